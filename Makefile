@@ -1,0 +1,69 @@
+# One habit, one command. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+PACKAGES := aggregation schemas adapters learning producers stream_apps ops
+SOURCES = $(wildcard $(PACKAGES) tests benchmarks)
+# The first of these that is there and fits; `make setup PYTHON=/path/to/python` chooses another.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
+ARGS ?=
+
+.PHONY: help setup demo test check verify format bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## the virtual environment .venv with the fluvial command in it
+	@:
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { \
+	  echo "Fluvial needs Python 3.11 or 3.12, found: $$($(PYTHON) --version 2>&1 || echo none)" >&2; \
+	  echo "hint: make setup PYTHON=/path/to/python3.11   (Debian, Ubuntu: sudo apt install python3.11-venv)" >&2; \
+	  exit 4; }
+	@echo "setup: $(VENV) from $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "hint: the venv module is missing; Debian, Ubuntu: sudo apt install python3-venv" >&2; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@echo "setup: installing the locked packages (several GB the first time, most of it torch)"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+	@echo "setup: done, the command is $(BIN)/fluvial"
+
+demo: setup ## train, attack and audit a federation here; options in ARGS="..."
+	@$(BIN)/fluvial demo $(ARGS)
+
+test: setup ## every test; starts its own Kafka and object store; options in ARGS="..."
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: verify test ## what CI runs: format, lint, types, import chain, tests
+
+verify: setup ## the part of check that runs nothing
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## let ruff format and mend what it can
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+bench: setup ## print the benchmark figures
+	@for script in benchmarks/*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script $(ARGS); done
+
+lock: setup ## resolve the dependencies anew into requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock
+
+clean: ## remove the environment and caches (not .fluvial: `fluvial down --delete-data` does)
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
