@@ -1,0 +1,83 @@
+"""Anomaly scores of a well-formed update: is its norm far above its peers', does it point against the last
+step?
+
+* ``norm_deviations`` = (norm - median) / (1.4826 * MAD), over the norms of the partition's last
+  ``history_updates`` scored updates (the robust z-score; Rousseeuw and Croux 1993, section 1). Only large
+  norms are suspicious: a device that has converged sends small ones.
+* ``cosine`` = the similarity with the last global step (the idea of Zeno and of FLTrust, Cao et al. 2021,
+  section 4, with the server's own last step in the place of a root data set).
+
+Every scored update enters the history, refused or not, and uses up the device's one contribution for its base
+version: so nobody can fill the history, and a real shift of all norms is followed instead of locking everyone
+out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aggregation.policy import AnomalyPolicy
+
+MAD_TO_SIGMA = 1.4826
+SPREAD_MIN_OF_MEDIAN = 0.1
+"""The spread counts as at least this share of the median, so that near-equal norms do not make every other an
+outlier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The two scores and, in words, what is wrong; ``problem`` is "" for an update that may count."""
+
+    norm_deviations: float
+    cosine: float
+    problem: str
+
+
+class NormHistory:
+    """The norms of the last scored updates of a partition, oldest first."""
+
+    __slots__ = ("_norms",)
+
+    def __init__(self, norms: Iterable[float] = ()) -> None:
+        self._norms: deque[float] = deque(norms)
+
+    def __len__(self) -> int:
+        return len(self._norms)
+
+    def values(self) -> list[float]:
+        """The norms, oldest first."""
+        return list(self._norms)
+
+    def append(self, norm: float, length_max: int) -> None:
+        """Add a norm and forget the oldest beyond ``length_max``."""
+        self._norms.append(norm)
+        while len(self._norms) > length_max:
+            self._norms.popleft()
+
+    def deviations(self, norm: float) -> float:
+        """The robust z-score of ``norm``; 0.0 where the history says nothing (all zeros)."""
+        ordered = sorted(self._norms)
+        median = ordered[len(ordered) // 2]
+        mad = sorted(abs(value - median) for value in ordered)[len(ordered) // 2]
+        spread = max(MAD_TO_SIGMA * mad, SPREAD_MIN_OF_MEDIAN * median)
+        return (norm - median) / spread if spread > 0.0 else 0.0
+
+
+def score(policy: AnomalyPolicy, history: NormHistory, norm: float, cosine: float) -> Score:
+    """Score one update: ``norm`` before clipping, ``cosine`` with the last global step (0.0 if there is
+    none)."""
+    if not policy.enabled:
+        return Score(0.0, cosine, "")
+    deviations = history.deviations(norm) if len(history) >= policy.history_updates_min else 0.0
+    problem = ""
+    if deviations > policy.norm_deviations_max:
+        problem = (
+            f"its norm {norm:.6g} is {deviations:.2f} robust deviations above its peers', the policy allows "
+        )
+        problem += f"{policy.norm_deviations_max:g}"
+    elif cosine < policy.cosine_min:
+        problem = f"its cosine with the last global step is {cosine:.3f}, the policy asks for "
+        problem += f"{policy.cosine_min:g} or more"
+    return Score(deviations, cosine, problem)

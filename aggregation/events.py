@@ -1,0 +1,175 @@
+"""What comes into the fold (events) and what goes out of it (effects). All frozen.
+
+Events are what a record *says* once its bytes were decoded and its signature verified; a record that failed
+there comes in as ``Refused``. Effects are what the interpreter (worker or audit) has to make true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregation.codecs import CodecName, Reference
+from aggregation.policy import Policy
+
+
+class Rejection(Enum):
+    """Why a record does not count: the outcome's name in verdicts, and its page in ``docs/errors``."""
+
+    UNDECODABLE = ("undecodable", "FLV-2101")
+    UNKNOWN_SCHEMA = ("unknown_schema", "FLV-2102")
+    TOO_STALE = ("too_stale", "FLV-2103")
+    TOO_LARGE = ("too_large", "FLV-2104")
+    WRONG_LAYOUT = ("wrong_layout", "FLV-2105")
+    NOT_FINITE = ("not_finite", "FLV-2106")
+    BAD_CERTIFICATE = ("bad_certificate", "FLV-2107")
+    CERTIFICATE_EXPIRED = ("certificate_expired", "FLV-2108")
+    REVOKED = ("revoked", "FLV-2109")
+    BAD_SIGNATURE = ("bad_signature", "FLV-2110")
+    WRONG_TASK = ("wrong_task", "FLV-2111")
+    WRONG_REGION = ("wrong_region", "FLV-2112")
+    WRONG_PARTITION = ("wrong_partition", "FLV-2113")
+    DUPLICATE = ("duplicate", "FLV-2114")
+    UNKNOWN_BASE = ("unknown_base", "FLV-2115")
+    FUTURE_BASE = ("future_base", "FLV-2116")
+    NORM_EXCEEDED = ("norm_exceeded", "FLV-2117")
+    ANOMALOUS = ("anomalous", "FLV-2118")
+
+    def __init__(self, outcome: str, error_id: str) -> None:
+        self.outcome = outcome
+        self.error_id = error_id
+
+
+ACCEPTED = "accepted"
+CONTROL = "control"
+"""The two outcomes that are not rejections: an update that counts, and a valid control record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that did not get as far as being an authenticated event."""
+
+    rejection: Rejection
+    detail: str
+    device_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An authenticated ClientUpdate. Tensor *t* is ``names[t]``, ``shapes[t]``, ``scales[t]``, ``data[t]``.
+
+    ``record_bytes`` is the size of the whole record, envelope included.
+    """
+
+    task: str
+    region: str
+    device_id: str
+    certificate_serial: str
+    base_version: int
+    base_sha256: str
+    update_id: str
+    num_examples: int
+    codec: CodecName
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    scales: tuple[float, ...]
+    data: tuple[bytes, ...]
+    signature: bytes
+    record_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """An authenticated Barrier: from this offset on, the partition is at ``version`` under ``policy``.
+
+    ``policy`` and ``reference`` are the objects that ``policy_sha256`` and ``reference_sha256`` name; whoever
+    calls the fold loads them first, by hash (they are None on a barrier that ``state.applies`` says changes
+    nothing).
+    """
+
+    task: str
+    region: str
+    version: int
+    manifest_sha256: str
+    model_sha256: str
+    reference_sha256: str
+    policy_sha256: str
+    floor: int
+    reason: str
+    policy: Policy | None = None
+    reference: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """An authenticated Tick: a worker's clock says that the window which began at this offset is old
+    enough."""
+
+    task: str
+    region: str
+    partition: int
+    window_first_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """An authenticated Revoke: of a device id, of a certificate serial (hex), or both. "" means not given."""
+
+    task: str
+    device_id: str
+    certificate_serial: str
+    reason: str
+
+
+Event = Update | Barrier | Tick | Revoke | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one offset.
+
+    ``outcome`` is ``accepted``, ``control`` or a ``Rejection``'s outcome. ``weight`` is the staleness weight
+    in units of 1/65536, ``clip`` the factor in (0, 1] that the norm was clipped by, ``norm`` the L2 norm
+    before clipping, ``norm_deviations`` and ``cosine`` the anomaly scores; all 0 where the record did not get
+    that far.
+    """
+
+    offset: int
+    outcome: str
+    detail: str = ""
+    device_id: str = ""
+    update_id: str = ""
+    base_version: int = -1
+    staleness: int = -1
+    weight: int = 0
+    clip: float = 0.0
+    norm: float = 0.0
+    norm_deviations: float = 0.0
+    cosine: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowClosed:
+    """A window's content, ready to become an aggregate. ``sums`` is int64[P], or None when nothing was
+    accepted."""
+
+    sequence: int
+    first_offset: int
+    next_offset: int
+    version: int
+    policy_sha256: str
+    counts: Mapping[str, int]
+    accepted: int
+    weight_total: int
+    staleness_total: int
+    staleness_max: int
+    update_bytes: int
+    contributors_sha256: str
+    sums: npt.NDArray[np.int64] | None
+
+
+Effect = Verdict | WindowClosed
