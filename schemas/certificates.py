@@ -1,0 +1,147 @@
+"""Who signed: X.509 Ed25519 certificates, each naming one region, one role and one id.
+
+The name is a SPIFFE-style URI in the subject alternative name: ``spiffe://<region>/<role>/<id>``. Regional
+CAs vouch for devices and workers of their region; the control CA (region ``control``) for mergers and
+operators.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+CONTROL = "control"
+NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
+CACHED_CERTIFICATES_MAX = 65_536
+CERTIFICATE_BYTES_MAX = 4096
+
+
+class Role(Enum):
+    """What a certificate's holder may sign."""
+
+    DEVICE = "device"
+    WORKER = "worker"
+    MERGER = "merger"
+    OPERATOR = "operator"
+
+
+_MALFORMED = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What ``cryptography`` raises on bytes that only look like a certificate; they have no common base."""
+
+ISSUED_BY_CONTROL = frozenset({Role.MERGER, Role.OPERATOR})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A verified certificate's content. Times are milliseconds since 1970 UTC, both inclusive; serial is
+    hex."""
+
+    region: str
+    role: Role
+    name: str
+    serial: str
+    not_before_ms: int
+    not_after_ms: int
+    public_key: Ed25519PublicKey
+
+    def valid_at(self, timestamp_ms: int) -> bool:
+        """Whether the certificate was valid at a record's LogAppendTime."""
+        return self.not_before_ms <= timestamp_ms <= self.not_after_ms
+
+
+class BadCertificateError(ValueError):
+    """Not a certificate that this task's CAs vouch for."""
+
+
+@dataclass(slots=True)
+class Trust:
+    """The CAs of a task: ``authorities`` maps each region, and ``control``, to its CA certificate.
+
+    ``identify`` remembers what it verified, up to ``CACHED_CERTIFICATES_MAX`` certificates.
+    """
+
+    authorities: Mapping[str, x509.Certificate]
+    _known: dict[bytes, Identity] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_pem(cls, pems: Mapping[str, str]) -> Trust:
+        """From the PEM texts in a genesis document."""
+        return cls({region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in pems.items()})
+
+    def identify(self, der: bytes) -> Identity:
+        """The identity behind a certificate; raises ``BadCertificateError`` with the reason."""
+        identity = self._known.get(der)
+        if identity is None:
+            identity = self._verify(der)
+            if len(self._known) >= CACHED_CERTIFICATES_MAX:
+                self._known.clear()
+            self._known[der] = identity
+        return identity
+
+    def _verify(self, der: bytes) -> Identity:
+        if len(der) > CERTIFICATE_BYTES_MAX:
+            raise BadCertificateError(
+                f"a certificate of {len(der)} bytes, the limit is {CERTIFICATE_BYTES_MAX}"
+            )
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            region, role, name = _spiffe_name(certificate)
+            public_key = certificate.public_key()
+        except _MALFORMED as error:
+            raise BadCertificateError(f"not a certificate of ours: {error}") from error
+        if not isinstance(public_key, Ed25519PublicKey):
+            raise BadCertificateError("the key is not Ed25519")
+        issuer = self.authorities.get(region)
+        if issuer is None:
+            raise BadCertificateError(f"no CA is known for the region {region!r}")
+        if (role in ISSUED_BY_CONTROL) != (region == CONTROL):
+            raise BadCertificateError(f"the CA of {region} may not vouch for a {role.value}")
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except (*_MALFORMED, TypeError, InvalidSignature) as error:
+            raise BadCertificateError(f"not issued by the CA of {region}") from error
+        if not der.endswith(b"\0" + certificate.signature):
+            # The count of unused bits before the signature is not signed: one certificate, one form.
+            raise BadCertificateError("not in canonical DER form")
+        if _is_authority(certificate):
+            raise BadCertificateError("a CA certificate may not sign records")
+        return Identity(
+            region=region,
+            role=role,
+            name=name,
+            serial=f"{certificate.serial_number:x}",
+            not_before_ms=int(certificate.not_valid_before_utc.timestamp() * 1000),
+            not_after_ms=int(certificate.not_valid_after_utc.timestamp() * 1000),
+            public_key=public_key,
+        )
+
+
+def _spiffe_name(certificate: x509.Certificate) -> tuple[str, Role, str]:
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(uris) != 1 or not uris[0].startswith("spiffe://"):
+        raise ValueError("it has to carry exactly one spiffe:// URI")
+    parts = uris[0].removeprefix("spiffe://").split("/")
+    if len(parts) != 3 or not all(NAME_PATTERN.fullmatch(part) for part in parts):
+        raise ValueError(f"expected spiffe://<region>/<role>/<id>, got {uris[0]!r}")
+    return parts[0], Role(parts[1]), parts[2]
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False

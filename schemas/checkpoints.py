@@ -1,0 +1,101 @@
+"""Arrays to bytes and back. Equal arrays give equal bytes: safetensors with no metadata, tensors sorted by
+its writer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors_numpy
+
+from aggregation.codecs import Reference, reference_from
+from aggregation.errors import IntegrityProblem
+from aggregation.layout import Layout
+
+_SCALES = "fluvial.scales"
+_STEP = "fluvial.step"
+
+
+def encode_model(model: npt.NDArray[np.float32], layout: Layout) -> bytes:
+    """model float32[P] as one safetensors file with the layout's tensor names and shapes."""
+    return safetensors_numpy.save(
+        {
+            spec.name: np.ascontiguousarray(
+                model[layout.starts[t] : layout.starts[t + 1]].reshape(spec.shape)
+            )
+            for t, spec in enumerate(layout.tensors)
+        }
+    )
+
+
+def decode_model(data: bytes, layout: Layout) -> npt.NDArray[np.float32]:
+    """The inverse of ``encode_model``: float32[P]. IntegrityProblem (FLV-4101) when it is not of this
+    layout."""
+    tensors = _load(data)
+    if sorted(tensors) != sorted(layout.names):
+        raise IntegrityProblem(
+            "FLV-4101", f"the model file has other tensors than the task's layout: {sorted(tensors)[:4]}"
+        )
+    flat = np.empty(layout.parameters, dtype=np.float32)
+    for t, spec in enumerate(layout.tensors):
+        tensor = tensors[spec.name]
+        if tensor.shape != spec.shape or tensor.dtype != np.float32:
+            raise IntegrityProblem(
+                "FLV-4101",
+                f"tensor {spec.name} is {tensor.dtype}{tensor.shape}, expected float32{spec.shape}",
+            )
+        flat[layout.starts[t] : layout.starts[t + 1]] = tensor.reshape(-1)
+    return flat
+
+
+def encode_optimizer(state: Mapping[str, npt.NDArray[np.float64]]) -> bytes:
+    """The server optimizer's arrays, each float64[P], by name."""
+    return safetensors_numpy.save(dict(state))
+
+
+def decode_optimizer(data: bytes, layout: Layout) -> dict[str, npt.NDArray[np.float64]]:
+    """The inverse of ``encode_optimizer``."""
+    tensors = _load(data)
+    for name, tensor in tensors.items():
+        if tensor.shape != (layout.parameters,) or tensor.dtype != np.float64:
+            raise IntegrityProblem("FLV-4101", f"optimizer array {name} is {tensor.dtype}{tensor.shape}")
+    return tensors
+
+
+def encode_sums(sums: npt.NDArray[np.int64]) -> bytes:
+    """A window's sums: little-endian int64[P]."""
+    return sums.astype("<i8", copy=False).tobytes()
+
+
+def decode_sums(data: bytes, layout: Layout) -> npt.NDArray[np.int64]:
+    """The inverse of ``encode_sums``, read-only."""
+    if len(data) != 8 * layout.parameters:
+        raise IntegrityProblem("FLV-4101", f"sums of {len(data)} bytes, expected {8 * layout.parameters}")
+    return np.frombuffer(data, dtype="<i8")
+
+
+def encode_reference(reference: Reference) -> bytes:
+    """A fixed-point step: int8[P] and one float64 scale a tensor."""
+    scales = np.array(reference.scales, dtype=np.float64)
+    return safetensors_numpy.save({_STEP: reference.q, _SCALES: scales})
+
+
+def decode_reference(data: bytes, layout: Layout) -> Reference:
+    """The inverse of ``encode_reference``."""
+    tensors = _load(data)
+    q, scales = tensors.get(_STEP), tensors.get(_SCALES)
+    good = q is not None and q.shape == (layout.parameters,) and q.dtype == np.int8
+    if not good or scales is None or scales.shape != (len(layout.tensors),) or scales.dtype != np.float64:
+        raise IntegrityProblem("FLV-4101", "the reference object is not of the task's layout")
+    assert q is not None
+    return reference_from(q, tuple(scales.tolist()), layout)
+
+
+def _load(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    try:
+        return safetensors_numpy.load(data)
+    except SafetensorError as error:
+        raise IntegrityProblem("FLV-4101", f"not a safetensors file: {error}") from error

@@ -1,0 +1,192 @@
+"""Manifests: what a version is. Canonical JSON (RFC 8785); its SHA-256 is the version's identity.
+
+A manifest records the merger's one decision, which aggregates went in, and the hashes of everything derived
+from it. Version 0's is the *genesis*: its hash is what an auditor has to trust beforehand, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import rfc8785
+
+from aggregation.errors import IntegrityProblem
+from aggregation.layout import Layout
+from aggregation.merge import Aggregate, Slot
+from aggregation.policy import Policy, policy_from_canonical
+
+
+class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One region: how many partitions its topics have, and its CA certificate (PEM)."""
+
+    partitions: int
+    authority: str
+
+
+class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One tensor of the layout."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Version 0: everything that the meaning of the logs depends on."""
+
+    task: str
+    regions: dict[str, Region]
+    control_authority: str
+    layout: tuple[TensorEntry, ...]
+    policy: dict[str, Any]
+    model_sha256: str
+    optimizer_sha256: str
+    version: int = 0
+    format: str = "fluvial/genesis/v1"
+
+    def canonical(self) -> bytes:
+        """The document's bytes."""
+        return rfc8785.dumps(msgspec.to_builtins(self))
+
+    @property
+    def tensor_layout(self) -> Layout:
+        """The layout as the pure core wants it."""
+        return Layout.of((tensor.name, tensor.shape) for tensor in self.layout)
+
+    @property
+    def first_policy(self) -> Policy:
+        """The policy in force until a barrier brings another."""
+        return policy_from_canonical(rfc8785.dumps(self.policy))
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Every partition of the task, in the fixed order (region, partition)."""
+        return tuple(
+            (name, p) for name, region in sorted(self.regions.items()) for p in range(region.partitions)
+        )
+
+    @property
+    def partitions(self) -> dict[str, int]:
+        """Partitions by region."""
+        return {name: region.partitions for name, region in sorted(self.regions.items())}
+
+    @property
+    def authorities(self) -> dict[str, str]:
+        """CA certificates (PEM) by region, and ``control``."""
+        return {name: r.authority for name, r in self.regions.items()} | {"control": self.control_authority}
+
+
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One aggregate that went into a version. ``sha256`` names its Avro payload."""
+
+    region: str
+    partition: int
+    sequence: int
+    first_offset: int
+    next_offset: int
+    accepted: int
+    sum_sha256: str
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A version above 0. ``cursors[region][partition]`` is the next aggregate sequence that no version holds
+    yet."""
+
+    task: str
+    version: int
+    parent_sha256: str
+    policy_sha256: str
+    inputs: tuple[Input, ...]
+    cursors: dict[str, tuple[int, ...]]
+    counts: dict[str, int]
+    accepted: int
+    weight_total: int
+    staleness_total: int
+    staleness_max: int
+    update_bytes: int
+    model_sha256: str
+    optimizer_sha256: str
+    reference_sha256: str
+    floor: int
+    reason: str = "version"
+    format: str = "fluvial/manifest/v1"
+
+    def canonical(self) -> bytes:
+        """The document's bytes."""
+        return rfc8785.dumps(msgspec.to_builtins(self))
+
+    @property
+    def slot_cursors(self) -> dict[Slot, int]:
+        """``cursors`` by slot."""
+        return {(region, p): c for region, row in self.cursors.items() for p, c in enumerate(row)}
+
+
+Document = TypeVar("Document", Genesis, Manifest)
+
+
+def decode_genesis(data: bytes) -> Genesis:
+    """Read a genesis document; raises IntegrityProblem (FLV-4102)."""
+    return _decode(data, Genesis)
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Read a manifest; raises IntegrityProblem (FLV-4102)."""
+    return _decode(data, Manifest)
+
+
+def _decode(data: bytes, kind: type[Document]) -> Document:
+    try:
+        document = msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise IntegrityProblem("FLV-4102", f"not a {kind.__name__.lower()} document: {error}") from error
+    try:
+        canonical = document.canonical()
+    except rfc8785.CanonicalizationError as error:
+        raise IntegrityProblem(
+            "FLV-4102", f"the {kind.__name__.lower()} document has no canonical form: {error}"
+        ) from error
+    if canonical != data:
+        raise IntegrityProblem("FLV-4102", f"the {kind.__name__.lower()} document is not in canonical form")
+    return document
+
+
+def next_cursors(before: Mapping[Slot, int], inputs: tuple[Aggregate, ...]) -> dict[str, tuple[int, ...]]:
+    """The cursors after ``inputs``, which continue every partition's sequence where ``before`` stands."""
+    after = dict(before)
+    for aggregate in inputs:
+        if aggregate.sequence != after[aggregate.slot]:
+            raise IntegrityProblem(
+                "FLV-3003",
+                f"aggregate {aggregate.sequence} of {aggregate.region}[{aggregate.partition}] does not "
+                f"continue at {after[aggregate.slot]}",
+            )
+        after[aggregate.slot] += 1
+    return {
+        region: tuple(after[slot] for slot in sorted(after) if slot[0] == region)
+        for region in sorted({r for r, _ in after})
+    }
+
+
+def input_of(aggregate: Aggregate) -> Input:
+    """How a manifest names an aggregate."""
+    return Input(
+        region=aggregate.region,
+        partition=aggregate.partition,
+        sequence=aggregate.sequence,
+        first_offset=aggregate.first_offset,
+        next_offset=aggregate.next_offset,
+        accepted=aggregate.accepted,
+        sum_sha256=aggregate.sum_sha256,
+        sha256=aggregate.sha256,
+    )
+
+
+def sum_counts(inputs: tuple[Aggregate, ...]) -> dict[str, int]:
+    """Records by outcome over all inputs, keys ascending."""
+    total: dict[str, int] = {}
+    for aggregate in inputs:
+        for outcome, count in aggregate.counts.items():
+            total[outcome] = total.get(outcome, 0) + count
+    return dict(sorted(total.items()))

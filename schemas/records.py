@@ -1,0 +1,147 @@
+"""From the bytes of one log record to the event that the fold takes: decode, authenticate, translate. Pure.
+
+Nothing here raises on bad input: whatever is wrong with a record becomes ``Refused`` with its rejection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aggregation.events import Barrier, Event, Refused, Rejection, Revoke, Tick, Update
+from schemas.certificates import BadCertificateError, Identity, Role, Trust
+from schemas.codec import CodecError, UnknownSchemaError
+from schemas.envelope import ClosedEnvelope, Envelope, read_envelope
+
+SIGNERS = {
+    "ClientUpdate": Role.DEVICE,
+    "Tick": Role.WORKER,
+    "RegionalAggregate": Role.WORKER,
+    "Barrier": Role.MERGER,
+    "ModelAnnouncement": Role.MERGER,
+    "Revoke": Role.OPERATOR,
+}
+"""Which role may sign which record."""
+
+INGRESS_KINDS = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke"})
+DEVICE_TEXT_MAX = 64
+"""Characters of ``device_id`` and ``update_id``."""
+
+
+def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes_max: int) -> Event:
+    """The event in one record of an updates topic; ``timestamp_ms`` is its LogAppendTime."""
+    if value is None:
+        return Refused(Rejection.UNDECODABLE, "the record has no value")
+    if len(value) > bytes_max:
+        return Refused(Rejection.TOO_LARGE, f"{len(value)} bytes, the policy allows {bytes_max}")
+    try:
+        envelope = read_envelope(value)
+    except UnknownSchemaError as error:
+        return Refused(Rejection.UNKNOWN_SCHEMA, str(error))
+    except CodecError as error:
+        return Refused(Rejection.UNDECODABLE, str(error))
+    if envelope.kind not in INGRESS_KINDS:
+        return Refused(Rejection.UNDECODABLE, f"a {envelope.kind} does not belong into an updates topic")
+    signer = authenticate(envelope, timestamp_ms, trust)
+    if isinstance(signer, Refused):
+        return signer
+    # Only now: decoding costs memory and time that a stranger must not be able to spend.
+    try:
+        opened = envelope.open()
+    except CodecError as error:
+        return Refused(Rejection.UNDECODABLE, str(error), signer.name)
+    return _translate(opened, signer, len(value))
+
+
+def authenticate(envelope: ClosedEnvelope, timestamp_ms: int, trust: Trust) -> Identity | Refused:
+    """Who signed the envelope, if that role may sign this kind; an update's signer has to be its device."""
+    try:
+        signer = trust.identify(envelope.certificate)
+    except BadCertificateError as error:
+        return _unauthentic(envelope, Rejection.BAD_CERTIFICATE, str(error))
+    if not signer.valid_at(timestamp_ms):
+        return _unauthentic(
+            envelope,
+            Rejection.CERTIFICATE_EXPIRED,
+            f"certificate {signer.serial} was not valid at {timestamp_ms} ms",
+        )
+    if SIGNERS.get(envelope.kind) is not signer.role:
+        return _unauthentic(
+            envelope, Rejection.BAD_CERTIFICATE, f"a {signer.role.value} may not sign a {envelope.kind}"
+        )
+    if not envelope.signed_by(signer.public_key):
+        return _unauthentic(
+            envelope, Rejection.BAD_SIGNATURE, f"the signature is not {signer.name}'s over this payload"
+        )
+    return signer
+
+
+def _unauthentic(envelope: ClosedEnvelope, rejection: Rejection, detail: str) -> Refused:
+    """A control record that fails is a forgery, whichever check it fails; its detail says which."""
+    if envelope.kind != "ClientUpdate":
+        return Refused(Rejection.BAD_SIGNATURE, f"forged {envelope.kind}: {detail}")
+    return Refused(rejection, detail)
+
+
+def _translate(envelope: Envelope, signer: Identity, record_bytes: int) -> Event:
+    record = envelope.record
+    match envelope.kind:
+        case "ClientUpdate":
+            return _update(record, signer, envelope.signature, record_bytes)
+        case "Barrier":
+            return Barrier(
+                task=record["task"],
+                region=record["region"],
+                version=record["version"],
+                manifest_sha256=record["manifest_sha256"],
+                model_sha256=record["model_sha256"],
+                reference_sha256=record["reference_sha256"],
+                policy_sha256=record["policy_sha256"],
+                floor=record["floor"],
+                reason=record["reason"],
+            )
+        case "Tick":
+            if record["region"] != signer.region:
+                return Refused(Rejection.BAD_SIGNATURE, f"forged Tick: signed by a worker of {signer.region}")
+            return Tick(record["task"], record["region"], record["partition"], record["window_first_offset"])
+        case "Revoke":
+            return Revoke(record["task"], record["device_id"], record["certificate_serial"], record["reason"])
+        case kind:
+            raise ValueError(f"no translation for {kind}")  # INGRESS_KINDS and this match disagree: a defect
+
+
+def _update(
+    record: dict[str, Any], signer: Identity, signature: bytes, record_bytes: int
+) -> Update | Refused:
+    device_id = record["device_id"]
+    if device_id != signer.name:
+        return Refused(
+            Rejection.BAD_SIGNATURE,
+            f"it names device {device_id[:DEVICE_TEXT_MAX]!r}, signed by {signer.name}",
+            signer.name,
+        )
+    if len(record["update_id"]) > DEVICE_TEXT_MAX:
+        return Refused(Rejection.WRONG_LAYOUT, f"update_id is over {DEVICE_TEXT_MAX} characters", signer.name)
+    if record["region"] != signer.region:
+        return Refused(
+            Rejection.WRONG_REGION,
+            f"it is for {record['region'][:DEVICE_TEXT_MAX]!r}, its device is of {signer.region}",
+            signer.name,
+        )
+    tensors = record["tensors"]
+    return Update(
+        task=record["task"],
+        region=signer.region,
+        device_id=device_id,
+        certificate_serial=signer.serial,
+        base_version=record["base_version"],
+        base_sha256=record["base_sha256"],
+        update_id=record["update_id"],
+        num_examples=record["num_examples"],
+        codec=record["codec"],
+        names=tuple(tensor["name"] for tensor in tensors),
+        shapes=tuple(tuple(tensor["shape"]) for tensor in tensors),
+        scales=tuple(tensor["scale"] for tensor in tensors),
+        data=tuple(tensor["data"] for tensor in tensors),
+        signature=signature,
+        record_bytes=record_bytes,
+    )

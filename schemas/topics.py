@@ -1,0 +1,76 @@
+"""The topic table: every topic of a task, its key, partitions, retention and timestamps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+FOREVER_MS = -1
+DAY_MS = 86_400_000
+METRICS_RETENTION_MS = 30 * DAY_MS
+
+Key = Literal["device_id", "partition", "region", "task"]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. ``records`` names what stands in it; ``retention_ms`` -1 keeps it for ever, so that audits
+    can read it."""
+
+    name: str
+    records: tuple[str, ...]
+    key: Key
+    partitions: int
+    retention_ms: int
+    timestamp_type: Literal["LogAppendTime"] = "LogAppendTime"
+
+    def config(self, message_bytes_max: int) -> dict[str, str]:
+        """The topic's Kafka configuration."""
+        return {
+            "message.timestamp.type": self.timestamp_type,
+            "retention.ms": str(self.retention_ms),
+            "retention.bytes": "-1",
+            "cleanup.policy": "delete",
+            "max.message.bytes": str(message_bytes_max),
+        }
+
+
+def updates_topic(task: str, region: str) -> str:
+    """Ingress: device updates, and the control records that the fold obeys, in one order a partition."""
+    return f"fl.{task}.updates.{region}"
+
+
+def verdicts_topic(task: str, region: str) -> str:
+    """One verdict per offset of the updates topic, in the partition of the same number."""
+    return f"fl.{task}.verdicts.{region}"
+
+
+def aggregates_topic(task: str, region: str) -> str:
+    """One record per closed window, in the partition of the same number."""
+    return f"fl.{task}.aggregates.{region}"
+
+
+def models_topic(task: str) -> str:
+    """Announcements, one per region and version."""
+    return f"fl.{task}.models"
+
+
+def metrics_topic(task: str) -> str:
+    """Flat JSON for analysts."""
+    return f"fl.{task}.metrics"
+
+
+def topics_of(task: str, partitions: Mapping[str, int]) -> tuple[Topic, ...]:
+    """The whole table for a task; ``partitions`` maps each region to its number of partitions."""
+    table: list[Topic] = []
+    for region, count in sorted(partitions.items()):
+        ingress = ("ClientUpdate", "Barrier", "Tick", "Revoke")
+        table.append(Topic(updates_topic(task, region), ingress, "device_id", count, FOREVER_MS))
+        table.append(Topic(verdicts_topic(task, region), ("Verdict",), "device_id", count, FOREVER_MS))
+        table.append(
+            Topic(aggregates_topic(task, region), ("RegionalAggregate",), "partition", count, FOREVER_MS)
+        )
+    table.append(Topic(models_topic(task), ("ModelAnnouncement",), "region", 1, FOREVER_MS))
+    table.append(Topic(metrics_topic(task), ("JSON",), "task", 1, METRICS_RETENTION_MS))
+    return tuple(table)
