@@ -1,0 +1,71 @@
+"""Who has joined a consumer group: what Kafka says about the workers of a region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from adapters.settings import Settings
+from aggregation.errors import ConnectionProblem
+
+REQUEST_TIMEOUT_S = 10.0
+_ABSENT = frozenset({KafkaError.GROUP_ID_NOT_FOUND, KafkaError.INVALID_GROUP_ID})
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One process of a group: its client id, the machine it speaks from, the partitions that it was given."""
+
+    client_id: str
+    host: str
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A consumer group; ``state`` is Kafka's word in lower case, ``absent`` when nobody has ever joined."""
+
+    name: str
+    state: str
+    members: tuple[Member, ...]
+
+
+def describe_groups(settings: Settings, names: list[str]) -> list[Group]:
+    """The groups by name, in the given order; a group that does not exist has no members. ConnectionProblem FLV-3100."""
+    if not names:
+        return []
+    configuration: dict[str, Any] = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "log_level": 3,
+        "error_cb": lambda _error: None,
+    }
+    admin = AdminClient(configuration)
+    described = admin.describe_consumer_groups(names, request_timeout=REQUEST_TIMEOUT_S)
+    return [_group(name, described[name], settings.bootstrap_servers) for name in names]
+
+
+def _group(name: str, future: Any, bootstrap: str) -> Group:
+    try:
+        found = future.result(timeout=REQUEST_TIMEOUT_S)
+    except KafkaException as error:
+        if error.args[0].code() in _ABSENT:
+            return Group(name, "absent", ())
+        raise ConnectionProblem(
+            "FLV-3100",
+            f"cannot describe the consumer group {name}: {error.args[0].str()}",
+            where=f"broker {bootstrap}",
+            hint="see whether the broker runs with `fluvial doctor`, or start it with `fluvial up`",
+        ) from error
+    members = tuple(
+        Member(
+            member.client_id,
+            member.host,
+            tuple(sorted(tp.partition for tp in member.assignment.topic_partitions)) if member.assignment else (),
+        )
+        for member in found.members
+    )
+    state = found.state.name.lower()
+    return Group(name, "absent" if state == "dead" else state, members)

@@ -1,0 +1,64 @@
+"""What this machine knows of a task: ``<home>/tasks/<task>/task.json`` and the keys beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from aggregation.errors import UsageProblem
+
+
+class TaskFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``task.json``. ``genesis_sha256`` is the trust anchor; ``reference`` names the task's code (a file or a shipped name)."""
+
+    task: str
+    genesis_sha256: str
+    reference: str
+    regions: tuple[str, ...]
+    seed: int = 0
+
+
+def task_folder(home: Path, task: str) -> Path:
+    """The folder of one task."""
+    return home / "tasks" / task
+
+
+def keys_folder(home: Path, task: str) -> Path:
+    """Where a task's CAs and issued keys are."""
+    return task_folder(home, task) / "keys"
+
+
+def write_task_file(home: Path, file: TaskFile) -> None:
+    """Record a task, all or nothing."""
+    folder = task_folder(home, file.task)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "task.json.part"
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=2))
+    part.replace(folder / "task.json")
+
+
+def task_names(home: Path) -> list[str]:
+    """The tasks that this machine knows, the most recently created last."""
+    files = sorted((home / "tasks").glob("*/task.json"), key=lambda path: path.stat().st_mtime)
+    return [path.parent.name for path in files]
+
+
+def read_task_file(home: Path, task: str | None) -> TaskFile:
+    """One task's file; None means the only one, or the newest. UsageProblem FLV-2401 (none), FLV-2402 (damaged)."""
+    names = task_names(home)
+    if task is None and names:
+        task = names[-1]
+    if task is None or task not in names:
+        known = f"known here: {', '.join(names)}" if names else "none was created here"
+        raise UsageProblem(
+            "FLV-2401",
+            f"no task {task!r}" if task else "no task",
+            where=f"{known} ({home})",
+            hint="create one with `fluvial task create digits`, or run `fluvial demo`",
+        )
+    path = task_folder(home, task) / "task.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=TaskFile)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageProblem("FLV-2402", f"{path} cannot be read: {error}", hint="restore it, or create the task again") from error
