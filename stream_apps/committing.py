@@ -1,0 +1,327 @@
+"""The merger's work without its framework: take aggregates, decide when a version is due, derive it, commit it, tell all.
+
+The one decision (which aggregates) becomes true by one conditional PUT of the manifest. Everything after it is derived
+from the head manifest, so it can be done again by anybody, any number of times: the checkpoint's files, the barriers,
+the announcements. A merger that starts, or that has lost a race, just finishes the head and goes on from it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from adapters.kafka import LogReader, LogRecord, LogWriter
+from adapters.object_store import StoreUnavailable
+from adapters.patience import UNREADABLE, patiently
+from adapters.settings import Settings
+from adapters.task_store import TaskStore
+from aggregation.layout import Layout
+from aggregation.merge import Aggregate, Checkpoint, PendingAggregates, Slot, Step, add_sums, choose, merge
+from aggregation.policy import Policy
+from schemas.certificates import Trust
+from schemas.checkpoints import encode_model, encode_optimizer, encode_reference
+from schemas.envelope import Signer
+from schemas.manifests import Genesis, Manifest, input_of, next_cursors, sum_counts
+from schemas.objects import sha256_hex
+from schemas.topics import aggregates_topic, models_topic, updates_topic
+from stream_apps.partition import read_aggregate
+
+FLUSH_TIMEOUT_S = 10.0
+
+log = logging.getLogger("fluvial.merger")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A committed version as the merger carries it: hashes, cursors, and its arrays."""
+
+    number: int
+    manifest_sha256: str
+    model_sha256: str
+    reference_sha256: str
+    policy_sha256: str
+    floor: int
+    reason: str
+    cursors: Mapping[Slot, int]
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A step with the bytes that go to the store."""
+
+    step: Step
+    model: bytes
+    optimizer: bytes
+    reference: bytes
+
+
+class Committer:
+    """One merger. Not thread-safe: one call at a time. Every call blocks and waits out outages, saying so."""
+
+    def __init__(self, settings: Settings, store: TaskStore, genesis: Genesis, signer: Signer, name: str) -> None:
+        self.store = store
+        self.genesis = genesis
+        self.layout: Layout = genesis.tensor_layout
+        self._settings = settings
+        self._trust = Trust.from_pem(genesis.authorities)
+        self._signer = signer
+        self._name = name
+        self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False)
+        self._policies: dict[str, Policy] = {}
+        self._next_offsets: dict[Slot, int] = dict.fromkeys(genesis.slots, 0)
+        self._log_offsets: dict[tuple[Slot, int], int] = {}
+        self._waiting_since_s: float | None = None
+        self._started = False
+        self.head = self._genesis_version()
+        self.pending = PendingAggregates(self.head.cursors)
+
+    # -- starting and catching up
+
+    def resume(self) -> Mapping[Slot, int]:
+        """Adopt the head of the chain; returns, for each slot, where to go on reading its aggregates topic.
+
+        Once started it answers from memory, so that it can be asked again at any time.
+        """
+        if not self._started:
+            self._started = True
+            self.adopt_head()
+            self.finish()
+            facts = patiently("read the head's facts", lambda: self.store.facts(self.head.number))
+            for slot, offset in _facts_offsets(facts).items():
+                if slot in self._next_offsets:
+                    self._next_offsets[slot] = offset
+        return dict(self._next_offsets)
+
+    def adopt_head(self) -> None:
+        """Move to the newest committed version, deriving on the way what its merger did not get to write."""
+        head = patiently("find the head version", lambda: self.store.head(self.head.number))
+        if head is None:
+            return
+        first = self.head.number + 1
+        if head.version - self.head.number > 1 and patiently(
+            "look for a checkpoint", lambda: self.store.has_checkpoint(head.version)
+        ):
+            first = head.version  # its files are there: no need to go through the versions between
+        for number in range(first, head.version + 1):
+            self.head = patiently(f"load version {number}", lambda number=number: self._load(number), UNREADABLE)  # type: ignore[misc]
+        self.pending.advance(self.head.cursors)
+
+    def _load(self, number: int) -> Version:
+        data = self.store.manifest_bytes(number)
+        manifest = self.store.manifest(number)
+        if self.store.has_checkpoint(number):
+            checkpoint = self.store.checkpoint(number, manifest.model_sha256, manifest.optimizer_sha256, self.layout)
+        elif manifest.parent_sha256 == self.head.manifest_sha256:
+            checkpoint = self._derive_again(manifest)
+        else:
+            raise StoreUnavailable("FLV-3301", f"version {number} has no model file yet, and its parent is not loaded")
+        return _version(manifest, sha256_hex(data), checkpoint)
+
+    def _derive_again(self, manifest: Manifest) -> Checkpoint:
+        """Write the files of a version whose merger died between the commit and the files."""
+        sums = [self.store.sums(one.sum_sha256, self.layout) for one in manifest.inputs if one.sum_sha256]
+        derived = self._derive(sums, manifest.accepted, manifest.weight_total)
+        same = (sha256_hex(derived.model), sha256_hex(derived.optimizer)) == (manifest.model_sha256, manifest.optimizer_sha256)
+        if not same:
+            raise StoreUnavailable(
+                "FLV-3302",
+                f"version {manifest.version} derives to another model than its manifest says",
+                hint="run `fluvial audit`; this merger commits nothing until it is resolved",
+            )
+        self.store.put_object(derived.reference)
+        self.store.write_checkpoint(manifest.version, derived.model, derived.optimizer)
+        log.info("finished version %d, which another merger had committed", manifest.version)
+        return derived.step.checkpoint
+
+    def _genesis_version(self) -> Version:
+        genesis = self.genesis
+        checkpoint = patiently(
+            "load version 0",
+            lambda: self.store.checkpoint(0, genesis.model_sha256, genesis.optimizer_sha256, self.layout),
+            UNREADABLE,
+        )
+        policy = genesis.first_policy
+        self._policies[policy.sha256] = policy
+        return Version(
+            number=0,
+            manifest_sha256=sha256_hex(genesis.canonical()),
+            model_sha256=genesis.model_sha256,
+            reference_sha256="",
+            policy_sha256=policy.sha256,
+            floor=0,
+            reason="version",
+            cursors=dict.fromkeys(genesis.slots, 0),
+            checkpoint=checkpoint,
+        )
+
+    # -- taking aggregates
+
+    def offer(self, record: LogRecord, region: str) -> None:
+        """Take one record of an aggregates topic, or first the ones before it that the framework has lost."""
+        slot = (region, record.partition)
+        expected = self._next_offsets[slot]
+        if record.offset > expected:
+            with LogReader(self._settings, f"fluvial-{self._name}-missing") as reader:
+                for missing in reader.read(aggregates_topic(self.genesis.task, region), record.partition, expected, record.offset):
+                    self._take(missing, slot)
+        if record.offset >= expected:
+            self._take(record, slot)
+
+    def _take(self, record: LogRecord, slot: Slot) -> None:
+        self._next_offsets[slot] = record.offset + 1
+        aggregate = read_aggregate(record, self._trust, self.genesis.task, slot[0])
+        if aggregate is None:
+            return
+        if self.pending.offer(aggregate):
+            self._log_offsets[(slot, aggregate.sequence)] = record.offset
+            if self._waiting_since_s is None and self.pending.updates:
+                self._waiting_since_s = time.monotonic()
+
+    # -- making versions
+
+    def merge_if_due(self) -> bool:
+        """Commit the next version if it is due; True when the head has moved (by us or by another merger)."""
+        policy = self._policy(self.head.policy_sha256)
+        waited_s = time.monotonic() - self._waiting_since_s if self._waiting_since_s is not None else 0.0
+        chosen = choose(self.pending.waiting(), policy, deadline_passed=waited_s >= policy.buffer.seconds_max)
+        if not chosen:
+            return False
+        derived, manifest = patiently("merge", lambda: self._next_version(chosen), UNREADABLE)
+        data = manifest.canonical()
+        patiently("store the step's direction", lambda: self.store.put_object(derived.reference))
+        if patiently(f"commit version {manifest.version}", lambda: self._commit(manifest.version, data)):
+            patiently("write the checkpoint", lambda: self.store.write_checkpoint(manifest.version, derived.model, derived.optimizer))
+            self.head = _version(manifest, sha256_hex(data), derived.step.checkpoint)
+            self.pending.advance(self.head.cursors)
+            self._write_facts(chosen)
+            log.info("version %d: %d updates of %d windows", manifest.version, manifest.accepted, len(chosen))
+        else:
+            log.info("version %d was committed by another merger", manifest.version)
+            self.adopt_head()
+        self._waiting_since_s = time.monotonic() if self.pending.updates else None
+        self.finish()
+        return True
+
+    def _commit(self, version: int, data: bytes) -> bool:
+        """The conditional PUT. A lost answer is no answer: then what stands there decides whether it was ours."""
+        return self.store.commit(version, data) or self.store.manifest_bytes(version) == data
+
+    def _next_version(self, chosen: tuple[Aggregate, ...]) -> tuple[Derived, Manifest]:
+        sums = [self.store.sums(aggregate.sum_sha256, self.layout) for aggregate in chosen if aggregate.sum_sha256]
+        accepted = sum(aggregate.accepted for aggregate in chosen)
+        weight_total = sum(aggregate.weight_total for aggregate in chosen)
+        derived = self._derive(sums, accepted, weight_total)
+        manifest = Manifest(
+            task=self.genesis.task,
+            version=self.head.number + 1,
+            parent_sha256=self.head.manifest_sha256,
+            policy_sha256=self.head.policy_sha256,
+            inputs=tuple(input_of(aggregate) for aggregate in chosen),
+            cursors=next_cursors(self.head.cursors, chosen),
+            counts=sum_counts(chosen),
+            accepted=accepted,
+            weight_total=weight_total,
+            staleness_total=sum(aggregate.staleness_total for aggregate in chosen),
+            staleness_max=max(aggregate.staleness_max for aggregate in chosen),
+            update_bytes=sum(aggregate.update_bytes for aggregate in chosen),
+            model_sha256=sha256_hex(derived.model),
+            optimizer_sha256=sha256_hex(derived.optimizer),
+            reference_sha256=sha256_hex(derived.reference),
+            floor=self.head.floor,
+        )
+        return derived, manifest
+
+    def _derive(self, sums: list, updates: int, weight_total: int) -> Derived:  # type: ignore[type-arg]
+        step = merge(
+            self.head.checkpoint,
+            add_sums(sums, self.layout.parameters),
+            updates=updates,
+            weight_total=weight_total,
+            policy=self._policy(self.head.policy_sha256),
+            layout=self.layout,
+        )
+        return Derived(
+            step,
+            encode_model(step.checkpoint.model, self.layout),
+            encode_optimizer(step.checkpoint.optimizer),
+            encode_reference(step.reference),
+        )
+
+    def _policy(self, sha256: str) -> Policy:
+        if sha256 not in self._policies:
+            self._policies[sha256] = patiently("load the policy", lambda: self.store.policy(sha256), UNREADABLE)
+        return self._policies[sha256]
+
+    def _write_facts(self, chosen: tuple[Aggregate, ...]) -> None:
+        """Advice for whoever starts next: where in the aggregates topics the unmerged ones begin."""
+        for aggregate in chosen:
+            self._log_offsets.pop((aggregate.slot, aggregate.sequence), None)
+        offsets: dict[str, dict[str, int]] = {}
+        for (region, partition), next_offset in self._next_offsets.items():
+            unmerged = [at for (slot, _), at in self._log_offsets.items() if slot == (region, partition)]
+            offsets.setdefault(region, {})[str(partition)] = min(unmerged, default=next_offset)
+        facts: dict[str, object] = {"created_at_ms": round(time.time() * 1000), "merger": self._name, "aggregate_offsets": offsets}
+        patiently("write the version's facts", lambda: self.store.put_facts(self.head.number, facts))
+
+    # -- telling everybody
+
+    def finish(self) -> None:
+        """Barriers into every partition of a region, then, once acknowledged, that region's announcement."""
+        head = self.head
+        for region, partitions in self.genesis.partitions.items():
+            barrier = {
+                "task": self.genesis.task,
+                "region": region,
+                "version": head.number,
+                "manifest_sha256": head.manifest_sha256,
+                "model_sha256": head.model_sha256,
+                "reference_sha256": head.reference_sha256,
+                "policy_sha256": head.policy_sha256,
+                "floor": head.floor,
+                "reason": head.reason,
+            }
+            value = self._signer.seal("Barrier", barrier)
+            topic = updates_topic(self.genesis.task, region)
+            written = [self._writer.append(topic, value, partition=partition) for partition in range(partitions)]
+            patiently(f"write the barriers of version {head.number} to {region}", lambda: self._writer.flush(FLUSH_TIMEOUT_S))
+            for future in written:
+                future.result(timeout=0)
+            self._announce(region)
+        patiently(f"announce version {head.number}", lambda: self._writer.flush(FLUSH_TIMEOUT_S))
+
+    def _announce(self, region: str) -> None:
+        announcement = {
+            "task": self.genesis.task,
+            "region": region,
+            "version": self.head.number,
+            "manifest_sha256": self.head.manifest_sha256,
+            "model_sha256": self.head.model_sha256,
+            "policy_sha256": self.head.policy_sha256,
+        }
+        self._writer.append(
+            models_topic(self.genesis.task), self._signer.seal("ModelAnnouncement", announcement), key=region.encode(), partition=0
+        )
+
+
+def _version(manifest: Manifest, manifest_sha256: str, checkpoint: Checkpoint) -> Version:
+    return Version(
+        number=manifest.version,
+        manifest_sha256=manifest_sha256,
+        model_sha256=manifest.model_sha256,
+        reference_sha256=manifest.reference_sha256,
+        policy_sha256=manifest.policy_sha256,
+        floor=manifest.floor,
+        reason=manifest.reason,
+        cursors=manifest.slot_cursors,
+        checkpoint=checkpoint,
+    )
+
+
+def _facts_offsets(facts: Mapping[str, object]) -> dict[Slot, int]:
+    offsets = facts.get("aggregate_offsets")
+    if not isinstance(offsets, dict):
+        return {}
+    return {(region, int(partition)): int(at) for region, row in offsets.items() for partition, at in row.items()}

@@ -1,0 +1,173 @@
+"""The evaluator.
+
+::
+
+    fl.<task>.models                    announcements of all regions
+        │  follow: one actor
+        ▼
+    Evaluation.catch_up(version)        every version not evaluated yet: load, evaluate on held-out data
+        └─▶ fl.<task>.metrics           one flat JSON object a version
+
+It resumes at the newest evaluation that stands in the metrics topic, so no version is left out or published twice
+(but for a crash between two appends, where readers keep the first by version).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from adapters.faust_transport import create_app, raw_topic
+from adapters.kafka import LogReader, LogRecord, LogWriter
+from adapters.object_store import open_object_store
+from adapters.patience import UNREADABLE, patiently
+from adapters.settings import Settings
+from adapters.task_store import TaskStore
+from learning.task import load_task
+from learning.training import evaluate_parameters
+from schemas.certificates import Role, Trust
+from schemas.checkpoints import decode_model
+from schemas.codec import CodecError
+from schemas.envelope import open_envelope
+from schemas.manifests import Genesis
+from schemas.records import authenticate
+from schemas.topics import metrics_topic, models_topic
+
+ANNOUNCEMENT_BYTES = 2048
+FLUSH_TIMEOUT_S = 10.0
+TAIL_RECORDS = 64
+
+log = logging.getLogger("fluvial.evaluator")
+
+
+class Evaluation:
+    """Evaluates versions in order and publishes what it finds. Blocking; one call at a time."""
+
+    def __init__(self, settings: Settings, store: TaskStore, genesis: Genesis, reference: str, name: str) -> None:
+        self._store = store
+        self._genesis = genesis
+        self._layout = genesis.tensor_layout
+        self._task = load_task(reference)
+        self._held_out = self._task.data().test
+        self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False)
+        self._trust = Trust.from_pem(genesis.authorities)
+        with LogReader(settings, f"fluvial-{name}-resume") as reader:
+            self.evaluated, self._created_at_ms = _newest_evaluation(reader, metrics_topic(genesis.task))
+
+    def take(self, record: LogRecord) -> None:
+        """Take one record of the models topic: evaluate up to the version that it announces, if a merger signed it."""
+        try:
+            envelope = open_envelope(record.value or b"")
+        except CodecError as error:
+            log.warning("ignored announcement %d: %s", record.offset, error)
+            return
+        signer = authenticate(envelope, record.timestamp_ms, self._trust)
+        if getattr(signer, "role", None) is not Role.MERGER or envelope.kind != "ModelAnnouncement":
+            log.warning("ignored announcement %d: not signed by a merger", record.offset)
+            return
+        if envelope.record["task"] == self._genesis.task:
+            self.catch_up(envelope.record["version"])
+
+    def catch_up(self, version: int) -> None:
+        """Evaluate and publish every version up to ``version``."""
+        while self.evaluated < version:
+            number = self.evaluated + 1
+            record = patiently(f"evaluate version {number}", lambda number=number: self._evaluate(number), UNREADABLE)  # type: ignore[misc]
+            self._writer.append(
+                metrics_topic(self._genesis.task), json.dumps(record, sort_keys=True).encode(), key=self._genesis.task.encode()
+            )
+            patiently(f"publish the evaluation of version {number}", lambda: self._writer.flush(FLUSH_TIMEOUT_S))
+            self.evaluated = number
+            log.info("version %d: %s", number, ", ".join(f"{k} {record[k]:.4f}" for k in ("accuracy", "loss") if k in record))
+
+    def _evaluate(self, version: int) -> dict[str, Any]:
+        facts = self._store.facts(version)
+        created_at_ms = int(str(facts.get("created_at_ms", 0)))
+        record: dict[str, Any] = {"kind": "evaluation", "task": self._genesis.task, "version": version}
+        if version == 0:
+            model_sha256 = self._genesis.model_sha256
+        else:
+            manifest = self._store.manifest(version)
+            model_sha256 = manifest.model_sha256
+            seconds = (created_at_ms - self._created_at_ms) / 1000 if created_at_ms and self._created_at_ms else None
+            record |= {
+                "accepted": manifest.accepted,
+                "refused": sum(manifest.counts.values()) - manifest.accepted,
+                "staleness_mean": manifest.staleness_total / manifest.accepted,
+                "staleness_max": manifest.staleness_max,
+                "update_bytes": manifest.update_bytes,
+                "seconds": seconds,
+            }
+            record |= {f"verdicts_{outcome}": count for outcome, count in manifest.counts.items()}
+        data = self._store.model_bytes(version, model_sha256)
+        results = evaluate_parameters(self._task, decode_model(data, self._layout), self._held_out)
+        self._created_at_ms = created_at_ms or self._created_at_ms
+        return record | results | {
+            "model_sha256": model_sha256,
+            "model_bytes": len(data),
+            "created_at_ms": created_at_ms,
+            "evaluated_at_ms": round(time.time() * 1000),
+        }  # fmt: skip
+
+
+def build_app(
+    settings: Settings, *, task: str, name: str, genesis_sha256: str, reference: str, data_folder: Path
+) -> faust.App:
+    """The Faust app of the evaluator; ``reference`` names the task's code, which says how to evaluate."""
+    store = TaskStore(open_object_store(settings.store), task)
+    genesis = store.genesis(genesis_sha256)
+    evaluation = Evaluation(settings, store, genesis, reference, name)
+    evaluation.catch_up(0)
+    turn = asyncio.Lock()
+
+    async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
+        return dict.fromkeys(assigned, 0)  # announcements are small, and all but the new ones are passed over at once
+
+    app = create_app(
+        f"fluvial-{task}-evaluator-{name}-{uuid.uuid4().hex[:8]}",
+        settings,
+        resume,
+        data_folder=str(data_folder),
+        record_bytes=ANNOUNCEMENT_BYTES,
+    )
+
+    async def take(record: LogRecord) -> None:
+        async with turn:
+            await asyncio.to_thread(evaluation.take, record)
+
+    @app.agent(raw_topic(app, models_topic(task)), name="follow")  # type: ignore[untyped-decorator]
+    async def follow(stream: faust.StreamT[bytes]) -> None:
+        async for event in stream.events():
+            message = event.message
+            record = LogRecord(
+                message.topic, message.partition, message.offset, round(message.timestamp * 1000), message.key, message.value
+            )
+            await asyncio.shield(asyncio.create_task(take(record)))
+
+    return app
+
+
+def _newest_evaluation(reader: LogReader, topic: str) -> tuple[int, int]:
+    """(version, created_at_ms) of the newest evaluation in the metrics topic; (-1, 0) when there is none."""
+    low, high = reader.bounds(topic, 0)
+    best = (-1, 0)
+    while high > low and best[0] < 0:
+        start = max(low, high - TAIL_RECORDS)
+        for record in reader.read(topic, 0, start, high):
+            try:
+                document = json.loads(record.value or b"")
+            except ValueError:
+                continue
+            if isinstance(document, dict) and document.get("kind") == "evaluation":
+                best = max(best, (int(document["version"]), int(document.get("created_at_ms") or 0)))
+        high = start
+    return best
