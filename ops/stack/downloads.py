@@ -1,0 +1,210 @@
+"""Kafka's jars and the MinIO binary: fetched or built once per user, kept by their exact version.
+
+A download goes to a folder of its own and takes its final name in one step when it is complete, so an
+interrupted one leaves nothing that could be taken for a whole one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from adapters.settings import cache_dir, child_environment
+from aggregation.errors import EnvironmentProblem
+from ops.stack import tools
+from ops.stack.resources import infra_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ops.output import Reporter, Waiting
+
+    _Detail = Callable[[], str]
+    _Progress = Callable[[Path], str]
+
+MINIO_MODULE: Final = "github.com/minio/minio"
+_POLL_S: Final = 0.5
+_ABANDONED_AFTER_S: Final = 24 * 3600.0
+_TAIL_LINES: Final = 5
+
+
+def kafka_jars_path() -> Path:
+    """Where the jars of the pinned Kafka are, or would be."""
+    digest = hashlib.sha256(infra_file("kafka/pom.xml").read_bytes()).hexdigest()
+    return cache_dir() / f"kafka-{digest[:16]}"
+
+
+def minio_binary_path() -> Path:
+    """Where the binary of the pinned MinIO is, or would be."""
+    return cache_dir() / f"minio-{_minio_version()}" / "minio"
+
+
+def kafka_jars(reporter: Reporter) -> Path:
+    """The folder of Kafka's jars, fetched with Maven if it is not there yet (about 45 MB).
+
+    Raises:
+        EnvironmentProblem: FLV-1005 no Maven, FLV-1006 the download failed, FLV-1015 the cache cannot be
+        written.
+    """
+    final = kafka_jars_path()
+    if final.is_dir():
+        return final
+    maven = tools.require_maven()
+    reporter.say("Kafka: fetching its jars with Maven, once (about 45 MB)")
+    with _new_folder(final) as folder:
+        command = [
+            *(maven.path, "--batch-mode", "--quiet", "--file", str(infra_file("kafka/pom.xml"))),
+            *("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}"),
+        ]
+        code, tail = _run(
+            command,
+            {},
+            folder.parent,
+            what="Maven to fetch Kafka's jars",
+            reporter=reporter,
+            progress=_jar_count(folder),
+        )
+        if code != 0 or not any(folder.glob("kafka_*.jar")):
+            raise EnvironmentProblem(
+                "FLV-1006",
+                f"Maven could not fetch Kafka's jars (exit {code})",
+                where=tail,
+                hint="check the network (and proxy or mirror in ~/.m2/settings.xml), then repeat the command",
+            )
+    return final
+
+
+def minio_binary(reporter: Reporter) -> Path:
+    """The MinIO server, built with Go if it is not there yet (about 3 minutes on two cores).
+
+    Raises:
+        EnvironmentProblem: FLV-1014 no Go, FLV-1007 the build failed, FLV-1015 the cache cannot be written.
+    """
+    final = minio_binary_path()
+    if final.is_file():
+        return final
+    problem = tools.go_problem()
+    if problem:
+        message = f"MinIO is built once with Go 1.24 or later, and {problem}"
+        raise EnvironmentProblem("FLV-1014", message, hint=tools.GO_HINT)
+    reporter.say("MinIO: building it with Go, once (about 3 minutes on two cores)")
+    with _new_folder(final.parent) as folder:
+        command = ["go", "install", "-v", "-ldflags=-s -w", f"{MINIO_MODULE}@{_minio_version()}"]
+        # The flags of the user's own projects (vendoring, build ids) do not apply to this build.
+        environment = {"GOBIN": str(folder), "GOFLAGS": "", "CGO_ENABLED": "0"}
+        code, tail = _run(
+            command,
+            environment,
+            folder.parent,
+            what="Go to build MinIO",
+            reporter=reporter,
+            progress=_package_count,
+        )
+        if code != 0 or not (folder / "minio").is_file():
+            raise EnvironmentProblem(
+                "FLV-1007",
+                f"Go could not build MinIO (exit {code})",
+                where=tail,
+                hint="check the network and repeat, or use the file store: `fluvial up --store file`",
+            )
+    return final
+
+
+def _minio_version() -> str:
+    return infra_file("minio/version.txt").read_text(encoding="utf-8").strip()
+
+
+def _jar_count(folder: Path) -> _Progress:
+    def progress(_log: Path) -> str:
+        return f"{len(list(folder.glob('*.jar')))} jars"
+
+    return progress
+
+
+def _package_count(log: Path) -> str:
+    lines = log.read_bytes().count(b"\n")
+    return f"{lines} packages so far" if lines else "downloading"
+
+
+@contextlib.contextmanager
+def _new_folder(final: Path) -> Iterator[Path]:
+    """A folder to fill; it becomes `final` if the block ends well, and is removed otherwise."""
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(final)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{final.name}.partial-", dir=final.parent))
+    except OSError as error:
+        raise EnvironmentProblem(
+            "FLV-1015",
+            f"cannot write to {final.parent}: {error.strerror}",
+            hint="make it writable, or choose another cache with FLUVIAL_CACHE",
+        ) from error
+    try:
+        target = temporary / "content"
+        target.mkdir()
+        yield target
+        try:
+            target.rename(final)
+        except OSError:
+            # Another process may have finished first: its copy is as good as ours.
+            if not final.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_abandoned(final: Path) -> None:
+    """Remove what downloads left that were killed outright. A day old: nobody is still at it."""
+    for folder in final.parent.glob(f"{final.name}.partial-*"):
+        if time.time() - folder.stat().st_mtime > _ABANDONED_AFTER_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    what: str,
+    reporter: Reporter,
+    progress: _Progress,
+) -> tuple[int, str]:
+    """Run a long command, saying how far it is: (exit code, the last lines of its output)."""
+    log_path = folder / "log"
+    with log_path.open("wb") as log, reporter.waiting(what) as waiting:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=child_environment(environment),
+            start_new_session=True,
+        )
+        try:
+            _wait(child, waiting, lambda: progress(log_path))
+        except BaseException:
+            # Interrupted: take the compiler and its children along.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+    lines = [line for line in log_path.read_text("utf-8", "replace").splitlines() if line.strip()]
+    return child.returncode, "\n  ".join(lines[-_TAIL_LINES:])
+
+
+def _wait(child: subprocess.Popen[bytes], waiting: Waiting, progress: _Detail) -> None:
+    while True:
+        try:
+            child.wait(_POLL_S)
+        except subprocess.TimeoutExpired:
+            waiting.note(progress())
+        else:
+            return

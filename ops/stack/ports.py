@@ -1,0 +1,68 @@
+"""Free ports on 127.0.0.1, below the range that the system hands to outgoing connections."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from typing import Final
+
+from aggregation.errors import EnvironmentProblem
+
+LOOPBACK: Final = "127.0.0.1"
+# Linux gives ports from 32768 on to outgoing connections: one of those could be taken while the broker
+# restarts.
+_FIRST, _LAST = 20_000, 32_000
+_ATTEMPTS_MAX: Final = 200
+# A server that was just killed may hold its port a moment longer than its process seems to live.
+_GRACE_S: Final = 2.0
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could bind the port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: a port whose last connection lingers in TIME_WAIT is free, one with a listener is
+        # not.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def is_listening(port: int, timeout_s: float = 1.0) -> bool:
+    """Whether something accepts connections on the port."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=timeout_s):
+            return True
+    except OSError:
+        return False
+
+
+def choose(preferred: int = 0, *, avoid: frozenset[int] = frozenset()) -> int:
+    """The preferred port if it is given and free, else a random free one.
+
+    Raises:
+        EnvironmentProblem: FLV-1013, no free port in many tries.
+    """
+    if preferred and preferred not in avoid and _becomes_free(preferred):
+        return preferred
+    for _ in range(_ATTEMPTS_MAX):
+        port = random.randint(_FIRST, _LAST)  # not a secret  # noqa: S311
+        if port not in avoid and is_free(port):
+            return port
+    raise EnvironmentProblem(
+        "FLV-1013",
+        f"no free port between {_FIRST} and {_LAST} on {LOOPBACK} in {_ATTEMPTS_MAX} tries",
+        hint="see who listens with `ss -ltnp`, stop what you do not need",
+    )
+
+
+def _becomes_free(port: int) -> bool:
+    deadline = time.monotonic() + _GRACE_S
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
