@@ -1,0 +1,46 @@
+"""Models, data and local training: the only part of Fluvial that knows torch.
+
+A task is one file of four short functions (see ``learning/tasks/digits.py``). What such a file needs is
+here, under one name::
+
+    import learning
+
+    learning.fit(model, data, config, loss)     minibatch SGD, in place, over one device's examples
+    learning.score(model, data)                 {"loss": ..., "accuracy": ...} of a classifier
+    learning.Dataset(train=(x, y), test=(x, y)) what ``data()`` returns
+    learning.digits(), learning.fashion()       the shipped data sets
+
+Names are resolved on first use, so ``import learning`` alone does not load torch (which takes seconds).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from learning.config import TrainConfig
+    from learning.datasets import Dataset, Examples, digits, fashion
+    from learning.helpers import fit, score
+    from learning.task import Task, load_task
+
+__all__ = ["Dataset", "Examples", "Task", "TrainConfig", "digits", "fashion", "fit", "load_task", "score"]
+
+_HOMES = {
+    "Dataset": "learning.datasets",
+    "Examples": "learning.datasets",
+    "Task": "learning.task",
+    "TrainConfig": "learning.config",
+    "digits": "learning.datasets",
+    "fashion": "learning.datasets",
+    "fit": "learning.helpers",
+    "load_task": "learning.task",
+    "score": "learning.helpers",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that holds `name` when it is first asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'learning' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,213 @@
+"""Examples as numpy arrays, and the two data sets that ship: ``digits`` and ``fashion``. No torch here.
+
+Nothing is fetched from the network: digits lie in the scikit-learn wheel, Fashion-MNIST in a Debian package.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aggregation.errors import EnvironmentProblem, UsageProblem
+
+Array = NDArray[Any]
+Pair = tuple[ArrayLike, ArrayLike]
+FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+_TEST_EVERY = 5  # every fifth example of a class is held out: 1,438 digits to train on, 359 to test on
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """Inputs and targets of equal length n.
+
+    x: float32[n, ...] (or int64[n, ...] for token ids); y: int64[n] class labels, or float32[n, ...] targets.
+    Floating-point and 8-bit inputs become float32; wider integer inputs stay integers (int64).
+    Raises UsageProblem FLV-2205 if lengths differ, nothing is there, or a value is NaN or infinite.
+    """
+
+    x: Array
+    y: Array
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x", _numeric(self.x, "x", small_integers_are_floats=True))
+        object.__setattr__(self, "y", _numeric(self.y, "y", small_integers_are_floats=False))
+        if len(self.x) != len(self.y):
+            raise _malformed(
+                f"x has {len(self.x)} examples and y has {len(self.y)}; they must be equally many"
+            )
+        if len(self.x) == 0:
+            raise _malformed("x and y are empty; at least one example is needed")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def subset(self, indices: ArrayLike) -> Examples:
+        """The examples at `indices` (int64[k]), in that order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return Examples(self.x[chosen], self.y[chosen])
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """y as int64[n]. Raises UsageProblem FLV-2205 if the targets are not class labels."""
+        if self.y.dtype != np.int64 or self.y.ndim != 1:
+            raise _malformed(
+                f"class labels must be integers of shape [n]; y is {self.y.dtype}{list(self.y.shape)}"
+            )
+        return self.y
+
+
+Side = Examples | Pair
+
+
+@dataclass(frozen=True, slots=True, eq=False, init=False)
+class Dataset:
+    """Training examples, which are split among the devices, and held-out test examples, for the evaluator.
+
+    Each side is an `Examples` or a pair (x, y) of arrays. Raises UsageProblem FLV-2205 if malformed.
+    """
+
+    train: Examples
+    test: Examples
+
+    def __init__(self, train: Side, test: Side) -> None:
+        object.__setattr__(self, "train", _examples(train, "train"))
+        object.__setattr__(self, "test", _examples(test, "test"))
+        if self.train.x.shape[1:] != self.test.x.shape[1:]:
+            raise _malformed(
+                f"one training input has shape {list(self.train.x.shape[1:])}, "
+                f"one test input {list(self.test.x.shape[1:])}; they must be equal"
+            )
+
+
+def _examples(side: object, name: str) -> Examples:
+    if isinstance(side, Examples):
+        return side
+    if not isinstance(side, tuple | list) or len(side) != 2:
+        raise _malformed(f"{name} must be a pair (x, y) of arrays, got {type(side).__name__}")
+    try:
+        return Examples(side[0], side[1])
+    except UsageProblem as problem:
+        raise _malformed(f"{name}: {problem.message}") from problem
+
+
+def _numeric(values: ArrayLike, name: str, *, small_integers_are_floats: bool) -> Array:
+    array = np.asarray(values)
+    if array.ndim == 0 or array.dtype.kind not in "fiub":
+        raise _malformed(
+            f"{name} must be an array of numbers, got {array.dtype} of shape {list(array.shape)}"
+        )
+    if array.dtype.kind == "f":
+        broken = int(np.count_nonzero(~np.isfinite(array)))
+        if broken:
+            raise _malformed(
+                f"{name} has {broken} values that are NaN or infinite; every value must be finite"
+            )
+        return np.ascontiguousarray(array, dtype=np.float32)
+    if small_integers_are_floats and array.dtype.itemsize == 1:
+        return np.ascontiguousarray(array, dtype=np.float32)
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _malformed(message: str) -> UsageProblem:
+    return UsageProblem(
+        "FLV-2205",
+        f"the task's data is malformed: {message}",
+        hint="return learning.Dataset(train=(x, y), test=(x, y)) from data(), with numpy arrays",
+    )
+
+
+@lru_cache(maxsize=1)
+def digits() -> Dataset:
+    """scikit-learn's 1,797 handwritten digits: x float32[n, 64] in [0, 1], y int64[n] in 0 … 9.
+
+    The split is fixed and stratified: of each class, in the file's order, every fifth example is for testing.
+    Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository.
+    """
+    table = _digits_table()
+    labels = table[:, -1].astype(np.int64)
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        held_out[np.flatnonzero(labels == label)[_TEST_EVERY - 1 :: _TEST_EVERY]] = True
+    x = (table[:, :-1] / 16.0).astype(np.float32)
+    return Dataset(train=(x[~held_out], labels[~held_out]), test=(x[held_out], labels[held_out]))
+
+
+def _digits_table() -> Array:
+    """float64[1797, 65]: 64 grey values of 0 … 16, then the label."""
+    # Read from scikit-learn's own data file: importing scikit-learn for it would cost every process seconds.
+    found = importlib.util.find_spec("sklearn")
+    folders = list(found.submodule_search_locations or []) if found is not None else []
+    for folder in folders:
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            with gzip.open(file, "rt", encoding="ascii") as lines:
+                return np.loadtxt(lines, delimiter=",")
+    raise EnvironmentProblem(
+        "FLV-2206",
+        "the digits data set is not on this machine: scikit-learn, which carries it, was not found",
+        hint="pip install scikit-learn",
+    )
+
+
+@lru_cache(maxsize=2)
+def fashion(
+    train_examples: int = 60_000, test_examples: int = 10_000, folder: Path = FASHION_FOLDER
+) -> Dataset:
+    """Fashion-MNIST: x float32[n, 1, 28, 28] in [0, 1], y int64[n] in 0 … 9 (Xiao, Rasul, Vollgraf 2017).
+
+    Fewer examples than there are means evenly spaced ones, always the same. Files: Debian's
+    dataset-fashion-mnist.
+    Raises EnvironmentProblem FLV-2206 if the files are absent, FLV-2214 if one is damaged.
+    """
+    sides = []
+    for prefix, wanted in (("train", train_examples), ("t10k", test_examples)):
+        images = read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
+        labels = read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz")
+        chosen = np.linspace(0, len(labels) - 1, min(wanted, len(labels))).astype(np.int64)
+        x = images[chosen, np.newaxis].astype(np.float32)
+        x /= np.float32(255.0)
+        sides.append(Examples(x, labels[chosen].astype(np.int64)))
+    return Dataset(train=sides[0], test=sides[1])
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """One gzipped IDX file of unsigned bytes, as an array of the shape its header names.
+
+    Layout: 0x00 0x00, type 0x08, number of dimensions d, then d big-endian uint32 sizes, then the bytes
+    (Y. LeCun, the MNIST database). Raises EnvironmentProblem FLV-2206 if absent, FLV-2214 if damaged.
+    """
+    if not path.is_file():
+        raise EnvironmentProblem(
+            "FLV-2206",
+            f"the fashion data set is not on this machine: expected {path.name} in {path.parent}",
+            hint="apt-get install dataset-fashion-mnist",
+        )
+    try:
+        content = gzip.decompress(path.read_bytes())
+        zero, kind, dimensions = struct.unpack_from(">HBB", content)
+        shape = struct.unpack_from(f">{dimensions}I", content, 4)
+        if (zero, kind) != (0, 8):
+            raise ValueError(f"expected the magic bytes 00 00 08, got {content[:3].hex(' ')}")
+        body = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions)
+        return body.reshape(shape)
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
+        raise EnvironmentProblem(
+            "FLV-2214",
+            f"the data file {path.name} is damaged: {error}",
+            where=str(path),
+            hint="apt-get install --reinstall dataset-fashion-mnist",
+        ) from error
+
+
+SHIPPED: dict[str, Callable[[], Dataset]] = {"digits": digits, "fashion": fashion}
+"""The data sets a task file may name: ``DATA = "digits"``."""

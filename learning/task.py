@@ -1,0 +1,260 @@
+"""A task: one file that says what is learned. Loading it, and turning every mistake in it into a clear error.
+
+The file holds four functions and, if it likes, three settings::
+
+    def model() -> torch.nn.Module
+    def train(model, data, config) -> dict[str, float]   in place, on one device's Examples; reports "loss"
+    def evaluate(model, data) -> dict[str, float]        on held-out Examples; reports "loss"
+    def data() -> Dataset                                or DATA = "digits" | "fashion"
+    CONFIG = {"epochs": …, "batch_size": …, "learning_rate": …}
+    POLICY = {…}                                           laid over the task's policy, as it is
+    NAME = "…"                                             else the file's name
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from aggregation.errors import UsageProblem
+from learning.config import TrainConfig, config_from_overrides
+from learning.datasets import SHIPPED, Dataset, Examples
+from learning.names import check_task_name
+from learning.userfile import call_users, import_users
+
+SHIPPED_TASKS_FOLDER = Path(__file__).parent / "tasks"
+_FUNCTIONS = ("model", "train", "evaluate")
+_NAME_LIKE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A loaded task file.
+
+    reference: what it was loaded by, so that another process can load it again.
+    source_sha256: hex digest of the file's bytes. policy_overrides: its POLICY, unchecked.
+    """
+
+    name: str
+    reference: str
+    path: Path
+    source_sha256: str
+    config: TrainConfig
+    policy_overrides: Mapping[str, Any]
+    _module: ModuleType = field(repr=False)
+    _data: list[Dataset] = field(default_factory=list, repr=False)
+
+    def model(self) -> nn.Module:
+        """A new model. Raises UsageProblem FLV-2204 if model() fails or returns something unusable."""
+        made = call_users(self.path, "model()", "FLV-2204", lambda: self._module.model())
+        _check_model(made, str(self.path))
+        return made  # type: ignore[no-any-return]
+
+    def train(self, model: nn.Module, data: Examples, config: TrainConfig) -> dict[str, float]:
+        """Train in place on one device's examples; its metrics. Raises UsageProblem FLV-2208."""
+        got = call_users(self.path, "train()", "FLV-2208", lambda: self._module.train(model, data, config))
+        return _metrics(got, "train()", "FLV-2208", str(self.path))
+
+    def evaluate(self, model: nn.Module, data: Examples) -> dict[str, float]:
+        """Metrics on held-out examples, "loss" among them. Raises UsageProblem FLV-2209."""
+        got = call_users(self.path, "evaluate()", "FLV-2209", lambda: self._module.evaluate(model, data))
+        return _metrics(got, "evaluate()", "FLV-2209", str(self.path))
+
+    def data(self) -> Dataset:
+        """The task's data, loaded once. Raises FLV-2205 (usage), FLV-2206 and FLV-2214 (environment)."""
+        if not self._data:
+            got = call_users(self.path, "data()", "FLV-2205", lambda: _data_source(self._module)())
+            if not isinstance(got, Dataset):
+                raise UsageProblem(
+                    "FLV-2205",
+                    f"data() must return a learning.Dataset, got {type(got).__name__}",
+                    where=str(self.path),
+                    hint="return learning.Dataset(train=(x, y), test=(x, y)), with numpy arrays",
+                )
+            self._data.append(got)
+        return self._data[0]
+
+
+def load_task(reference: str) -> Task:
+    """The task named `reference`: a shipped one ("digits", "fashion") or the path of a .py file.
+
+    The file is imported and model() is called once; data() waits until it is needed.
+    Raises UsageProblem: FLV-2200 no such task, FLV-2201 bad name, FLV-2202 the file fails on import,
+    FLV-2203 a function is missing, FLV-2204 an unusable model, FLV-2205 an unknown DATA,
+    FLV-2207 bad CONFIG or POLICY.
+    """
+    path = _find(reference)
+    source = path.read_bytes()
+    module = import_users(path, source)
+    where = str(path)
+    _check_functions(module, where)
+    task = Task(
+        name=check_task_name(getattr(module, "NAME", path.stem), where),
+        reference=reference,
+        path=path,
+        source_sha256=hashlib.sha256(source).hexdigest(),
+        config=config_from_overrides(_mapping(module, "CONFIG", where), where=where),
+        policy_overrides=_mapping(module, "POLICY", where),
+        _module=module,
+    )
+    with torch.random.fork_rng(devices=[]):
+        task.model()
+    return task
+
+
+def shipped_tasks() -> list[str]:
+    """The names of the tasks that ship, sorted."""
+    return sorted(path.stem for path in SHIPPED_TASKS_FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def _find(reference: str) -> Path:
+    shipped = shipped_tasks()
+    if reference in shipped:
+        return SHIPPED_TASKS_FOLDER / f"{reference}.py"
+    path = Path(reference)
+    if path.suffix == ".py" and path.is_file():
+        return path
+    neighbours = [str(file) for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
+    close = get_close_matches(reference, shipped + neighbours, n=1)
+    with_suffix = path.with_suffix(".py")
+    if not path.suffix and path.name and with_suffix.is_file():
+        close = [str(with_suffix)]
+    if path.is_dir():
+        problem = f"{reference} is a folder; a task is one .py file"
+    elif path.is_file():
+        problem = f"{reference} is not a Python file; a task is one .py file"
+    else:
+        problem = f"no task {reference!r}: no such file, and the shipped tasks are {', '.join(shipped)}"
+    can_make = _NAME_LIKE.fullmatch(path.stem) is not None
+    hint = (
+        f"did you mean {close[0]}?" if close else f"fluvial new {path.stem.lower() if can_make else 'mine'}"
+    )
+    raise UsageProblem("FLV-2200", problem, hint=hint)
+
+
+def _check_functions(module: ModuleType, where: str) -> None:
+    has_data = callable(getattr(module, "data", None)) or hasattr(module, "DATA")
+    missing = [name for name in _FUNCTIONS if not callable(getattr(module, name, None))]
+    missing += [] if has_data else ["data"]
+    if missing:
+        own = [
+            name
+            for name, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", None) == module.__name__
+        ]
+        close = [(name, get_close_matches(name, own, n=1, cutoff=0.5)) for name in missing]
+        lacking = ", ".join(f"{name}()" for name in missing)
+        guesses = [f"{found[0]} → {name}" for name, found in close if found]
+        raise UsageProblem(
+            "FLV-2203",
+            f"the task file lacks {lacking}; it defines {', '.join(own) or 'no function'}",
+            where=where,
+            hint=f"rename {', '.join(guesses)}"
+            if guesses
+            else "fluvial new example writes a whole one to copy",
+        )
+    _data_source(module, where)
+
+
+def _data_source(module: ModuleType, where: str = "") -> Callable[[], object]:
+    own = getattr(module, "data", None)
+    if callable(own):
+        return own  # type: ignore[no-any-return]
+    name = module.DATA
+    if not isinstance(name, str) or name not in SHIPPED:
+        close = get_close_matches(str(name), SHIPPED, n=1)
+        raise UsageProblem(
+            "FLV-2205",
+            f"DATA is {name!r}; the shipped data sets are {', '.join(sorted(SHIPPED))}",
+            where=where,
+            hint=f"did you mean DATA = {close[0]!r}?" if close else "define data() to use data of your own",
+        )
+    return SHIPPED[name]
+
+
+def _mapping(module: ModuleType, name: str, where: str) -> dict[str, Any]:
+    value = getattr(module, name, {})
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise UsageProblem(
+            "FLV-2207",
+            f"{name} must be a dict with text keys, got {value!r}",
+            where=where,
+            hint=f'for example {name} = {{"epochs": 5}}'
+            if name == "CONFIG"
+            else "see docs/policy.md for its keys",
+        )
+    return dict(value)
+
+
+def _check_model(made: object, where: str) -> None:
+    if not isinstance(made, nn.Module):
+        problem = f"model() must return a torch.nn.Module, got {type(made).__name__}"
+        hint = "end model() with: return the_module"
+        if isinstance(made, type) and issubclass(made, nn.Module):
+            problem = f"model() must return a torch.nn.Module instance, got the class {made.__name__}"
+            hint = f"return {made.__name__}()"
+        raise UsageProblem("FLV-2204", problem, where=where, hint=hint)
+    for name, value in [*made.named_parameters(), *made.named_buffers()]:
+        if is_lazy(value):
+            raise UsageProblem(
+                "FLV-2204",
+                f"parameter {name} has no shape yet (a lazy layer)",
+                where=where,
+                hint="give the layer its input size, or call the model on one example inside model()",
+            )
+        if value.is_complex():
+            raise UsageProblem(
+                "FLV-2204",
+                f"parameter {name} is {value.dtype}; only real floating-point parameters can be averaged",
+                where=where,
+                hint="hold its real and imaginary parts as two real parameters",
+            )
+    trainable = [value for value in made.parameters() if value.requires_grad and value.numel() > 0]
+    if not trainable:
+        raise UsageProblem(
+            "FLV-2204", "the model has no trainable parameter", where=where, hint="add a layer to model()"
+        )
+    for name, value in made.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UsageProblem(
+                "FLV-2204", f"parameter {name} starts with NaN or infinite values", where=where
+            )
+
+
+def _metrics(got: object, function: str, error_id: str, where: str) -> dict[str, float]:
+    """`got` as {name: float}; numbers, numpy scalars and one-element tensors are welcome."""
+    wanted = 'a dict of numbers with a "loss", such as {"loss": 0.3}'
+    if not isinstance(got, Mapping) or "loss" not in got:
+        shown = sorted(map(str, got)) if isinstance(got, Mapping) else type(got).__name__
+        raise UsageProblem(
+            error_id,
+            f"{function} must return {wanted}; got {shown}",
+            where=where,
+            hint=f"end {function} with a return",
+        )
+    metrics: dict[str, float] = {}
+    for name, value in got.items():
+        try:
+            metrics[str(name)] = float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            message = f"{function} must return {wanted}; {name!r} is {type(value).__name__}"
+            raise UsageProblem(error_id, message, where=where, hint="turn it into a float") from error
+    if not math.isfinite(metrics["loss"]):
+        raise UsageProblem(
+            error_id,
+            f"{function} reports the loss {metrics['loss']}: the model's numbers ran away",
+            where=where,
+            hint='lower CONFIG["learning_rate"], or scale the inputs to about 0 … 1',
+        )
+    return metrics

@@ -1,0 +1,23 @@
+"""digits: which digit is it? A small perceptron on scikit-learn's handwritten digits (4,810 parameters)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+import learning
+
+DATA = "digits"
+CONFIG = {"epochs": 5, "batch_size": 8, "learning_rate": 0.2}
+POLICY = {"updates": {"norm_clip": 1.5}, "server": {"learning_rate": 1.5}}
+
+
+def model() -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+def train(model: nn.Module, data: learning.Examples, config: learning.TrainConfig) -> dict[str, float]:
+    return learning.fit(model, data, config, nn.functional.cross_entropy)
+
+
+def evaluate(model: nn.Module, data: learning.Examples) -> dict[str, float]:
+    return learning.score(model, data, nn.functional.cross_entropy)
