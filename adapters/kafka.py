@@ -114,6 +114,7 @@ class LogReader:
 
     def __init__(self, settings: Settings, client_id: str) -> None:
         self._bootstrap = settings.bootstrap_servers
+        self._closed = False
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.bootstrap_servers,
@@ -139,6 +140,7 @@ class LogReader:
 
     def close(self) -> None:
         """Release the consumer."""
+        self._closed = True
         self._consumer.close()
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
@@ -175,7 +177,7 @@ class LogReader:
                 if record.offset >= end - 1:
                     return
         finally:
-            self._consumer.unassign()
+            self._stop_fetching()
 
     def last(self, topic: str, partition: int) -> LogRecord | None:
         """The newest record of a partition; None when it is empty."""
@@ -202,7 +204,7 @@ class LogReader:
                     elif time.monotonic() > deadline:
                         return
         finally:
-            self._consumer.unassign()
+            self._stop_fetching()
 
     def partitions(self, topic: str) -> list[int]:
         """The partitions of a topic; UsageProblem (FLV-3103) when there is no such topic."""
@@ -215,6 +217,10 @@ class LogReader:
         except KafkaException as error:
             raise _problem(error.args[0], f"ask for offsets by time of {topic}[{partition}]", self._bootstrap) from error
         return found[0].offset if found[0].offset >= 0 else self.bounds(topic, partition)[1]
+
+    def _stop_fetching(self) -> None:
+        if not self._closed:  # a generator may be closed after its reader
+            self._consumer.unassign()
 
     def _assigned(self) -> Iterator[LogRecord | None]:
         while True:

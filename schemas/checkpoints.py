@@ -21,11 +21,10 @@ _STEP = "fluvial.step"
 
 def encode_model(model: npt.NDArray[np.float32], layout: Layout) -> bytes:
     """model float32[P] as one safetensors file with the layout's tensor names and shapes."""
+    flat = np.ascontiguousarray(model)  # of the whole: of a scalar it would make a vector
     return safetensors_numpy.save(
         {
-            spec.name: np.ascontiguousarray(
-                model[layout.starts[t] : layout.starts[t + 1]].reshape(spec.shape)
-            )
+            spec.name: flat[layout.starts[t] : layout.starts[t + 1]].reshape(spec.shape)
             for t, spec in enumerate(layout.tensors)
         }
     )
