@@ -63,7 +63,9 @@ def _group(name: str, future: Any, bootstrap: str) -> Group:
         Member(
             member.client_id,
             member.host,
-            tuple(sorted(tp.partition for tp in member.assignment.topic_partitions)) if member.assignment else (),
+            tuple(sorted(tp.partition for tp in member.assignment.topic_partitions))
+            if member.assignment
+            else (),
         )
         for member in found.members
     )

@@ -28,8 +28,8 @@ class ResumingConsumer(driver.Consumer):
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek every assigned partition to the offset that the application names."""
-        resume: Resume = self.transport.resume
-        offsets = await resume(self.assignment())
+        transport: ResumingTransport = self.transport  # type: ignore[assignment]
+        offsets = await transport.resume(self.assignment())
         for partition, offset in offsets.items():
             await self._seek(partition, offset)
         return offsets

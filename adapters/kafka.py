@@ -10,9 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from adapters.settings import Settings
@@ -67,7 +75,9 @@ class LogWriter:
             | _QUIET
         )
 
-    def append(self, topic: str, value: bytes, *, key: bytes | None = None, partition: int = -1) -> Future[Position]:
+    def append(
+        self, topic: str, value: bytes, *, key: bytes | None = None, partition: int = -1
+    ) -> Future[Position]:
         """Append one record; -1 lets the key choose (murmur2, the same as ``aggregation.partitioning``)."""
         future: Future[Position] = Future()
 
@@ -75,7 +85,9 @@ class LogWriter:
             if error is not None:
                 future.set_exception(_problem(error, f"append to {topic}", self._bootstrap))
             else:
-                future.set_result(Position(message.topic() or topic, message.partition() or 0, message.offset() or 0))
+                future.set_result(
+                    Position(message.topic() or topic, message.partition() or 0, message.offset() or 0)
+                )
 
         while True:
             try:
@@ -88,7 +100,9 @@ class LogWriter:
             self._producer.poll(0)
             return future
 
-    def append_now(self, topic: str, value: bytes, *, key: bytes | None = None, partition: int = -1) -> Position:
+    def append_now(
+        self, topic: str, value: bytes, *, key: bytes | None = None, partition: int = -1
+    ) -> Position:
         """Append one record and wait until the broker has it."""
         future = self.append(topic, value, key=key, partition=partition)
         self.flush()
@@ -99,7 +113,7 @@ class LogWriter:
         self._producer.poll(0)
 
     def flush(self, timeout_s: float = DELIVERY_TIMEOUT_S) -> None:
-        """Wait until every appended record was delivered or has failed; TimeoutProblem (FLV-3102) after ``timeout_s``."""
+        """Wait until every record was delivered or has failed; TimeoutProblem (FLV-3102) after ``timeout_s``."""
         left = self._producer.flush(timeout_s)
         if left:
             raise TimeoutProblem(
@@ -132,7 +146,7 @@ class LogReader:
             | _QUIET
         )
 
-    def __enter__(self) -> LogReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,7 +164,9 @@ class LogReader:
                 TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S, cached=False
             )
         except KafkaException as error:
-            raise _problem(error.args[0], f"ask for the offsets of {topic}[{partition}]", self._bootstrap) from error
+            raise _problem(
+                error.args[0], f"ask for the offsets of {topic}[{partition}]", self._bootstrap
+            ) from error
         return low, high
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[LogRecord]:
@@ -186,13 +202,18 @@ class LogReader:
             return None
         return next(self.read(topic, partition, high - 1, high))
 
-    def follow(self, starts: Mapping[tuple[str, int], int], *, timeout_s: float | None = None) -> Iterator[LogRecord | None]:
+    def follow(
+        self, starts: Mapping[tuple[str, int], int], *, timeout_s: float | None = None
+    ) -> Iterator[LogRecord | None]:
         """Records from the given offsets on, for ever; None about every quarter second without one.
 
-        Ends when ``timeout_s`` passed without a record. A start of ``OFFSET_END`` (-1) means only what comes from now on.
+        Ends when ``timeout_s`` passed without a record. A start of ``OFFSET_END`` (-1) means what comes from now on.
         """
         self._consumer.assign(
-            [TopicPartition(topic, partition, OFFSET_END if start < 0 else start) for (topic, partition), start in starts.items()]
+            [
+                TopicPartition(topic, partition, OFFSET_END if start < 0 else start)
+                for (topic, partition), start in starts.items()
+            ]
         )
         deadline = time.monotonic() + timeout_s if timeout_s is not None else None
         try:
@@ -213,9 +234,13 @@ class LogReader:
     def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int:
         """The first offset at or after a time; the end of the log when there is none."""
         try:
-            found = self._consumer.offsets_for_times([TopicPartition(topic, partition, timestamp_ms)], timeout=REQUEST_TIMEOUT_S)
+            found = self._consumer.offsets_for_times(
+                [TopicPartition(topic, partition, timestamp_ms)], timeout=REQUEST_TIMEOUT_S
+            )
         except KafkaException as error:
-            raise _problem(error.args[0], f"ask for offsets by time of {topic}[{partition}]", self._bootstrap) from error
+            raise _problem(
+                error.args[0], f"ask for offsets by time of {topic}[{partition}]", self._bootstrap
+            ) from error
         return found[0].offset if found[0].offset >= 0 else self.bounds(topic, partition)[1]
 
     def _stop_fetching(self) -> None:
@@ -230,7 +255,7 @@ class LogReader:
                 continue
             error = message.error()
             if error is not None:
-                if error.code() == KafkaError._PARTITION_EOF:
+                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                     yield None
                     continue
                 if error.retriable() or error.code() in _AWAY:
@@ -242,7 +267,7 @@ class LogReader:
                 message.partition() or 0,
                 message.offset() or 0,
                 message.timestamp()[1],
-                message.key(),  # type: ignore[arg-type]
+                message.key(),
                 message.value(),
             )
 
@@ -259,7 +284,8 @@ def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
         if len(present[name].partitions) != wanted[name].partitions:
             raise UsageProblem(
                 "FLV-3104",
-                f"topic {name} has {len(present[name].partitions)} partitions, the task wants {wanted[name].partitions}",
+                f"topic {name} has {len(present[name].partitions)} partitions, "
+                f"the task wants {wanted[name].partitions}",
                 hint="choose another task name, or delete the topic",
             )
     missing = [
@@ -277,7 +303,9 @@ def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
                 created.result()
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise _problem(error.args[0], f"create topic {name}", settings.bootstrap_servers) from error
+                    raise _problem(
+                        error.args[0], f"create topic {name}", settings.bootstrap_servers
+                    ) from error
         _await_leaders(admin, {topic.topic for topic in missing}, settings.bootstrap_servers)
     return [topic.topic for topic in missing]
 
@@ -291,7 +319,15 @@ def reachable(settings: Settings, timeout_s: float = 3.0) -> bool:
     return True
 
 
-_AWAY = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE})
+# librdkafka's own codes have an underscore and are public all the same.
+_AWAY = frozenset(
+    {
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._RESOLVE,  # noqa: SLF001
+    }
+)
 _QUIET: dict[str, Any] = {"log_level": 2, "log.connection.close": False, "error_cb": lambda _error: None}
 
 
@@ -299,10 +335,14 @@ def _await_leaders(admin: AdminClient, names: set[str], bootstrap: str) -> None:
     deadline = time.monotonic() + REQUEST_TIMEOUT_S
     while time.monotonic() < deadline:
         topics = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-        if all(name in topics and all(p.leader >= 0 for p in topics[name].partitions.values()) for name in names):
+        if all(
+            name in topics and all(p.leader >= 0 for p in topics[name].partitions.values()) for name in names
+        ):
             return
         time.sleep(0.05)
-    raise TimeoutProblem("FLV-3102", f"new topics got no leader from {bootstrap} within {REQUEST_TIMEOUT_S:g} s")
+    raise TimeoutProblem(
+        "FLV-3102", f"new topics got no leader from {bootstrap} within {REQUEST_TIMEOUT_S:g} s"
+    )
 
 
 def _partitions(list_topics: Callable[..., Any], topic: str, bootstrap: str) -> list[int]:
@@ -311,14 +351,18 @@ def _partitions(list_topics: Callable[..., Any], topic: str, bootstrap: str) -> 
     except KafkaException as error:
         raise _problem(error.args[0], f"look up {topic}", bootstrap) from error
     if found is None or found.error is not None or not found.partitions:
-        raise UsageProblem("FLV-3103", f"there is no topic {topic}", hint="list the tasks with `fluvial task list`")
+        raise UsageProblem(
+            "FLV-3103", f"there is no topic {topic}", hint="list the tasks with `fluvial task list`"
+        )
     return sorted(found.partitions)
 
 
 def _problem(error: KafkaError, action: str, bootstrap: str) -> FluvialError:
     if error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE):
         return UsageProblem(
-            "FLV-3105", f"cannot {action}: the record is larger than the broker takes", hint="the limit is one setting: `fluvial config show`"
+            "FLV-3105",
+            f"cannot {action}: the record is larger than the broker takes",
+            hint="the limit is one setting: `fluvial config show`",
         )
     return ConnectionProblem(
         "FLV-3100",

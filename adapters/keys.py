@@ -68,7 +68,9 @@ def issue(folder: Path, region: str, role: Role, name: str, *, days: float = LEA
     authority_key, authority = _read(authority_path(folder, issuer), f"fluvial ca init --region {issuer}")
     key = Ed25519PrivateKey.generate()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{issuer}/{role.value}/{name}")])
+    san = x509.SubjectAlternativeName(
+        [x509.UniformResourceIdentifier(f"spiffe://{issuer}/{role.value}/{name}")]
+    )
     certificate = (
         _builder(subject, authority.subject, key, days)
         .add_extension(san, critical=False)
@@ -97,7 +99,9 @@ def certificate_serial(path: Path) -> str:
     return f"{certificate.serial_number:x}"
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: Ed25519PrivateKey, days: float) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: Ed25519PrivateKey, days: float
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
@@ -127,12 +131,18 @@ def _read(path: Path, command: str) -> tuple[Ed25519PrivateKey, x509.Certificate
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise UsageProblem("FLV-2302", f"cannot read the key file {path}: {error.strerror}", hint=f"make it with `{command}`") from error
+        raise UsageProblem(
+            "FLV-2302", f"cannot read the key file {path}: {error.strerror}", hint=f"make it with `{command}`"
+        ) from error
     try:
         key = serialization.load_pem_private_key(text, password=None)
         certificate = x509.load_pem_x509_certificate(text)
     except ValueError as error:
-        raise UsageProblem("FLV-2303", f"{path} does not hold a certificate and its private key: {error}", hint="issue it again") from error
+        raise UsageProblem(
+            "FLV-2303",
+            f"{path} does not hold a certificate and its private key: {error}",
+            hint="issue it again",
+        ) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageProblem("FLV-2303", f"{path} holds a key that is not Ed25519", hint="issue it again")
     return key, certificate
@@ -140,4 +150,7 @@ def _read(path: Path, command: str) -> tuple[Ed25519PrivateKey, x509.Certificate
 
 def _check_name(what: str, name: str) -> None:
     if not NAME_PATTERN.fullmatch(name):
-        raise UsageProblem("FLV-2301", f"{what} {name!r}: expected 1 to 64 of a-z 0-9 . _ -, beginning and ending with a letter or digit")
+        raise UsageProblem(
+            "FLV-2301",
+            f"{what} {name!r}: expected 1 to 64 of a-z 0-9 . _ -, beginning and ending with a letter or digit",
+        )

@@ -32,7 +32,12 @@ def patiently(what: str, action: Callable[[], Result], while_raising: tuple[Outa
 
     def say(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        log.warning("waiting to %s, %.0f s: %s", what, state.seconds_since_start or 0.0, getattr(error, "message", error))
+        log.warning(
+            "waiting to %s, %.0f s: %s",
+            what,
+            state.seconds_since_start or 0.0,
+            getattr(error, "message", error),
+        )
 
     retrying = Retrying(
         retry=retry_if_exception_type(while_raising),

@@ -10,7 +10,7 @@ from aggregation.errors import UsageProblem
 
 
 class TaskFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``task.json``. ``genesis_sha256`` is the trust anchor; ``reference`` names the task's code (a file or a shipped name)."""
+    """``task.json``: ``genesis_sha256`` is the trust anchor, ``reference`` its code (a file, or a shipped name)."""
 
     task: str
     genesis_sha256: str
@@ -61,4 +61,6 @@ def read_task_file(home: Path, task: str | None) -> TaskFile:
     try:
         return msgspec.json.decode(path.read_bytes(), type=TaskFile)
     except (OSError, msgspec.DecodeError) as error:
-        raise UsageProblem("FLV-2402", f"{path} cannot be read: {error}", hint="restore it, or create the task again") from error
+        raise UsageProblem(
+            "FLV-2402", f"{path} cannot be read: {error}", hint="restore it, or create the task again"
+        ) from error

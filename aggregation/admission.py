@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aggregation import anomaly, codecs
-from aggregation.codecs import Delta, Measured
 from aggregation.events import Rejection, Update
 from aggregation.partitioning import partition_of
-from aggregation.state import PartitionState
+
+if TYPE_CHECKING:
+    from aggregation.codecs import Delta, Measured
+    from aggregation.state import PartitionState
 
 
 @dataclass(frozen=True, slots=True)

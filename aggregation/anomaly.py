@@ -1,5 +1,6 @@
-"""Anomaly scores of a well-formed update: is its norm far above its peers', does it point against the last
-step?
+"""Anomaly scores of a well-formed update.
+
+Is its norm far above its peers', does it point against the last step?
 
 * ``norm_deviations`` = (norm - median) / (1.4826 * MAD), over the norms of the partition's last
   ``history_updates`` scored updates (the robust z-score; Rousseeuw and Croux 1993, section 1). Only large
@@ -15,10 +16,13 @@ out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from aggregation.policy import AnomalyPolicy
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aggregation.policy import AnomalyPolicy
 
 MAD_TO_SIGMA = 1.4826
 SPREAD_MIN_OF_MEDIAN = 0.1
@@ -66,8 +70,10 @@ class NormHistory:
 
 
 def score(policy: AnomalyPolicy, history: NormHistory, norm: float, cosine: float) -> Score:
-    """Score one update: ``norm`` before clipping, ``cosine`` with the last global step (0.0 if there is
-    none)."""
+    """Score one update.
+
+    ``norm`` before clipping, ``cosine`` with the last global step (0.0 if there is none).
+    """
     if not policy.enabled:
         return Score(0.0, cosine, "")
     deviations = history.deviations(norm) if len(history) >= policy.history_updates_min else 0.0

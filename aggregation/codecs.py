@@ -12,15 +12,18 @@ Stochastic rounding is unbiased: E[q * scale] = x (Alistarh et al. 2017, QSGD, s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregation import kernels
-from aggregation.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aggregation.layout import Layout
 
 CodecName = Literal["int8", "float32"]
 CODECS: tuple[CodecName, ...] = get_args(CodecName)
@@ -66,8 +69,10 @@ class Measured:
 def encode_delta(
     delta: npt.NDArray[np.float32], layout: Layout, codec: CodecName, rng: np.random.Generator
 ) -> list[EncodedTensor]:
-    """Encode ``delta`` float32[P]. ``rng`` supplies the stochastic rounding of ``int8``; ``float32`` uses
-    none."""
+    """Encode ``delta`` float32[P].
+
+    ``rng`` supplies the stochastic rounding of ``int8``; ``float32`` uses none.
+    """
     encoded = []
     for t, spec in enumerate(layout.tensors):
         part = delta[layout.starts[t] : layout.starts[t + 1]]
@@ -168,8 +173,10 @@ def accumulate_into(
 
 
 def reference_of(step: npt.NDArray[np.float64], layout: Layout) -> Reference:
-    """The fixed-point direction of ``step`` float64[P]: int8 a tensor, scale = max|x| / 127, rounded half to
-    even."""
+    """The fixed-point direction of ``step`` float64[P].
+
+    Int8 a tensor, scale = max|x| / 127, rounded half to even.
+    """
     q = np.zeros(layout.parameters, dtype=np.int8)
     scales = []
     for t in range(len(layout.tensors)):

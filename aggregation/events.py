@@ -6,15 +6,18 @@ there comes in as ``Refused``. Effects are what the interpreter (worker or audit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-from aggregation.codecs import CodecName, Reference
-from aggregation.policy import Policy
+    import numpy as np
+    import numpy.typing as npt
+
+    from aggregation.codecs import CodecName, Reference
+    from aggregation.policy import Policy
 
 
 class Rejection(Enum):
@@ -106,8 +109,10 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """An authenticated Tick: a worker's clock says that the window which began at this offset is old
-    enough."""
+    """An authenticated Tick.
+
+    A worker's clock says that the window which began at this offset is old enough.
+    """
 
     task: str
     region: str
@@ -154,8 +159,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class WindowClosed:
-    """A window's content, ready to become an aggregate. ``sums`` is int64[P], or None when nothing was
-    accepted."""
+    """A window's content, ready to become an aggregate.
+
+    ``sums`` is int64[P], or None when nothing was accepted.
+    """
 
     sequence: int
     first_offset: int

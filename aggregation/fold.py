@@ -33,8 +33,9 @@ from aggregation.state import OpenWindow, PartitionState
 
 
 def fold_into(state: PartitionState, offset: int, event: Event) -> tuple[Effect, ...]:
-    """Fold the record at ``offset`` into ``state``; returns its verdict and, when a window closed, that
-    window.
+    """Fold the record at ``offset`` into ``state``.
+
+    Returns its verdict and, when a window closed, that window.
 
     A lower offset than ``state.next_offset`` was folded before: no effects. A higher one is a gap in the log:
     ``IntegrityProblem`` (FLV-3001), state unchanged.
@@ -186,8 +187,10 @@ def _fold_revoke(state: PartitionState, offset: int, revoke: Revoke) -> tuple[Ef
 
 
 def _control_elsewhere(state: PartitionState, offset: int, event: Barrier | Tick | Revoke) -> Verdict | None:
-    """The verdict on a control record that is meant for another task, region or partition; None if it is
-    ours."""
+    """The verdict on a control record that is meant for another task, region or partition.
+
+    None if it is ours.
+    """
     if event.task != state.task:
         return Verdict(offset, Rejection.WRONG_TASK.outcome, f"it is for the task {event.task!r}")
     if not isinstance(event, Revoke) and event.region != state.region:

@@ -3,8 +3,9 @@
 No fast-math and no parallel reductions: integer loops are exact in any order, and floating-point loops run in
 the written order with correctly rounded operations only, so every machine gets the same bits.
 
-Every loop runs over a slice of its tensor from 0: numba then sees that no index can be negative, and LLVM vectorizes
-the integer loops (15 times faster for the dot product). The int8 sums of products run in blocks that fit int32.
+Every loop runs over a slice of its tensor from 0: numba then sees that no index can be negative, and LLVM
+vectorizes the integer loops (15 times faster for the dot product). The int8 sums of products run in blocks
+that fit int32.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ def _dot(a: Int8Array, b: Int8Array) -> int:
         for i in range(x.shape[0]):
             block = np.int32(block + np.int32(np.int32(x[i]) * np.int32(y[i])))
         total += np.int64(block)
-    return total
+    return total  # type: ignore[return-value]  # numba returns an int
 
 
 @njit(cache=True, nogil=True)
 def squares_int8(q: Int8Array, starts: Int64Array, squares: Int64Array) -> None:
-    """``squares[t]`` becomes the exact sum of q² over tensor t. q: int8[P], starts: int64[T+1], squares:
-    int64[T]."""
+    """``squares[t]`` becomes the exact sum of q² over tensor t.
+
+    q: int8[P], starts: int64[T+1], squares: int64[T].
+    """
     for t in range(squares.shape[0]):
         part = q[starts[t] : starts[t + 1]]
         squares[t] = _dot(part, part)
@@ -46,8 +49,10 @@ def squares_int8(q: Int8Array, starts: Int64Array, squares: Int64Array) -> None:
 
 @njit(cache=True, nogil=True)
 def dots_int8(q: Int8Array, reference: Int8Array, starts: Int64Array, dots: Int64Array) -> None:
-    """``dots[t]`` becomes the exact sum of q·reference over tensor t. q, reference: int8[P], dots:
-    int64[T]."""
+    """``dots[t]`` becomes the exact sum of q·reference over tensor t.
+
+    q, reference: int8[P], dots: int64[T].
+    """
     for t in range(dots.shape[0]):
         dots[t] = _dot(q[starts[t] : starts[t + 1]], reference[starts[t] : starts[t + 1]])
 
@@ -56,8 +61,10 @@ def dots_int8(q: Int8Array, reference: Int8Array, starts: Int64Array, dots: Int6
 def accumulate_int8_into(
     sums: Int64Array, q: Int8Array, starts: Int64Array, coefficients: Int64Array
 ) -> None:
-    """``sums[i] += q[i] · coefficients[t]`` for every element i of every tensor t, exactly. sums:
-    int64[P]."""
+    """``sums[i] += q[i] · coefficients[t]`` for every element i of every tensor t, exactly.
+
+    sums: int64[P].
+    """
     for t in range(coefficients.shape[0]):
         c = coefficients[t]
         part = q[starts[t] : starts[t + 1]]
@@ -79,8 +86,10 @@ def all_finite_float32(x: Float32Array) -> bool:
 
 @njit(cache=True, nogil=True)
 def squares_float32(x: Float32Array, starts: Int64Array, squares: Float64Array) -> None:
-    """``squares[t]`` becomes Σ x² over tensor t, in float64, element by element in order. squares:
-    float64[T]."""
+    """``squares[t]`` becomes Σ x² over tensor t, in float64, element by element in order.
+
+    squares: float64[T].
+    """
     for t in range(squares.shape[0]):
         total = 0.0
         part = x[starts[t] : starts[t + 1]]
@@ -92,8 +101,10 @@ def squares_float32(x: Float32Array, starts: Int64Array, squares: Float64Array) 
 
 @njit(cache=True, nogil=True)
 def dots_float32(x: Float32Array, reference: Int8Array, starts: Int64Array, dots: Float64Array) -> None:
-    """``dots[t]`` becomes Σ x·reference over tensor t, in float64, element by element in order. dots:
-    float64[T]."""
+    """``dots[t]`` becomes Σ x·reference over tensor t, in float64, element by element in order.
+
+    dots: float64[T].
+    """
     for t in range(dots.shape[0]):
         total = 0.0
         part = x[starts[t] : starts[t + 1]]
@@ -105,7 +116,9 @@ def dots_float32(x: Float32Array, reference: Int8Array, starts: Int64Array, dots
 
 @njit(cache=True, nogil=True)
 def accumulate_float32_into(sums: Int64Array, x: Float32Array, factor: float) -> None:
-    """``sums[i] += rint(x[i] · factor)``: one float64 product, rounded half to even. sums: int64[P], x
-    finite."""
+    """``sums[i] += rint(x[i] · factor)``: one float64 product, rounded half to even.
+
+    sums: int64[P], x finite.
+    """
     for i in range(x.shape[0]):
         sums[i] += np.int64(np.rint(np.float64(x[i]) * factor))

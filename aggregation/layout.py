@@ -1,16 +1,21 @@
-"""The tensor layout of a task: which tensors, in which order, of which shapes. It never changes within a
-task."""
+"""The tensor layout of a task: which tensors, in which order, of which shapes.
+
+It never changes within a task.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregation.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PARAMETERS_MAX = 1 << 31
 FORBIDDEN_NAMES = frozenset({"", "__metadata__"})

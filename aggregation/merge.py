@@ -10,19 +10,23 @@ of updates. ``divide_by = "weights"`` divides by the sum of the staleness weight
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregation.codecs import Reference, reference_of
 from aggregation.errors import IntegrityProblem
-from aggregation.layout import Layout
 from aggregation.optimizers import server_step
 from aggregation.policy import SUM_LIMIT, Policy
 from aggregation.staleness import WEIGHT_ONE
 from aggregation.state import NO_SHA256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from aggregation.layout import Layout
 
 Slot = tuple[str, int]
 """A partition of the whole task: (region, partition)."""
@@ -202,8 +206,10 @@ def merge(
     policy: Policy,
     layout: Layout,
 ) -> Step:
-    """One global step from ``total`` int64[P], the exact sum over ``updates`` updates of weight
-    ``weight_total``."""
+    """One global step.
+
+    ``total`` int64[P] is the exact sum over ``updates`` updates of the weight ``weight_total``.
+    """
     if updates < 1 or weight_total < 1:
         raise IntegrityProblem(
             "FLV-3004",

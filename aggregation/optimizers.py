@@ -9,11 +9,13 @@ no bias correction).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.policy import ServerPolicy
+if TYPE_CHECKING:
+    from aggregation.policy import ServerPolicy
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -21,8 +23,10 @@ OptimizerState = Mapping[str, Float64Array]
 
 
 def initial_state(server: ServerPolicy, parameters: int) -> dict[str, Float64Array]:
-    """The state before the first step: ``sgd`` with momentum has ``velocity``, ``adam`` has ``m`` and
-    ``v``."""
+    """The state before the first step.
+
+    ``sgd`` with momentum has ``velocity``, ``adam`` has ``m`` and ``v``.
+    """
     return {name: np.zeros(parameters, dtype=np.float64) for name in _state_names(server)}
 
 

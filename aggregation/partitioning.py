@@ -1,5 +1,7 @@
-"""Which partition a device belongs to: Kafka's default partitioner, murmur2 of the key (the device id in
-UTF-8)."""
+"""Which partition a device belongs to.
+
+Kafka's default partitioner, murmur2 of the key (the device id in UTF-8).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,7 @@ _CACHED_DEVICES_MAX = 65_536
 
 
 def murmur2(data: bytes) -> int:
-    """The 32-bit murmur2 hash of ``data`` exactly as ``org.apache.kafka.common.utils.Utils.murmur2``,
-    unsigned."""
+    """The 32-bit murmur2 hash of ``data``, unsigned, as ``org.apache.kafka.common.utils.Utils`` has it."""
     h = (_SEED ^ len(data)) & _MASK
     whole = len(data) & ~3
     for i in range(0, whole, 4):

@@ -39,8 +39,10 @@ class UpdatesPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StalenessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much an update counts whose base is not the newest version. ``weights`` is derived; see
-    ``staleness``."""
+    """How much an update counts whose base is not the newest version.
+
+    ``weights`` is derived; see ``staleness``.
+    """
 
     kind: StalenessKind = "polynomial"
     versions_max: int = 20
@@ -94,8 +96,10 @@ class FixedPointPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One policy. Build it with ``policy_from_toml``, ``policy_from_mapping`` or
-    ``policy_from_canonical``."""
+    """One policy.
+
+    Build it with ``policy_from_toml``, ``policy_from_mapping`` or ``policy_from_canonical``.
+    """
 
     updates: UpdatesPolicy = UpdatesPolicy()
     staleness: StalenessPolicy = StalenessPolicy()
@@ -116,14 +120,18 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def updates_per_version_max(self) -> int:
-        """The most updates that one version can hold: the buffer may be one short when a full window
-        arrives."""
+        """The most updates that one version can hold.
+
+        The buffer may be one short when a full window arrives.
+        """
         return self.buffer.updates - 1 + self.window.updates_max
 
 
 def policy_from_toml(text: str, *, overrides: Mapping[str, Any] | None = None) -> Policy:
-    """Read a policy from TOML. Raises ``UsageProblem``: FLV-2001 (form), FLV-2002 (meaning), FLV-2003
-    (overflow)."""
+    """Read a policy from TOML.
+
+    Raises ``UsageProblem``: FLV-2001 (form), FLV-2002 (meaning), FLV-2003 (overflow).
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -162,8 +170,10 @@ def policy_from_canonical(data: bytes) -> Policy:
 
 
 def _check_weights(weights: tuple[int, ...]) -> None:
-    """No weight may be 0: an update that counts for nothing is not accepted, and a sum of weights has to
-    divide."""
+    """No weight may be 0.
+
+    An update that counts for nothing is not accepted, and a sum of weights has to divide.
+    """
     for versions, weight in enumerate(weights):
         if not 1 <= weight <= WEIGHT_ONE:
             raise _refused(

@@ -16,16 +16,18 @@ import hashlib
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from aggregation.anomaly import NormHistory
-from aggregation.codecs import Reference
 from aggregation.events import ACCEPTED, Barrier
-from aggregation.layout import Layout
-from aggregation.policy import Policy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from aggregation.codecs import Reference
+    from aggregation.layout import Layout
+    from aggregation.policy import Policy
 
 NO_SHA256 = ""
 """Stands where a hash would, when there is no such object: no reference before the first step, no first
@@ -56,8 +58,10 @@ class OpenWindow:
         return self.counts[ACCEPTED]
 
     def add_contributor(self, offset: int, weight: int, clip: float, signature: bytes) -> None:
-        """Bind one accepted update into ``contributors_sha256``: offset, weight, clip factor, and what was
-        signed."""
+        """Bind one accepted update into ``contributors_sha256``.
+
+        Offset, weight, clip factor, and what was signed.
+        """
         self.contributors.update(struct.pack("<qqd", offset, weight, clip))
         self.contributors.update(signature)
 
@@ -92,8 +96,10 @@ class PartitionState:
         return max(self.floor, self.version - self.policy.staleness.versions_max)
 
     def applies(self, barrier: Barrier) -> bool:
-        """Whether a barrier would change anything: only one that is ours and above the current version
-        does."""
+        """Whether a barrier would change anything.
+
+        Only one that is ours and above the current version does.
+        """
         return barrier.task == self.task and barrier.region == self.region and barrier.version > self.version
 
     def forget_old_bases(self) -> None:

@@ -2,9 +2,9 @@
 
     python benchmarks/ingest.py [--updates 20000] [--devices 200] [--parameters 100000] [--json]
 
-The same log is drained twice: between the runs only the workers' outputs are deleted. Time runs from the first to the last
-verdict's LogAppendTime, so interpreter start-up is left out; CPU is the operating system's own account of each process
-over that time, start-up taken off.
+The same log is drained twice: between the runs only the workers' outputs are deleted. Time runs from the first to
+the last verdict's LogAppendTime, so interpreter start-up is left out; CPU is the operating system's own account of each
+process over that time, start-up taken off.
 """
 
 from __future__ import annotations
@@ -84,8 +84,23 @@ def drain(made: synthetic.Synthetic, workers: int, updates: int) -> dict[str, An
 
 def _start(settings: Settings, task: str, name: str) -> subprocess.Popen[bytes]:
     log = (settings.home / f"{name}.log").open("wb")
-    command = [sys.executable, "-m", "ops.cli", "--home", str(settings.home), "worker", "--task", task, "--region", "eu", "--name", name]
-    return subprocess.Popen(command, stderr=log, stdout=log, env=child_environment(), cwd=Path(__file__).parents[1])
+    command = [
+        sys.executable,
+        "-m",
+        "ops.cli",
+        "--home",
+        str(settings.home),
+        "worker",
+        "--task",
+        task,
+        "--region",
+        "eu",
+        "--name",
+        name,
+    ]
+    return subprocess.Popen(
+        command, stderr=log, stdout=log, env=child_environment(), cwd=Path(__file__).parents[1]
+    )
 
 
 def _await_verdicts(
@@ -103,8 +118,13 @@ def _await_verdicts(
     while time.monotonic() < deadline:
         for process in processes:
             if process.poll() is not None:
-                raise SystemExit(f"a worker ended with {process.returncode}; see its log in {made.settings.home}")
-        ends = [patiently("see how far the workers are", lambda p=p: _ends(reader, topic, updates, p)) for p in range(made.partitions)]
+                raise SystemExit(
+                    f"a worker ended with {process.returncode}; see its log in {made.settings.home}"
+                )
+        ends = [
+            patiently("see how far the workers are", lambda p=p: _ends(reader, topic, updates, p))
+            for p in range(made.partitions)
+        ]
         count = sum(written for written, _ in ends) - control
         done = all(written >= wanted_end for written, wanted_end in ends)
         if count >= wanted and (wanted == 1 or done):
@@ -159,20 +179,29 @@ VERSIONS = range(1, 101)
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--updates", type=int, default=20_000)
     parser.add_argument("--devices", type=int, default=200)
     parser.add_argument("--parameters", type=int, default=100_000)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     options = parser.parse_args()
     if options.updates > options.devices * len(VERSIONS):
-        parser.error(f"a device contributes once a base version: at most {options.devices * len(VERSIONS)} updates")
+        parser.error(
+            f"a device contributes once a base version: at most {options.devices * len(VERSIONS)} updates"
+        )
     with tempfile.TemporaryDirectory(prefix="fluvial-bench-") as folder:
         stack = LocalStack(Path(folder) / ".fluvial", reporter=Output())
         try:
             settings = stack.up()
             made = synthetic.create(
-                settings, task="ingest", parameters=options.parameters, partitions=PARTITIONS, devices=options.devices, policy=POLICY
+                settings,
+                task="ingest",
+                parameters=options.parameters,
+                partitions=PARTITIONS,
+                devices=options.devices,
+                policy=POLICY,
             )
             synthetic.write_barriers(made, len(VERSIONS))
             size = publish(made, options.updates)
@@ -180,20 +209,30 @@ def main() -> None:
             for workers in (1, 2):
                 rows.append(drain(made, workers, options.updates))
                 rows[-1]["mb_per_second"] = size / rows[-1]["seconds"] / 1e6
-                rows[-1]["float32_gb_per_second"] = 4 * options.parameters * options.updates / rows[-1]["seconds"] / 1e9
+                rows[-1]["float32_gb_per_second"] = (
+                    4 * options.parameters * options.updates / rows[-1]["seconds"] / 1e9
+                )
                 _delete_outputs(made)
         finally:
             stack.down()
-    report = {"machine": machine.describe(), "updates": options.updates, "parameters": options.parameters, "runs": rows}
+    report = {
+        "machine": machine.describe(),
+        "updates": options.updates,
+        "parameters": options.parameters,
+        "runs": rows,
+    }
     if options.json:
         print(json.dumps(report, indent=2))
         return
-    print(f"{machine.describe()}\n{options.updates} updates of {options.parameters} int8 parameters, {size / 1e6:.0f} MB of log")
+    print(
+        f"{machine.describe()}\n{options.updates} updates of {options.parameters} int8 parameters, {size / 1e6:.0f} MB of log"
+    )
     print("workers  updates/s   MB/s  float32 GB/s  worker ms/update  all ms/update  peak RSS MB")
     for row in rows:
         print(
-            f"{row['workers']:7d}  {row['updates_per_second']:9.0f}  {row['mb_per_second']:5.0f}  {row['float32_gb_per_second']:12.2f}"
-            f"  {row['worker_cpu_ms_per_update']:16.3f}  {row['all_cpu_ms_per_update']:13.3f}  {row['peak_rss_mb']:11.0f}"
+            f"{row['workers']:7d}  {row['updates_per_second']:9.0f}  {row['mb_per_second']:5.0f}  "
+            f"{row['float32_gb_per_second']:12.2f}  {row['worker_cpu_ms_per_update']:16.3f}  "
+            f"{row['all_cpu_ms_per_update']:13.3f}  {row['peak_rss_mb']:11.0f}"
         )
 
 

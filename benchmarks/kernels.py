@@ -84,7 +84,9 @@ def _whole_fold_us(parameters: int, devices: int = 100) -> float:
         for region in ("eu", CONTROL):
             create_authority(keys, region)
         signers = {f"d-{i}": load_signer(issue(keys, "eu", Role.DEVICE, f"d-{i}")) for i in range(devices)}
-        trust = Trust.from_pem({region: certificate_pem(authority_path(keys, region)) for region in ("eu", CONTROL)})
+        trust = Trust.from_pem(
+            {region: certificate_pem(authority_path(keys, region)) for region in ("eu", CONTROL)}
+        )
     layout = synthetic.layout_of(parameters)
     tensors = synthetic.tensors_of(layout, 1)
     records = [_signed(signer, name, tensors) for name, signer in signers.items()]
@@ -148,7 +150,9 @@ def fedavg(models: int = FEDAVG_MODELS, parameters: int = FEDAVG_PARAMETERS) -> 
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--parameters", type=int, default=100_000)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     options = parser.parse_args()

@@ -65,7 +65,9 @@ def publish(made: synthetic.Synthetic, seconds: float, rate: float) -> dict[tupl
     return {((position := future.result()).partition, position.offset): at_ms for at_ms, future in waiting}
 
 
-def _update(made: synthetic.Synthetic, device: str, version: int, sha256: str, tensors: list[Any], i: int) -> bytes:
+def _update(
+    made: synthetic.Synthetic, device: str, version: int, sha256: str, tensors: list[Any], i: int
+) -> bytes:
     record = {
         "task": made.task, "region": made.region, "device_id": device, "base_version": version, "base_sha256": sha256,
         "update_id": f"u-{i}", "num_examples": 1, "local_loss": 0.0, "codec": "int8", "tensors": tensors,
@@ -74,7 +76,9 @@ def _update(made: synthetic.Synthetic, device: str, version: int, sha256: str, t
     return made.devices[device].seal("ClientUpdate", record)
 
 
-def latencies(made: synthetic.Synthetic, published: dict[tuple[int, int], float]) -> dict[str, dict[str, float]]:
+def latencies(
+    made: synthetic.Synthetic, published: dict[tuple[int, int], float]
+) -> dict[str, dict[str, float]]:
     """p50 and p99 in milliseconds, from the logs alone."""
     verdict_ms: list[float] = []
     accepted: set[tuple[int, int]] = set()
@@ -82,7 +86,11 @@ def latencies(made: synthetic.Synthetic, published: dict[tuple[int, int], float]
     store = TaskStore(open_object_store(made.settings.store), made.task)
     with LogReader(made.settings, "latency-results") as reader:
         for partition in range(made.partitions):
-            for record in reader.read(verdicts_topic(made.task, made.region), partition, *reader.bounds(verdicts_topic(made.task, made.region), partition)):
+            for record in reader.read(
+                verdicts_topic(made.task, made.region),
+                partition,
+                *reader.bounds(verdicts_topic(made.task, made.region), partition),
+            ):
                 verdict = decode_verdict(record.value or b"")
                 at = (partition, verdict.offset)
                 if at in published:
@@ -109,13 +117,26 @@ def _summary(values: list[float], wanted: int) -> dict[str, float]:
 
 def _start(settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
     log = (settings.home / f"{arguments[0]}.log").open("wb")
-    command = [sys.executable, "-m", "ops.cli", "--home", str(settings.home), *arguments, "--name", arguments[0]]
-    return subprocess.Popen(command, stderr=log, stdout=log, env=child_environment(), cwd=Path(__file__).parents[1])
+    command = [
+        sys.executable,
+        "-m",
+        "ops.cli",
+        "--home",
+        str(settings.home),
+        *arguments,
+        "--name",
+        arguments[0],
+    ]
+    return subprocess.Popen(
+        command, stderr=log, stdout=log, env=child_environment(), cwd=Path(__file__).parents[1]
+    )
 
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=40.0, help="updates a second")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -128,7 +149,10 @@ def main() -> None:
             made = synthetic.create(
                 settings, task="latency", parameters=PARAMETERS, partitions=2, devices=DEVICES, policy=POLICY
             )
-            processes = [_start(settings, "worker", "--task", made.task, "--region", made.region), _start(settings, "merger", "--task", made.task)]
+            processes = [
+                _start(settings, "worker", "--task", made.task, "--region", made.region),
+                _start(settings, "merger", "--task", made.task),
+            ]
             time.sleep(SETTLE_S)
             published = publish(made, options.seconds, options.rate)
             time.sleep(SETTLE_S)
@@ -142,9 +166,13 @@ def main() -> None:
     if options.json:
         print(json.dumps({"machine": machine.describe(), "rate": options.rate} | report, indent=2))
         return
-    print(f"{machine.describe()}\n{len(published)} updates at {options.rate:g}/s, K = 20, windows of 8 updates or 0.5 s")
+    print(
+        f"{machine.describe()}\n{len(published)} updates at {options.rate:g}/s, K = 20, windows of 8 updates or 0.5 s"
+    )
     for name, row in report.items():
-        print(f"  publish → {name:8s} p50 {row['p50_ms']:7.0f} ms   p99 {row['p99_ms']:7.0f} ms   ({row['measured']:.0f} of {row['of']:.0f})")
+        print(
+            f"  publish → {name:8s} p50 {row['p50_ms']:7.0f} ms   p99 {row['p99_ms']:7.0f} ms   ({row['measured']:.0f} of {row['of']:.0f})"
+        )
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ class Synthetic:
         """The made-up model hash of a version; version 0's is real."""
         return self.genesis.model_sha256 if version == 0 else sha256_hex(f"{self.task}/{version}".encode())
 
-    def update(self, device: str, base_version: int, tensors: list[dict[str, Any]], update_id: str = "") -> bytes:
+    def update(
+        self, device: str, base_version: int, tensors: list[dict[str, Any]], update_id: str = ""
+    ) -> bytes:
         """One signed update record."""
         record = {
             "task": self.task,
@@ -67,7 +69,10 @@ class Synthetic:
     def publish(self, device: str, value: bytes) -> Any:
         """Append an update to its partition; returns the delivery future."""
         return self.writer.append(
-            updates_topic(self.task, self.region), value, key=device.encode(), partition=partition_of(device, self.partitions)
+            updates_topic(self.task, self.region),
+            value,
+            key=device.encode(),
+            partition=partition_of(device, self.partitions),
         )
 
 
@@ -76,7 +81,9 @@ def layout_of(parameters: int) -> Layout:
     hidden = parameters // 100
     first, second = hidden * 89, hidden * 9
     rest = parameters - first - second - 10
-    return Layout.of([("in.weight", (hidden, 89)), ("in.bias", (rest,)), ("out.weight", (9, hidden)), ("out.bias", (10,))])
+    return Layout.of(
+        [("in.weight", (hidden, 89)), ("in.bias", (rest,)), ("out.weight", (9, hidden)), ("out.bias", (10,))]
+    )
 
 
 def tensors_of(layout: Layout, seed: int) -> list[dict[str, Any]]:
@@ -123,11 +130,20 @@ def create(
     store.commit(0, genesis.canonical())
     write_task_file(
         settings.home,
-        TaskFile(task=task, genesis_sha256=sha256_hex(genesis.canonical()), reference="synthetic", regions=(region,)),
+        TaskFile(
+            task=task,
+            genesis_sha256=sha256_hex(genesis.canonical()),
+            reference="synthetic",
+            regions=(region,),
+        ),
     )
     declare_topics(settings, topics_of(task, {region: partitions}))
-    signers = {f"d-{i:05d}": load_signer(issue(keys, region, Role.DEVICE, f"d-{i:05d}")) for i in range(devices)}
-    return Synthetic(settings, task, region, partitions, layout, genesis, signers, LogWriter(settings, "benchmark"))
+    signers = {
+        f"d-{i:05d}": load_signer(issue(keys, region, Role.DEVICE, f"d-{i:05d}")) for i in range(devices)
+    }
+    return Synthetic(
+        settings, task, region, partitions, layout, genesis, signers, LogWriter(settings, "benchmark")
+    )
 
 
 def write_barriers(made: Synthetic, versions: int) -> None:

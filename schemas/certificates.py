@@ -8,13 +8,16 @@ operators.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CONTROL = "control"
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
@@ -46,8 +49,10 @@ ISSUED_BY_CONTROL = frozenset({Role.MERGER, Role.OPERATOR})
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A verified certificate's content. Times are milliseconds since 1970 UTC, both inclusive; serial is
-    hex."""
+    """A verified certificate's content.
+
+    Times are milliseconds since 1970 UTC, both inclusive; serial is hex.
+    """
 
     region: str
     role: Role
@@ -134,10 +139,11 @@ def _spiffe_name(certificate: x509.Certificate) -> tuple[str, Role, str]:
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1 or not uris[0].startswith("spiffe://"):
         raise ValueError("it has to carry exactly one spiffe:// URI")
-    parts = uris[0].removeprefix("spiffe://").split("/")
-    if len(parts) != 3 or not all(NAME_PATTERN.fullmatch(part) for part in parts):
-        raise ValueError(f"expected spiffe://<region>/<role>/<id>, got {uris[0]!r}")
-    return parts[0], Role(parts[1]), parts[2]
+    match uris[0].removeprefix("spiffe://").split("/"):
+        case [region, role, name] if all(NAME_PATTERN.fullmatch(part) for part in (region, role, name)):
+            return region, Role(role), name
+        case _:
+            raise ValueError(f"expected spiffe://<region>/<role>/<id>, got {uris[0]!r}")
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

@@ -1,10 +1,11 @@
-"""Arrays to bytes and back. Equal arrays give equal bytes: safetensors with no metadata, tensors sorted by
-its writer."""
+"""Arrays to bytes and back.
+
+Equal arrays give equal bytes: safetensors with no metadata, tensors sorted by its writer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +14,18 @@ from safetensors import numpy as safetensors_numpy
 
 from aggregation.codecs import Reference, reference_from
 from aggregation.errors import IntegrityProblem
-from aggregation.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aggregation.layout import Layout
 
 _SCALES = "fluvial.scales"
 _STEP = "fluvial.step"
 
 
 def encode_model(model: npt.NDArray[np.float32], layout: Layout) -> bytes:
-    """model float32[P] as one safetensors file with the layout's tensor names and shapes."""
+    """Model float32[P] as one safetensors file with the layout's tensor names and shapes."""
     flat = np.ascontiguousarray(model)  # of the whole: of a scalar it would make a vector
     return safetensors_numpy.save(
         {
@@ -31,8 +36,10 @@ def encode_model(model: npt.NDArray[np.float32], layout: Layout) -> bytes:
 
 
 def decode_model(data: bytes, layout: Layout) -> npt.NDArray[np.float32]:
-    """The inverse of ``encode_model``: float32[P]. IntegrityProblem (FLV-4101) when it is not of this
-    layout."""
+    """The inverse of ``encode_model``: float32[P].
+
+    IntegrityProblem (FLV-4101) when it is not of this layout.
+    """
     tensors = _load(data)
     if sorted(tensors) != sorted(layout.names):
         raise IntegrityProblem(

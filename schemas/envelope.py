@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from schemas import codec
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 ENVELOPE = "SignedEnvelope"
 
@@ -34,8 +36,10 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class ClosedEnvelope:
-    """An envelope whose payload is named by its header, but not decoded yet: it can be verified at little
-    cost."""
+    """An envelope whose payload is named by its header, but not decoded yet.
+
+    It can be verified at little cost.
+    """
 
     kind: str
     schema: codec.Schema
@@ -67,16 +71,17 @@ class Envelope(ClosedEnvelope):
 def signed_bytes(kind: str, schema_sha256: bytes, payload: bytes) -> bytes:
     """What a signature covers: a domain, the full schema's SHA-256 and the payload's, 32 bytes each.
 
-    Ed25519 hashes its message with SHA-512, which no processor helps with; the payload's own SHA-256 is three times
-    cheaper where the processor has the instruction (``docs/adr/0006-signed-digest.md``).
+    Ed25519 hashes its message with SHA-512, which no processor helps with; the payload's own SHA-256 is three
+    times cheaper where the processor has the instruction (``docs/adr/0006-signed-digest.md``).
     """
     payload_sha256 = hashlib.sha256(payload).digest()
     return b"".join((b"fluvial/", kind.encode(), b"/v1\0", schema_sha256, payload_sha256))
 
 
 def read_envelope(data: bytes) -> ClosedEnvelope:
-    """Decode an envelope, but not the payload in it: a forger's bytes should cost no more than a look at
-    them.
+    """Decode an envelope, but not the payload in it.
+
+    A forger's bytes should cost no more than a look at them.
 
     Raises ``codec.UnknownSchemaError`` or ``codec.CodecError``.
     """
@@ -93,6 +98,8 @@ def read_envelope(data: bytes) -> ClosedEnvelope:
 
 
 def open_envelope(data: bytes) -> Envelope:
-    """Decode an envelope and the payload in it. Raises ``codec.UnknownSchemaError`` or
-    ``codec.CodecError``."""
+    """Decode an envelope and the payload in it.
+
+    Raises ``codec.UnknownSchemaError`` or ``codec.CodecError``.
+    """
     return read_envelope(data).open()

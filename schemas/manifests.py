@@ -6,16 +6,19 @@ from it. Version 0's is the *genesis*: its hash is what an auditor has to trust 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import rfc8785
 
 from aggregation.errors import IntegrityProblem
 from aggregation.layout import Layout
-from aggregation.merge import Aggregate, Slot
 from aggregation.policy import Policy, policy_from_canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aggregation.merge import Aggregate, Slot
 
 
 class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,8 +94,10 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A version above 0. ``cursors[region][partition]`` is the next aggregate sequence that no version holds
-    yet."""
+    """A version above 0.
+
+    ``cursors[region][partition]`` is the next aggregate sequence that no version holds yet.
+    """
 
     task: str
     version: int

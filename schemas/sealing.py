@@ -5,21 +5,24 @@ Pure, and used by the worker and by the audit alike: whoever folds the same log 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aggregation.anomaly import NormHistory
-from aggregation.codecs import Reference
 from aggregation.errors import IntegrityProblem
 from aggregation.events import Verdict, WindowClosed
-from aggregation.layout import Layout
 from aggregation.merge import Aggregate
-from aggregation.policy import Policy
 from aggregation.state import OpenWindow, PartitionState
 from schemas import codec
 from schemas.checkpoints import encode_sums
 from schemas.objects import sha256_hex
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aggregation.codecs import Reference
+    from aggregation.layout import Layout
+    from aggregation.policy import Policy
 
 VERDICT_DETAIL_MAX = 300
 """Characters of a verdict's detail; device-supplied text in it is cut before."""
@@ -28,7 +31,8 @@ VERDICT_DETAIL_MAX = 300
 @dataclass(frozen=True, slots=True)
 class SealedWindow:
     """What to store (``objects`` by SHA-256, before the record) and what to publish (``payload``, signed by
-    whoever)."""
+    whoever).
+    """
 
     aggregate: Aggregate
     payload: bytes
@@ -36,8 +40,10 @@ class SealedWindow:
 
 
 def seal_window(state: PartitionState, closed: WindowClosed) -> SealedWindow:
-    """Seal the window that the fold just closed; ``state`` is as the fold left it, and gets the new chain
-    link."""
+    """Seal the window that the fold just closed.
+
+    ``state`` is as the fold left it, and gets the new chain link.
+    """
     snapshot = encode_state(state)
     objects = {sha256_hex(snapshot): snapshot}
     sum_sha256 = ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FOREVER_MS = -1
 DAY_MS = 86_400_000
@@ -15,8 +17,10 @@ Key = Literal["device_id", "partition", "region", "task"]
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic. ``records`` names what stands in it; ``retention_ms`` -1 keeps it for ever, so that audits
-    can read it."""
+    """One topic.
+
+    ``records`` names what stands in it; ``retention_ms`` -1 keeps it for ever, so that audits can read it.
+    """
 
     name: str
     records: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The merger's work without its framework: take aggregates, decide when a version is due, derive it, commit it, tell all.
+"""The merger's work without its framework: take aggregates, decide when a version is due, derive, commit, tell all.
 
 The one decision (which aggregates) becomes true by one conditional PUT of the manifest. Everything after it is derived
 from the head manifest, so it can be done again by anybody, any number of times: the checkpoint's files, the barriers,
@@ -11,6 +11,10 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
 
 from adapters.kafka import LogReader, LogRecord, LogWriter
 from adapters.object_store import StoreUnavailable
@@ -61,7 +65,9 @@ class Derived:
 class Committer:
     """One merger. Not thread-safe: one call at a time. Every call blocks and waits out outages, saying so."""
 
-    def __init__(self, settings: Settings, store: TaskStore, genesis: Genesis, signer: Signer, name: str) -> None:
+    def __init__(
+        self, settings: Settings, store: TaskStore, genesis: Genesis, signer: Signer, name: str
+    ) -> None:
         self.store = store
         self.genesis = genesis
         self.layout: Layout = genesis.tensor_layout
@@ -106,25 +112,32 @@ class Committer:
         ):
             first = head.version  # its files are there: no need to go through the versions between
         for number in range(first, head.version + 1):
-            self.head = patiently(f"load version {number}", lambda number=number: self._load(number), UNREADABLE)  # type: ignore[misc]
+            self.head = patiently(f"load version {number}", partial(self._load, number), UNREADABLE)
         self.pending.advance(self.head.cursors)
 
     def _load(self, number: int) -> Version:
         data = self.store.manifest_bytes(number)
         manifest = self.store.manifest(number)
         if self.store.has_checkpoint(number):
-            checkpoint = self.store.checkpoint(number, manifest.model_sha256, manifest.optimizer_sha256, self.layout)
+            checkpoint = self.store.checkpoint(
+                number, manifest.model_sha256, manifest.optimizer_sha256, self.layout
+            )
         elif manifest.parent_sha256 == self.head.manifest_sha256:
             checkpoint = self._derive_again(manifest)
         else:
-            raise StoreUnavailable("FLV-3301", f"version {number} has no model file yet, and its parent is not loaded")
+            raise StoreUnavailable(
+                "FLV-3301", f"version {number} has no model file yet, and its parent is not loaded"
+            )
         return _version(manifest, sha256_hex(data), checkpoint)
 
     def _derive_again(self, manifest: Manifest) -> Checkpoint:
         """Write the files of a version whose merger died between the commit and the files."""
         sums = [self.store.sums(one.sum_sha256, self.layout) for one in manifest.inputs if one.sum_sha256]
         derived = self._derive(sums, manifest.accepted, manifest.weight_total)
-        same = (sha256_hex(derived.model), sha256_hex(derived.optimizer)) == (manifest.model_sha256, manifest.optimizer_sha256)
+        same = (sha256_hex(derived.model), sha256_hex(derived.optimizer)) == (
+            manifest.model_sha256,
+            manifest.optimizer_sha256,
+        )
         if not same:
             raise StoreUnavailable(
                 "FLV-3302",
@@ -165,7 +178,9 @@ class Committer:
         expected = self._next_offsets[slot]
         if record.offset > expected:
             with LogReader(self._settings, f"fluvial-{self._name}-missing") as reader:
-                for missing in reader.read(aggregates_topic(self.genesis.task, region), record.partition, expected, record.offset):
+                for missing in reader.read(
+                    aggregates_topic(self.genesis.task, region), record.partition, expected, record.offset
+                ):
                     self._take(missing, slot)
         if record.offset >= expected:
             self._take(record, slot)
@@ -193,7 +208,10 @@ class Committer:
         data = manifest.canonical()
         patiently("store the step's direction", lambda: self.store.put_object(derived.reference))
         if patiently(f"commit version {manifest.version}", lambda: self._commit(manifest.version, data)):
-            patiently("write the checkpoint", lambda: self.store.write_checkpoint(manifest.version, derived.model, derived.optimizer))
+            patiently(
+                "write the checkpoint",
+                lambda: self.store.write_checkpoint(manifest.version, derived.model, derived.optimizer),
+            )
             self.head = _version(manifest, sha256_hex(data), derived.step.checkpoint)
             self.pending.advance(self.head.cursors)
             self._write_facts(chosen)
@@ -210,7 +228,9 @@ class Committer:
         return self.store.commit(version, data) or self.store.manifest_bytes(version) == data
 
     def _next_version(self, chosen: tuple[Aggregate, ...]) -> tuple[Derived, Manifest]:
-        sums = [self.store.sums(aggregate.sum_sha256, self.layout) for aggregate in chosen if aggregate.sum_sha256]
+        sums = [
+            self.store.sums(aggregate.sum_sha256, self.layout) for aggregate in chosen if aggregate.sum_sha256
+        ]
         accepted = sum(aggregate.accepted for aggregate in chosen)
         weight_total = sum(aggregate.weight_total for aggregate in chosen)
         derived = self._derive(sums, accepted, weight_total)
@@ -234,7 +254,7 @@ class Committer:
         )
         return derived, manifest
 
-    def _derive(self, sums: list, updates: int, weight_total: int) -> Derived:  # type: ignore[type-arg]
+    def _derive(self, sums: list[npt.NDArray[np.int64]], updates: int, weight_total: int) -> Derived:
         step = merge(
             self.head.checkpoint,
             add_sums(sums, self.layout.parameters),
@@ -252,7 +272,9 @@ class Committer:
 
     def _policy(self, sha256: str) -> Policy:
         if sha256 not in self._policies:
-            self._policies[sha256] = patiently("load the policy", lambda: self.store.policy(sha256), UNREADABLE)
+            self._policies[sha256] = patiently(
+                "load the policy", lambda: self.store.policy(sha256), UNREADABLE
+            )
         return self._policies[sha256]
 
     def _write_facts(self, chosen: tuple[Aggregate, ...]) -> None:
@@ -263,7 +285,11 @@ class Committer:
         for (region, partition), next_offset in self._next_offsets.items():
             unmerged = [at for (slot, _), at in self._log_offsets.items() if slot == (region, partition)]
             offsets.setdefault(region, {})[str(partition)] = min(unmerged, default=next_offset)
-        facts: dict[str, object] = {"created_at_ms": round(time.time() * 1000), "merger": self._name, "aggregate_offsets": offsets}
+        facts: dict[str, object] = {
+            "created_at_ms": round(time.time() * 1000),
+            "merger": self._name,
+            "aggregate_offsets": offsets,
+        }
         patiently("write the version's facts", lambda: self.store.put_facts(self.head.number, facts))
 
     # -- telling everybody
@@ -285,8 +311,13 @@ class Committer:
             }
             value = self._signer.seal("Barrier", barrier)
             topic = updates_topic(self.genesis.task, region)
-            written = [self._writer.append(topic, value, partition=partition) for partition in range(partitions)]
-            patiently(f"write the barriers of version {head.number} to {region}", lambda: self._writer.flush(FLUSH_TIMEOUT_S))
+            written = [
+                self._writer.append(topic, value, partition=partition) for partition in range(partitions)
+            ]
+            patiently(
+                f"write the barriers of version {head.number} to {region}",
+                lambda: self._writer.flush(FLUSH_TIMEOUT_S),
+            )
             for future in written:
                 future.result(timeout=0)
             self._announce(region)
@@ -302,7 +333,10 @@ class Committer:
             "policy_sha256": self.head.policy_sha256,
         }
         self._writer.append(
-            models_topic(self.genesis.task), self._signer.seal("ModelAnnouncement", announcement), key=region.encode(), partition=0
+            models_topic(self.genesis.task),
+            self._signer.seal("ModelAnnouncement", announcement),
+            key=region.encode(),
+            partition=0,
         )
 
 
@@ -324,4 +358,6 @@ def _facts_offsets(facts: Mapping[str, object]) -> dict[Slot, int]:
     offsets = facts.get("aggregate_offsets")
     if not isinstance(offsets, dict):
         return {}
-    return {(region, int(partition)): int(at) for region, row in offsets.items() for partition, at in row.items()}
+    return {
+        (region, int(partition)): int(at) for region, row in offsets.items() for partition, at in row.items()
+    }

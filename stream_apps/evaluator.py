@@ -20,6 +20,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ log = logging.getLogger("fluvial.evaluator")
 class Evaluation:
     """Evaluates versions in order and publishes what it finds. Blocking; one call at a time."""
 
-    def __init__(self, settings: Settings, store: TaskStore, genesis: Genesis, reference: str, name: str) -> None:
+    def __init__(
+        self, settings: Settings, store: TaskStore, genesis: Genesis, reference: str, name: str
+    ) -> None:
         self._store = store
         self._genesis = genesis
         self._layout = genesis.tensor_layout
@@ -81,13 +84,21 @@ class Evaluation:
         """Evaluate and publish every version up to ``version``."""
         while self.evaluated < version:
             number = self.evaluated + 1
-            record = patiently(f"evaluate version {number}", lambda number=number: self._evaluate(number), UNREADABLE)  # type: ignore[misc]
+            record = patiently(f"evaluate version {number}", partial(self._evaluate, number), UNREADABLE)
             self._writer.append(
-                metrics_topic(self._genesis.task), json.dumps(record, sort_keys=True).encode(), key=self._genesis.task.encode()
+                metrics_topic(self._genesis.task),
+                json.dumps(record, sort_keys=True).encode(),
+                key=self._genesis.task.encode(),
             )
-            patiently(f"publish the evaluation of version {number}", lambda: self._writer.flush(FLUSH_TIMEOUT_S))
+            patiently(
+                f"publish the evaluation of version {number}", lambda: self._writer.flush(FLUSH_TIMEOUT_S)
+            )
             self.evaluated = number
-            log.info("version %d: %s", number, ", ".join(f"{k} {record[k]:.4f}" for k in ("accuracy", "loss") if k in record))
+            log.info(
+                "version %d: %s",
+                number,
+                ", ".join(f"{k} {record[k]:.4f}" for k in ("accuracy", "loss") if k in record),
+            )
 
     def _evaluate(self, version: int) -> dict[str, Any]:
         facts = self._store.facts(version)
@@ -98,7 +109,11 @@ class Evaluation:
         else:
             manifest = self._store.manifest(version)
             model_sha256 = manifest.model_sha256
-            seconds = (created_at_ms - self._created_at_ms) / 1000 if created_at_ms and self._created_at_ms else None
+            seconds = (
+                (created_at_ms - self._created_at_ms) / 1000
+                if created_at_ms and self._created_at_ms
+                else None
+            )
             record |= {
                 "accepted": manifest.accepted,
                 "refused": sum(manifest.counts.values()) - manifest.accepted,
@@ -130,7 +145,9 @@ def build_app(
     turn = asyncio.Lock()
 
     async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
-        return dict.fromkeys(assigned, 0)  # announcements are small, and all but the new ones are passed over at once
+        return dict.fromkeys(
+            assigned, 0
+        )  # announcements are small, and all but the new ones are passed over at once
 
     app = create_app(
         f"fluvial-{task}-evaluator-{name}-{uuid.uuid4().hex[:8]}",
@@ -144,12 +161,17 @@ def build_app(
         async with turn:
             await asyncio.to_thread(evaluation.take, record)
 
-    @app.agent(raw_topic(app, models_topic(task)), name="follow")  # type: ignore[untyped-decorator]
+    @app.agent(raw_topic(app, models_topic(task)), name="follow")
     async def follow(stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():
             message = event.message
             record = LogRecord(
-                message.topic, message.partition, message.offset, round(message.timestamp * 1000), message.key, message.value
+                message.topic,
+                message.partition,
+                message.offset,
+                round(message.timestamp * 1000),
+                message.key,
+                message.value,
             )
             await asyncio.shield(asyncio.create_task(take(record)))
 

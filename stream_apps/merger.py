@@ -13,8 +13,8 @@
         ├─▶ fl.<task>.updates.<region>[p]   a Barrier in every partition of every region
         └─▶ fl.<task>.models                an announcement a region, after its barriers are acknowledged
 
-Every merger reads all partitions, in a consumer group of its own: two at once race for the conditional PUT, and the loser
-adopts the winner's head.
+Every merger reads all partitions, in a consumer group of its own: two at once race for the conditional PUT, and the
+loser adopts the winner's head.
 """
 
 from __future__ import annotations
@@ -78,19 +78,24 @@ def build_app(
             # Shielded, turn and all: a cancelled caller must not let a second call in beside the first.
             await asyncio.shield(asyncio.create_task(run()))
         except FluvialError as error:
-            log.error("the merger stops at version %d.\n%s", committer.head.number, error)
+            log.error("the merger stops at version %d.\n%s", committer.head.number, error)  # noqa: TRY400
             await app.crash(error)
 
-    @app.agent(raw_topic(app, *regions), name="collect")  # type: ignore[untyped-decorator]
+    @app.agent(raw_topic(app, *regions), name="collect")
     async def collect(stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():
             message = event.message
             record = LogRecord(
-                message.topic, message.partition, message.offset, round(message.timestamp * 1000), message.key, message.value
+                message.topic,
+                message.partition,
+                message.offset,
+                round(message.timestamp * 1000),
+                message.key,
+                message.value,
             )
             await guarded("offer", record, regions[message.topic])
 
-    @app.task  # type: ignore[untyped-decorator]
+    @app.task
     async def merge_when_due() -> None:
         while not app.should_stop:
             await guarded("merge_if_due")

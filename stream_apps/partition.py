@@ -94,8 +94,14 @@ class PartitionWorker:
             if tail is not None and tail.sequence >= self.state.sequence:
                 self.state = await patiently_async(f"resume {self}", lambda: self._restored(tail), UNREADABLE)
                 self._outbox.clear()  # others have published what was in it
-                log.info("%s resumes at offset %d, version %d", self, self.state.next_offset, self.state.version)
-            elif tail is not None and tail.sequence == self.state.sequence - 1 and tail.sha256 != self.state.previous_sha256:
+                log.info(
+                    "%s resumes at offset %d, version %d", self, self.state.next_offset, self.state.version
+                )
+            elif (
+                tail is not None
+                and tail.sequence == self.state.sequence - 1
+                and tail.sha256 != self.state.previous_sha256
+            ):
                 self._stop(divergence(tail, self.state.previous_sha256))
             return self.state.next_offset
 
@@ -122,7 +128,11 @@ class PartitionWorker:
         span = TAIL_RECORDS_FIRST
         while high > low:
             start = max(low, high - span)
-            found = [a for r in reader.read(topic, self.partition, start, high) if (a := self._authentic(r)) is not None]
+            found = [
+                a
+                for r in reader.read(topic, self.partition, start, high)
+                if (a := self._authentic(r)) is not None
+            ]
             if found:
                 return max(found, key=lambda aggregate: aggregate.sequence)
             if start == low:
@@ -140,7 +150,9 @@ class PartitionWorker:
         try:
             return decode_verdict(record.value).offset
         except CodecError:
-            log.warning("%s: the newest record of the verdicts topic is not a verdict; writing all again", self)
+            log.warning(
+                "%s: the newest record of the verdicts topic is not a verdict; writing all again", self
+            )
             return -1
 
     def _first_state(self) -> PartitionState:
@@ -198,7 +210,9 @@ class PartitionWorker:
             record.value, record.timestamp_ms, self.outside.trust, bytes_max=state.policy.updates.bytes_max
         )
         if isinstance(event, Barrier) and state.applies(event):
-            event = await patiently_async(f"load what {self} needs for version {event.version}", self._loader(event), UNREADABLE)
+            event = await patiently_async(
+                f"load what {self} needs for version {event.version}", self._loader(event), UNREADABLE
+            )
         was_empty = not state.window.records
         for effect in fold_into(state, record.offset, event):
             match effect:
@@ -258,7 +272,10 @@ class PartitionWorker:
             patiently(f"store a window of {self}", lambda data=data: self.outside.store.put_object(data))  # type: ignore[misc]
         value = self.outside.signer.seal_payload("RegionalAggregate", sealed.payload)
         published = self.outside.writer.append(
-            aggregates_topic(self._task, self.region), value, key=str(self.partition).encode(), partition=self.partition
+            aggregates_topic(self._task, self.region),
+            value,
+            key=str(self.partition).encode(),
+            partition=self.partition,
         )
         patiently(f"publish a window of {self}", lambda: self.outside.writer.flush(FLUSH_TIMEOUT_S))
         published.result(timeout=0)  # raises what the broker said, if it refused the record
@@ -311,7 +328,8 @@ def divergence(tail: Aggregate, ours: str) -> IntegrityProblem:
     """Two folds of one log that differ: FLV-3002."""
     return IntegrityProblem(
         "FLV-3002",
-        f"divergence: aggregate {tail.sequence} of {tail.region}[{tail.partition}] is {tail.sha256[:12]}, we have {ours[:12]}",
+        f"divergence: aggregate {tail.sequence} of {tail.region}[{tail.partition}] is {tail.sha256[:12]}, "
+        f"we have {ours[:12]}",
         hint="two workers folded one log differently: run `fluvial audit` to see which is right, and stop the other",
     )
 
@@ -331,8 +349,8 @@ def read_aggregate(record: LogRecord, trust: Trust, task: str, region: str) -> A
         return None
     aggregate = aggregate_of(envelope.record, envelope.payload)
     if (aggregate.task, aggregate.slot) != (task, (region, record.partition)):
-        log.warning("ignored %s: it is for %s[%d] of %s", where, aggregate.region, aggregate.partition, aggregate.task)
+        log.warning(
+            "ignored %s: it is for %s[%d] of %s", where, aggregate.region, aggregate.partition, aggregate.task
+        )
         return None
     return aggregate
-
-

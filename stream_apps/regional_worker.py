@@ -41,13 +41,22 @@ log = logging.getLogger("fluvial.worker")
 
 
 def build_app(
-    settings: Settings, *, task: str, region: str, name: str, genesis_sha256: str, signer: Signer, data_folder: Path
+    settings: Settings,
+    *,
+    task: str,
+    region: str,
+    name: str,
+    genesis_sha256: str,
+    signer: Signer,
+    data_folder: Path,
 ) -> faust.App:
     """The Faust app of one worker process. Reads the genesis document, so the store has to be up."""
     outside = open_outside(settings, task, genesis_sha256, signer, name)
     if region not in outside.genesis.regions:
         known = ", ".join(sorted(outside.genesis.regions))
-        raise UsageProblem("FLV-3201", f"task {task} has no region {region!r}", hint=f"its regions are: {known}")
+        raise UsageProblem(
+            "FLV-3201", f"task {task} has no region {region!r}", hint=f"its regions are: {known}"
+        )
     topic_name = updates_topic(task, region)
     workers: dict[int, PartitionWorker] = {}
 
@@ -56,7 +65,11 @@ def build_app(
         for tp in sorted(assigned):
             worker = workers.setdefault(tp.partition, PartitionWorker(outside, region, tp.partition))
             offsets[tp] = await worker.resume()
-        log.info("worker %s has %s", name, ", ".join(f"{tp.partition}@{offset}" for tp, offset in offsets.items()) or "nothing")
+        log.info(
+            "worker %s has %s",
+            name,
+            ", ".join(f"{tp.partition}@{offset}" for tp, offset in offsets.items()) or "nothing",
+        )
         return offsets
 
     app = create_app(
@@ -67,16 +80,21 @@ def build_app(
         record_bytes=outside.layout.parameters + OVERHEAD_BYTES,
     )
 
-    @app.agent(raw_topic(app, topic_name), isolated_partitions=True, name=f"fold_{region}")  # type: ignore[untyped-decorator]
+    @app.agent(raw_topic(app, topic_name), isolated_partitions=True, name=f"fold_{region}")
     async def fold_region(stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():
             message = event.message
             record = LogRecord(
-                topic_name, message.partition, message.offset, round(message.timestamp * 1000), message.key, message.value
+                topic_name,
+                message.partition,
+                message.offset,
+                round(message.timestamp * 1000),
+                message.key,
+                message.value,
             )
             await workers[message.partition].process(record)
 
-    @app.timer(interval=TICK_EVERY_S)  # type: ignore[untyped-decorator]
+    @app.timer(interval=TICK_EVERY_S)
     async def ask_for_ticks() -> None:
         for tp in app.consumer.assignment():
             if tp.partition in workers:

@@ -11,7 +11,9 @@ LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname).1s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
+    },
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
         "fluvial": {"level": "INFO"},
@@ -21,16 +23,18 @@ LOGGING: dict[str, Any] = {
 }
 
 
+CRASHED = 5
+
+
 def run(app: faust.App) -> int:
     """Run until told to stop; the exit code is 0 after SIGTERM or SIGINT, 5 after a crash of the app."""
     app.conf.web_enabled = False
     worker = faust.Worker(app, logging_config=LOGGING, quiet=True, redirect_stdouts=False)
     worker.spinner = None
     try:
-        worker.execute_from_commandline()
+        worker.execute_from_commandline()  # ends by SystemExit, always
     except SystemExit as stopped:
-        return stopped.code if isinstance(stopped.code, int) else 5
-    return 0
+        return stopped.code if isinstance(stopped.code, int) else CRASHED
 
 
 def configure_logging() -> None:

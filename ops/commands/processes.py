@@ -14,7 +14,9 @@ from ops.context import Invocation, pass_invocation
 from schemas.certificates import CONTROL, Role
 
 task_option = click.option("--task", help="Which task. Default: the one created last on this machine.")
-name_option = click.option("--name", help="This process's name in logs and data folders. Default: host and pid.")
+name_option = click.option(
+    "--name", help="This process's name in logs and data folders. Default: host and pid."
+)
 key_option = click.option(
     "--key",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -36,7 +38,9 @@ def worker(invocation: Invocation, task: str | None, region: str, name: str | No
     file = read_task_file(invocation.home, task)
     settings = invocation.settings()
     name = name or _default_name(f"worker-{region}")
-    signer = load_signer(key or signer_path(keys_folder(invocation.home, file.task), region, Role.WORKER, f"worker-{region}"))
+    signer = load_signer(
+        key or signer_path(keys_folder(invocation.home, file.task), region, Role.WORKER, f"worker-{region}")
+    )
     app = regional_worker.build_app(
         settings,
         task=file.task,
@@ -63,7 +67,9 @@ def merger(invocation: Invocation, task: str | None, name: str | None, key: Path
     file = read_task_file(invocation.home, task)
     settings = invocation.settings()
     name = name or _default_name("merger")
-    signer = load_signer(key or signer_path(keys_folder(invocation.home, file.task), CONTROL, Role.MERGER, "merger"))
+    signer = load_signer(
+        key or signer_path(keys_folder(invocation.home, file.task), CONTROL, Role.MERGER, "merger")
+    )
     app = merger_app.build_app(
         settings,
         task=file.task,
