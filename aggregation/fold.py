@@ -28,6 +28,7 @@ from aggregation.events import (
     Verdict,
     WindowClosed,
 )
+from aggregation.policy import Policy
 from aggregation.staleness import WEIGHT_ONE
 from aggregation.state import OpenWindow, PartitionState
 
@@ -151,15 +152,28 @@ def _fold_barrier(state: PartitionState, offset: int, barrier: Barrier) -> tuple
         return (Verdict(offset, CONTROL, detail), *_close_if_full(state))
     if barrier.policy is None or (barrier.reference is None) != (barrier.reference_sha256 == ""):
         raise ValueError("the caller has to load the objects that a barrier names before it is folded")
+    _check_scale(state, barrier.policy)
     state.next_offset = offset + 1
     closed = _close(state) if state.window.records else _close_if_full(state)
     state.version = barrier.version
-    state.floor = max(state.floor, barrier.floor)
+    state.floor = max(state.floor, min(barrier.floor, barrier.version))
     state.policy, state.policy_sha256 = barrier.policy, barrier.policy_sha256
     state.reference, state.reference_sha256 = barrier.reference, barrier.reference_sha256
     state.models[barrier.version] = barrier.model_sha256
     state.forget_old_bases()
     return (Verdict(offset, CONTROL, f"barrier to version {barrier.version} ({barrier.reason})"), *closed)
+
+
+def _check_scale(state: PartitionState, policy: Policy) -> None:
+    """Sums of one task have to add: a barrier whose policy counts in another unit stops the partition (FLV-3006)."""
+    if policy.fixed_point != state.policy.fixed_point:
+        raise IntegrityProblem(
+            "FLV-3006",
+            f"a barrier changes fixed_point.exponent from {state.policy.fixed_point.exponent} to "
+            f"{policy.fixed_point.exponent}, which never changes within a task",
+            where=f"partition {state.region}[{state.partition}] of task {state.task}",
+            hint="a new exponent is a new task that starts from a checkpoint",
+        )
 
 
 def _fold_tick(state: PartitionState, offset: int, tick: Tick) -> tuple[Effect, ...]:

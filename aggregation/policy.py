@@ -33,7 +33,7 @@ class UpdatesPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one update may be."""
 
     bytes_max: int = 8 << 20
-    norm_clip: float = 10.0
+    norm_clip: float = 3.0
     norm_max: float = 1000.0
     codecs: tuple[CodecName, ...] = CODECS
 
@@ -86,7 +86,7 @@ class AnomalyPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     norm_deviations_max: float = 6.0
     cosine_min: float = -0.5
     history_updates: int = 64
-    history_updates_min: int = 16
+    history_updates_min: int = 8
 
 
 class FixedPointPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

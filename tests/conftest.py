@@ -1,0 +1,48 @@
+"""Fixtures of every suite: an environment without FLUVIAL_* settings, and one real stack for all."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ops.output import Output
+from ops.stack.local import LocalStack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from adapters.settings import Settings
+
+# Where downloads are kept is no setting of what is tested: without it every run would fetch Kafka again.
+_KEPT = {"FLUVIAL_CACHE"}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own settings must not reach a test."""
+    for name in [name for name in os.environ if name.startswith("FLUVIAL_") and name not in _KEPT]:  # noqa: TID251
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The session's stack itself, for tests that kill parts of it and start them again."""
+    stack = LocalStack(tmp_path_factory.mktemp("stack"), reporter=Output())
+    stack.up()
+    yield stack
+    stack.down()
+
+
+@pytest.fixture(scope="session")
+def stack(local_stack: LocalStack) -> Settings:
+    """Settings of a real Kafka and object store, shared by the session: use topics and keys of your own."""
+    return local_stack.up()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home folder of the test's own."""
+    return tmp_path / "home"

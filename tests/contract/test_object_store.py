@@ -1,0 +1,149 @@
+"""What every object store promises, run against the folder store and the real MinIO."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TYPE_CHECKING
+
+import pytest
+
+from adapters.file_store import FileStore
+from adapters.object_store import ObjectNotFound, ObjectStore, open_object_store
+from aggregation.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RACERS = 32
+
+
+@pytest.fixture(params=["file", pytest.param("minio", marks=pytest.mark.integration)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "file":
+        return FileStore(tmp_path / "objects")
+    settings = request.getfixturevalue("stack")
+    if settings.store.kind != "minio":
+        pytest.skip("no Go on this machine, so the stack has no MinIO")
+    return open_object_store(settings.store)
+
+
+@pytest.fixture
+def folder() -> str:
+    """A prefix of the test's own: MinIO is shared by the session."""
+    return f"contract-{uuid.uuid4().hex}"
+
+
+def test_what_was_put_is_read_back(store: ObjectStore, folder: str) -> None:
+    store.put(f"{folder}/a.bin", b"\x00one")
+    assert store.get(f"{folder}/a.bin") == b"\x00one"
+
+
+def test_put_replaces(store: ObjectStore, folder: str) -> None:
+    store.put(f"{folder}/a", b"one")
+    store.put(f"{folder}/a", b"two")
+    assert store.get(f"{folder}/a") == b"two"
+
+
+def test_an_empty_object_is_an_object(store: ObjectStore, folder: str) -> None:
+    store.put(f"{folder}/empty", b"")
+    assert store.create(f"{folder}/created", b"") is True
+    assert store.get(f"{folder}/empty") == store.get(f"{folder}/created") == b""
+
+
+def test_a_large_object_is_whole(store: ObjectStore, folder: str) -> None:
+    data = bytes(range(256)) * (20 * 4096)
+    store.put(f"{folder}/large", data)
+    assert store.get(f"{folder}/large") == data
+
+
+def test_create_gives_the_key_to_the_first_and_leaves_it_alone_afterwards(
+    store: ObjectStore, folder: str
+) -> None:
+    assert store.create(f"{folder}/manifest.json", b"first") is True
+    assert store.create(f"{folder}/manifest.json", b"second") is False
+    assert store.get(f"{folder}/manifest.json") == b"first"
+
+
+def test_create_respects_what_was_put(store: ObjectStore, folder: str) -> None:
+    store.put(f"{folder}/a", b"put")
+    assert store.create(f"{folder}/a", b"created") is False
+    assert store.get(f"{folder}/a") == b"put"
+
+
+def test_of_32_concurrent_creates_exactly_one_wins_and_its_bytes_stand(
+    store: ObjectStore, folder: str
+) -> None:
+    for round_number in range(3):
+        key = f"{folder}/race-{round_number}"
+        line = Barrier(RACERS)
+
+        def race(number: int, key: str = key, line: Barrier = line) -> bool:
+            line.wait()
+            return store.create(key, f"racer {number}".encode())
+
+        with ThreadPoolExecutor(RACERS) as pool:
+            won = list(pool.map(race, range(RACERS)))
+        assert won.count(True) == 1
+        assert store.get(key) == f"racer {won.index(True)}".encode()
+
+
+def test_what_is_not_there_is_not_found_by_name(store: ObjectStore, folder: str) -> None:
+    with pytest.raises(ObjectNotFound) as caught:
+        store.get(f"{folder}/nothing")
+    assert caught.value.key == f"{folder}/nothing"
+    assert caught.value.error_id == "FLV-4001"
+    assert store.exists(f"{folder}/nothing") is False
+
+
+def test_exists_sees_objects_and_not_prefixes(store: ObjectStore, folder: str) -> None:
+    store.put(f"{folder}/versions/1/manifest.json", b"x")
+    assert store.exists(f"{folder}/versions/1/manifest.json") is True
+    assert store.exists(f"{folder}/versions/1") is False
+    with pytest.raises(ObjectNotFound):
+        store.get(f"{folder}/versions/1")
+
+
+def test_list_gives_every_key_of_a_prefix_in_order(store: ObjectStore, folder: str) -> None:
+    names = ["a-b", "a/1", "a/10", "a/2/x", "ab", "b"]
+    for name in reversed(names):
+        store.put(f"{folder}/{name}", b"x")
+    listed = [key.removeprefix(f"{folder}/") for key in store.list(f"{folder}/")]
+    assert listed == sorted(names)
+    assert [key.removeprefix(f"{folder}/") for key in store.list(f"{folder}/a/1")] == ["a/1", "a/10"]
+    assert [key.removeprefix(f"{folder}/") for key in store.list(f"{folder}/a/")] == ["a/1", "a/10", "a/2/x"]
+    assert [key.removeprefix(f"{folder}/") for key in store.list(f"{folder}/a")] == names[:-1]
+
+
+def test_list_of_an_unknown_prefix_is_empty(store: ObjectStore, folder: str) -> None:
+    assert list(store.list(f"{folder}/nothing/")) == []
+
+
+def test_list_reads_more_than_one_page(store: ObjectStore, folder: str) -> None:
+    names = [f"{folder}/{number:05}" for number in range(1050)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.put(key, b"x"), names))
+    assert list(store.list(f"{folder}/")) == names
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", ".hidden", "a b", "ä", "a" * 1025]
+)
+def test_a_key_that_a_store_would_bend_is_refused(store: ObjectStore, key: str) -> None:
+    for call in (
+        store.get,
+        store.exists,
+        lambda key: store.put(key, b""),
+        lambda key: store.create(key, b""),
+    ):
+        with pytest.raises(UsageProblem) as caught:
+            call(key)
+        assert caught.value.error_id == "FLV-4005"
+
+
+def test_describe_is_one_line_without_secrets(store: ObjectStore, request: pytest.FixtureRequest) -> None:
+    text = store.describe()
+    assert text and "\n" not in text
+    if not isinstance(store, FileStore):
+        assert request.getfixturevalue("stack").store.secret_key not in text

@@ -1,0 +1,161 @@
+"""What a store that is away, full or closed looks like: an error that says which, and if waiting helps."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from adapters.file_store import FileStore
+from adapters.object_store import StoreFull, StoreRefused, StoreUnavailable
+from adapters.s3_store import S3Store
+from adapters.settings import StoreSettings
+from aggregation.errors import ConnectionProblem, FluvialError
+from ops.stack import ports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from adapters.settings import Settings
+
+CALLS = {
+    "get": lambda store: store.get("a"),
+    "put": lambda store: store.put("a", b"x"),
+    "create": lambda store: store.create("a", b"x"),
+    "exists": lambda store: store.exists("a"),
+    "list": lambda store: list(store.list("a")),
+}
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+def s3(port: int, read_timeout_s: float = 2.0) -> S3Store:
+    settings = StoreSettings(kind="s3", endpoint=f"127.0.0.1:{port}", access_key="key", secret_key="secret")
+    return S3Store(settings, read_timeout_s=read_timeout_s)
+
+
+@contextmanager
+def answering(status: int, code: str) -> Iterator[S3Store]:
+    """A server that gives every request one S3 error."""
+    body = f"<Error><Code>{code}</Code><Message>told so</Message></Error>".encode() if code else b""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_PUT = do_HEAD = do_POST = answer  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield s3(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@every_call
+def test_nobody_listens(call) -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        call(s3(ports.choose()))
+    assert caught.value.error_id == "FLV-4002"
+    assert "refused" in caught.value.message and "object at" not in caught.value.message
+
+
+@every_call
+def test_a_server_that_never_answers(call) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(StoreUnavailable):
+        call(s3(listener.getsockname()[1], read_timeout_s=0.2))
+
+
+@every_call
+def test_a_server_that_cannot_serve_now(call) -> None:
+    with answering(503, "SlowDown") as store, pytest.raises(StoreUnavailable):
+        call(store)
+
+
+@pytest.mark.parametrize("name", ["put", "create"])
+def test_a_full_server_says_so(name: str) -> None:
+    with answering(507, "XMinioStorageFull") as store, pytest.raises(StoreFull) as caught:
+        CALLS[name](store)
+    assert caught.value.error_id == "FLV-4004"
+
+
+def test_conflicts_are_asked_again_and_given_up_at_last() -> None:
+    with answering(409, "ConditionalRequestConflict") as store, pytest.raises(StoreUnavailable) as caught:
+        store.create("a", b"x")
+    assert "409" in caught.value.message
+
+
+@every_call
+def test_an_error_that_nobody_knows_is_still_ours(call) -> None:
+    with answering(418, "IAmATeapot") as store, pytest.raises(ConnectionProblem):
+        call(store)
+
+
+@pytest.mark.integration
+@every_call
+def test_wrong_keys_are_refused_and_not_taken_for_an_outage(call, stack: Settings) -> None:
+    if stack.store.kind != "minio":
+        pytest.skip("no MinIO here")
+    with pytest.raises(StoreRefused) as caught:
+        call(S3Store(msgspec.structs.replace(stack.store, secret_key="wrong" * 8)))
+    assert caught.value.error_id == "FLV-4003"
+    assert "wrong" not in str(caught.value)
+
+
+@pytest.mark.integration
+@every_call
+def test_a_missing_bucket_is_named_and_not_taken_for_a_missing_object(call, stack: Settings) -> None:
+    if stack.store.kind != "minio":
+        pytest.skip("no MinIO here")
+    with pytest.raises(FluvialError) as caught:
+        call(S3Store(msgspec.structs.replace(stack.store, bucket="not-there")))
+    assert caught.value.error_id == "FLV-4006"
+
+
+def test_a_full_disk_says_so_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileStore(tmp_path)
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreFull):
+        store.put("a", b"x")
+    assert store.exists("a") is False
+    assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+def test_a_folder_that_is_a_file_is_an_outage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FluvialError):
+        FileStore(tmp_path / "file")
+
+
+def test_a_key_below_an_object_is_refused(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    store.put("a", b"x")
+    for attempt in (lambda: store.put("a/b", b"x"), lambda: store.create("a/b", b"x")):
+        with pytest.raises(FluvialError) as caught:
+            attempt()
+        assert caught.value.error_id == "FLV-4005"

@@ -1,0 +1,209 @@
+"""Make golden files. A file that is there already was released: it is never written again.
+
+Run ``python -m tests.golden.make`` after adding a new record version; commit what it adds. A file that no
+longer agrees with the code means that the contract was broken, not that the file is old.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aggregation.events import Verdict, WindowClosed
+from aggregation.fold import fold_into
+from aggregation.merge import Aggregate, Checkpoint, add_sums, merge
+from aggregation.optimizers import initial_state
+from aggregation.policy import Policy, policy_from_toml
+from schemas import codec
+from schemas.checkpoints import decode_sums, encode_model, encode_optimizer, encode_reference
+from schemas.objects import sha256_hex
+from schemas.records import decode_record
+from schemas.sealing import encode_state, encode_verdict, seal_window
+from tests.factories import (
+    BYTES_MAX,
+    LAYOUT,
+    NOW_MS,
+    TASK,
+    barrier_bytes,
+    delta,
+    device_signer,
+    devices,
+    encoded,
+    merger_signer,
+    revoke_bytes,
+    sha,
+    state_of,
+    tick_bytes,
+    trust,
+    update_bytes,
+    worker_signer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
+POLICY_TOML = """
+[updates]
+norm_clip = 0.4
+norm_max = 100.0
+[staleness]
+versions_max = 3
+[window]
+updates_max = 6
+records_max = 50
+[buffer]
+updates = 12
+[server]
+learning_rate = 0.5
+momentum = 0.9
+[anomaly]
+history_updates_min = 8
+[fixed_point]
+exponent = 36
+"""
+
+
+def rules() -> Policy:
+    """The fixed policy of the golden log; every key that matters is written out."""
+    return policy_from_toml(POLICY_TOML)
+
+
+def log() -> list[bytes]:
+    """A fixed log of one partition: good updates of both codecs, a flip, refused records, control records."""
+    one, records = rules(), list[bytes]()
+    names = devices(20)
+    for n, name in enumerate(names[:14]):
+        codec_name = "float32" if n % 3 == 0 else "int8"
+        tensors = encoded(delta(n), codec_name, n)  # type: ignore[arg-type]
+        records.append(update_bytes(name, codec=codec_name, tensors=tensors))  # type: ignore[arg-type]
+    records.insert(4, records[2])  # a duplicate
+    records.insert(7, records[3][:-9])  # cut short
+    records.insert(9, revoke_bytes(names[13]))
+    records.append(tick_bytes(8))
+    records.append(barrier_bytes(1, one))
+    records += [update_bytes(name, seed=n + 40, base=n % 2) for n, name in enumerate(names[:13])]
+    records.append(barrier_bytes(2, one, by=device_signer(names[0])))  # forged
+    records.append(tick_bytes(24))
+    records.append(tick_bytes(30))
+    return records
+
+
+def replay(records: list[bytes]) -> tuple[list[Verdict], list[Aggregate], list[bytes], Checkpoint]:
+    """Fold the log and merge all its windows: verdicts, aggregates, their payloads, and the model."""
+    state, trusted = state_of(rules()), trust()
+    verdicts: list[Verdict] = []
+    aggregates: list[Aggregate] = []
+    payloads: list[bytes] = []
+    sums = []
+    for offset, value in enumerate(records):
+        event = decode_record(value, NOW_MS, trusted, bytes_max=BYTES_MAX)
+        if hasattr(event, "policy"):
+            event = type(event)(**{n: getattr(event, n) for n in event.__slots__} | {"policy": rules()})
+        for effect in fold_into(state, offset, event):
+            if isinstance(effect, WindowClosed):
+                sealed = seal_window(state, effect)
+                aggregates.append(sealed.aggregate)
+                payloads.append(sealed.payload)
+                if sealed.aggregate.sum_sha256:
+                    sums.append(decode_sums(sealed.objects[sealed.aggregate.sum_sha256], LAYOUT))
+            else:
+                verdicts.append(effect)
+    start = Checkpoint(delta(500), initial_state(rules().server, LAYOUT.parameters))
+    step = merge(
+        start,
+        add_sums(sums, LAYOUT.parameters),
+        updates=sum(a.accepted for a in aggregates),
+        weight_total=sum(a.weight_total for a in aggregates),
+        policy=rules(),
+        layout=LAYOUT,
+    )
+    again = merge(step.checkpoint, sums[0], updates=1, weight_total=1, policy=rules(), layout=LAYOUT)
+    return verdicts, aggregates, payloads, Checkpoint(again.checkpoint.model, again.checkpoint.optimizer)
+
+
+def hashes() -> dict[str, Any]:
+    """What the golden log comes to."""
+    records = log()
+    verdicts, aggregates, _, checkpoint = replay(records)
+    reference = merge(
+        checkpoint,
+        np.arange(LAYOUT.parameters, dtype=np.int64) << 30,
+        updates=1,
+        weight_total=1,
+        policy=rules(),
+        layout=LAYOUT,
+    ).reference
+    return {
+        "log": sha256_hex(b"".join(records)),
+        "outcomes": [verdict.outcome for verdict in verdicts],
+        "verdicts": sha256_hex(b"".join(encode_verdict(verdict) for verdict in verdicts)),
+        "aggregates": [aggregate.sha256 for aggregate in aggregates],
+        "model": sha256_hex(encode_model(checkpoint.model, LAYOUT)),
+        "optimizer": sha256_hex(encode_optimizer(checkpoint.optimizer)),
+        "reference": sha256_hex(encode_reference(reference)),
+    }
+
+
+def announcement() -> bytes:
+    """A signed announcement."""
+    fields = {
+        "task": TASK,
+        "region": "eu",
+        "version": 1,
+        "manifest_sha256": sha("manifest 1"),
+        "model_sha256": sha("model 1"),
+        "policy_sha256": sha("policy"),
+    }
+    return merger_signer().seal("ModelAnnouncement", fields)
+
+
+def records_by_version() -> dict[str, Callable[[], bytes]]:
+    """One golden record for every released version of every schema, by file name."""
+    payloads = replay(log())[2]
+    return {
+        "client_update.v1.int8.avro": lambda: update_bytes("d-0001"),
+        "client_update.v1.float32.avro": lambda: update_bytes("d-0001", codec="float32"),
+        "barrier.v1.avro": lambda: barrier_bytes(1, rules()),
+        "tick.v1.avro": lambda: tick_bytes(3),
+        "revoke.v1.avro": lambda: revoke_bytes("d-0001", "ab12"),
+        "model_announcement.v1.avro": announcement,
+        "regional_aggregate.v1.avro": lambda: worker_signer().seal_payload("RegionalAggregate", payloads[0]),
+        "verdict.v1.avro": lambda: encode_verdict(replay(log())[0][0]),
+        "partition_state.v1.avro": lambda: encode_state(state_of(rules())),
+    }
+
+
+def files() -> dict[str, Callable[[], bytes]]:
+    """Every golden file and what makes it."""
+    return {
+        **records_by_version(),
+        "policy.v1.json": lambda: rules().canonical(),
+        "log.v1.json": lambda: json.dumps([value.hex() for value in log()], indent=0).encode() + b"\n",
+        "hashes.v1.json": lambda: json.dumps(hashes(), indent=1).encode() + b"\n",
+    }
+
+
+def main() -> int:
+    """Write the files that are not there yet; 1 if one that is there would come out otherwise today."""
+    changed = 0
+    for name, make in files().items():
+        path, data = HERE / name, make()
+        if not path.exists():
+            path.write_bytes(data)
+            sys.stdout.write(f"made     {name}  {len(data)} bytes\n")
+        elif path.read_bytes() == data:
+            sys.stdout.write(f"as it was {name}\n")
+        else:
+            changed += 1
+            sys.stderr.write(f"RELEASED, and the code now gives other bytes: {name} (left as it is)\n")
+    sys.stdout.write(f"{len(codec.registry())} schemas, {len(files())} golden files\n")
+    return 1 if changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

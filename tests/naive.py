@@ -1,0 +1,154 @@
+"""Slow, obvious twins: of every kernel, in Python ints and floats; of FedBuff, in float64; of the wire's
+hashes.
+
+They follow the papers and the specifications, not our code, and are written to be believed at a glance.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def squares_int8(q: npt.NDArray[np.int8], starts: Ints) -> list[int]:
+    """Σ q² of every tensor, in Python ints."""
+    return [sum(int(x) ** 2 for x in q[a:b]) for a, b in _spans(starts)]
+
+
+def dots_int8(q: npt.NDArray[np.int8], reference: npt.NDArray[np.int8], starts: Ints) -> list[int]:
+    """Σ q·reference of every tensor, in Python ints."""
+    pairs = [(int(x), int(y)) for x, y in zip(q, reference, strict=True)]
+    return [sum(x * y for x, y in pairs[a:b]) for a, b in _spans(starts)]
+
+
+def accumulate_int8(sums: Ints, q: npt.NDArray[np.int8], starts: Ints, coefficients: Ints) -> list[int]:
+    """``sums + q · coefficient of its tensor``, in Python ints."""
+    out = [int(x) for x in sums]
+    for (a, b), c in zip(_spans(starts), coefficients.tolist(), strict=True):
+        for i in range(a, b):
+            out[i] += int(q[i]) * c
+    return out
+
+
+def all_finite_float32(x: npt.NDArray[np.float32]) -> bool:
+    """Whether no element is NaN or infinite."""
+    return all(math.isfinite(value) for value in x.tolist())
+
+
+def squares_float32(x: npt.NDArray[np.float32], starts: Ints) -> list[float]:
+    """Σ x² of every tensor, in Python floats, element by element."""
+    out = []
+    for a, b in _spans(starts):
+        total = 0.0
+        for value in x[a:b].tolist():
+            total += value * value
+        out.append(total)
+    return out
+
+
+def dots_float32(x: npt.NDArray[np.float32], reference: npt.NDArray[np.int8], starts: Ints) -> list[float]:
+    """Σ x·reference of every tensor, in Python floats, element by element."""
+    out = []
+    for a, b in _spans(starts):
+        total = 0.0
+        for value, other in zip(x[a:b].tolist(), reference[a:b].tolist(), strict=True):
+            total += value * float(other)
+        out.append(total)
+    return out
+
+
+def accumulate_float32(sums: Ints, x: npt.NDArray[np.float32], factor: float) -> list[int]:
+    """``sums + rint(x · factor)``; Python's ``round`` of a float is exact and half to even."""
+    return [int(s) + round(value * factor) for s, value in zip(sums, x.tolist(), strict=True)]
+
+
+def fedbuff_step(
+    model: Floats,
+    deltas: Sequence[Floats],
+    staleness: Sequence[int],
+    *,
+    norm_clip: float,
+    learning_rate: float,
+) -> Floats:
+    """FedBuff (Nguyen et al. 2022, algorithm 1): clip, weigh by 1/√(1+τ), add, divide by K, step."""
+    total = np.zeros_like(model)
+    for delta, tau in zip(deltas, staleness, strict=True):
+        norm = float(np.sqrt(np.sum(delta * delta)))
+        clip = min(1.0, norm_clip / norm) if norm else 1.0
+        total = total + delta * clip / math.sqrt(1.0 + tau)
+    return model + learning_rate * total / len(deltas)
+
+
+def merge_counts(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Counts added by key."""
+    keys = {key for one in counts for key in one}
+    return {key: sum(one.get(key, 0) for one in counts) for key in sorted(keys)}
+
+
+def crc64_avro(data: bytes) -> int:
+    """CRC-64-AVRO, as the Avro specification's "Schema Fingerprints" gives it."""
+    empty = 0xC15D213AA4D7A795
+    table = []
+    for i in range(256):
+        fp = i
+        for _ in range(8):
+            fp = (fp >> 1) ^ (empty if fp & 1 else 0)
+        table.append(fp)
+    fp = empty
+    for byte in data:
+        fp = (fp >> 8) ^ table[(fp ^ byte) & 0xFF]
+    return fp
+
+
+def zigzag(value: int) -> bytes:
+    """An Avro ``long``."""
+    number = (value << 1) ^ (value >> 63)
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def avro(schema: Any, value: Any) -> bytes:
+    """Avro's binary encoding of a value, for the types that our schemas use; map keys keep their order."""
+    kind = schema["type"] if isinstance(schema, dict) else schema
+    match kind:
+        case "string":
+            return zigzag(len(value.encode())) + bytes(value.encode())
+        case "bytes":
+            return zigzag(len(value)) + bytes(value)
+        case "long":
+            return zigzag(value)
+        case "double":
+            return struct.pack("<d", value)
+        case "enum":
+            return zigzag(schema["symbols"].index(value))
+        case "array":
+            items = b"".join(avro(schema["items"], item) for item in value)
+            return zigzag(len(value)) + items + b"\0" if value else b"\0"
+        case "map":
+            entries = b"".join(avro("string", key) + avro(schema["values"], v) for key, v in value.items())
+            return zigzag(len(value)) + entries + b"\0" if value else b"\0"
+        case "record":
+            return b"".join(avro(field["type"], value[field["name"]]) for field in schema["fields"])
+        case dict() | str():
+            return avro(kind, value)
+    raise ValueError(f"no encoding for {schema}")
+
+
+def _spans(starts: Ints) -> list[tuple[int, int]]:
+    edges = starts.tolist()
+    return list(itertools.pairwise(edges))

@@ -1,0 +1,141 @@
+"""Which certificates a task takes: one region, one role, one id, from the right CA, with an Ed25519 key."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from schemas import certificates
+from schemas.certificates import CONTROL, BadCertificateError, Role, Trust
+from tests.factories import (
+    NOT_AFTER,
+    NOT_BEFORE,
+    authority,
+    certificate,
+    certificate_sha256_signed,
+    key,
+    spiffe,
+    trust,
+)
+
+EU = trust()
+
+
+def test_a_good_certificate_says_who_its_holder_is() -> None:
+    identity = EU.identify(certificate("eu", Role.DEVICE, "d-1", serial=0xAB12))
+    assert (identity.region, identity.role, identity.name) == ("eu", Role.DEVICE, "d-1")
+    assert identity.serial == "ab12"
+    assert identity.public_key.public_bytes_raw() == key("eu/device/d-1").public_key().public_bytes_raw()
+
+
+@pytest.mark.parametrize(
+    ("region", "role", "good"),
+    [
+        ("eu", Role.DEVICE, True),
+        ("eu", Role.WORKER, True),
+        ("eu", Role.MERGER, False),
+        ("eu", Role.OPERATOR, False),
+        (CONTROL, Role.MERGER, True),
+        (CONTROL, Role.OPERATOR, True),
+        (CONTROL, Role.DEVICE, False),
+        (CONTROL, Role.WORKER, False),
+    ],
+)
+def test_regional_cas_vouch_for_devices_and_workers_the_control_ca_for_the_rest(
+    region: str, role: Role, *, good: bool
+) -> None:
+    der = certificate(region, role, "x")
+    if good:
+        assert EU.identify(der).role is role
+        return
+    with pytest.raises(BadCertificateError, match="may not vouch"):
+        EU.identify(der)
+
+
+URI = spiffe("eu", Role.DEVICE, "d-1")
+SPOILED: dict[str, dict[str, Any]] = {
+    "of another CA with the same name": {"secret": "other"},
+    "of another region's CA": {"issuer": "us"},
+    "of the control CA": {"issuer": CONTROL},
+    "that is a CA's": {"is_authority": True},
+    "with two names": {"uris": (URI, "spiffe://eu/device/d-2")},
+    "with the same name twice": {"uris": (URI, URI)},
+    "with a name of another kind too": {"uris": (URI, "https://example.org/")},
+    "with no name": {"uris": ()},
+    "with a name of another scheme": {"uris": ("https://eu/device/d-1",)},
+    "with an unknown role": {"uris": ("spiffe://eu/king/d-1",)},
+    "with too short a name": {"uris": ("spiffe://eu/device",)},
+    "with too long a name": {"uris": ("spiffe://eu/device/d-1/x",)},
+    "with an empty id": {"uris": ("spiffe://eu/device/",)},
+    "with capitals in its id": {"uris": ("spiffe://eu/device/D-1",)},
+    "with an id of 65 characters": {"uris": ("spiffe://eu/device/" + "d" * 65,)},
+    "with a newline after its id": {"uris": ("spiffe://eu/device/d-1\n",)},
+    "of an unknown region": {"uris": ("spiffe://mars/device/d-1",)},
+    "with an RSA key": {"with_rsa": True},
+}
+
+
+@pytest.mark.parametrize("spoiled", SPOILED.values(), ids=SPOILED.keys())
+def test_refused_is_a_certificate(spoiled: dict[str, Any]) -> None:
+    with pytest.raises(BadCertificateError):
+        EU.identify(certificate("eu", Role.DEVICE, "d-1", **spoiled))
+
+
+def test_a_ca_certificate_does_not_sign_records() -> None:
+    with pytest.raises(BadCertificateError):
+        EU.identify(authority("eu").public_bytes(Encoding.DER))
+
+
+def test_a_certificate_without_basic_constraints_is_a_leaf() -> None:
+    assert EU.identify(certificate("eu", Role.DEVICE, "d-1", is_authority=None)).name == "d-1"
+
+
+def test_a_certificate_signed_with_another_algorithm_is_refused() -> None:
+    with pytest.raises(BadCertificateError):
+        EU.identify(certificate_sha256_signed())
+
+
+@pytest.mark.parametrize("der", [b"", b"\x30", b"not DER", b"\x30\x82\xff\xff" + bytes(50), bytes(4097)])
+def test_bytes_that_are_no_certificate_are_refused(der: bytes) -> None:
+    with pytest.raises(BadCertificateError):
+        EU.identify(der)
+
+
+def test_no_changed_byte_of_a_certificate_is_taken_or_raises_anything_else() -> None:
+    """Regression: an odd X.509 version or key algorithm raised errors of ``cryptography`` that share no
+    base."""
+    der = certificate("eu", Role.DEVICE, "d-1")
+    fresh = Trust(EU.authorities)
+    edge = {0, 1, 5, 0x7F, 0x80, 0xFF}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for position in range(len(der)):
+            old = der[position]
+            for value in (edge | {old ^ 1, old ^ 0x10}) - {old}:
+                with pytest.raises(BadCertificateError):
+                    fresh.identify(der[:position] + bytes([value]) + der[position + 1 :])
+
+
+def test_validity_includes_both_ends() -> None:
+    identity = EU.identify(certificate("eu", Role.DEVICE, "d-1"))
+    first, last = int(NOT_BEFORE.timestamp() * 1000), int(NOT_AFTER.timestamp() * 1000)
+    assert [identity.valid_at(t) for t in (first - 1, first, last, last + 1)] == [False, True, True, False]
+
+
+def test_a_certificate_is_verified_once_and_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "CACHED_CERTIFICATES_MAX", 3)
+    fresh = Trust(EU.authorities)
+    identities = [fresh.identify(certificate("eu", Role.DEVICE, f"d-{n}")) for n in range(3)]
+    assert fresh.identify(certificate("eu", Role.DEVICE, "d-0")) is identities[0]
+    fresh.identify(certificate("eu", Role.DEVICE, "d-3"))
+    assert len(fresh._known) == 1
+
+
+def test_authorities_are_read_from_pem() -> None:
+    pems = {region: authority(region).public_bytes(Encoding.PEM).decode() for region in ("eu", CONTROL)}
+    assert Trust.from_pem(pems).identify(certificate("eu", Role.DEVICE, "d-1")).name == "d-1"
+    assert isinstance(Trust.from_pem(pems).authorities["eu"], x509.Certificate)

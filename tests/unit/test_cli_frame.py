@@ -1,0 +1,197 @@
+"""The way out of the command line: exit codes, error documents, and what is loaded for an overview."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from aggregation.errors import (
+    ConnectionProblem,
+    EnvironmentProblem,
+    Finding,
+    FluvialError,
+    IntegrityProblem,
+    TimeoutProblem,
+    UsageProblem,
+)
+from ops import cli
+from ops.context import Invocation, json_option, pass_invocation
+from ops.output import Output
+
+ROOT = Path(__file__).parents[2]
+DISCONNECTED = ["config", "show", "--json"]
+
+
+@pytest.fixture
+def raising(monkeypatch: pytest.MonkeyPatch):
+    """Make `fluvial config` raise what the test gives it, through the real frame."""
+
+    def install(error: BaseException) -> None:
+        @click.command()
+        @json_option
+        def command() -> None:
+            raise error
+
+        import ops.commands.stack as module
+
+        monkeypatch.setattr(module, "config", command)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (Finding, 1),
+        (IntegrityProblem, 1),
+        (ConnectionProblem, 2),
+        (EnvironmentProblem, 2),
+        (TimeoutProblem, 3),
+        (UsageProblem, 4),
+        (FluvialError, 5),
+    ],
+)
+def test_the_kind_of_an_error_decides_the_exit_code(
+    raising, capsys, kind: type[FluvialError], code: int
+) -> None:
+    raising(kind("FLV-1234", "expected this, got that", hint="try `fluvial up`", where="record 7"))
+    assert cli.main(["config"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "error[FLV-1234]: expected this, got that\n  record 7\nhint: try `fluvial up`\n"
+
+
+def test_with_json_an_error_is_the_one_document(raising, capsys) -> None:
+    raising(ConnectionProblem("FLV-1001", "down", hint="up"))
+    assert cli.main(["config", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"error": {"id": "FLV-1001", "message": "down", "hint": "up"}}
+    assert err.startswith("error[FLV-1001]: down")
+
+
+def test_a_defect_is_told_from_everything_else_and_leaves_its_traceback(raising, capsys, home: Path) -> None:
+    (home / "logs").mkdir(parents=True)
+    raising(ZeroDivisionError("by zero"))
+    assert cli.main(["--home", str(home), "config", "--json"]) == 5
+    assert json.loads(capsys.readouterr().out)["error"]["id"] == "FLV-9000"
+    (report,) = (home / "logs").glob("defect-*.txt")
+    assert "ZeroDivisionError: by zero" in report.read_text()
+
+
+def test_a_defect_is_shown_on_request(raising, capsys) -> None:
+    raising(ZeroDivisionError("by zero"))
+    assert cli.main(["--traceback", "config"]) == 5
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_an_interruption_is_130(raising, error: BaseException) -> None:
+    raising(error)
+    assert cli.main(["config"]) == 130
+
+
+def test_a_command_may_end_with_a_code_of_its_own(raising) -> None:
+    raising(click.exceptions.Exit(1))
+    assert cli.main(["config"]) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["up", "--stoer"], ["down", "extra"], ["up", "--store", "tape"], ["nonsense"]]
+)
+def test_wrong_usage_is_4_with_an_id(capsys, arguments: list[str]) -> None:
+    assert cli.main([*arguments, "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["error"]["id"] == "FLV-6001"
+
+
+def test_a_near_miss_is_told(capsys) -> None:
+    assert cli.main(["staus"]) == 4
+    assert "Did you mean status" in capsys.readouterr().err
+
+
+def test_a_real_command_reports_that_the_stack_is_down(capsys, home: Path) -> None:
+    assert cli.main(["--home", str(home), *DISCONNECTED]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["id"] == "FLV-1001"
+
+
+def test_deleting_without_a_terminal_needs_yes(capsys, home: Path) -> None:
+    assert cli.main(["--home", str(home), "down", "--delete-data"]) == 4
+    assert "error[FLV-6002]" in capsys.readouterr().err
+
+
+def test_the_overview_lists_every_command_and_loads_none() -> None:
+    code = (
+        "import sys; from ops import cli; cli.main(['--help']);"
+        "slow = ('torch', 'confluent_kafka', 'minio', 'numba', 'ops.commands');"
+        "sys.exit(any(name in sys.modules for name in slow))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    for name, entry in cli.COMMANDS.items():
+        assert name in done.stdout and entry.summary.split(",")[0][:20] in done.stdout
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_of_the_table_loads_and_explains_itself(name: str, capsys) -> None:
+    assert cli.main([name, "--help"]) == 0
+    assert f"fluvial {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed(shell: str, capsys) -> None:
+    assert cli.main(["completion", shell]) == 0
+    assert "_FLUVIAL_COMPLETE" in capsys.readouterr().out
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    program = "import time; time.sleep(0.5); from ops.cli import main; raise SystemExit(main(['--help']))"
+    command = f'{sys.executable} -c "{program}" | true; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.strip() == "0", done.stderr
+    assert done.stderr == ""
+
+
+def test_waiting_says_what_for_and_how_long(capsys) -> None:
+    with Output(every_s=0.05).waiting("workers to join group fluvial-eu") as waiting:
+        waiting.note("0 of 2")
+        time.sleep(0.3)
+    assert "waiting for workers to join group fluvial-eu (0 of 2), 0 s" in capsys.readouterr().err
+
+
+def test_off_a_terminal_nothing_is_coloured_or_folded(capsys) -> None:
+    output = Output()
+    output.table(["name", "value"], [["x" * 60, "y" * 90]])
+    output.say("z" * 300, style="red")
+    out, err = capsys.readouterr()
+    assert "x" * 60 in out and "y" * 90 in out and err == "z" * 300 + "\n"
+    assert "\x1b" not in out + err
+
+
+def test_with_json_only_documents_reach_stdout(capsys) -> None:
+    output = Output(json=True)
+    output.print("text")
+    output.table(["a"], [["b"]])
+    output.line({"n": 1})
+    output.line({"n": 2}, terminal=True)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [{"n": 1}, {"n": 2, "terminal": True}]
+
+
+def test_the_invocation_reaches_commands(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    seen: list[Path] = []
+
+    @click.command()
+    @pass_invocation
+    def command(invocation: Invocation) -> None:
+        seen.append(invocation.home)
+
+    import ops.commands.stack as module
+
+    monkeypatch.setattr(module, "config", command)
+    assert cli.main(["--home", str(home), "config"]) == 0
+    assert seen == [home]

@@ -1,0 +1,145 @@
+"""Manifests and genesis: canonical bytes, read strictly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import rfc8785
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from aggregation.errors import IntegrityProblem
+from schemas.manifests import (
+    Genesis,
+    Manifest,
+    Region,
+    TensorEntry,
+    decode_genesis,
+    decode_manifest,
+    input_of,
+    next_cursors,
+    sum_counts,
+)
+from tests import naive
+from tests.factories import LAYOUT, aggregate, authority, policy, sha
+
+
+def pem(region: str) -> str:
+    return authority(region).public_bytes(Encoding.PEM).decode()
+
+
+def genesis() -> Genesis:
+    return Genesis(
+        task="digits",
+        regions={"us": Region(1, pem("us")), "eu": Region(2, pem("eu"))},
+        control_authority=pem("control"),
+        layout=tuple(TensorEntry(spec.name, spec.shape) for spec in LAYOUT.tensors),
+        policy=msgspec.to_builtins(policy()),
+        model_sha256=sha("model"),
+        optimizer_sha256=sha("optimizer"),
+    )
+
+
+def manifest() -> Manifest:
+    inputs = (aggregate("eu", 0, 0), aggregate("eu", 1, 0))
+    return Manifest(
+        task="digits",
+        version=1,
+        parent_sha256=sha("parent"),
+        policy_sha256=policy().sha256,
+        inputs=tuple(input_of(one) for one in inputs),
+        cursors=next_cursors({("eu", 0): 0, ("eu", 1): 0, ("us", 0): 0}, inputs),
+        counts=sum_counts(inputs),
+        accepted=8,
+        weight_total=8 << 16,
+        staleness_total=0,
+        staleness_max=0,
+        update_bytes=4000,
+        model_sha256=sha("model"),
+        optimizer_sha256=sha("optimizer"),
+        reference_sha256=sha("reference"),
+        floor=0,
+    )
+
+
+def test_documents_survive_the_way_there_and_back() -> None:
+    assert decode_genesis(genesis().canonical()).canonical() == genesis().canonical()
+    assert decode_manifest(manifest().canonical()) == manifest()
+
+
+def test_a_genesis_says_all_that_the_logs_meaning_depends_on() -> None:
+    one = genesis()
+    assert one.tensor_layout == LAYOUT
+    assert one.first_policy == policy()
+    assert one.slots == (("eu", 0), ("eu", 1), ("us", 0))
+    assert one.partitions == {"eu": 2, "us": 1}
+    assert one.authorities == {"control": pem("control"), "eu": pem("eu"), "us": pem("us")}
+
+
+def test_a_region_called_control_does_not_take_the_control_cas_place() -> None:
+    """Regression: its CA could have vouched for mergers and operators."""
+    one = msgspec.structs.replace(genesis(), regions={"control": Region(1, pem("eu"))})
+    assert one.authorities == {"control": pem("control")}
+
+
+def changed(document: Genesis | Manifest, **fields: Any) -> bytes:
+    return rfc8785.dumps(msgspec.to_builtins(document) | fields)
+
+
+BAD = {
+    "nothing": b"",
+    "no JSON": b"{",
+    "no UTF-8": b'{"task":"\xff"}',
+    "another document": b"[]",
+    "an unknown key": changed(manifest(), extra=1),
+    "a value of another type": changed(manifest(), version="1"),
+    "a space too many": manifest().canonical().replace(b",", b", ", 1),
+    "a byte too many": manifest().canonical() + b"\n",
+    "a key twice": manifest().canonical().replace(b"{", b'{"version":1,', 1),
+    "a number that has no canonical form": manifest()
+    .canonical()
+    .replace(b'"version":1', b'"version":9007199254740993'),
+}
+
+
+@pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
+def test_refused_is_a_manifest_with(data: bytes) -> None:
+    with pytest.raises(IntegrityProblem) as caught:
+        decode_manifest(data)
+    assert caught.value.error_id == "FLV-4102"
+
+
+def test_a_missing_key_is_refused() -> None:
+    with pytest.raises(IntegrityProblem):
+        decode_genesis(manifest().canonical())
+
+
+def test_no_changed_byte_of_a_manifest_gives_the_same_manifest() -> None:
+    data = manifest().canonical()
+    for position in range(len(data)):
+        spoiled = data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+        try:
+            other = decode_manifest(spoiled)
+        except IntegrityProblem:
+            continue
+        assert other != manifest()
+
+
+def test_cursors_follow_the_inputs() -> None:
+    before = {("eu", 0): 3, ("eu", 1): 0, ("us", 0): 7}
+    inputs = (aggregate("eu", 0, 3), aggregate("us", 0, 7), aggregate("eu", 0, 4))
+    assert next_cursors(before, inputs) == {"eu": (5, 0), "us": (8,)}
+    assert manifest().slot_cursors == {("eu", 0): 1, ("eu", 1): 1, ("us", 0): 0}
+
+
+@pytest.mark.parametrize("sequence", [2, 4])
+def test_inputs_that_do_not_continue_the_cursors_are_refused(sequence: int) -> None:
+    with pytest.raises(IntegrityProblem) as caught:
+        next_cursors({("eu", 0): 3}, (aggregate("eu", 0, sequence),))
+    assert caught.value.error_id == "FLV-3003"
+
+
+def test_counts_add_up_by_outcome() -> None:
+    inputs = (aggregate("eu", 0, 0, accepted=3), aggregate("eu", 1, 0, accepted=4))
+    assert sum_counts(inputs) == naive.merge_counts([one.counts for one in inputs]) == {"accepted": 7}

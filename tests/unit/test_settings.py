@@ -1,0 +1,134 @@
+"""Where settings come from, and which are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from adapters.settings import (
+    CredentialsFile,
+    StackFile,
+    credentials_path,
+    load_settings,
+    load_settings_with_sources,
+    resolve_home,
+    stack_path,
+)
+from aggregation.errors import ConnectionProblem, UsageProblem
+
+REMOTE = {
+    "FLUVIAL_BOOTSTRAP_SERVERS": "kafka-1:9092,kafka-2:9092",
+    "FLUVIAL_STORE_ENDPOINT": "https://store.example",
+    "FLUVIAL_STORE_ACCESS_KEY": "key",
+    "FLUVIAL_STORE_SECRET_KEY": "very-secret",
+}
+
+
+@pytest.fixture
+def running_home(home: Path) -> Path:
+    home.mkdir()
+    state = StackFile(
+        store_kind="minio", running=True, kafka_port=20001, store_port=20002, update_bytes_max=4096
+    )
+    stack_path(home).write_bytes(msgspec.json.encode(state))
+    keys = CredentialsFile(store_access_key="local", store_secret_key="local-secret")
+    credentials_path(home).write_bytes(msgspec.json.encode(keys))
+    return home
+
+
+def test_a_running_stack_is_found_through_its_home(running_home: Path) -> None:
+    settings = load_settings(running_home, environ={})
+    assert settings.bootstrap_servers == "127.0.0.1:20001"
+    assert settings.store.endpoint == "127.0.0.1:20002"
+    assert settings.store.secret_key == "local-secret"
+    assert settings.message_bytes_max == 4096 + 64 * 1024
+
+
+def test_without_a_stack_the_error_says_how_to_start_one(home: Path) -> None:
+    with pytest.raises(ConnectionProblem) as caught:
+        load_settings(home, environ={})
+    assert caught.value.error_id == "FLV-1001"
+    assert "fluvial up" in caught.value.hint
+
+
+def test_a_stack_that_was_stopped_is_down(running_home: Path) -> None:
+    state = msgspec.json.decode(stack_path(running_home).read_bytes(), type=StackFile)
+    stack_path(running_home).write_bytes(msgspec.json.encode(msgspec.structs.replace(state, running=False)))
+    with pytest.raises(ConnectionProblem, match="is down"):
+        load_settings(running_home, environ={})
+
+
+def test_the_environment_alone_is_enough(home: Path) -> None:
+    settings = load_settings(home, environ=REMOTE)
+    assert settings.bootstrap_servers == "kafka-1:9092,kafka-2:9092"
+    assert (settings.store.kind, settings.store.endpoint, settings.store.secure) == (
+        "s3",
+        "store.example:443",
+        True,
+    )
+
+
+def test_local_keys_are_never_sent_to_another_store(running_home: Path) -> None:
+    environ = {"FLUVIAL_STORE_ENDPOINT": "http://elsewhere:9000"}
+    with pytest.raises(UsageProblem, match="access_key"):
+        load_settings(running_home, environ=environ)
+
+
+def test_each_value_names_its_source(running_home: Path) -> None:
+    _, sources = load_settings_with_sources(running_home, {"FLUVIAL_UPDATE_BYTES_MAX": "2048"})
+    assert sources["update_bytes_max"] == "FLUVIAL_UPDATE_BYTES_MAX"
+    assert sources["bootstrap_servers"] == "stack.json"
+    assert sources["store.secret_key"] == "credentials.json"
+    assert sources["store.region"] == "default"
+
+
+def test_a_file_store_by_environment(home: Path, tmp_path: Path) -> None:
+    environ = {"FLUVIAL_BOOTSTRAP_SERVERS": "kafka:9092", "FLUVIAL_STORE_PATH": str(tmp_path / "objects")}
+    settings = load_settings(home, environ=environ)
+    assert (settings.store.kind, settings.store.path) == ("file", tmp_path / "objects")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "setting"),
+    [
+        ("FLUVIAL_BOOTSTRAP_SERVERS", "kafka", "bootstrap_servers"),
+        ("FLUVIAL_BOOTSTRAP_SERVERS", "kafka:99999", "bootstrap_servers"),
+        ("FLUVIAL_STORE_ENDPOINT", "ftp://store:1", "store.endpoint"),
+        ("FLUVIAL_STORE_ENDPOINT", "https://user:pw@store", "store.endpoint"),
+        ("FLUVIAL_STORE_BUCKET", "No Bucket", "store.bucket"),
+        ("FLUVIAL_STORE_KIND", "tape", "store.kind"),
+        ("FLUVIAL_STORE_SECURE", "perhaps", "store.secure"),
+        ("FLUVIAL_UPDATE_BYTES_MAX", "10", "update_bytes_max"),
+        ("FLUVIAL_UPDATE_BYTES_MAX", "8MB", "update_bytes_max"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(home: Path, variable: str, value: str, setting: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        load_settings(home, environ={**REMOTE, variable: value})
+    assert caught.value.error_id == "FLV-1002"
+    assert f"setting {setting}:" in caught.value.message
+
+
+def test_a_damaged_file_is_named(running_home: Path) -> None:
+    stack_path(running_home).write_text('{"store_kind": "min')
+    with pytest.raises(UsageProblem) as caught:
+        load_settings(running_home, environ={})
+    assert caught.value.error_id == "FLV-1003"
+
+
+def test_no_text_form_shows_the_secret(home: Path) -> None:
+    settings = load_settings(home, environ=REMOTE)
+    assert "very-secret" not in f"{settings} {settings!r} {settings.store}"
+
+
+def test_settings_cannot_be_changed(home: Path) -> None:
+    settings = load_settings(home, environ=REMOTE)
+    with pytest.raises(AttributeError):
+        settings.update_bytes_max = 1  # type: ignore[misc]
+
+
+def test_the_home_is_absolute_and_the_argument_wins(tmp_path: Path) -> None:
+    assert resolve_home(None, {"FLUVIAL_HOME": "relative"}) == Path.cwd() / "relative"
+    assert resolve_home(tmp_path, {"FLUVIAL_HOME": "relative"}) == tmp_path
