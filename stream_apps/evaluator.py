@@ -33,6 +33,7 @@ from adapters.object_store import open_object_store
 from adapters.patience import UNREADABLE, patiently
 from adapters.settings import Settings
 from adapters.task_store import TaskStore
+from aggregation.errors import FluvialError
 from learning.task import load_task
 from learning.training import evaluate_parameters
 from schemas.certificates import Role, Trust
@@ -173,7 +174,17 @@ def build_app(
                 message.key,
                 message.value,
             )
-            await asyncio.shield(asyncio.create_task(take(record)))
+            try:
+                await asyncio.shield(asyncio.create_task(take(record)))
+            except Exception as error:
+                known = isinstance(error, FluvialError)
+                log.error(
+                    "the evaluator stops after version %d.\n%s",
+                    evaluation.evaluated,
+                    error,
+                    exc_info=not known,
+                )
+                await app.crash(error)
 
     return app
 

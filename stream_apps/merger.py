@@ -77,8 +77,9 @@ def build_app(
         try:
             # Shielded, turn and all: a cancelled caller must not let a second call in beside the first.
             await asyncio.shield(asyncio.create_task(run()))
-        except FluvialError as error:
-            log.error("the merger stops at version %d.\n%s", committer.head.number, error)  # noqa: TRY400
+        except Exception as error:
+            known = isinstance(error, FluvialError)
+            log.error("the merger stops at version %d.\n%s", committer.head.number, error, exc_info=not known)
             await app.crash(error)
 
     @app.agent(raw_topic(app, *regions), name="collect")

@@ -144,11 +144,13 @@ class PartitionWorker:
         return read_aggregate(record, self.outside.trust, self._task, self.region)
 
     def _newest_verdict(self, reader: LogReader) -> int:
+        """The offset up to which verdicts stand already: never beyond the log, whatever somebody wrote there."""
+        _, end = reader.bounds(updates_topic(self._task, self.region), self.partition)
         record = reader.last(verdicts_topic(self._task, self.region), self.partition)
         if record is None or record.value is None:
             return -1
         try:
-            return decode_verdict(record.value).offset
+            return min(decode_verdict(record.value).offset, end - 1)
         except CodecError:
             log.warning(
                 "%s: the newest record of the verdicts topic is not a verdict; writing all again", self
@@ -180,6 +182,16 @@ class PartitionWorker:
                 await self._fold(record)
             except FluvialError as error:
                 self._stop(error)
+            except Exception as error:
+                log.exception("%s: a defect at offset %d", self, self.state.next_offset)
+                self._stop(
+                    IntegrityProblem(
+                        "FLV-3202",
+                        f"folding offset {self.state.next_offset} raised {type(error).__name__}: {error}",
+                        where=str(self),
+                        hint="this is a defect of ours: please report it with the worker's log and this record",
+                    )
+                )
 
     def _stop(self, error: FluvialError) -> None:
         self.stopped = error
