@@ -34,7 +34,7 @@ class Group:
 
 
 def describe_groups(settings: Settings, names: list[str]) -> list[Group]:
-    """The groups by name, in the given order; a group that does not exist has no members. ConnectionProblem FLV-3100."""
+    """The groups by name, in the given order; one that does not exist has no members. ConnectionProblem FLV-3100."""
     if not names:
         return []
     configuration: dict[str, Any] = {

@@ -30,6 +30,7 @@ from schemas.topics import Topic
 REQUEST_TIMEOUT_S = 10.0
 DELIVERY_TIMEOUT_S = 120.0
 POLL_S = 0.25
+ELECTION_POLL_S = 0.05
 PRODUCER_QUEUE_BYTES_MAX = 64 << 20
 FETCH_QUEUE_BYTES_MAX = 32 << 20
 
@@ -67,6 +68,7 @@ class LogWriter:
                 "client.id": client_id,
                 "enable.idempotence": True,
                 "acks": "all",
+                "partitioner": "murmur2_random",  # librdkafka's own default would be CRC32
                 "linger.ms": 5,
                 "message.max.bytes": settings.message_bytes_max,
                 "queue.buffering.max.kbytes": PRODUCER_QUEUE_BYTES_MAX // 1024,
@@ -142,6 +144,7 @@ class LogReader:
                 "receive.message.max.bytes": max(100_000_000, settings.message_bytes_max + 1024),
                 "queued.max.messages.kbytes": FETCH_QUEUE_BYTES_MAX // 1024,
                 "fetch.wait.max.ms": 100,
+                "fetch.queue.backoff.ms": 10,  # the default of 1 s starves a reader whose queue was full once
             }
             | _QUIET
         )
@@ -159,15 +162,18 @@ class LogReader:
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """(first offset, one past the last offset) of a partition."""
-        try:
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S, cached=False
-            )
-        except KafkaException as error:
-            raise _problem(
-                error.args[0], f"ask for the offsets of {topic}[{partition}]", self._bootstrap
-            ) from error
-        return low, high
+        deadline = time.monotonic() + REQUEST_TIMEOUT_S
+        while True:
+            try:
+                return self._consumer.get_watermark_offsets(  # type: ignore[no-any-return]
+                    TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S, cached=False
+                )
+            except KafkaException as error:
+                # A partition that was just made, or whose broker was just started, has no leader for a moment.
+                if error.args[0].code() not in _ELECTING or time.monotonic() > deadline:
+                    action = f"ask for the offsets of {topic}[{partition}]"
+                    raise _problem(error.args[0], action, self._bootstrap) from error
+            time.sleep(ELECTION_POLL_S)
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[LogRecord]:
         """The records ``start`` to ``end`` - 1, in order. Waits for records that are not there yet.
@@ -320,6 +326,7 @@ def reachable(settings: Settings, timeout_s: float = 3.0) -> bool:
 
 
 # librdkafka's own codes have an underscore and are public all the same.
+_ELECTING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 _AWAY = frozenset(
     {
         KafkaError._TRANSPORT,  # noqa: SLF001

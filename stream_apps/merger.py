@@ -79,7 +79,7 @@ def build_app(
             await asyncio.shield(asyncio.create_task(run()))
         except Exception as error:
             known = isinstance(error, FluvialError)
-            log.error("the merger stops at version %d.\n%s", committer.head.number, error, exc_info=not known)
+            log.error("the merger stops at version %d.\n%s", committer.head.number, error, exc_info=not known)  # noqa: TRY400
             await app.crash(error)
 
     @app.agent(raw_topic(app, *regions), name="collect")

@@ -7,8 +7,8 @@ from torch import nn
 import learning
 
 DATA = "digits"
-CONFIG = {"epochs": 5, "batch_size": 8, "learning_rate": 0.2}
-POLICY = {"updates": {"norm_clip": 1.5}, "server": {"learning_rate": 1.5}}
+CONFIG = {"epochs": 4, "batch_size": 8, "learning_rate": 0.15}
+POLICY = {"updates": {"norm_clip": 1.5}, "server": {"learning_rate": 0.8}}
 
 
 def model() -> nn.Module:

@@ -7,7 +7,7 @@ from torch import nn
 import learning
 
 CONFIG = {"epochs": 2, "batch_size": 16, "learning_rate": 0.1}
-POLICY = {"updates": {"norm_clip": 2.0}, "server": {"learning_rate": 1.5}}
+POLICY = {"updates": {"norm_clip": 2.0}, "server": {"learning_rate": 0.8}}
 
 
 def data() -> learning.Dataset:

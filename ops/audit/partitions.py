@@ -1,0 +1,259 @@
+"""The first half of an audit: fold one partition's log again, and compare every window with what its worker published.
+
+Runs in a process of its own for every partition; what it needs and what it returns are plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Final
+
+from adapters.kafka import LogReader
+from adapters.object_store import ObjectNotFound, open_object_store
+from adapters.settings import Settings
+from adapters.task_store import TaskStore
+from aggregation.errors import IntegrityProblem, UsageProblem
+from aggregation.events import ACCEPTED, Barrier
+from aggregation.merge import Aggregate, Slot
+from ops.audit.findings import AGGREGATE, LOG, OBJECT, Findings, fields_of, first_difference
+from ops.replay import PartitionReplay, read_aggregates, resume_after, start_of_log
+from schemas.certificates import Trust
+from schemas.manifests import Genesis
+from schemas.objects import object_key, sha256_hex
+from schemas.sealing import SealedWindow
+from schemas.topics import aggregates_topic, updates_topic
+
+HEARD_EVERY_RECORDS: Final = 200
+SPILLED_SUMS_MAX: Final = 256
+"""How many recomputed sums are kept on disk because the stored ones are damaged."""
+
+_AGGREGATE_FIELDS = tuple(spec.name for spec in fields(Aggregate))
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionJob:
+    """One partition to fold again.
+
+    From after the window of ``start`` (None: from offset 0) up to offset ``updates_end``, or until ``sequence_stop``
+    windows are closed. Of the published aggregates those below ``sequence_needed`` have to exist, and the sums of those
+    are what the merge needs: where the store's are damaged, the recomputed ones go to ``spill``.
+    """
+
+    settings: Settings
+    task: str
+    genesis_sha256: str
+    slot: Slot
+    start: Aggregate | None
+    updates_end: int
+    aggregates_end: int
+    sequence_stop: int | None
+    sequence_needed: int
+    spill: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SeenBarrier:
+    """An authentic barrier of this partition, and where it stands."""
+
+    offset: int
+    barrier: Barrier
+
+
+@dataclass(slots=True)
+class FoldedPartition:
+    """What folding a partition again gave. ``aggregates[i]`` has the sequence ``first_sequence`` + i."""
+
+    slot: Slot
+    first_offset: int
+    next_offset: int
+    first_sequence: int
+    records: int = 0
+    updates: int = 0
+    complete: bool = False
+    aggregates: list[Aggregate] = field(default_factory=list)
+    barriers: list[SeenBarrier] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
+
+    @property
+    def name(self) -> str:
+        """``region[partition]``."""
+        return f"{self.slot[0]}[{self.slot[1]}]"
+
+
+class Interrupted(Exception):
+    """The audit was stopped from outside."""
+
+
+def fold_partition(
+    job: PartitionJob, heard: Callable[[Slot, int], None], stopped: Callable[[], bool]
+) -> FoldedPartition:
+    """Fold ``job``'s partition; ``heard(slot, next_offset)`` follows it, ``stopped()`` ends it with ``Interrupted``."""
+    objects = TaskStore(open_object_store(job.settings.store), job.task)
+    genesis = objects.genesis(job.genesis_sha256)
+    region, partition = job.slot
+    with LogReader(job.settings, f"fluvial-audit-{job.task}-{region}-{partition}") as reader:
+        return _Audited(job, objects, genesis, reader).run(heard, stopped)
+
+
+class _Audited:
+    def __init__(self, job: PartitionJob, objects: TaskStore, genesis: Genesis, reader: LogReader) -> None:
+        self._job = job
+        self._objects = objects
+        self._genesis = genesis
+        self._reader = reader
+        self._trust = Trust.from_pem(genesis.authorities)
+        self._published: dict[int, dict[str, tuple[int, Aggregate]]] = {}
+        self._last_published = -1
+        self._spilled = 0
+        first = job.start
+        self._first_sequence = 0 if first is None else first.sequence + 1
+        first_offset = 0 if first is None else first.next_offset
+        self._folded = FoldedPartition(job.slot, first_offset, first_offset, self._first_sequence)
+        self._topic = aggregates_topic(job.task, job.slot[0])
+
+    def run(self, heard: Callable[[Slot, int], None], stopped: Callable[[], bool]) -> FoldedPartition:
+        folded, findings = self._folded, self._folded.findings
+        where = f"{updates_topic(self._job.task, self._job.slot[0])}[{self._job.slot[1]}]"
+        try:
+            self._read_published()
+            self._fold(heard, stopped)
+            folded.complete = True
+        except (IntegrityProblem, UsageProblem) as error:
+            # A gap, a deleted beginning, an object that a barrier names: this log cannot be folded any further.
+            findings.unreadable(LOG, f"log of {folded.name}", f"{where}@{folded.next_offset}", error)
+        heard(folded.slot, folded.next_offset)
+        self._check_what_was_never_recomputed()
+        return folded
+
+    def _read_published(self) -> None:
+        for published in read_aggregates(
+            self._reader,
+            self._trust,
+            self._job.task,
+            self._job.slot,
+            start=self._first_sequence,
+            end=self._job.aggregates_end,
+        ):
+            aggregate = published.aggregate
+            if aggregate is None:
+                what = f"aggregate record of {self._folded.name}"
+                self._folded.findings.add(
+                    AGGREGATE,
+                    what,
+                    self._at(published.offset),
+                    "record",
+                    expected="authentic",
+                    got=published.problem,
+                )
+                continue
+            if aggregate.sequence >= self._first_sequence:
+                contents = self._published.setdefault(aggregate.sequence, {})
+                contents.setdefault(aggregate.sha256, (published.offset, aggregate))
+                self._last_published = max(self._last_published, aggregate.sequence)
+
+    def _fold(self, heard: Callable[[Slot, int], None], stopped: Callable[[], bool]) -> None:
+        job, folded = self._job, self._folded
+        state = (
+            start_of_log(self._genesis, job.slot)
+            if job.start is None
+            else resume_after(self._objects, self._genesis, job.start)
+        )
+        replay = PartitionReplay(state, self._trust, self._objects)
+        if job.sequence_stop is not None and state.sequence >= job.sequence_stop:
+            return
+        region, partition = job.slot
+        for record in self._reader.read(
+            updates_topic(job.task, region), partition, state.next_offset, job.updates_end
+        ):
+            replayed = replay.step(record)
+            folded.records += 1
+            folded.next_offset = record.offset + 1
+            folded.updates += replayed.verdict.outcome == ACCEPTED
+            event = replayed.event
+            if isinstance(event, Barrier) and event.task == job.task and event.region == region:
+                folded.barriers.append(SeenBarrier(record.offset, event))
+            if replayed.sealed is not None:
+                self._check_window(replayed.sealed)
+            if job.sequence_stop is not None and state.sequence >= job.sequence_stop:
+                return
+            if record.offset % HEARD_EVERY_RECORDS == 0:
+                heard(job.slot, folded.next_offset)
+                if stopped():
+                    raise Interrupted
+
+    def _check_window(self, sealed: SealedWindow) -> None:
+        recomputed = sealed.aggregate
+        self._folded.aggregates.append(recomputed)
+        contents = self._published.pop(recomputed.sequence, {})
+        what = f"aggregate {recomputed.sequence} of {self._folded.name}"
+        for offset, got in contents.values():
+            if got.sha256 != recomputed.sha256:
+                # sha256 is the record's own hash: name it only where no field explains it.
+                differing = [
+                    entry for entry in fields_of(recomputed, got, _AGGREGATE_FIELDS) if entry[1] != entry[2]
+                ]
+                content = [entry for entry in differing if entry[0] != "sha256"]
+                self._folded.findings.compare(AGGREGATE, what, self._at(offset), content or differing)
+        needed = recomputed.sequence < max(self._job.sequence_needed, self._last_published)
+        if not contents and needed:
+            self._folded.findings.add(
+                AGGREGATE,
+                what,
+                f"{self._topic}[{self._job.slot[1]}]",
+                "record",
+                expected=f"published, {recomputed.sha256}",
+                got="no record",
+            )
+        if contents or needed:
+            self._check_objects(sealed, what)
+
+    def _check_objects(self, sealed: SealedWindow, what: str) -> None:
+        kinds = {sealed.aggregate.state_sha256: "state", sealed.aggregate.sum_sha256: "sum"}
+        for sha256, expected in sealed.objects.items():
+            kind = kinds[sha256]
+            key = object_key(self._job.task, sha256)
+            if not self._same_object(f"{kind} of {what}", key, expected) and kind == "sum":
+                self._spill(sealed.aggregate, expected)
+
+    def _same_object(self, what: str, key: str, expected: bytes) -> bool:
+        try:
+            got = self._objects.store.get(key)
+        except ObjectNotFound:
+            self._folded.findings.add(
+                OBJECT, what, key, "bytes", expected=sha256_hex(expected), got="no object"
+            )
+            return False
+        if got == expected:
+            return True
+        detail = f"{sha256_hex(got)} ({first_difference(expected, got)})"
+        self._folded.findings.add(OBJECT, what, key, "bytes", expected=sha256_hex(expected), got=detail)
+        return False
+
+    def _spill(self, aggregate: Aggregate, sums: bytes) -> None:
+        if aggregate.sequence < self._job.sequence_needed and self._spilled < SPILLED_SUMS_MAX:
+            self._spilled += 1
+            (self._job.spill / aggregate.sum_sha256).write_bytes(sums)
+
+    def _check_what_was_never_recomputed(self) -> None:
+        """Published windows that the log, folded to its end, did not close."""
+        folded, stop = self._folded, self._job.sequence_stop
+        if not folded.complete:
+            return
+        for sequence, contents in sorted(self._published.items()):
+            if stop is not None and sequence >= stop:
+                break
+            for offset, got in contents.values():
+                what = f"aggregate {sequence} of {folded.name}"
+                folded.findings.add(
+                    AGGREGATE,
+                    what,
+                    self._at(offset),
+                    "record",
+                    expected="no such window in the log",
+                    got=got.sha256,
+                )
+
+    def _at(self, offset: int) -> str:
+        return f"{self._topic}[{self._job.slot[1]}]@{offset}"

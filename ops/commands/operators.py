@@ -1,0 +1,337 @@
+"""`fluvial status`, `versions`, `lineage`, `verdicts`, `inspect`, `audit`: what operators and auditors look with."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from aggregation.events import ACCEPTED, CONTROL, Rejection
+from ops.context import Invocation, json_option, pass_invocation
+
+if TYPE_CHECKING:
+    from ops.audit import AuditReport
+    from ops.lineage import Lineage
+    from ops.output import Output
+    from ops.status import Status
+
+SHORT_HASH = 12
+OUTCOMES = (ACCEPTED, CONTROL, *(rejection.outcome for rejection in Rejection))
+
+task_option = click.option("--task", "task_name", help="Default: the newest on this machine.")
+
+
+@click.command()
+@task_option
+@json_option
+@pass_invocation
+def status(invocation: Invocation, task_name: str | None) -> None:
+    """What runs, how far it is, what lags."""
+    from ops.status import read_status
+    from ops.task_view import open_task
+
+    with open_task(invocation, task_name) as view:
+        found = read_status(view)
+    invocation.output.document(found.document())
+    _show_status(invocation.output, found)
+
+
+def _show_status(output: Output, found: Status) -> None:
+    document, settings = found.document(), found.view.settings
+    output.print(
+        f"task {found.view.task}   Kafka {settings.bootstrap_servers}   {settings.store.kind} {settings.store.url}"
+    )
+    head = document["head"]
+    age = "its age is not known" if found.age_s is None else f"{_duration(found.age_s)} old"
+    output.print(f"version {found.head}, {age}, model {head['model_sha256'][:SHORT_HASH]}")
+    if found.accuracy:
+        shown = ", ".join(f"{value:.4f} (version {version})" for version, value in found.accuracy)
+        output.print(f"accuracy {shown}")
+    else:
+        output.print("accuracy not evaluated yet (`fluvial evaluator` does it)")
+    if found.refused_share is not None:
+        output.print(
+            f"refused {found.refused_share:.1%} of the records in the last {found.versions_counted} versions"
+        )
+    for group in found.groups:
+        members = ", ".join(f"{one.client_id} {list(one.partitions)}" for one in group.members) or "nobody"
+        output.print(f"workers {group.name}: {group.state}, {members}")
+    rows = [
+        (
+            f"{one.slot[0]}[{one.slot[1]}]",
+            one.log_end,
+            one.folded_to,
+            one.lag_records,
+            f"{one.lag_s:.1f} s",
+            one.trend,
+            one.windows,
+            one.windows_waiting,
+        )
+        for one in found.partitions
+    ]
+    output.print()
+    output.table(
+        ["partition", "log end", "folded to", "lag", "lag time", "trend", "windows", "not merged"], rows
+    )
+
+
+@click.command()
+@task_option
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=20,
+    show_default=True,
+    help="How many, from the newest.",
+)
+@json_option
+@pass_invocation
+def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
+    """List the model's versions, the newest last."""
+    from ops.task_view import open_task
+    from ops.versions import read_versions
+
+    with open_task(invocation, task_name) as view:
+        head = view.head()
+        found = read_versions(view, max(0, head - limit + 1), head)
+        total = head + 1
+    output = invocation.output
+    output.document(
+        {
+            "task": view.task,
+            "total": total,
+            "shown": len(found),
+            "versions": [one.document() for one in found],
+        }
+    )
+    rows = [
+        (
+            one.version,
+            one.accepted,
+            one.refused,
+            f"{one.staleness_mean:.2f}" if one.staleness_mean is not None else "",
+            one.staleness_max,
+            "" if one.created_at_ms is None else _duration(max(0.0, time.time() - one.created_at_ms / 1000)),
+            "" if one.accuracy is None else f"{one.accuracy:.4f}",
+            one.model_sha256[:SHORT_HASH],
+            one.parent_sha256[:SHORT_HASH],
+            one.reason,
+        )
+        for one in found
+    ]
+    columns = [
+        "version",
+        "accepted",
+        "refused",
+        "staleness",
+        "max",
+        "age",
+        "accuracy",
+        "model",
+        "parent",
+        "reason",
+    ]
+    output.table(columns, rows)
+    if len(found) < total:
+        output.print(f"showing {len(found)} of {total}   (--limit)")
+
+
+@click.command()
+@click.argument("version", type=click.IntRange(0))
+@task_option
+@click.option(
+    "--refold", is_flag=True, help="From the signed updates, folded again, instead of from the verdicts."
+)
+@json_option
+@pass_invocation
+def lineage(invocation: Invocation, version: int, *, task_name: str | None, refold: bool) -> int:
+    """Which updates, with which weights, made VERSION."""
+    from ops.lineage import lineage_of
+    from ops.task_view import open_task
+
+    with (
+        open_task(invocation, task_name) as view,
+        invocation.output.waiting(f"the lineage of version {version}"),
+    ):
+        found = lineage_of(view, version, refold=refold)
+    invocation.output.document(found.document())
+    _show_lineage(invocation.output, found)
+    for problem in found.problems:
+        invocation.output.say(f"not consistent: {problem}", style="bold red")
+    if found.problems:
+        invocation.output.say(
+            "error[FLV-6207]: what the records say and what the manifest says do not agree\n"
+            "hint: run `fluvial audit`, and `fluvial lineage --refold` to see what the signed updates say"
+        )
+    return 1 if found.problems else 0
+
+
+def _show_lineage(output: Output, found: Lineage) -> None:
+    manifest = found.manifest
+    output.print(f"version {manifest.version}: {manifest.accepted} updates, model {manifest.model_sha256}")
+    output.print(
+        f"parent {manifest.parent_sha256}   policy {manifest.policy_sha256[:SHORT_HASH]}   from {found.source}"
+    )
+    rows = [
+        (
+            str(tile),
+            one.offset,
+            one.device_id,
+            one.base_version,
+            one.staleness,
+            f"{one.weight / 65536:.4f}",
+            f"{one.clip:.4f}",
+            f"{found.share(one):.6f}",
+        )
+        for tile in found.tiles
+        for one in tile.contributors
+    ]
+    output.table(["window", "offset", "device", "base", "staleness", "weight", "clip", "share"], rows)
+
+
+@click.command()
+@task_option
+@click.option("--region", required=True, help="Which region.")
+@click.option("--partition", type=click.IntRange(0), help="Default: all of the region's.")
+@click.option(
+    "--from", "span", metavar="OFFSETS", help="120394, @start, @-10m, @2026-11-22T10:00, or a range a:b."
+)
+@click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--outcome", type=click.Choice(OUTCOMES), help="Only this outcome.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="How many; with --follow, stop after these only if given.",
+)
+@json_option
+@pass_invocation
+@click.pass_context
+def verdicts(
+    context: click.Context,
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    region: str,
+    partition: int | None,
+    span: str | None,
+    follow: bool,
+    outcome: str | None,
+    limit: int,
+) -> None:
+    """What became of each update, and why. With --json: one line a verdict, the last is terminal."""
+    from ops.offsets import parse_range
+    from ops.task_view import open_task
+    from ops.verdict_stream import VerdictStream
+
+    asked = parse_range(span) if span else None
+    unbounded = follow and context.get_parameter_source("limit") is click.core.ParameterSource.DEFAULT
+    with open_task(invocation, task_name) as view:
+        known = view.slot(region, partition or 0)
+        numbers = range(view.genesis.partitions[region]) if partition is None else [partition]
+        slots = [(known[0], number) for number in numbers]
+        stream = VerdictStream(
+            view, slots, invocation.output, outcome=outcome, limit=None if unbounded else limit
+        )
+        stream.run(asked, follow=follow)
+
+
+@click.command()
+@click.argument("region")
+@click.argument("partition", type=click.IntRange(0))
+@click.argument("offset")
+@task_option
+@json_option
+@pass_invocation
+def inspect(invocation: Invocation, region: str, partition: int, offset: str, task_name: str | None) -> None:
+    """Decode the record at OFFSET and explain its verdict. OFFSET may also be @start, @-10m, @2026-11-22T10:00."""
+    from ops.inspection import inspect_record
+    from ops.offsets import parse_point, resolve_record
+    from ops.task_view import open_task
+    from schemas.topics import updates_topic
+
+    point = parse_point(offset)
+    with open_task(invocation, task_name) as view:
+        slot = view.slot(region, partition)
+        topic = updates_topic(view.task, region)
+        number = resolve_record(point, view.reader, topic, partition, now_ms=round(time.time() * 1000))
+        found = inspect_record(view, slot, number)
+    invocation.output.document(found)
+    if not invocation.output.json:
+        from ops.inspection_text import lines_of
+
+        for line in lines_of(found):
+            invocation.output.print(line)
+
+
+@click.command()
+@task_option
+@click.option(
+    "--from",
+    "first",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="V",
+    help="First version; trusts the one before it.",
+)
+@click.option("--to", "last", type=int, metavar="V", help="Last version. Default: the head.")
+@click.option(
+    "--genesis",
+    metavar="SHA256",
+    help="The genesis document to trust. Default: the one that this machine knows.",
+)
+@click.option("--jobs", type=int, metavar="N", help="Processes. Default: one a core.")
+@json_option
+@pass_invocation
+def audit(
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    first: int,
+    last: int | None,
+    genesis: str | None,
+    jobs: int | None,
+) -> int:
+    """Recompute versions from the signed logs and compare everything bit for bit. Exit code 1 when anything differs."""
+    from ops.audit import audit_task
+    from ops.audit.request import task_to_audit
+    from ops.task_view import require_broker
+
+    settings = invocation.settings()
+    file = task_to_audit(invocation.home, task_name, genesis)
+    require_broker(settings)
+    report = audit_task(settings, file, first=first, last=last, jobs=jobs, output=invocation.output)
+    return _show_audit(invocation.output, report)
+
+
+def _show_audit(output: Output, report: AuditReport) -> int:
+    output.document(report.document())
+    rate = report.records / report.seconds if report.seconds > 0 else 0.0
+    output.print(
+        f"folded {report.records} records of {len(report.partitions)} partitions ({report.updates} updates count) "
+        f"in {report.seconds:.1f} s with {report.jobs} process{'' if report.jobs == 1 else 'es'}, {rate:.0f} a second"
+    )
+    for difference in report.findings:
+        output.print(f"[{difference.error_id}] {difference}", style="red")
+    hidden = report.findings.total - len(report.findings.shown)
+    if hidden:
+        output.print(f"showing {len(report.findings.shown)} of {report.findings.total} differences")
+    output.print(f"audit digest {report.digest}")
+    if report.identical:
+        output.print(f"identical: {report.versions} versions, bit for bit", style="bold green")
+        return 0
+    if not output.json:
+        report.require_identical()
+    output.say(f"error[FLV-5001]: the audit found differences: {report.findings.total}")
+    return 1
+
+
+def _duration(seconds: float) -> str:
+    """In the largest unit that leaves at least two of it."""
+    for unit, unit_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * unit_s:
+            return f"{seconds / unit_s:.1f} {unit}"
+    return f"{seconds:.0f} s"

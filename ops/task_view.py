@@ -1,0 +1,124 @@
+"""What every operators' command begins with: one task, its store and its log, checked to be within reach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from adapters.kafka import LogReader, reachable
+from adapters.object_store import open_object_store
+from adapters.settings import Settings
+from adapters.task_store import TaskStore
+from adapters.tasks import TaskFile, read_task_file
+from aggregation.errors import ConnectionProblem, UsageProblem
+from aggregation.merge import Slot
+from ops.context import Invocation
+from schemas.certificates import Trust
+from schemas.manifests import Genesis, Manifest
+from schemas.topics import metrics_topic
+
+EVALUATIONS_READ_MAX: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """One task, opened for reading."""
+
+    settings: Settings
+    file: TaskFile
+    objects: TaskStore
+    genesis: Genesis
+    reader: LogReader
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.file.task
+
+    @property
+    def trust(self) -> Trust:
+        """The CAs of the genesis document."""
+        return Trust.from_pem(self.genesis.authorities)
+
+    def slot(self, region: str, partition: int) -> Slot:
+        """A partition of the task; UsageProblem FLV-6204 when it has no such one."""
+        known = self.genesis.partitions.get(region)
+        if known is None:
+            raise UsageProblem(
+                "FLV-6204",
+                f"task {self.task} has no region {region!r}",
+                hint=f"its regions are {', '.join(self.genesis.partitions)}",
+            )
+        if not 0 <= partition < known:
+            raise UsageProblem(
+                "FLV-6204",
+                f"region {region} of task {self.task} has no partition {partition}",
+                hint=f"its partitions are 0 to {known - 1}",
+            )
+        return region, partition
+
+    def head(self) -> int:
+        """The newest version."""
+        head = self.objects.head()
+        assert head is not None, "the genesis was read, so there is a version 0"
+        return head.version
+
+    def manifest(self, version: int) -> Manifest:
+        """The manifest of a version above 0; UsageProblem FLV-6205 when there is no such version."""
+        head = self.head()
+        if not 1 <= version <= head:
+            exist = f"versions 1 to {head} exist" if head else "no version above 0 was made yet"
+            raise UsageProblem(
+                "FLV-6205",
+                f"task {self.task} has no version {version} made of updates: {exist}",
+                hint="see them with `fluvial versions`",
+            )
+        return self.objects.manifest(version)
+
+    def evaluations(self) -> dict[int, dict[str, Any]]:
+        """The newest evaluations by version, the first of each; reads at most ``EVALUATIONS_READ_MAX`` records."""
+        topic = metrics_topic(self.task)
+        low, high = self.reader.bounds(topic, 0)
+        found: dict[int, dict[str, Any]] = {}
+        for record in self.reader.read(topic, 0, max(low, high - EVALUATIONS_READ_MAX), high):
+            try:
+                document = json.loads(record.value or b"")
+            except ValueError:
+                continue  # the topic is for analysts: other tools may write there too
+            if (
+                isinstance(document, dict)
+                and document.get("kind") == "evaluation"
+                and isinstance(document.get("version"), int)
+            ):
+                found.setdefault(document["version"], document)
+        return found
+
+
+@contextmanager
+def open_task(invocation: Invocation, task: str | None) -> Iterator[TaskView]:
+    """Open a task for reading.
+
+    Raises FLV-1001 (the stack is down), FLV-2401 (no such task), FLV-3100 (no broker answers), FLV-4103 (the genesis is
+    another than this machine trusts).
+    """
+    settings = invocation.settings()
+    file = read_task_file(invocation.home, task)
+    require_broker(settings)
+    objects = TaskStore(open_object_store(settings.store), file.task)
+    genesis = objects.genesis(file.genesis_sha256)
+    with LogReader(settings, f"fluvial-operator-{file.task}") as reader:
+        yield TaskView(settings, file, objects, genesis, reader)
+
+
+def require_broker(settings: Settings) -> None:
+    """Say at once that the broker is away, before a longer wait would."""
+    if not reachable(settings):
+        raise ConnectionProblem(
+            "FLV-3100",
+            "no broker answers",
+            where=f"broker {settings.bootstrap_servers}",
+            hint="see whether the broker runs with `fluvial doctor`, or start it with `fluvial up`",
+        )

@@ -1,0 +1,292 @@
+"""What the log promises, run against librdkafka's own mock cluster and the real broker."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from adapters.kafka import LogReader, LogWriter, declare_topics, reachable
+from adapters.settings import UPDATE_BYTES_MAX_DEFAULT, Settings, StoreSettings
+from aggregation.errors import FluvialError
+from aggregation.partitioning import partition_of
+from schemas.envelope import open_envelope
+from schemas.topics import Topic, topics_of, updates_topic
+from tests import factories
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PARTITIONS = 4  # as many as the mock cluster makes
+IDS = 1000
+WAIT_S = 30.0
+
+
+@contextmanager
+def mock_cluster(folder: Path) -> Iterator[Settings]:
+    """Settings of a mock broker that lives in this process."""
+    cluster = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    broker = next(iter(cluster.list_topics(timeout=10).brokers.values()))
+    store = StoreSettings(kind="file", path=folder / "objects")
+    yield Settings(home=folder, bootstrap_servers=f"{broker.host}:{broker.port}", store=store)
+    cluster.flush(1)
+
+
+@pytest.fixture
+def kafka(stack: Settings) -> Settings:
+    """The real broker, for what the mock cluster does not do."""
+    return stack
+
+
+@pytest.fixture(params=["mock", pytest.param("kafka", marks=pytest.mark.integration)])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    if request.param == "kafka":
+        yield request.getfixturevalue("stack")
+        return
+    with mock_cluster(tmp_path) as settings:
+        yield settings
+
+
+@pytest.fixture
+def name() -> str:
+    """A topic of the test's own."""
+    return f"contract-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def topic(log: Settings, name: str) -> str:
+    """The topic, there. The mock cluster knows no declaring, it makes what it is asked for."""
+    if is_mock(log):
+        admin = AdminClient({"bootstrap.servers": log.bootstrap_servers})
+        admin.list_topics(name, timeout=WAIT_S)
+    else:
+        declare_topics(log, [table(name)])
+    return name
+
+
+def is_mock(settings: Settings) -> bool:
+    return settings.store.kind == "file" and not (settings.home / "stack.json").exists()
+
+
+def table(name: str, partitions: int = PARTITIONS) -> Topic:
+    return Topic(name, ("ClientUpdate",), "device_id", partitions, -1)
+
+
+def reader_of(settings: Settings) -> LogReader:
+    return LogReader(settings, f"contract-{uuid.uuid4().hex}")
+
+
+def test_append_gives_consecutive_offsets(log: Settings, topic: str) -> None:
+    writer = LogWriter(log, "writer")
+    futures = [writer.append(topic, b"%d" % number, partition=3) for number in range(200)]
+    writer.flush(WAIT_S)
+    positions = [future.result(timeout=0) for future in futures]
+    assert [position.offset for position in positions] == list(range(200))
+    assert {(position.topic, position.partition) for position in positions} == {(topic, 3)}
+
+
+def test_the_key_chooses_the_partition_that_the_fold_expects(log: Settings, topic: str) -> None:
+    writer = LogWriter(log, "writer")
+    ids = [f"d-{number:04d}" for number in range(IDS)]
+    futures = [writer.append(topic, b"x", key=device.encode()) for device in ids]
+    writer.flush(WAIT_S)
+    chosen = [future.result(timeout=0).partition for future in futures]
+    assert chosen == [partition_of(device, PARTITIONS) for device in ids]
+    assert len(set(chosen)) == PARTITIONS
+
+
+def test_a_range_is_read_exactly(log: Settings, topic: str) -> None:
+    writer = LogWriter(log, "writer")
+    for number in range(20):
+        writer.append(topic, b"%d" % number, key=b"k", partition=1)
+    writer.flush(WAIT_S)
+    with reader_of(log) as reader:
+        assert reader.bounds(topic, 1) == (0, 20)
+        records = list(reader.read(topic, 1, 5, 9))
+        assert [(r.offset, r.value, r.key, r.partition) for r in records] == [
+            (number, b"%d" % number, b"k", 1) for number in range(5, 9)
+        ]
+        assert list(reader.read(topic, 1, 7, 7)) == []
+        again = [r.offset for r in reader.read(topic, 1, 0, 20)]
+        assert again == list(range(20)), "a reader may go back"
+
+
+def test_reading_beyond_the_end_waits_for_what_is_not_there_yet(log: Settings, topic: str) -> None:
+    writer = LogWriter(log, "writer")
+    writer.append_now(topic, b"first", partition=0)
+    got: list[bytes | None] = []
+    first = threading.Event()
+
+    def read() -> None:
+        with reader_of(log) as reader:
+            for record in reader.read(topic, 0, 0, 2):
+                got.append(record.value)
+                first.set()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert first.wait(WAIT_S)
+    assert got == [b"first"] and thread.is_alive()
+    writer.append_now(topic, b"second", partition=0)
+    thread.join(WAIT_S)
+    assert got == [b"first", b"second"]
+
+
+def test_last_is_the_newest_record(log: Settings, topic: str) -> None:
+    with reader_of(log) as reader:
+        assert reader.last(topic, 2) is None
+        writer = LogWriter(log, "writer")
+        for value in (b"old", b"new"):
+            writer.append_now(topic, value, partition=2)
+        last = reader.last(topic, 2)
+        assert last is not None and (last.offset, last.value) == (1, b"new")
+
+
+def test_follow_gives_what_is_there_and_then_what_comes(log: Settings, topic: str) -> None:
+    writer = LogWriter(log, "writer")
+    writer.append_now(topic, b"0", partition=0)
+    writer.append_now(topic, b"1", partition=0)
+    with reader_of(log) as reader:
+        got = []
+        for record in reader.follow({(topic, 0): 1, (topic, 3): 0}, timeout_s=WAIT_S):
+            if record is None:
+                continue
+            got.append((record.partition, record.value))
+            if len(got) == 1:
+                writer.append_now(topic, b"later", partition=3)
+            else:
+                break
+        assert got == [(0, b"1"), (3, b"later")]
+
+
+def test_follow_ends_after_its_limit_without_a_record(log: Settings, topic: str) -> None:
+    with reader_of(log) as reader:
+        assert [r for r in reader.follow({(topic, 0): 0}, timeout_s=0.3) if r is not None] == []
+
+
+def test_a_topic_tells_its_partitions(log: Settings, topic: str) -> None:
+    with reader_of(log) as reader:
+        assert reader.partitions(topic) == list(range(PARTITIONS))
+
+
+def test_a_record_beyond_the_one_limit_is_refused_with_its_name(log: Settings, topic: str) -> None:
+    writer = LogWriter(log, "writer")
+    with pytest.raises(FluvialError) as caught:
+        writer.append_now(topic, bytes(log.message_bytes_max + 1), partition=0)
+    assert caught.value.error_id == "FLV-3105"
+
+
+def test_a_broker_that_is_away_is_a_connection_problem_and_not_a_hang(tmp_path: Path) -> None:
+    store = StoreSettings(kind="file", path=tmp_path)
+    nowhere = Settings(home=tmp_path, bootstrap_servers="127.0.0.1:9", store=store)
+    assert reachable(nowhere, timeout_s=1.0) is False
+    writer = LogWriter(nowhere, "writer")
+    writer.append("t", b"x")
+    with pytest.raises(FluvialError) as caught:
+        writer.flush(0.5)
+    assert caught.value.error_id == "FLV-3102"
+
+
+# -- what only the real broker does
+
+
+@pytest.mark.integration
+def test_a_topic_that_is_not_there_is_named(kafka: Settings, name: str) -> None:
+    with reader_of(kafka) as reader, pytest.raises(FluvialError) as caught:
+        reader.partitions(name)
+    assert caught.value.error_id == "FLV-3103"
+    assert name in caught.value.message
+
+
+@pytest.mark.integration
+def test_declaring_twice_is_harmless_and_another_number_of_partitions_is_refused(
+    kafka: Settings, name: str
+) -> None:
+    assert declare_topics(kafka, [table(name)]) == [name]
+    assert declare_topics(kafka, [table(name)]) == []
+    with pytest.raises(FluvialError) as caught:
+        declare_topics(kafka, [table(name, PARTITIONS + 1)])
+    assert caught.value.error_id == "FLV-3104"
+    assert f"has {PARTITIONS} partitions" in caught.value.message
+
+
+@pytest.mark.integration
+def test_a_start_that_was_deleted_is_an_integrity_problem(kafka: Settings, name: str) -> None:
+    declare_topics(kafka, [table(name, 1)])
+    writer = LogWriter(kafka, "writer")
+    for number in range(10):
+        writer.append(name, b"%d" % number, partition=0)
+    writer.flush(WAIT_S)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    for future in admin.delete_records([KafkaPartition(name, 0, 4)]).values():
+        future.result(WAIT_S)
+    with reader_of(kafka) as reader:
+        assert reader.bounds(name, 0) == (4, 10)
+        with pytest.raises(FluvialError) as caught:
+            list(reader.read(name, 0, 3, 10))
+        assert caught.value.error_id == "FLV-3101"
+        assert [record.offset for record in reader.read(name, 0, 4, 10)] == list(range(4, 10))
+
+
+@pytest.mark.integration
+def test_an_update_of_8_mb_passes_producer_broker_and_consumer(kafka: Settings, name: str) -> None:
+    declare_topics(kafka, [table(name, 1)])
+    assert kafka.update_bytes_max == UPDATE_BYTES_MAX_DEFAULT == 8 << 20
+    record = factories.update_record("d-0001")
+    record["tensors"][0]["data"] = b""
+    framing = len(factories.device_signer("d-0001").seal("ClientUpdate", record))
+    record["tensors"][0]["data"] = bytes(UPDATE_BYTES_MAX_DEFAULT)
+    value = factories.device_signer("d-0001").seal("ClientUpdate", record)
+    assert UPDATE_BYTES_MAX_DEFAULT < len(value) <= kafka.message_bytes_max
+    assert len(value) - UPDATE_BYTES_MAX_DEFAULT < framing + 64
+    writer = LogWriter(kafka, "writer")
+    for _ in range(3):
+        writer.append(name, value, partition=0)
+    writer.flush(WAIT_S)
+    with reader_of(kafka) as reader:
+        for got in reader.read(name, 0, 0, 3):
+            assert got.value == value
+    assert len(open_envelope(value).record["tensors"][0]["data"]) == UPDATE_BYTES_MAX_DEFAULT
+
+
+@pytest.mark.integration
+def test_the_broker_itself_refuses_what_is_larger_than_the_topic_takes(kafka: Settings, name: str) -> None:
+    """A producer with a larger setting of its own gets the broker's answer, under the same name."""
+    declare_topics(kafka, [table(name, 1)])
+    careless = msgspec.structs.replace(kafka, update_bytes_max=2 * kafka.update_bytes_max)
+    with pytest.raises(FluvialError) as caught:
+        LogWriter(careless, "writer").append_now(name, bytes(kafka.message_bytes_max + 4096), partition=0)
+    assert caught.value.error_id == "FLV-3105"
+
+
+@pytest.mark.integration
+def test_topics_are_stamped_by_the_broker_and_kept_for_ever(kafka: Settings) -> None:
+    task = f"t-{uuid.uuid4().hex[:10]}"
+    declare_topics(kafka, topics_of(task, {"eu": 2}))
+    topic = updates_topic(task, "eu")
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    described = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)])
+    config = {name: entry.value for name, entry in next(iter(described.values())).result(WAIT_S).items()}
+    assert config["message.timestamp.type"] == "LogAppendTime"
+    assert (config["retention.ms"], config["retention.bytes"]) == ("-1", "-1")
+    assert config["cleanup.policy"] == "delete"
+    assert config["max.message.bytes"] == str(kafka.message_bytes_max)
+
+    before_ms = round(time.time() * 1000)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.produce(topic, b"from the past", partition=1, timestamp=1_000_000)
+    assert producer.flush(WAIT_S) == 0
+    with reader_of(kafka) as reader:
+        record = reader.last(topic, 1)
+        assert record is not None and before_ms - 1000 <= record.timestamp_ms <= time.time() * 1000 + 1000
+        assert reader.offset_at(topic, 1, before_ms - 1000) == 0
+        assert reader.offset_at(topic, 1, record.timestamp_ms + 1) == 1

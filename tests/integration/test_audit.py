@@ -1,0 +1,121 @@
+"""The audit on the real Kafka and object store: identical with one process and with three, and loud about one bit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from adapters.settings import Settings
+from ops import cli
+from ops.audit import audit_task
+from schemas.objects import manifest_key, model_key, object_key
+from tests.small_federation import PARTITIONS, SmallFederation, declare
+
+ROOT = Path(__file__).parents[2]
+TASK = "audited"
+
+
+@pytest.fixture(scope="module")
+def federation(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFederation]:
+    declare(stack, TASK, PARTITIONS)
+    federation = SmallFederation(stack, task=TASK)
+    federation.append("eu", 0, b"\xc3\x01garbage")
+    federation.append("us", 0, federation.update("eu", "d-0001"))
+    federation.rounds(3)
+    federation.send(2)
+    federation.write_task_file()
+    yield federation
+    (stack.home / "tasks" / TASK / "task.json").unlink()
+
+
+class Answer(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def fluvial(stack: Settings, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """The command in this process: a new one would spend its time on imports."""
+
+    def call(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = cli.main(["--home", str(stack.home), *arguments])
+        return Answer(code, *capsys.readouterr())
+
+    return call
+
+
+def test_one_process_and_three_give_the_same_report(federation: SmallFederation) -> None:
+    alone = audit_task(federation.settings, federation.task_file, jobs=1)
+    together = audit_task(federation.settings, federation.task_file, jobs=3)
+    assert alone.identical, [str(one) for one in alone.findings]
+    assert alone.versions == 3 and alone.records > 40
+    assert alone.document() | {"seconds": 0, "jobs": 0} == together.document() | {"seconds": 0, "jobs": 0}
+
+
+def test_the_command_says_identical_and_exits_0(
+    federation: SmallFederation, fluvial: Callable[..., Answer]
+) -> None:
+    done = fluvial("audit", "--task", TASK, "--json")
+    assert done.code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["identical"] is True and report["versions"] == 3 and report["findings"] == []
+
+
+def test_an_audit_from_a_version_says_whom_it_trusts(
+    federation: SmallFederation, fluvial: Callable[..., Answer]
+) -> None:
+    done = fluvial("audit", "--task", TASK, "--from", "3")
+    assert done.code == 0 and "trusts version 2" in done.stderr and "identical: 1 versions" in done.stdout
+
+
+def test_an_auditor_who_has_only_the_hash_of_the_genesis_can_audit(
+    federation: SmallFederation, fluvial: Callable[..., Answer], tmp_path: Path
+) -> None:
+    """Another machine: no task file, the addresses from the environment, the trust anchor from the command line."""
+    elsewhere = msgspec.structs.replace(federation.settings, home=tmp_path)
+    assert audit_task(elsewhere, federation.task_file, jobs=1).identical
+    wrong = fluvial("audit", "--task", TASK, "--genesis", "0" * 64)
+    assert wrong.code == 1 and "FLV-5007" in wrong.stderr
+
+
+@pytest.mark.parametrize("damaged", ["model", "sum", "manifest"])
+def test_a_flipped_byte_makes_the_command_exit_1_and_name_it(
+    federation: SmallFederation, fluvial: Callable[..., Answer], damaged: str
+) -> None:
+    key = {
+        "model": model_key(TASK, 2),
+        "sum": object_key(TASK, federation.manifests[1].inputs[0].sum_sha256),
+        "manifest": manifest_key(TASK, 2),
+    }[damaged]
+    store = federation.objects.store
+    good = store.get(key)
+    store.put(key, good[:-9] + bytes([good[-9] ^ 1]) + good[-8:])
+    try:
+        done = fluvial("audit", "--task", TASK)
+        as_json = fluvial("audit", "--task", TASK, "--json")
+    finally:
+        store.put(key, good)
+    assert done.code == as_json.code == 1
+    assert "error[FLV-5001]" in done.stderr and key in done.stderr
+    report = json.loads(as_json.stdout)
+    assert report["identical"] is False and report["findings"][0]["where"] == key
+
+
+def test_a_task_that_nobody_created_is_a_usage_error(fluvial: Callable[..., Answer]) -> None:
+    done = fluvial("audit", "--task", "nobody", "--json")
+    assert done.code == 4 and json.loads(done.stdout)["error"]["id"] == "FLV-2401"
+
+
+def test_a_stack_that_is_down_is_said_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ops.cli", "--home", str(tmp_path), "audit"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "FLV-1001" in done.stderr and "fluvial up" in done.stderr
