@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,14 @@ from adapters.settings import Settings
 from aggregation.errors import ConnectionProblem
 
 REQUEST_TIMEOUT_S = 10.0
+COORDINATOR_POLL_S = 0.1
+_MOVING = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    }
+)
 _ABSENT = frozenset({KafkaError.GROUP_ID_NOT_FOUND, KafkaError.INVALID_GROUP_ID})
 
 
@@ -43,8 +52,18 @@ def describe_groups(settings: Settings, names: list[str]) -> list[Group]:
         "error_cb": lambda _error: None,
     }
     admin = AdminClient(configuration)
-    described = admin.describe_consumer_groups(names, request_timeout=REQUEST_TIMEOUT_S)
-    return [_group(name, described[name], settings.bootstrap_servers) for name in names]
+    deadline = time.monotonic() + REQUEST_TIMEOUT_S
+    while True:
+        described = admin.describe_consumer_groups(names, request_timeout=REQUEST_TIMEOUT_S)
+        # A broker that was just started has no coordinator for a moment.
+        if time.monotonic() > deadline or not any(_is_moving(future) for future in described.values()):
+            return [_group(name, described[name], settings.bootstrap_servers) for name in names]
+        time.sleep(COORDINATOR_POLL_S)
+
+
+def _is_moving(future: Any) -> bool:
+    error = future.exception(timeout=REQUEST_TIMEOUT_S)
+    return isinstance(error, KafkaException) and error.args[0].code() in _MOVING
 
 
 def _group(name: str, future: Any, bootstrap: str) -> Group:

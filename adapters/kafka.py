@@ -165,7 +165,7 @@ class LogReader:
         deadline = time.monotonic() + REQUEST_TIMEOUT_S
         while True:
             try:
-                return self._consumer.get_watermark_offsets(  # type: ignore[no-any-return]
+                return self._consumer.get_watermark_offsets(
                     TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S, cached=False
                 )
             except KafkaException as error:
