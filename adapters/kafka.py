@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from confluent_kafka import (
@@ -21,7 +21,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from adapters.settings import Settings
 from aggregation.errors import ConnectionProblem, FluvialError, IntegrityProblem, TimeoutProblem, UsageProblem
@@ -139,6 +139,9 @@ class LogReader:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "enable.partition.eof": True,
+                # What counts is what stands in the log, and the workers read so: a stranger's transaction, aborted
+                # or left open, must not make an audit see another log than they have folded.
+                "isolation.level": "read_uncommitted",
                 "auto.offset.reset": "error",
                 "fetch.message.max.bytes": settings.message_bytes_max,
                 "receive.message.max.bytes": max(100_000_000, settings.message_bytes_max + 1024),
@@ -178,7 +181,8 @@ class LogReader:
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[LogRecord]:
         """The records ``start`` to ``end`` - 1, in order. Waits for records that are not there yet.
 
-        IntegrityProblem (FLV-3101) when ``start`` is no longer in the log.
+        Every offset has one: where a transaction's marker stands, which is no record, it has no key and no value.
+        IntegrityProblem FLV-3101 when ``start`` is no longer in the log, FLV-3001 when records were compacted away.
         """
         if start >= end:
             return
@@ -191,7 +195,7 @@ class LogReader:
             )
         self._consumer.assign([TopicPartition(topic, partition, start)])
         try:
-            for record in self._assigned():
+            for record in self._assigned({(topic, partition): start}):
                 if record is None:
                     continue
                 if record.offset < end:
@@ -213,6 +217,7 @@ class LogReader:
     ) -> Iterator[LogRecord | None]:
         """Records from the given offsets on, for ever; None about every quarter second without one.
 
+        As with ``read``, an offset that holds no record comes without key and value.
         Ends when ``timeout_s`` passed without a record. A start of ``OFFSET_END`` (-1) means what comes from now on.
         """
         self._consumer.assign(
@@ -223,7 +228,7 @@ class LogReader:
         )
         deadline = time.monotonic() + timeout_s if timeout_s is not None else None
         try:
-            for record in self._assigned():
+            for record in self._assigned(starts):
                 yield record
                 if deadline is not None:
                     if record is not None and timeout_s is not None:
@@ -253,29 +258,63 @@ class LogReader:
         if not self._closed:  # a generator may be closed after its reader
             self._consumer.unassign()
 
-    def _assigned(self) -> Iterator[LogRecord | None]:
+    def _assigned(self, starts: Mapping[tuple[str, int], int]) -> Iterator[LogRecord | None]:
+        """What the assigned partitions hold from ``starts`` on, no offset left out; None while there is none."""
+        expected = {place: start for place, start in starts.items() if start >= 0}
         while True:
             message = self._consumer.poll(POLL_S)
             if message is None:
                 yield None
                 continue
             error = message.error()
-            if error is not None:
-                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                    yield None
-                    continue
+            at_end = error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001
+            if error is not None and not at_end:
                 if error.retriable() or error.code() in _AWAY:
                     yield None  # librdkafka reconnects by itself
                     continue
                 raise _problem(error, f"read {message.topic()}", self._bootstrap)
-            yield LogRecord(
-                message.topic() or "",
-                message.partition() or 0,
-                message.offset() or 0,
-                message.timestamp()[1],
-                message.key(),
-                message.value(),
+            record = _record(message)
+            place = (record.topic, record.partition)
+            yield from self._without_record(record, expected.get(place, record.offset))
+            expected[place] = record.offset if at_end else record.offset + 1
+            yield None if at_end else record
+
+    def _without_record(self, following: LogRecord, start: int) -> Iterator[LogRecord]:
+        """The offsets from ``start`` to the ``following`` one: of nothing but transactions' markers, or FLV-3001."""
+        if start < following.offset:
+            self._require_not_compacted(following, start)
+        for offset in range(start, following.offset):
+            yield replace(following, offset=offset, key=None, value=None)
+
+    def _require_not_compacted(self, following: LogRecord, start: int) -> None:
+        """Kafka takes records out of the middle of a log by compaction only, which our topics do not have."""
+        resource = ConfigResource(ResourceType.TOPIC, following.topic)
+        admin = AdminClient({"bootstrap.servers": self._bootstrap} | _QUIET)
+        try:
+            described = admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S)
+            configured = next(iter(described.values())).result(REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise _problem(
+                error.args[0], f"ask for the settings of {following.topic}", self._bootstrap
+            ) from error
+        if "compact" in configured["cleanup.policy"].value:
+            raise IntegrityProblem(
+                "FLV-3001",
+                f"gap in the log: expected offset {start}, got {following.offset}",
+                where=f"{following.topic}[{following.partition}], a compacted topic",
+                hint="set its cleanup.policy to `delete`, then restore the records",
             )
+
+
+def _record(message: Message) -> LogRecord:
+    return LogRecord(
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+    )
 
 
 def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
@@ -316,13 +355,35 @@ def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
     return [topic.topic for topic in missing]
 
 
+class BrokerProbe:
+    """Asks the broker, as often as wanted over one connection, whether it answers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers} | _QUIET)
+
+    def answers(self, timeout_s: float = 3.0) -> bool:
+        """Whether a broker answers within ``timeout_s``."""
+        try:
+            self._admin.describe_cluster(request_timeout=timeout_s).result(timeout_s + 1.0)
+        except (KafkaException, TimeoutError):
+            return False
+        return True
+
+
+def require_broker(settings: Settings, timeout_s: float = 3.0) -> None:
+    """ConnectionProblem (FLV-3100) unless a broker answers."""
+    if not reachable(settings, timeout_s):
+        raise ConnectionProblem(
+            "FLV-3100",
+            "no broker answers",
+            where=f"broker {settings.bootstrap_servers}",
+            hint="see whether the broker runs with `fluvial doctor`, or start it with `fluvial up`",
+        )
+
+
 def reachable(settings: Settings, timeout_s: float = 3.0) -> bool:
     """Whether a broker answers."""
-    try:
-        AdminClient({"bootstrap.servers": settings.bootstrap_servers} | _QUIET).list_topics(timeout=timeout_s)
-    except KafkaException:
-        return False
-    return True
+    return BrokerProbe(settings).answers(timeout_s)
 
 
 # librdkafka's own codes have an underscore and are public all the same.

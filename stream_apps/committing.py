@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -96,24 +96,44 @@ class Committer:
             self.adopt_head()
             self.finish()
             facts = patiently("read the head's facts", lambda: self.store.facts(self.head.number))
-            for slot, offset in _facts_offsets(facts).items():
-                if slot in self._next_offsets:
-                    self._next_offsets[slot] = offset
+            offsets = _facts_offsets(facts)
+            self._next_offsets |= patiently("see where the windows begin", lambda: self._still_there(offsets))
         return dict(self._next_offsets)
+
+    def _still_there(self, advised: Mapping[Slot, int]) -> dict[Slot, int]:
+        """Advice that points beyond the end of its log (it was restored from a copy, say) is no advice."""
+        believed = {}
+        with LogReader(self._settings, f"fluvial-{self._name}-bounds") as reader:
+            for slot in advised.keys() & self._next_offsets.keys():
+                _, end = reader.bounds(aggregates_topic(self.genesis.task, slot[0]), slot[1])
+                believed[slot] = advised[slot] if advised[slot] <= end else 0
+        return believed
 
     def adopt_head(self) -> None:
         """Move to the newest committed version, deriving on the way what its merger did not get to write."""
         head = patiently("find the head version", lambda: self.store.head(self.head.number))
         if head is None:
             return
-        first = self.head.number + 1
-        if head.version - self.head.number > 1 and patiently(
-            "look for a checkpoint", lambda: self.store.has_checkpoint(head.version)
-        ):
-            first = head.version  # its files are there: no need to go through the versions between
+        first = patiently("look for a checkpoint", lambda: self._newest_checkpoint(head.version))
         for number in range(first, head.version + 1):
             self.head = patiently(f"load version {number}", partial(self._load, number), UNREADABLE)
-        self.pending.advance(self.head.cursors)
+        self._forget_merged()
+
+    def _newest_checkpoint(self, head: int) -> int:
+        """The newest version above ours whose files are there: no need to go through those before it."""
+        number = head
+        while number > self.head.number + 1 and not self.store.has_checkpoint(number):
+            number -= 1
+        return number
+
+    def _forget_merged(self) -> None:
+        cursors = self.head.cursors
+        self.pending.advance(cursors)
+        self._log_offsets = {
+            (slot, sequence): offset
+            for (slot, sequence), offset in self._log_offsets.items()
+            if sequence >= cursors[slot]
+        }
 
     def _load(self, number: int) -> Version:
         data = self.store.manifest_bytes(number)
@@ -132,7 +152,7 @@ class Committer:
 
     def _derive_again(self, manifest: Manifest) -> Checkpoint:
         """Write the files of a version whose merger died between the commit and the files."""
-        sums = [self.store.sums(one.sum_sha256, self.layout) for one in manifest.inputs if one.sum_sha256]
+        sums = (self.store.sums(one.sum_sha256, self.layout) for one in manifest.inputs if one.sum_sha256)
         derived = self._derive(sums, manifest.accepted, manifest.weight_total)
         same = (sha256_hex(derived.model), sha256_hex(derived.optimizer)) == (
             manifest.model_sha256,
@@ -177,13 +197,15 @@ class Committer:
         slot = (region, record.partition)
         expected = self._next_offsets[slot]
         if record.offset > expected:
-            with LogReader(self._settings, f"fluvial-{self._name}-missing") as reader:
-                for missing in reader.read(
-                    aggregates_topic(self.genesis.task, region), record.partition, expected, record.offset
-                ):
-                    self._take(missing, slot)
+            patiently("read the windows that were missed", lambda: self._take_missing(slot, record.offset))
         if record.offset >= expected:
             self._take(record, slot)
+
+    def _take_missing(self, slot: Slot, end: int) -> None:
+        topic = aggregates_topic(self.genesis.task, slot[0])
+        with LogReader(self._settings, f"fluvial-{self._name}-missing") as reader:
+            for missing in reader.read(topic, slot[1], self._next_offsets[slot], end):
+                self._take(missing, slot)
 
     def _take(self, record: LogRecord, slot: Slot) -> None:
         self._next_offsets[slot] = record.offset + 1
@@ -213,8 +235,8 @@ class Committer:
                 lambda: self.store.write_checkpoint(manifest.version, derived.model, derived.optimizer),
             )
             self.head = _version(manifest, sha256_hex(data), derived.step.checkpoint)
-            self.pending.advance(self.head.cursors)
-            self._write_facts(chosen)
+            self._forget_merged()
+            self._write_facts()
             log.info("version %d: %d updates of %d windows", manifest.version, manifest.accepted, len(chosen))
         else:
             log.info("version %d was committed by another merger", manifest.version)
@@ -228,9 +250,10 @@ class Committer:
         return self.store.commit(version, data) or self.store.manifest_bytes(version) == data
 
     def _next_version(self, chosen: tuple[Aggregate, ...]) -> tuple[Derived, Manifest]:
-        sums = [
+        # One at a time: a window's sums are twice as large as the model.
+        sums = (
             self.store.sums(aggregate.sum_sha256, self.layout) for aggregate in chosen if aggregate.sum_sha256
-        ]
+        )
         accepted = sum(aggregate.accepted for aggregate in chosen)
         weight_total = sum(aggregate.weight_total for aggregate in chosen)
         derived = self._derive(sums, accepted, weight_total)
@@ -254,7 +277,7 @@ class Committer:
         )
         return derived, manifest
 
-    def _derive(self, sums: list[npt.NDArray[np.int64]], updates: int, weight_total: int) -> Derived:
+    def _derive(self, sums: Iterable[npt.NDArray[np.int64]], updates: int, weight_total: int) -> Derived:
         step = merge(
             self.head.checkpoint,
             add_sums(sums, self.layout.parameters),
@@ -277,10 +300,8 @@ class Committer:
             )
         return self._policies[sha256]
 
-    def _write_facts(self, chosen: tuple[Aggregate, ...]) -> None:
+    def _write_facts(self) -> None:
         """Advice for whoever starts next: where in the aggregates topics the unmerged ones begin."""
-        for aggregate in chosen:
-            self._log_offsets.pop((aggregate.slot, aggregate.sequence), None)
         offsets: dict[str, dict[str, int]] = {}
         for (region, partition), next_offset in self._next_offsets.items():
             unmerged = [at for (slot, _), at in self._log_offsets.items() if slot == (region, partition)]

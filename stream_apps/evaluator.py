@@ -29,7 +29,7 @@ from faust.types import TP
 
 from adapters.faust_transport import create_app, raw_topic
 from adapters.kafka import LogReader, LogRecord, LogWriter
-from adapters.object_store import open_object_store
+from adapters.object_store import StoreUnavailable, open_object_store
 from adapters.patience import UNREADABLE, patiently
 from adapters.settings import Settings
 from adapters.task_store import TaskStore
@@ -65,7 +65,9 @@ class Evaluation:
         self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False)
         self._trust = Trust.from_pem(genesis.authorities)
         with LogReader(settings, f"fluvial-{name}-resume") as reader:
-            self.evaluated, self._created_at_ms = _newest_evaluation(reader, metrics_topic(genesis.task))
+            self.evaluated, self._created_at_ms = patiently(
+                "read the newest evaluation", lambda: _newest_evaluation(reader, metrics_topic(genesis.task))
+            )
 
     def take(self, record: LogRecord) -> None:
         """Take one record of the models topic: evaluate up to the version that it announces, if a merger signed it."""
@@ -140,7 +142,9 @@ def build_app(
 ) -> faust.App:
     """The Faust app of the evaluator; ``reference`` names the task's code, which says how to evaluate."""
     store = TaskStore(open_object_store(settings.store), task)
-    genesis = store.genesis(genesis_sha256)
+    genesis = patiently(
+        "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
+    )
     evaluation = Evaluation(settings, store, genesis, reference, name)
     evaluation.catch_up(0)
     turn = asyncio.Lock()

@@ -30,13 +30,16 @@ from faust.types import TP
 
 from adapters.faust_transport import create_app, raw_topic
 from adapters.kafka import LogRecord
-from adapters.object_store import open_object_store
+from adapters.object_store import StoreUnavailable, open_object_store
+from adapters.patience import patiently
 from adapters.settings import Settings
 from adapters.task_store import TaskStore
 from aggregation.errors import FluvialError
+from schemas.certificates import CONTROL, Role, Trust
 from schemas.envelope import Signer
 from schemas.topics import aggregates_topic
 from stream_apps.committing import Committer
+from stream_apps.credentials import own_identity, require_valid
 
 MERGE_EVERY_S = 0.1
 AGGREGATE_BYTES = 4096
@@ -47,9 +50,13 @@ log = logging.getLogger("fluvial.merger")
 def build_app(
     settings: Settings, *, task: str, name: str, genesis_sha256: str, signer: Signer, data_folder: Path
 ) -> faust.App:
-    """The Faust app of one merger process. Reads the genesis document, so the store has to be up."""
+    """The Faust app of one merger process. Reads the genesis document, and waits for the store if it is away."""
     store = TaskStore(open_object_store(settings.store), task)
-    genesis = store.genesis(genesis_sha256)
+    genesis = patiently(
+        "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
+    )
+    identity = own_identity(signer, Trust.from_pem(genesis.authorities), region=CONTROL, role=Role.MERGER)
+    require_valid(identity)
     committer = Committer(settings, store, genesis, signer, name)
     regions = {aggregates_topic(task, region): region for region in genesis.partitions}
     turn = asyncio.Lock()
@@ -72,6 +79,7 @@ def build_app(
 
         async def run() -> None:
             async with turn:
+                require_valid(identity)
                 await asyncio.to_thread(getattr(committer, action), *arguments)
 
         try:

@@ -20,7 +20,7 @@ from adapters.kafka import LogReader, LogRecord, LogWriter, Position
 from adapters.patience import UNREADABLE, patiently, patiently_async
 from adapters.task_store import TaskStore
 from aggregation import state as partition_state
-from aggregation.errors import FluvialError, IntegrityProblem
+from aggregation.errors import ConnectionProblem, FluvialError, IntegrityProblem
 from aggregation.events import Barrier, Event, Verdict, WindowClosed
 from aggregation.fold import fold_into
 from aggregation.layout import Layout
@@ -82,14 +82,17 @@ class PartitionWorker:
         self._lock = asyncio.Lock()
         self._window_since_s = 0.0
         self._ticked: tuple[int, float] = (-1, 0.0)
+        self._tick: Future[Position] | None = None
 
     # -- resuming
 
     async def resume(self) -> int:
         """Where to go on reading: our own progress, or the newest published window if that is further."""
         async with self._lock:
+            if self.stopped is not None:
+                self._forget()
             await self._drain()
-            tail, verdicts_through = await patiently_async(f"read the output of {self}", self._read_tail)
+            tail, verdicts_through, end = await patiently_async(f"read the output of {self}", self._read_tail)
             self._verdicts_through = max(self._verdicts_through, verdicts_through)
             if tail is not None and tail.sequence >= self.state.sequence:
                 self.state = await patiently_async(f"resume {self}", lambda: self._restored(tail), UNREADABLE)
@@ -103,11 +106,34 @@ class PartitionWorker:
                 and tail.sha256 != self.state.previous_sha256
             ):
                 self._stop(divergence(tail, self.state.previous_sha256))
+            if self.state.next_offset > end:
+                self._stop(self._log_was_cut(end))
             return self.state.next_offset
 
-    def _read_tail(self) -> tuple[Aggregate | None, int]:
+    def _forget(self) -> None:
+        """Begin again from what is published, as another worker would: what stopped us may be mended by now."""
+        self.state = self._first_state()
+        self.stopped = None
+        self._outbox.clear()
+        self._verdicts.clear()
+        self._verdicts_through = -1
+        self._draining = None
+
+    def _log_was_cut(self, end: int) -> IntegrityProblem:
+        """Kafka would read such a log from its beginning, and all that is new in it would pass for folded before."""
+        return IntegrityProblem(
+            "FLV-3204",
+            f"the log ends at offset {end}, it was folded up to {self.state.next_offset} already",
+            where=str(self),
+            hint="the topic was made anew or restored from an older copy: bring the missing records back",
+        )
+
+    def _read_tail(self) -> tuple[Aggregate | None, int, int]:
+        """Our newest published window, the offset up to which verdicts stand, and where the log ends."""
         with self.outside.open_reader(f"resume-{self.region}-{self.partition}") as reader:
-            return self._newest_aggregate(reader), self._newest_verdict(reader)
+            tail = self._newest_aggregate(reader)
+            _, end = reader.bounds(updates_topic(self._task, self.region), self.partition)
+            return tail, self._newest_verdict(reader, end), end
 
     def _restored(self, aggregate: Aggregate) -> PartitionState:
         data = self.outside.store.get_object(aggregate.state_sha256)
@@ -143,9 +169,8 @@ class PartitionWorker:
     def _authentic(self, record: LogRecord) -> Aggregate | None:
         return read_aggregate(record, self.outside.trust, self._task, self.region)
 
-    def _newest_verdict(self, reader: LogReader) -> int:
+    def _newest_verdict(self, reader: LogReader, end: int) -> int:
         """The offset up to which verdicts stand already: never beyond the log, whatever somebody wrote there."""
-        _, end = reader.bounds(updates_topic(self._task, self.region), self.partition)
         record = reader.last(verdicts_topic(self._task, self.region), self.partition)
         if record is None or record.value is None:
             return -1
@@ -172,7 +197,10 @@ class PartitionWorker:
     # -- folding
 
     async def process(self, record: LogRecord) -> None:
-        """Fold one record, or the missing ones before it first. After a defect or a real gap: nothing more."""
+        """Fold one record, or the missing ones before it first. After a defect or a real gap: nothing more.
+
+        ConnectionProblem where waiting does not help, as with a producer that has failed for good: start again.
+        """
         async with self._lock:
             if self.stopped is not None:
                 return
@@ -180,6 +208,9 @@ class PartitionWorker:
                 if record.offset > self.state.next_offset:
                     await self._fold_missing(record.offset)
                 await self._fold(record)
+            except ConnectionProblem as error:
+                self._stop(error)
+                raise  # waiting does not help and nothing is wrong with the log: a fresh process may do better
             except FluvialError as error:
                 self._stop(error)
             except Exception as error:
@@ -310,6 +341,8 @@ class PartitionWorker:
             return
         if self._ticked[0] == window.first_offset and now_s - self._ticked[1] < TICK_REPEAT_S:
             return
+        if self._tick is not None and not self._tick.done():
+            return  # while the broker is away one is enough
         self._ticked = (window.first_offset, now_s)
         record = {
             "task": self._task,
@@ -318,7 +351,9 @@ class PartitionWorker:
             "window_first_offset": window.first_offset,
         }
         value = self.outside.signer.seal("Tick", record)
-        self.outside.writer.append(updates_topic(self._task, self.region), value, partition=self.partition)
+        self._tick = self.outside.writer.append(
+            updates_topic(self._task, self.region), value, partition=self.partition
+        )
 
     def __str__(self) -> str:
         return f"{updates_topic(self.outside.genesis.task, self.region)}[{self.partition}]"

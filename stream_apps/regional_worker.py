@@ -17,7 +17,7 @@ Workers of a region share its partitions by consumer group; any of them may join
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
 
 import faust
@@ -25,13 +25,15 @@ from faust.types import TP
 
 from adapters.faust_transport import create_app, raw_topic
 from adapters.kafka import LogReader, LogRecord, LogWriter
-from adapters.object_store import open_object_store
+from adapters.object_store import StoreUnavailable, open_object_store
+from adapters.patience import patiently
 from adapters.settings import Settings
 from adapters.task_store import TaskStore
-from aggregation.errors import UsageProblem
-from schemas.certificates import Trust
+from aggregation.errors import ConnectionProblem, UsageProblem
+from schemas.certificates import Identity, Role, Trust
 from schemas.envelope import Signer
 from schemas.topics import updates_topic
+from stream_apps.credentials import own_identity, require_valid
 from stream_apps.partition import Outside, PartitionWorker
 
 TICK_EVERY_S = 0.25
@@ -50,13 +52,12 @@ def build_app(
     signer: Signer,
     data_folder: Path,
 ) -> faust.App:
-    """The Faust app of one worker process. Reads the genesis document, so the store has to be up."""
+    """The Faust app of one worker process. Reads the genesis document, and waits for the store if it is away."""
     outside = open_outside(settings, task, genesis_sha256, signer, name)
     if region not in outside.genesis.regions:
-        known = ", ".join(sorted(outside.genesis.regions))
-        raise UsageProblem(
-            "FLV-3201", f"task {task} has no region {region!r}", hint=f"its regions are: {known}"
-        )
+        raise unknown_region(task, region, outside.genesis.regions)
+    identity = own_identity(signer, outside.trust, region=region, role=Role.WORKER)
+    require_valid(identity)
     topic_name = updates_topic(task, region)
     workers: dict[int, PartitionWorker] = {}
 
@@ -92,22 +93,43 @@ def build_app(
                 message.key,
                 message.value,
             )
-            await workers[message.partition].process(record)
+            await or_end(workers[message.partition].process(record))
 
     @app.timer(interval=TICK_EVERY_S)
     async def ask_for_ticks() -> None:
-        for tp in app.consumer.assignment():
-            if tp.partition in workers:
-                await workers[tp.partition].tick()
+        mine = [workers[tp.partition] for tp in app.consumer.assignment() if tp.partition in workers]
+        await or_end(_ask_for_ticks(mine, identity))
         outside.writer.poll()
 
+    async def or_end(work: Awaitable[None]) -> None:
+        """What waiting does not heal ends this process, loudly; another takes its partitions over."""
+        try:
+            await work
+        except (UsageProblem, ConnectionProblem) as error:
+            log.error("worker %s ends.\n%s", name, error)  # noqa: TRY400
+            await app.crash(error)
+
     return app
+
+
+async def _ask_for_ticks(workers: Iterable[PartitionWorker], identity: Identity) -> None:
+    require_valid(identity)
+    for worker in workers:
+        await worker.tick()
+
+
+def unknown_region(task: str, region: str, regions: Iterable[str]) -> UsageProblem:
+    """FLV-3201: the task has no such region."""
+    known = ", ".join(sorted(regions))
+    return UsageProblem("FLV-3201", f"task {task} has no region {region!r}", hint=f"its regions are: {known}")
 
 
 def open_outside(settings: Settings, task: str, genesis_sha256: str, signer: Signer, name: str) -> Outside:
     """Everything that the partitions of one worker share."""
     store = TaskStore(open_object_store(settings.store), task)
-    genesis = store.genesis(genesis_sha256)
+    genesis = patiently(
+        "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
+    )
     return Outside(
         genesis=genesis,
         layout=genesis.tensor_layout,

@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from adapters.keys import load_signer, signer_path
 from adapters.tasks import TaskFile, keys_folder, read_task_file, task_folder
-from ops.context import Invocation, pass_invocation
+from aggregation.errors import UsageProblem
+from ops.commands.tasks import check_known_region
+from ops.context import Invocation, json_option, pass_invocation
 from schemas.certificates import CONTROL, Role
+
+if TYPE_CHECKING:
+    import faust
+
+    from schemas.envelope import Signer
 
 task_option = click.option("--task", help="Which task. Default: the one created last on this machine.")
 name_option = click.option(
@@ -29,6 +37,7 @@ key_option = click.option(
 @click.option("--region", required=True, help="The region whose updates this worker folds.")
 @name_option
 @key_option
+@json_option
 @pass_invocation
 def worker(invocation: Invocation, task: str | None, region: str, name: str | None, key: Path | None) -> int:
     """Fold a region's updates. Any number of workers share its partitions; any may join, leave or die at any time."""
@@ -36,27 +45,26 @@ def worker(invocation: Invocation, task: str | None, region: str, name: str | No
 
     running.configure_logging()
     file = read_task_file(invocation.home, task)
+    check_known_region(file, region)
     settings = invocation.settings()
     name = name or _default_name(f"worker-{region}")
-    signer = load_signer(
-        key or signer_path(keys_folder(invocation.home, file.task), region, Role.WORKER, f"worker-{region}")
-    )
     app = regional_worker.build_app(
         settings,
         task=file.task,
         region=region,
         name=name,
         genesis_sha256=file.genesis_sha256,
-        signer=signer,
+        signer=_signer(invocation, file, key, region, Role.WORKER, f"worker-{region}"),
         data_folder=_data_folder(invocation, file, name),
     )
-    return running.run(app)
+    return _run(invocation, file, app, role="worker", name=name)
 
 
 @click.command()
 @task_option
 @name_option
 @key_option
+@json_option
 @pass_invocation
 def merger(invocation: Invocation, task: str | None, name: str | None, key: Path | None) -> int:
     """Merge the regions' windows into versions. Two at once are harmless: they race for one conditional PUT."""
@@ -67,23 +75,21 @@ def merger(invocation: Invocation, task: str | None, name: str | None, key: Path
     file = read_task_file(invocation.home, task)
     settings = invocation.settings()
     name = name or _default_name("merger")
-    signer = load_signer(
-        key or signer_path(keys_folder(invocation.home, file.task), CONTROL, Role.MERGER, "merger")
-    )
     app = merger_app.build_app(
         settings,
         task=file.task,
         name=name,
         genesis_sha256=file.genesis_sha256,
-        signer=signer,
+        signer=_signer(invocation, file, key, CONTROL, Role.MERGER, "merger"),
         data_folder=_data_folder(invocation, file, name),
     )
-    return running.run(app)
+    return _run(invocation, file, app, role="merger", name=name)
 
 
 @click.command()
 @task_option
 @name_option
+@json_option
 @pass_invocation
 def evaluator(invocation: Invocation, task: str | None, name: str | None) -> int:
     """Evaluate every version on held-out data, and publish what it finds to the metrics topic."""
@@ -102,7 +108,46 @@ def evaluator(invocation: Invocation, task: str | None, name: str | None) -> int
         reference=file.reference,
         data_folder=_data_folder(invocation, file, name),
     )
-    return running.run(app)
+    return _run(invocation, file, app, role="evaluator", name=name)
+
+
+def _run(invocation: Invocation, file: TaskFile, app: faust.App, *, role: str, name: str) -> int:
+    from stream_apps import running
+
+    code = running.run(app)
+    invocation.output.document({"task": file.task, "role": role, "name": name, "exit_code": code})
+    return code
+
+
+def _signer(
+    invocation: Invocation, file: TaskFile, key: Path | None, region: str, role: Role, name: str
+) -> Signer:
+    """The signer in the process's key file, refused when its certificate is another role's or region's."""
+    path = key or signer_path(keys_folder(invocation.home, file.task), region, role, name)
+    signer = load_signer(path)
+    subject = certified_name(signer.certificate)
+    if not subject.startswith(f"spiffe://{region}/{role.value}/"):
+        raise UsageProblem(
+            "FLV-2304",
+            f"expected the key of a {role.value} of {region}, got that of {subject or 'nobody we know'}",
+            where=str(path),
+            hint=f"leave out `--key`, or issue one with `fluvial ca issue --task {file.task} --region {region} "
+            f"--role {role.value} NAME`",
+        )
+    return signer
+
+
+def certified_name(certificate: bytes) -> str:
+    """The one ``spiffe://region/role/name`` in a certificate (DER); empty when there is none, or more than one."""
+    from cryptography import x509
+
+    try:
+        extensions = x509.load_der_x509_certificate(certificate).extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ""
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return uris[0] if len(uris) == 1 else ""
 
 
 def _default_name(kind: str) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from adapters.kafka import LogReader, LogWriter, declare_topics, reachable
 from adapters.settings import UPDATE_BYTES_MAX_DEFAULT, Settings, StoreSettings
@@ -290,3 +290,52 @@ def test_topics_are_stamped_by_the_broker_and_kept_for_ever(kafka: Settings) -> 
         assert record is not None and before_ms - 1000 <= record.timestamp_ms <= time.time() * 1000 + 1000
         assert reader.offset_at(topic, 1, before_ms - 1000) == 0
         assert reader.offset_at(topic, 1, record.timestamp_ms + 1) == 1
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("ending", ["commit", "abort", "none"])
+def test_a_strangers_transaction_neither_hides_a_record_nor_leaves_an_offset_out(
+    kafka: Settings, name: str, ending: str
+) -> None:
+    """Its marker takes an offset and is no record. Whoever reads has to see the same, whatever became of it."""
+    declare_topics(kafka, [table(name, 1)])
+    writer = LogWriter(kafka, "writer")
+    writer.append_now(name, b"before", partition=0)
+    stranger = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": name})
+    stranger.init_transactions(WAIT_S)
+    stranger.begin_transaction()
+    stranger.produce(name, b"inside", partition=0)
+    assert stranger.flush(WAIT_S) == 0
+    with reader_of(kafka) as reader:
+        if ending != "none":
+            (stranger.commit_transaction if ending == "commit" else stranger.abort_transaction)(WAIT_S)
+            deadline = time.monotonic() + WAIT_S
+            while reader.bounds(name, 0)[1] < 3 and time.monotonic() < deadline:
+                time.sleep(0.05)  # the marker comes after the answer
+            marker = reader.last(name, 0)
+            assert marker is not None and (marker.offset, marker.value) == (2, None)
+        after = writer.append_now(name, b"after", partition=0).offset
+        whole = [b"before", b"inside", *([None] if ending != "none" else []), b"after"]
+        assert after == len(whole) - 1
+        assert [(r.offset, r.value) for r in reader.read(name, 0, 0, len(whole))] == list(enumerate(whole))
+        followed = (
+            record for record in reader.follow({(name, 0): 0}, timeout_s=WAIT_S) if record is not None
+        )
+        assert [next(followed).value for _ in whole] == whole
+
+
+@pytest.mark.integration
+def test_a_compacted_topic_is_a_gap_and_not_a_record_without_a_value(kafka: Settings, name: str) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    config = {"cleanup.policy": "compact", "segment.ms": "1", "min.cleanable.dirty.ratio": "0.001"}
+    for created in admin.create_topics([NewTopic(name, 1, config=config)]).values():
+        created.result(WAIT_S)
+    with reader_of(kafka) as reader:
+        stranger = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": name})
+        stranger.init_transactions(WAIT_S)
+        stranger.begin_transaction()
+        stranger.produce(name, b"x", b"k", partition=0)
+        stranger.commit_transaction(WAIT_S)
+        with pytest.raises(FluvialError) as caught:
+            list(reader.read(name, 0, 0, 2))
+    assert caught.value.error_id == "FLV-3001"

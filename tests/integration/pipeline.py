@@ -127,7 +127,10 @@ class Federation:
         model = np.random.default_rng(7).normal(size=self.layout.parameters).astype(np.float32)
         model_bytes = encode_model(model, self.layout)
         optimizer = encode_optimizer(initial_state(self.policy.server, self.layout.parameters))
-        pem = {name: keys.certificate_pem(keys.authority_path(self.keys, name)) for name in (CONTROL, *self.partitions)}
+        pem = {
+            name: keys.certificate_pem(keys.authority_path(self.keys, name))
+            for name in (CONTROL, *self.partitions)
+        }
         self.genesis = Genesis(
             task=self.task,
             regions={name: Region(count, pem[name]) for name, count in self.partitions.items()},
@@ -152,7 +155,9 @@ class Federation:
     def task_file(self) -> TaskFile:
         """What this machine knows of the task."""
         sha256 = sha256_hex(self.genesis.canonical())
-        return TaskFile(task=self.task, genesis_sha256=sha256, reference="digits", regions=tuple(sorted(self.partitions)))
+        return TaskFile(
+            task=self.task, genesis_sha256=sha256, reference="digits", regions=tuple(sorted(self.partitions))
+        )
 
     @cached_property
     def trust(self) -> Trust:
@@ -166,7 +171,9 @@ class Federation:
         name = name or f"{kind}-{len(self.running)}"
         if kind == "worker" and "--region" not in arguments:
             arguments = ("--region", next(iter(self.partitions)), *arguments)
-        started = start_process(self.settings.home, self.folder, [kind, "--task", self.task, "--name", name, *arguments], name)
+        started = start_process(
+            self.settings.home, self.folder, [kind, "--task", self.task, "--name", name, *arguments], name
+        )
         self.running.append(started)
         return started
 
@@ -274,7 +281,9 @@ class Federation:
         found: dict[int, Aggregate] = {}
         for record in self.records(aggregates_topic(self.task, slot[0]), slot[1]):
             aggregate = read_aggregate(record, self.trust, self.task, slot[0])
-            assert aggregate is not None, f"{record.topic}[{record.partition}]@{record.offset} is not authentic"
+            assert aggregate is not None, (
+                f"{record.topic}[{record.partition}]@{record.offset} is not authentic"
+            )
             assert found.setdefault(aggregate.sequence, aggregate) == aggregate, "two folds of one log differ"
         return [found[sequence] for sequence in sorted(found)]
 
