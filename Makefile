@@ -16,7 +16,7 @@ SOURCES = $(wildcard $(PACKAGES) tests benchmarks)
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 ARGS ?=
 
-.PHONY: help setup demo test check verify format bench lock clean
+.PHONY: help setup demo test twins check verify format bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,11 @@ demo: setup ## train, attack and audit a federation here; options in ARGS="..."
 test: setup ## every test; starts its own Kafka and object store; options in ARGS="..."
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: verify test ## what CI runs: format, lint, types, import chain, tests
+twins: setup ## the kernels' tests once more without the compiler: the source itself is held against the twins
+	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/unit/test_kernels.py tests/unit/test_codecs.py \
+	  tests/unit/test_fold.py tests/unit/test_merge.py
+
+check: verify twins test ## what CI runs: format, lint, types, import chain, tests
 
 verify: setup ## the part of check that runs nothing
 	@$(BIN)/ruff format --check $(SOURCES)
@@ -58,7 +62,8 @@ format: setup ## let ruff format and mend what it can
 	@$(BIN)/ruff check --fix $(SOURCES)
 
 bench: setup ## print the benchmark figures
-	@for script in benchmarks/*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script $(ARGS); done
+	@for name in kernels ingest latency; do echo "== benchmarks/$$name.py"; \
+	  PYTHONPATH=. $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
 lock: setup ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
