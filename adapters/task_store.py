@@ -120,6 +120,16 @@ class TaskStore:
             low, high = (middle, high) if self._committed(middle) else (low, middle)
         return Head(low, sha256_hex(self.manifest_bytes(low)))
 
+    def missing_versions(self) -> tuple[int, ...]:
+        """Versions without a manifest below the newest that has one: none, unless something was lost. Lists all."""
+        keys = self.store.list(objects.versions_prefix(self.task))
+        numbers = (objects.version_of_manifest(self.task, key) for key in keys)
+        present = {number for number in numbers if number is not None}
+        absent = sorted(set(range(max(present, default=0))) - present)
+        return tuple(
+            number for number in absent if not self._committed(number)
+        )  # committed during the listing
+
     def put_facts(self, version: int, facts: dict[str, object]) -> None:
         """Wall-clock facts about a commit: advice, never truth."""
         self.store.put(objects.facts_key(self.task, version), msgspec.json.encode(facts))

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from adapters.kafka import LogReader, LogWriter
+from adapters.kafka import LogReader, LogRecord, LogWriter
 from adapters.keys import load_signer
 from adapters.object_store import open_object_store
 from adapters.task_store import TaskStore
@@ -27,6 +27,7 @@ from producers.announcements import Announcements
 from producers.bases import Base, Bases
 from producers.updates import Author, Outcome, check_size, honest_record, seal_update
 from schemas.certificates import BadCertificateError, Role, Trust
+from schemas.codec import CodecError
 from schemas.sealing import decode_verdict
 from schemas.topics import verdicts_topic
 
@@ -185,8 +186,8 @@ class Device:
             start = min(receipt.offset, reader.bounds(topic, receipt.partition)[1])
             for record in reader.follow({(topic, receipt.partition): start}):
                 if record is not None:
-                    verdict = decode_verdict(record.value or b"")
-                    if verdict.offset == receipt.offset:
+                    verdict = _verdict_in(record)
+                    if verdict is not None and verdict.offset == receipt.offset:
                         return verdict
                 if time.monotonic() > deadline:
                     break
@@ -197,6 +198,14 @@ class Device:
             hint=f"is a worker running? start one with `fluvial worker --task {self.author.genesis.task} "
             f"--region {self.author.region}`",
         )
+
+
+def _verdict_in(record: LogRecord) -> Verdict | None:
+    """The verdict in a record; None when somebody wrote something else there."""
+    try:
+        return decode_verdict(record.value or b"")
+    except CodecError:
+        return None
 
 
 def device_id_of(signer: Signer, genesis: Genesis, region: str, key: Path) -> str:

@@ -25,6 +25,17 @@ def manifest_key(task: str, version: int) -> str:
     return f"{task}/versions/{version}/manifest.json"
 
 
+def versions_prefix(task: str) -> str:
+    """What the keys of all versions begin with."""
+    return f"{task}/versions/"
+
+
+def version_of_manifest(task: str, key: str) -> int | None:
+    """The version whose manifest lies under ``key``; None for any other object."""
+    number = key.removeprefix(versions_prefix(task)).partition("/")[0]
+    return int(number) if number.isdecimal() and key == manifest_key(task, int(number)) else None
+
+
 def model_key(task: str, version: int) -> str:
     """A version's parameters, safetensors."""
     return f"{task}/versions/{version}/model.safetensors"

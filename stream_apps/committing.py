@@ -21,6 +21,7 @@ from adapters.object_store import StoreUnavailable
 from adapters.patience import UNREADABLE, patiently
 from adapters.settings import Settings
 from adapters.task_store import TaskStore
+from aggregation.errors import IntegrityProblem
 from aggregation.layout import Layout
 from aggregation.merge import Aggregate, Checkpoint, PendingAggregates, Slot, Step, add_sums, choose, merge
 from aggregation.policy import Policy
@@ -93,12 +94,24 @@ class Committer:
         """
         if not self._started:
             self._started = True
+            patiently("look for every version's manifest", self._require_whole_chain)
             self.adopt_head()
             self.finish()
             facts = patiently("read the head's facts", lambda: self.store.facts(self.head.number))
             offsets = _facts_offsets(facts)
             self._next_offsets |= patiently("see where the windows begin", lambda: self._still_there(offsets))
         return dict(self._next_offsets)
+
+    def _require_whole_chain(self) -> None:
+        """Where a manifest is lost, the version before it looks like the head: what came of it would be a fork."""
+        missing = self.store.missing_versions()
+        if missing:
+            raise IntegrityProblem(
+                "FLV-3303",
+                f"version {missing[0]} has no manifest, but a later version has one",
+                where=self.store.store.describe(),
+                hint="restore it from a backup: its SHA-256 stands in the barriers of its version",
+            )
 
     def _still_there(self, advised: Mapping[Slot, int]) -> dict[Slot, int]:
         """Advice that points beyond the end of its log (it was restored from a copy, say) is no advice."""
@@ -121,7 +134,7 @@ class Committer:
 
     def _newest_checkpoint(self, head: int) -> int:
         """The newest version above ours whose files are there: no need to go through those before it."""
-        number = head
+        number = max(head, self.head.number + 1)
         while number > self.head.number + 1 and not self.store.has_checkpoint(number):
             number -= 1
         return number

@@ -1,0 +1,163 @@
+"""The merger's committer against librdkafka's test cluster and a file store: what is lost, late, or somebody else's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from adapters.file_store import FileStore
+from adapters.kafka import LogReader
+from adapters.task_store import TaskStore
+from aggregation.errors import ConnectionProblem, FluvialError
+from schemas.objects import manifest_key, model_key, optimizer_key
+from schemas.topics import aggregates_topic
+from stream_apps.committing import Committer
+from tests import factories
+from tests.small_federation import SmallFederation, on_mock_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+POLICY = factories.policy(window={"updates_max": 3}, buffer={"updates": 9, "seconds_max": 3600.0})
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[SmallFederation]:
+    with on_mock_cluster(tmp_path) as settings:
+        yield SmallFederation(settings, policy=POLICY)
+
+
+def committer(federation: SmallFederation, name: str) -> Committer:
+    return Committer(
+        federation.settings, federation.objects, federation.genesis, factories.merger_signer(), name
+    )
+
+
+def offer_all(federation: SmallFederation, to: Committer) -> None:
+    """All windows that stand in the aggregates topics, as Faust would deliver them."""
+    with LogReader(federation.settings, "test-offer") as reader:
+        for region, partition in federation.genesis.slots:
+            topic = aggregates_topic(federation.task, region)
+            for record in reader.read(topic, partition, 0, reader.bounds(topic, partition)[1]):
+                to.offer(record, region)
+
+
+def windows(federation: SmallFederation) -> None:
+    """One full window of every partition, on the head as the workers know it."""
+    federation.send(3)
+    federation.fold()
+
+
+def remove(federation: SmallFederation, key: str) -> None:
+    assert federation.settings.store.path is not None
+    (federation.settings.store.path / key).unlink()
+
+
+def test_the_loser_of_a_race_adopts_the_winners_head_and_forgets_what_it_merged(
+    federation: SmallFederation,
+) -> None:
+    winner, loser = committer(federation, "winner"), committer(federation, "loser")
+    for one in (winner, loser):
+        one.resume()
+    windows(federation)
+    offer_all(federation, winner)
+    offer_all(federation, loser)
+    assert winner.merge_if_due()
+    assert loser.merge_if_due()
+    assert loser.head.manifest_sha256 == winner.head.manifest_sha256
+    assert not loser.pending.waiting()
+    assert not loser._log_offsets, "a merger that always loses would remember every window for ever"
+
+
+def test_a_slow_winner_writes_the_same_bytes_that_others_have_derived(federation: SmallFederation) -> None:
+    """It committed and fell asleep; another wrote its files and went on. Then it wakes."""
+    slow, other = committer(federation, "slow"), committer(federation, "other")
+    slow.resume()
+    other.resume()
+    windows(federation)
+    offer_all(federation, slow)
+    offer_all(federation, other)
+    assert slow.merge_if_due()
+    store, keys = federation.objects.store, [f(federation.task, 1) for f in (model_key, optimizer_key)]
+    written = [store.get(key) for key in keys]
+    for key in keys:
+        remove(federation, key)
+    assert other.merge_if_due()
+    assert [store.get(key) for key in keys] == written
+    federation.fold()
+    assert {state.version for state in federation.states.values()} == {1}
+    slow.finish()
+    federation.fold()
+    assert {state.version for state in federation.states.values()} == {1}
+
+
+def test_a_merger_that_starts_after_a_crash_loads_the_newest_whole_version_only(
+    federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation.rounds(4)
+    for key in (model_key(federation.task, 4), optimizer_key(federation.task, 4)):
+        remove(federation, key)
+    late = committer(federation, "late")
+    loaded: list[int] = []
+    load = late._load
+    monkeypatch.setattr(late, "_load", lambda number: (loaded.append(number), load(number))[1])
+    late.resume()
+    assert loaded == [3, 4]
+    assert late.head.number == 4
+    assert federation.objects.has_checkpoint(4)
+
+
+def test_a_lost_manifest_is_no_head_to_go_on_from(federation: SmallFederation) -> None:
+    federation.rounds(5)
+    remove(federation, manifest_key(federation.task, 3))
+    with pytest.raises(FluvialError) as caught:
+        committer(federation, "late").resume()
+    assert caught.value.error_id == "FLV-3303"
+    assert "version 3 " in caught.value.message
+    assert not federation.objects.store.exists(manifest_key(federation.task, 3))
+
+
+@pytest.mark.parametrize("task", ["t-0", "10", "versions"])
+def test_every_manifest_is_found_whatever_the_task_is_called(tmp_path: Path, task: str) -> None:
+    store = TaskStore(FileStore(tmp_path), task)
+    for version in (0, 1, 2, 9, 10, 12):
+        store.commit(version, b"{}")
+        store.write_checkpoint(version, b"model", b"optimizer")
+    assert store.missing_versions() == (3, 4, 5, 6, 7, 8, 11)
+    assert TaskStore(FileStore(tmp_path), "another").missing_versions() == ()
+
+
+def test_a_broker_that_is_away_while_missed_windows_are_read_is_waited_for(
+    federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = committer(federation, "late")
+    late.resume()
+    for _ in range(2):
+        windows(federation)
+        for state in federation.states.values():
+            state.counted.clear()  # the same devices again
+    away = [ConnectionProblem("FLV-3100", "away")] * 2
+    bounds = LogReader.bounds
+
+    def sometimes(self: LogReader, topic: str, partition: int) -> tuple[int, int]:
+        if away:
+            raise away.pop()
+        return bounds(self, topic, partition)
+
+    with LogReader(federation.settings, "test-last") as reader:
+        last = reader.last(aggregates_topic(federation.task, "eu"), 0)
+    assert last is not None and last.offset == 1
+    monkeypatch.setattr(LogReader, "bounds", sometimes)
+    late.offer(last, "eu")
+    assert [one.sequence for one in late.pending.waiting()] == [0, 1]
+    assert not away
+
+
+def test_advice_beyond_the_end_of_a_log_is_not_followed(federation: SmallFederation) -> None:
+    """The facts of a version are advice: here they come from a store that is older or newer than the log."""
+    federation.rounds(1)
+    federation.objects.put_facts(1, {"aggregate_offsets": {"eu": {"0": 99, "1": 1}, "gone": {"0": 3}}})
+    offsets = committer(federation, "late").resume()
+    assert offsets == {("eu", 0): 0, ("eu", 1): 1, ("us", 0): 0}

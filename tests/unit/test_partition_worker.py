@@ -1,0 +1,250 @@
+"""One partition's worker against librdkafka's test cluster and a file store: cancelled, outrun, stopped, cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+import pytest
+
+from adapters.kafka import LogReader, LogRecord, LogWriter
+from aggregation.errors import ConnectionProblem, FluvialError
+from schemas.certificates import Role, Trust
+from schemas.sealing import decode_verdict
+from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
+from stream_apps.credentials import own_identity, require_valid
+from stream_apps.partition import Outside, PartitionWorker, read_aggregate
+from tests import factories
+from tests.small_federation import SmallFederation, on_mock_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from schemas.envelope import Signer
+
+SLOT = ("eu", 0)
+POLICY = factories.policy(window={"updates_max": 3, "seconds_max": 0.01}, anomaly={"enabled": False})
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[SmallFederation]:
+    with on_mock_cluster(tmp_path) as settings:
+        yield SmallFederation(settings, policy=POLICY, partitions={"eu": 1})
+
+
+def worker(federation: SmallFederation, name: str = "w-1") -> PartitionWorker:
+    settings = federation.settings
+    outside = Outside(
+        genesis=federation.genesis,
+        layout=federation.layout,
+        policy=POLICY,
+        trust=Trust.from_pem(federation.genesis.authorities),
+        store=federation.objects,
+        writer=LogWriter(settings, name, give_up=False),
+        signer=factories.worker_signer(name),
+        open_reader=lambda purpose: LogReader(settings, f"{name}-{purpose}"),
+    )
+    return PartitionWorker(outside, *SLOT)
+
+
+def send(federation: SmallFederation, count: int) -> None:
+    """Updates of devices that have not sent any yet."""
+    first = len(log(federation))
+    for device in factories.devices(count, start=first):
+        federation.append(*SLOT, federation.update("eu", device, seed=int(device[2:])))
+
+
+def records(federation: SmallFederation, topic: str) -> list[LogRecord]:
+    with LogReader(federation.settings, "test-records") as reader:
+        return list(reader.read(topic, 0, *reader.bounds(topic, 0)))
+
+
+def log(federation: SmallFederation) -> list[LogRecord]:
+    return records(federation, updates_topic(federation.task, "eu"))
+
+
+def sequences(federation: SmallFederation) -> list[int]:
+    """The windows in the aggregates topic, in the order in which they stand there."""
+    found = [
+        read_aggregate(record, federation.trust, federation.task, "eu")
+        for record in records(federation, aggregates_topic(federation.task, "eu"))
+    ]
+    return [one.sequence for one in found if one is not None]
+
+
+def judged(federation: SmallFederation) -> list[int]:
+    """The offsets in the verdicts topic, in the order in which they stand there."""
+    values = records(federation, verdicts_topic(federation.task, "eu"))
+    return [decode_verdict(record.value or b"").offset for record in values]
+
+
+async def process(one: PartitionWorker, what: list[LogRecord]) -> None:
+    for record in what:
+        await one.process(record)
+
+
+def test_a_cancelled_call_loses_no_effect(federation: SmallFederation) -> None:
+    """Faust cancels agents when partitions move, in the middle of whatever they do."""
+    send(federation, 9)
+
+    async def run() -> None:
+        one = worker(federation)
+        await one.resume()
+        for record in log(federation):
+            call = asyncio.create_task(one.process(record))
+            await asyncio.sleep(0.0005 * record.offset)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+        # The next record is the first one that comes whole; it finds all before it by itself.
+        send(federation, 3)
+        await one.process(log(federation)[-1])
+
+    asyncio.run(run())
+    assert sequences(federation) == [0, 1, 2, 3]
+    assert judged(federation) == list(range(12))
+
+
+def test_a_worker_that_was_outrun_changes_nothing(federation: SmallFederation) -> None:
+    async def run() -> None:
+        zombie, other = worker(federation, "w-1"), worker(federation, "w-2")
+        send(federation, 5)
+        await zombie.resume()
+        await process(zombie, log(federation))
+        zombie.outside.writer.flush()
+        await other.resume()
+        send(federation, 4)
+        await process(other, log(federation))
+        await process(zombie, log(federation)[:8])  # what it had buffered
+        assert await zombie.resume() == 9
+        send(federation, 3)
+        await process(zombie, log(federation))
+
+    asyncio.run(run())
+    assert set(sequences(federation)) == {0, 1, 2, 3}
+    assert set(judged(federation)) == set(range(12))
+
+
+def test_a_log_that_is_shorter_than_what_was_folded_stops_its_partition(federation: SmallFederation) -> None:
+    """Made anew, say: Kafka then reads from its beginning, and offsets that were folded would pass for old."""
+
+    async def run() -> None:
+        send(federation, 3)
+        one = worker(federation)
+        await one.resume()
+        await process(one, log(federation))
+        assert one.stopped is None
+        one.outside.writer.flush()
+        late = worker(federation, "w-2")
+        bounds = LogReader.bounds
+        with pytest.MonkeyPatch.context() as patch:
+            cut = updates_topic(federation.task, "eu")
+            patch.setattr(
+                LogReader, "bounds", lambda self, topic, p: (0, 2) if topic == cut else bounds(self, topic, p)
+            )
+            await late.resume()
+        assert late.stopped is not None and late.stopped.error_id == "FLV-3204"
+        assert "ends at offset 2" in late.stopped.message
+
+    asyncio.run(run())
+
+
+def test_a_stopped_partition_is_tried_again_when_it_is_assigned_again(
+    federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        one = worker(federation)
+        await one.resume()
+        send(federation, 4)
+        with monkeypatch.context() as broken:
+            broken.setattr("stream_apps.partition.seal_window", lambda *_: 1 / 0)
+            await process(one, log(federation))
+        assert one.stopped is not None and one.stopped.error_id == "FLV-3202"
+        assert sequences(federation) == []
+        assert await one.resume() == 0
+        assert one.stopped is None
+        send(federation, 2)
+        await process(one, log(federation))
+
+    asyncio.run(run())
+    assert sequences(federation) == [0, 1]
+    assert set(judged(federation)) == set(range(6))
+
+
+def test_a_producer_that_has_failed_for_good_ends_the_worker_and_not_only_the_partition(
+    federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that stays in its group with a dead producer would keep its partitions from everybody."""
+    gone = ConnectionProblem("FLV-3100", "the producer has failed for good")
+
+    def fail(*_: object, **__: object) -> Future[object]:
+        raise gone
+
+    async def run() -> None:
+        one = worker(federation)
+        await one.resume()
+        send(federation, 3)
+        monkeypatch.setattr(one.outside.writer, "append", fail)
+        with pytest.raises(ConnectionProblem):
+            await one.process(log(federation)[0])
+        await process(one, log(federation)[1:])  # whatever Faust delivers before the end
+        monkeypatch.undo()
+        await worker(federation, "w-2").resume()
+
+    asyncio.run(run())
+    assert sequences(federation) == []
+
+
+def test_one_tick_is_under_way_at_a_time(
+    federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage must not pile ticks up that are all written when it ends."""
+    monkeypatch.setattr("stream_apps.partition.TICK_REPEAT_S", 0.0)
+
+    async def run() -> None:
+        one = worker(federation)
+        await one.resume()
+        send(federation, 1)
+        await process(one, log(federation))
+        asked: list[Future[object]] = []
+
+        def never(*_: object, **__: object) -> Future[object]:
+            asked.append(Future())
+            return asked[-1]
+
+        monkeypatch.setattr(one.outside.writer, "append", never)
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+            await one.tick()
+        assert len(asked) == 1
+        asked[0].set_result(None)
+        await one.tick()
+        assert len(asked) == 2
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "signer",
+    [
+        factories.device_signer("d-0001"),
+        factories.merger_signer(),
+        factories.worker_signer("w-1", "us"),
+        factories.signer("eu", Role.WORKER, "w-1", secret="another CA"),
+    ],
+    ids=["a device", "a merger", "another region", "another CA"],
+)
+def test_a_process_whose_records_nobody_would_believe_does_not_start(signer: Signer) -> None:
+    with pytest.raises(FluvialError) as caught:
+        own_identity(signer, factories.trust(), region="eu", role=Role.WORKER)
+    assert (caught.value.error_id, caught.value.exit_code) == ("FLV-3203", 4)
+
+
+def test_a_process_ends_when_its_certificate_does() -> None:
+    old = factories.signer("eu", Role.WORKER, "w-1", not_after=factories.NOT_BEFORE.replace(year=2026, day=2))
+    identity = own_identity(old, factories.trust(), region="eu", role=Role.WORKER)
+    with pytest.raises(FluvialError) as caught:
+        require_valid(identity)
+    assert caught.value.error_id == "FLV-3203"
+    assert "has expired" in caught.value.message
