@@ -86,7 +86,7 @@ def test_a_simulation_takes_the_shipped_tasks_policy(name: str) -> None:
     config = simulation_under(policy, devices=7)
     assert config.devices == 7
     assert config.clip_norm == policy.updates.norm_clip < 10.0
-    assert config.server_learning_rate == 1.5
+    assert config.server_learning_rate == 0.8
 
 
 def test_a_new_task_works_as_written(tmp_path: Path) -> None:
