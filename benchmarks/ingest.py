@@ -225,7 +225,8 @@ def main() -> None:
         print(json.dumps(report, indent=2))
         return
     print(
-        f"{machine.describe()}\n{options.updates} updates of {options.parameters} int8 parameters, {size / 1e6:.0f} MB of log"
+        f"{machine.describe()}\n{options.updates} updates of {options.parameters} int8 parameters, "
+        f"{size / 1e6:.0f} MB of log"
     )
     print("workers  updates/s   MB/s  float32 GB/s  worker ms/update  all ms/update  peak RSS MB")
     for row in rows:

@@ -108,7 +108,8 @@ def _whole_fold_us(parameters: int, devices: int = 100) -> float:
 def _signed(signer: Signer, device: str, tensors: list[dict[str, object]]) -> bytes:
     record = {
         "task": "t", "region": "eu", "device_id": device, "base_version": 0, "base_sha256": "00", "update_id": "",
-        "num_examples": 1, "local_loss": 0.0, "codec": "int8", "tensors": tensors, "client_metrics": {}, "created_at": 0,
+        "num_examples": 1, "local_loss": 0.0, "codec": "int8", "tensors": tensors, "client_metrics": {},
+        "created_at": 0,
     }  # fmt: skip
     return signer.seal("ClientUpdate", record)
 

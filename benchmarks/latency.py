@@ -171,7 +171,8 @@ def main() -> None:
     )
     for name, row in report.items():
         print(
-            f"  publish → {name:8s} p50 {row['p50_ms']:7.0f} ms   p99 {row['p99_ms']:7.0f} ms   ({row['measured']:.0f} of {row['of']:.0f})"
+            f"  publish → {name:8s} p50 {row['p50_ms']:7.0f} ms   p99 {row['p99_ms']:7.0f} ms   "
+            f"({row['measured']:.0f} of {row['of']:.0f})"
         )
 
 

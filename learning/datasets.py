@@ -23,6 +23,7 @@ from aggregation.errors import EnvironmentProblem, UsageProblem
 Array = NDArray[Any]
 Pair = tuple[ArrayLike, ArrayLike]
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+_PAIR = 2
 _TEST_EVERY = 5  # every fifth example of a class is held out: 1,438 digits to train on, 359 to test on
 
 
@@ -58,7 +59,7 @@ class Examples:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """y as int64[n]. Raises UsageProblem FLV-2205 if the targets are not class labels."""
+        """The targets y as int64[n]. Raises UsageProblem FLV-2205 if the targets are not class labels."""
         if self.y.dtype != np.int64 or self.y.ndim != 1:
             raise _malformed(
                 f"class labels must be integers of shape [n]; y is {self.y.dtype}{list(self.y.shape)}"
@@ -92,7 +93,7 @@ class Dataset:
 def _examples(side: object, name: str) -> Examples:
     if isinstance(side, Examples):
         return side
-    if not isinstance(side, tuple | list) or len(side) != 2:
+    if not isinstance(side, tuple | list) or len(side) != _PAIR:
         raise _malformed(f"{name} must be a pair (x, y) of arrays, got {type(side).__name__}")
     try:
         return Examples(side[0], side[1])
@@ -197,7 +198,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         zero, kind, dimensions = struct.unpack_from(">HBB", content)
         shape = struct.unpack_from(f">{dimensions}I", content, 4)
         if (zero, kind) != (0, 8):
-            raise ValueError(f"expected the magic bytes 00 00 08, got {content[:3].hex(' ')}")
+            raise ValueError(f"expected the magic bytes 00 00 08, got {content[:3].hex(' ')}")  # noqa: TRY301 (told below)
         body = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions)
         return body.reshape(shape)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:

@@ -19,7 +19,11 @@ def check_task_name(name: object, where: str = "") -> str:
         "FLV-2201",
         f"{name!r} cannot be a task's name: expected 1 to 48 of a-z, 0-9, _ and -, starting with a letter",
         where=where,
-        hint=f"NAME = {suggestion!r} in the task file sets the name"
-        if where
-        else f"fluvial new {suggestion}",
+        hint=_hint(where, suggestion),
     )
+
+
+def _hint(where: str, suggestion: str) -> str:
+    if where.startswith("--"):
+        return f"`{where} {suggestion}` would do"
+    return f"NAME = {suggestion!r} in the task file sets the name" if where else f"fluvial new {suggestion}"

@@ -38,6 +38,8 @@ _NORMS_KEPT = 64
 _NORMS_NEEDED = 16  # before that many norms are known, none is called an outlier
 _MAD_TO_SIGMA = 1.4826  # for a normal distribution
 _ATTACK_FACTOR = 5.0
+_COUNT_MAX = 100_000
+_SPEED_SPREAD_MAX = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +68,17 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         rules = {
-            "devices": 1 <= self.devices <= 100_000,
+            "devices": 1 <= self.devices <= _COUNT_MAX,
             "attackers": 0 <= self.attackers < self.devices,
-            "versions": 1 <= self.versions <= 100_000,
-            "buffer_updates": 1 <= self.buffer_updates <= 100_000,
+            "versions": 1 <= self.versions <= _COUNT_MAX,
+            "buffer_updates": 1 <= self.buffer_updates <= _COUNT_MAX,
             "alpha": math.isfinite(self.alpha) and self.alpha > 0,
             "seed": self.seed >= 0,
             "server_learning_rate": math.isfinite(self.server_learning_rate)
             and self.server_learning_rate > 0,
             "clip_norm": self.clip_norm is None or (math.isfinite(self.clip_norm) and self.clip_norm > 0),
             "staleness_versions_max": self.staleness_versions_max >= 0,
-            "speed_spread": 0 <= self.speed_spread <= 3,
+            "speed_spread": 0 <= self.speed_spread <= _SPEED_SPREAD_MAX,
         }
         for name, holds in rules.items():
             if not holds:

@@ -56,8 +56,8 @@ class Task:
     _data: list[Dataset] = field(default_factory=list, repr=False)
 
     def model(self) -> nn.Module:
-        """A new model. Raises UsageProblem FLV-2204 if model() fails or returns something unusable."""
-        made = call_users(self.path, "model()", "FLV-2204", lambda: self._module.model())
+        """Make a model anew. Raises UsageProblem FLV-2204 if `model` fails or returns something unusable."""
+        made = call_users(self.path, "model()", "FLV-2204", self._module.model)
         _check_model(made, str(self.path))
         return made  # type: ignore[no-any-return]
 
@@ -74,7 +74,7 @@ class Task:
     def data(self) -> Dataset:
         """The task's data, loaded once. Raises FLV-2205 (usage), FLV-2206 and FLV-2214 (environment)."""
         if not self._data:
-            got = call_users(self.path, "data()", "FLV-2205", lambda: _data_source(self._module)())
+            got = call_users(self.path, "data()", "FLV-2205", lambda: _data_source(self._module)())  # noqa: PLW0108 (finding it may fail, too)
             if not isinstance(got, Dataset):
                 raise UsageProblem(
                     "FLV-2205",
@@ -162,7 +162,7 @@ def _check_functions(module: ModuleType, where: str) -> None:
             where=where,
             hint=f"rename {', '.join(guesses)}"
             if guesses
-            else "fluvial new example writes a whole one to copy",
+            else "`fluvial new example` writes a whole one to copy",
         )
     _data_source(module, where)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -163,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     invocation = Invocation()
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _sigterm_interrupts()
         outcome = cli.main(argv, prog_name="fluvial", standalone_mode=False, obj=invocation)
     except FluvialError as error:
         invocation.output.problem(error)
@@ -186,15 +189,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return outcome if isinstance(outcome, int) and not isinstance(outcome, bool) else 0
 
 
+def _sigterm_interrupts() -> None:
+    """SIGTERM ends a command as Ctrl-C does: through its clean-up, a stream's last line included.
+
+    Long-running parts set handlers of their own.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def _usage(invocation: Invocation, error: click.ClickException, argv: Sequence[str]) -> int:
     context = getattr(error, "ctx", None)
-    path = context.command_path if isinstance(context, click.Context) else "fluvial"
+    path = context.command_path if isinstance(context, click.Context) else _command_path(argv)
     # Parsing stopped before the flag could act; a command whose --json takes a value (demo) has no such flag.
     if "--json" in argv and (context is None or _has_json_flag(context)):
         invocation.output.json = True
     problem = UsageProblem("FLV-6001", _one_line(error), hint=f"see `{path} --help`")
     invocation.output.problem(problem)
     return problem.exit_code
+
+
+def _command_path(argv: Sequence[str]) -> str:
+    """For errors of the parser, which knows no context: the command as it was typed."""
+    return " ".join(["fluvial", *[word for word in argv if word in COMMANDS][:1]])
 
 
 def _has_json_flag(context: click.Context) -> bool:

@@ -14,7 +14,11 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,7 +28,6 @@ from ops.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 _Function = TypeVar("_Function", bound="Callable[..., Any] | click.Command")
 
@@ -42,9 +45,26 @@ class Invocation:
         """The folder of local state, absolute. It need not exist."""
         return resolve_home(self.home_option)
 
+    @property
+    def command(self) -> str:
+        """How to call `fluvial` again with the same home, for commands that are printed to be copied."""
+        home = "" if self.home_option is None else f" --home {shlex.quote(str(self.home_option))}"
+        return program() + home
+
     def settings(self) -> Settings:
         """The settings of the running stack, or FLV-1001."""
         return load_settings(self.home_option)
+
+
+def program() -> str:
+    """The word that calls this `fluvial` from the user's shell: a path unless the shell's PATH finds this very one."""
+    called = Path(sys.argv[0])
+    found = shutil.which("fluvial")
+    if called.name != "fluvial" or not called.is_file() or (found and called.samefile(found)):
+        return "fluvial"
+    path = called.absolute()
+    short = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return shlex.quote(str(short))
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

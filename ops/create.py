@@ -17,7 +17,8 @@ from adapters.tasks import TaskFile, keys_folder, write_task_file
 from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
-from aggregation.policy import Policy, policy_from_toml
+from aggregation.policy import Policy
+from ops.policies import layered_policy
 from producers.updates import largest_update_bytes, record_bytes_max
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
@@ -51,13 +52,14 @@ def create_task(
     name: str | None = None,
     regions: Mapping[str, int],
     policy_text: str = "",
+    policy_defaults: str = "",
     seed: int = 0,
     output: Reporter,
 ) -> TaskFile:
     """Create the task that ``reference`` (a shipped name or a .py file) describes; returns what ``task.json`` records.
 
-    ``regions`` maps each region to its number of partitions. ``policy_text`` is TOML; the task file's POLICY is laid
-    over it. ``seed`` draws the first model.
+    ``regions`` maps each region to its number of partitions. ``policy_text`` (TOML) goes before the task
+    file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model.
 
     Raises UsageProblem: FLV-2403 (there is another task of this name), FLV-2404 (its updates would be too large),
     FLV-2405 (regions), FLV-2406 (its topics hold records of an earlier task), FLV-2001 to 2004 (policy, layout), 22xx
@@ -69,7 +71,7 @@ def create_task(
     check_regions(regions)
     loaded = load_task(reference)
     task = check_task_name(name, "--name") if name else loaded.name
-    policy = policy_from_toml(policy_text, overrides=loaded.policy_overrides)
+    policy = layered_policy(explicit=policy_text, task=loaded.policy_overrides, defaults=policy_defaults)
     store = TaskStore(open_object_store(settings.store), task)
     existing = _existing(store)
     folder = keys_folder(settings.home, task)

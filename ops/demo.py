@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +16,8 @@ from aggregation.events import ACCEPTED
 from ops.progress import sparkline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ops.output import Output
     from ops.session import RunResult
 
@@ -60,6 +64,29 @@ def document(result: RunResult) -> dict[str, Any]:
     }
 
 
+def check_report_folder(folder: Path | None) -> None:
+    """Make the folder of the report before the run, so that an hour of training is not lost to a typing error.
+
+    Raises:
+        EnvironmentProblem: FLV-6308.
+    """
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+        reason = "it may not be written"
+    except OSError as error:
+        writable, reason = False, error.strerror or str(error)
+    if not writable:
+        raise EnvironmentProblem(
+            "FLV-6308",
+            f"the report cannot be written: {reason}",
+            where=str(folder),
+            hint="choose another folder with `--report DIR`",
+        )
+
+
 def check_json_target(target: str | None) -> None:
     """Refuse a ``--json FILE`` that could not be written, before the run and not after it.
 
@@ -99,7 +126,7 @@ def write_json(target: str, result: RunResult, output: Output) -> None:
         ) from error
 
 
-def summarize(result: RunResult, output: Output, *, report: Path | None, stack_home: str = "") -> None:
+def summarize(result: RunResult, output: Output, *, report: Path | None, command: str = "fluvial") -> None:
     """The last lines of a run: curve, verdicts, where the model is, how to verify it, where to look."""
     head, accuracy = result.rows[-1], result.accuracy
     output.print()
@@ -117,8 +144,8 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, stack_h
         f"{result.updates_per_second:.1f} a second; {len(result.missing)} without a verdict"
     )
     if result.strikes:
-        names = ", ".join(strike.name for strike in result.strikes)
-        output.print(f"chaos      {len(result.strikes)} processes killed with -9 and started again: {names}")
+        names = ", ".join(_times(Counter(strike.name for strike in result.strikes)))
+        output.print(f"chaos      {len(result.strikes)} times killed with -9 and started again: {names}")
     for note in result.notes:
         output.print(f"note       {note}")
     identical = (
@@ -132,11 +159,15 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, stack_h
     if report is not None:
         output.print(f"           also {report.with_name('model.safetensors')}")
         output.print(f"report     {report}")
-    home = f"fluvial{stack_home}"
-    output.print(f"verify     {home} audit --task {result.task}")
-    output.print(f"look       {home} lineage {head.version} --task {result.task}    which updates made it")
-    output.print(f"           {home} verdicts --task {result.task}      what became of each update")
-    output.print(f"stop       {home} down    Kafka and the store still run, for the commands above")
+    output.print(f"verify     {command} audit --task {result.task}")
+    output.print(f"look       {command} lineage {head.version} --task {result.task}    which updates made it")
+    output.print(f"           {command} verdicts --task {result.task}      what became of each update")
+    output.print(f"stop       {command} down    Kafka and the store still run, for the commands above")
+
+
+def _times(counts: Counter[str]) -> Iterator[str]:
+    for name, count in counts.most_common():
+        yield name if count == 1 else f"{name} {count} times"
 
 
 def _verdicts(result: RunResult, output: Output) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 WAITING_EVERY_S: Final = 5.0
-_PLAIN_WIDTH: Final = 200
+_PLAIN_WIDTH: Final = 10_000
 
 
 class Reporter(Protocol):

@@ -18,7 +18,7 @@ from adapters.kafka import LogReader, LogRecord
 from aggregation.errors import FluvialError
 from aggregation.events import ACCEPTED, CONTROL, Verdict
 from schemas.sealing import decode_verdict, encode_verdict
-from schemas.topics import metrics_topic, verdicts_topic
+from schemas.topics import metrics_topic, models_topic, verdicts_topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +62,7 @@ class RunFacts:
     verdicts: dict[Place, Judged] = field(default_factory=dict)
     conflicts: dict[Place, tuple[Verdict, Verdict]] = field(default_factory=dict)
     duplicates: int = 0
+    announced: bool = False
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _recent: deque[float] = field(default_factory=deque, repr=False)
@@ -134,11 +135,12 @@ class Follower:
         self._facts = facts
         self._regions = {verdicts_topic(task, region): region for region in partitions}
         self._metrics = metrics_topic(task)
+        self._models = models_topic(task)
         self._starts = {
             (topic, partition): 0
             for topic, region in self._regions.items()
             for partition in range(partitions[region])
-        } | {(self._metrics, 0): 0}
+        } | {(self._metrics, 0): 0, (self._models, 0): 0}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
         self._error: BaseException | None = None
@@ -171,6 +173,8 @@ class Follower:
         value = record.value or b""
         if record.topic == self._metrics:
             self._facts.add_evaluation(json.loads(value))
+        elif record.topic == self._models:
+            self._facts.announced = True
         else:
             region = self._regions[record.topic]
             self._facts.add_verdict(region, record.partition, decode_verdict(value), record.timestamp_ms)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import rich.box
 from rich.console import Group
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
@@ -33,14 +34,19 @@ _STYLES: Final = {
     "done": "dim",
     "stopped": "dim",
 }
+_PANEL_WIDTH_MAX: Final = 110
+_RIGHT_MARGIN: Final = 2
+"""Room for the terminal's own ^C: in the last column it would break the line, and the panel could not be cleared."""
 _SIGNS: Final = {"running": "●", "restarting": "◌", "failed": "✗", "done": "✓", "stopped": "○"}
 
 
 class View(Protocol):
     """Shows a run. `show` is called several times a second, and decides itself what to do with that."""
 
-    def show(self, phase: str, facts: RunFacts, children: Sequence[ChildStatus]) -> None:
-        """Show the state of the run."""
+    def show(
+        self, phase: str, facts: RunFacts, children: Sequence[ChildStatus], waits: Sequence[str] = ()
+    ) -> None:
+        """Show the state of the run. `waits` says what its first version still waits for."""
         ...
 
 
@@ -73,14 +79,16 @@ class PlainView:
         self._last = 0.0
         self._phase = ""
 
-    def show(self, phase: str, facts: RunFacts, children: Sequence[ChildStatus]) -> None:
+    def show(
+        self, phase: str, facts: RunFacts, children: Sequence[ChildStatus], waits: Sequence[str] = ()
+    ) -> None:
         """See `View`."""
         self._lines.show(facts)
         now = time.monotonic()
         if phase == self._phase and now - self._last < self._every_s:
             return
         self._phase, self._last = phase, now
-        self._output.say(plain_line(phase, self._versions, facts, children))
+        self._output.say(plain_line(phase, self._versions, facts, children, waits))
 
 
 class LiveView:
@@ -93,11 +101,15 @@ class LiveView:
         self._versions = versions
         self._started = time.monotonic()
 
-    def show(self, phase: str, facts: RunFacts, children: Sequence[ChildStatus]) -> None:
+    def show(
+        self, phase: str, facts: RunFacts, children: Sequence[ChildStatus], waits: Sequence[str] = ()
+    ) -> None:
         """See `View`."""
         self._lines.show(facts)
         seconds = time.monotonic() - self._started
-        self._live.update(live_panel(self._title, phase, self._versions, facts, children, seconds=seconds))
+        panel = live_panel(self._title, phase, self._versions, facts, children, seconds=seconds, waits=waits)
+        width = min(self._live.console.width, _PANEL_WIDTH_MAX) - _RIGHT_MARGIN
+        self._live.update(Constrain(panel, width))
 
 
 @contextlib.contextmanager
@@ -120,18 +132,27 @@ def version_line(evaluation: Evaluation, versions: int) -> str:
     return "  ".join(parts)
 
 
-def plain_line(phase: str, versions: int, facts: RunFacts, children: Sequence[ChildStatus]) -> str:
+def plain_line(
+    phase: str,
+    versions: int,
+    facts: RunFacts,
+    children: Sequence[ChildStatus],
+    waits: Sequence[str] = (),
+) -> str:
     """The whole state of a run in one line."""
     curve = facts.curve()
     parts = [f"{phase}: version {facts.version()}/{versions}"]
     if curve and curve[-1].accuracy is not None:
         parts.append(f"accuracy {curve[-1].accuracy:.3f} {sparkline(_accuracies(curve), 12)}")
-    parts.append(f"{facts.rate():.0f} updates/s")
+    if waits:
+        parts.append(f"waiting for {', '.join(waits)}")
+    else:
+        parts.append(f"{facts.rate():.0f} updates/s")
     outcomes = facts.outcomes()
     shown = [f"{count} {outcome}" for outcome, count in list(outcomes.items())[:_COUNTS_SHOWN]]
     if len(outcomes) > _COUNTS_SHOWN:
         shown.append(f"{sum(list(outcomes.values())[_COUNTS_SHOWN:])} other")
-    parts.append(", ".join(shown) or "no verdicts yet")
+    parts += [", ".join(shown)] if shown else []
     wanted = [child for child in children if child.state != "done"]
     up = sum(child.state == "running" for child in wanted)
     parts.append(f"{up} of {len(wanted)} processes up")
@@ -139,7 +160,14 @@ def plain_line(phase: str, versions: int, facts: RunFacts, children: Sequence[Ch
 
 
 def live_panel(
-    title: str, phase: str, versions: int, facts: RunFacts, children: Sequence[ChildStatus], *, seconds: float
+    title: str,
+    phase: str,
+    versions: int,
+    facts: RunFacts,
+    children: Sequence[ChildStatus],
+    *,
+    seconds: float,
+    waits: Sequence[str] = (),
 ) -> Panel:
     """The panel: one line of numbers, the curve, then verdicts and processes side by side."""
     curve = facts.curve()
@@ -149,7 +177,7 @@ def live_panel(
         ("   updates/s ", "dim"),
         f"{facts.rate():.0f}",
     )
-    line = Text("accuracy  waiting for the first version", style="dim")
+    line = Text(f"waiting for {', '.join(waits) or 'the first version'}", style="yellow")
     values = _accuracies(curve)
     if values:
         line = Text.assemble(
@@ -173,7 +201,9 @@ def live_panel(
     )
 
 
-def _verdict_table(facts: RunFacts) -> Table:
+def _verdict_table(facts: RunFacts) -> Table | Text:
+    if not facts.outcomes():
+        return Text("no verdicts yet", style="dim")
     table = Table(box=None, pad_edge=False, show_header=True)
     table.add_column("verdict")
     table.add_column("updates", justify="right")

@@ -25,13 +25,14 @@ from aggregation.errors import Finding, FluvialError, TimeoutProblem
 from ops.chaos import Chaos, Strike
 from ops.progress import Follower, Place, Published, RunFacts, read_journal
 from ops.progress_view import open_view
+from ops.readiness import Readiness
 from ops.stack.local import LocalStack, StoreChoice
 from ops.supervisor import Supervisor
 from schemas.manifests import Manifest, decode_manifest
 from schemas.objects import model_key, sha256_hex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import FrameType
 
@@ -68,6 +69,7 @@ class RunPlan:
     alpha: float = 1.0
     store: StoreChoice = "auto"
     policy_text: str = ""
+    policy_defaults: str = ""
     each_version: bool = False
 
 
@@ -157,6 +159,7 @@ def run_session(plan: RunPlan, home: Path, output: Output) -> RunResult:
         KeyboardInterrupt: on SIGINT, SIGTERM or SIGHUP, after everything was stopped.
     """
     began, started_at = time.monotonic(), time.time()
+    check_policy(plan)
     stack = LocalStack(home, plan.store, output)
     with _signals_interrupt(), _stopped_on_failure(stack, output):
         settings = stack.up()
@@ -180,7 +183,7 @@ def run_session(plan: RunPlan, home: Path, output: Output) -> RunResult:
             training_seconds=session.training_seconds,
             seconds=time.monotonic() - began,
             started_at=started_at,
-            notes=session.notes,
+            notes=[*warnings_about(plan), *session.notes],
         )
 
 
@@ -216,7 +219,8 @@ class _Session:
             open_view(self.output, title, self.plan.versions, each_version=self.plan.each_version) as view,
         ):
             self._start(supervisor)
-            self._until_trained(supervisor, follower, view)
+            with self._readiness() as readiness:
+                self._until_trained(supervisor, follower, view, readiness)
             supervisor.stop(["fleet", "merger"])
             self._drain(supervisor, follower, view)
             self._last_evaluation(supervisor, follower, view)
@@ -239,7 +243,15 @@ class _Session:
         arguments = [str(word) for pair in numbers.items() for word in pair]
         supervisor.start("fleet", ["fleet", *task, *arguments], may_finish=True)
 
-    def _until_trained(self, supervisor: Supervisor, follower: Follower, view: View) -> None:
+    def _readiness(self) -> Readiness:
+        plan = self.plan
+        return Readiness(
+            self.settings, self.task, workers=plan.workers, partitions=plan.regions, facts=self.facts
+        )
+
+    def _until_trained(
+        self, supervisor: Supervisor, follower: Follower, view: View, readiness: Readiness
+    ) -> None:
         began = progressed_at = time.monotonic()
         victims = [name for name, _ in self.workers] + ["merger"]
         chaos = Chaos(
@@ -251,11 +263,11 @@ class _Session:
             if version != before:
                 before, progressed_at = version, now
             if now - progressed_at > STALL_S:
-                raise self._stalled(version, supervisor)
+                raise self._stalled(version, supervisor, readiness.missing())
             supervisor.check()
             follower.check()
             chaos.act(version, now - began, self.output)
-            view.show("training", self.facts, supervisor.statuses())
+            view.show("training", self.facts, supervisor.statuses(), readiness.missing())
             time.sleep(POLL_S)
         self.strikes = chaos.strikes
         self.training_seconds = time.monotonic() - began
@@ -288,13 +300,14 @@ class _Session:
             view.show(f"waiting for the evaluation of version {version}", self.facts, supervisor.statuses())
             time.sleep(POLL_S)
 
-    def _stalled(self, version: int, supervisor: Supervisor) -> TimeoutProblem:
+    def _stalled(self, version: int, supervisor: Supervisor, waits: Sequence[str]) -> TimeoutProblem:
         states = ", ".join(f"{child.name} {child.state}" for child in supervisor.statuses())
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self.facts.outcomes().items())
+        waited = f"\n  still waiting for {', '.join(waits)}" if waits else ""
         return TimeoutProblem(
             "FLV-6303",
             f"no version after {version} within {STALL_S:.0f} s",
-            where=f"{states}\n  verdicts so far: {outcomes or 'none'}",
+            where=f"{states}\n  verdicts so far: {outcomes or 'none'}{waited}",
             hint=f"see the logs in {supervisor.log_folder}; `fluvial doctor` checks machine and stack",
         )
 
@@ -305,13 +318,22 @@ def buffer_updates_for(honest_devices: int) -> int:
 
 
 def quick_policy(honest_devices: int) -> str:
-    """A policy (TOML) for a fleet on one machine; what the task file's POLICY says goes before it.
+    """Policy defaults (TOML) for a fleet on one machine; POLICY of the task file and `--policy` go before them.
 
     Windows are short, so that a version is made of all partitions and not of the two or three whose windows closed
     first: with few devices and uneven data that would make the model sway.
     """
     updates = buffer_updates_for(honest_devices)
     return f"[window]\nseconds_max = {WINDOW_S}\n\n[buffer]\nupdates = {updates}\n"
+
+
+def check_policy(plan: RunPlan) -> None:
+    """Refuse a wrong policy before anything is started: UsageProblem FLV-2001 to 2003, or 22xx for the task file."""
+    from learning.task import load_task
+    from ops.policies import layered_policy
+
+    task = load_task(plan.reference)
+    layered_policy(explicit=plan.policy_text, task=task.policy_overrides, defaults=plan.policy_defaults)
 
 
 def free_task_name(home: Path, wanted: str) -> str:
@@ -331,6 +353,15 @@ def task_name_of(reference: str) -> str:
     return load_task(reference).name
 
 
+def warnings_about(plan: RunPlan) -> list[str]:
+    """What its reader should know about a run, whatever came out of it."""
+    honest = plan.devices - plan.attackers - plan.misbehaving
+    if plan.attackers and honest <= plan.attackers:
+        split = f"{plan.attackers} of {plan.devices} devices attack and {honest} are honest"
+        return [f"{split}: no defence holds without an honest majority, so do not wonder about the accuracy"]
+    return []
+
+
 def _create(plan: RunPlan, settings: Settings, output: Output) -> TaskFile:
     from ops.create import create_task
 
@@ -341,6 +372,7 @@ def _create(plan: RunPlan, settings: Settings, output: Output) -> TaskFile:
         name=name,
         regions=dict(plan.regions),
         policy_text=plan.policy_text,
+        policy_defaults=plan.policy_defaults,
         seed=plan.seed,
         output=output,
     )

@@ -62,7 +62,7 @@ class FleetConfig:
                 "0 to devices - attackers",
             ),
             "seed": (0 <= self.seed < 1 << 32, "0 to 2**32 - 1"),
-            "alpha": (math.isfinite(self.alpha) and self.alpha > 0, "above 0"),
+            "alpha": (math.isfinite(self.alpha) and self.alpha > 0, "a finite number above 0"),
             "round_s": (0 <= self.round_s <= ROUND_S_MAX, f"0 to {ROUND_S_MAX:g}"),
             "speed_spread": (0 <= self.speed_spread <= SPEED_SPREAD_MAX, f"0 to {SPEED_SPREAD_MAX:g}"),
             "misbehaviour_rate": (0 <= self.misbehaviour_rate <= 1, "0 to 1"),

@@ -87,7 +87,14 @@ class Options(TypedDict):
     show_default=True,
     help="Object store.",
 )
-@click.option("--json", "json_file", metavar="FILE", help="Write the result as JSON; - is stdout.")
+@click.option(
+    "--json",
+    "json_file",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="-",
+    help="Write the result as JSON; to stdout without FILE or with -.",
+)
 @click.option(
     "--report",
     type=click.Path(path_type=Path, file_okay=False),
@@ -106,18 +113,19 @@ def demo(
 
     Ctrl-C stops everything that the demo started. At its end the stack stays up, so that you can look around.
     """
-    from ops.demo import STDOUT, check_json_target, summarize, write_json
+    from ops.demo import STDOUT, check_json_target, check_report_folder, summarize, write_json
     from ops.session import run_session
 
-    check_json_target(json_file)
-    plan = _plan(reference, options)
     output = invocation.output
     output.json = json_file == STDOUT
+    check_json_target(json_file)
+    plan = _plan(reference, options)
+    check_report_folder(report)
     result = run_session(plan, invocation.home, output)
     page = _write_report(invocation, result, report)
     if json_file is not None:
         write_json(json_file, result, output)
-    summarize(result, output, report=page, stack_home=home_words(invocation))
+    summarize(result, output, report=page, command=invocation.command)
     problem = result.problem()
     if problem is not None:
         output.json = False  # the one document is written; the finding goes to stderr
@@ -150,7 +158,7 @@ def _plan(reference: str, options: Options) -> RunPlan:
         chaos=options["chaos"],
         alpha=alpha,
         store=options["store"],
-        policy_text=quick_policy(devices - attackers - misbehaving),
+        policy_defaults=quick_policy(devices - attackers - misbehaving),
     )
 
 
@@ -159,7 +167,11 @@ def _write_report(invocation: Invocation, result: RunResult, folder: Path | None
 
     target = folder or invocation.home / "reports" / result.task
     return write_report(
-        result, final_model(result), target.absolute(), command=command_of(invocation, result.plan)
+        result,
+        final_model(result),
+        target.absolute(),
+        program=invocation.command,
+        command=command_of(invocation, result.plan),
     )
 
 
@@ -180,9 +192,4 @@ def command_of(invocation: Invocation, plan: RunPlan) -> str:
         "--alpha": plan.alpha,
     }
     arguments = shlex.join(str(word) for pair in words.items() for word in pair)
-    return f"fluvial{home_words(invocation)} demo {arguments}"
-
-
-def home_words(invocation: Invocation) -> str:
-    """`` --home DIR`` if the command was given one, for commands that are printed to be copied."""
-    return f" --home {shlex.quote(str(invocation.home_option))}" if invocation.home_option is not None else ""
+    return f"{invocation.command} demo {arguments}"

@@ -90,7 +90,9 @@ def fleet(invocation: Invocation, /, task_name: str | None, journal: Path | None
     invocation.output.print(
         f"{summary.updates} records acknowledged in {summary.seconds:.1f} s ({rate}/s), {summary.failed} failed"
     )
-    invocation.output.print("what became of them: `fluvial status`, `fluvial verdicts --region R`")
+    invocation.output.print(
+        f"what became of them: `{invocation.command} status`, `{invocation.command} verdicts`"
+    )
     return EXIT_INTERRUPTED if interrupted.is_set() else 0
 
 

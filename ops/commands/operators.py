@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aggregation.errors import UsageProblem
 from aggregation.events import ACCEPTED, CONTROL, Rejection
 from ops.context import Invocation, json_option, pass_invocation
 
 if TYPE_CHECKING:
+    from aggregation.merge import Slot
     from ops.audit import AuditReport
     from ops.lineage import Lineage
     from ops.output import Output
     from ops.status import Status
+    from ops.task_view import TaskView
 
 SHORT_HASH = 12
+_ORDINARY_REASONS = frozenset({"genesis", "version"})
 OUTCOMES = (ACCEPTED, CONTROL, *(rejection.outcome for rejection in Rejection))
 
 task_option = click.option("--task", "task_name", help="Default: the newest on this machine.")
@@ -105,34 +109,22 @@ def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
             "versions": [one.document() for one in found],
         }
     )
+    special = any(one.reason not in _ORDINARY_REASONS for one in found)
     rows = [
         (
             one.version,
             one.accepted,
             one.refused,
-            f"{one.staleness_mean:.2f}" if one.staleness_mean is not None else "",
-            one.staleness_max,
+            "" if one.staleness_mean is None else f"{one.staleness_mean:.2f}, max {one.staleness_max}",
             "" if one.created_at_ms is None else _duration(max(0.0, time.time() - one.created_at_ms / 1000)),
             "" if one.accuracy is None else f"{one.accuracy:.4f}",
             one.model_sha256[:SHORT_HASH],
-            one.parent_sha256[:SHORT_HASH],
-            one.reason,
+            *([one.reason] if special else []),
         )
         for one in found
     ]
-    columns = [
-        "version",
-        "accepted",
-        "refused",
-        "staleness",
-        "max",
-        "age",
-        "accuracy",
-        "model",
-        "parent",
-        "reason",
-    ]
-    output.table(columns, rows)
+    columns = ["version", "accepted", "refused", "staleness", "age", "accuracy", "model"]
+    output.table([*columns, "reason"] if special else columns, rows)
     if len(found) < total:
         output.print(f"showing {len(found)} of {total}   (--limit)")
 
@@ -192,8 +184,8 @@ def _show_lineage(output: Output, found: Lineage) -> None:
 
 @click.command()
 @task_option
-@click.option("--region", required=True, help="Which region.")
-@click.option("--partition", type=click.IntRange(0), help="Default: all of the region's.")
+@click.option("--region", help="Which region. Default: all of them.")
+@click.option("--partition", type=click.IntRange(0), help="Of the region. Default: all of them.")
 @click.option(
     "--from", "span", metavar="OFFSETS", help="120394, @start, @-10m, @2026-11-22T10:00, or a range a:b."
 )
@@ -214,7 +206,7 @@ def verdicts(
     invocation: Invocation,
     *,
     task_name: str | None,
-    region: str,
+    region: str | None,
     partition: int | None,
     span: str | None,
     follow: bool,
@@ -229,13 +221,30 @@ def verdicts(
     asked = parse_range(span) if span else None
     unbounded = follow and context.get_parameter_source("limit") is click.core.ParameterSource.DEFAULT
     with open_task(invocation, task_name) as view:
-        known = view.slot(region, partition or 0)
-        numbers = range(view.genesis.partitions[region]) if partition is None else [partition]
-        slots = [(known[0], number) for number in numbers]
         stream = VerdictStream(
-            view, slots, invocation.output, outcome=outcome, limit=None if unbounded else limit
+            view,
+            _slots(view, region, partition),
+            invocation.output,
+            outcome=outcome,
+            limit=None if unbounded else limit,
         )
         stream.run(asked, follow=follow)
+
+
+def _slots(view: TaskView, region: str | None, partition: int | None) -> list[Slot]:
+    """The partitions that were asked for: one, a region's, or all."""
+    if region is None:
+        if partition is not None:
+            raise UsageProblem(
+                "FLV-6001",
+                f"--partition {partition} needs a region",
+                hint=f"name one of {', '.join(view.genesis.partitions)} with `fluvial verdicts --region R`",
+            )
+        return list(view.genesis.slots)
+    if partition is not None:
+        return [view.slot(region, partition)]
+    view.slot(region, 0)
+    return [(region, number) for number in range(view.genesis.partitions[region])]
 
 
 @click.command()

@@ -11,15 +11,12 @@ import click
 
 from adapters.keys import load_signer, signer_path
 from adapters.tasks import TaskFile, keys_folder, read_task_file, task_folder
-from aggregation.errors import UsageProblem
 from ops.commands.tasks import check_known_region
 from ops.context import Invocation, json_option, pass_invocation
 from schemas.certificates import CONTROL, Role
 
 if TYPE_CHECKING:
     import faust
-
-    from schemas.envelope import Signer
 
 task_option = click.option("--task", help="Which task. Default: the one created last on this machine.")
 name_option = click.option(
@@ -45,8 +42,9 @@ def worker(invocation: Invocation, task: str | None, region: str, name: str | No
 
     running.configure_logging()
     file = read_task_file(invocation.home, task)
-    check_known_region(file, region)
-    settings = invocation.settings()
+    if key is None:
+        check_known_region(file, region)  # there would be no key, and that would be the wrong complaint
+    settings, keys = invocation.settings(), keys_folder(invocation.home, file.task)
     name = name or _default_name(f"worker-{region}")
     app = regional_worker.build_app(
         settings,
@@ -54,7 +52,7 @@ def worker(invocation: Invocation, task: str | None, region: str, name: str | No
         region=region,
         name=name,
         genesis_sha256=file.genesis_sha256,
-        signer=_signer(invocation, file, key, region, Role.WORKER, f"worker-{region}"),
+        signer=load_signer(key or signer_path(keys, region, Role.WORKER, f"worker-{region}")),
         data_folder=_data_folder(invocation, file, name),
     )
     return _run(invocation, file, app, role="worker", name=name)
@@ -73,14 +71,14 @@ def merger(invocation: Invocation, task: str | None, name: str | None, key: Path
 
     running.configure_logging()
     file = read_task_file(invocation.home, task)
-    settings = invocation.settings()
+    settings, keys = invocation.settings(), keys_folder(invocation.home, file.task)
     name = name or _default_name("merger")
     app = merger_app.build_app(
         settings,
         task=file.task,
         name=name,
         genesis_sha256=file.genesis_sha256,
-        signer=_signer(invocation, file, key, CONTROL, Role.MERGER, "merger"),
+        signer=load_signer(key or signer_path(keys, CONTROL, Role.MERGER, "merger")),
         data_folder=_data_folder(invocation, file, name),
     )
     return _run(invocation, file, app, role="merger", name=name)
@@ -117,37 +115,6 @@ def _run(invocation: Invocation, file: TaskFile, app: faust.App, *, role: str, n
     code = running.run(app)
     invocation.output.document({"task": file.task, "role": role, "name": name, "exit_code": code})
     return code
-
-
-def _signer(
-    invocation: Invocation, file: TaskFile, key: Path | None, region: str, role: Role, name: str
-) -> Signer:
-    """The signer in the process's key file, refused when its certificate is another role's or region's."""
-    path = key or signer_path(keys_folder(invocation.home, file.task), region, role, name)
-    signer = load_signer(path)
-    subject = certified_name(signer.certificate)
-    if not subject.startswith(f"spiffe://{region}/{role.value}/"):
-        raise UsageProblem(
-            "FLV-2304",
-            f"expected the key of a {role.value} of {region}, got that of {subject or 'nobody we know'}",
-            where=str(path),
-            hint=f"leave out `--key`, or issue one with `fluvial ca issue --task {file.task} --region {region} "
-            f"--role {role.value} NAME`",
-        )
-    return signer
-
-
-def certified_name(certificate: bytes) -> str:
-    """The one ``spiffe://region/role/name`` in a certificate (DER); empty when there is none, or more than one."""
-    from cryptography import x509
-
-    try:
-        extensions = x509.load_der_x509_certificate(certificate).extensions
-        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
-        return ""
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    return uris[0] if len(uris) == 1 else ""
 
 
 def _default_name(kind: str) -> str:

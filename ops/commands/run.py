@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import click
 
-from ops.commands.demo import home_words
-from ops.context import Invocation, json_option, pass_invocation
+from ops.context import Invocation, json_option, pass_invocation, program
 
 if TYPE_CHECKING:
     from learning import Task
@@ -41,8 +40,8 @@ def new(invocation: Invocation, name: str) -> None:
     output = invocation.output
     output.document({"task": name, "file": str(path)})
     output.print(f"wrote {path.name}: four short functions, ready to run and to edit")
-    output.print(f"next  fluvial run {path.name} --simulate    in this process, in seconds")
-    output.print(f"      fluvial run {path.name}               on the local stack, signed and audited")
+    output.print(f"next  {program()} run {path.name} --simulate    in this process, in seconds")
+    output.print(f"      {program()} run {path.name}               on the local stack, signed and audited")
 
 
 @click.command()
@@ -78,7 +77,7 @@ def new(invocation: Invocation, name: str) -> None:
 @click.option(
     "--policy",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Policy (TOML); see docs/policy.md.",
+    help="Policy (TOML, docs/policy.md); it goes before the task file's POLICY.",
 )
 @click.option(
     "--store",
@@ -104,13 +103,13 @@ def run(
 ) -> int:
     """Train the task in FILE (or a shipped one: digits, fashion) and audit what came out."""
     from learning.task import load_task
-    from ops.session import quick_policy
+    from ops.policies import read_policy_file
 
     task = load_task(file)  # its mistakes are shown before anything is started
+    text = read_policy_file(policy)
     if simulate:
-        _simulate(invocation, task, options)
+        _simulate(invocation, task, options, text)
         return 0
-    text = policy.read_text(encoding="utf-8") if policy is not None else quick_policy(options["devices"])
     return _run(invocation, task, options, text)
 
 
@@ -118,7 +117,7 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
     from ops.create import parse_regions
     from ops.demo import document, summarize
     from ops.report.render import final_model, write_report
-    from ops.session import RunPlan, run_session
+    from ops.session import RunPlan, quick_policy, run_session
     from producers.population import FleetConfig
 
     FleetConfig(devices=options["devices"], seed=options["seed"], alpha=options["alpha"])
@@ -133,16 +132,22 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
         alpha=options["alpha"],
         store=options["store"],
         policy_text=policy_text,
+        policy_defaults=quick_policy(options["devices"]),
         each_version=True,
     )
     result = run_session(plan, invocation.home, invocation.output)
     folder = invocation.home / "reports" / result.task
     words = f"run {task.reference} --devices {plan.devices} --versions {plan.versions}"
-    command = f"fluvial{home_words(invocation)} {words}"
-    page = write_report(result, final_model(result), folder, command=command)
+    page = write_report(
+        result,
+        final_model(result),
+        folder,
+        program=invocation.command,
+        command=f"{invocation.command} {words}",
+    )
     output = invocation.output
     output.document(document(result))
-    summarize(result, output, report=page, stack_home=home_words(invocation))
+    summarize(result, output, report=page, command=invocation.command)
     problem = result.problem()
     if problem is not None:
         output.json = False  # the one document is written; the finding goes to stderr
@@ -150,17 +155,21 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
     return 0
 
 
-def _simulate(invocation: Invocation, task: Task, options: Options) -> None:
-    from learning.simulation import SimulationConfig, VersionFacts, simulate
+def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str) -> None:
+    from learning.simulation import VersionFacts, simulate, simulation_under
+    from ops.policies import layered_policy
     from ops.progress import sparkline
-    from ops.session import buffer_updates_for
+    from ops.session import quick_policy
 
     output = invocation.output
     versions = options["versions"]
-    config = SimulationConfig(
+    policy = layered_policy(
+        explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(options["devices"])
+    )
+    config = simulation_under(
+        policy,
         devices=options["devices"],
         versions=versions,
-        buffer_updates=buffer_updates_for(options["devices"]),
         alpha=options["alpha"],
         seed=options["seed"],
     )
@@ -192,5 +201,5 @@ def _simulate(invocation: Invocation, task: Task, options: Options) -> None:
         style="bold",
     )
     output.print(
-        f"next  fluvial run {task.reference}    the same on the local stack: signed, stored and audited"
+        f"next  {invocation.command} run {task.reference}    the same on the local stack: signed, stored and audited"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,7 +37,6 @@ def up(invocation: Invocation, store: str, update_bytes_max: int | None) -> None
 
     Everything listens on 127.0.0.1 only. The first run fetches Kafka and builds MinIO into a per-user cache.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
     output = invocation.output
     choice: Any = store
     stack = LocalStack(invocation.home, choice, output, update_bytes_max)
@@ -113,11 +111,6 @@ def show(invocation: Invocation, *, sources: bool) -> None:
     rows = [[name, str(value), origin.get(name, "derived")] for name, value in values.items()]
     columns = ["setting", "value", "source"]
     output.table(columns if sources else columns[:2], rows if sources else [row[:2] for row in rows])
-
-
-def _interrupt(*_: object) -> None:
-    # SIGTERM must undo a half-done start exactly as Ctrl-C does.
-    raise KeyboardInterrupt
 
 
 def _describe(settings: Settings) -> dict[str, Any]:

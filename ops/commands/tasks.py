@@ -36,7 +36,7 @@ def task() -> None:
     "--policy",
     "policy_path",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A policy in TOML (docs/policy.md). The task file's POLICY is laid over it.",
+    help="A policy in TOML (docs/policy.md). It goes before the task file's POLICY.",
 )
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Draws the first model."
@@ -54,6 +54,7 @@ def create(
 ) -> None:
     """Create a task from REFERENCE: a shipped one (digits, fashion) or your own .py file. Repeating it is harmless."""
     from ops.create import create_task, parse_regions
+    from ops.policies import read_policy_file
 
     wanted = parse_regions(regions)
     file = create_task(
@@ -61,7 +62,7 @@ def create(
         reference=reference,
         name=name,
         regions=wanted,
-        policy_text=policy_path.read_text(encoding="utf-8") if policy_path else "",
+        policy_text=read_policy_file(policy_path),
         seed=seed,
         output=invocation.output,
     )
@@ -132,7 +133,7 @@ def _folder_for_init(invocation: Invocation, task_name: str | None, region: str)
     from schemas.certificates import CONTROL
 
     if task_name is not None and task_name not in task_names(invocation.home):
-        return keys_folder(invocation.home, check_task_name(task_name))
+        return keys_folder(invocation.home, check_task_name(task_name, "--task"))
     file = read_task_file(invocation.home, task_name)
     if region != CONTROL:
         check_known_region(file, region)
@@ -164,6 +165,7 @@ def ca_issue(
     kind = Role(role)
     if kind not in ISSUED_BY_CONTROL or region != CONTROL:
         check_known_region(file, region)
+    region = CONTROL if kind in ISSUED_BY_CONTROL else region
     folder = keys_folder(invocation.home, file.task)
     is_new = not signer_path(folder, region, kind, name).exists()
     path = issue(folder, region, kind, name, days=days)

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH_IN: Final = 6.4
-_HEIGHT_IN: Final = 2.9
+# Narrow, so that the letters, which grow and shrink with the page, can still be read on a phone.
+_WIDTH_IN: Final = 5.4
+_HEIGHT_IN: Final = 2.6
+_ROW_IN: Final = 0.52
+TALL_ROWS_MIN: Final = 7
+"""From so many rows on, a chart of rows is as high as two others."""
 _INK, _GRID = "#0a0b0c", "#0a0b0d"
 _SERIES: Final = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
 _VARIABLES: Final = {_INK: "var(--muted)", _GRID: "var(--line)"} | {
@@ -89,7 +93,7 @@ def stacked_rows(name: str, label: str, rows: Sequence[str], series: Mapping[str
         _legend_above(axes, len(series))
 
     return _svg(
-        name, f"{label} by {len(rows)} outcomes", rows, draw, height_in=max(1.6, 0.34 * len(rows) + 1.0)
+        name, f"{label} by {len(rows)} outcomes", rows, draw, height_in=max(1.6, _ROW_IN * len(rows) + 1.0)
     )
 
 
@@ -109,6 +113,7 @@ def histogram(name: str, label: str, counts: Mapping[int, int]) -> str:
 
 def stacked_seconds(name: str, label: str, series: Mapping[str, Sequence[int]]) -> str:
     """Areas stacked over seconds: each of `series` has one value a second, from 0 on."""
+    from matplotlib.ticker import MaxNLocator
 
     def draw(axes: Axes) -> None:
         seconds = list(range(max(len(values) for values in series.values())))
@@ -120,6 +125,7 @@ def stacked_seconds(name: str, label: str, series: Mapping[str, Sequence[int]]) 
             step="post",
             linewidth=0,
         )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("seconds since the first verdict")
         axes.set_ylabel(label)
         _legend_above(axes, len(series))

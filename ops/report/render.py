@@ -34,15 +34,18 @@ class Chart:
     svg: str
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
+    tall: bool = False
 
 
-def write_report(result: RunResult, model: bytes, folder: Path, *, command: str) -> Path:
+def write_report(
+    result: RunResult, model: bytes, folder: Path, *, command: str, program: str = "fluvial"
+) -> Path:
     """Write ``report.html`` and ``model.safetensors``: the page's path. `command` is what made the run.
 
     Raises:
         EnvironmentProblem: FLV-6308, the folder cannot be written.
     """
-    page = render(result, command=command)
+    page = render(result, command=command, program=program)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.safetensors").write_bytes(model)
@@ -58,8 +61,8 @@ def write_report(result: RunResult, model: bytes, folder: Path, *, command: str)
     return path
 
 
-def render(result: RunResult, *, command: str) -> str:
-    """The page as HTML."""
+def render(result: RunResult, *, command: str, program: str = "fluvial") -> str:
+    """The page as HTML. `program` is how its reader calls `fluvial`."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ops.report"),
         autoescape=True,
@@ -83,7 +86,7 @@ def render(result: RunResult, *, command: str) -> str:
         lineage_total=lineage_total,
         model_place=result.model_place,
         command=command,
-        audit_command=f"fluvial audit --task {result.task}",
+        audit_command=f"{program} audit --task {result.task}",
         made_at=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(result.started_at)),
     )
 
@@ -140,7 +143,9 @@ def _verdict_chart(facts: RunFacts, regions: Sequence[str]) -> Chart:
     series = {region: [facts.counts[region, outcome] for outcome in outcomes] for region in regions}
     rows = [(outcome, *(series[region][row] for region in regions)) for row, outcome in enumerate(outcomes)]
     svg = charts.stacked_rows("verdicts", "updates", outcomes, series)
-    return Chart("Verdicts", "What became of every update, by region.", svg, ("outcome", *regions), rows)
+    tall = len(rows) >= charts.TALL_ROWS_MIN
+    note = "What became of every update, by region."
+    return Chart("Verdicts", note, svg, ("outcome", *regions), rows, tall=tall)
 
 
 def _rate_chart(facts: RunFacts) -> Chart:

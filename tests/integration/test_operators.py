@@ -160,6 +160,12 @@ def test_verdicts_by_outcome_and_limit(fluvial: Call) -> None:
     assert refused.stdout.startswith("eu[0]@3 ")
 
 
+def test_verdicts_of_all_regions_need_no_name(fluvial: Call, federation: SmallFederation) -> None:
+    lines = [json.loads(line) for line in fluvial("verdicts", "--limit", "500", "--json").stdout.splitlines()]
+    assert {line["region"] for line in lines[:-1]} == set(federation.genesis.regions)
+    assert "--region" in fluvial("verdicts", "--partition", "0", code=4).stderr
+
+
 def test_following_shows_what_comes_and_ends_with_ctrl_c(federation: SmallFederation) -> None:
     following = subprocess.Popen(
         command(federation.settings, "verdicts", "--region", "us", "--follow", "--json"),

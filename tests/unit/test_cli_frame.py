@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from aggregation.errors import (
     UsageProblem,
 )
 from ops import cli
-from ops.context import Invocation, json_option, pass_invocation
+from ops.context import Invocation, json_option, pass_invocation, program
 from ops.output import Output
 
 ROOT = Path(__file__).parents[2]
@@ -195,3 +196,39 @@ def test_the_invocation_reaches_commands(monkeypatch: pytest.MonkeyPatch, home: 
     monkeypatch.setattr(module, "config", command)
     assert cli.main(["--home", str(home), "config"]) == 0
     assert seen == [home]
+
+
+def test_a_command_of_another_environment_is_named_with_its_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "some where" / "bin" / "fluvial"
+    script.parent.mkdir(parents=True)
+    script.write_text("")
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert program() == "'some where/bin/fluvial'"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert program() == "fluvial"
+    monkeypatch.setattr(sys, "argv", ["/usr/lib/cli.py"])
+    assert program() == "fluvial"
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["completion", "bash"]) == 0
+    found = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
+    assert found is signal.default_int_handler
+
+
+def test_an_error_of_the_parser_names_the_commands_own_help(capsys) -> None:
+    assert cli.main(["run", "x.py", "--devices"]) == 4
+    assert "see `fluvial run --help`" in capsys.readouterr().err
+
+
+def test_wide_tables_off_a_terminal_are_whole(capsys) -> None:
+    Output().table(["check", "found", "how to mend"], [["java", "y" * 150, "z" * 200]])
+    out = capsys.readouterr().out
+    assert "java" in out and "y" * 150 in out and "z" * 200 in out

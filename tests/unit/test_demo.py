@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aggregation.errors import FluvialError, UsageProblem
+from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
 from aggregation.events import Verdict
 from aggregation.policy import policy_from_toml
 from ops.audit import AuditReport, Findings
 from ops.chaos import Chaos
 from ops.cli import main
-from ops.demo import check_json_target
+from ops.demo import check_json_target, check_report_folder
 from ops.output import Output, quiet_output
 from ops.progress import Place, RunFacts, read_journal, sparkline
 from ops.progress_view import PlainView, live_panel, plain_line
-from ops.session import free_task_name, quick_policy
+from ops.session import RunPlan, free_task_name, quick_policy, warnings_about
 from ops.supervisor import ChildStatus
 
 if TYPE_CHECKING:
@@ -229,6 +229,26 @@ def test_a_json_file_that_cannot_be_written_is_refused_before_the_run(tmp_path: 
         with pytest.raises(UsageProblem) as caught:
             check_json_target(str(target))
         assert caught.value.error_id == "FLV-6307"
+
+
+def test_a_report_folder_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
+    check_report_folder(None)
+    check_report_folder(tmp_path / "new" / "folder")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentProblem) as caught:
+        check_report_folder(tmp_path / "file" / "below")
+    assert caught.value.error_id == "FLV-6308"
+
+
+def test_the_demos_json_needs_no_file_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--home", str(tmp_path / "home"), "demo", "--json", "--regions", "eu,eu"]) == 4
+    assert json.loads(capsys.readouterr().out)["error"]["id"] == "FLV-2405"
+
+
+@pytest.mark.parametrize(("attackers", "told"), [(0, False), (1, False), (2, True), (3, True)])
+def test_a_fleet_without_an_honest_majority_is_told(attackers: int, *, told: bool) -> None:
+    plan = RunPlan(reference="x", name="x", regions={"eu": 1}, devices=3, versions=1, attackers=attackers)
+    assert bool(warnings_about(plan)) == told
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,18 @@ import re
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 
 from adapters.settings import Settings, StoreSettings
 from adapters.tasks import TaskFile
 from aggregation.errors import EnvironmentProblem
-from aggregation.events import Verdict
+from aggregation.events import Rejection, Verdict
 from ops.audit import AuditReport, Findings
 from ops.chaos import Strike
-from ops.demo import document
+from ops.cli import cli
+from ops.demo import document, summarize
+from ops.output import Output
 from ops.progress import Place, Published, RunFacts
 from ops.report import charts
 from ops.report.render import behaviours, render, write_report
@@ -230,6 +233,32 @@ def test_behaviours_join_journal_and_verdicts(tmp_path: Path) -> None:
         ("honest", 2, {"accepted": 2}),
         ("sign_flip", 1, {"anomalous": 1}),
     ]
+
+
+def test_the_commands_of_the_last_lines_can_be_run_as_they_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summarize(result(tmp_path), Output(), report=tmp_path / "report.html", command="fluvial --home x")
+    printed = re.findall(r"fluvial --home x (.*?)(?:   .*)?$", capsys.readouterr().out, re.MULTILINE)
+    assert [line.split()[0] for line in printed] == ["audit", "lineage", "verdicts", "down"]
+    for line in printed:
+        name, *arguments = line.split()
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        command.make_context(name, arguments)  # raises when an option is unknown or missing
+
+
+def test_many_outcomes_make_a_tall_chart(tmp_path: Path) -> None:
+    many = facts()
+    for offset, rejection in enumerate(Rejection, start=50):
+        many.add_verdict("eu", 0, Verdict(offset, rejection.outcome), 1)
+    assert '<figure class="tall">' in render(result(tmp_path, facts=many), command=COMMAND)
+    assert '<figure class="tall">' not in render(result(tmp_path), command=COMMAND)
+
+
+def test_the_page_names_the_command_as_its_reader_calls_it(tmp_path: Path) -> None:
+    page = render(result(tmp_path), command=COMMAND, program=".venv/bin/fluvial")
+    assert "<code>.venv/bin/fluvial audit --task digits</code>" in page
 
 
 def test_equal_charts_give_equal_bytes() -> None:
