@@ -18,6 +18,9 @@ from schemas import checkpoints, objects
 from schemas.manifests import Genesis, Manifest, decode_genesis, decode_manifest
 from schemas.objects import sha256_hex
 
+CACHED_REFERENCES_MAX = 4
+"""Every partition of a worker needs the same one at a barrier: it is loaded and checked once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -37,6 +40,7 @@ class TaskStore:
     def __init__(self, store: ObjectStore, task: str) -> None:
         self.store = store
         self.task = task
+        self._references: dict[str, Reference] = {}
 
     # -- objects by hash
 
@@ -56,7 +60,15 @@ class TaskStore:
 
     def reference(self, sha256: str, layout: Layout) -> Reference | None:
         """The fixed-point step that ``sha256`` names; None for "", before the first step."""
-        return checkpoints.decode_reference(self.get_object(sha256), layout) if sha256 else None
+        if not sha256:
+            return None
+        known = self._references.get(sha256)
+        if known is None:
+            known = checkpoints.decode_reference(self.get_object(sha256), layout)
+            while len(self._references) >= CACHED_REFERENCES_MAX:
+                self._references.pop(next(iter(self._references), ""), None)
+            self._references[sha256] = known
+        return known
 
     def sums(self, sha256: str, layout: Layout) -> npt.NDArray[np.int64]:
         """A window's sums, int64[P]."""

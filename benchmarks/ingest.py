@@ -2,7 +2,7 @@
 
     python benchmarks/ingest.py [--updates 20000] [--devices 200] [--parameters 100000] [--json]
 
-The same log is drained twice: between the runs only the workers' outputs are deleted. Time runs from the first to
+The same log is drained twice: between the runs only the workers' outputs are deleted. Time runs from the first
 the last verdict's LogAppendTime, so interpreter start-up is left out; CPU is the operating system's own account of each
 process over that time, start-up taken off.
 """
@@ -143,7 +143,8 @@ def _times(reader: LogReader, made: synthetic.Synthetic) -> tuple[int, int]:
     first, last = [], []
     for partition in range(made.partitions):
         low, high = reader.bounds(topic, partition)
-        first.append(next(reader.read(topic, partition, low, low + 1)).timestamp_ms)
+        begin = low + len(VERSIONS)  # the barriers stand before the updates, and every offset has one verdict
+        first.append(next(reader.read(topic, partition, begin, begin + 1)).timestamp_ms)
         last.append(next(reader.read(topic, partition, high - 1, high)).timestamp_ms)
     return min(first), max(last)
 

@@ -182,7 +182,7 @@ def build_app(
                 await asyncio.shield(asyncio.create_task(take(record)))
             except Exception as error:
                 known = isinstance(error, FluvialError)
-                log.error(
+                log.error(  # noqa: TRY400
                     "the evaluator stops after version %d.\n%s",
                     evaluation.evaluated,
                     error,
