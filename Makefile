@@ -42,8 +42,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## train, attack and audit a federation here; options in ARGS="..."
 	@$(BIN)/fluvial demo $(ARGS)
 
-test: setup ## every test; starts its own Kafka and object store; options in ARGS="..."
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup ## every test, two at a time, each with its own Kafka and object store; options in ARGS="..."
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 twins: setup ## the kernels' tests once more without the compiler: the source itself is held against the twins
 	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/unit/test_kernels.py tests/unit/test_codecs.py \

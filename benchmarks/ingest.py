@@ -3,8 +3,8 @@
     python benchmarks/ingest.py [--updates 20000] [--devices 200] [--parameters 100000] [--json]
 
 The same log is drained twice: between the runs only the workers' outputs are deleted. Time runs from the first
-the last verdict's LogAppendTime, so interpreter start-up is left out; CPU is the operating system's own account of each
-process over that time, start-up taken off.
+update's verdict to the last's (LogAppendTime), so interpreter start-up is left out; CPU is the operating system's own
+account of each process over that time.
 """
 
 from __future__ import annotations

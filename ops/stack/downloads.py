@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from adapters.settings import cache_dir, child_environment
 from aggregation.errors import EnvironmentProblem
-from ops.stack import tools
+from ops.stack import files, tools
 from ops.stack.resources import infra_file
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     _Progress = Callable[[Path], str]
 
 MINIO_MODULE: Final = "github.com/minio/minio"
+BUILD_TIMEOUT_S: Final = 1800.0
+"""How long one process waits for another that builds the same thing."""
 _POLL_S: Final = 0.5
 _ABANDONED_AFTER_S: Final = 24 * 3600.0
 _TAIL_LINES: Final = 5
@@ -58,10 +60,17 @@ def kafka_jars(reporter: Reporter) -> Path:
     if final.is_dir():
         return final
     maven = tools.require_maven()
+    with _one_at_a_time(final, "another process to fetch Kafka's jars", reporter):
+        if not final.is_dir():
+            _fetch_kafka_jars(final, maven.path, reporter)
+    return final
+
+
+def _fetch_kafka_jars(final: Path, maven: str, reporter: Reporter) -> None:
     reporter.say("Kafka: fetching its jars with Maven, once (about 45 MB)")
     with _new_folder(final) as folder:
         command = [
-            *(maven.path, "--batch-mode", "--quiet", "--file", str(infra_file("kafka/pom.xml"))),
+            *(maven, "--batch-mode", "--quiet", "--file", str(infra_file("kafka/pom.xml"))),
             *("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}"),
         ]
         code, tail = _run(
@@ -79,7 +88,6 @@ def kafka_jars(reporter: Reporter) -> Path:
                 where=tail,
                 hint="check the network (and proxy or mirror in ~/.m2/settings.xml), then repeat the command",
             )
-    return final
 
 
 def minio_binary(reporter: Reporter) -> Path:
@@ -95,6 +103,13 @@ def minio_binary(reporter: Reporter) -> Path:
     if problem:
         message = f"MinIO is built once with Go 1.24 or later, and {problem}"
         raise EnvironmentProblem("FLV-1014", message, hint=tools.GO_HINT)
+    with _one_at_a_time(final.parent, "another process to build MinIO", reporter):
+        if not final.is_file():
+            _build_minio(final, reporter)
+    return final
+
+
+def _build_minio(final: Path, reporter: Reporter) -> None:
     reporter.say("MinIO: building it with Go, once (about 3 minutes on two cores)")
     with _new_folder(final.parent) as folder:
         command = ["go", "install", "-v", "-ldflags=-s -w", f"{MINIO_MODULE}@{_minio_version()}"]
@@ -115,7 +130,6 @@ def minio_binary(reporter: Reporter) -> Path:
                 where=tail,
                 hint="check the network and repeat, or use the file store: `fluvial up --store file`",
             )
-    return final
 
 
 def _minio_version() -> str:
@@ -135,18 +149,35 @@ def _package_count(log: Path) -> str:
 
 
 @contextlib.contextmanager
-def _new_folder(final: Path) -> Iterator[Path]:
-    """A folder to fill; it becomes `final` if the block ends well, and is removed otherwise."""
+def _one_at_a_time(final: Path, what: str, reporter: Reporter) -> Iterator[None]:
+    """Homes share the cache: two that start at once shall not both fetch. FLV-1015 if the cache cannot be written."""
+    with contextlib.ExitStack() as held:
+        with _writable(final.parent):
+            lock = final.with_name(f"{final.name}.lock")
+            held.enter_context(files.exclusive(lock, reporter, what, timeout_s=BUILD_TIMEOUT_S))
+        yield
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Make `folder`; FLV-1015 where it, or something in it, cannot be written."""
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(final)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{final.name}.partial-", dir=final.parent))
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise EnvironmentProblem(
             "FLV-1015",
-            f"cannot write to {final.parent}: {error.strerror}",
+            f"cannot write to {folder}: {error.strerror}",
             hint="make it writable, or choose another cache with FLUVIAL_CACHE",
         ) from error
+
+
+@contextlib.contextmanager
+def _new_folder(final: Path) -> Iterator[Path]:
+    """A folder to fill; it becomes `final` if the block ends well, and is removed otherwise."""
+    with _writable(final.parent):
+        _remove_abandoned(final)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{final.name}.partial-", dir=final.parent))
     try:
         target = temporary / "content"
         target.mkdir()

@@ -70,17 +70,29 @@ def locked(home: Path, reporter: Reporter) -> Iterator[None]:
     Raises:
         TimeoutProblem: FLV-1016.
     """
-    handle = os.open(home / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_MODE)
+    what = "another `fluvial up` or `down` on this home to finish"
+    with exclusive(home / "run" / "lock", reporter, what, timeout_s=LOCK_TIMEOUT_S):
+        yield
+
+
+@contextlib.contextmanager
+def exclusive(lock: Path, reporter: Reporter, what: str, *, timeout_s: float) -> Iterator[None]:
+    """Hold the file ``lock`` alone; while another process has it, say that we wait for ``what``.
+
+    Raises:
+        TimeoutProblem: FLV-1016.
+    """
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_MODE)
     try:
         if not _try_lock(handle):
-            with reporter.waiting("another `fluvial up` or `down` on this home to finish") as waiting:
+            with reporter.waiting(what) as waiting:
                 while not _try_lock(handle):
-                    if waiting.seconds > LOCK_TIMEOUT_S:
+                    if waiting.seconds > timeout_s:
                         raise TimeoutProblem(
                             "FLV-1016",
-                            f"another process has held this home for {LOCK_TIMEOUT_S:.0f} s",
-                            where=str(home),
-                            hint=f"see which with `fuser -v {home / 'run' / 'lock'}`",
+                            f"another process has held {lock.name} for {timeout_s:.0f} s",
+                            where=str(lock),
+                            hint=f"see which with `fuser -v {lock}`",
                         )
                     time.sleep(0.2)
         yield

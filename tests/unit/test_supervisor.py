@@ -97,7 +97,7 @@ def test_a_grandchild_ends_with_its_parent(children: Supervisor, tmp_path: Path)
     code = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}])"
     children.start_command("parent", python(code + "; print(p.pid); time.sleep(600)"))
     until(lambda: log_of(tmp_path, "parent").endswith("\n"), "the parent names its child")
-    grandchild = int(log_of(tmp_path, "parent"))
+    grandchild = int(log_of(tmp_path, "parent").split()[0])
     children.stop(["parent"])
     until(lambda: gone(grandchild), "the grandchild ends")
 
