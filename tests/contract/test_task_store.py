@@ -12,7 +12,8 @@ import pytest
 from adapters.file_store import FileStore
 from adapters.object_store import open_object_store
 from adapters.task_store import Head, TaskStore
-from schemas.objects import sha256_hex
+from aggregation.errors import IntegrityProblem
+from schemas.objects import object_key, sha256_hex
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,3 +53,17 @@ def test_a_late_commit_changes_nothing_however_often_it_is_tried(store: TaskStor
     assert store.commit(1, b"first") is True
     assert [store.commit(1, data) for data in (b"second", b"first", b"")] == [False] * 3
     assert store.manifest_bytes(1) == b"first"
+
+
+def test_bytes_that_are_not_what_their_hash_says_are_never_handed_out(store: TaskStore) -> None:
+    sha256 = store.put_object(b"a window's sums")
+    store.store.put(object_key(store.task, sha256), b"a window's sumz")
+    store.write_checkpoint(1, b"model", b"optimizer")
+    for read in (lambda: store.get_object(sha256), lambda: store.model_bytes(1, sha256_hex(b"another"))):
+        with pytest.raises(IntegrityProblem) as caught:
+            read()
+        assert caught.value.error_id == "FLV-4103"
+    store.commit(0, b"some genesis")
+    with pytest.raises(IntegrityProblem) as caught:
+        store.genesis(sha256_hex(b"the genesis that was pinned"))
+    assert caught.value.error_id == "FLV-4103"

@@ -10,8 +10,9 @@ from adapters.file_store import FileStore
 from adapters.kafka import LogReader
 from adapters.task_store import TaskStore
 from aggregation.errors import ConnectionProblem, FluvialError
+from schemas.envelope import open_envelope
 from schemas.objects import manifest_key, model_key, optimizer_key
-from schemas.topics import aggregates_topic
+from schemas.topics import aggregates_topic, models_topic, updates_topic
 from stream_apps.committing import Committer
 from tests import factories
 from tests.small_federation import SmallFederation, on_mock_cluster
@@ -69,6 +70,47 @@ def test_the_loser_of_a_race_adopts_the_winners_head_and_forgets_what_it_merged(
     assert loser.head.manifest_sha256 == winner.head.manifest_sha256
     assert not loser.pending.waiting()
     assert not loser._log_offsets, "a merger that always loses would remember every window for ever"
+
+
+def test_a_region_hears_of_a_version_once_all_its_partitions_have_its_barrier(
+    federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = committer(federation, "one")
+    one.resume()
+    windows(federation)
+    offer_all(federation, one)
+    announce = one._announce
+    standing: dict[str, bool] = {}
+
+    def watched(region: str) -> None:
+        standing[region] = all(
+            newest_barrier(federation, region, partition) == 1
+            for name, partition in federation.genesis.slots
+            if name == region
+        )
+        announce(region)
+
+    monkeypatch.setattr(one, "_announce", watched)
+    assert one.merge_if_due()
+    assert standing == dict.fromkeys(federation.genesis.partitions, True)
+    assert announced(federation) == {(region, 1) for region in federation.genesis.partitions} | {
+        (region, 0) for region in federation.genesis.partitions
+    }
+
+
+def newest_barrier(federation: SmallFederation, region: str, partition: int) -> int:
+    with LogReader(federation.settings, "test-barriers") as reader:
+        record = reader.last(updates_topic(federation.task, region), partition)
+    envelope = open_envelope(record.value or b"") if record else None
+    return envelope.record["version"] if envelope and envelope.kind == "Barrier" else -1
+
+
+def announced(federation: SmallFederation) -> set[tuple[str, int]]:
+    topic = models_topic(federation.task)
+    with LogReader(federation.settings, "test-announced") as reader:
+        records = list(reader.read(topic, 0, 0, reader.bounds(topic, 0)[1]))
+    said = [open_envelope(record.value or b"").record for record in records]
+    return {(record["region"], record["version"]) for record in said}
 
 
 def test_a_slow_winner_writes_the_same_bytes_that_others_have_derived(federation: SmallFederation) -> None:
