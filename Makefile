@@ -15,11 +15,15 @@ SOURCES = $(wildcard $(PACKAGES) tests benchmarks)
 # The first of these that is there and fits; `make setup PYTHON=/path/to/python` chooses another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 ARGS ?=
+SEEDS ?= 20000
+RECORDS ?= 100000
+SEED ?= 1
+SECONDS ?= 60
 
-.PHONY: help setup demo test twins check verify format bench lock clean
+.PHONY: help setup demo test twins simulate mutants fuzz fuzz-decoder check verify format bench lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## the virtual environment .venv with the fluvial command in it
 	@:
@@ -49,6 +53,23 @@ twins: setup ## the kernels' tests once more without the compiler: the source it
 	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/unit/test_kernels.py tests/unit/test_codecs.py \
 	  tests/unit/test_fold.py tests/unit/test_merge.py
 
+simulate: setup ## SEEDS=20000 simulated schedules of faults, the invariants checked after each
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+mutants: setup ## take one safeguard away at a time: the simulator has to notice each
+	@$(BIN)/python -m tests.simulation.mutants $(ARGS)
+
+fuzz: setup ## RECORDS=100000 mutated records from SEED=1 beside honest ones, through the real pipeline
+	@$(BIN)/python -m tests.fuzz.run --records $(RECORDS) --seed $(SEED) $(ARGS)
+
+fuzz-decoder: setup ## SECONDS=60 of coverage-guided bytes for the decoder and the envelope
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	  VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --only-binary atheris "atheris>=2.3" || { \
+	  echo "atheris has no wheel for $$($(BIN)/python --version) on $$(uname -sm): the decoder is not fuzzed" >&2; \
+	  exit 4; }
+	@mkdir -p build && PYTHONPATH=. $(BIN)/python tests/fuzz/fuzz_decoder.py -artifact_prefix=build/ \
+	  -max_total_time=$(SECONDS) -max_len=16384 -print_final_stats=1 $(ARGS)
+
 check: verify twins test ## what CI runs: format, lint, types, import chain, tests
 
 verify: setup ## the part of check that runs nothing
@@ -62,7 +83,7 @@ format: setup ## let ruff format and mend what it can
 	@$(BIN)/ruff check --fix $(SOURCES)
 
 bench: setup ## print the benchmark figures
-	@for name in kernels ingest latency; do echo "== benchmarks/$$name.py"; \
+	@for name in kernels ingest latency recovery snapshots audit observing export; do echo "== benchmarks/$$name.py"; \
 	  PYTHONPATH=. $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
 lock: setup ## resolve the dependencies anew into requirements.lock

@@ -13,6 +13,8 @@ from adapters.settings import Settings
 from aggregation.errors import ConnectionProblem
 
 REQUEST_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = REQUEST_TIMEOUT_S + 10.0
+"""The request ends first, with an error of its own; on a busy machine the answer may reach us late."""
 COORDINATOR_POLL_S = 0.1
 _MOVING = frozenset(
     {
@@ -26,11 +28,15 @@ _ABSENT = frozenset({KafkaError.GROUP_ID_NOT_FOUND, KafkaError.INVALID_GROUP_ID}
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One process of a group: its client id, the machine it speaks from, the partitions that it was given."""
+    """One process of a group: its client id, the machine it speaks from, the partitions that it was given.
+
+    ``name`` is that of a static member (see ``adapters.static_membership``), "" for one without.
+    """
 
     client_id: str
     host: str
     partitions: tuple[int, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +68,13 @@ def describe_groups(settings: Settings, names: list[str]) -> list[Group]:
 
 
 def _is_moving(future: Any) -> bool:
-    error = future.exception(timeout=REQUEST_TIMEOUT_S)
+    error = future.exception(timeout=ANSWER_TIMEOUT_S)
     return isinstance(error, KafkaException) and error.args[0].code() in _MOVING
 
 
 def _group(name: str, future: Any, bootstrap: str) -> Group:
     try:
-        found = future.result(timeout=REQUEST_TIMEOUT_S)
+        found = future.result(timeout=ANSWER_TIMEOUT_S)
     except KafkaException as error:
         if error.args[0].code() in _ABSENT:
             return Group(name, "absent", ())
@@ -85,6 +91,7 @@ def _group(name: str, future: Any, bootstrap: str) -> Group:
             tuple(sorted(tp.partition for tp in member.assignment.topic_partitions))
             if member.assignment
             else (),
+            member.group_instance_id or "",
         )
         for member in found.members
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 from confluent_kafka import (
@@ -23,9 +23,22 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
+from adapters.log import Headers, LogRecord, Position
+from adapters.observer import UNOBSERVED, Observer
 from adapters.settings import Settings
 from aggregation.errors import ConnectionProblem, FluvialError, IntegrityProblem, TimeoutProblem, UsageProblem
 from schemas.topics import Topic
+
+__all__ = [
+    "BrokerProbe",
+    "LogReader",
+    "LogRecord",
+    "LogWriter",
+    "Position",
+    "declare_topics",
+    "reachable",
+    "require_broker",
+]
 
 REQUEST_TIMEOUT_S = 10.0
 DELIVERY_TIMEOUT_S = 120.0
@@ -35,32 +48,14 @@ PRODUCER_QUEUE_BYTES_MAX = 64 << 20
 FETCH_QUEUE_BYTES_MAX = 32 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
-    """One record as it stands in the log. ``timestamp_ms`` is its LogAppendTime."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where the broker put an appended record."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
 class LogWriter:
     """An idempotent producer. ``append`` returns at once with a future; the record is safe when it resolves."""
 
-    def __init__(self, settings: Settings, client_id: str, *, give_up: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, client_id: str, *, give_up: bool = True, observer: Observer = UNOBSERVED
+    ) -> None:
         """With ``give_up`` false a record waits for its broker as long as it takes: for workers and mergers."""
+        self._observer = observer
         self._bootstrap = settings.bootstrap_servers
         self._producer = Producer(
             {
@@ -78,14 +73,23 @@ class LogWriter:
         )
 
     def append(
-        self, topic: str, value: bytes, *, key: bytes | None = None, partition: int = -1
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        partition: int = -1,
+        headers: Headers = (),
     ) -> Future[Position]:
         """Append one record; -1 lets the key choose (murmur2, the same as ``aggregation.partitioning``)."""
         future: Future[Position] = Future()
+        began_s = time.perf_counter()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is not None:
-                future.set_exception(_problem(error, f"append to {topic}", self._bootstrap))
+            problem = _problem(error, f"append to {topic}", self._bootstrap) if error is not None else None
+            self._observer.produced(topic, time.perf_counter() - began_s, problem)
+            if problem is not None:
+                future.set_exception(problem)
             else:
                 future.set_result(
                     Position(message.topic() or topic, message.partition() or 0, message.offset() or 0)
@@ -93,7 +97,9 @@ class LogWriter:
 
         while True:
             try:
-                self._producer.produce(topic, value, key, partition, on_delivery=delivered)
+                self._producer.produce(
+                    topic, value, key, partition, on_delivery=delivered, headers=list(headers) or None
+                )
             except BufferError:
                 self._producer.poll(POLL_S)  # the queue is full: let deliveries make room
                 continue
@@ -103,10 +109,16 @@ class LogWriter:
             return future
 
     def append_now(
-        self, topic: str, value: bytes, *, key: bytes | None = None, partition: int = -1
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        partition: int = -1,
+        headers: Headers = (),
     ) -> Position:
         """Append one record and wait until the broker has it."""
-        future = self.append(topic, value, key=key, partition=partition)
+        future = self.append(topic, value, key=key, partition=partition, headers=headers)
         self.flush()
         return future.result(timeout=REQUEST_TIMEOUT_S)
 
@@ -202,6 +214,39 @@ class LogReader:
                     yield record
                 if record.offset >= end - 1:
                     return
+        finally:
+            self._stop_fetching()
+
+    def read_batches(
+        self, topic: str, partition: int, start: int, end: int, records_max: int = 500
+    ) -> Iterator[list[tuple[int, int, bytes | None]]]:
+        """(offset, timestamp in ms, value) of the records ``start`` to ``end`` - 1, many at a time: for bulk readers.
+
+        Transactions' markers are left out. Ends early where nothing came for ``REQUEST_TIMEOUT_S``: TimeoutProblem
+        FLV-3102. ``start`` must be in the log.
+        """
+        self._consumer.assign([TopicPartition(topic, partition, start)])
+        deadline = time.monotonic() + REQUEST_TIMEOUT_S
+        try:
+            at = start
+            while at < end:
+                batch: list[tuple[int, int, bytes | None]] = []
+                for message in self._consumer.consume(records_max, POLL_S):
+                    at = (message.offset() or 0) + (message.error() is None)
+                    error = message.error()
+                    if error is None and at <= end:
+                        batch.append((at - 1, message.timestamp()[1], message.value()))
+                    elif error is not None and not _passes(error):
+                        raise _problem(error, f"read {topic}", self._bootstrap)
+                if batch:
+                    deadline = time.monotonic() + REQUEST_TIMEOUT_S
+                    yield batch
+                elif at < end and time.monotonic() > deadline:
+                    raise TimeoutProblem(
+                        "FLV-3102",
+                        f"no record of {topic}[{partition}] came within {REQUEST_TIMEOUT_S:g} s, at offset {at}",
+                        hint="see whether the broker runs with `fluvial doctor`",
+                    )
         finally:
             self._stop_fetching()
 
@@ -306,7 +351,14 @@ class LogReader:
             )
 
 
+def _passes(error: KafkaError) -> bool:
+    """Whether librdkafka goes on by itself: at the end of a partition, and while a broker is away."""
+    at_end = error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001
+    return at_end or error.retriable() or error.code() in _AWAY
+
+
 def _record(message: Message) -> LogRecord:
+    # Without its headers: nothing that is read here depends on them, and the client fails on a name that is not text.
     return LogRecord(
         message.topic() or "",
         message.partition() or 0,

@@ -99,6 +99,12 @@ def certificate_serial(path: Path) -> str:
     return f"{certificate.serial_number:x}"
 
 
+def certificate_expires_s(path: Path) -> float:
+    """When the certificate in a file ends, in seconds since 1970."""
+    _, certificate = _read(path, "fluvial ca issue --help")
+    return certificate.not_valid_after_utc.timestamp()
+
+
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: Ed25519PrivateKey, days: float
 ) -> x509.CertificateBuilder:

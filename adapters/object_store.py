@@ -21,6 +21,7 @@ from aggregation.errors import ConnectionProblem, IntegrityProblem, UsageProblem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from adapters.observer import Observer
     from adapters.settings import StoreSettings
 
 KEY_BYTES_MAX: Final = 1024
@@ -86,8 +87,20 @@ class ObjectStore(Protocol):
         ...
 
 
-def open_object_store(settings: StoreSettings) -> ObjectStore:
-    """The store that the settings name. Opening a store does no I/O except making a file store's folder."""
+def open_object_store(settings: StoreSettings, observer: Observer | None = None) -> ObjectStore:
+    """The store that the settings name. Opening a store does no I/O except making a file store's folder.
+
+    An ``observer`` is told how long each of its answers took.
+    """
+    store = _open(settings)
+    if observer is None:
+        return store
+    from adapters.observed_store import ObservedStore
+
+    return ObservedStore(store, observer)
+
+
+def _open(settings: StoreSettings) -> ObjectStore:
     if settings.kind == "file":
         from adapters.file_store import FileStore
 

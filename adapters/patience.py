@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
+from adapters.clock import SYSTEM_CLOCK, Clock
 from aggregation.errors import ConnectionProblem, FluvialError, IntegrityProblem, TimeoutProblem
 
 BACKOFF_S_MAX = 5.0
@@ -27,29 +28,46 @@ UNREADABLE: tuple[Outage, ...] = (*OUTAGES, IntegrityProblem)
 """Also an object that is missing or damaged: whoever must not guess waits until somebody restores it."""
 
 
-def patiently(what: str, action: Callable[[], Result], while_raising: tuple[Outage, ...] = OUTAGES) -> Result:
+def patiently(
+    what: str,
+    action: Callable[[], Result],
+    while_raising: tuple[Outage, ...] = OUTAGES,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Result:
     """``action()``, again and again while it raises one of these; anything else passes."""
+    began_s = clock.monotonic()
+    try:
+        return action()  # nearly always enough, at a tenth of the cost of tenacity's bookkeeping
+    except while_raising as error:
+        failed: FluvialError | None = error
+
+    def first_failed() -> Result:
+        nonlocal failed
+        if failed is not None:
+            error, failed = failed, None
+            raise error
+        return action()
 
     def say(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        log.warning(
-            "waiting to %s, %.0f s: %s",
-            what,
-            state.seconds_since_start or 0.0,
-            getattr(error, "message", error),
-        )
+        waited_s = clock.monotonic() - began_s
+        log.warning("waiting to %s, %.0f s: %s", what, waited_s, getattr(error, "message", error))
 
     retrying = Retrying(
         retry=retry_if_exception_type(while_raising),
         wait=wait_random_exponential(multiplier=0.2, max=BACKOFF_S_MAX),
+        sleep=clock.sleep,
         before_sleep=say,
         reraise=True,
     )
-    return retrying(action)
+    return retrying(first_failed)
 
 
 async def patiently_async(
-    what: str, action: Callable[[], Result], while_raising: tuple[Outage, ...] = OUTAGES
+    what: str,
+    action: Callable[[], Result],
+    while_raising: tuple[Outage, ...] = OUTAGES,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Result:
     """As ``patiently``, on a thread, so that the event loop goes on."""
-    return await asyncio.to_thread(patiently, what, action, while_raising)
+    return await asyncio.to_thread(patiently, what, action, while_raising, clock)

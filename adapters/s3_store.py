@@ -56,7 +56,15 @@ _REFUSED: Final = frozenset(
 _FULL: Final = frozenset({"XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"})
 _CLASH: Final = frozenset({"XMinioObjectExistsAsDirectory", "XMinioParentIsObject"})
 _BUSY: Final = frozenset(
-    {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite"}
+    {
+        "IncompleteBody",  # a connection that was cut in the middle of a PUT, or a disk that took only a part
+        "InternalError",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "SlowDownRead",
+        "SlowDownWrite",
+    }
 )
 _URLLIB3_OBJECT: Final = re.compile(r"^<?[\w.]*Connection\w*(\(.*?\)| object at \w+>): ")
 _HTTP_SERVER_ERROR: Final = 500

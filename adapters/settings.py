@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 import platformdirs
 
+from adapters.logs import LogFormat
 from aggregation.errors import ConnectionProblem, UsageProblem
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ _BUCKET: Final = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
+TRACE_RATIO_DEFAULT: Final = 0.1
+TraceRatio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 UpdateBytesMax = Annotated[int, msgspec.Meta(ge=1024, le=UPDATE_BYTES_LIMIT)]
 
 
@@ -77,12 +80,20 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything a process must know about the world outside it."""
+    """Everything a process must know about the world outside it.
+
+    `log_format` is that of the long-running processes.
+    `otlp_endpoint` is the URL of an OTLP/HTTP collector, without ``/v1/traces``; "" means that nothing is traced.
+    `trace_ratio` is how many of all updates' traces are kept.
+    """
 
     home: Path
     bootstrap_servers: str
     store: StoreSettings
     update_bytes_max: UpdateBytesMax = UPDATE_BYTES_MAX_DEFAULT
+    log_format: LogFormat = "human"
+    otlp_endpoint: str = ""
+    trace_ratio: TraceRatio = TRACE_RATIO_DEFAULT
 
     @property
     def message_bytes_max(self) -> int:
@@ -98,6 +109,8 @@ class StackFile(msgspec.Struct, frozen=True, kw_only=True):
     kafka_port: int = 0
     controller_port: int = 0
     store_port: int = 0
+    prometheus_port: int = 0
+    prometheus: bool = False
     cluster_id: str = ""
     bucket: str = DEFAULT_BUCKET
     update_bytes_max: UpdateBytesMax = UPDATE_BYTES_MAX_DEFAULT
@@ -150,6 +163,31 @@ def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for a process that we start: ours, and `extra` over it."""
     return {**os.environ, **(extra or {})}
+
+
+def crash_point_asked(environ: Mapping[str, str] | None = None) -> str:
+    """FLUVIAL_CRASH_AT, for ``adapters.crash_points``; "" when it is not set."""
+    environ = os.environ if environ is None else environ
+    return environ.get("FLUVIAL_CRASH_AT", "")
+
+
+def prices_file(environ: Mapping[str, str] | None = None) -> Path | None:
+    """FLUVIAL_PRICES, when it is set: the file of unit prices for ``adapters.prices``."""
+    environ = os.environ if environ is None else environ
+    chosen = environ.get("FLUVIAL_PRICES")
+    return Path(chosen).expanduser().resolve() if chosen else None
+
+
+def log_format_asked(environ: Mapping[str, str] | None = None) -> LogFormat:
+    """FLUVIAL_LOG_FORMAT alone: whatever else is wrong has to be logged in some format. FLV-1002 for an unknown one."""
+    merge = _Merge(os.environ if environ is None else environ)
+    if not merge.from_variable("log_format", "FLUVIAL_LOG_FORMAT"):
+        return "human"
+    try:
+        asked: LogFormat = msgspec.convert(merge.values["log_format"], LogFormat)
+    except msgspec.ValidationError:
+        raise _wrong("log_format", merge.values["log_format"], "human or json", merge) from None
+    return asked
 
 
 def java_home(environ: Mapping[str, str] | None = None) -> Path | None:
@@ -250,6 +288,9 @@ def _merge_stack(merge: _Merge, folder: Path, stack: StackFile) -> None:
 def _merge_environment(merge: _Merge) -> None:
     merge.from_variable("bootstrap_servers", "FLUVIAL_BOOTSTRAP_SERVERS")
     merge.from_variable("update_bytes_max", "FLUVIAL_UPDATE_BYTES_MAX")
+    merge.from_variable("log_format", "FLUVIAL_LOG_FORMAT")
+    merge.from_variable("otlp_endpoint", "FLUVIAL_OTLP_ENDPOINT")
+    merge.from_variable("trace_ratio", "FLUVIAL_TRACE_RATIO")
     if merge.environ.get("FLUVIAL_STORE_ENDPOINT") or merge.environ.get("FLUVIAL_STORE_PATH"):
         # Another store than the local stack's: its keys must not be sent there, so nothing of it is kept.
         for name in [name for name in merge.values if name.startswith("store.")]:
@@ -295,6 +336,9 @@ def _require_addresses(merge: _Merge, folder: Path, stack: StackFile | None) -> 
 
 def _build(merge: _Merge) -> Settings:
     merge.default("update_bytes_max", UPDATE_BYTES_MAX_DEFAULT)
+    merge.default("log_format", "human")
+    merge.default("otlp_endpoint", "")
+    merge.default("trace_ratio", TRACE_RATIO_DEFAULT)
     for field in msgspec.structs.fields(StoreSettings):
         if field.default is not msgspec.NODEFAULT:
             merge.default(f"store.{field.name}", field.default)
@@ -323,6 +367,9 @@ def _check(settings: Settings, merge: _Merge) -> None:
         if not _is_address(server.strip()):
             expected = "host:port, or several with commas"
             raise _wrong("bootstrap_servers", settings.bootstrap_servers, expected, merge)
+    if settings.otlp_endpoint and not _is_collector(settings.otlp_endpoint):
+        expected = "a URL without user or query, such as http://127.0.0.1:4318"
+        raise _wrong("otlp_endpoint", settings.otlp_endpoint.rpartition("@")[2], expected, merge)
     if store.kind == "file":
         if store.path is None:
             raise _wrong("store.path", None, "a folder, for a store of kind `file`", merge)
@@ -334,6 +381,16 @@ def _check(settings: Settings, merge: _Merge) -> None:
     for name, value in (("access_key", store.access_key), ("secret_key", store.secret_key)):
         if not value:
             raise _wrong(f"store.{name}", "", f"the store's key, in FLUVIAL_STORE_{name.upper()}", merge)
+
+
+def _is_collector(value: str) -> bool:
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        return False
+    plain = not (url.query or url.fragment or "@" in url.netloc)
+    return url.scheme in {"http", "https"} and bool(url.hostname) and plain and port != 0
 
 
 def _is_address(value: str) -> bool:

@@ -147,13 +147,13 @@ class TaskStore:
         self.store.put(objects.facts_key(self.task, version), msgspec.json.encode(facts))
 
     def facts(self, version: int) -> dict[str, object]:
-        """The facts of a version; empty when its merger did not get to write them."""
+        """The facts of a version; empty when its merger did not get to write them, or when they are not readable."""
         try:
             return msgspec.json.decode(
                 self.store.get(objects.facts_key(self.task, version)), type=dict[str, object]
             )
-        except ObjectNotFound:
-            return {}
+        except (ObjectNotFound, msgspec.DecodeError):
+            return {}  # they are advice: nothing depends on them
 
     def _committed(self, version: int) -> bool:
         return self.store.exists(objects.manifest_key(self.task, version))

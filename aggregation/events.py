@@ -49,7 +49,10 @@ class Rejection(Enum):
 
 ACCEPTED = "accepted"
 CONTROL = "control"
-"""The two outcomes that are not rejections: an update that counts, and a valid control record."""
+SKIPPED = "skipped"
+"""The outcomes that are not rejections: an update that counts, a valid control record, and a record that nobody judged
+because an operator had it set aside.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +133,40 @@ class Revoke:
     reason: str
 
 
-Event = Update | Barrier | Tick | Revoke | Refused
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """An authenticated Skip: the record at ``offset`` of this partition, which made the fold raise, is set aside.
+
+    It acts where that record stands, as ``Skipped``. Where it stands itself it changes nothing.
+    """
+
+    task: str
+    region: str
+    partition: int
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What is folded in the place of a record that makes the fold raise: the Skip at ``skip_offset`` names it.
+
+    Nothing of the record itself is in here, so whoever folds it again needs no code that can read it.
+    """
+
+    skip_offset: int
+    reason: str
+
+
+Event = Update | Barrier | Tick | Revoke | Skip | Skipped | Refused
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of one offset.
 
-    ``outcome`` is ``accepted``, ``control`` or a ``Rejection``'s outcome. ``weight`` is the staleness weight
-    in units of 1/65536, ``clip`` the factor in (0, 1] that the norm was clipped by, ``norm`` the L2 norm
+    ``outcome`` is ``accepted``, ``control``, ``skipped`` or a ``Rejection``'s outcome. ``weight`` is the staleness
+    weight in units of 1/65536, ``clip`` the factor in (0, 1] that the norm was clipped by, ``norm`` the L2 norm
     before clipping, ``norm_deviations`` and ``cosine`` the anomaly scores; all 0 where the record did not get
     that far.
     """

@@ -17,12 +17,15 @@ from aggregation.errors import IntegrityProblem
 from aggregation.events import (
     ACCEPTED,
     CONTROL,
+    SKIPPED,
     Barrier,
     Effect,
     Event,
     Refused,
     Rejection,
     Revoke,
+    Skip,
+    Skipped,
     Tick,
     Update,
     Verdict,
@@ -62,6 +65,10 @@ def fold_into(state: PartitionState, offset: int, event: Event) -> tuple[Effect,
             effects = _fold_tick(state, offset, event)
         case Revoke():
             effects = _fold_revoke(state, offset, event)
+        case Skip():
+            effects = _fold_skip(state, offset, event)
+        case Skipped():
+            effects = _fold_skipped(state, offset, event)
         case _:
             assert_never(event)
     return effects
@@ -134,6 +141,7 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
 def _remember_scored(state: PartitionState, update: Update, norm: float) -> None:
     state.counted.setdefault(update.base_version, set()).add(update.device_id)
     state.history.append(norm, state.policy.anomaly.history_updates)
+    state.bound_counted()
 
 
 def _refuse(state: PartitionState, verdict: Verdict) -> tuple[Effect, ...]:
@@ -200,7 +208,25 @@ def _fold_revoke(state: PartitionState, offset: int, revoke: Revoke) -> tuple[Ef
     )
 
 
-def _control_elsewhere(state: PartitionState, offset: int, event: Barrier | Tick | Revoke) -> Verdict | None:
+def _fold_skip(state: PartitionState, offset: int, skip: Skip) -> tuple[Effect, ...]:
+    """A Skip acts where the record stands that it names; here it changes nothing, whether it parked that one or not."""
+    elsewhere = _control_elsewhere(state, offset, skip)
+    if elsewhere:
+        return _refuse(state, elsewhere)
+    state.next_offset = offset + 1
+    return (Verdict(offset, CONTROL, f"skip of offset {skip.offset}: {skip.reason}"), *_close_if_full(state))
+
+
+def _fold_skipped(state: PartitionState, offset: int, skipped: Skipped) -> tuple[Effect, ...]:
+    if skipped.skip_offset <= offset:
+        raise ValueError(f"the Skip at offset {skipped.skip_offset} cannot name the record at {offset}")
+    detail = f"parked by the operator's Skip at offset {skipped.skip_offset}: {skipped.reason}"
+    return _refuse(state, Verdict(offset, SKIPPED, detail))
+
+
+def _control_elsewhere(
+    state: PartitionState, offset: int, event: Barrier | Tick | Revoke | Skip
+) -> Verdict | None:
     """The verdict on a control record that is meant for another task, region or partition.
 
     None if it is ours.
@@ -209,7 +235,7 @@ def _control_elsewhere(state: PartitionState, offset: int, event: Barrier | Tick
         return Verdict(offset, Rejection.WRONG_TASK.outcome, f"it is for the task {event.task!r}")
     if not isinstance(event, Revoke) and event.region != state.region:
         return Verdict(offset, Rejection.WRONG_REGION.outcome, f"it is for the region {event.region!r}")
-    if isinstance(event, Tick) and event.partition != state.partition:
+    if isinstance(event, Tick | Skip) and event.partition != state.partition:
         return Verdict(
             offset, Rejection.WRONG_PARTITION.outcome, f"it is for the partition {event.partition}"
         )

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from aggregation.layout import Layout
 
+SEQUENCES_AHEAD_MAX = 1024
+"""Windows of one partition that may come before their predecessor: workers publish in sequence, so more is a defect."""
+
 Slot = tuple[str, int]
 """A partition of the whole task: (region, partition)."""
 
@@ -82,7 +85,7 @@ class PendingAggregates:
         """Take one aggregate; False for one that is merged or known already.
 
         Raises ``IntegrityProblem`` (FLV-3002) when the same sequence number comes with another content, or
-        FLV-3003 when it does not continue its partition's chain.
+        FLV-3003 when it does not continue its partition's chain, or is over ``SEQUENCES_AHEAD_MAX`` ahead of it.
         """
         slot, sequence = aggregate.slot, aggregate.sequence
         if slot not in self._next:
@@ -100,6 +103,12 @@ class PendingAggregates:
             )
         if known is not None or sequence < self._next[slot]:
             return False
+        if sequence > self._next[slot] + SEQUENCES_AHEAD_MAX:
+            raise IntegrityProblem(
+                "FLV-3003",
+                f"aggregate {sequence} of {slot[0]}[{slot[1]}] came, the next one is {self._next[slot]}",
+                hint="records of the aggregates topic are missing, or its worker is broken: run `fluvial audit`",
+            )
         self._known[(slot, sequence)] = aggregate.sha256
         self._early[slot][sequence] = aggregate
         self._admit_in_sequence(slot)

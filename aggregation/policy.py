@@ -14,6 +14,7 @@ import hashlib
 import math
 import tomllib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -27,6 +28,8 @@ VERSIONS_MAX_LIMIT = 10_000
 UPDATE_BYTES_LIMIT = 64 << 20
 SUM_LIMIT = (1 << 63) - 1
 INT8_MAGNITUDE_MAX = 128
+POLICIES_CACHED_MAX = 32
+"""A task has few policies, and every partition and version asks for the same ones."""
 
 
 class UpdatesPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,7 +114,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def canonical(self) -> bytes:
         """The canonical JSON document (RFC 8785): the bytes that ``sha256`` names."""
-        return rfc8785.dumps(msgspec.to_builtins(self))
+        return _canonical(self)
 
     @property
     def sha256(self) -> str:
@@ -125,6 +128,11 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The buffer may be one short when a full window arrives.
         """
         return self.buffer.updates - 1 + self.window.updates_max
+
+
+@lru_cache(maxsize=POLICIES_CACHED_MAX)
+def _canonical(policy: Policy) -> bytes:
+    return rfc8785.dumps(msgspec.to_builtins(policy))
 
 
 def policy_from_toml(text: str, *, overrides: Mapping[str, Any] | None = None) -> Policy:
@@ -157,6 +165,7 @@ def policy_from_mapping(document: Mapping[str, Any]) -> Policy:
     return msgspec.structs.replace(policy, staleness=msgspec.structs.replace(staleness, weights=weights))
 
 
+@lru_cache(maxsize=POLICIES_CACHED_MAX)
 def policy_from_canonical(data: bytes) -> Policy:
     """Read a canonical document. The staleness table is taken as it stands, never computed again."""
     policy = _convert(msgspec.json.decode(data))

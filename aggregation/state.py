@@ -33,6 +33,9 @@ NO_SHA256 = ""
 """Stands where a hash would, when there is no such object: no reference before the first step, no first
 aggregate."""
 
+COUNTED_MAX = 1_000_000
+"""(device, base version) pairs that are remembered, at some 100 bytes each and 17 in every snapshot."""
+
 
 @dataclass(slots=True)
 class OpenWindow:
@@ -107,6 +110,17 @@ class PartitionState:
         oldest = self.oldest_base
         self.models = {version: sha for version, sha in self.models.items() if version >= oldest}
         self.counted = {version: devices for version, devices in self.counted.items() if version >= oldest}
+
+    def bound_counted(self) -> None:
+        """Remember at most ``COUNTED_MAX`` contributions, but all to the newest version.
+
+        Beyond that the oldest base is welcome no more, as a rollback's floor would have it: its updates are
+        ``too_stale``, none counts twice. Each device contributes once to the newest version, so what is left is bounded
+        by the devices that the CA has certified. The log decides, so audit and workers agree.
+        """
+        while self.oldest_base < self.version and sum(map(len, self.counted.values())) > COUNTED_MAX:
+            self.floor = self.oldest_base + 1
+            self.forget_old_bases()
 
     def validate(self) -> None:
         """Raise AssertionError where a rule of this module is broken; for tests and the simulator."""

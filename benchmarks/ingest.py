@@ -164,7 +164,8 @@ def _services(home: Path) -> list[psutil.Process]:
     return [psutil.Process(service.pid) for service in LocalStack(home).status() if service.pid]
 
 
-def _delete_outputs(made: synthetic.Synthetic) -> None:
+def delete_outputs(made: synthetic.Synthetic) -> None:
+    """Delete verdicts and aggregates, so that the log may be drained again."""
     admin = AdminClient({"bootstrap.servers": made.settings.bootstrap_servers})
     names = [verdicts_topic(made.task, made.region), aggregates_topic(made.task, made.region)]
     for future in admin.delete_topics(names).values():
@@ -213,7 +214,7 @@ def main() -> None:
                 rows[-1]["float32_gb_per_second"] = (
                     4 * options.parameters * options.updates / rows[-1]["seconds"] / 1e9
                 )
-                _delete_outputs(made)
+                delete_outputs(made)
         finally:
             stack.down()
     report = {

@@ -1,6 +1,6 @@
 """A task: one file that says what is learned. Loading it, and turning every mistake in it into a clear error.
 
-The file holds four functions and, if it likes, three settings::
+The file holds four functions and, if it likes, three settings and a fifth function::
 
     def model() -> torch.nn.Module
     def train(model, data, config) -> dict[str, float]   in place, on one device's Examples; reports "loss"
@@ -9,6 +9,7 @@ The file holds four functions and, if it likes, three settings::
     CONFIG = {"epochs": …, "batch_size": …, "learning_rate": …}
     POLICY = {…}                                           laid over the task's policy, as it is
     NAME = "…"                                             else the file's name
+    def cohorts(data) -> int array[n]                      a group, 0 to 99, of each held-out example; else 10 made up
 """
 
 from __future__ import annotations
@@ -70,6 +71,14 @@ class Task:
         """Metrics on held-out examples, "loss" among them. Raises UsageProblem FLV-2209."""
         got = call_users(self.path, "evaluate()", "FLV-2209", lambda: self._module.evaluate(model, data))
         return _metrics(got, "evaluate()", "FLV-2209", str(self.path))
+
+    def cohorts(self, held_out: Examples) -> object | None:
+        """What the file's `cohorts` says of the held-out examples; None when it has none. Raises FLV-7040."""
+        own = getattr(self._module, "cohorts", None)
+        if not callable(own):
+            return None
+        made: object = call_users(self.path, "cohorts()", "FLV-7040", lambda: own(held_out))
+        return made
 
     def data(self) -> Dataset:
         """The task's data, loaded once. Raises FLV-2205 (usage), FLV-2206 and FLV-2214 (environment)."""

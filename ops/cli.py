@@ -55,6 +55,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "task": Entry("ops.commands.tasks:task", _RUN, "Create and show training tasks."),
     "ca": Entry("ops.commands.tasks:ca", _RUN, "Make a region's certificate authority, issue certificates."),
     "revoke": Entry("ops.commands.tasks:revoke", _RUN, "Bar a device from a task, from now on."),
+    "skip": Entry("ops.commands.skip:skip", _RUN, "Set aside a record that makes the fold itself raise."),
     "worker": Entry("ops.commands.processes:worker", _RUN, "Run a regional worker."),
     "merger": Entry("ops.commands.processes:merger", _RUN, "Run the global merger."),
     "evaluator": Entry("ops.commands.processes:evaluator", _RUN, "Evaluate every version on held-out data."),
@@ -66,9 +67,17 @@ COMMANDS: Final[dict[str, Entry]] = {
         "ops.commands.operators:lineage", _LOOK, "Which updates, with which weights, made a version."
     ),
     "verdicts": Entry("ops.commands.operators:verdicts", _LOOK, "What became of each update, and why."),
+    "tap": Entry("ops.commands.analysts:tap", _LOOK, "Follow the metrics topic."),
+    "export": Entry("ops.commands.analysts:export", _LOOK, "Write metrics or verdicts to Parquet files."),
     "inspect": Entry("ops.commands.operators:inspect", _LOOK, "Decode one record and explain its verdict."),
     "audit": Entry(
         "ops.commands.operators:audit", _LOOK, "Recompute versions from the logs, compare bit for bit."
+    ),
+    "canary": Entry(
+        "ops.commands.canary:canary", _LOOK, "Publish updates whose verdict is known, and expect it in time."
+    ),
+    "chaos": Entry(
+        "ops.commands.chaos:chaos", _LOOK, "Break a stack of its own while devices publish, then check it."
     ),
     "completion": Entry("ops.cli:completion", _LOOK, "Print shell completion for bash, zsh or fish."),
 }

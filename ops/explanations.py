@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from aggregation.events import ACCEPTED, CONTROL, Rejection
+from aggregation.events import ACCEPTED, CONTROL, SKIPPED, Rejection
 
 ERROR_ID_OF: Final = {rejection.outcome: rejection.error_id for rejection in Rejection}
-OUTCOMES: Final = (ACCEPTED, CONTROL, *ERROR_ID_OF)
+OUTCOMES: Final = (ACCEPTED, CONTROL, SKIPPED, *ERROR_ID_OF)
 
 _HINTS: Final[dict[Rejection, str]] = {
     Rejection.UNDECODABLE: "whatever writes this is no Fluvial device, or was cut short: see the raw bytes above",
@@ -55,6 +55,10 @@ def explain(outcome: str | None) -> Explanation:
             return Explanation("it counts")
         case str() if outcome == CONTROL:
             return Explanation("a control record, obeyed from this offset on")
+        case str() if outcome == SKIPPED:
+            return Explanation(
+                "an operator had it set aside, because it made the fold itself raise: nobody judged it"
+            )
         case _:
             rejection = next((one for one in Rejection if one.outcome == outcome), None)
             if rejection is None:

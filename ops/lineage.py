@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from aggregation.errors import IntegrityProblem
-from aggregation.events import ACCEPTED, Verdict
+from aggregation.events import ACCEPTED, SKIPPED, Skipped, Verdict
 from aggregation.merge import Slot
 from aggregation.policy import Policy
 from aggregation.staleness import WEIGHT_ONE
-from ops.replay import PartitionReplay, find_aggregate, resume_after, start_of_log
+from ops.parked import parked_in
+from ops.replay import PartitionReplay, find_aggregate, read_aggregates, resume_after, start_of_log
 from ops.task_view import TaskView
 from ops.verdicts import read_verdicts, verdict_document
 from schemas.manifests import Input, Manifest
-from schemas.topics import updates_topic
+from schemas.topics import aggregates_topic, updates_topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def _refolded(
             view.reader, trust, view.task, slot, sequence=before.sequence, sha256=before.sha256
         )
         state = resume_after(objects, view.genesis, found)
-    replay = PartitionReplay(state, trust, objects)
+    replay = PartitionReplay(state, trust, objects, _parked(view, version, slot, inputs, problems))
     waiting = {one.sequence: one for one in inputs}
     contributors: list[Verdict] = []
     topic, end = updates_topic(view.task, slot[0]), inputs[-1].next_offset
@@ -181,6 +182,27 @@ def _refolded(
         contributors = []
         yield tile
     problems += [f"{slot[0]}[{slot[1]}]: the log closes no window {sequence}" for sequence in waiting]
+
+
+def _parked(
+    view: TaskView, version: int, slot: Slot, inputs: list[Input], problems: list[str]
+) -> dict[int, Skipped]:
+    """The records that operators had skipped, by offset; none are looked for where the manifest counts none."""
+    if not view.objects.manifest(version).counts.get(SKIPPED):
+        return {}
+    named = {one.sha256 for one in inputs}
+    _, end = view.reader.bounds(aggregates_topic(view.task, slot[0]), slot[1])
+    published = read_aggregates(view.reader, view.trust, view.task, slot, start=inputs[0].sequence, end=end)
+    windows = {one.aggregate.sha256: one.aggregate for one in published if one.aggregate is not None}
+    found = parked_in(
+        view.reader, view.trust, view.task, slot, [windows[sha] for sha in sorted(named & windows.keys())]
+    )
+    problems += [
+        f"{slot[0]}[{slot[1]}]: window {window.sequence} counts {window.counts[SKIPPED]} skipped records, "
+        f"operators' Skips name {skips}"
+        for window, skips in found.unfounded
+    ]
+    return found.skipped
 
 
 def _input_before(view: TaskView, version: int, slot: Slot, sequence: int) -> Input | None:

@@ -62,20 +62,31 @@ class RunFacts:
     verdicts: dict[Place, Judged] = field(default_factory=dict)
     conflicts: dict[Place, tuple[Verdict, Verdict]] = field(default_factory=dict)
     duplicates: int = 0
+    strays: int = 0
     announced: bool = False
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _recent: deque[float] = field(default_factory=deque, repr=False)
 
     def add_evaluation(self, record: Mapping[str, Any]) -> None:
-        """Take a record of the metrics topic; other kinds than "evaluation" are left out."""
+        """Take a record of the metrics topic; other kinds than "evaluation" are left out.
+
+        Raises:
+            TypeError: it is an evaluation of no version.
+        """
         if record.get("kind") != "evaluation":
             return
-        evaluation = Evaluation(
-            int(record["version"]), *(_number(record, key) for key in ("accuracy", "loss", "seconds"))
-        )
+        version = record.get("version")
+        if not isinstance(version, int) or isinstance(version, bool):
+            raise TypeError(f"an evaluation of version {version!r}")
+        evaluation = Evaluation(version, *(_number(record, key) for key in ("accuracy", "loss", "seconds")))
         with self.lock:
-            self.evaluations[evaluation.version] = evaluation
+            self.evaluations[version] = evaluation
+
+    def add_stray(self) -> None:
+        """Count a record that is none of what its topic holds: anybody who may write there may have left it."""
+        with self.lock:
+            self.strays += 1
 
     def add_verdict(self, region: str, partition: int, verdict: Verdict, timestamp_ms: int) -> None:
         """Take a record of a verdicts topic; a repetition counts once, a contradiction is a conflict."""
@@ -91,6 +102,7 @@ class RunFacts:
             self.verdicts[place] = Judged(verdict, timestamp_ms)
             self.counts[region, verdict.outcome] += 1
             if verdict.outcome != CONTROL:
+                self._forget_old(time.monotonic())
                 self._recent.append(time.monotonic())
 
     def version(self) -> int:
@@ -115,10 +127,12 @@ class RunFacts:
     def rate(self) -> float:
         """Updates judged per second, over the last `RATE_WINDOW_S`."""
         with self.lock:
-            now = time.monotonic()
-            while self._recent and self._recent[0] < now - RATE_WINDOW_S:
-                self._recent.popleft()
+            self._forget_old(time.monotonic())
             return len(self._recent) / RATE_WINDOW_S
+
+    def _forget_old(self, now_s: float) -> None:
+        while self._recent and self._recent[0] < now_s - RATE_WINDOW_S:
+            self._recent.popleft()
 
     def missing(self, published: Sequence[Place]) -> list[Place]:
         """Which of these offsets have no verdict yet."""
@@ -170,11 +184,20 @@ class Follower:
             self._error = error
 
     def _take(self, record: LogRecord) -> None:
-        value = record.value or b""
-        if record.topic == self._metrics:
-            self._facts.add_evaluation(json.loads(value))
-        elif record.topic == self._models:
+        if record.topic == self._models:
             self._facts.announced = True
+            return
+        try:
+            self._take_fact(record, record.value or b"")
+        except (ValueError, TypeError, RecursionError):  # not JSON, Avro or UTF-8; of another form; too deep
+            self._facts.add_stray()
+
+    def _take_fact(self, record: LogRecord, value: bytes) -> None:
+        if record.topic == self._metrics:
+            fact = json.loads(value)
+            if not isinstance(fact, dict):
+                raise TypeError("a metric is a JSON object")
+            self._facts.add_evaluation(fact)
         else:
             region = self._regions[record.topic]
             self._facts.add_verdict(region, record.partition, decode_verdict(value), record.timestamp_ms)

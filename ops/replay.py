@@ -6,14 +6,15 @@ objects that a barrier names are loaded by their hash.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import assert_never
 
 from adapters.kafka import LogReader, LogRecord
 from adapters.task_store import TaskStore
-from aggregation.errors import IntegrityProblem
-from aggregation.events import Barrier, Event, Refused, Verdict, WindowClosed
+from aggregation.errors import FluvialError, IntegrityProblem
+from aggregation.events import Barrier, Event, Refused, Skipped, Verdict, WindowClosed
 from aggregation.fold import fold_into
 from aggregation.merge import Aggregate, Slot
 from aggregation.state import PartitionState, initial
@@ -44,22 +45,53 @@ class PublishedAggregate:
     problem: str = ""
 
 
-class PartitionReplay:
-    """Folds one partition from ``state`` on. Records have to come in order, the first at ``state.next_offset``."""
+class FoldRaised(IntegrityProblem):
+    """FLV-5014: folding the record at ``offset`` raised what no record should be able to cause, a defect."""
 
-    def __init__(self, state: PartitionState, trust: Trust, objects: TaskStore) -> None:
+    def __init__(self, record: LogRecord, cause: Exception) -> None:
+        super().__init__(
+            "FLV-5014",
+            f"folding offset {record.offset} raised {type(cause).__name__}: {cause}",
+            where=f"{record.topic}[{record.partition}]@{record.offset}",
+            hint="this is a defect of ours: please report it with this record; `fluvial skip` parks it",
+        )
+        self.offset = record.offset
+
+
+class PartitionReplay:
+    """Folds one partition from ``state`` on. Records have to come in order, the first at ``state.next_offset``.
+
+    ``parked`` says what to fold in the place of records that operators had skipped, by offset.
+    """
+
+    def __init__(
+        self,
+        state: PartitionState,
+        trust: Trust,
+        objects: TaskStore,
+        parked: Mapping[int, Skipped] = MappingProxyType({}),
+    ) -> None:
         self.state = state
         self._trust = trust
         self._objects = objects
+        self._parked = parked
 
     def step(self, record: LogRecord) -> Replayed:
         """Fold one record.
 
         Raises ``IntegrityProblem``: FLV-3001 (a gap), FLV-4001 or FLV-4103 (an object that a barrier names is missing
-        or is not what its hash says).
+        or is not what its hash says), and ``FoldRaised`` (FLV-5014), which leaves the state half-changed: begin again.
         """
+        try:
+            return self._step(record)
+        except FluvialError:
+            raise
+        except Exception as error:  # whatever a defect is; it is named, and the record with it
+            raise FoldRaised(record, error) from error
+
+    def _step(self, record: LogRecord) -> Replayed:
         state = self.state
-        event = decode_record(
+        event = self._parked.get(record.offset) or decode_record(
             record.value, record.timestamp_ms, self._trust, bytes_max=state.policy.updates.bytes_max
         )
         loaded = self._loaded(event) if isinstance(event, Barrier) and state.applies(event) else event

@@ -403,8 +403,8 @@ def _rows(settings: Settings, task_file: TaskFile) -> list[VersionRow]:
 
 @contextlib.contextmanager
 def _stopped_on_failure(stack: LocalStack, output: Output) -> Iterator[None]:
-    """If the block fails, stop the stack again, unless it ran before."""
-    was_up = all(service.state == "running" for service in stack.status())
+    """If the block fails, stop the stack again, unless it ran before (with Prometheus or without)."""
+    was_up = all(service.state == "running" for service in stack.status() if service.name != "prometheus")
     try:
         yield
     except BaseException:

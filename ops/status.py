@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from adapters.consumer_groups import Group, describe_groups
+from aggregation.events import SKIPPED
 from aggregation.merge import Slot
 from ops.replay import read_aggregates
 from ops.task_view import TaskView
@@ -153,7 +154,7 @@ def _refused_share(view: TaskView, head: int) -> tuple[float | None, int]:
     versions = range(max(1, head - VERSIONS_COUNTED_MAX + 1), head + 1)
     for version in versions:
         manifest = view.objects.manifest(version)
-        records += sum(manifest.counts.values())
+        records += sum(manifest.counts.values()) - manifest.counts.get(SKIPPED, 0)
         accepted += manifest.accepted
     return (1.0 - accepted / records if records else None), len(versions)
 

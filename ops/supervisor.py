@@ -5,6 +5,8 @@ Rules:
 - A child that ends without being asked is reported with the end of its log and started again, after a pause.
 - A child that dies three times right after its start, or more than `RESTARTS_MAX` times in all, fails the run
   with its own error as the cause. Exit code 4 (usage) fails it at once: starting again mends no task file.
+- A child that was given a crash point (``FLUVIAL_CRASH_AT``) and dies of it was asked to: it stays down, in silence,
+  until `restart`.
 - Leaving the context stops every child: SIGTERM, a bounded wait, SIGKILL for the whole process group.
 - Children have process groups of their own: Ctrl-C reaches only us. If we are killed, ``tether`` ends them.
 
@@ -23,11 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from adapters.logs import human_lines
 from adapters.settings import child_environment
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
+from ops.signals import undisturbed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ops.output import Reporter
 
@@ -43,14 +47,25 @@ _USAGE_EXIT: Final = 4
 _LOG_TAIL_BYTES: Final = 8192
 _LOG_TAIL_LINES: Final = 8
 _LOG_LINE_CHARACTERS: Final = 300
+_CRASH_AT: Final = "FLUVIAL_CRASH_AT"
 _OTHERS_SERVICES: Final = (
     "FLUVIAL_BOOTSTRAP_SERVERS",
     "FLUVIAL_STORE_",
     "FLUVIAL_UPDATE_BYTES_MAX",
     "FLUVIAL_HOME",
+    _CRASH_AT,
 )
 
 ChildState = Literal["running", "restarting", "done", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much dying is too much. `backoff_s_max` bounds the pause before a child is started again."""
+
+    start_deaths_max: int = START_DEATHS_MAX
+    restarts_max: int = RESTARTS_MAX
+    backoff_s_max: float = BACKOFF_S_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,8 @@ class _Child:
     command: Sequence[str]
     log: Path
     may_finish: bool
+    environment: Mapping[str, str] = field(default_factory=dict)
+    crash_at: str = ""
     state: ChildState = "stopped"
     restarts: int = 0
     deaths: int = 0
@@ -81,8 +98,11 @@ class _Child:
 class Supervisor:
     """The children of one run. A context manager: leaving it, in whatever way, stops them all."""
 
-    def __init__(self, home: Path, log_folder: Path, reporter: Reporter) -> None:
+    def __init__(
+        self, home: Path, log_folder: Path, reporter: Reporter, *, limits: Limits | None = None
+    ) -> None:
         """Children get ``--home home`` and write into ``log_folder/<name>.log``."""
+        self._limits = limits or Limits()
         self.home = home
         self.log_folder = log_folder
         self._reporter = reporter
@@ -94,24 +114,43 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self.stop_all()
 
-    def start(self, name: str, arguments: Sequence[str], *, may_finish: bool = False) -> None:
-        """Start ``fluvial --home HOME <arguments>`` as `name`. With `may_finish`, exit code 0 is no death."""
+    def start(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        may_finish: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start ``fluvial --home HOME <arguments>`` as `name`. With `may_finish`, exit code 0 is no death.
+
+        `environment` goes over ours, at every start of this child.
+        """
         self.start_command(
             name,
             [sys.executable, "-P", "-m", "ops.cli", "--home", str(self.home), *arguments],
             may_finish=may_finish,
+            environment=environment,
         )
 
-    def start_command(self, name: str, command: Sequence[str], *, may_finish: bool = False) -> None:
+    def start_command(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        may_finish: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start any command as the child `name`; its first word is an absolute path."""
         if name in self._children and self._children[name].state in {"running", "restarting"}:
             message = f"the child {name} runs already"
             raise ValueError(message)
         self.log_folder.mkdir(parents=True, exist_ok=True)
-        child = _Child(name, tuple(command), self.log_folder / f"{name}.log", may_finish)
+        child = _Child(
+            name, tuple(command), self.log_folder / f"{name}.log", may_finish, dict(environment or {})
+        )
         child.log.unlink(missing_ok=True)
         self._spawn(child)
-        self._children[name] = child
 
     def pid(self, name: str) -> int:
         """The child's process id."""
@@ -121,6 +160,10 @@ class Supervisor:
         """Whether the child runs at this moment."""
         child = self._children.get(name)
         return child is not None and child.state == "running" and child.process.poll() is None
+
+    def exit_code(self, name: str) -> int | None:
+        """How the child ended, -9 for SIGKILL; None while it runs."""
+        return self._children[name].process.poll()
 
     def statuses(self) -> list[ChildStatus]:
         """Every child, in the order of their starts. Callable from any thread."""
@@ -149,12 +192,30 @@ class Supervisor:
         child.process.wait(KILL_TIMEOUT_S)
         return child.process.pid
 
-    def restart(self, name: str) -> int:
-        """Start a stopped child again with the same command; returns the new pid."""
+    def pause(self, name: str) -> int:
+        """SIGSTOP the child and whatever it started; returns its pid. ValueError when it does not run."""
+        if not self.running(name):
+            message = f"{name} does not run"
+            raise ValueError(message)
+        _signal_group(self._children[name].process, signal.SIGSTOP)
+        return self.pid(name)
+
+    def resume(self, name: str) -> None:
+        """SIGCONT; nothing happens to a child that was not paused, or has ended."""
+        child = self._children[name]
+        if child.process.poll() is None:
+            _signal_group(child.process, signal.SIGCONT)
+
+    def restart(self, name: str, *, crash_at: str = "") -> int:
+        """Start a stopped child again with the same command; returns the new pid.
+
+        With `crash_at` (see ``adapters.crash_points``) it will kill itself there, and then stay down.
+        """
         child = self._children[name]
         if child.state == "running":
             self.stop([name])
         child.restarts += 1
+        child.crash_at = crash_at
         self._spawn(child)
         return child.process.pid
 
@@ -168,6 +229,7 @@ class Supervisor:
         for child in alive:
             with contextlib.suppress(ProcessLookupError):
                 child.process.terminate()
+            _signal_group(child.process, signal.SIGCONT)  # one that is paused would never see it
         try:
             self._wait(alive, timeout_s)
         finally:
@@ -199,17 +261,18 @@ class Supervisor:
     def _spawn(self, child: _Child) -> None:
         tether = Path(__file__).with_name("tether.py")
         command = [sys.executable, "-I", "-S", str(tether), str(os.getpid()), *child.command]
-        with child.log.open("ab") as log:
+        with child.log.open("ab") as log, undisturbed():
             child.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env=_environment(child),
                 process_group=0,
             )
-        child.started_at = time.monotonic()
-        child.state = "running"
+            child.started_at = time.monotonic()
+            child.state = "running"
+            self._children[child.name] = child
 
     def _ended(self, child: _Child) -> None:
         code = child.process.returncode
@@ -217,14 +280,19 @@ class Supervisor:
             child.state = "done"
             return
         _signal_group(child.process, signal.SIGKILL)
+        if child.crash_at and code == -signal.SIGKILL:
+            child.state = "stopped"
+            return
         young = time.monotonic() - child.started_at < START_S
         child.deaths += 1
         child.deaths_at_start = child.deaths_at_start + 1 if young else 0
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        if code == _USAGE_EXIT or child.deaths_at_start >= START_DEATHS_MAX or child.deaths > RESTARTS_MAX:
+        limits = self._limits
+        hopeless = child.deaths_at_start >= limits.start_deaths_max or child.deaths > limits.restarts_max
+        if code == _USAGE_EXIT or hopeless:
             child.state = "failed"
             raise self._problem(child, how)
-        pause_s = min(BACKOFF_S * 2 ** (child.deaths - 1), BACKOFF_S_MAX)
+        pause_s = min(BACKOFF_S * 2 ** min(child.deaths - 1, 16), limits.backoff_s_max)
         child.state, child.restart_at = "restarting", time.monotonic() + pause_s
         cause = "".join(f"\n  {line}" for line in _cause(child.log))
         self._reporter.say(
@@ -242,8 +310,8 @@ class Supervisor:
         )
 
 
-def _environment() -> dict[str, str]:
-    """Ours, without what would point the children at other services, and able to import what we import."""
+def _environment(child: _Child) -> dict[str, str]:
+    """Ours, without what would point the child at other services, able to import what we import, and its own."""
     environment = {
         name: value for name, value in child_environment().items() if not name.startswith(_OTHERS_SERVICES)
     }
@@ -252,6 +320,9 @@ def _environment() -> dict[str, str]:
     environment["PYTHONUNBUFFERED"] = "1"
     # One native thread a process: a run is many processes, and their pools would fight over the cores.
     environment.setdefault("OMP_NUM_THREADS", "1")
+    environment.update(child.environment)
+    if child.crash_at:
+        environment[_CRASH_AT] = child.crash_at
     return environment
 
 
@@ -276,6 +347,6 @@ def _cause(log: Path) -> list[str]:
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return []
-    lines = [line.rstrip()[:_LOG_LINE_CHARACTERS] for line in text.splitlines() if line.strip()]
+    lines = [line.rstrip()[:_LOG_LINE_CHARACTERS] for line in human_lines(text) if line.strip()]
     errors = [number for number, line in enumerate(lines) if line.startswith("error[FLV-")]
     return lines[errors[-1] :][:_LOG_TAIL_LINES] if errors else lines[-_LOG_TAIL_LINES:]

@@ -21,6 +21,7 @@ from schemas.manifests import Genesis, Manifest
 from schemas.topics import metrics_topic
 
 EVALUATIONS_READ_MAX: Final = 500
+METRICS_READ_MAX: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +80,39 @@ class TaskView:
         return self.objects.manifest(version)
 
     def evaluations(self) -> dict[int, dict[str, Any]]:
-        """The newest evaluations by version, the first of each; reads at most ``EVALUATIONS_READ_MAX`` records."""
+        """The newest evaluations by version, the first of each; reads at most ``METRICS_READ_MAX`` records.
+
+        Windows and minutes stand between them, so it reads back in pieces until it has enough, or all.
+        """
         topic = metrics_topic(self.task)
         low, high = self.reader.bounds(topic, 0)
+        low = max(low, high - METRICS_READ_MAX)
         found: dict[int, dict[str, Any]] = {}
-        for record in self.reader.read(topic, 0, max(low, high - EVALUATIONS_READ_MAX), high):
-            try:
-                document = json.loads(record.value or b"")
-            except ValueError:
-                continue  # the topic is for analysts: other tools may write there too
-            if (
-                isinstance(document, dict)
-                and document.get("kind") == "evaluation"
-                and isinstance(document.get("version"), int)
-            ):
-                found.setdefault(document["version"], document)
+        records = EVALUATIONS_READ_MAX
+        while high > low and len(found) < EVALUATIONS_READ_MAX and 0 not in found:
+            start = max(low, high - records)
+            piece: dict[int, dict[str, Any]] = {}
+            for record in self.reader.read(topic, 0, start, high):
+                document = _evaluation(record.value or b"")
+                if document is not None:
+                    piece.setdefault(document["version"], document)
+            found |= piece  # earlier ones win
+            high = start
+            records *= 2
         return found
+
+
+def _evaluation(value: bytes) -> dict[str, Any] | None:
+    """The evaluation in a record; None for another kind, and for what other tools may have written there."""
+    if b'"evaluation"' not in value:
+        return None
+    try:
+        document = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.get("kind") != "evaluation":
+        return None
+    return document if isinstance(document.get("version"), int) else None
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from aggregation.events import SKIPPED
 from ops.status import created_at_ms
 from ops.task_view import TaskView
 from ops.verdicts import finite
@@ -47,7 +48,7 @@ def _line(view: TaskView, version: int, accuracy: float | None) -> VersionLine:
     return VersionLine(
         version=version,
         accepted=manifest.accepted,
-        refused=sum(manifest.counts.values()) - manifest.accepted,
+        refused=sum(manifest.counts.values()) - manifest.accepted - manifest.counts.get(SKIPPED, 0),
         counts=dict(manifest.counts),
         staleness_mean=manifest.staleness_total / manifest.accepted if manifest.accepted else None,
         staleness_max=manifest.staleness_max,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aggregation.errors import Finding
-from aggregation.events import ACCEPTED, Rejection, Verdict
+from aggregation.events import ACCEPTED, SKIPPED, Rejection, Verdict
 
 _BY_OUTCOME = {rejection.outcome: rejection for rejection in Rejection}
 
@@ -32,13 +32,20 @@ _HINTS = {
 }
 
 
+_SKIPPED_HINT = (
+    "nothing to mend on the device: train on the next version; an operator knows why this one was set aside"
+)
+
+
 def accepted(verdict: Verdict) -> bool:
     """Whether the update counts."""
     return verdict.outcome == ACCEPTED
 
 
 def hint_for(outcome: str) -> str:
-    """What a device can do about an outcome; "" for one that is no rejection."""
+    """What a device can do about an outcome; "" for one that asks nothing of it."""
+    if outcome == SKIPPED:
+        return _SKIPPED_HINT
     rejection = _BY_OUTCOME.get(outcome)
     return _HINTS[rejection] if rejection else ""
 

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from adapters.clock import SYSTEM_CLOCK, Clock
 from adapters.patience import patiently
 from aggregation.errors import UsageProblem
 from schemas.checkpoints import decode_model
@@ -41,11 +42,19 @@ class Bases:
     ``check`` is called before every attempt; what it raises ends the waiting (a fleet that has to stop).
     """
 
-    def __init__(self, store: TaskStore, genesis: Genesis, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        store: TaskStore,
+        genesis: Genesis,
+        check: Callable[[], None] = lambda: None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self.store = store
         self.genesis = genesis
         self.layout = genesis.tensor_layout
+        self._first_policy = genesis.first_policy
         self._check = check
+        self._clock = clock
         self._bases: OrderedDict[tuple[int, str], Base] = OrderedDict()
 
     def announced(self, announcement: Announcement) -> Base:
@@ -55,8 +64,8 @@ class Bases:
     def at(self, version: int) -> Base:
         """The base of an earlier version, by its manifest; UsageProblem (FLV-2507) when there is no such version."""
         if version == 0:
-            return self._base(0, self.genesis.model_sha256, self.genesis.first_policy.sha256)
-        head = patiently("find the newest version", lambda: self._tried(self.store.head))
+            return self._base(0, self.genesis.model_sha256, self._first_policy.sha256)
+        head = self._patiently("find the newest version", self.store.head)
         if head is None or not 0 < version <= head.version:
             newest = head.version if head else 0
             raise UsageProblem(
@@ -64,9 +73,7 @@ class Bases:
                 f"there is no version {version} of {self.genesis.task}, the newest is {newest}",
                 hint=f"list them with `fluvial versions --task {self.genesis.task}`",
             )
-        manifest = patiently(
-            f"read manifest {version}", lambda: self._tried(lambda: self.store.manifest(version))
-        )
+        manifest = self._patiently(f"read manifest {version}", lambda: self.store.manifest(version))
         return self._base(version, manifest.model_sha256, manifest.policy_sha256)
 
     def _base(self, version: int, sha256: str, policy_sha256: str) -> Base:
@@ -74,9 +81,7 @@ class Bases:
         if known is not None:
             self._bases.move_to_end((version, sha256))
             return known
-        data = patiently(
-            f"read model {version}", lambda: self._tried(lambda: self.store.model_bytes(version, sha256))
-        )
+        data = self._patiently(f"read model {version}", lambda: self.store.model_bytes(version, sha256))
         parameters = decode_model(data, self.layout)
         parameters.setflags(write=False)
         base = Base(version, sha256, parameters, self._policy(policy_sha256))
@@ -86,14 +91,16 @@ class Bases:
         return base
 
     def _policy(self, sha256: str) -> Policy:
-        first = self.genesis.first_policy
-        if first.sha256 == sha256:
-            return first
+        if self._first_policy.sha256 == sha256:
+            return self._first_policy
         for base in self._bases.values():
             if base.policy.sha256 == sha256:
                 return base.policy
-        return patiently("read the policy", lambda: self._tried(lambda: self.store.policy(sha256)))
+        return self._patiently("read the policy", lambda: self.store.policy(sha256))
 
-    def _tried(self, action: Callable[[], Result]) -> Result:
-        self._check()
-        return action()
+    def _patiently(self, what: str, action: Callable[[], Result]) -> Result:
+        def tried() -> Result:
+            self._check()
+            return action()
+
+        return patiently(what, tried, clock=self._clock)

@@ -17,15 +17,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from adapters.clock import SYSTEM_CLOCK, Clock
 from adapters.kafka import LogReader, LogRecord, LogWriter
 from adapters.keys import load_signer
+from adapters.log import Position, RecordWriter
 from adapters.object_store import open_object_store
+from adapters.observer import UNOBSERVED, Observer
 from adapters.task_store import TaskStore
-from aggregation.errors import TimeoutProblem, UsageProblem
+from aggregation.errors import FluvialError, TimeoutProblem, UsageProblem
 from aggregation.partitioning import murmur2
 from producers.announcements import Announcements
 from producers.bases import Base, Bases
-from producers.updates import Author, Outcome, check_size, honest_record, seal_update
+from producers.updates import Author, Outcome, Publication, check_size, honest_record, seal_update
 from schemas.certificates import BadCertificateError, Role, Trust
 from schemas.codec import CodecError
 from schemas.sealing import decode_verdict
@@ -71,9 +74,11 @@ class Device:
         author: Author,
         *,
         bases: Bases,
-        writer: LogWriter,
+        writer: RecordWriter,
         announcements: Announcements,
         codec: CodecName = "int8",
+        clock: Clock = SYSTEM_CLOCK,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self.author = author
         self.codec: CodecName = codec
@@ -82,6 +87,8 @@ class Device:
         self._writer = writer
         self._announcements = announcements
         self._owns_announcements = False
+        self._clock = clock
+        self._observer = observer
 
     @classmethod
     def open(
@@ -94,8 +101,9 @@ class Device:
         genesis_sha256: str | None = None,
         codec: CodecName = "int8",
         seed: int = 0,
-        writer: LogWriter | None = None,
+        writer: RecordWriter | None = None,
         announcements: Announcements | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> Device:
         """A device by its key file (``fluvial ca issue`` writes one); its id and region stand in the certificate.
 
@@ -113,6 +121,7 @@ class Device:
             writer=writer or LogWriter(settings, f"fluvial-device-{author.device_id}"),
             announcements=announcements or Announcements(settings, genesis),
             codec=codec,
+            observer=observer,
         )
         device._owns_announcements = announcements is None
         return device
@@ -162,7 +171,7 @@ class Device:
         ConnectionProblem FLV-3100 and TimeoutProblem FLV-3102 when the broker does not confirm. Publishing again
         after those is safe: a second copy is a `duplicate`.
         """
-        created_at_ms = time.time_ns() // 1_000_000
+        created_at_ms = round(self._clock.time() * 1000)
         record = honest_record(
             self.author,
             base,
@@ -174,8 +183,23 @@ class Device:
         value = seal_update(self.author, record)
         check_size(value, base.policy, self._settings.message_bytes_max)
         what = self.author.publication(value, record["update_id"])
-        position = self._writer.append_now(what.topic, what.value, key=what.key, partition=what.partition)
+        position = self._append(what)
         return Receipt(position.topic, position.partition, position.offset, what.update_id)
+
+    def _append(self, what: Publication) -> Position:
+        observer, began_s = self._observer, self._clock.monotonic()
+        headers = observer.publishing(what.region, self.codec, len(what.value))
+        try:
+            position = self._writer.append_now(
+                what.topic, what.value, key=what.key, partition=what.partition, headers=headers
+            )
+        except FluvialError as error:
+            observer.unacknowledged(what.region, error)
+            observer.placed(headers, None)
+            raise
+        observer.acknowledged(what.region, self._clock.monotonic() - began_s)
+        observer.placed(headers, position)
+        return position
 
     def verdict(self, receipt: Receipt, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Verdict:
         """What became of an update; TimeoutProblem FLV-2503 when no worker has judged it in time."""

@@ -17,14 +17,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from adapters.kafka import LogWriter
+from adapters.log import Headers
 from adapters.object_store import open_object_store
+from adapters.observer import UNOBSERVED, Observer
 from adapters.task_store import TaskStore
 from adapters.tasks import keys_folder
-from aggregation.errors import FluvialError
+from aggregation.errors import FluvialError, UsageProblem
 from producers.announcements import Announcements
 from producers.bases import Bases
 from producers.behaviours import Behaviour, Round, perform
-from producers.journal import Entry, Journal
+from producers.journal import Entry, Journal, Outcome
 from producers.population import next_behaviour, populate
 from producers.updates import check_size
 
@@ -139,7 +141,9 @@ class Fleet:
         *,
         speaker: Speaker,
         journal: Path | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> None:
+        self._observer = observer
         self._settings = settings
         self._task_file = task_file
         self._config = config
@@ -160,7 +164,7 @@ class Fleet:
         from learning.task import load_task
 
         settings, config, name = self._settings, self._config, self._task_file.task
-        store = TaskStore(open_object_store(settings.store), name)
+        store = TaskStore(open_object_store(settings.store, self._observer), name)
         genesis = store.genesis(self._task_file.genesis_sha256)
         with (
             Announcements(settings, genesis, self._bell.ring) as announcements,
@@ -180,7 +184,8 @@ class Fleet:
                 task=task,
                 shards=shards,
                 bases=Bases(store, genesis, check=self._bell.raise_if_stopping),
-                writer=LogWriter(settings, f"fluvial-fleet-{name}"),
+                writer=LogWriter(settings, f"fluvial-fleet-{name}", observer=self._observer),
+                observer=self._observer,
                 journal=journal,
                 announcements=announcements,
                 bell=self._bell,
@@ -191,13 +196,15 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A record under way. ``time``: seconds since 1970 UTC."""
+    """A record under way. ``time``: seconds since 1970 UTC; ``attempt``: its id in the journal."""
 
     member: Member
     behaviour: Behaviour
     base_version: int
     what: Publication
     time: float
+    attempt: str
+    headers: Headers
 
 
 class _Drive:
@@ -217,7 +224,9 @@ class _Drive:
         announcements: Announcements,
         bell: Bell,
         speaker: Speaker,
+        observer: Observer,
     ) -> None:
+        self._observer = observer
         self._config = config
         self._message_bytes_max = message_bytes_max
         self._task = task
@@ -335,8 +344,18 @@ class _Drive:
 
     def _append(self, member: Member, behaviour: Behaviour, base: Base, what: Publication) -> None:
         check_size(what.value, base.policy, self._message_bytes_max)
-        answered = partial(self._answered, _Sent(member, behaviour, base.version, what, time.time()))
-        future = self._writer.append(what.topic, what.value, key=what.key, partition=what.partition)
+        attempt = self._journal.invoked(
+            device=member.author.device_id,
+            region=what.region,
+            behaviour=behaviour.label,
+            update_id=what.update_id,
+        )
+        headers = self._observer.publishing(what.region, self._config.codec, len(what.value))
+        sent = _Sent(member, behaviour, base.version, what, time.time(), attempt, headers)
+        answered = partial(self._answered, sent)
+        future = self._writer.append(
+            what.topic, what.value, key=what.key, partition=what.partition, headers=headers
+        )
         future.add_done_callback(answered)
         self._appended += 1
 
@@ -346,15 +365,27 @@ class _Drive:
 
     def _settle(self) -> None:
         """Take down what the broker has answered."""
+        self._observer.beat()
         self._writer.poll()
         while self._answers:
             sent, future, now = self._answers.popleft()
             error = future.exception()
             if error is None:
-                self._journal.acknowledged(_entry(sent, future.result(), now))
+                position = future.result()
+                self._journal.acknowledged(_entry(sent, position, now))
+                self._observer.acknowledged(sent.what.region, now - sent.time)
+                self._observer.placed(sent.headers, position)
+                self._journal.answered(
+                    sent.attempt, "ok", partition=position.partition, offset=position.offset
+                )
                 continue
             self._failed += 1
+            self._observer.unacknowledged(sent.what.region, error)
+            self._observer.placed(sent.headers, None)
             reason = error.message if isinstance(error, FluvialError) else str(error)
+            # Refused for what it is: it stands nowhere. Anything else may have reached the log unheard.
+            outcome: Outcome = "fail" if isinstance(error, UsageProblem) else "unknown"
+            self._journal.answered(sent.attempt, outcome, reason=reason)
             self._say(f"an update of {sent.member.author.device_id} was not acknowledged: {reason}")
 
     def _tell(self) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CONTROL = "control"
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
 CACHED_CERTIFICATES_MAX = 65_536
+CACHED_CERTIFICATE_BYTES_MAX = 32 << 20
+"""DER bytes of all remembered certificates: a CA may issue large ones."""
 CERTIFICATE_BYTES_MAX = 4096
 
 
@@ -75,11 +77,14 @@ class BadCertificateError(ValueError):
 class Trust:
     """The CAs of a task: ``authorities`` maps each region, and ``control``, to its CA certificate.
 
-    ``identify`` remembers what it verified, up to ``CACHED_CERTIFICATES_MAX`` certificates.
+    ``identify`` remembers what it verified, up to ``CACHED_CERTIFICATES_MAX`` certificates of
+    ``CACHED_CERTIFICATE_BYTES_MAX`` in all, and then begins again: who it remembers decides what a record costs, never
+    what it gets. What was not vouched for is not remembered, so that strangers cannot push devices out.
     """
 
     authorities: Mapping[str, x509.Certificate]
     _known: dict[bytes, Identity] = field(default_factory=dict, repr=False)
+    _known_bytes: int = field(default=0, repr=False)
 
     @classmethod
     def from_pem(cls, pems: Mapping[str, str]) -> Trust:
@@ -91,9 +96,12 @@ class Trust:
         identity = self._known.get(der)
         if identity is None:
             identity = self._verify(der)
-            if len(self._known) >= CACHED_CERTIFICATES_MAX:
+            full = len(self._known) >= CACHED_CERTIFICATES_MAX
+            if full or self._known_bytes + len(der) > CACHED_CERTIFICATE_BYTES_MAX:
                 self._known.clear()
+                self._known_bytes = 0
             self._known[der] = identity
+            self._known_bytes += len(der)
         return identity
 
     def _verify(self, der: bytes) -> Identity:

@@ -22,6 +22,12 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 MARKER = b"\xc3\x01"
 FINGERPRINT_BYTES = 8
 HEADER_BYTES = len(MARKER) + FINGERPRINT_BYTES
+READS_MAX = 200_000
+"""Items in one record, as fastavro reads them: some ten a tensor."""
+COUNTED = frozenset({"ClientUpdate"})
+"""What a device writes; the others that repeat anything (a partition's state) are known by their hash."""
+READS_UNCOUNTED_BYTES = 1 << 20
+"""Records up to this size are not counted: even one of nothing but empty tensors takes only some 30 MB to decode."""
 _MALFORMED = (EOFError, ValueError, IndexError, OverflowError, MemoryError, KeyError, TypeError, struct.error)
 
 
@@ -90,16 +96,39 @@ def schema_of(data: bytes) -> Schema:
 def decode(data: bytes) -> tuple[Schema, dict[str, Any]]:
     """Decode single-object bytes by the schema they name. Raises ``UnknownSchemaError`` or ``CodecError``."""
     schema = schema_of(data)
-    body = io.BytesIO(data)
+    counted = schema.name in COUNTED and len(data) > READS_UNCOUNTED_BYTES
+    body = _CountedBytes(data) if counted else io.BytesIO(data)
     body.seek(HEADER_BYTES)
     try:
         record = fastavro.schemaless_reader(body, schema.parsed, None)
+    except _TooManyItemsError as error:
+        raise CodecError(f"over {READS_MAX} items in a {schema.name}") from error
     except _MALFORMED as error:
         # What fastavro raises on a body that is cut short or is not of this schema.
         raise CodecError(f"not a whole {schema.name}: {type(error).__name__}") from error
     if body.tell() != len(data):
         raise CodecError(f"{len(data) - body.tell()} bytes too many after a {schema.name}")
     return schema, record  # type: ignore[return-value]
+
+
+class _TooManyItemsError(Exception):
+    """Ends a decoding."""
+
+
+class _CountedBytes(io.BytesIO):
+    """Bytes that end a decoding which wants too many things of them.
+
+    An empty tensor is 11 bytes in a record and 300 in memory, so 8 MB could become hundreds, and take seconds.
+    """
+
+    reads_left = READS_MAX
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes; ``_TooManyItemsError`` once there were ``READS_MAX``."""
+        self.reads_left -= 1
+        if self.reads_left < 0:
+            raise _TooManyItemsError
+        return super().read(size)
 
 
 def _load(file_name: str, text: bytes) -> Schema:

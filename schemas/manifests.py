@@ -60,7 +60,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def first_policy(self) -> Policy:
         """The policy in force until a barrier brings another."""
-        return policy_from_canonical(rfc8785.dumps(self.policy))
+        return policy_from_canonical(msgspec.json.encode(self.policy, order="sorted"))
 
     @property
     def slots(self) -> tuple[Slot, ...]:

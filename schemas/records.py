@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aggregation.events import Barrier, Event, Refused, Rejection, Revoke, Tick, Update
+from aggregation.events import Barrier, Event, Refused, Rejection, Revoke, Skip, Tick, Update
+from aggregation.policy import UPDATE_BYTES_LIMIT
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
 from schemas.codec import CodecError, UnknownSchemaError
 from schemas.envelope import ClosedEnvelope, Envelope, read_envelope
@@ -19,10 +20,11 @@ SIGNERS = {
     "Barrier": Role.MERGER,
     "ModelAnnouncement": Role.MERGER,
     "Revoke": Role.OPERATOR,
+    "Skip": Role.OPERATOR,
 }
 """Which role may sign which record."""
 
-INGRESS_KINDS = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke"})
+INGRESS_KINDS = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
 DEVICE_TEXT_MAX = 64
 """Characters of ``device_id`` and ``update_id``."""
 
@@ -32,7 +34,9 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes
     if value is None:
         return Refused(Rejection.UNDECODABLE, "the record has no value")
     if len(value) > bytes_max:
-        return Refused(Rejection.TOO_LARGE, f"{len(value)} bytes, the policy allows {bytes_max}")
+        # No more than that of a size which no policy allows: who reads a bomb need not know how large it is.
+        size = f"over {UPDATE_BYTES_LIMIT}" if len(value) > UPDATE_BYTES_LIMIT else f"{len(value)}"
+        return Refused(Rejection.TOO_LARGE, f"{size} bytes, the policy allows {bytes_max}")
     try:
         envelope = read_envelope(value)
     except UnknownSchemaError as error:
@@ -50,6 +54,21 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes
     except CodecError as error:
         return Refused(Rejection.UNDECODABLE, str(error), signer.name)
     return _translate(opened, signer, len(value))
+
+
+def skip_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Skip | None:
+    """The Skip in one record of an updates topic, if it is one that an operator signed; of whatever partition.
+
+    Cheap for all others: a record's payload is not looked at unless its envelope says that it is a Skip.
+    """
+    try:
+        envelope = read_envelope(value or b"")
+        if envelope.kind != "Skip" or isinstance(authenticate(envelope, timestamp_ms, trust), Refused):
+            return None
+        record = envelope.open().record
+    except CodecError:
+        return None
+    return Skip(record["task"], record["region"], record["partition"], record["offset"], record["reason"])
 
 
 def authenticate(envelope: ClosedEnvelope, timestamp_ms: int, trust: Trust) -> Identity | Refused:
@@ -105,6 +124,10 @@ def _translate(envelope: Envelope, signer: Identity, record_bytes: int) -> Event
             return Tick(record["task"], record["region"], record["partition"], record["window_first_offset"])
         case "Revoke":
             return Revoke(record["task"], record["device_id"], record["certificate_serial"], record["reason"])
+        case "Skip":
+            return Skip(
+                record["task"], record["region"], record["partition"], record["offset"], record["reason"]
+            )
         case kind:
             raise ValueError(f"no translation for {kind}")  # INGRESS_KINDS and this match disagree: a defect
 

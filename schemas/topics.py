@@ -69,7 +69,7 @@ def topics_of(task: str, partitions: Mapping[str, int]) -> tuple[Topic, ...]:
     """The whole table for a task; ``partitions`` maps each region to its number of partitions."""
     table: list[Topic] = []
     for region, count in sorted(partitions.items()):
-        ingress = ("ClientUpdate", "Barrier", "Tick", "Revoke")
+        ingress = ("ClientUpdate", "Barrier", "Tick", "Revoke", "Skip")
         table.append(Topic(updates_topic(task, region), ingress, "device_id", count, FOREVER_MS))
         table.append(Topic(verdicts_topic(task, region), ("Verdict",), "device_id", count, FOREVER_MS))
         table.append(

@@ -8,32 +8,27 @@ the announcements. A merger that starts, or that has lost a race, just finishes 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from adapters.kafka import LogReader, LogRecord, LogWriter
+from adapters.crash_points import crash_point
+from adapters.log import FLUSH_TIMEOUT_S, Headers, LogRecord
 from adapters.object_store import StoreUnavailable
-from adapters.patience import UNREADABLE, patiently
-from adapters.settings import Settings
-from adapters.task_store import TaskStore
+from adapters.patience import OUTAGES, UNREADABLE, Outage, Result, patiently
 from aggregation.errors import IntegrityProblem
-from aggregation.layout import Layout
 from aggregation.merge import Aggregate, Checkpoint, PendingAggregates, Slot, Step, add_sums, choose, merge
 from aggregation.policy import Policy
-from schemas.certificates import Trust
 from schemas.checkpoints import encode_model, encode_optimizer, encode_reference
-from schemas.envelope import Signer
-from schemas.manifests import Genesis, Manifest, input_of, next_cursors, sum_counts
+from schemas.manifests import Manifest, decode_manifest, input_of, next_cursors, sum_counts
 from schemas.objects import sha256_hex
 from schemas.topics import aggregates_topic, models_topic, updates_topic
-from stream_apps.partition import read_aggregate
-
-FLUSH_TIMEOUT_S = 10.0
+from stream_apps.announced import announced_manifests
+from stream_apps.outside import Outside
+from stream_apps.tail import read_aggregate
 
 log = logging.getLogger("fluvial.merger")
 
@@ -66,24 +61,25 @@ class Derived:
 class Committer:
     """One merger. Not thread-safe: one call at a time. Every call blocks and waits out outages, saying so."""
 
-    def __init__(
-        self, settings: Settings, store: TaskStore, genesis: Genesis, signer: Signer, name: str
-    ) -> None:
-        self.store = store
-        self.genesis = genesis
-        self.layout: Layout = genesis.tensor_layout
-        self._settings = settings
-        self._trust = Trust.from_pem(genesis.authorities)
-        self._signer = signer
-        self._name = name
-        self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False)
+    def __init__(self, outside: Outside) -> None:
+        self.outside = outside
+        self.store = outside.store
+        self.genesis = outside.genesis
+        self.layout = outside.layout
         self._policies: dict[str, Policy] = {}
-        self._next_offsets: dict[Slot, int] = dict.fromkeys(genesis.slots, 0)
+        self._next_offsets: dict[Slot, int] = dict.fromkeys(self.genesis.slots, 0)
         self._log_offsets: dict[tuple[Slot, int], int] = {}
         self._waiting_since_s: float | None = None
         self._started = False
+        self._headers: Headers = ()
+        self._announced: dict[int, str] = {}
         self.head = self._genesis_version()
         self.pending = PendingAggregates(self.head.cursors)
+
+    def _patiently(
+        self, what: str, action: Callable[[], Result], while_raising: tuple[Outage, ...] = OUTAGES
+    ) -> Result:
+        return patiently(what, action, while_raising, self.outside.clock)
 
     # -- starting and catching up
 
@@ -94,12 +90,17 @@ class Committer:
         """
         if not self._started:
             self._started = True
-            patiently("look for every version's manifest", self._require_whole_chain)
+            self._patiently("look for every version's manifest", self._require_whole_chain)
+            self._announced = self._patiently("read the announcements", self._read_announced)
             self.adopt_head()
+            self._require_announced_head()
             self.finish()
-            facts = patiently("read the head's facts", lambda: self.store.facts(self.head.number))
+            facts = self._patiently("read the head's facts", lambda: self.store.facts(self.head.number))
             offsets = _facts_offsets(facts)
-            self._next_offsets |= patiently("see where the windows begin", lambda: self._still_there(offsets))
+            self._next_offsets |= self._patiently(
+                "see where the windows begin", lambda: self._still_there(offsets)
+            )
+            self.outside.observer.adopted(self.head.number, self.genesis.partitions)
         return dict(self._next_offsets)
 
     def _require_whole_chain(self) -> None:
@@ -113,23 +114,38 @@ class Committer:
                 hint="restore it from a backup: its SHA-256 stands in the barriers of its version",
             )
 
+    def _require_announced_head(self) -> None:
+        """The same where the newest manifest is lost: only the announcements still know of it."""
+        announced = max(self._announced, default=0)
+        if announced > self.head.number:
+            raise IntegrityProblem(
+                "FLV-3303",
+                f"version {announced} was announced, and the newest manifest is version {self.head.number}'s",
+                where=self.store.store.describe(),
+                hint=f"restore it from a backup: its SHA-256 is {self._announced[announced]}",
+            )
+
+    def _read_announced(self) -> dict[int, str]:
+        with self.outside.open_reader("announced") as reader:
+            return announced_manifests(reader, self.outside.trust, self.genesis.task)
+
     def _still_there(self, advised: Mapping[Slot, int]) -> dict[Slot, int]:
         """Advice that points beyond the end of its log (it was restored from a copy, say) is no advice."""
         believed = {}
-        with LogReader(self._settings, f"fluvial-{self._name}-bounds") as reader:
-            for slot in advised.keys() & self._next_offsets.keys():
+        with self.outside.open_reader("bounds") as reader:
+            for slot in sorted(advised.keys() & self._next_offsets.keys()):
                 _, end = reader.bounds(aggregates_topic(self.genesis.task, slot[0]), slot[1])
                 believed[slot] = advised[slot] if advised[slot] <= end else 0
         return believed
 
     def adopt_head(self) -> None:
         """Move to the newest committed version, deriving on the way what its merger did not get to write."""
-        head = patiently("find the head version", lambda: self.store.head(self.head.number))
+        head = self._patiently("find the head version", lambda: self.store.head(self.head.number))
         if head is None:
             return
-        first = patiently("look for a checkpoint", lambda: self._newest_checkpoint(head.version))
+        first = self._patiently("look for a checkpoint", lambda: self._newest_checkpoint(head.version))
         for number in range(first, head.version + 1):
-            self.head = patiently(f"load version {number}", partial(self._load, number), UNREADABLE)
+            self.head = self._patiently(f"load version {number}", partial(self._load, number), UNREADABLE)
         self._forget_merged()
 
     def _newest_checkpoint(self, head: int) -> int:
@@ -149,8 +165,8 @@ class Committer:
         }
 
     def _load(self, number: int) -> Version:
-        data = self.store.manifest_bytes(number)
-        manifest = self.store.manifest(number)
+        data = self._checked_manifest(number)
+        manifest = decode_manifest(data)
         if self.store.has_checkpoint(number):
             checkpoint = self.store.checkpoint(
                 number, manifest.model_sha256, manifest.optimizer_sha256, self.layout
@@ -162,6 +178,22 @@ class Committer:
                 "FLV-3301", f"version {number} has no model file yet, and its parent is not loaded"
             )
         return _version(manifest, sha256_hex(data), checkpoint)
+
+    def _checked_manifest(self, number: int) -> bytes:
+        """A manifest's bytes. No hash names them in the store: read twice, and held against their announcement."""
+        data = self.store.manifest_bytes(number)
+        if data != self.store.manifest_bytes(number):
+            raise StoreUnavailable("FLV-4103", f"two reads of the manifest of version {number} differ")
+        announced = self._announced.get(number, sha256_hex(data))
+        if announced != sha256_hex(data):
+            raise IntegrityProblem(
+                "FLV-3304",
+                f"the manifest of version {number} is {sha256_hex(data)[:12]}, announced was {announced[:12]}",
+                where=self.store.store.describe(),
+                hint="restore it from a backup; this merger waits and builds nothing on it, see "
+                "docs/runbooks/damaged-object.md",
+            )
+        return data
 
     def _derive_again(self, manifest: Manifest) -> Checkpoint:
         """Write the files of a version whose merger died between the commit and the files."""
@@ -179,12 +211,16 @@ class Committer:
             )
         self.store.put_object(derived.reference)
         self.store.write_checkpoint(manifest.version, derived.model, derived.optimizer)
-        log.info("finished version %d, which another merger had committed", manifest.version)
+        log.info(
+            "finished version %d, which another merger had committed",
+            manifest.version,
+            extra={"version": manifest.version},
+        )
         return derived.step.checkpoint
 
     def _genesis_version(self) -> Version:
         genesis = self.genesis
-        checkpoint = patiently(
+        checkpoint = self._patiently(
             "load version 0",
             lambda: self.store.checkpoint(0, genesis.model_sha256, genesis.optimizer_sha256, self.layout),
             UNREADABLE,
@@ -199,7 +235,7 @@ class Committer:
             policy_sha256=policy.sha256,
             floor=0,
             reason="version",
-            cursors=dict.fromkeys(genesis.slots, 0),
+            cursors=dict.fromkeys(self.genesis.slots, 0),
             checkpoint=checkpoint,
         )
 
@@ -210,51 +246,82 @@ class Committer:
         slot = (region, record.partition)
         expected = self._next_offsets[slot]
         if record.offset > expected:
-            patiently("read the windows that were missed", lambda: self._take_missing(slot, record.offset))
+            self._patiently(
+                "read the windows that were missed", lambda: self._take_missing(slot, record.offset)
+            )
         if record.offset >= expected:
             self._take(record, slot)
 
     def _take_missing(self, slot: Slot, end: int) -> None:
         topic = aggregates_topic(self.genesis.task, slot[0])
-        with LogReader(self._settings, f"fluvial-{self._name}-missing") as reader:
+        with self.outside.open_reader("missing") as reader:
             for missing in reader.read(topic, slot[1], self._next_offsets[slot], end):
                 self._take(missing, slot)
 
     def _take(self, record: LogRecord, slot: Slot) -> None:
         self._next_offsets[slot] = record.offset + 1
-        aggregate = read_aggregate(record, self._trust, self.genesis.task, slot[0])
+        aggregate = read_aggregate(record, self.outside.trust, self.genesis.task, slot[0])
         if aggregate is None:
             return
         if self.pending.offer(aggregate):
             self._log_offsets[(slot, aggregate.sequence)] = record.offset
+            self.outside.observer.window_taken(record, aggregate)
             if self._waiting_since_s is None and self.pending.updates:
-                self._waiting_since_s = time.monotonic()
+                self._waiting_since_s = self.outside.clock.monotonic()
 
     # -- making versions
 
     def merge_if_due(self) -> bool:
         """Commit the next version if it is due; True when the head has moved (by us or by another merger)."""
         policy = self._policy(self.head.policy_sha256)
-        waited_s = time.monotonic() - self._waiting_since_s if self._waiting_since_s is not None else 0.0
-        chosen = choose(self.pending.waiting(), policy, deadline_passed=waited_s >= policy.buffer.seconds_max)
+        waited_s = (
+            self.outside.clock.monotonic() - self._waiting_since_s
+            if self._waiting_since_s is not None
+            else 0.0
+        )
+        waiting = self.pending.waiting()
+        self.outside.observer.waiting(len(waiting), self.pending.updates, policy.buffer.updates)
+        chosen = choose(waiting, policy, deadline_passed=waited_s >= policy.buffer.seconds_max)
         if not chosen:
             return False
-        derived, manifest = patiently("merge", lambda: self._next_version(chosen), UNREADABLE)
+        self.outside.observer.merging(self.head.number + 1, chosen)
+        derived, manifest = self._patiently("merge", lambda: self._next_version(chosen), UNREADABLE)
         data = manifest.canonical()
-        patiently("store the step's direction", lambda: self.store.put_object(derived.reference))
-        if patiently(f"commit version {manifest.version}", lambda: self._commit(manifest.version, data)):
-            patiently(
+        self._patiently("store the step's direction", lambda: self.store.put_object(derived.reference))
+        self.outside.observer.committing(manifest.version)
+        crash_point("merger.before-commit")
+        if self._patiently(
+            f"commit version {manifest.version}", lambda: self._commit(manifest.version, data)
+        ):
+            crash_point("merger.after-commit")
+            self._patiently(
                 "write the checkpoint",
                 lambda: self.store.write_checkpoint(manifest.version, derived.model, derived.optimizer),
             )
+            crash_point("merger.after-checkpoint")
             self.head = _version(manifest, sha256_hex(data), derived.step.checkpoint)
             self._forget_merged()
+            size = len(data) + len(derived.model) + len(derived.optimizer) + len(derived.reference)
+            self._headers = self.outside.observer.committed(manifest, chosen, size)
             self._write_facts()
-            log.info("version %d: %d updates of %d windows", manifest.version, manifest.accepted, len(chosen))
+            log.info(
+                "version %d: %d updates of %d windows",
+                manifest.version,
+                manifest.accepted,
+                len(chosen),
+                extra={"version": manifest.version},
+            )
         else:
-            log.info("version %d was committed by another merger", manifest.version)
+            log.info(
+                "version %d was committed by another merger",
+                manifest.version,
+                extra={"version": manifest.version},
+            )
+            self._headers = ()
+            self.outside.observer.race_lost(manifest.version)
             self.adopt_head()
-        self._waiting_since_s = time.monotonic() if self.pending.updates else None
+            self.outside.observer.adopted(self.head.number, self.genesis.partitions)
+        self._waiting_since_s = self.outside.clock.monotonic() if self.pending.updates else None
         self.finish()
         return True
 
@@ -308,7 +375,7 @@ class Committer:
 
     def _policy(self, sha256: str) -> Policy:
         if sha256 not in self._policies:
-            self._policies[sha256] = patiently(
+            self._policies[sha256] = self._patiently(
                 "load the policy", lambda: self.store.policy(sha256), UNREADABLE
             )
         return self._policies[sha256]
@@ -320,11 +387,11 @@ class Committer:
             unmerged = [at for (slot, _), at in self._log_offsets.items() if slot == (region, partition)]
             offsets.setdefault(region, {})[str(partition)] = min(unmerged, default=next_offset)
         facts: dict[str, object] = {
-            "created_at_ms": round(time.time() * 1000),
-            "merger": self._name,
+            "created_at_ms": round(self.outside.clock.time() * 1000),
+            "merger": self.outside.name,
             "aggregate_offsets": offsets,
         }
-        patiently("write the version's facts", lambda: self.store.put_facts(self.head.number, facts))
+        self._patiently("write the version's facts", lambda: self.store.put_facts(self.head.number, facts))
 
     # -- telling everybody
 
@@ -343,19 +410,23 @@ class Committer:
                 "floor": head.floor,
                 "reason": head.reason,
             }
-            value = self._signer.seal("Barrier", barrier)
+            value = self.outside.signer.seal("Barrier", barrier)
             topic = updates_topic(self.genesis.task, region)
             written = [
-                self._writer.append(topic, value, partition=partition) for partition in range(partitions)
+                self.outside.writer.append(topic, value, partition=partition, headers=self._headers)
+                for partition in range(partitions)
             ]
-            patiently(
+            self._patiently(
                 f"write the barriers of version {head.number} to {region}",
-                lambda: self._writer.flush(FLUSH_TIMEOUT_S),
+                lambda: self.outside.writer.flush(FLUSH_TIMEOUT_S),
             )
             for future in written:
                 future.result(timeout=0)
+            crash_point("merger.before-announcement")
             self._announce(region)
-        patiently(f"announce version {head.number}", lambda: self._writer.flush(FLUSH_TIMEOUT_S))
+            crash_point("merger.between-barriers")
+        self._patiently(f"announce version {head.number}", lambda: self.outside.writer.flush(FLUSH_TIMEOUT_S))
+        self.outside.observer.announced(head.number)
 
     def _announce(self, region: str) -> None:
         announcement = {
@@ -366,11 +437,12 @@ class Committer:
             "model_sha256": self.head.model_sha256,
             "policy_sha256": self.head.policy_sha256,
         }
-        self._writer.append(
+        self.outside.writer.append(
             models_topic(self.genesis.task),
-            self._signer.seal("ModelAnnouncement", announcement),
+            self.outside.signer.seal("ModelAnnouncement", announcement),
             key=region.encode(),
             partition=0,
+            headers=self._headers,
         )
 
 

@@ -27,13 +27,16 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from adapters.faust_transport import create_app, raw_topic
+from adapters.faust_transport import create_app, log_record, raw_topic
 from adapters.kafka import LogReader, LogRecord, LogWriter
+from adapters.log import RecordReader
 from adapters.object_store import StoreUnavailable, open_object_store
+from adapters.observer import UNOBSERVED, Observer
 from adapters.patience import UNREADABLE, patiently
 from adapters.settings import Settings
 from adapters.task_store import TaskStore
 from aggregation.errors import FluvialError
+from learning.slices import Slices
 from learning.task import load_task
 from learning.training import evaluate_parameters
 from schemas.certificates import Role, Trust
@@ -41,12 +44,15 @@ from schemas.checkpoints import decode_model
 from schemas.codec import CodecError
 from schemas.envelope import open_envelope
 from schemas.manifests import Genesis
+from schemas.metrics import SCHEMA_VERSION, encode_metric
 from schemas.records import authenticate
 from schemas.topics import metrics_topic, models_topic
+from stream_apps.running import tell
 
 ANNOUNCEMENT_BYTES = 2048
 FLUSH_TIMEOUT_S = 10.0
 TAIL_RECORDS = 64
+PIECE_RECORDS_MAX = 65_536
 
 log = logging.getLogger("fluvial.evaluator")
 
@@ -55,14 +61,23 @@ class Evaluation:
     """Evaluates versions in order and publishes what it finds. Blocking; one call at a time."""
 
     def __init__(
-        self, settings: Settings, store: TaskStore, genesis: Genesis, reference: str, name: str
+        self,
+        settings: Settings,
+        store: TaskStore,
+        genesis: Genesis,
+        reference: str,
+        name: str,
+        *,
+        observer: Observer = UNOBSERVED,
     ) -> None:
+        self._observer = observer
         self._store = store
         self._genesis = genesis
         self._layout = genesis.tensor_layout
         self._task = load_task(reference)
         self._held_out = self._task.data().test
-        self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False)
+        self._slices = Slices(self._task, self._held_out)
+        self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False, observer=observer)
         self._trust = Trust.from_pem(genesis.authorities)
         with LogReader(settings, f"fluvial-{name}-resume") as reader:
             self.evaluated, self._created_at_ms = patiently(
@@ -90,23 +105,30 @@ class Evaluation:
             record = patiently(f"evaluate version {number}", partial(self._evaluate, number), UNREADABLE)
             self._writer.append(
                 metrics_topic(self._genesis.task),
-                json.dumps(record, sort_keys=True).encode(),
+                encode_metric(record),
                 key=self._genesis.task.encode(),
             )
             patiently(
                 f"publish the evaluation of version {number}", lambda: self._writer.flush(FLUSH_TIMEOUT_S)
             )
             self.evaluated = number
+            self._observer.evaluated(record)
             log.info(
                 "version %d: %s",
                 number,
                 ", ".join(f"{k} {record[k]:.4f}" for k in ("accuracy", "loss") if k in record),
+                extra={"version": number},
             )
 
     def _evaluate(self, version: int) -> dict[str, Any]:
         facts = self._store.facts(version)
         created_at_ms = int(str(facts.get("created_at_ms", 0)))
-        record: dict[str, Any] = {"kind": "evaluation", "task": self._genesis.task, "version": version}
+        record: dict[str, Any] = {
+            "kind": "evaluation",
+            "schema_version": SCHEMA_VERSION,
+            "task": self._genesis.task,
+            "version": version,
+        }
         if version == 0:
             model_sha256 = self._genesis.model_sha256
         else:
@@ -127,29 +149,41 @@ class Evaluation:
             }
             record |= {f"verdicts_{outcome}": count for outcome, count in manifest.counts.items()}
         data = self._store.model_bytes(version, model_sha256)
-        results = evaluate_parameters(self._task, decode_model(data, self._layout), self._held_out)
+        model = decode_model(data, self._layout)
+        results = evaluate_parameters(self._task, model, self._held_out)
+        slices = self._slices.evaluate(model) if "accuracy" in results else {}
         self._created_at_ms = created_at_ms or self._created_at_ms
-        return record | results | {
+        now_ms = round(time.time() * 1000)
+        return results | slices | record | {
+            "at_ms": created_at_ms or now_ms,
             "model_sha256": model_sha256,
             "model_bytes": len(data),
             "created_at_ms": created_at_ms,
-            "evaluated_at_ms": round(time.time() * 1000),
+            "evaluated_at_ms": now_ms,
         }  # fmt: skip
 
 
 def build_app(
-    settings: Settings, *, task: str, name: str, genesis_sha256: str, reference: str, data_folder: Path
+    settings: Settings,
+    *,
+    task: str,
+    name: str,
+    genesis_sha256: str,
+    reference: str,
+    data_folder: Path,
+    observer: Observer = UNOBSERVED,
 ) -> faust.App:
     """The Faust app of the evaluator; ``reference`` names the task's code, which says how to evaluate."""
-    store = TaskStore(open_object_store(settings.store), task)
+    store = TaskStore(open_object_store(settings.store, observer), task)
     genesis = patiently(
         "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
     )
-    evaluation = Evaluation(settings, store, genesis, reference, name)
+    evaluation = Evaluation(settings, store, genesis, reference, name, observer=observer)
     evaluation.catch_up(0)
     turn = asyncio.Lock()
 
     async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
+        observer.adopted(evaluation.evaluated, genesis.partitions)
         return dict.fromkeys(
             assigned, 0
         )  # announcements are small, and all but the new ones are passed over at once
@@ -162,6 +196,8 @@ def build_app(
         record_bytes=ANNOUNCEMENT_BYTES,
     )
 
+    tell(app, observer)
+
     async def take(record: LogRecord) -> None:
         async with turn:
             await asyncio.to_thread(evaluation.take, record)
@@ -169,15 +205,7 @@ def build_app(
     @app.agent(raw_topic(app, models_topic(task)), name="follow")
     async def follow(stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():
-            message = event.message
-            record = LogRecord(
-                message.topic,
-                message.partition,
-                message.offset,
-                round(message.timestamp * 1000),
-                message.key,
-                message.value,
-            )
+            record = log_record(event.message)
             try:
                 await asyncio.shield(asyncio.create_task(take(record)))
             except Exception as error:
@@ -187,24 +215,28 @@ def build_app(
                     evaluation.evaluated,
                     error,
                     exc_info=not known,
+                    extra={"version": evaluation.evaluated},
                 )
                 await app.crash(error)
 
     return app
 
 
-def _newest_evaluation(reader: LogReader, topic: str) -> tuple[int, int]:
+def _newest_evaluation(reader: RecordReader, topic: str) -> tuple[int, int]:
     """(version, created_at_ms) of the newest evaluation in the metrics topic; (-1, 0) when there is none."""
     low, high = reader.bounds(topic, 0)
     best = (-1, 0)
+    records = TAIL_RECORDS
     while high > low and best[0] < 0:
-        start = max(low, high - TAIL_RECORDS)
+        # Windows and minutes may stand there by the thousand behind the newest evaluation: pieces that double.
+        start = max(low, high - records)
         for record in reader.read(topic, 0, start, high):
             try:
                 document = json.loads(record.value or b"")
-            except ValueError:
-                continue
-            if isinstance(document, dict) and document.get("kind") == "evaluation":
-                best = max(best, (int(document["version"]), int(document.get("created_at_ms") or 0)))
+                if isinstance(document, dict) and document.get("kind") == "evaluation":
+                    best = max(best, (int(document["version"]), int(document.get("created_at_ms") or 0)))
+            except (ValueError, TypeError, KeyError, RecursionError):
+                continue  # anybody may have written it
         high = start
+        records = min(2 * records, PIECE_RECORDS_MAX)
     return best

@@ -19,27 +19,26 @@ loser adopts the winner's head.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
 
 import faust
 from faust.types import TP
 
-from adapters.faust_transport import create_app, raw_topic
-from adapters.kafka import LogRecord
-from adapters.object_store import StoreUnavailable, open_object_store
-from adapters.patience import patiently
+from adapters.faust_transport import create_app, log_record, raw_topic
+from adapters.observer import UNOBSERVED, Observer
 from adapters.settings import Settings
-from adapters.task_store import TaskStore
 from aggregation.errors import FluvialError
-from schemas.certificates import CONTROL, Role, Trust
+from schemas.certificates import CONTROL, Role
 from schemas.envelope import Signer
 from schemas.topics import aggregates_topic
 from stream_apps.committing import Committer
 from stream_apps.credentials import own_identity, require_valid
+from stream_apps.merge_loop import MergeLoop
+from stream_apps.outside import open_outside
+from stream_apps.running import tell
 
 MERGE_EVERY_S = 0.1
 AGGREGATE_BYTES = 4096
@@ -48,22 +47,24 @@ log = logging.getLogger("fluvial.merger")
 
 
 def build_app(
-    settings: Settings, *, task: str, name: str, genesis_sha256: str, signer: Signer, data_folder: Path
+    settings: Settings,
+    *,
+    task: str,
+    name: str,
+    genesis_sha256: str,
+    signer: Signer,
+    data_folder: Path,
+    observer: Observer = UNOBSERVED,
 ) -> faust.App:
     """The Faust app of one merger process. Reads the genesis document, and waits for the store if it is away."""
-    store = TaskStore(open_object_store(settings.store), task)
-    genesis = patiently(
-        "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
-    )
-    identity = own_identity(signer, Trust.from_pem(genesis.authorities), region=CONTROL, role=Role.MERGER)
+    outside = open_outside(settings, task, genesis_sha256, signer, name, observer=observer)
+    identity = own_identity(signer, outside.trust, region=CONTROL, role=Role.MERGER)
     require_valid(identity)
-    committer = Committer(settings, store, genesis, signer, name)
-    regions = {aggregates_topic(task, region): region for region in genesis.partitions}
-    turn = asyncio.Lock()
+    merger = MergeLoop(Committer(outside))
+    regions = {aggregates_topic(task, region): region for region in outside.genesis.partitions}
 
     async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
-        async with turn:
-            offsets = await asyncio.to_thread(committer.resume)
+        offsets = await merger.resume()
         return {tp: offsets[(regions[tp.topic], tp.partition)] for tp in assigned}
 
     app = create_app(
@@ -74,40 +75,33 @@ def build_app(
         record_bytes=AGGREGATE_BYTES,
     )
 
-    async def guarded(action: str, *arguments: object) -> None:
-        """Run one committer call on a thread, one at a time; what it cannot heal ends this merger, loudly."""
+    tell(app, observer)
 
-        async def run() -> None:
-            async with turn:
-                require_valid(identity)
-                await asyncio.to_thread(getattr(committer, action), *arguments)
-
+    async def or_end(work: Awaitable[None]) -> None:
+        """What the committer cannot heal ends this merger, loudly."""
         try:
-            # Shielded, turn and all: a cancelled caller must not let a second call in beside the first.
-            await asyncio.shield(asyncio.create_task(run()))
+            await work
         except Exception as error:
             known = isinstance(error, FluvialError)
-            log.error("the merger stops at version %d.\n%s", committer.head.number, error, exc_info=not known)  # noqa: TRY400
+            version = merger.committer.head.number
+            at = {"version": version}
+            text = "the merger stops at version %d.\n%s"
+            log.error(text, version, error, exc_info=not known, extra=at)  # noqa: TRY400
             await app.crash(error)
+
+    async def merge_if_due() -> None:
+        require_valid(identity)
+        await merger.merge_if_due()
 
     @app.agent(raw_topic(app, *regions), name="collect")
     async def collect(stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():
-            message = event.message
-            record = LogRecord(
-                message.topic,
-                message.partition,
-                message.offset,
-                round(message.timestamp * 1000),
-                message.key,
-                message.value,
-            )
-            await guarded("offer", record, regions[message.topic])
+            await or_end(merger.offer(log_record(event.message), regions[event.message.topic]))
 
     @app.task
     async def merge_when_due() -> None:
         while not app.should_stop:
-            await guarded("merge_if_due")
+            await or_end(merge_if_due())
             await app.sleep(MERGE_EVERY_S)
 
     return app

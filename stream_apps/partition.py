@@ -10,31 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 
-from adapters.kafka import LogReader, LogRecord, LogWriter, Position
-from adapters.patience import UNREADABLE, patiently, patiently_async
-from adapters.task_store import TaskStore
+from adapters.crash_points import crash_point
+from adapters.log import FLUSH_TIMEOUT_S, Headers, LogRecord, Position
+from adapters.patience import OUTAGES, UNREADABLE, Outage, Result, patiently, patiently_async
+from adapters.skips import find_skip
 from aggregation import state as partition_state
 from aggregation.errors import ConnectionProblem, FluvialError, IntegrityProblem
-from aggregation.events import Barrier, Event, Verdict, WindowClosed
+from aggregation.events import SKIPPED, Barrier, Event, Skipped, Verdict, WindowClosed
 from aggregation.fold import fold_into
-from aggregation.layout import Layout
-from aggregation.merge import Aggregate
+from aggregation.merge import Aggregate, Slot
 from aggregation.policy import Policy
 from aggregation.state import PartitionState
-from schemas.certificates import Role, Trust
-from schemas.codec import CodecError
-from schemas.envelope import Signer, open_envelope
-from schemas.manifests import Genesis
-from schemas.records import authenticate, decode_record
+from schemas.records import decode_record, skip_in
 from schemas.sealing import (
     SealedWindow,
-    aggregate_of,
     decode_verdict,
     encode_verdict,
     restore_state,
@@ -42,27 +37,45 @@ from schemas.sealing import (
     state_names,
 )
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
+from stream_apps.outside import Outside
+from stream_apps.tail import (
+    RecentRecords,
+    Standing,
+    Tail,
+    divergence,
+    log_was_cut,
+    read_tail,
+    standing_verdicts,
+)
 
-TAIL_RECORDS_FIRST = 8
-FLUSH_TIMEOUT_S = 10.0
 TICK_REPEAT_S = 2.0
+REFUSALS_S = 60.0
+"""How old a window of refusals only may grow before a Tick closes it."""
 MISSING_BYTES_AT_ONCE = 16 << 20
+VERDICTS_UNACKNOWLEDGED_MAX = 4096
+"""A partition's verdicts on their way to the broker; more wait, so that an outage cannot fill the memory."""
+
+DEFECT = "FLV-3202"
 
 log = logging.getLogger("fluvial.worker")
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
-    """What all partitions of one worker share: the task, and the ways in and out."""
+class _VerdictRecord:
+    """A verdict as it goes to its topic."""
 
-    genesis: Genesis
-    layout: Layout
-    policy: Policy
-    trust: Trust
-    store: TaskStore
-    writer: LogWriter
-    signer: Signer
-    open_reader: Callable[[str], LogReader]
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """A closed window whose effects are not true yet."""
+
+    closed: WindowClosed
+    sealed: SealedWindow
+    headers: Headers
 
 
 class PartitionWorker:
@@ -72,12 +85,17 @@ class PartitionWorker:
         self.outside = outside
         self.region = region
         self.partition = partition
+        self.slot: Slot = (region, partition)
         self.state: PartitionState = self._first_state()
         self.stopped: FluvialError | None = None
         self._task = outside.genesis.task
-        self._outbox: deque[SealedWindow] = deque()
-        self._verdicts: deque[tuple[Verdict, Future[Position]]] = deque()
-        self._verdicts_through = -1
+        self._outbox: deque[_Outgoing] = deque()
+        self._verdicts: deque[tuple[_VerdictRecord, Future[Position]]] = deque()
+        self._standing: dict[int, bytes] = {}
+        self._recent = RecentRecords()
+        self._skips: dict[int, Skipped] = {}
+        self._skips_searched_through = -1
+        self._folding = 0
         self._draining: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._window_since_s = 0.0
@@ -89,26 +107,24 @@ class PartitionWorker:
     async def resume(self) -> int:
         """Where to go on reading: our own progress, or the newest published window if that is further."""
         async with self._lock:
-            if self.stopped is not None:
-                self._forget()
-            await self._drain()
-            tail, verdicts_through, end = await patiently_async(f"read the output of {self}", self._read_tail)
-            self._verdicts_through = max(self._verdicts_through, verdicts_through)
-            if tail is not None and tail.sequence >= self.state.sequence:
-                self.state = await patiently_async(f"resume {self}", lambda: self._restored(tail), UNREADABLE)
-                self._outbox.clear()  # others have published what was in it
-                log.info(
-                    "%s resumes at offset %d, version %d", self, self.state.next_offset, self.state.version
-                )
-            elif (
-                tail is not None
-                and tail.sequence == self.state.sequence - 1
-                and tail.sha256 != self.state.previous_sha256
-            ):
-                self._stop(divergence(tail, self.state.previous_sha256))
-            if self.state.next_offset > end:
-                self._stop(self._log_was_cut(end))
-            return self.state.next_offset
+            return await self._resume()
+
+    async def _resume(self) -> int:
+        if self.stopped is not None:
+            self._forget()
+        await self._drain()
+        tail = await self._patiently(f"read the output of {self}", self._read_tail)
+        self._adopt(tail, await self._patiently(f"resume {self}", lambda: self._further(tail), UNREADABLE))
+        if self.stopped is None:
+            standing = await self._patiently(f"read the verdicts of {self}", self._read_standing)
+            self._standing = standing.verdicts
+            judged = max(self.state.next_offset, standing.judged)
+            if judged > standing.end:
+                self._stop(log_was_cut(str(self), standing.end, judged))
+        self._skips = {at: one for at, one in self._skips.items() if at >= self.state.next_offset}
+        self.outside.observer.resumed(self.slot, self.state)
+        crash_point("worker.resumed")
+        return self.state.next_offset
 
     def _forget(self) -> None:
         """Begin again from what is published, as another worker would: what stopped us may be mended by now."""
@@ -116,24 +132,45 @@ class PartitionWorker:
         self.stopped = None
         self._outbox.clear()
         self._verdicts.clear()
-        self._verdicts_through = -1
+        self._standing.clear()
+        self._recent.clear()
         self._draining = None
 
-    def _log_was_cut(self, end: int) -> IntegrityProblem:
-        """Kafka would read such a log from its beginning, and all that is new in it would pass for folded before."""
-        return IntegrityProblem(
-            "FLV-3204",
-            f"the log ends at offset {end}, it was folded up to {self.state.next_offset} already",
-            where=str(self),
-            hint="the topic was made anew or restored from an older copy: bring the missing records back",
-        )
-
-    def _read_tail(self) -> tuple[Aggregate | None, int, int]:
-        """Our newest published window, the offset up to which verdicts stand, and where the log ends."""
+    def _read_tail(self) -> Tail:
         with self.outside.open_reader(f"resume-{self.region}-{self.partition}") as reader:
-            tail = self._newest_aggregate(reader)
-            _, end = reader.bounds(updates_topic(self._task, self.region), self.partition)
-            return tail, self._newest_verdict(reader, end), end
+            return read_tail(reader, self.outside.trust, self._task, self.region, self.partition)
+
+    def _read_standing(self) -> Standing:
+        with self.outside.open_reader(f"verdicts-{self.region}-{self.partition}") as reader:
+            return standing_verdicts(reader, self._task, self.region, self.partition, self.state.next_offset)
+
+    def _further(self, tail: Tail) -> PartitionState | None:
+        """The published state, where it is further than ours."""
+        newest = tail.newest
+        if newest is None or newest.sequence < self.state.sequence or tail.conflict is not None:
+            return None
+        return self._restored(newest)
+
+    def _adopt(self, tail: Tail, published: PartitionState | None) -> None:
+        newest = tail.newest
+        if tail.conflict is not None:
+            self._stop(divergence(*tail.conflict))
+        elif published is not None:
+            self.state = published
+            self._outbox.clear()  # others have published what was in it
+            log.info(
+                "%s resumes at offset %d, version %d",
+                self,
+                published.next_offset,
+                published.version,
+                extra=self._place(published.next_offset),
+            )
+        elif (
+            newest is not None
+            and newest.sequence == self.state.sequence - 1
+            and newest.sha256 != self.state.previous_sha256
+        ):
+            self._stop(divergence(newest, self.state.previous_sha256))
 
     def _restored(self, aggregate: Aggregate) -> PartitionState:
         data = self.outside.store.get_object(aggregate.state_sha256)
@@ -146,41 +183,6 @@ class PartitionWorker:
             policy=self._policy(policy_sha256),
             reference=self.outside.store.reference(reference_sha256, self.outside.layout),
         )
-
-    def _newest_aggregate(self, reader: LogReader) -> Aggregate | None:
-        """The highest sequence near the tail of our output that a worker of this region signed."""
-        topic = aggregates_topic(self._task, self.region)
-        low, high = reader.bounds(topic, self.partition)
-        span = TAIL_RECORDS_FIRST
-        while high > low:
-            start = max(low, high - span)
-            found = [
-                a
-                for r in reader.read(topic, self.partition, start, high)
-                if (a := self._authentic(r)) is not None
-            ]
-            if found:
-                return max(found, key=lambda aggregate: aggregate.sequence)
-            if start == low:
-                return None
-            span *= 4
-        return None
-
-    def _authentic(self, record: LogRecord) -> Aggregate | None:
-        return read_aggregate(record, self.outside.trust, self._task, self.region)
-
-    def _newest_verdict(self, reader: LogReader, end: int) -> int:
-        """The offset up to which verdicts stand already: never beyond the log, whatever somebody wrote there."""
-        record = reader.last(verdicts_topic(self._task, self.region), self.partition)
-        if record is None or record.value is None:
-            return -1
-        try:
-            return min(decode_verdict(record.value).offset, end - 1)
-        except CodecError:
-            log.warning(
-                "%s: the newest record of the verdicts topic is not a verdict; writing all again", self
-            )
-            return -1
 
     def _first_state(self) -> PartitionState:
         genesis = self.outside.genesis
@@ -202,70 +204,138 @@ class PartitionWorker:
         ConnectionProblem where waiting does not help, as with a producer that has failed for good: start again.
         """
         async with self._lock:
-            if self.stopped is not None:
+            if self.stopped is not None and not await self._set_aside(record):
                 return
             try:
-                if record.offset > self.state.next_offset:
-                    await self._fold_missing(record.offset)
-                await self._fold(record)
+                self._recent.require_same(record, str(self))
+                async for one in self._records(min(self.state.next_offset, record.offset), record):
+                    await self._fold(one)
             except ConnectionProblem as error:
                 self._stop(error)
                 raise  # waiting does not help and nothing is wrong with the log: a fresh process may do better
             except FluvialError as error:
                 self._stop(error)
             except Exception as error:
-                log.exception("%s: a defect at offset %d", self, self.state.next_offset)
-                self._stop(
-                    IntegrityProblem(
-                        "FLV-3202",
-                        f"folding offset {self.state.next_offset} raised {type(error).__name__}: {error}",
-                        where=str(self),
-                        hint="this is a defect of ours: please report it with the worker's log and this record",
-                    )
+                log.exception(
+                    "%s: a defect at offset %d", self, self._folding, extra=self._place(self._folding)
                 )
+                self._skips_searched_through = self._folding
+                self._stop(self._defect(error))
+
+    def _defect(self, error: Exception) -> IntegrityProblem:
+        return IntegrityProblem(
+            DEFECT,
+            f"folding offset {self._folding} raised {type(error).__name__}: {error}",
+            where=str(self),
+            hint="this is a defect of ours: please report it with the worker's log and this record. To go on without "
+            f"it: `fluvial skip --task {self._task} --region {self.region} --partition {self.partition} "
+            f"--offset {self._folding} --reason TEXT`",
+        )
+
+    async def _set_aside(self, record: LogRecord) -> bool:
+        """Whether an operator's Skip, in this record or in one since the fold raised, names what it raised at.
+
+        Then fold on without that, from what is published: the fold may have left the state half changed.
+        """
+        assert self.stopped is not None
+        parked, searched = self._folding, self._skips_searched_through
+        if self.stopped.error_id != DEFECT or record.offset <= searched:
+            return False
+        self._skips_searched_through = record.offset
+        async for one in self._records(searched + 1, record):
+            skip = skip_in(one.value, one.timestamp_ms, self.outside.trust)
+            ours = (self._task, self.region, self.partition, parked)
+            if skip is not None and (skip.task, skip.region, skip.partition, skip.offset) == ours:
+                log.warning(
+                    "%s: offset %d is set aside by the Skip at offset %d",
+                    self,
+                    parked,
+                    one.offset,
+                    extra=self._place(parked),
+                )
+                self._skips[parked] = Skipped(one.offset, skip.reason)
+                await self._patiently(f"publish the verdicts of {self}", self._flush_verdicts)
+                await self._resume()
+                return self.stopped is None
+        return False
 
     def _stop(self, error: FluvialError) -> None:
         self.stopped = error
-        log.error("%s stops at offset %d, the others go on.\n%s", self, self.state.next_offset, error)
+        self.outside.observer.stopped(self.slot, error)
+        at = self._folding if error.error_id == DEFECT else self.state.next_offset
+        log.error("%s stops at offset %d, the others go on.\n%s", self, at, error, extra=self._place(at))
 
-    async def _fold_missing(self, end: int) -> None:
-        """Faust lost records of ours (it cancels agents when partitions move): read them from the log itself."""
-        start = self.state.next_offset
-        log.info("%s reads offsets %d to %d itself", self, start, end - 1)
+    async def _records(self, start: int, last: LogRecord) -> AsyncIterator[LogRecord]:
+        """The records from ``start`` to ``last``.
+
+        What lies before ``last`` was lost on the way, as when Faust cancels agents: it is read from the log itself.
+        """
 
         def read() -> list[LogRecord]:
             with self.outside.open_reader(f"missing-{self.region}-{self.partition}") as reader:
-                return _some(reader.read(updates_topic(self._task, self.region), self.partition, start, end))
+                topic = updates_topic(self._task, self.region)
+                return _some(reader.read(topic, self.partition, start, last.offset))
 
-        while start < end:
-            for record in await patiently_async(f"read what {self} missed", read):
-                await self._fold(record)
-            if self.state.next_offset == start:
-                return  # a real gap: the fold says so
-            start = self.state.next_offset
+        while start < last.offset:
+            log.info(
+                "%s reads offsets %d to %d itself", self, start, last.offset - 1, extra=self._place(start)
+            )
+            some = await self._patiently(f"read what {self} missed", read)
+            if not some:
+                break  # a real gap: the fold says so
+            for record in some:
+                yield record
+            start += len(some)  # every offset has a record, see adapters.kafka
+        yield last
 
     async def _fold(self, record: LogRecord) -> None:
         await self._drain()
         state = self.state
         if record.offset < state.next_offset:
             return
-        event: Event = decode_record(
+        self._folding = record.offset  # where a raising fold leaves next_offset is not known
+        self.outside.observer.folding(self.slot, record)
+        event: Event = await self._skipped(record.offset) or decode_record(
             record.value, record.timestamp_ms, self.outside.trust, bytes_max=state.policy.updates.bytes_max
         )
         if isinstance(event, Barrier) and state.applies(event):
-            event = await patiently_async(
+            event = await self._patiently(
                 f"load what {self} needs for version {event.version}", self._loader(event), UNREADABLE
             )
+        self._recent.add(record)
         was_empty = not state.window.records
         for effect in fold_into(state, record.offset, event):
             match effect:
                 case Verdict():
-                    self._publish_verdict(effect)
+                    headers = self.outside.observer.judged(self.slot, record, event, effect)
+                    self._publish_verdict(effect, headers)
                 case WindowClosed():
-                    self._outbox.append(seal_window(state, effect))
+                    headers = self.outside.observer.window_closed(self.slot, effect, state)
+                    self._outbox.append(_Outgoing(effect, seal_window(state, effect), headers))
         if was_empty and state.window.records:
-            self._window_since_s = time.monotonic()
+            self._window_since_s = self.outside.clock.monotonic()
+        self.outside.observer.folded(self.slot, record, state)
+        if len(self._verdicts) >= VERDICTS_UNACKNOWLEDGED_MAX:
+            await self._patiently(f"publish the verdicts of {self}", self._flush_verdicts)
         await self._drain()
+
+    async def _skipped(self, offset: int) -> Skipped | None:
+        """What an operator's Skip has made of a record.
+
+        Where another worker has obeyed it, that verdict stands already, and code without the defect has to agree.
+        """
+        standing = self._standing.get(offset)
+        if offset not in self._skips and standing is not None and decode_verdict(standing).outcome == SKIPPED:
+
+            def find() -> Skipped | None:
+                with self.outside.open_reader(f"skip-{self.region}-{self.partition}") as reader:
+                    slot = (self.region, self.partition)
+                    return find_skip(reader, self.outside.trust, self._task, slot, offset)
+
+            found = await self._patiently(f"find the Skip of offset {offset} of {self}", find)
+            if found is not None:  # else the verdict was planted
+                self._skips[offset] = found
+        return self._skips.get(offset)
 
     def _loader(self, barrier: Barrier) -> Callable[[], Barrier]:
         def load() -> Barrier:
@@ -279,22 +349,38 @@ class PartitionWorker:
             return self.state.policy
         return self.outside.store.policy(sha256)
 
+    async def _patiently(
+        self, what: str, action: Callable[[], Result], while_raising: tuple[Outage, ...] = OUTAGES
+    ) -> Result:
+        return await patiently_async(what, action, while_raising, self.outside.clock)
+
     # -- effects
 
-    def _publish_verdict(self, verdict: Verdict) -> None:
-        if verdict.offset <= self._verdicts_through:
-            return  # it stands there from before the restart
-        self._verdicts.append((verdict, self._append_verdict(verdict)))
+    def _publish_verdict(self, verdict: Verdict, headers: Headers) -> None:
+        value = encode_verdict(verdict)
+        standing = self._standing.pop(verdict.offset, None)
+        if standing is not None:
+            if standing == value:
+                return  # it stands there from before the restart
+            log.warning(
+                "%s: another verdict stands for offset %d; it is not ours",
+                self,
+                verdict.offset,
+                extra=self._place(verdict.offset),
+            )
+        self._append_verdict(_VerdictRecord(verdict.device_id.encode(), value, headers))
         while self._verdicts and self._verdicts[0][1].done() and not self._verdicts[0][1].exception():
             self._verdicts.popleft()
 
-    def _append_verdict(self, verdict: Verdict) -> Future[Position]:
-        return self.outside.writer.append(
+    def _append_verdict(self, one: _VerdictRecord) -> None:
+        future = self.outside.writer.append(
             verdicts_topic(self._task, self.region),
-            encode_verdict(verdict),
-            key=verdict.device_id.encode(),
+            one.value,
+            key=one.key,
             partition=self.partition,
+            headers=one.headers,
         )
+        self._verdicts.append((one, future))
 
     async def _drain(self) -> None:
         """Make every closed window's effects true, in order. A cancelled caller leaves it running for the next one."""
@@ -309,35 +395,55 @@ class PartitionWorker:
             await asyncio.to_thread(self._publish_window, self._outbox[0])
             self._outbox.popleft()
 
-    def _publish_window(self, sealed: SealedWindow) -> None:
-        patiently(f"publish the verdicts of {self}", self._flush_verdicts)
+    def _publish_window(self, outgoing: _Outgoing) -> None:
+        outside, sealed = self.outside, outgoing.sealed
+        crash_point("worker.before-verdicts")
+        patiently(f"publish the verdicts of {self}", self._flush_verdicts, clock=outside.clock)
+        crash_point("worker.after-verdicts")
         for data in sealed.objects.values():
-            patiently(f"store a window of {self}", lambda data=data: self.outside.store.put_object(data))  # type: ignore[misc]
-        value = self.outside.signer.seal_payload("RegionalAggregate", sealed.payload)
-        published = self.outside.writer.append(
+            patiently(
+                f"store a window of {self}", partial(outside.store.put_object, data), clock=outside.clock
+            )
+        crash_point("worker.after-objects")
+        value = outside.signer.seal_payload("RegionalAggregate", sealed.payload)
+        published = outside.writer.append(
             aggregates_topic(self._task, self.region),
             value,
             key=str(self.partition).encode(),
             partition=self.partition,
+            headers=outgoing.headers,
         )
-        patiently(f"publish a window of {self}", lambda: self.outside.writer.flush(FLUSH_TIMEOUT_S))
+        flush = partial(outside.writer.flush, FLUSH_TIMEOUT_S)
+        patiently(f"publish a window of {self}", flush, clock=outside.clock)
         published.result(timeout=0)  # raises what the broker said, if it refused the record
+        outside.observer.window_published(self.slot, outgoing.closed, sealed.aggregate)
+        one = sealed.aggregate
+        log.debug(
+            "%s published window %d: %d accepted",
+            self,
+            one.sequence,
+            one.accepted,
+            extra=self._place(one.next_offset - 1) | {"sequence": one.sequence, "version": one.version},
+        )
+        crash_point("worker.after-aggregate")
 
     def _flush_verdicts(self) -> None:
         self.outside.writer.flush(FLUSH_TIMEOUT_S)
-        failed = [verdict for verdict, future in self._verdicts if future.exception(timeout=0) is not None]
+        failed = [one for one, future in self._verdicts if future.exception(timeout=0) is not None]
         self._verdicts.clear()
-        for verdict in failed:
-            self._verdicts.append((verdict, self._append_verdict(verdict)))
+        for one in failed:
+            self._append_verdict(one)
         if failed:
             self.outside.writer.flush(FLUSH_TIMEOUT_S)
 
     async def tick(self) -> None:
         """Write a Tick into our own partition when the open window is older than the policy allows."""
-        window, now_s = self.state.window, time.monotonic()
+        window, now_s = self.state.window, self.outside.clock.monotonic()
         if self.stopped is not None or not window.records:
             return
-        if now_s - self._window_since_s < self.state.policy.window.seconds_max:
+        seconds_max = self.state.policy.window.seconds_max
+        # Refusals alone make no version: such a window may be longer, so that a trickle of junk makes few of them.
+        if now_s - self._window_since_s < (seconds_max if window.accepted else max(seconds_max, REFUSALS_S)):
             return
         if self._ticked[0] == window.first_offset and now_s - self._ticked[1] < TICK_REPEAT_S:
             return
@@ -355,6 +461,12 @@ class PartitionWorker:
             updates_topic(self._task, self.region), value, partition=self.partition
         )
 
+    def _place(self, offset: int) -> dict[str, object]:
+        """The fields of a log line."""
+        state = self.state
+        here = {"region": self.region, "partition": self.partition, "offset": offset}
+        return here | {"version": state.version, "sequence": state.sequence}
+
     def __str__(self) -> str:
         return f"{updates_topic(self.outside.genesis.task, self.region)}[{self.partition}]"
 
@@ -369,35 +481,3 @@ def _some(records: Iterator[LogRecord]) -> list[LogRecord]:
         if size >= MISSING_BYTES_AT_ONCE:
             break
     return taken
-
-
-def divergence(tail: Aggregate, ours: str) -> IntegrityProblem:
-    """Two folds of one log that differ: FLV-3002."""
-    return IntegrityProblem(
-        "FLV-3002",
-        f"divergence: aggregate {tail.sequence} of {tail.region}[{tail.partition}] is {tail.sha256[:12]}, "
-        f"we have {ours[:12]}",
-        hint="two workers folded one log differently: run `fluvial audit` to see which is right, and stop the other",
-    )
-
-
-def read_aggregate(record: LogRecord, trust: Trust, task: str, region: str) -> Aggregate | None:
-    """The aggregate in a record, if a worker of this region signed it for this task; None, and a warning, otherwise."""
-    where = f"{record.topic}[{record.partition}]@{record.offset}"
-    try:
-        envelope = open_envelope(record.value or b"")
-    except CodecError as error:
-        log.warning("ignored %s: %s", where, error)
-        return None
-    signer = authenticate(envelope, record.timestamp_ms, trust)
-    authentic = getattr(signer, "role", None) is Role.WORKER and envelope.kind == "RegionalAggregate"
-    if not authentic or getattr(signer, "region", None) != region:
-        log.warning("ignored %s: not signed by a worker of %s", where, region)
-        return None
-    aggregate = aggregate_of(envelope.record, envelope.payload)
-    if (aggregate.task, aggregate.slot) != (task, (region, record.partition)):
-        log.warning(
-            "ignored %s: it is for %s[%d] of %s", where, aggregate.region, aggregate.partition, aggregate.task
-        )
-        return None
-    return aggregate

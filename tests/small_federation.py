@@ -22,7 +22,7 @@ from adapters.object_store import open_object_store
 from adapters.settings import Settings, StoreSettings
 from adapters.task_store import TaskStore
 from adapters.tasks import TaskFile, write_task_file
-from aggregation.events import Barrier, Verdict
+from aggregation.events import Barrier, Skipped, Verdict
 from aggregation.fold import fold_into
 from aggregation.layout import Layout
 from aggregation.merge import Aggregate, Checkpoint, Slot, add_sums, merge
@@ -110,6 +110,8 @@ class SmallFederation:
             )
             for region, p in self.genesis.slots
         }
+        self.parked: dict[tuple[Slot, int], Skipped] = {}
+        """What ``fold`` takes in the place of a record, as workers do where an operator's Skip parks it."""
         self.cursors: dict[Slot, int] = dict.fromkeys(self.genesis.slots, 0)
         self.announce(0)
 
@@ -165,7 +167,7 @@ class SmallFederation:
                 topic = updates_topic(self.task, region)
                 end = reader.bounds(topic, p)[1]
                 for record in reader.read(topic, p, state.next_offset, end):
-                    event = decode_record(
+                    event = self.parked.get(((region, p), record.offset)) or decode_record(
                         record.value,
                         record.timestamp_ms,
                         self.trust,

@@ -20,6 +20,7 @@ AGGREGATE = "FLV-5004"
 SIGNED_NAME = "FLV-5005"
 LOG = "FLV-5006"
 GENESIS = "FLV-5007"
+SKIPS = "FLV-5013"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Runs in a process of its own for every partition; what it needs and what it retu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
@@ -13,12 +13,14 @@ from typing import Final
 from adapters.kafka import LogReader
 from adapters.object_store import ObjectNotFound, open_object_store
 from adapters.settings import Settings
+from adapters.skips import find_skip
 from adapters.task_store import TaskStore
 from aggregation.errors import IntegrityProblem, UsageProblem
-from aggregation.events import ACCEPTED, Barrier
+from aggregation.events import ACCEPTED, SKIPPED, Barrier, Skipped
 from aggregation.merge import Aggregate, Slot
-from ops.audit.findings import AGGREGATE, LOG, OBJECT, Findings, fields_of, first_difference
-from ops.replay import PartitionReplay, read_aggregates, resume_after, start_of_log
+from ops.audit.findings import AGGREGATE, LOG, OBJECT, SKIPS, Findings, fields_of, first_difference
+from ops.parked import parked_in
+from ops.replay import FoldRaised, PartitionReplay, read_aggregates, resume_after, start_of_log
 from schemas.certificates import Trust
 from schemas.manifests import Genesis
 from schemas.objects import object_key, sha256_hex
@@ -51,6 +53,16 @@ class PartitionJob:
     sequence_stop: int | None
     sequence_needed: int
     spill: Path
+
+    @property
+    def first_offset(self) -> int:
+        """The first offset to fold."""
+        return 0 if self.start is None else self.start.next_offset
+
+    @property
+    def records(self) -> int:
+        """How many records there are to fold, at most."""
+        return self.updates_end - self.first_offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +106,40 @@ def fold_partition(
     genesis = objects.genesis(job.genesis_sha256)
     region, partition = job.slot
     with LogReader(job.settings, f"fluvial-audit-{job.task}-{region}-{partition}") as reader:
-        return _Audited(job, objects, genesis, reader).run(heard, stopped)
+        parked: dict[int, Skipped] = {}
+        while True:
+            audited = _Audited(job, objects, genesis, reader, parked)
+            folded = audited.run(heard, stopped)
+            skipped = audited.skip_of_raised()
+            if skipped is None:
+                return folded
+            # What raised has half-changed the state: fold from the start once more, without that record.
+            parked[folded.next_offset] = skipped
 
 
 class _Audited:
-    def __init__(self, job: PartitionJob, objects: TaskStore, genesis: Genesis, reader: LogReader) -> None:
+    def __init__(
+        self,
+        job: PartitionJob,
+        objects: TaskStore,
+        genesis: Genesis,
+        reader: LogReader,
+        parked: Mapping[int, Skipped],
+    ) -> None:
         self._job = job
         self._objects = objects
         self._genesis = genesis
         self._reader = reader
         self._trust = Trust.from_pem(genesis.authorities)
+        self._parked = dict(parked)
+        self._raised = False
         self._published: dict[int, dict[str, tuple[int, Aggregate]]] = {}
+        self._published_end = 0
         self._last_published = -1
         self._spilled = 0
         first = job.start
         self._first_sequence = 0 if first is None else first.sequence + 1
-        first_offset = 0 if first is None else first.next_offset
-        self._folded = FoldedPartition(job.slot, first_offset, first_offset, self._first_sequence)
+        self._folded = FoldedPartition(job.slot, job.first_offset, job.first_offset, self._first_sequence)
         self._topic = aggregates_topic(job.task, job.slot[0])
 
     def run(self, heard: Callable[[Slot, int], None], stopped: Callable[[], bool]) -> FoldedPartition:
@@ -118,10 +147,12 @@ class _Audited:
         where = f"{updates_topic(self._job.task, self._job.slot[0])}[{self._job.slot[1]}]"
         try:
             self._read_published()
+            self._find_parked()
             self._fold(heard, stopped)
             folded.complete = True
         except (IntegrityProblem, UsageProblem) as error:
-            # A gap, a deleted beginning, an object that a barrier names: this log cannot be folded any further.
+            # A gap, a deleted beginning, an object that a barrier names, a defect: this log cannot be folded further.
+            self._raised = isinstance(error, FoldRaised)
             findings.unreadable(LOG, f"log of {folded.name}", f"{where}@{folded.next_offset}", error)
         heard(folded.slot, folded.next_offset)
         self._check_what_was_never_recomputed()
@@ -153,6 +184,34 @@ class _Audited:
                 contents.setdefault(aggregate.sha256, (published.offset, aggregate))
                 self._last_published = max(self._last_published, aggregate.sequence)
 
+    def skip_of_raised(self) -> Skipped | None:
+        """What to fold instead, if the fold raised in a window that nobody has published yet, and a Skip parks it.
+
+        Whoever published a window has folded its records, but for those that it counts as skipped.
+        """
+        offset = self._folded.next_offset
+        if not self._raised or offset < self._published_end:
+            return None
+        return find_skip(self._reader, self._trust, self._job.task, self._job.slot, offset)
+
+    def _find_parked(self) -> None:
+        published = [entry for contents in self._published.values() for entry in contents.values()]
+        self._published_end = max((one.next_offset for _, one in published), default=0)
+        parked = parked_in(
+            self._reader, self._trust, self._job.task, self._job.slot, (one for _, one in published)
+        )
+        self._parked |= parked.skipped
+        at = {one.sha256: offset for offset, one in published}
+        for window, found in parked.unfounded:
+            self._folded.findings.add(
+                SKIPS,
+                f"aggregate {window.sequence} of {self._folded.name}",
+                self._at(at[window.sha256]),
+                "records that it counts as skipped",
+                expected=f"{found}, as operators' Skips name",
+                got=window.counts[SKIPPED],
+            )
+
     def _fold(self, heard: Callable[[Slot, int], None], stopped: Callable[[], bool]) -> None:
         job, folded = self._job, self._folded
         state = (
@@ -160,7 +219,7 @@ class _Audited:
             if job.start is None
             else resume_after(self._objects, self._genesis, job.start)
         )
-        replay = PartitionReplay(state, self._trust, self._objects)
+        replay = PartitionReplay(state, self._trust, self._objects, self._parked)
         if job.sequence_stop is not None and state.sequence >= job.sequence_stop:
             return
         region, partition = job.slot

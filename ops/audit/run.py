@@ -20,7 +20,7 @@ from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.merge import Aggregate, Slot
 from ops.audit.findings import GENESIS, Findings
 from ops.audit.partitions import FoldedPartition, PartitionJob
-from ops.audit.pool import fold_partitions
+from ops.audit.pool import Folders
 from ops.audit.progress import Progress
 from ops.audit.report import AuditReport
 from ops.audit.signed import check_announcements, check_barriers
@@ -32,8 +32,8 @@ from schemas.manifests import Genesis, decode_genesis
 from schemas.objects import manifest_key, sha256_hex
 from schemas.topics import aggregates_topic, models_topic, updates_topic
 
-RECORDS_PER_PROCESS_MIN: Final = 1000
-"""Below this many records a process more costs more than it saves."""
+RECORDS_IN_PARALLEL_MIN: Final = 1000
+"""A log of fewer records is folded by the audit's own process: less than a second, and connections cost as much."""
 _NOT_RECOMPUTED = "-"
 
 
@@ -121,7 +121,11 @@ class _Audit:
         head = self._head()
         last = head if last is None else last
         _check_range(first, last, head)
-        with LogReader(self._settings, f"fluvial-audit-{self._task}") as reader:
+        processes = min(jobs or _cores(), len(self._genesis.slots))
+        with (
+            Folders(processes, self._genesis.first_policy.updates.codecs) as folders,
+            LogReader(self._settings, f"fluvial-audit-{self._task}") as reader,
+        ):
             bounds = self._bounds(reader)
             chain = read_chain(
                 self._objects,
@@ -144,9 +148,10 @@ class _Audit:
                         stop_after=last if last < head else None,
                         folder=Path(folder),
                     )
-                    jobs = jobs or _default_jobs(work)
-                    self._say_what(first, last, jobs)
-                    partitions = self._fold(work, jobs)
+                    if jobs is None and sum(job.records for job in work) < RECORDS_IN_PARALLEL_MIN:
+                        processes = 1
+                    self._say_what(first, last, processes)
+                    partitions = self._fold(work, folders, alone=processes == 1)
                     merged = self._merge_again(chain, first, head, partitions, Path(folder))
                 check_barriers(self._objects, chain, head, partitions, self._findings)
                 end = bounds.announcements
@@ -164,7 +169,7 @@ class _Audit:
             announcements=announcements,
             findings=self._findings,
             seconds=time.monotonic() - started_s,
-            jobs=jobs or 1,
+            jobs=processes,
         )
 
     def _head(self) -> int:
@@ -230,11 +235,11 @@ class _Audit:
             return None
         return find_aggregate(reader, trust, self._task, slot, sequence=newest.sequence, sha256=newest.sha256)
 
-    def _fold(self, work: list[PartitionJob], jobs: int) -> list[FoldedPartition]:
+    def _fold(self, work: list[PartitionJob], folders: Folders, *, alone: bool) -> list[FoldedPartition]:
         with Progress(
-            self._output, {job.slot: (_first_offset(job), job.updates_end) for job in work}
+            self._output, {job.slot: (job.first_offset, job.updates_end) for job in work}
         ) as progress:
-            partitions = fold_partitions(work, jobs, progress.heard)
+            partitions = folders.fold(work, progress.heard, alone=alone)
         for partition in partitions:
             self._findings.extend(partition.findings)
         return partitions
@@ -292,10 +297,8 @@ def _genesis(objects: TaskStore, pinned_sha256: str, findings: Findings) -> Gene
     )
 
 
-def _default_jobs(work: list[PartitionJob]) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    records = sum(job.updates_end - _first_offset(job) for job in work)
-    return max(1, min(cores, len(work), records // RECORDS_PER_PROCESS_MIN))
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_range(first: int, last: int, head: int) -> None:
@@ -308,10 +311,6 @@ def _check_range(first: int, last: int, head: int) -> None:
             f"cannot audit versions {first} to {last}: {exist}",
             hint="see the versions with `fluvial versions`; version 0 is the genesis, which every audit checks",
         )
-
-
-def _first_offset(job: PartitionJob) -> int:
-    return 0 if job.start is None else job.start.next_offset
 
 
 def _digest(

@@ -14,6 +14,8 @@ from aggregation.errors import UsageProblem
 from ops.cli import EXIT_INTERRUPTED
 from ops.commands.tasks import check_known_region, region_option, task_option
 from ops.context import Invocation, json_option, pass_invocation
+from ops.metrics_server import MetricsOptions, metrics_options
+from ops.observing import ProcessIdentity, observing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,9 +72,18 @@ CLIP_WORTH_SAYING = 0.999
 @click.option(
     "--journal", type=click.Path(path_type=Path, dir_okay=False), help="Append each acknowledged record here."
 )
+@metrics_options
 @json_option
 @pass_invocation
-def fleet(invocation: Invocation, /, task_name: str | None, journal: Path | None, **config: Any) -> int:
+def fleet(
+    invocation: Invocation,
+    /,
+    task_name: str | None,
+    journal: Path | None,
+    metrics_port: int,
+    no_metrics: bool,  # noqa: FBT001 (click passes it by name)
+    **config: Any,
+) -> int:
     """Drive many devices. Ctrl-C or SIGTERM: no more rounds, deliver what is under way, then a summary."""
     from adapters.tasks import read_task_file
     from producers.fleet import Fleet
@@ -80,9 +91,19 @@ def fleet(invocation: Invocation, /, task_name: str | None, journal: Path | None
 
     settings = invocation.settings()
     file = read_task_file(invocation.home, task_name)
-    runner = Fleet(settings, file, FleetConfig(**config), speaker=invocation.output, journal=journal)
-    interrupted = _stop_on_signals(runner.stop)
-    summary = runner.run()
+    say, options = invocation.output.say, MetricsOptions(metrics_port, not no_metrics)
+    identity = ProcessIdentity(file.task, "fleet", "fleet")
+    with observing(settings, identity, options, say=say, warn=say) as observer:
+        runner = Fleet(
+            settings,
+            file,
+            FleetConfig(**config),
+            speaker=invocation.output,
+            journal=journal,
+            observer=observer,
+        )
+        interrupted = stop_on_signals(runner.stop, observer.ending)
+        summary = runner.run()
     invocation.output.document({"task": file.task, **summary.document()})
     rows = [(behaviour, count) for behaviour, count in summary.published.items()]
     invocation.output.table(["behaviour", "records"], rows)
@@ -96,7 +117,7 @@ def fleet(invocation: Invocation, /, task_name: str | None, journal: Path | None
     return EXIT_INTERRUPTED if interrupted.is_set() else 0
 
 
-def _stop_on_signals(stop: Callable[[], None]) -> threading.Event:
+def stop_on_signals(*stops: Callable[[], None]) -> threading.Event:
     """SIGTERM and the first Ctrl-C stop in good order; the event is set by Ctrl-C. A second signal exits at once."""
     interrupted = threading.Event()
 
@@ -105,7 +126,8 @@ def _stop_on_signals(stop: Callable[[], None]) -> threading.Event:
             interrupted.set()
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.default_int_handler)
-        stop()
+        for stop in stops:
+            stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from aggregation.errors import UsageProblem
-from aggregation.events import ACCEPTED, CONTROL, Rejection
+from aggregation.events import ACCEPTED, CONTROL, SKIPPED, Rejection
 from ops.context import Invocation, json_option, pass_invocation
+from ops.metrics_server import MetricsOptions, metrics_options
+from ops.observing import ProcessIdentity, observing
 
 if TYPE_CHECKING:
     from aggregation.merge import Slot
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 SHORT_HASH = 12
 _ORDINARY_REASONS = frozenset({"genesis", "version"})
-OUTCOMES = (ACCEPTED, CONTROL, *(rejection.outcome for rejection in Rejection))
+OUTCOMES = (ACCEPTED, CONTROL, SKIPPED, *(rejection.outcome for rejection in Rejection))
 
 task_option = click.option("--task", "task_name", help="Default: the newest on this machine.")
 
@@ -293,6 +295,14 @@ def inspect(invocation: Invocation, region: str, partition: int, offset: str, ta
     help="The genesis document to trust. Default: the one that this machine knows.",
 )
 @click.option("--jobs", type=int, metavar="N", help="Processes. Default: one a core.")
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Again and again, from one beginning to the next, until Ctrl-C. One line an audit.",
+)
+@metrics_options
 @json_option
 @pass_invocation
 def audit(
@@ -303,17 +313,32 @@ def audit(
     last: int | None,
     genesis: str | None,
     jobs: int | None,
+    every_s: float | None,
+    metrics_port: int,
+    no_metrics: bool,
 ) -> int:
     """Recompute versions from the signed logs and compare everything bit for bit. Exit code 1 when anything differs."""
     from ops.audit import audit_task
+    from ops.audit.repeated import audit_again_and_again
     from ops.audit.request import task_to_audit
     from ops.task_view import require_broker
 
     settings = invocation.settings()
     file = task_to_audit(invocation.home, task_name, genesis)
-    require_broker(settings)
-    report = audit_task(settings, file, first=first, last=last, jobs=jobs, output=invocation.output)
-    return _show_audit(invocation.output, report)
+    output = invocation.output
+
+    def once() -> AuditReport:
+        require_broker(settings)
+        return audit_task(settings, file, first=first, last=last, jobs=jobs, output=output)
+
+    if every_s is None:
+        return _show_audit(output, once())
+    identity, options = (
+        ProcessIdentity(file.task, "auditor", "auditor"),
+        MetricsOptions(metrics_port, not no_metrics),
+    )
+    with observing(settings, identity, options, say=output.say, warn=output.say) as observer:
+        return audit_again_and_again(once, every_s=every_s, output=output, observer=observer)
 
 
 def _show_audit(output: Output, report: AuditReport) -> int:

@@ -11,6 +11,7 @@ import msgspec
 from adapters.object_store import open_object_store
 from adapters.settings import load_settings_with_sources
 from ops.context import Invocation, json_option, pass_invocation
+from ops.metrics_server import remove_targets
 from ops.stack.local import LocalStack
 
 if TYPE_CHECKING:
@@ -30,21 +31,28 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1024),
     help="The largest update, in bytes; limits of broker, producers and consumers follow. Default: 8 MiB.",
 )
+@click.option(
+    "--with-prometheus",
+    is_flag=True,
+    help="Also start Prometheus with the rules of Fluvial, where it is installed.",
+)
 @json_option
 @pass_invocation
-def up(invocation: Invocation, store: str, update_bytes_max: int | None) -> None:
+def up(invocation: Invocation, store: str, update_bytes_max: int | None, *, with_prometheus: bool) -> None:
     """Start Kafka and the object store on this machine; what runs already is left alone.
 
     Everything listens on 127.0.0.1 only. The first run fetches Kafka and builds MinIO into a per-user cache.
     """
     output = invocation.output
     choice: Any = store
-    stack = LocalStack(invocation.home, choice, output, update_bytes_max)
+    stack = LocalStack(invocation.home, choice, output, update_bytes_max, with_prometheus=with_prometheus)
     settings = stack.up()
-    output.document(
-        {**_describe(settings), "services": [dataclasses.asdict(status) for status in stack.status()]}
-    )
+    services = stack.status()
+    output.document({**_describe(settings), "services": [dataclasses.asdict(status) for status in services]})
     output.print(f"up: Kafka {settings.bootstrap_servers}, {open_object_store(settings.store).describe()}")
+    for service in services:
+        if service.name == "prometheus" and service.state == "running":
+            output.print(f"Prometheus: http://{service.address}/alerts")
     output.print(
         "next: `fluvial demo`, or `fluvial run FILE` with a task of your own; `fluvial down` stops it"
     )
@@ -65,6 +73,7 @@ def down(invocation: Invocation, *, delete_data: bool, yes: bool) -> None:
     if delete_data:
         output.confirm(f"Delete all logs and checkpoints in {invocation.home}?", yes=yes)
     stopped = LocalStack(invocation.home, reporter=output).down(delete_data=delete_data)
+    remove_targets(invocation.home)
     output.document({"stopped": stopped, "data_deleted": delete_data})
     output.print(f"down: stopped {' and '.join(stopped)}" if stopped else "down: nothing was running")
     output.print("data deleted" if delete_data else f"data stays in {invocation.home}")

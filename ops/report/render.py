@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import jinja2
 
 from aggregation.errors import EnvironmentProblem
-from aggregation.events import ACCEPTED, CONTROL
+from aggregation.events import ACCEPTED, CONTROL, SKIPPED
 from aggregation.staleness import WEIGHT_ONE
 from ops.report import charts
 
@@ -191,7 +191,8 @@ def _versions(result: RunResult) -> list[dict[str, Any]]:
                 "accepted": manifest.accepted,
                 "refused": sum(manifest.counts.values())
                 - manifest.accepted
-                - manifest.counts.get(CONTROL, 0),
+                - manifest.counts.get(CONTROL, 0)
+                - manifest.counts.get(SKIPPED, 0),
                 "windows": len(manifest.inputs),
                 "staleness_mean": _decimal(
                     manifest.staleness_total / manifest.accepted if manifest.accepted else None

@@ -1,4 +1,4 @@
-"""Kafka's jars and the MinIO binary: fetched or built once per user, kept by their exact version.
+"""Kafka's jars and the binaries of MinIO and Toxiproxy: fetched or built once per user, kept by their exact version.
 
 A download goes to a folder of its own and takes its final name in one step when it is complete, so an
 interrupted one leaves nothing that could be taken for a whole one.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from adapters.settings import cache_dir, child_environment
 from aggregation.errors import EnvironmentProblem
+from ops.signals import undisturbed
 from ops.stack import files, tools
 from ops.stack.resources import infra_file
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     _Progress = Callable[[Path], str]
 
 MINIO_MODULE: Final = "github.com/minio/minio"
+TOXIPROXY_MODULE: Final = "github.com/Shopify/toxiproxy/v2/cmd/server"
 BUILD_TIMEOUT_S: Final = 1800.0
 """How long one process waits for another that builds the same thing."""
 _POLL_S: Final = 0.5
@@ -90,6 +92,11 @@ def _fetch_kafka_jars(final: Path, maven: str, reporter: Reporter) -> None:
             )
 
 
+def minio_is_possible() -> bool:
+    """Whether MinIO is there, or can be built."""
+    return minio_binary_path().is_file() or not tools.go_problem()
+
+
 def minio_binary(reporter: Reporter) -> Path:
     """The MinIO server, built with Go if it is not there yet (about 3 minutes on two cores).
 
@@ -110,26 +117,76 @@ def minio_binary(reporter: Reporter) -> Path:
 
 
 def _build_minio(final: Path, reporter: Reporter) -> None:
+    def failed(code: int, tail: str) -> EnvironmentProblem:
+        return EnvironmentProblem(
+            "FLV-1007",
+            f"Go could not build MinIO (exit {code})",
+            where=tail,
+            hint="check the network and repeat, or use the file store: `fluvial up --store file`",
+        )
+
     reporter.say("MinIO: building it with Go, once (about 3 minutes on two cores)")
+    _build_with_go(f"{MINIO_MODULE}@{_minio_version()}", final, failed, reporter, what="MinIO")
+
+
+def toxiproxy_binary(reporter: Reporter) -> Path:
+    """The Toxiproxy server, built with Go if it is not there yet (some 20 seconds). For `fluvial chaos`.
+
+    Raises:
+        EnvironmentProblem: FLV-6405 no Go, or the build failed; FLV-1015 the cache cannot be written.
+    """
+    version = infra_file("toxiproxy/version.txt").read_text(encoding="utf-8").strip()
+    final = cache_dir() / f"toxiproxy-{version}" / "server"
+    if final.is_file():
+        return final
+    problem = tools.go_problem()
+    if problem:
+        raise _no_toxiproxy(f"it is built once with Go 1.24 or later, and {problem}")
+    with _one_at_a_time(final.parent, "another process to build Toxiproxy", reporter):
+        if not final.is_file():
+            reporter.say("Toxiproxy: building it with Go, once")
+            _build_with_go(
+                f"{TOXIPROXY_MODULE}@{version}",
+                final,
+                lambda code, tail: _no_toxiproxy(f"Go could not build it (exit {code})", where=tail),
+                reporter,
+                what="Toxiproxy",
+            )
+    return final
+
+
+def _no_toxiproxy(reason: str, where: str = "") -> EnvironmentProblem:
+    return EnvironmentProblem(
+        "FLV-6405",
+        f"network faults need Toxiproxy: {reason}",
+        where=where,
+        hint="mend that, or leave them out: `fluvial chaos --faults kill,pause,disk`",
+    )
+
+
+def _build_with_go(
+    module: str,
+    final: Path,
+    failed: Callable[[int, str], EnvironmentProblem],
+    reporter: Reporter,
+    *,
+    what: str,
+) -> None:
+    """Build the binary `final` of a Go module. Raises what `failed` makes of exit code and last lines."""
     with _new_folder(final.parent) as folder:
-        command = ["go", "install", "-v", "-ldflags=-s -w", f"{MINIO_MODULE}@{_minio_version()}"]
+        command = ["go", "install", "-v", "-ldflags=-s -w", module]
         # The flags of the user's own projects (vendoring, build ids) do not apply to this build.
         environment = {"GOBIN": str(folder), "GOFLAGS": "", "CGO_ENABLED": "0"}
         code, tail = _run(
             command,
             environment,
             folder.parent,
-            what="Go to build MinIO",
+            what=f"Go to build {what}",
             reporter=reporter,
             progress=_package_count,
         )
-        if code != 0 or not (folder / "minio").is_file():
-            raise EnvironmentProblem(
-                "FLV-1007",
-                f"Go could not build MinIO (exit {code})",
-                where=tail,
-                hint="check the network and repeat, or use the file store: `fluvial up --store file`",
-            )
+        if code != 0 or not (folder / final.name).is_file():
+            raise failed(code, tail)
 
 
 def _minio_version() -> str:
@@ -211,21 +268,24 @@ def _run(
     """Run a long command, saying how far it is: (exit code, the last lines of its output)."""
     log_path = folder / "log"
     with log_path.open("wb") as log, reporter.waiting(what) as waiting:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=child_environment(environment),
-            start_new_session=True,
-        )
+        child = None
         try:
+            with undisturbed():
+                child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=child_environment(environment),
+                    start_new_session=True,
+                )
             _wait(child, waiting, lambda: progress(log_path))
         except BaseException:
             # Interrupted: take the compiler and its children along.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+            if child is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
             raise
     lines = [line for line in log_path.read_text("utf-8", "replace").splitlines() if line.strip()]
     return child.returncode, "\n  ".join(lines[-_TAIL_LINES:])

@@ -9,6 +9,7 @@ import string
 import subprocess
 import time
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaException
@@ -21,6 +22,7 @@ from ops.stack.process import Daemon
 from ops.stack.resources import infra_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from adapters.settings import StackFile
@@ -35,15 +37,28 @@ _REQUEST_BYTES_MIN: Final = 100 * 1024 * 1024
 _FETCH_BYTES_MIN: Final = 55 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One more way in, for clients behind a proxy: they are told to come back to `advertised_port`.
+
+    The broker listens on `port`; `name` is of capital letters, digits and underscores.
+    """
+
+    name: str
+    port: int
+    advertised_port: int
+
+
 class KafkaBroker:
     """The broker of one home folder. Holds no state of its own: everything is in the folder."""
 
     name: Final = "kafka"
 
-    def __init__(self, home: Path) -> None:
-        """Describe the broker of `home`; nothing is touched yet."""
+    def __init__(self, home: Path, data: Path | None = None, listeners: Sequence[Listener] = ()) -> None:
+        """Describe the broker of `home`; nothing is touched yet. `data` may lie on a disk of its own."""
         self._home = home
-        self.data = home / "data" / "kafka"
+        self.data = data or home / "data" / "kafka"
+        self._listeners = tuple(listeners)
         self._properties = home / "config" / "server.properties"
         self._logs = home / "logs"
         self.daemon = Daemon(
@@ -66,6 +81,8 @@ class KafkaBroker:
         self.daemon.start(
             [
                 *(java, *_HEAP, self.daemon.marker, f"-Dfluvial.logs={self._logs}"),
+                # A full disk under a memory-mapped index kills the JVM: its report belongs to the other logs.
+                f"-XX:ErrorFile={self._logs / 'kafka-crash.log'}",
                 f"-Dlog4j2.configurationFile={infra_file('kafka/log4j2.properties')}",
                 *("-Djava.awt.headless=true", "-cp", classpath, "kafka.Kafka", str(self._properties)),
             ]
@@ -159,6 +176,9 @@ class KafkaBroker:
         text = string.Template(infra_file("kafka/server.properties").read_text("utf-8")).safe_substitute(
             kafka_port=state.kafka_port,
             controller_port=state.controller_port,
+            more_listeners=self._more("{0.name}://127.0.0.1:{0.port}"),
+            more_advertised=self._more("{0.name}://127.0.0.1:{0.advertised_port}"),
+            more_protocols=self._more("{0.name}:PLAINTEXT"),
             # A Java properties file reads a backslash as the start of an escape.
             log_dirs=str(log_dirs).replace("\\", "\\\\"),
             message_bytes_max=limit,
@@ -167,6 +187,9 @@ class KafkaBroker:
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+    def _more(self, pattern: str) -> str:
+        return "".join(f",{pattern.format(listener)}" for listener in self._listeners)
 
 
 def _new_cluster_id() -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import psutil
 
 from adapters.settings import (
     UPDATE_BYTES_MAX_DEFAULT,
@@ -24,11 +25,18 @@ from adapters.settings import (
     resolve_home,
     stack_path,
 )
-from aggregation.errors import ConnectionProblem, EnvironmentProblem, UsageProblem
+from aggregation.errors import (
+    ConnectionProblem,
+    EnvironmentProblem,
+    FluvialError,
+    TimeoutProblem,
+    UsageProblem,
+)
 from ops.output import Reporter, quiet_output
 from ops.stack import downloads, files, ports, tools
-from ops.stack.kafka import KafkaBroker
+from ops.stack.kafka import KafkaBroker, Listener
 from ops.stack.minio import MinioServer
+from ops.stack.prometheus import NOT_INSTALLED, PrometheusServer, find_prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
 StoreChoice = Literal["auto", "minio", "file"]
 ServiceName = Literal["kafka", "minio"]
 _PORT_ATTEMPTS_MAX = 3
+_PORTS = ("kafka_port", "controller_port", "store_port", "prometheus_port")
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,19 @@ class ServiceStatus:
     pid: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class StackPlan:
+    """What a stack has beside the ordinary: data on other disks, listeners behind proxies, rules of one's own.
+
+    It is not recorded in the home: whoever calls `up` or `start` again gives it again.
+    """
+
+    kafka_data: Path | None = None
+    minio_data: Path | None = None
+    listeners: tuple[Listener, ...] = ()
+    prometheus_rules: Path | None = None
+
+
 class LocalStack:
     """Kafka and the object store of one home folder."""
 
@@ -60,14 +82,20 @@ class LocalStack:
         store: StoreChoice = "auto",
         reporter: Reporter | None = None,
         update_bytes_max: int | None = None,
+        *,
+        plan: StackPlan | None = None,
+        with_prometheus: bool = False,
     ) -> None:
         """Describe the stack. `update_bytes_max` None keeps what the home has, at first 8 MiB."""
+        plan = plan or StackPlan()
         self.home = resolve_home(home)
         self._choice: StoreChoice = store
         self._reporter: Reporter = reporter or quiet_output()
         self._update_bytes_max = update_bytes_max
-        self._kafka = KafkaBroker(self.home)
-        self._minio = MinioServer(self.home)
+        self._kafka = KafkaBroker(self.home, plan.kafka_data, plan.listeners)
+        self._minio = MinioServer(self.home, plan.minio_data)
+        self._with_prometheus = with_prometheus
+        self._prometheus = PrometheusServer(self.home, plan.prometheus_rules)
 
     def up(self) -> Settings:
         """Start whatever does not run and return how to reach it.
@@ -89,6 +117,7 @@ class LocalStack:
                 if binary is not None:
                     state = self._up_minio(state, binary, started)
                 state = self._up_kafka(state, java, jars, started)
+                state = self._up_prometheus(state, started)
                 # Inside the guard: a stack that nothing describes would be an orphan.
                 files.write_stack_file(self.home, msgspec.structs.replace(state, running=True))
             except BaseException:
@@ -109,7 +138,9 @@ class LocalStack:
             stopped = [daemon.name for daemon in self._daemons() if daemon.stop(self._reporter)]
             state = read_stack_file(self.home)
             if state is not None and state.running:
-                files.write_stack_file(self.home, msgspec.structs.replace(state, running=False))
+                files.write_stack_file(
+                    self.home, msgspec.structs.replace(state, running=False, prometheus=False)
+                )
             if delete_data:
                 self._delete_data()
         return stopped
@@ -122,11 +153,17 @@ class LocalStack:
         kafka = self._service("kafka", self._kafka.daemon, f"{ports.LOOPBACK}:{state.kafka_port}", state)
         if state.store_kind == "file":
             running: Literal["running", "stopped"] = "running" if state.running else "stopped"
-            return [kafka, ServiceStatus("file store", running, str(file_store_path(self.home)))]
-        return [
-            kafka,
-            self._service("minio", self._minio.daemon, f"{ports.LOOPBACK}:{state.store_port}", state),
-        ]
+            store = ServiceStatus("file store", running, str(file_store_path(self.home)))
+        else:
+            store = self._service("minio", self._minio.daemon, f"{ports.LOOPBACK}:{state.store_port}", state)
+        return [kafka, store, *self._prometheus_status(state)]
+
+    def _prometheus_status(self, state: StackFile) -> list[ServiceStatus]:
+        """Nothing where nobody asked for it."""
+        daemon = self._prometheus.daemon
+        if not state.prometheus and daemon.process() is None:
+            return []
+        return [self._service("prometheus", daemon, f"{ports.LOOPBACK}:{state.prometheus_port}", state)]
 
     def kill(self, name: ServiceName) -> None:
         """SIGKILL one service, as a crash would; the stack still counts as up. For fault tests.
@@ -136,6 +173,32 @@ class LocalStack:
         """
         if not self._daemon(name).kill():
             raise _not_running(name)
+
+    def end(self) -> None:
+        """SIGKILL every service, paused ones too. For a stack whose data is thrown away."""
+        for daemon in self._daemons():
+            daemon.kill()
+            daemon.pid_path.unlink(missing_ok=True)
+
+    def pause(self, name: ServiceName) -> int:
+        """SIGSTOP one service; returns its pid. For fault tests; ConnectionProblem FLV-1001 when it does not run."""
+        process = self._daemon(name).process()
+        if process is None:
+            raise _not_running(name)
+        process.suspend()
+        return int(process.pid)
+
+    def resume(self, name: ServiceName) -> None:
+        """SIGCONT; nothing happens to a service that was not paused, or has ended."""
+        process = self._daemon(name).process()
+        if process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def pid(self, name: ServiceName) -> int | None:
+        """The process id of one service; None when it does not run."""
+        process = self._daemon(name).process()
+        return int(process.pid) if process is not None else None
 
     def start(self, name: ServiceName) -> None:
         """Start one service again where it was, and wait for it. For fault tests.
@@ -231,6 +294,35 @@ class LocalStack:
         state = self._on_free_ports("Kafka", ("kafka_port", "controller_port"), state, attempt, daemon)
         return msgspec.structs.replace(state, cluster_id=self._kafka.cluster_id())
 
+    def _up_prometheus(self, state: StackFile, started: list[Daemon]) -> StackFile:
+        """Never fails: what only watches keeps nothing from running."""
+        daemon, server = self._prometheus.daemon, self._prometheus
+        if not self._with_prometheus and not state.prometheus:
+            return state
+        program = find_prometheus()
+        if program is None:
+            self._reporter.say(NOT_INSTALLED)
+            return msgspec.structs.replace(state, prometheus=False)
+        state = msgspec.structs.replace(state, prometheus=True)
+        address = f"{ports.LOOPBACK}:{state.prometheus_port}"
+        if daemon.process() is not None:
+            if ports.is_listening(state.prometheus_port):
+                self._reporter.say(f"Prometheus http://{address} runs already (pid {_pid(daemon)})")
+                return state
+            daemon.kill()
+
+        def attempt(state: StackFile) -> None:
+            started.append(daemon)
+            server.start(state.prometheus_port, program)
+            server.wait_ready(state.prometheus_port, self._reporter)
+
+        try:
+            return self._on_free_ports("Prometheus", ("prometheus_port",), state, attempt, daemon)
+        except (EnvironmentProblem, TimeoutProblem) as error:
+            daemon.kill()
+            self._reporter.say(_runs_without(error))
+            return state
+
     def _on_free_ports(
         self,
         label: str,
@@ -256,7 +348,7 @@ class LocalStack:
         return state
 
     def _with_free_ports(self, label: str, names: tuple[str, ...], state: StackFile) -> StackFile:
-        chosen = {name: getattr(state, name) for name in ("kafka_port", "controller_port", "store_port")}
+        chosen = {name: getattr(state, name) for name in _PORTS}
         for name in names:
             before = chosen.pop(name)
             chosen[name] = ports.choose(before, avoid=frozenset(chosen.values()))
@@ -282,7 +374,7 @@ class LocalStack:
         return self.home / name
 
     def _daemons(self) -> list[Daemon]:
-        return [self._kafka.daemon, self._minio.daemon]
+        return [self._kafka.daemon, self._minio.daemon, self._prometheus.daemon]
 
     def _daemon(self, name: ServiceName) -> Daemon:
         return self._kafka.daemon if name == "kafka" else self._minio.daemon
@@ -297,6 +389,10 @@ class LocalStack:
 def _pid(daemon: Daemon) -> int:
     process = daemon.process()
     return process.pid if process is not None else 0
+
+
+def _runs_without(error: FluvialError) -> str:
+    return f"warning[FLV-7021]: the stack runs without Prometheus: {error.error_id}: {error.message}\n  {error.where}"
 
 
 def _not_running(name: str) -> ConnectionProblem:

@@ -31,9 +31,9 @@ class MinioServer:
 
     name: Final = "minio"
 
-    def __init__(self, home: Path) -> None:
-        """Describe the server of `home`; nothing is touched yet."""
-        self.data = home / "data" / "minio"
+    def __init__(self, home: Path, data: Path | None = None) -> None:
+        """Describe the server of `home`; nothing is touched yet. `data` may lie on a disk of its own."""
+        self.data = data or home / "data" / "minio"
         self.daemon = Daemon(
             name="MinIO",
             pid_path=home / "run" / "minio.json",

@@ -17,6 +17,7 @@ import psutil
 
 from adapters.settings import child_environment
 from aggregation.errors import EnvironmentProblem, TimeoutProblem
+from ops.signals import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,14 +85,15 @@ class Daemon:
         self.console.parent.mkdir(parents=True, exist_ok=True)
         with self.console.open("wb") as console:
             try:
-                self._child = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=console,
-                    stderr=subprocess.STDOUT,
-                    env=child_environment(environment),
-                    start_new_session=True,
-                )
+                with undisturbed():
+                    self._child = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=console,
+                        stderr=subprocess.STDOUT,
+                        env=child_environment(environment),
+                        start_new_session=True,
+                    )
             except OSError as error:
                 raise self.died(f"{command[0]} cannot be executed: {error.strerror}") from error
         # `process` knows the child from here on: an interruption before the pid file leaves no orphan.

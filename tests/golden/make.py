@@ -34,6 +34,7 @@ from tests.factories import (
     devices,
     encoded,
     merger_signer,
+    operator_signer,
     revoke_bytes,
     sha,
     state_of,
@@ -149,6 +150,12 @@ def hashes() -> dict[str, Any]:
     }
 
 
+def skip() -> bytes:
+    """A signed Skip."""
+    fields = {"task": TASK, "region": "eu", "partition": 0, "offset": 7, "reason": "the fold raises on it"}
+    return operator_signer().seal("Skip", fields)
+
+
 def announcement() -> bytes:
     """A signed announcement."""
     fields = {
@@ -171,6 +178,7 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "barrier.v1.avro": lambda: barrier_bytes(1, rules()),
         "tick.v1.avro": lambda: tick_bytes(3),
         "revoke.v1.avro": lambda: revoke_bytes("d-0001", "ab12"),
+        "skip.v1.avro": skip,
         "model_announcement.v1.avro": announcement,
         "regional_aggregate.v1.avro": lambda: worker_signer().seal_payload("RegionalAggregate", payloads[0]),
         "verdict.v1.avro": lambda: encode_verdict(replay(log())[0][0]),

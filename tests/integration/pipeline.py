@@ -29,11 +29,12 @@ from adapters.tasks import TaskFile, keys_folder, write_task_file
 from aggregation.optimizers import initial_state
 from schemas.certificates import CONTROL, Role, Trust
 from schemas.checkpoints import encode_model, encode_optimizer
+from schemas.codec import CodecError
 from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.objects import sha256_hex
 from schemas.sealing import decode_verdict
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
-from stream_apps.partition import read_aggregate
+from stream_apps.tail import read_aggregate
 from tests import factories
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Federation:
     layout: Layout = factories.LAYOUT
     task: str = field(default_factory=lambda: f"t-{uuid.uuid4().hex[:10]}")
     running: list[Running] = field(default_factory=list)
+    strays: int = 0
 
     def __post_init__(self) -> None:
         self.store = TaskStore(open_object_store(self.settings.store), self.task)
@@ -269,8 +271,18 @@ class Federation:
         return [record.value or b"" for record in self.records(verdicts_topic(self.task, slot[0]), slot[1])]
 
     def verdicts(self, slot: Slot) -> list[Verdict]:
-        """A partition's verdicts in the order in which they stand there, duplicates included."""
-        return [decode_verdict(value) for value in self.verdict_values(slot)]
+        """A partition's verdicts in the order in which they stand there, duplicates included.
+
+        What is no verdict is left out, and counted in ``strays``: anybody may have written it.
+        """
+        found = []
+        self.strays = 0
+        for value in self.verdict_values(slot):
+            try:
+                found.append(decode_verdict(value))
+            except CodecError:
+                self.strays += 1
+        return found
 
     def announcements(self) -> list[LogRecord]:
         """The models topic."""

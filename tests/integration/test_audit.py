@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -119,3 +120,36 @@ def test_a_stack_that_is_down_is_said_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ops.cli", "--home", str(tmp_path), "audit"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "FLV-1001" in done.stderr and "fluvial up" in done.stderr
+
+
+def test_an_audit_again_and_again_goes_on_after_a_difference_and_ends_with_its_sum(
+    federation: SmallFederation, tmp_path: Path
+) -> None:
+    settings = federation.settings
+    key = model_key(TASK, 2)
+    store = federation.objects.store
+    good = store.get(key)
+    command = [sys.executable, "-m", "ops.cli", "--home", str(settings.home), "audit", "--task", TASK]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--every", "0.2", "--json"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            assert json.loads(process.stdout.readline())["identical"] is True
+            store.put(key, good[:-1] + bytes([good[-1] ^ 1]))
+            assert any(json.loads(process.stdout.readline())["findings_total"] for _ in range(20))
+            store.put(key, good)
+            assert any(json.loads(process.stdout.readline())["identical"] for _ in range(20))
+        finally:
+            store.put(key, good)
+            process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read().splitlines()
+        assert process.wait(30) == 1
+    end = json.loads(rest[-1])
+    assert end["terminal"] is True and end["audits"] >= 3 and end["different"] >= 1
+    assert "FLV-5001" in (tmp_path / "log").read_text()

@@ -25,6 +25,7 @@ BLOCK = re.compile(r"(?P<mark><!-- test: run -->\n)?```bash\n(?P<text>.*?)```", 
 NOT_RUN = {
     "make demo\n": "acceptance runs it: it takes minutes and builds what it needs",
     "make test\n": "it would run this test",
+    "watching": "its commands go on until they are stopped; tests of their own run them",
     "several machines": "it names brokers and stores that are not ours; its commands have to exist",
 }
 
@@ -48,8 +49,10 @@ def blocks() -> list[Block]:
 
 
 def reason_not_to_run(block: Block) -> str | None:
-    key = "several machines" if "kafka-1.example" in block.text else block.text
-    return NOT_RUN.get(key)
+    for sign, key in (("kafka-1.example", "several machines"), ("--every 600", "watching")):
+        if sign in block.text:
+            return NOT_RUN[key]
+    return NOT_RUN.get(block.text)
 
 
 def environment(stack: Settings, folder: Path) -> dict[str, str]:

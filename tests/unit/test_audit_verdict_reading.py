@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aggregation.errors import IntegrityProblem
-from aggregation.events import ACCEPTED, CONTROL, Rejection
+from aggregation.events import ACCEPTED, CONTROL, SKIPPED, Rejection
 from ops.commands.operators import OUTCOMES
 from ops.explanations import explain
 from ops.verdicts import MISSING_MAX, Once
@@ -43,5 +43,7 @@ def test_every_rejection_is_explained_with_its_page_and_a_hint(rejection: Reject
 
 
 def test_what_is_no_rejection_has_no_page() -> None:
-    assert [explain(outcome).page for outcome in (ACCEPTED, CONTROL, None, "from the future")] == [""] * 4
-    assert set(OUTCOMES) == {ACCEPTED, CONTROL} | {rejection.outcome for rejection in Rejection}
+    assert [explain(outcome).page for outcome in (ACCEPTED, CONTROL, SKIPPED, None, "from the future")] == [
+        ""
+    ] * 5
+    assert set(OUTCOMES) == {ACCEPTED, CONTROL, SKIPPED} | {rejection.outcome for rejection in Rejection}

@@ -26,6 +26,7 @@ NAMES = [
     "Barrier",
     "Tick",
     "Revoke",
+    "Skip",
     "RegionalAggregate",
     "ModelAnnouncement",
     "PartitionState",

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from adapters.file_store import FileStore
-from adapters.kafka import LogReader
+from adapters.kafka import LogReader, LogWriter
 from adapters.task_store import TaskStore
 from aggregation.errors import ConnectionProblem, FluvialError
 from schemas.envelope import open_envelope
 from schemas.objects import manifest_key, model_key, optimizer_key
 from schemas.topics import aggregates_topic, models_topic, updates_topic
 from stream_apps.committing import Committer
+from stream_apps.outside import Outside
 from tests import factories
 from tests.small_federation import SmallFederation, on_mock_cluster
 
@@ -31,8 +32,16 @@ def federation(tmp_path: Path) -> Iterator[SmallFederation]:
 
 
 def committer(federation: SmallFederation, name: str) -> Committer:
+    settings = federation.settings
     return Committer(
-        federation.settings, federation.objects, federation.genesis, factories.merger_signer(), name
+        Outside.of(
+            genesis=federation.genesis,
+            store=federation.objects,
+            writer=LogWriter(settings, name, give_up=False),
+            signer=factories.merger_signer(),
+            name=name,
+            open_reader=lambda purpose: LogReader(settings, f"{name}-{purpose}"),
+        )
     )
 
 
@@ -203,3 +212,32 @@ def test_advice_beyond_the_end_of_a_log_is_not_followed(federation: SmallFederat
     federation.objects.put_facts(1, {"aggregate_offsets": {"eu": {"0": 99, "1": 1}, "gone": {"0": 3}}})
     offsets = committer(federation, "late").resume()
     assert offsets == {("eu", 0): 0, ("eu", 1): 1, ("us", 0): 0}
+
+
+def test_a_manifest_that_is_not_the_announced_one_is_not_built_on(federation: SmallFederation) -> None:
+    one = committer(federation, "one")
+    one.resume()
+    windows(federation)
+    offer_all(federation, one)
+    assert one.merge_if_due()
+    assert federation.settings.store.path is not None
+    path = federation.settings.store.path / manifest_key(federation.task, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"accepted":', b'"accepteD":', 1))
+    other = committer(federation, "other")
+    other._announced = other._read_announced()
+    with pytest.raises(FluvialError, match="FLV-3304"):
+        other._checked_manifest(1)
+    path.write_bytes(whole)
+    assert other._checked_manifest(1) == whole
+
+
+def test_a_newest_manifest_that_is_lost_is_not_committed_a_second_time(federation: SmallFederation) -> None:
+    one = committer(federation, "one")
+    one.resume()
+    windows(federation)
+    offer_all(federation, one)
+    assert one.merge_if_due()
+    remove(federation, manifest_key(federation.task, 1))
+    with pytest.raises(FluvialError, match="FLV-3303"):
+        committer(federation, "other").resume()

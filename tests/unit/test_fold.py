@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aggregation import state as partition_state
 from aggregation.codecs import CodecName, reference_of
 from aggregation.errors import IntegrityProblem
 from aggregation.events import ACCEPTED, Event, Refused, Rejection, Revoke, Update, Verdict, WindowClosed
@@ -434,3 +435,18 @@ def test_a_barrier_with_a_floor_above_its_own_version_still_welcomes_that_versio
     fold_into(site.state, 0, barrier(3, policy(), floor=9))
     assert site.state.floor == 3
     assert site.state.oldest_base == 3
+
+
+def test_a_partition_that_remembers_too_much_welcomes_its_oldest_base_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(partition_state, "COUNTED_MAX", 3)
+    site = Site(state_of(policy(staleness={"versions_max": 5})))
+    for device in ("d-1", "d-2"):
+        assert site.fold(update(device)).outcome == ACCEPTED
+    site.fold(barrier(1, policy(staleness={"versions_max": 5})))
+    for device in ("d-3", "d-4"):
+        assert site.fold(update(device, base=1)).outcome == ACCEPTED
+    assert site.fold(update("d-5", base=0)).outcome == "too_stale"
+    assert site.fold(update("d-3", base=1)).outcome == "duplicate"
+    assert site.fold(update("d-5", base=1)).outcome == ACCEPTED

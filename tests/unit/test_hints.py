@@ -19,6 +19,9 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "architecture.md",
     ROOT / "docs" / "policy.md",
+    ROOT / "docs" / "analysts.md",
+    ROOT / "docs" / "metrics.md",
+    ROOT / "docs" / "traces.md",
     *(ROOT / "docs" / "errors").glob("*.md"),
 ]
 QUOTED = re.compile(r"(?<!`)`(fluvial [^`]+)`(?!`)")
@@ -70,13 +73,13 @@ def options_of(command: click.Command) -> dict[str, click.Option]:
         name: option
         for option in command.get_params(context)
         if isinstance(option, click.Option)
-        for name in option.opts
+        for name in (*option.opts, *option.secondary_opts)
     }
 
 
 def problem_of(text: str) -> str:
     """Why ``text`` could not be typed; empty when it could. WORDS and … stand for what the reader puts in."""
-    words = shlex.split(text.replace("…", "..."))[1:]
+    words = shlex.split(re.split(r" [|>] ", text.replace("…", "..."))[0])[1:]
     command: click.Command = cli
     arguments = 0
     while words:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from adapters.kafka import LogReader, LogRecord, LogWriter
 from aggregation.errors import ConnectionProblem, FluvialError
-from schemas.certificates import Role, Trust
-from schemas.sealing import decode_verdict
+from aggregation.events import Verdict
+from schemas.certificates import Role
+from schemas.sealing import decode_verdict, encode_verdict
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from stream_apps.credentials import own_identity, require_valid
-from stream_apps.partition import Outside, PartitionWorker, read_aggregate
+from stream_apps.outside import Outside
+from stream_apps.partition import PartitionWorker
+from stream_apps.tail import read_aggregate
 from tests import factories
 from tests.small_federation import SmallFederation, on_mock_cluster
 
@@ -36,14 +40,12 @@ def federation(tmp_path: Path) -> Iterator[SmallFederation]:
 
 def worker(federation: SmallFederation, name: str = "w-1") -> PartitionWorker:
     settings = federation.settings
-    outside = Outside(
+    outside = Outside.of(
         genesis=federation.genesis,
-        layout=federation.layout,
-        policy=POLICY,
-        trust=Trust.from_pem(federation.genesis.authorities),
         store=federation.objects,
         writer=LogWriter(settings, name, give_up=False),
         signer=factories.worker_signer(name),
+        name=name,
         open_reader=lambda purpose: LogReader(settings, f"{name}-{purpose}"),
     )
     return PartitionWorker(outside, *SLOT)
@@ -248,3 +250,54 @@ def test_a_process_ends_when_its_certificate_does() -> None:
         require_valid(identity)
     assert caught.value.error_id == "FLV-3203"
     assert "has expired" in caught.value.message
+
+
+def test_a_log_that_ends_before_what_was_judged_stops_its_partition(federation: SmallFederation) -> None:
+    send(federation, 2)
+    writer = federation.writer
+    for offset in range(4):
+        value = encode_verdict(Verdict(offset, "accepted"))
+        writer.append_now(verdicts_topic(federation.task, "eu"), value, partition=0)
+
+    async def run() -> None:
+        one = worker(federation)
+        await one.resume()
+        assert one.stopped is not None
+        assert one.stopped.error_id == "FLV-3204"
+        send(federation, 2)
+        await one.resume()  # the lost records are back
+        assert one.stopped is None
+
+    asyncio.run(run())
+
+
+def test_a_record_that_was_replaced_under_a_running_worker_stops_its_partition(
+    federation: SmallFederation,
+) -> None:
+    send(federation, 2)
+
+    async def run() -> None:
+        one = worker(federation)
+        await one.resume()
+        first, second = log(federation)
+        await process(one, [first, second])
+        await one.process(replace(first, timestamp_ms=first.timestamp_ms + 1))
+        assert one.stopped is not None
+        assert one.stopped.error_id == "FLV-3204"
+
+    asyncio.run(run())
+
+
+def test_a_verdict_that_stands_and_is_not_ours_does_not_hide_ours(federation: SmallFederation) -> None:
+    send(federation, 2)
+    planted = encode_verdict(Verdict(1, "duplicate", "planted"))
+    federation.writer.append_now(verdicts_topic(federation.task, "eu"), planted, partition=0)
+
+    async def run() -> None:
+        one = worker(federation)
+        await one.resume()
+        await process(one, log(federation))
+        one.outside.writer.flush()
+
+    asyncio.run(run())
+    assert judged(federation) == [1, 0, 1]

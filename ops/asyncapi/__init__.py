@@ -1,0 +1,1 @@
+"""``docs/asyncapi.yaml``: every topic of a task made from the topic table and the schemas."""

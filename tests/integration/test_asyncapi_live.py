@@ -1,0 +1,131 @@
+"""docs/asyncapi.yaml against what a real short run writes: a hundred records of every topic, or all."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fastavro
+import jsonschema
+import pytest
+import yaml
+
+from adapters.kafka import LogReader, LogRecord
+from adapters.settings import load_settings
+from adapters.tasks import read_task_file
+from ops.stack.local import LocalStack
+from schemas.topics import topics_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.timeout(400)
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())
+SCHEMAS = DOCUMENT["components"]["schemas"]
+EXTERNAL = {
+    f"../schemas/{path.name}": json.loads(path.read_text())
+    for path in (ROOT / "schemas").glob("*.schema.json")
+}
+RECORDS_MAX = 100
+RUN_S = 330.0
+REGIONS = {"eu": 1, "us": 1}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "home"
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            LocalStack(folder).down()
+
+
+def named(reference: dict[str, str]) -> Any:
+    return SCHEMAS[reference["$ref"].rpartition("/")[2]]
+
+
+def decoded(value: bytes, schema: dict[str, Any]) -> dict[str, Any]:
+    """One record by the document's schema and nothing of the product's: single-object encoding, to the last byte."""
+    parsed = fastavro.parse_schema(copy.deepcopy(schema))
+    canonical = fastavro.schema.to_parsing_canonical_form(schema)
+    # Hexadecimal digits of the fingerprint's bytes as they stand in the header.
+    header = b"\xc3\x01" + bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
+    assert value[:10] == header, f"another schema than {schema['name']}"
+    body = io.BytesIO(value[10:])
+    record = fastavro.schemaless_reader(body, parsed)
+    assert body.read() == b""
+    assert isinstance(record, dict)
+    return record
+
+
+def conforms(record: LogRecord, channel: dict[str, Any]) -> str:
+    """Which of the channel's messages a record is; AssertionError or a decoder's own when it is none."""
+    value, kinds = record.value or b"", list(channel["messages"])
+    if kinds == ["Metrics"]:
+        schema = named({"$ref": "#/components/schemas/Metrics"})
+        jsonschema.validate(json.loads(value), EXTERNAL.get(schema.get("$ref", ""), schema))
+        kind = "Metrics"
+    elif "x-inside" in DOCUMENT["components"]["messages"][kinds[0]]:
+        envelope = decoded(value, SCHEMAS["SignedEnvelope"]["schema"])
+        kind = envelope["kind"]
+        assert kind in kinds
+        inside = DOCUMENT["components"]["messages"][kind]["x-inside"]["payload"]
+        decoded(envelope["payload"], named(inside)["schema"])
+    else:
+        (kind,) = kinds
+        decoded(value, SCHEMAS[kind]["schema"])
+    key = DOCUMENT["components"]["messages"][kind]["bindings"]["kafka"]["key"]
+    jsonschema.validate(None if record.key is None else record.key.decode(), key)
+    return str(kind)
+
+
+def test_the_records_of_a_real_run_are_what_the_document_says(home: Path) -> None:
+    small = ["--devices", "8", "--versions", "4", "--regions", "eu:1,us:1", "--store", "file"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.cli", "--home", str(home), "run", "digits", *small],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    settings = load_settings(home)
+    task = read_task_file(home, None).task  # the stack of the run still runs
+    seen: dict[str, set[str]] = {name: set() for name in DOCUMENT["channels"]}
+    with LogReader(settings, "test-asyncapi") as reader:
+        for topic in topics_of(task, REGIONS):
+            name = topic.name.split(".")[2]
+            channel = DOCUMENT["channels"][name]
+            said = channel["bindings"]["kafka"].get("partitions", REGIONS.get(topic.name.split(".")[-1]))
+            assert len(reader.partitions(topic.name)) == said
+            low, high = reader.bounds(topic.name, 0)
+            assert high > low, f"{topic.name} is empty"
+            for record in reader.read(topic.name, 0, max(low, high - RECORDS_MAX), high):
+                seen[name].add(conforms(record, channel))
+    assert {"ClientUpdate", "Barrier"} <= seen["updates"]
+    del seen["updates"]
+    assert seen == {
+        "verdicts": {"Verdict"},
+        "aggregates": {"RegionalAggregate"},
+        "models": {"ModelAnnouncement"},
+        "metrics": {"Metrics"},
+    }
+
+
+def test_a_record_that_is_not_what_the_document_says_is_noticed() -> None:
+    record = LogRecord("fl.t.models", 0, 0, 0, b"eu", b'{"version": 1}')
+    with pytest.raises(AssertionError, match="another schema than SignedEnvelope"):
+        conforms(record, DOCUMENT["channels"]["models"])
+    record = LogRecord("fl.t.metrics", 0, 0, 0, b"t", b'{"version": 1}')
+    with pytest.raises(jsonschema.ValidationError):
+        conforms(record, DOCUMENT["channels"]["metrics"])

@@ -1,0 +1,81 @@
+"""A canary against a real worker: seen in time, missed when the worker is gone, seen again; and the model stays."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.keys import authority_path
+from adapters.settings import Settings
+from adapters.tasks import keys_folder
+from tests import factories
+from tests.integration.pipeline import Federation, Running, run_command, start_process, until
+
+
+@pytest.fixture
+def federation(stack: Settings, tmp_path: Path) -> Iterator[Federation]:
+    one = Federation(stack, tmp_path, {"eu": 1}, factories.policy())
+    yield one
+    one.end()
+
+
+def lines(process: Running) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in process.log.splitlines() if line.startswith("{")]
+
+
+def last(process: Running, key: str, value: object, after: int) -> object:
+    return until(
+        lambda: any(one.get(key) == value for one in lines(process)[after:]),
+        f"{key} is {value}\n{process.log}",
+    )
+
+
+def test_a_canary_sees_a_worker_go_and_come_back(
+    federation: Federation, stack: Settings, tmp_path: Path
+) -> None:
+    worker = federation.start("worker", "worker-1")
+    arguments = ["canary", "--task", federation.task, "--region", "eu", "--every", "0.5", "--objective", "3"]
+    canary = start_process(stack.home, tmp_path, [*arguments, "--json"], "canary")
+    federation.running.append(canary)
+    try:
+        last(canary, "outcome", "future_base", 0)
+        worker.kill()
+        last(canary, "reason", "late", len(lines(canary)))
+        federation.start("worker", "worker-1")
+        last(canary, "ok", True, len(lines(canary)))  # noqa: FBT003
+        assert run_command(stack.home, *arguments, "--once").returncode == 0
+    finally:
+        canary.signal(signal.SIGTERM)
+    assert canary.process.wait(20) == 0, canary.log
+    end = lines(canary)[-1]
+    assert end["terminal"] is True and end["published"] >= end["judged"] > 0 < end["failed"]["late"]
+    assert "error[FLV-7071]" in canary.log and federation.head == 0
+
+
+def test_once_without_a_worker_is_a_timeout_and_ctrl_c_ends_a_canary_with_0(
+    federation: Federation, stack: Settings, tmp_path: Path
+) -> None:
+    arguments = ["canary", "--task", federation.task, "--region", "eu", "--objective", "0.5"]
+    done = run_command(stack.home, *arguments, "--once", "--json")
+    assert done.returncode == 3 and json.loads(done.stdout)["error"]["id"] == "FLV-7071", done.stderr
+    canary = start_process(stack.home, tmp_path, arguments, "interrupted")
+    federation.running.append(canary)
+    canary.says("FLV-7071")
+    time.sleep(0.1)
+    canary.signal(signal.SIGINT)
+    assert canary.process.wait(20) == 0, canary.log
+
+
+def test_a_machine_without_the_ca_says_which_command_issues_the_key(
+    federation: Federation, stack: Settings
+) -> None:
+    authority_path(keys_folder(stack.home, federation.task), "eu").unlink()
+    done = run_command(stack.home, "canary", "--task", federation.task, "--region", "eu", "--once")
+    assert done.returncode == 4 and "FLV-2302" in done.stderr
+    assert f"fluvial ca issue --task {federation.task} --region eu --role device canary-eu" in done.stderr

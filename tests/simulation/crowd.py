@@ -1,0 +1,162 @@
+"""The devices of a simulated federation, and an intruder who may write to every topic and has no key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from aggregation.errors import ConnectionProblem, IntegrityProblem, TimeoutProblem
+from producers.announcements import Announcement, Disbelieved, believe
+from producers.bases import Base, Bases
+from producers.device import Device, Receipt
+from producers.updates import Author, Contribution
+from schemas.topics import aggregates_topic, models_topic, updates_topic
+from tests import factories
+from tests.simulation.keys import remembering
+from tests.simulation.memory_log import MemoryLog, MemoryWriter
+from tests.simulation.scheduler import Process, SimulatedClock
+
+if TYPE_CHECKING:
+    import random
+
+    from adapters.task_store import TaskStore
+    from schemas.certificates import Trust
+    from schemas.manifests import Genesis
+
+POLL_S = 0.6
+ROUND_S = 0.8
+STALE, TWICE = 0.15, 0.1
+Acknowledge = Callable[[str, str, Receipt], None]
+
+
+class Followed:
+    """Announcements as devices follow them: ``believe`` decides, the highest version counts."""
+
+    def __init__(self, process: Process, log: MemoryLog, genesis: Genesis, trust: Trust) -> None:
+        self._process = process
+        self._log = log
+        self._genesis = genesis
+        self._trust = trust
+        self._latest: dict[str, Announcement] = {}
+
+    def wait_for(self, region: str, version: int, timeout_s: float) -> Announcement:
+        deadline_s = self._process.loop.now_s + timeout_s
+        while True:
+            latest = self._latest.get(region)
+            if latest is not None and latest.version >= version:
+                return latest
+            if self._process.loop.now_s > deadline_s:
+                raise TimeoutProblem("FLV-2502", f"version {version} was not announced to {region}")
+            self._process.block(POLL_S)
+
+    async def follow(self) -> None:
+        """Take every record of the models topic, as it comes."""
+        place, offset = (models_topic(self._genesis.task), 0), 0
+        while True:
+            await self._log.more(place, offset, self._process)
+            for record in self._log.records[place][offset:]:
+                offset = record.offset + 1
+                one = believe(record, self._genesis, self._trust)
+                if isinstance(one, Disbelieved):
+                    continue
+                known = self._latest.get(one.region)
+                if known is None or one.version > known.version:
+                    self._latest[one.region] = one
+
+
+class SimulatedDevice:
+    """One device for the length of a run: fetch, train, publish, again and again; unsure means again."""
+
+    def __init__(
+        self,
+        process: Process,
+        device_id: str,
+        region: str,
+        genesis: Genesis,
+        followed: Followed,
+        store: TaskStore,
+        log: MemoryLog,
+        *,
+        settings: Any,
+        unsure: Callable[[], float],
+        epoch_s: float,
+        acknowledge: Acknowledge,
+    ) -> None:
+        clock = SimulatedClock(process, epoch_s)
+        self._process = process
+        self._bases: list[Base] = []
+        self._acknowledge = acknowledge
+        self._region = region
+        signer = remembering(factories.device_signer(device_id, region))
+        author = Author(genesis, region, device_id, signer)
+        writer = MemoryWriter(process, log, unsure=unsure)
+        bases = Bases(store, genesis, clock=clock)
+        self.device = Device(
+            settings, author, bases=bases, writer=writer, announcements=cast("Any", followed), clock=clock
+        )
+
+    def live(self, going_on: Callable[[], bool]) -> None:
+        """Blocking: rounds until ``going_on`` says otherwise."""
+        rng, version = self._process.rng, -1
+        while going_on():
+            try:
+                base = self.device.fetch(newer_than=version, timeout_s=4.0)
+            except (TimeoutProblem, IntegrityProblem):
+                continue
+            version = base.version
+            self._bases.append(base)
+            self._process.block(rng.random() ** 2 * ROUND_S)
+            chosen = rng.choice(self._bases) if rng.random() < STALE else base
+            for _ in range(2 if rng.random() < TWICE else 1):
+                self._publish(chosen, rng)
+
+    def _publish(self, base: Base, rng: random.Random) -> None:
+        generator = np.random.default_rng(rng.getrandbits(32))
+        delta = generator.normal(0.05, 0.2, self.device.author.genesis.tensor_layout.parameters)
+        outcome = Contribution(delta.astype(np.float32), num_examples=10, loss=0.5)
+        while True:
+            try:
+                receipt = self.device.publish(base, outcome)
+            except (ConnectionProblem, TimeoutProblem):
+                self._process.block(rng.random())
+                continue  # as its documentation says: a second copy is a duplicate
+            self._acknowledge(self.device.device_id, self._region, receipt)
+            return
+
+
+class Intruder:
+    """Copies what stands in the logs to where it does not belong, and writes what is nothing."""
+
+    def __init__(self, log: MemoryLog, genesis: Genesis, rng: random.Random) -> None:
+        self._log = log
+        self._rng = rng
+        task = genesis.task
+        self._updates = [(updates_topic(task, region), n) for region, n in genesis.slots]
+        self._aggregates = [(aggregates_topic(task, region), n) for region, n in genesis.slots]
+        self._models = (models_topic(task), 0)
+
+    def act(self) -> str:
+        """One act; returns what it was."""
+        rng = self._rng
+        kind = rng.choice(("copy update", "copy update", "replay", "junk", "copy aggregate", "announcement"))
+        if kind == "copy update":
+            self._copy(rng.choice(self._updates), rng.choice(self._updates))
+        elif kind == "replay":
+            place = rng.choice(self._updates)
+            self._copy(place, place)
+        elif kind == "copy aggregate":
+            self._copy(rng.choice(self._aggregates), rng.choice(self._aggregates))
+        elif kind == "announcement":
+            self._copy(self._models, self._models)
+        else:
+            place = rng.choice([*self._updates, *self._aggregates, self._models])
+            self._log.append(place, None, rng.randbytes(rng.randint(0, 40)))
+        return kind
+
+    def _copy(self, source: tuple[str, int], target: tuple[str, int]) -> None:
+        records = self._log.records[source]
+        if records:
+            record = self._rng.choice(records)
+            self._log.append(target, record.key, record.value or b"")

@@ -1,0 +1,178 @@
+"""What has to hold after every run, whatever struck it.
+
+``ops.checker``, which shares no code with the workers, checks all seven invariants over the logs and objects as they
+stand at the end. What only the simulator can see is checked here beside it: every value that a manifest's key ever had,
+the exact order of appends over all topics, and that the workers' own fold, from offset 0 and from every snapshot, gives
+what was published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from adapters.log import LogRecord
+from aggregation.events import Barrier, WindowClosed
+from aggregation.fold import fold_into
+from aggregation.state import initial
+from ops.checker import Acknowledged, check_logs
+from schemas.checkpoints import decode_reference
+from schemas.codec import CodecError
+from schemas.envelope import open_envelope
+from schemas.objects import manifest_key, object_key
+from schemas.records import decode_record
+from schemas.sealing import restore_state, seal_window
+from schemas.topics import aggregates_topic, models_topic, updates_topic
+from stream_apps.tail import read_aggregate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aggregation.merge import Aggregate, Slot
+    from aggregation.state import PartitionState
+    from tests.simulation.federation import Federation
+
+
+def violations(federation: Federation) -> list[str]:
+    """Every broken promise, in words; empty for a good run."""
+    found = [f"{one.invariant}: {one.message}" for one in _independent(federation)]
+    found += _overwritten(federation)
+    found += _out_of_order(federation)
+    for slot in federation.genesis.slots:
+        found += _refolded(federation, slot)
+    return found
+
+
+def _independent(federation: Federation) -> Iterator[object]:
+    logs = {
+        place: [(r.offset, r.timestamp_ms, r.key, r.value) for r in records]
+        for place, records in federation.log.records.items()
+    }
+    acknowledged = tuple(
+        Acknowledged(one.region, one.partition, one.offset, one.update_id, one.device)
+        for one in federation.acknowledged
+    )
+    report = check_logs(
+        logs,
+        federation.objects.objects,
+        federation.genesis.task,
+        federation.genesis_sha256,
+        acknowledged,
+        drained=True,
+        clock_skew_ms=None,  # its clock jumps; the order of appends is checked instead
+    )
+    return iter(report.violations)
+
+
+def _overwritten(federation: Federation) -> Iterator[str]:
+    """2: a manifest's key never had two values, however late a request arrived."""
+    for key, values in federation.objects.history.items():
+        if key.endswith("/manifest.json") and len(values) > 1:
+            yield f"2: {key} was written {len(values)} times with other content"
+
+
+def _out_of_order(federation: Federation) -> Iterator[str]:
+    """6: by the order of appends, an announcement stands behind the barriers of its whole region."""
+    task, order = federation.genesis.task, federation.log.order
+    barriers: dict[tuple[Slot, int], int] = {}
+    for region, partition in federation.genesis.slots:
+        place = (updates_topic(task, region), partition)
+        for record, kind, content in _signed(federation, place):
+            if kind == "Barrier" and content["region"] == region:
+                key = ((region, partition), content["version"])
+                barriers[key] = min(
+                    barriers.get(key, order[place, record.offset]), order[place, record.offset]
+                )
+    place = (models_topic(task), 0)
+    for record, kind, content in _signed(federation, place):
+        version, region = content.get("version", 0), content.get("region")
+        if kind != "ModelAnnouncement" or not version:
+            continue
+        if manifest_key(task, version) not in federation.objects.objects:
+            yield f"6: version {version} is announced and not committed"
+        for partition in range(federation.genesis.partitions[region]):
+            stands = barriers.get(((region, partition), version))
+            if stands is None or stands > order[place, record.offset]:
+                yield f"6: {region} was told of version {version} before {region}[{partition}] had its barrier"
+
+
+def _signed(
+    federation: Federation, place: tuple[str, int]
+) -> Iterator[tuple[LogRecord, str, dict[str, object]]]:
+    for record in federation.log.records[place]:
+        try:
+            envelope = open_envelope(record.value or b"")
+        except CodecError:
+            continue
+        yield record, envelope.kind, envelope.record
+
+
+def _refolded(federation: Federation, slot: Slot) -> Iterator[str]:
+    """5: the fold from offset 0, and from every snapshot to the next window, gives what was published."""
+    published: dict[int, Aggregate] = {}
+    for record in federation.log.records[aggregates_topic(federation.genesis.task, slot[0]), slot[1]]:
+        one = read_aggregate(record, federation.trust, federation.genesis.task, slot[0])
+        if one is None:
+            continue
+        if published.setdefault(one.sequence, one).sha256 != one.sha256:
+            yield f"3: window {one.sequence} of {slot} was published with two contents"
+    sealed = list(_windows(federation, slot, _first_state(federation, slot)))
+    for sequence, sha256 in enumerate(sealed):
+        if sequence in published and published[sequence].sha256 != sha256:
+            yield f"5: window {sequence} of {slot}, folded from offset 0, is another than the published one"
+    for sequence, one in sorted(published.items()):
+        state = _restored(federation, slot, one)
+        after = next(_windows(federation, slot, state), None)
+        expected = sealed[sequence + 1] if sequence + 1 < len(sealed) else None
+        if after != expected:
+            yield f"5: the window after {sequence} of {slot}, folded from its snapshot, is another"
+
+
+def _windows(federation: Federation, slot: Slot, state: PartitionState) -> Iterator[str]:
+    """The hashes of the windows that close from ``state`` on."""
+    records = federation.log.records[updates_topic(federation.genesis.task, slot[0]), slot[1]]
+    for record in records[state.next_offset :]:
+        event = federation.defect.event(slot, record) or decode_record(
+            record.value, record.timestamp_ms, federation.trust, bytes_max=state.policy.updates.bytes_max
+        )
+        if isinstance(event, Barrier) and state.applies(event):
+            reference = _reference(federation, event.reference_sha256)
+            event = replace(event, policy=federation.policy, reference=reference)
+        for effect in fold_into(state, record.offset, event):
+            state.validate()
+            if isinstance(effect, WindowClosed):
+                yield seal_window(state, effect).aggregate.sha256
+
+
+def _first_state(federation: Federation, slot: Slot) -> PartitionState:
+    genesis = federation.genesis
+    return initial(
+        task=genesis.task,
+        region=slot[0],
+        partition=slot[1],
+        partitions=genesis.partitions[slot[0]],
+        layout=federation.layout,
+        policy=federation.policy,
+        model_sha256=genesis.model_sha256,
+    )
+
+
+def _restored(federation: Federation, slot: Slot, one: Aggregate) -> PartitionState:
+    from schemas.sealing import state_names
+
+    data = federation.objects.objects[object_key(federation.genesis.task, one.state_sha256)]
+    return restore_state(
+        data,
+        one,
+        partitions=federation.genesis.partitions[slot[0]],
+        layout=federation.layout,
+        policy=federation.policy,
+        reference=_reference(federation, state_names(data)[1]),
+    )
+
+
+def _reference(federation: Federation, sha256: str) -> object:
+    if not sha256:
+        return None
+    data = federation.objects.objects[object_key(federation.genesis.task, sha256)]
+    return decode_reference(data, federation.layout)

@@ -1,0 +1,115 @@
+"""Logs: today's lines for people, or JSON with fields, and in neither a key, a device's id or a payload."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import logging.config
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters import logs
+from adapters.logs import JsonFormatter, describe_process, human_lines, logging_config
+from adapters.settings import load_settings, log_format_asked
+from aggregation.errors import IntegrityProblem, UsageProblem
+from ops.supervisor import _cause
+
+PROBLEM = IntegrityProblem(
+    "FLV-3101", "offsets 3 to 7 are gone", where="fl.t.updates.eu[0]", hint="run `fluvial audit`"
+)
+
+
+@contextmanager
+def captured(log_format: logs.LogFormat) -> Iterator[io.StringIO]:
+    """What the processes' own configuration writes."""
+    text, root, named = io.StringIO(), logging.getLogger(), logging.getLogger("fluvial")
+    before, levels = root.handlers[:], (root.level, named.level)
+    configuration = logging_config(log_format)
+    configuration["handlers"]["stderr"]["stream"] = text
+    try:
+        logging.config.dictConfig(configuration)
+        yield text
+    finally:
+        root.handlers[:] = before
+        root.setLevel(levels[0])
+        named.setLevel(levels[1])
+        logs._process.clear()
+
+
+def lines(text: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.getvalue().splitlines()]
+
+
+def test_a_json_line_says_when_where_what_and_in_whom() -> None:
+    with captured("json") as text:
+        describe_process(task="digits", role="worker", process="w-1", region="eu")
+        place = {"region": "us", "partition": 2, "offset": 41, "version": 3, "sequence": 5}
+        logging.getLogger("fluvial.worker").info("%s stops\nand ends", "it", extra=place)
+    (line,) = lines(text)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == place | {
+        "level": "info", "logger": "fluvial.worker", "message": "it stops\nand ends",
+        "task": "digits", "role": "worker", "process": "w-1",
+    }  # fmt: skip
+
+
+def test_a_problem_has_its_id_and_a_defect_its_traceback() -> None:
+    with captured("json") as text:
+        log = logging.getLogger("fluvial.merger")
+        log.error("it stops.\n%s", PROBLEM)
+        try:
+            _ = 1 / 0
+        except ZeroDivisionError:
+            log.exception("a defect")
+    problem, defect = lines(text)
+    assert problem["error_id"] == "FLV-3101" and "exception" not in problem
+    assert "error_id" not in defect and "ZeroDivisionError" in defect["exception"]
+
+
+def test_fields_are_those_that_are_listed_and_no_others() -> None:
+    with captured("json") as text:
+        logging.getLogger("fluvial").warning("x", extra={"key": "secret", "device_id": "secret", "offset": 1})
+    assert "secret" not in text.getvalue() and lines(text)[0]["offset"] == 1
+
+
+def test_lines_for_people_look_as_they_did() -> None:
+    with captured("human") as text:
+        logging.getLogger("fluvial.worker").warning("%s has %d", "it", 3, extra={"offset": 1})
+        logging.getLogger("fluvial.worker").debug("not for people")
+    assert text.getvalue().endswith(" W fluvial.worker: it has 3\n")
+    assert text.getvalue().count("\n") == 1
+
+
+def test_the_format_is_a_setting(home: Path) -> None:
+    environment = {"FLUVIAL_BOOTSTRAP_SERVERS": "a:1", "FLUVIAL_STORE_PATH": "/nowhere"}
+    assert load_settings(home, environment).log_format == log_format_asked({}) == "human"
+    environment["FLUVIAL_LOG_FORMAT"] = "json"
+    assert load_settings(home, environment).log_format == log_format_asked(environment) == "json"
+    environment["FLUVIAL_LOG_FORMAT"] = "xml"
+    for load in (lambda: load_settings(home, environment), lambda: log_format_asked(environment)):
+        with pytest.raises(UsageProblem, match="log_format") as caught:
+            load()
+        assert caught.value.error_id == "FLV-1002"
+
+
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_a_supervisor_finds_the_cause_in_either_format(tmp_path: Path, log_format: logs.LogFormat) -> None:
+    with captured(log_format) as text:
+        log = logging.getLogger("fluvial.worker")
+        log.info("it begins")
+        log.error("%s stops at offset %d, the others go on.\n%s", "eu", 3, PROBLEM)
+    path = tmp_path / "child.log"
+    path.write_text(text.getvalue())
+    assert _cause(path)[0] == "error[FLV-3101]: offsets 3 to 7 are gone"
+    assert _cause(path)[-1] == "hint: run `fluvial audit`"
+
+
+def test_what_is_not_ours_is_left_as_it_is() -> None:
+    assert human_lines('{"a": 1}\n{broken\nplain\n[1]') == ['{"a": 1}', "{broken", "plain", "[1]"]
+    made = JsonFormatter().format(logging.makeLogRecord({"msg": "one\ntwo", "levelname": "INFO"}))
+    assert human_lines(made) == ["one", "two"]

@@ -1,0 +1,116 @@
+"""The HTTP side of metrics, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from adapters.metrics import Metrics
+from adapters.metrics_http import REQUEST_BYTES_MAX, MetricsServer
+from adapters.settings import Settings, StoreSettings
+from ops.metrics_server import MetricsOptions, remove_targets, targets_folder
+from ops.observing import ProcessIdentity, observing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PROBLEM = {"ready": ""}
+FLEET = ProcessIdentity("t", "fleet", "fleet-1")
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    PROBLEM["ready"] = ""
+    server = MetricsServer(
+        Metrics("fleet").registry, live=lambda: "", ready=lambda: PROBLEM["ready"], host="127.0.0.1", port=0
+    )
+    server.start()
+    yield server.address
+    server.close()
+
+
+def get(address: str, path: str, accept: str = "") -> tuple[int, str, str]:
+    request = urllib.request.Request(f"http://{address}{path}", headers={"Accept": accept})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status, answer.headers["Content-Type"], answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers["Content-Type"], error.read().decode()
+
+
+def raw(address: str, data: bytes) -> bytes:
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=8) as connection:
+        connection.sendall(data)
+        try:
+            return connection.makefile("rb").read()
+        except ConnectionResetError:  # closed with bytes of ours unread
+            return b""
+
+
+def settings(home: Path) -> Settings:
+    return Settings(
+        home=home, bootstrap_servers="127.0.0.1:1", store=StoreSettings(kind="file", path=home / "objects")
+    )
+
+
+def test_paths_answer_and_everything_else_is_not_found(address: str) -> None:
+    assert "fluvial_build_info" in get(address, "/metrics")[2]
+    assert get(address, "/metrics?x=1")[1].startswith("text/plain")
+    assert get(address, "/metrics", "application/openmetrics-text; version=1.0.0")[2].endswith("# EOF\n")
+    assert [get(address, path)[0] for path in ("/livez", "/healthz", "/readyz", "/", "/metrics/x")] == [
+        200, 200, 200, 404, 404,
+    ]  # fmt: skip
+    PROBLEM["ready"] = "not yet"
+    assert get(address, "/readyz")[::2] == (503, "not yet\n")
+
+
+def test_what_is_no_small_get_is_refused_and_the_next_one_is_answered(address: str) -> None:
+    assert b" 405 " in raw(address, b"POST /metrics HTTP/1.1\r\n\r\n")
+    assert raw(address, b"\x16\x03\x01 nonsense\r\n\r\n") == b""
+    assert raw(address, b"GET / HTTP/1.1\r\nA: " + b"x" * 2 * REQUEST_BYTES_MAX) == b""
+    assert raw(address, b"HEAD /livez HTTP/1.1\r\n\r\n").endswith(b"\r\n\r\n")
+    assert get(address, "/livez")[0] == 200
+
+
+def test_a_port_in_use_is_said_and_a_free_one_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said: list[str] = []
+        warned: list[str] = []
+        with observing(settings(tmp_path), FLEET, MetricsOptions(port), say=said.append, warn=warned.append):
+            (found,) = json.loads((targets_folder(tmp_path) / "t-fleet-1.json").read_text())
+            assert found["labels"] == {"task": "t", "role": "fleet", "process": "fleet-1"}
+            (address,) = found["targets"]
+            assert address in said[0] and not address.endswith(f":{port}")
+            assert get(address, "/metrics")[0] == 200
+        assert len(warned) == 1 and "FLV-7001" in warned[0] and str(port) in warned[0]
+    assert not list(targets_folder(tmp_path).iterdir())
+
+
+def test_without_metrics_nothing_is_served_or_written(tmp_path: Path) -> None:
+    with observing(settings(tmp_path), FLEET, MetricsOptions(on=False)):
+        assert not targets_folder(tmp_path).exists()
+
+
+def test_a_successors_file_stays_and_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    path = targets_folder(tmp_path) / "t-fleet-1.json"
+    with observing(settings(tmp_path), FLEET):
+        path.write_text("[]\n")
+    assert path.read_text() == "[]\n"
+    assert remove_targets(tmp_path) == 1 and not path.exists()
+
+
+def test_a_home_that_cannot_be_written_is_said_and_metrics_are_served(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file where a folder should be")
+    said: list[str] = []
+    warned: list[str] = []
+    with observing(settings(tmp_path), FLEET, say=said.append, warn=warned.append):
+        assert get(said[0].rpartition("//")[2].partition("/")[0], "/livez")[0] == 200
+    assert "FLV-7003" in warned[0]

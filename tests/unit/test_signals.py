@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.output import quiet_output
+from ops.signals import undisturbed
+from ops.stack.process import Daemon
+from ops.supervisor import Supervisor
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+class InterruptedPopen(subprocess.Popen[bytes]):
+    """Ctrl-C at the worst moment: the process runs, and its number has not come back yet."""
+
+    started: list[int]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.started.append(self.pid)
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    InterruptedPopen.started = []
+    monkeypatch.setattr(subprocess, "Popen", InterruptedPopen)
+    return InterruptedPopen.started
+
+
+def test_a_signal_waits_for_the_end_of_the_block(tmp_path: Path) -> None:
+    def work() -> None:
+        with undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            (tmp_path / "done").touch()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert (tmp_path / "done").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_daemon_whose_start_is_interrupted_is_known_and_can_be_ended(
+    tmp_path: Path, interrupted: list[int]
+) -> None:
+    daemon = Daemon("X", tmp_path / "x.json", tmp_path / "x.log", "marker")
+    with pytest.raises(KeyboardInterrupt):
+        daemon.start(SLEEP)
+    process = daemon.process()
+    assert process is not None and [process.pid] == interrupted
+    assert daemon.kill() and daemon.process() is None
+
+
+def test_a_child_whose_start_is_interrupted_ends_with_its_supervisor(
+    tmp_path: Path, interrupted: list[int]
+) -> None:
+    with Supervisor(tmp_path, tmp_path, quiet_output()) as supervisor:
+        with pytest.raises(KeyboardInterrupt):
+            supervisor.start_command("x", SLEEP)
+        assert [supervisor.pid("x")] == interrupted and supervisor.running("x")
+    assert not supervisor.running("x")
