@@ -6,7 +6,6 @@ Columns are those of ``metrics.v1.schema.json``, and every other field, of a tas
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from typing import Any, Final
@@ -55,7 +54,7 @@ def _by_arrow(rows: list[Row]) -> pa.Table | None:
         return None
     try:
         read = pj.read_json(
-            io.BytesIO(b"\n".join(values)),
+            pa.BufferReader(b"\n".join(values)),
             read_options=pj.ReadOptions(block_size=max(1 << 22, 2 * max(map(len, values)))),
             parse_options=pj.ParseOptions(
                 explicit_schema=pa.schema(list(_KNOWN.items())), unexpected_field_behavior="infer"
