@@ -1,0 +1,92 @@
+// Values as people read them. A value that is not known is "–", never 0.
+
+export const NOT_KNOWN = "–";
+
+const whole = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
+const stamp = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+
+export const known = (value) => value !== null && value !== undefined && Number.isFinite(value);
+
+export function count(value) {
+  return known(value) ? whole.format(value) : NOT_KNOWN;
+}
+
+/** A number with so many digits after the point, and never "-0". */
+export function decimal(value, digits = 2) {
+  if (!known(value)) return NOT_KNOWN;
+  const text = value.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return /^-0[.0]*$/.test(text) ? text.slice(1) : text;
+}
+
+export function percent(ratio, digits = 1) {
+  return known(ratio) ? `${decimal(ratio * 100, digits)} %` : NOT_KNOWN;
+}
+
+/** Metrics as they are called: accuracies in percent, all else plain. */
+export function metric(name, value) {
+  return /accuracy|decile|share/.test(name) ? percent(value) : decimal(value, 4);
+}
+
+export function rate(value) {
+  return known(value) ? `${decimal(value, value < 10 ? 1 : 0)}/s` : NOT_KNOWN;
+}
+
+export function duration(seconds) {
+  if (!known(seconds)) return NOT_KNOWN;
+  if (seconds < 0.0005) return "0 s";
+  if (seconds < 1) return `${decimal(seconds * 1000, 0)} ms`;
+  if (seconds < 10) return `${decimal(seconds, 1)} s`;
+  if (seconds < 120) return `${decimal(seconds, 0)} s`;
+  if (seconds < 7200) return `${decimal(seconds / 60, 0)} min`;
+  if (seconds < 172800) return `${decimal(seconds / 3600, 0)} h`;
+  return `${decimal(seconds / 86400, 0)} days`;
+}
+
+/** How long ago, in whole steps so that it does not flicker. */
+export function ago(seconds) {
+  if (!known(seconds)) return NOT_KNOWN;
+  return seconds < 1 ? "just now" : `${duration(seconds < 10 ? Math.floor(seconds) : seconds).replace(".0", "")} ago`;
+}
+
+export function bytes(value) {
+  if (!known(value)) return NOT_KNOWN;
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let size = value;
+  let unit = 0;
+  while (size >= 1024 && unit < units.length - 1) {
+    size /= 1024;
+    unit += 1;
+  }
+  return `${decimal(size, unit === 0 || size >= 100 ? 0 : 1)} ${units[unit]}`;
+}
+
+/** Money in the unit of the price list, with two digits that say something. */
+export function cost(value) {
+  if (!known(value)) return NOT_KNOWN;
+  if (value === 0) return "0";
+  const digits = Math.min(10, Math.max(2, 1 - Math.floor(Math.log10(Math.abs(value)))));
+  return decimal(value, digits);
+}
+
+export function absolute(ms) {
+  return known(ms) ? `${stamp.format(new Date(ms))} (${new Date(ms).toISOString()})` : NOT_KNOWN;
+}
+
+export function slot(region, partition) {
+  return `${region}[${partition}]`;
+}
+
+export function place(region, partition, offset) {
+  return `${region}[${partition}]@${offset}`;
+}
+
+/** `too_stale` as words. */
+export function words(text) {
+  return String(text ?? NOT_KNOWN).replaceAll("_", " ");
+}
+
+/** region[partition]@offset, or null. */
+export function parsePlace(text) {
+  const found = /^\s*([\w.-]+)\s*\[\s*(\d+)\s*\]\s*@\s*(\d+)\s*$/.exec(text);
+  return found ? { region: found[1], partition: Number(found[2]), offset: Number(found[3]) } : null;
+}
