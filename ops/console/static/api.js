@@ -92,7 +92,10 @@ export class Events {
   open() {
     this.source = new EventSource(`/api/${this.api.root}/events`);
     this.source.addEventListener("open", () => this.state(true, null));
-    this.source.addEventListener("now", (event) => this.heard(JSON.parse(event.data)));
+    this.source.addEventListener("now", (event) => {
+      this.heard(JSON.parse(event.data));
+      this.state(true, null);
+    });
     this.source.addEventListener("audit", (event) => this.audit(JSON.parse(event.data)));
     this.source.addEventListener("error", () => {
       this.state(false, null);
@@ -103,7 +106,6 @@ export class Events {
 
   heard(snapshot) {
     this.heardMs = performance.now();
-    this.state(true, null);
     this.now(snapshot);
   }
 

@@ -9,6 +9,9 @@ const HANDLERS = Symbol("handlers");
 /** Whether a property is set on the node itself and not as an attribute. */
 const PROPERTIES = new Set(["value", "checked", "spec", "indeterminate"]);
 
+/** Attributes that a person, or the element itself, sets and keeps. */
+const OWN_ATTRIBUTES = { DETAILS: ["open"], "SCROLL-BOX": ["tabindex", "role"] };
+
 /** Calls the handler that the newest version of the node was given. */
 function dispatch(event) {
   event.currentTarget[HANDLERS]?.[event.type]?.(event);
@@ -94,6 +97,7 @@ function update(have, node) {
     if (have.nodeValue !== node.nodeValue) have.nodeValue = node.nodeValue;
     return;
   }
+  if (have.dataset?.said) return; // it is just saying that something was copied
   updateAttributes(have, node);
   const handlers = node[HANDLERS];
   for (const name of Object.keys(handlers ?? {})) {
@@ -111,8 +115,8 @@ function update(have, node) {
 
 function updateAttributes(have, node) {
   for (const { name } of [...have.attributes]) {
-    const byPerson = name === "open" && have.nodeName === "DETAILS";
-    if (!byPerson && name !== "style" && !node.hasAttribute(name)) have.removeAttribute(name);
+    const own = OWN_ATTRIBUTES[have.nodeName]?.includes(name);
+    if (!own && name !== "style" && !node.hasAttribute(name)) have.removeAttribute(name);
   }
   for (const { name, value } of node.attributes) {
     // A style attribute would be stopped by the content security policy; its object is not.

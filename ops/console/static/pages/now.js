@@ -1,0 +1,251 @@
+// Now: is it all right? One health word, the worst part's, with its reason; then the figures behind it.
+
+import { chartCard } from "../charts.js";
+import { h } from "../dom.js";
+import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, rate } from "../format.js";
+import { bar, card, command, emptyPanel, icon, meter, outcomeLevel, skeleton, stat, stats, status, table, time, trend, verdictCounts } from "../widgets.js";
+
+const STATES = { ready: ["ok", "ready"], starting: ["busy", "starting"], draining: ["busy", "draining"], gone: ["bad", "gone"] };
+
+export function open(ctx) {
+  const page = { metric: "accuracy" };
+  return { title: "Now", view: () => view(ctx, page) };
+}
+
+function view(ctx, page) {
+  const now = ctx.snapshot;
+  if (!now) return [h("h1", { class: "unseen" }, "Now"), skeleton(8, "Waiting for the first snapshot")];
+  const down = now.sources?.kafka?.level === "bad" && now.head === null;
+  return [
+    health(ctx, now),
+    down ? emptyPanel("the stack is down", "Neither Kafka nor a version could be read. This page comes alive by itself when they are back. `fluvial doctor` says what is missing.", "fluvial up", "down") : figures(ctx, now),
+    now.head && !down ? h("div", { class: "grid", key: "charts" }, learning(ctx, page, now), traffic(ctx, now)) : null,
+    now.regions?.length ? regions(ctx, now) : null,
+    h("div", { class: "grid", key: "lower" }, now.staleness?.records ? staleness(now.staleness) : null, processes(now)),
+  ];
+}
+
+/** The part that has the last word, in one glance; the others beneath. */
+function health(ctx, now) {
+  const { level, word, part, reason, parts } = now.health;
+  const worst = parts.find((one) => one.name === part);
+  const next = level === "ok" ? null : here(ctx, worst?.page);
+  return h(
+    "section",
+    { class: `health ${level}`, id: "health", key: "health", "data-level": level, "aria-labelledby": "health-word" },
+    h("div", { class: "health-mark" }, icon(level)),
+    h(
+      "div",
+      { class: "health-text" },
+      h("h1", { id: "health-word" }, word),
+      h("p", { id: "health-reason" }, h("strong", null, part), ": ", reason),
+    ),
+    next ? h("a", { class: "button", href: next, id: "health-next" }, `Look at ${pageName(worst.page)}`) : null,
+    h(
+      "ul",
+      { class: "parts", "aria-label": "Parts" },
+      parts.map((one) => {
+        const inside = [icon(one.level), h("span", { class: "part-name" }, one.name), h("span", { class: "part-word" }, one.word)];
+        const href = here(ctx, one.page);
+        return h("li", { key: one.name, class: `part ${one.level}`, title: one.reason }, href ? h("a", { href }, inside) : h("span", null, inside));
+      }),
+    ),
+  );
+}
+
+/** A page that the console names, as an address of the same task; Now itself is no step. */
+function here(ctx, page) {
+  const path = String(page ?? "").replace(/^#/, "");
+  return path && path !== "/" && path.startsWith("/") ? ctx.link(path) : null;
+}
+
+function pageName(page) {
+  const name = page.replace(/^#\//, "").split(/[/?]/)[0];
+  return name.charAt(0).toUpperCase() + name.slice(1);
+}
+
+function figures(ctx, now) {
+  const { head, rates } = now;
+  if (!head) return emptyPanel("no version yet", "The task is made, and its first version has not been published. Workers and the merger make it.", `fluvial worker --task ${now.task} --region ${now.regions?.[0]?.region ?? "local"}`, "no-version");
+  const made = known(head.age_seconds) ? now.at_ms - head.age_seconds * 1000 : null;
+  const nothing = head.version === 0 ? "the initial model" : null;
+  return h(
+    "div",
+    { key: "figures", id: "figures" },
+    stats(
+      stat("Version", h("a", { href: ctx.link(`/versions/${head.version}`), id: "head-version" }, count(head.version)), time(made), { id: "stat-version" }),
+      stat("Accuracy", metric("accuracy", head.accuracy), known(head.loss) ? `loss ${decimal(head.loss, 4)}` : nothing ?? "not evaluated yet", { id: "stat-accuracy" }),
+      stat("Updates", rate(rates?.updates_per_second), rates ? `over ${rates.seconds} s` : null, { id: "stat-updates" }),
+      stat("Accepted", percent(rates?.accept_ratio), rates ? `over ${rates.seconds} s` : null, { id: "stat-accepted" }),
+      stat("Cost per version", cost(now.cost?.per_version), now.cost?.versions ? `mean of ${count(now.cost.versions)}, in the price list’s unit` : "no price known", { id: "stat-cost" }),
+    ),
+  );
+}
+
+function learning(ctx, page, now) {
+  const name = page.metric;
+  const points = now.curve ?? [];
+  const change = (next) => () => {
+    page.metric = next;
+    ctx.redraw();
+  };
+  return chartCard(ctx, {
+    id: "learning",
+    title: name === "loss" ? "Loss per version" : "Accuracy per version",
+    window: points.length ? `versions ${count(points[0].version)} to ${count(points.at(-1).version)}, ${count(points.length)} of ${count(now.curve_of)} evaluated` : "no version evaluated yet",
+    actions: h(
+      "div",
+      { class: "segments", role: "group", "aria-label": "Metric" },
+      ["accuracy", "loss"].map((one) => h("button", { type: "button", key: one, "aria-pressed": String(one === name), on: { click: change(one) } }, one)),
+    ),
+    spec: {
+      id: name,
+      x: points.map((one) => one.version),
+      xName: "version",
+      xFormat: (x) => (Number.isInteger(x) ? count(x) : ""),
+      series: [{ label: name, values: points.map((one) => one[name] ?? null), color: "--series-1", fill: "--series-1-fill" }],
+      format: (value) => metric(name, value),
+      pick: (index) => ctx.go(`/versions/${points[index].version}`),
+    },
+    build: () =>
+      table({
+        caption: "Accuracy and loss per version",
+        tall: true,
+        rows: [...points].reverse(),
+        key: (one) => one.version,
+        columns: [
+          { label: "Version", kind: "number", head: true, cell: (one) => h("a", { href: ctx.link(`/versions/${one.version}`) }, count(one.version)) },
+          { label: "Accuracy", kind: "number", cell: (one) => metric("accuracy", one.accuracy) },
+          { label: "Loss", kind: "number", cell: (one) => metric("loss", one.loss) },
+        ],
+      }),
+    empty: "No curve yet: it begins with the second evaluated version.",
+  });
+}
+
+function traffic(ctx, now) {
+  const series = now.series ?? { accepted: [], refused: [], step_seconds: 2, seconds: 120 };
+  const length = series.accepted.length;
+  const back = series.accepted.map((_, index) => -(length - 1 - index) * series.step_seconds);
+  return chartCard(ctx, {
+    id: "traffic",
+    title: "Updates per second",
+    window: `the last ${duration(series.seconds)}, means over ${duration(series.step_seconds)}`,
+    spec: {
+      id: "traffic",
+      x: back,
+      xName: "",
+      xFormat: (x) => (x === 0 ? "now" : `${decimal(x, 0)} s`),
+      floor: 0,
+      series: [
+        { label: "accepted", values: series.accepted, color: "--series-1", fill: "--series-1-fill" },
+        { label: "refused", values: series.refused, color: "--series-2", dash: [6, 4] },
+      ],
+      format: (value) => decimal(value, 1),
+    },
+    build: () =>
+      table({
+        caption: "Accepted and refused updates per second",
+        tall: true,
+        rows: back.map((_, index) => length - 1 - index),
+        key: (index) => index,
+        columns: [
+          { label: "Until", kind: "number", head: true, cell: (index) => (back[index] === 0 ? "now" : `${duration(-back[index])} ago`) },
+          { label: "Accepted/s", kind: "number", cell: (index) => decimal(series.accepted[index], 2) },
+          { label: "Refused/s", kind: "number", cell: (index) => decimal(series.refused[index], 2) },
+        ],
+      }),
+  });
+}
+
+function regions(ctx, now) {
+  return card(
+    "Regions",
+    { id: "regions", note: "verdicts of what the console has followed" },
+    table({
+      caption: "Regions",
+      test: "regions",
+      rows: now.regions,
+      key: (one) => one.region,
+      columns: [
+        { label: "Region", kind: "text", head: true, cell: (one) => h("a", { href: ctx.link("/flow", { region: one.region }) }, one.region) },
+        { label: "Updates", kind: "number", cell: (one) => rate(one.updates_per_second) },
+        { label: "Accepted", kind: "number", cell: (one) => count(verdictCounts(one.verdicts).accepted) },
+        { label: "Refused", kind: "text", cell: (one) => refusals(ctx, one) },
+        { label: "Window", kind: "text", cell: (one) => windowFill(one.window) },
+        { label: "Lag", kind: "text", note: "How far the workers are behind the log", cell: (one) => lag(one) },
+      ],
+    }),
+  );
+}
+
+/** The commonest reasons by name; the rest as a number, on the page that has them all. */
+function refusals(ctx, one) {
+  const { refused, share } = verdictCounts(one.verdicts);
+  if (!refused) return h("span", { class: "faint" }, "none");
+  const reasons = Object.entries(one.verdicts).filter(([name, value]) => outcomeLevel(name) === "bad" && value);
+  const [name, most] = reasons.sort((left, right) => right[1] - left[1])[0];
+  return [
+    h("a", { href: ctx.link("/refused", { region: one.region }) }, `${count(refused)} (${share})`),
+    h("span", { class: "note" }, ` mostly ${name.replaceAll("_", " ")}, ${count(most)}`),
+  ];
+}
+
+function windowFill(window) {
+  if (!window) return NOT_KNOWN;
+  const text = window.updates_max ? `${count(window.records)} of ${count(window.updates_max)}` : count(window.records);
+  return [meter(window.records, window.updates_max, text), window.records && known(window.oldest_seconds) ? h("span", { class: "note" }, ` oldest ${duration(window.oldest_seconds)}`) : null];
+}
+
+export function lag(one) {
+  if (!known(one.lag_seconds) && !known(one.lag_records)) return status("unknown", "not known");
+  if (one.lag_records === 0) return h("span", null, "none");
+  return [h("span", { class: "lag" }, duration(one.lag_seconds)), " ", trend(one.trend), h("span", { class: "note" }, ` ${count(one.lag_records)} records`)];
+}
+
+function staleness({ records, counts }) {
+  const most = Math.max(...counts.map((one) => one.count));
+  return card(
+    "Staleness of accepted updates",
+    { id: "staleness", note: `the newest ${count(records)}; in versions behind the head` },
+    stalenessTable(counts, records, most),
+  );
+}
+
+export function stalenessTable(counts, records, most) {
+  return table({
+    caption: "Staleness",
+    rows: counts,
+    key: (one) => one.staleness,
+    tall: counts.length > 12,
+    columns: [
+      { label: "Versions", kind: "number", head: true, cell: (one) => count(one.staleness) },
+      { label: "Updates", kind: "number", cell: (one) => count(one.count) },
+      { label: "Share", kind: "wide-bar", cell: (one) => h("span", { class: "meter" }, bar(one.count / most), h("span", null, percent(one.count / records, 0))) },
+    ],
+  });
+}
+
+function processes(now) {
+  const rows = now.processes ?? [];
+  return card(
+    "Processes",
+    { id: "processes", note: rows.length ? `${count(rows.length)} known to this console` : null },
+    rows.length
+      ? table({
+          caption: "Processes",
+          test: "processes",
+          tall: rows.length > 12,
+          rows,
+          key: (one) => `${one.role} ${one.name}`,
+          columns: [
+            { label: "Process", kind: "text", head: true, cell: (one) => one.name },
+            { label: "State", kind: "text", cell: (one) => [status(...(STATES[one.state] ?? ["unknown", one.state])), one.reason ? h("span", { class: "note" }, ` ${one.reason}`) : null] },
+            { label: "Role", kind: "text", cell: (one) => one.role },
+            { label: "Region", kind: "text", cell: (one) => one.region || NOT_KNOWN },
+            { label: "Port", kind: "number", cell: (one) => one.port ?? NOT_KNOWN },
+          ],
+        })
+      : [h("p", { class: "note" }, "None runs on this machine, or none has told where it is. Those elsewhere are seen by their groups on Flow."), command("fluvial status")],
+  );
+}
