@@ -102,7 +102,7 @@ export class AuditControl {
       ),
       this.asking ? this.form() : null,
       this.problem ? h("p", { class: "field-problem", role: "alert", id: "audit-problem" }, this.problem.id ? `${this.problem.id}: ` : null, this.problem.message, this.problem.hint ? [" ", prose(this.problem.hint)] : null) : null,
-      running ? progress(this.run) : null,
+      running ? h("div", { id: "audit-progress" }, progress(this.run)) : null,
       this.run?.findings?.length ? findings(this.run) : null,
       shellCommand ? h("div", null, h("p", { class: "note" }, "The same from a shell:"), command(shellCommand, "audit-command")) : null,
     );
@@ -131,7 +131,7 @@ export function progress(run) {
   const known = run.total > 0;
   return h(
     "div",
-    { class: "progress", id: "audit-progress" },
+    { class: "progress" },
     h("progress", { max: known ? run.total : 1, value: known ? run.done : undefined, "aria-label": `Audit of version ${run.version}` }),
     h("span", { class: "note" }, known ? `${count(run.done)} of ${count(run.total)} ${run.unit}` : `${count(run.done)} ${run.unit}`),
   );

@@ -1,0 +1,150 @@
+// Fleet: who takes part? Participation and how even it is, cohorts and how well each is served, cost, devices.
+
+import { h } from "../dom.js";
+import { bytes, cost, count, decimal, duration, known, percent } from "../format.js";
+import { Resource } from "../resource.js";
+import { deviceCell } from "../records.js";
+import { bar, card, emptyPanel, pager, shownOf, stat, stats, table, time } from "../widgets.js";
+
+const AGAIN_MS = 5000;
+const SORTS = { recent: "seen last", refused: "refused most", accepted: "accepted most" };
+
+export function open(ctx) {
+  const sort = ctx.query.sort in SORTS ? ctx.query.sort : "recent";
+  const after = ctx.query.after ?? "";
+  const fleet = new Resource(ctx, "fleet", (signal) => ctx.api.read("fleet", { sort, after }, signal));
+  if (after) fleet.once();
+  else fleet.every(AGAIN_MS);
+  return {
+    title: "Fleet",
+    view: () => [
+      h("div", { class: "page-head", key: "head" }, h("h1", null, "Fleet"), h("p", { class: "note" }, "Devices that the console has seen, in the records that it has followed.")),
+      finder(ctx),
+      fleet.view((data) => body(ctx, data, { sort, after }), 10),
+    ],
+  };
+}
+
+/** One device by its id: its partition follows from it, so any can be looked at, seen or not. */
+function finder(ctx) {
+  const regions = (ctx.snapshot?.regions ?? []).map((one) => one.region);
+  const submit = (event) => {
+    event.preventDefault();
+    const form = event.currentTarget;
+    const id = form.querySelector("input").value.trim();
+    if (id) ctx.go(`/fleet/devices/${encodeURIComponent(id)}`, { region: form.querySelector("select").value });
+  };
+  return h(
+    "form",
+    { class: "filters", id: "device-form", key: "finder", role: "search", "aria-label": "Device", on: { submit } },
+    h("label", { for: "device-id" }, "Device"),
+    h("input", { id: "device-id", type: "text", maxlength: 256, autocomplete: "off", spellcheck: "false", placeholder: "its id", required: true }),
+    h("label", { for: "device-region" }, "in"),
+    h("select", { id: "device-region" }, regions.map((one) => h("option", { value: one, key: one }, one))),
+    h("button", { type: "submit" }, "Its timeline"),
+  );
+}
+
+function body(ctx, data, query) {
+  if (!data.devices_seen) return emptyPanel("no device seen", "No device has published since the console began to follow. The canary publishes one update whose verdict is known.", "fluvial canary");
+  const { participation, fairness } = data;
+  return [
+    stats(
+      stat("Devices seen", count(data.devices_seen), h("span", null, "since ", time(data.since_ms), data.forgotten ? `; ${count(data.forgotten)} forgotten` : null), { id: "stat-devices" }),
+      stat("Unevenness", decimal(participation?.gini, 2), "Gini of accepted updates: 0 all alike, 1 one alone"),
+      stat("Busiest tenth", percent(participation?.top_tenth_share), "of all accepted updates"),
+      stat("Fairness gap", percent(fairness?.gap), "accuracy, best cohort less worst"),
+      stat("Worst decile", percent(fairness?.worst_decile), "mean accuracy of the worst served tenth"),
+    ),
+    h("div", { class: "grid", key: "fairness" }, participationCard(participation), cohorts(ctx, data)),
+    costs(data.cost_by_region ?? []),
+    devices(ctx, data, query),
+  ];
+}
+
+function participationCard(participation) {
+  const rows = participation?.histogram ?? [];
+  const most = Math.max(1, ...rows.map((one) => one.devices));
+  return card(
+    "Participation",
+    { id: "participation", note: "how many devices had so many updates accepted" },
+    table({
+      caption: "Participation",
+      rows,
+      key: (one) => one.updates_min,
+      empty: "not known yet",
+      columns: [
+        { label: "Updates", kind: "number", head: true, cell: (one) => (one.updates_min === one.updates_max ? count(one.updates_min) : known(one.updates_max) ? `${count(one.updates_min)} to ${count(one.updates_max)}` : `${count(one.updates_min)} or more`) },
+        { label: "Devices", kind: "number", cell: (one) => count(one.devices) },
+        { label: "", kind: "wide-bar", cell: (one) => bar(one.devices / most) },
+      ],
+    }),
+  );
+}
+
+function cohorts(ctx, data) {
+  const rows = [...(data.cohorts ?? [])].sort((left, right) => (left.accuracy ?? 0) - (right.accuracy ?? 0));
+  return card(
+    "Cohorts",
+    { id: "cohorts", note: known(data.cohorts_version) ? h("span", null, "worst served first, at ", h("a", { href: ctx.link(`/versions/${data.cohorts_version}`) }, `version ${count(data.cohorts_version)}`)) : "worst served first" },
+    table({
+      caption: "Accuracy by cohort",
+      tall: rows.length > 12,
+      rows,
+      key: (one) => one.cohort,
+      empty: "The task’s evaluation tells of no cohorts.",
+      columns: [
+        { label: "Cohort", kind: "text id", head: true, cell: (one) => one.cohort },
+        { label: "Accuracy", kind: "wide-bar", cell: (one) => h("span", { class: "meter" }, bar(one.accuracy), h("span", null, percent(one.accuracy))) },
+      ],
+    }),
+  );
+}
+
+function costs(rows) {
+  return card(
+    "Cost by region",
+    { id: "costs", note: "in the price list’s unit" },
+    table({
+      caption: "Cost by region",
+      rows,
+      key: (one) => one.region,
+      empty: "No window has told its cost yet.",
+      columns: [
+        { label: "Region", kind: "text", head: true, cell: (one) => one.region },
+        { label: "Cost", kind: "number", cell: (one) => cost(one.cost) },
+        { label: "Sent up", kind: "number", cell: (one) => bytes(one.bytes_up) },
+        { label: "Device time", kind: "number", cell: (one) => duration(one.device_seconds) },
+        { label: "Accepted", kind: "number", cell: (one) => count(one.accepted) },
+        { label: "Cost per update", kind: "number", cell: (one) => cost(one.accepted ? one.cost / one.accepted : null) },
+      ],
+    }),
+  );
+}
+
+function devices(ctx, data, { sort, after }) {
+  const head = (name, label) => h("a", { href: ctx.link("/fleet", { sort: name }), "aria-current": sort === name ? "true" : null }, label);
+  const sorted = (name) => (sort === name ? "descending" : null);
+  return card(
+    "Devices",
+    { id: "devices", note: `those ${SORTS[sort]} first` },
+    pager(shownOf(data.shown, data.of, "devices"), [
+      ["First", after ? ctx.link("/fleet", { sort }) : null],
+      ["Next", data.next === null || data.next === undefined ? null : ctx.link("/fleet", { sort, after: data.next })],
+    ]),
+    table({
+      caption: "Devices",
+      test: "devices",
+      rows: data.devices,
+      key: (one) => `${one.region} ${one.device_id}`,
+      columns: [
+        { label: "Device", kind: "text id", head: true, cell: (one) => deviceCell(ctx, one) },
+        { label: "Region", kind: "text", cell: (one) => one.region },
+        { label: head("accepted", "Accepted"), kind: "number", sorted: sorted("accepted"), cell: (one) => count(one.accepted) },
+        { label: head("refused", "Refused"), kind: "number", sorted: sorted("refused"), cell: (one) => h("span", { class: one.refused ? "" : "faint" }, count(one.refused)) },
+        { label: "Share refused", kind: "number", cell: (one) => percent(one.accepted + one.refused ? one.refused / (one.accepted + one.refused) : null, 0) },
+        { label: head("recent", "Seen"), kind: "text", sorted: sorted("recent"), cell: (one) => time(one.last_ms) },
+      ],
+    }),
+  );
+}

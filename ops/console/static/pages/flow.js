@@ -1,0 +1,187 @@
+// Flow: where does it wait? Regions × stages, each with in, out, what waits and for how long; then partitions and groups.
+
+import { h } from "../dom.js";
+import { count, duration, known, NOT_KNOWN, rate, slot } from "../format.js";
+import { Resource } from "../resource.js";
+import { behind, card, emptyPanel, stat, stats, status, table, time, trend } from "../widgets.js";
+
+const AGAIN_MS = 2000;
+const LAG_WARN_SECONDS = 10;
+const LAG_BAD_SECONDS = 60;
+
+const STAGES = {
+  ingress: ["Ingress", "what devices publish"],
+  folded: ["Folded", "checked and judged by a worker"],
+  windowed: ["Windowed", "closed and signed as one aggregate"],
+  merged: ["Merged", "in a version"],
+};
+
+export function open(ctx) {
+  const flow = new Resource(ctx, "flow", (signal) => ctx.api.read("flow", {}, signal)).every(AGAIN_MS);
+  if (ctx.query.region) ctx.opened.add(`partitions-${ctx.query.region}`);
+  return {
+    title: "Flow",
+    view: () => [
+      h("div", { class: "page-head", key: "head" }, h("h1", null, "Flow"), h("p", { class: "note" }, "From the log to the model. Rates are means over the last seconds; lag is how long what waits has waited.")),
+      flow.view((data) => body(ctx, data), 10),
+    ],
+  };
+}
+
+function body(ctx, data) {
+  if (!data.regions.length) return emptyPanel("no region", "The task names no region that could be read.", "fluvial task list");
+  return [
+    worst(ctx, data),
+    card("Regions and stages", { id: "flow", note: h("span", null, "as of ", time(data.at_ms)) }, matrix(ctx, data)),
+    merger(ctx, data),
+    card("Partitions", { id: "partitions", note: "open a region to see its partitions" }, data.regions.map((one) => partitions(ctx, one))),
+    groups(ctx, data),
+  ];
+}
+
+/** Lag's level: what falls is on its way to be mended. */
+function lagLevel({ lag_seconds: seconds, trend: way }) {
+  if (!known(seconds)) return "unknown";
+  if (seconds > LAG_BAD_SECONDS) return "bad";
+  return seconds > LAG_WARN_SECONDS && way !== "falling" ? "warn" : "ok";
+}
+
+/** The one sentence of the page: the stage that waits longest. */
+function worst(ctx, data) {
+  const all = data.regions.flatMap((region) => region.stages.map((stage) => ({ ...stage, region: region.region })));
+  const waiting = all.filter((one) => known(one.lag_seconds)).sort((left, right) => right.lag_seconds - left.lag_seconds)[0];
+  const unread = data.regions.flatMap((region) => region.partitions.filter((one) => !one.worker).map((one) => slot(region.region, one.partition)));
+  if (unread.length) {
+    const more = unread.length > 1 ? ` and ${count(unread.length - 1)} more` : "";
+    return h("p", { class: "lead", id: "flow-lead", key: "lead" }, status("bad", "nobody reads"), ` ${unread[0]}${more}: no worker holds ${unread.length > 1 ? "them" : "it"}.`);
+  }
+  if (!waiting) return h("p", { class: "lead", id: "flow-lead", key: "lead" }, status("unknown", "not known"), " No stage tells its lag yet.");
+  const level = lagLevel(waiting);
+  const text = level === "ok" ? ` Nothing waits long: at most ${duration(waiting.lag_seconds)}, ${STAGES[waiting.stage][0].toLowerCase()} in ${waiting.region}.` : ` ${waiting.region} waits longest: ${duration(waiting.lag_seconds)} before it is ${waiting.stage}.`;
+  return h(
+    "p",
+    { class: "lead", id: "flow-lead", key: "lead" },
+    status(level, { ok: "flows", warn: "lags", bad: "lags badly" }[level]),
+    text,
+    level === "ok" ? null : [" ", h("a", { href: ctx.link("/refused", { region: waiting.region }) }, "Its refusals")],
+  );
+}
+
+function matrix(ctx, data) {
+  const names = Object.keys(STAGES);
+  return h(
+    "scroll-box",
+    { class: "scroll", "aria-label": "Regions and stages" },
+    h(
+      "table",
+      { class: "matrix", "data-test": "flow" },
+      h("caption", { class: "unseen" }, "Regions and stages"),
+      h("thead", null, h("tr", null, h("th", { scope: "col", class: "text" }, "Region"), names.map((name) => h("th", { scope: "col", class: "text", key: name }, STAGES[name][0], h("span", { class: "note" }, STAGES[name][1]))))),
+      h(
+        "tbody",
+        null,
+        data.regions.map((region) =>
+          h(
+            "tr",
+            { key: region.region },
+            h("th", { scope: "row", class: "text" }, region.region, h("a", { class: "note", href: ctx.link("/refused", { region: region.region }) }, "refusals")),
+            names.map((name) => h("td", { class: "stage", key: name, "data-stage": STAGES[name][0] }, stage(region.stages.find((one) => one.stage === name)))),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+function stage(one) {
+  if (!one) return h("span", { class: "faint" }, NOT_KNOWN);
+  const level = lagLevel(one);
+  const waits = one.waiting === 0 ? "nothing waits" : `${count(one.waiting)} ${one.unit ?? "records"} wait`;
+  return h(
+    "dl",
+    { class: `cell ${level}` },
+    h("div", { class: "flow-rates" }, h("dt", null, "in"), h("dd", null, rate(one.in_per_second)), h("dt", null, "out"), h("dd", null, rate(one.out_per_second))),
+    h("div", null, h("dt", null, "lag"), h("dd", null, known(one.lag_seconds) ? [level === "ok" ? duration(one.lag_seconds) : status(level, duration(one.lag_seconds)), " ", one.lag_seconds > 0 ? trend(one.trend) : null] : status("unknown", "not known"))),
+    h("div", { class: "note" }, known(one.waiting) ? waits : "not known what waits"),
+  );
+}
+
+function merger(ctx, { merger: one, at_ms: atMs }) {
+  return card(
+    "Merger",
+    { id: "merger", note: "takes all regions’ windows, makes versions" },
+    stats(
+      stat("Head", known(one?.head) ? h("a", { href: ctx.link(`/versions/${one.head}`) }, count(one.head)) : NOT_KNOWN, known(one?.age_seconds) ? time(atMs - one.age_seconds * 1000) : null),
+      stat("Windows waiting", count(one?.windows_waiting), "of all regions, in no version yet"),
+    ),
+  );
+}
+
+function partitions(ctx, region) {
+  const open = region.partitions.map((one) => one.oldest_open_seconds).filter(known);
+  const unread = region.partitions.filter((one) => !one.worker).length;
+  const summary = h(
+    "span",
+    null,
+    h("strong", null, region.region),
+    ` ${count(region.partitions.length)} partitions, oldest open window ${open.length ? duration(Math.max(...open)) : "none"}`,
+    unread ? [" ", status("bad", `${count(unread)} unread`)] : null,
+  );
+  return behind(
+    ctx,
+    `partitions-${region.region}`,
+    () =>
+      table({
+        caption: `Partitions of ${region.region}`,
+        tall: region.partitions.length > 16,
+        test: `partitions-${region.region}`,
+        rows: region.partitions,
+        key: (one) => one.partition,
+        columns: [
+          { label: "Partition", kind: "text", head: true, cell: (one) => slot(region.region, one.partition) },
+          { label: "Log end", kind: "number", cell: (one) => count(one.log_end) },
+          { label: "Folded to", kind: "number", cell: (one) => count(one.folded_to) },
+          { label: "Lag", kind: "number", cell: (one) => (lagLevel(one) === "ok" ? duration(one.lag_seconds) : status(lagLevel(one), known(one.lag_seconds) ? duration(one.lag_seconds) : "not known")) },
+          { label: "Records", kind: "number", note: "Behind the log’s end", cell: (one) => count(one.lag_records) },
+          { label: "Trend", kind: "text", cell: (one) => trend(one.trend) ?? NOT_KNOWN },
+          { label: "Windows", kind: "number", cell: (one) => `${count(one.windows)}${one.windows_waiting ? `, ${count(one.windows_waiting)} wait` : ""}` },
+          { label: "Oldest open", kind: "number", cell: (one) => (known(one.oldest_open_seconds) ? duration(one.oldest_open_seconds) : "none open") },
+          { label: "Worker", kind: "text id", cell: (one) => one.worker || status("bad", "nobody") },
+        ],
+      }),
+    summary,
+  );
+}
+
+function groups(ctx, data) {
+  const rows = data.groups.flatMap((group) => (group.members.length ? group.members.map((member, index) => ({ group, member, index })) : [{ group, member: null, index: 0 }]));
+  return card(
+    "Consumer groups",
+    { id: "groups", note: "as the broker sees them" },
+    table({
+      caption: "Consumer groups and their members",
+      test: "groups",
+      tall: rows.length > 14,
+      rows,
+      key: ({ group, member, index }) => `${group.group} ${member?.client_id} ${index}`,
+      empty: "The broker knows no group of this task.",
+      columns: [
+        { label: "Group", kind: "text", head: true, cell: ({ group }) => group.group },
+        { label: "State", kind: "text", cell: ({ group }) => groupState(group) },
+        { label: "Member", kind: "text id", cell: ({ member }) => member?.client_id ?? "nobody" },
+        { label: "Partitions", kind: "text", cell: ({ member }) => held(member) },
+      ],
+    }),
+  );
+}
+
+function groupState(group) {
+  const level = !group.members.length ? "bad" : /stable/i.test(group.state) ? "ok" : "busy";
+  return status(level, String(group.state || "not known").toLowerCase());
+}
+
+function held(member) {
+  const all = member?.partitions;
+  if (Array.isArray(all)) return all.length ? all.map((one) => (typeof one === "object" ? slot(one.topic ?? "", one.partition) : one)).join(", ") : "none";
+  return known(all) ? count(all) : NOT_KNOWN;
+}
