@@ -76,6 +76,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "canary": Entry(
         "ops.commands.canary:canary", _LOOK, "Publish updates whose verdict is known, and expect it in time."
     ),
+    "console": Entry("ops.commands.console:console", _LOOK, "Serve a live page on a task."),
     "chaos": Entry(
         "ops.commands.chaos:chaos", _LOOK, "Break a stack of its own while devices publish, then check it."
     ),

@@ -41,7 +41,7 @@ def inspect_record(view: TaskView, slot: Slot, offset: int) -> dict[str, Any]:
         "bytes": len(value),
         "sha256": sha256_hex(value),
     }
-    return document | _content(record, value, view.trust) | _judgement(slot, verdict)
+    return document | content_of(record, value, view.trust) | _judgement(slot, verdict)
 
 
 def iso_time(timestamp_ms: int) -> str:
@@ -49,7 +49,8 @@ def iso_time(timestamp_ms: int) -> str:
     return dt.datetime.fromtimestamp(timestamp_ms / 1000, dt.UTC).isoformat(timespec="milliseconds")
 
 
-def _content(record: LogRecord, value: bytes, trust: Trust) -> dict[str, Any]:
+def content_of(record: LogRecord, value: bytes, trust: Trust) -> dict[str, Any]:
+    """What the bytes say and who signed them; of tensors the size and the norm."""
     try:
         envelope = open_envelope(value)
     except CodecError as error:

@@ -157,7 +157,7 @@ def read_aggregates(
     """The records ``start`` to ``end`` - 1 of one partition of an aggregates topic, each authenticated."""
     region, partition = slot
     for record in reader.read(aggregates_topic(task, region), partition, start, end):
-        yield _authentic_aggregate(record, trust, task, slot)
+        yield authentic_aggregate(record, trust, task, slot)
 
 
 def find_aggregate(
@@ -180,7 +180,8 @@ def find_aggregate(
     )
 
 
-def _authentic_aggregate(record: LogRecord, trust: Trust, task: str, slot: Slot) -> PublishedAggregate:
+def authentic_aggregate(record: LogRecord, trust: Trust, task: str, slot: Slot) -> PublishedAggregate:
+    """What a record of an aggregates topic's partition ``slot`` is; ``problem`` says why it is none."""
     try:
         envelope = open_envelope(record.value or b"")
     except CodecError as error:

@@ -9,6 +9,7 @@ from aggregation.events import SKIPPED
 from ops.status import created_at_ms
 from ops.task_view import TaskView
 from ops.verdicts import finite
+from schemas.manifests import Genesis, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +40,25 @@ def read_versions(view: TaskView, first: int, last: int) -> list[VersionLine]:
     lines = []
     for version in range(first, last + 1):
         accuracy = finite(evaluations.get(version, {}).get("accuracy"))
-        lines.append(_line(view, version, accuracy) if version else _genesis_line(view, accuracy))
+        created = created_at_ms(view, version)
+        lines.append(
+            version_line(view.objects.manifest(version), created, accuracy)
+            if version
+            else genesis_line(view.genesis, created, accuracy)
+        )
     return lines
 
 
-def _line(view: TaskView, version: int, accuracy: float | None) -> VersionLine:
-    manifest = view.objects.manifest(version)
+def version_line(manifest: Manifest, created_ms: int | None, accuracy: float | None) -> VersionLine:
+    """A version above 0."""
     return VersionLine(
-        version=version,
+        version=manifest.version,
         accepted=manifest.accepted,
         refused=sum(manifest.counts.values()) - manifest.accepted - manifest.counts.get(SKIPPED, 0),
         counts=dict(manifest.counts),
         staleness_mean=manifest.staleness_total / manifest.accepted if manifest.accepted else None,
         staleness_max=manifest.staleness_max,
-        created_at_ms=created_at_ms(view, version),
+        created_at_ms=created_ms,
         model_sha256=manifest.model_sha256,
         parent_sha256=manifest.parent_sha256,
         policy_sha256=manifest.policy_sha256,
@@ -61,8 +67,8 @@ def _line(view: TaskView, version: int, accuracy: float | None) -> VersionLine:
     )
 
 
-def _genesis_line(view: TaskView, accuracy: float | None) -> VersionLine:
-    genesis = view.genesis
+def genesis_line(genesis: Genesis, created_ms: int | None, accuracy: float | None) -> VersionLine:
+    """Version 0."""
     return VersionLine(
         version=0,
         accepted=0,
@@ -70,7 +76,7 @@ def _genesis_line(view: TaskView, accuracy: float | None) -> VersionLine:
         counts={},
         staleness_mean=None,
         staleness_max=0,
-        created_at_ms=created_at_ms(view, 0),
+        created_at_ms=created_ms,
         model_sha256=genesis.model_sha256,
         parent_sha256="",
         policy_sha256=genesis.first_policy.sha256,

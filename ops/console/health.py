@@ -1,0 +1,190 @@
+"""Health as the worst of its parts: what is known of a task, judged by rules that are all in this file. Pure.
+
+- A source that does not answer is bad; one not asked yet is unknown.
+- A partition whose oldest record waits over 10 s and whose lag does not fall is warn, over 60 s bad.
+- A head older than 3 times its usual interval while updates arrive is warn, 10 times bad.
+- A process that is gone is bad for merger and worker, warn for an evaluator. A region with records waiting and no
+  worker is bad.
+- Under half of the updates accepted is warn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+Level = Literal["ok", "unknown", "warn", "bad"]
+
+LAG_SECONDS_WARN: Final = 10.0
+LAG_SECONDS_BAD: Final = 60.0
+INTERVALS_WARN: Final = 3.0
+INTERVALS_BAD: Final = 10.0
+INTERVAL_SECONDS_MIN: Final = 2.0
+"""A head is never late before 3 times this, however quick its versions were."""
+ACCEPT_RATIO_WARN: Final = 0.5
+UPDATES_JUDGED_MIN: Final = 10
+"""Of fewer updates no ratio is judged."""
+
+_WORSE: Final[dict[Level, int]] = {"ok": 0, "unknown": 1, "warn": 2, "bad": 3}
+_WORDS: Final[dict[Level, str]] = {"ok": "healthy", "unknown": "unknown", "warn": "strained", "bad": "broken"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part's health; ``page`` is where its details are."""
+
+    name: str
+    level: Level
+    word: str
+    reason: str
+    page: str
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "name": self.name,
+            "level": self.level,
+            "word": self.word,
+            "reason": self.reason,
+            "page": self.page,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RegionFacts:
+    """One region: its workers' states, whether any has joined (None: not known), and its worst lag."""
+
+    region: str
+    worker_states: Sequence[str]
+    members: int | None
+    lag_records: int | None
+    lag_seconds: float | None
+    trend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is judged. Seconds are None where they are not known; ``interval_seconds`` is usual between versions."""
+
+    kafka_problem: str = ""
+    store_problem: str = ""
+    kafka_asked: bool = True
+    store_asked: bool = True
+    head: int | None = None
+    age_seconds: float | None = None
+    interval_seconds: float | None = None
+    updates_per_second: float = 0.0
+    updates_judged: int = 0
+    accept_ratio: float | None = None
+    merger_states: Sequence[str] = ()
+    evaluator_states: Sequence[str] = ()
+    regions: Sequence[RegionFacts] = field(default_factory=tuple)
+
+
+def health_of(facts: Facts) -> dict[str, Any]:
+    """The one word, the worst part and why, and all parts."""
+    parts = [
+        _source("kafka", facts.kafka_problem, asked=facts.kafka_asked),
+        _source("store", facts.store_problem, asked=facts.store_asked),
+        _merger(facts),
+        *(_region(one) for one in facts.regions),
+        _acceptance(facts),
+        _evaluator(facts),
+    ]
+    merger = parts[2]
+    worst = max(parts, key=lambda part: _WORSE[part.level])  # the first of the worst, in this order
+    shown = merger if worst.level == "ok" else worst
+    return {
+        "word": _WORDS[worst.level],
+        "level": worst.level,
+        "part": shown.name,
+        "reason": shown.reason,
+        "parts": [part.document() for part in parts],
+    }
+
+
+def source_level(problem: str, *, asked: bool) -> Level:
+    """The level of Kafka or the store."""
+    if not asked:
+        return "unknown"
+    return "bad" if problem else "ok"
+
+
+def _source(name: str, problem: str, *, asked: bool) -> Part:
+    level = source_level(problem, asked=asked)
+    word = {"ok": "answers", "unknown": "not asked yet"}.get(level, "away")
+    return Part(name, level, word, problem if level == "bad" else f"{name} {word}", "#/flow")
+
+
+def _merger(facts: Facts) -> Part:
+    page = "#/versions"
+    if facts.head is None:
+        return Part("merger", "unknown", "unknown", "the head is not known yet", page)
+    age = facts.age_seconds
+    said = f"version {facts.head}" + ("" if age is None else f" is {_seconds(age)} old")
+    states = set(facts.merger_states)
+    if "gone" in states and not states & {"ready", "starting"}:
+        return Part("merger", "bad", "gone", f"the merger does not answer; {said}", page)
+    interval = facts.interval_seconds
+    if age is not None and interval is not None and facts.updates_per_second > 0:
+        usual = max(interval, INTERVAL_SECONDS_MIN)
+        late = f"{said}, usually a version takes {_seconds(interval)}, and updates arrive"
+        if age > INTERVALS_BAD * usual:
+            return Part("merger", "bad", "stuck", late, page)
+        if age > INTERVALS_WARN * usual:
+            return Part("merger", "warn", "late", late, page)
+    if not states:
+        return Part("merger", "unknown", "not seen", f"no merger runs on this machine; {said}", page)
+    return Part("merger", "ok", "merges", said, page)
+
+
+def _region(one: RegionFacts) -> Part:
+    name, page = f"region {one.region}", "#/flow"
+    states = set(one.worker_states)
+    if "gone" in states:
+        gone = sum(1 for state in one.worker_states if state == "gone")
+        return Part(
+            name, "bad", "worker gone", f"{gone} of its {len(one.worker_states)} workers: no answer", page
+        )
+    if one.lag_records is None:
+        return Part(name, "unknown", "unknown", "how far it is, is not known yet", page)
+    if one.lag_records and not one.members and not states & {"ready", "starting"}:
+        return Part(
+            name, "bad", "no worker", f"{one.lag_records} records wait, and no worker has joined", page
+        )
+    lag = one.lag_seconds or 0.0
+    if lag > LAG_SECONDS_WARN and one.trend != "falling":
+        level: Level = "bad" if lag > LAG_SECONDS_BAD else "warn"
+        return Part(name, level, "lags", f"its oldest record waits {_seconds(lag)}, {one.trend}", page)
+    if not states and not one.members:
+        return Part(name, "unknown", "not seen", "no worker has joined, and nothing waits", page)
+    return Part(
+        name, "ok", "keeps up", f"its oldest record waits {_seconds(lag)}" if lag else "nothing waits", page
+    )
+
+
+def _acceptance(facts: Facts) -> Part:
+    page, ratio = "#/refused", facts.accept_ratio
+    if ratio is None or facts.updates_judged < UPDATES_JUDGED_MIN:
+        return Part("updates", "ok", "few", f"{facts.updates_judged} updates judged in the last minute", page)
+    if ratio < ACCEPT_RATIO_WARN:
+        return Part(
+            "updates", "warn", "refused", f"only {ratio:.0%} of the last minute's updates count", page
+        )
+    return Part("updates", "ok", "accepted", f"{ratio:.0%} of the last minute's updates count", page)
+
+
+def _evaluator(facts: Facts) -> Part:
+    page, states = "#/versions", set(facts.evaluator_states)
+    if "gone" in states and "ready" not in states:
+        return Part("evaluator", "warn", "gone", "the evaluator does not answer", page)
+    if not states:
+        return Part("evaluator", "ok", "none", "no evaluator runs on this machine", page)
+    return Part("evaluator", "ok", "evaluates", "it follows the versions", page)
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 90:  # noqa: PLR2004 (where minutes begin to read better)
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"  # noqa: PLR2004 (a digit less)
+    return f"{seconds / 60:.0f} min"
