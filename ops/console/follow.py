@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +12,8 @@ import msgspec
 from adapters.kafka import LogReader, LogRecord
 from adapters.settings import load_settings
 from aggregation.errors import FluvialError
-from ops.console.limits import AGGREGATES_TAIL, METRICS_TAIL, VERDICTS_TAIL
+from ops.console.limits import AGGREGATES_TAIL, LOOK_S, METRICS_TAIL, VERDICTS_TAIL
+from ops.console.threads import OpenAgain
 from ops.replay import authentic_aggregate
 from schemas.certificates import Trust
 from schemas.metrics import problem_of
@@ -110,21 +112,26 @@ def _document(value: bytes) -> dict[str, Any]:
 def open_follow(
     home: Path, follower: Callable[[], Follower | None], goes_on: Callable[[], bool]
 ) -> Iterator[Callable[[], int]]:
-    """For a ``Looker``: its one look follows until ``goes_on`` is false, and says how many records it took."""
+    """For a ``Looker``: each look takes what comes in about a second, and says how many records that were.
+
+    Raises ``OpenAgain`` while there is nothing to follow yet, and once ``goes_on`` is false.
+    """
     known = follower()
     if known is None:
-        yield lambda: 0
-        return
+        raise OpenAgain
     settings = load_settings(home)
     with LogReader(settings, f"fluvial-console-{known.task}-follow") as reader:
+        records = reader.follow(known.starts(reader))
 
         def follow() -> int:
-            taken = 0
-            for record in reader.follow(known.starts(reader)):
+            taken, end_s = 0, time.monotonic() + LOOK_S
+            for record in records:
                 if record is not None:
                     known.take(record)
                     taken += 1
                 if not goes_on():
+                    raise OpenAgain
+                if time.monotonic() > end_s:
                     break
             return taken
 

@@ -17,6 +17,7 @@ from ops.console.limits import (
     STALENESS_KEPT,
 )
 from ops.console.samples import Reached, trend
+from ops.console.threads import NOT_ASKED
 from ops.verdicts import finite
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ops.console.watch import Known
 
 _INTERVALS: Final = 20
-_ASKED: Final = "not asked yet"
 
 
 def now_document(known: Known, recent: Recent | None) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def sources_of(known: Known) -> dict[str, Any]:
     """Kafka and the store: whether they answer, since when, and why not."""
     return {
         name: {
-            "level": source_level(seen.problem(known.at_ms), asked=seen.reason != _ASKED),
+            "level": source_level(seen.problem(known.at_ms), asked=seen.reason != NOT_ASKED),
             "at_ms": seen.at_ms,
             "reason": seen.problem(known.at_ms),
         }
@@ -247,8 +247,8 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
     return Facts(
         kafka_problem=known.kafka.problem(known.at_ms),
         store_problem=known.store.problem(known.at_ms),
-        kafka_asked=known.kafka.reason != _ASKED,
-        store_asked=known.store.reason != _ASKED,
+        kafka_asked=known.kafka.reason != NOT_ASKED,
+        store_asked=known.store.reason != NOT_ASKED,
         head=known.head,
         age_seconds=age,
         interval_seconds=interval,

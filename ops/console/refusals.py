@@ -15,13 +15,14 @@ from ops.verdicts import verdict_document
 if TYPE_CHECKING:
     from aggregation.merge import Slot
     from ops.console.paging import Page
+    from ops.console.recent import Placed
 
 
 def refused_page(page: Page, query: Query) -> dict[str, Any]:
     """Counts of all reasons in ``region`` (or everywhere), and the newest records of ``reason`` below ``before``."""
     region, reason = text_of(query, "region"), text_of(query, "reason")
     limit = number(query, "limit", ROWS_MAX, low=1, high=ROWS_MAX) or ROWS_MAX
-    at = cursor(query, "before", 1)
+    at = cursor(query, "before", 2)
     if region is not None:
         require_region(page, region)
     recent = page.recent
@@ -32,11 +33,12 @@ def refused_page(page: Page, query: Query) -> dict[str, Any]:
                 counts[outcome] += count
         found = [
             one
-            for one in reversed(recent.refusals)
+            for one in recent.refusals
             if region in {None, one.slot[0]} and reason in {None, one.verdict.outcome}
         ]
         since_ms = recent.since_ms
-    rest = [one for one in found if at is None or one.number < at[0]]
+    found.sort(key=_place, reverse=True)  # a tail comes partition by partition
+    rest = [one for one in found if at is None or _place(one) < at]
     shown = rest[:limit]
     return {
         "reasons": [
@@ -47,8 +49,12 @@ def refused_page(page: Page, query: Query) -> dict[str, Any]:
         "records": [record_document(page, one.slot, one.verdict, one.timestamp_ms) for one in shown],
         "shown": len(shown),
         "of": len(found),
-        "next": str(shown[-1].number) if shown and len(rest) > limit else None,
+        "next": "{}.{}".format(*_place(shown[-1])) if shown and len(rest) > limit else None,
     }
+
+
+def _place(one: Placed) -> tuple[int, int]:
+    return one.timestamp_ms, one.number
 
 
 def explanation(outcome: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Console:
             (f"{task}/audits", self._audits),
             (f"{task}/audits/{{run}}", self._audit),
             ("/", self.static.answer),
-            ("/{name:[^/].*}", self.static.answer),
+            ("/static/{name:.+}", self.static.answer),
         ]
         for path, handler in routes:
             application.router.add_get(path, handler)
@@ -294,7 +294,11 @@ async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitab
     except web.HTTPException as error:
         if error.status < 400:  # noqa: PLR2004 (HTTP's errors begin here)
             raise
-        problem = wrong_query(request.method, request.path, error.reason)
+        problem = (
+            nothing_there(f"there is nothing at {request.path[:80]!r}", "the console begins at /")
+            if error.status == 404  # noqa: PLR2004 (HTTP's Not Found)
+            else wrong_query(request.method, request.path, error.reason)
+        )
         return _json(document_of(problem), error.status)
     except ConnectionError:
         raise

@@ -19,6 +19,12 @@ log = logging.getLogger("fluvial.console")
 
 T = TypeVar("T")
 
+NOT_ASKED: Final = "not asked yet"
+
+
+class OpenAgain(Exception):
+    """Nothing is wrong, and what was opened is not the right thing any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen(Generic[T]):
@@ -53,7 +59,7 @@ class Looker(Generic[T]):
         self._open_look = open_look
         self._every_s = every_s
         self._ended = threading.Event()
-        self.seen: Seen[T] = Seen(None, round(time.time() * 1000), "not asked yet")
+        self.seen: Seen[T] = Seen(None, round(time.time() * 1000), NOT_ASKED)
         self.opened = 0
         self._thread = threading.Thread(target=self._run, name=f"console {name}", daemon=True)
 
@@ -76,6 +82,9 @@ class Looker(Generic[T]):
                 with self._open_look() as look:
                     self.opened += 1
                     self._look(look)
+            except OpenAgain:
+                self._ended.wait(_AGAIN_S)
+                continue
             except FluvialError as error:
                 self._failed(error.message)
             except (
@@ -96,4 +105,5 @@ class Looker(Generic[T]):
 
 
 _REASON_CHARACTERS: Final = 300
-_PAUSE_S_MIN: Final = 0.05
+_PAUSE_S_MIN: Final = 0.02
+_AGAIN_S: Final = 0.2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters.tasks import TaskFile, read_task_file, task_names
@@ -23,7 +23,7 @@ from ops.console.looks import (
 )
 from ops.console.recent import Recent, SlotFacts
 from ops.console.samples import Reached, Sample, Samples
-from ops.console.threads import Looker, Seen
+from ops.console.threads import NOT_ASKED, Looker, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,7 +77,7 @@ class Watch:
         self.kafka = Looker("kafka", self._open_kafka)
         self.processes = Looker("processes", lambda: open_process_look(home, task, lambda: file.regions))
         self.follow = Looker(
-            "follower", lambda: open_follow(home, lambda: self._follower, self._goes_on()), every_s=0.1
+            "follower", lambda: open_follow(home, lambda: self._follower, self._goes_on()), every_s=0.0
         )
 
     @property
@@ -100,11 +100,14 @@ class Watch:
 
     def known(self) -> Known:
         """What is known now."""
+        kafka, follow = self.kafka.seen, self.follow.seen
+        if not kafka.reason and follow.reason and follow.reason != NOT_ASKED:
+            kafka = replace(kafka, reason=f"its topics cannot be followed: {follow.reason}")
         return Known(
             round(time.time() * 1000),
             self.task,
             self.store.seen,
-            self.kafka.seen,
+            kafka,
             self.processes.seen,
             self._samples.all(),
         )
