@@ -2,7 +2,7 @@
 
 import { Api, Events, readTasks, withQuery } from "./api.js";
 import { h, show } from "./dom.js";
-import { duration, parsePlace } from "./format.js";
+import { duration, known, parsePlace } from "./format.js";
 import { clock, command, icon, problemPanel, emptyPanel, refreshTimes, skeleton } from "./widgets.js";
 import * as now from "./pages/now.js";
 
@@ -186,7 +186,7 @@ function announce(health) {
 
 /** Seconds since the snapshot's facts were true. */
 function staleSeconds() {
-  return frame.snapshot ? frame.snapshot.stale_seconds + (performance.now() - frame.receivedMs) / 1000 : null;
+  return known(frame.snapshot?.stale_seconds) ? frame.snapshot.stale_seconds + (performance.now() - frame.receivedMs) / 1000 : null;
 }
 
 function drawFrame() {

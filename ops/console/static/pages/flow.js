@@ -10,10 +10,10 @@ const LAG_WARN_SECONDS = 10;
 const LAG_BAD_SECONDS = 60;
 
 const STAGES = {
-  ingress: ["Ingress", "what devices publish"],
-  folded: ["Folded", "checked and judged by a worker"],
-  windowed: ["Windowed", "closed and signed as one aggregate"],
-  merged: ["Merged", "in a version"],
+  ingress: ["Ingress", "records published, records judged"],
+  folded: ["Folded", "records judged, records in closed windows"],
+  windowed: ["Windowed", "windows closed, windows merged"],
+  merged: ["Merged", "windows merged, versions made"],
 };
 
 export function open(ctx) {
@@ -34,7 +34,7 @@ function body(ctx, data) {
     worst(ctx, data),
     card("Regions and stages", { id: "flow", note: h("span", null, "as of ", time(data.at_ms)) }, matrix(ctx, data)),
     merger(ctx, data),
-    card("Partitions", { id: "partitions", note: "open a region to see its partitions" }, data.regions.map((one) => partitions(ctx, one))),
+    card("Partitions", { id: "partitions", note: "open a region to see its partitions" }, data.regions.map((one) => partitions(ctx, one, data.groups.length > 0))),
     groups(ctx, data),
   ];
 }
@@ -50,7 +50,8 @@ function lagLevel({ lag_seconds: seconds, trend: way }) {
 function worst(ctx, data) {
   const all = data.regions.flatMap((region) => region.stages.map((stage) => ({ ...stage, region: region.region })));
   const waiting = all.filter((one) => known(one.lag_seconds)).sort((left, right) => right.lag_seconds - left.lag_seconds)[0];
-  const unread = data.regions.flatMap((region) => region.partitions.filter((one) => !one.worker).map((one) => slot(region.region, one.partition)));
+  // Without an answer about groups, nobody is known to hold anything: that is no news of the workers.
+  const unread = data.groups.length === 0 ? [] : data.regions.flatMap((region) => region.partitions.filter((one) => !one.worker).map((one) => slot(region.region, one.partition)));
   if (unread.length) {
     const more = unread.length > 1 ? ` and ${count(unread.length - 1)} more` : "";
     return h("p", { class: "lead", id: "flow-lead", key: "lead" }, status("bad", "nobody reads"), ` ${unread[0]}${more}: no worker holds ${unread.length > 1 ? "them" : "it"}.`);
@@ -117,9 +118,9 @@ function merger(ctx, { merger: one, at_ms: atMs }) {
   );
 }
 
-function partitions(ctx, region) {
+function partitions(ctx, region, grouped) {
   const open = region.partitions.map((one) => one.oldest_open_seconds).filter(known);
-  const unread = region.partitions.filter((one) => !one.worker).length;
+  const unread = grouped ? region.partitions.filter((one) => !one.worker).length : 0;
   const summary = h(
     "span",
     null,
@@ -146,7 +147,7 @@ function partitions(ctx, region) {
           { label: "Trend", kind: "text", cell: (one) => trend(one.trend) ?? NOT_KNOWN },
           { label: "Windows", kind: "number", cell: (one) => `${count(one.windows)}${one.windows_waiting ? `, ${count(one.windows_waiting)} wait` : ""}` },
           { label: "Oldest open", kind: "number", cell: (one) => (known(one.oldest_open_seconds) ? duration(one.oldest_open_seconds) : "none open") },
-          { label: "Worker", kind: "text id", cell: (one) => one.worker || status("bad", "nobody") },
+          { label: "Worker", kind: "text id", cell: (one) => one.worker || (grouped ? status("bad", "nobody") : NOT_KNOWN) },
         ],
       }),
     summary,

@@ -64,6 +64,11 @@ function body(ctx, data, { region, reason, before }) {
   ];
 }
 
+/** What a person can do about it, which says more than that it was refused. */
+function meaning(one) {
+  return [prose(one.hint || one.explanation), one.error_id ? h("span", { class: "faint" }, ` ${one.error_id}`) : null];
+}
+
 function reasons(ctx, rows, total, { region, reason }) {
   const most = Math.max(1, ...rows.map((one) => one.count));
   return table({
@@ -76,7 +81,7 @@ function reasons(ctx, rows, total, { region, reason }) {
       { label: "Reason", kind: "text", head: true, cell: (one) => h("a", { href: ctx.link("/refused", { region, reason: one.reason }), "aria-current": one.reason === reason ? "true" : null }, words(one.reason)) },
       { label: "Records", kind: "number", cell: (one) => count(one.count) },
       { label: "Share", kind: "wide-bar", cell: (one) => h("span", { class: "meter" }, bar(one.count / most), h("span", null, percent(total ? one.count / total : null))) },
-      { label: "What it means", kind: "text detail", cell: (one) => prose(one.explanation) },
+      { label: "What it means", kind: "text detail", cell: (one) => meaning(one) },
     ],
   });
 }

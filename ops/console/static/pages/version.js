@@ -53,7 +53,7 @@ function body(ctx, page) {
   const { version, data, control } = page;
   return [
     facts(ctx, data),
-    data.consistent === false ? disagreement(data) : null,
+    data.problems?.length ? disagreement(data) : null,
     h(
       "div",
       { class: "grid", key: "upper" },
@@ -77,9 +77,15 @@ function facts(ctx, data) {
     stat("Accuracy", metric("accuracy", evaluation.accuracy), known(evaluation.loss) ? `loss ${decimal(evaluation.loss, 4)}` : data.evaluation ? null : "not evaluated"),
     stat("Accepted", count(data.accepted), `${count(refused)} refused`),
     stat("Weight", decimal(data.weight_total, 3), "sum over its updates"),
+    stat("Verdicts", agreement(data), data.staleness_of ? `${shownOf(data.staleness_of.shown, data.staleness_of.of, "records")}` : null),
     stat("Staleness", known(data.staleness?.mean) ? decimal(data.staleness.mean, 2) : NOT_KNOWN, known(data.staleness?.max) ? `at most ${count(data.staleness.max)} versions` : null),
     known(data.cost) ? stat("Cost", cost(data.cost), known(data.seconds) ? `took ${duration(data.seconds)}` : null) : null,
   );
+}
+
+function agreement({ consistent, problems }) {
+  if (problems?.length || consistent === false) return status("bad", "disagree");
+  return consistent ? status("ok", "agree") : status("unknown", "not all read");
 }
 
 function disagreement(data) {
