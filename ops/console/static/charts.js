@@ -76,7 +76,7 @@ class Chart extends HTMLElement {
     return {
       width: this.clientWidth || 300,
       height: HEIGHT_PX,
-      padding: [10, 12, 0, 0],
+      padding: [10, 22, 0, 0],
       legend: { show: false },
       cursor: { points: { size: 7 }, drag: { x: false, y: false }, y: false },
       scales: { x: { time: false }, y: { range: spec.range ? () => spec.range : (_, low, high) => padded(low, high, spec.floor) } },

@@ -35,7 +35,7 @@ export function duration(seconds) {
   if (!known(seconds)) return NOT_KNOWN;
   if (seconds < 0.0005) return "0 s";
   if (seconds < 1) return `${decimal(seconds * 1000, 0)} ms`;
-  if (seconds < 10) return `${decimal(seconds, 1)} s`;
+  if (seconds < 10 && !Number.isInteger(seconds)) return `${decimal(seconds, 1)} s`;
   if (seconds < 120) return `${decimal(seconds, 0)} s`;
   if (seconds < 7200) return `${decimal(seconds / 60, 0)} min`;
   if (seconds < 172800) return `${decimal(seconds / 3600, 0)} h`;
@@ -45,7 +45,7 @@ export function duration(seconds) {
 /** How long ago, in whole steps so that it does not flicker. */
 export function ago(seconds) {
   if (!known(seconds)) return NOT_KNOWN;
-  return seconds < 1 ? "just now" : `${duration(seconds < 10 ? Math.floor(seconds) : seconds).replace(".0", "")} ago`;
+  return seconds < 1 ? "just now" : `${duration(seconds < 10 ? Math.floor(seconds) : seconds)} ago`;
 }
 
 export function bytes(value) {

@@ -243,7 +243,7 @@ export function problemPanel(problem, retry) {
     "div",
     { class: "panel bad", role: "alert", "data-test": "problem" },
     h("p", { class: "panel-title" }, status("bad", problem.id || "no answer")),
-    h("p", null, problem.message),
+    h("p", { class: "message" }, problem.message),
     problem.hint ? h("p", { class: "note" }, "Next: ", prose(problem.hint)) : null,
     commands.map((text) => command(text)),
     retry ? h("button", { type: "button", on: { click: retry } }, "Try again") : null,

@@ -32,8 +32,8 @@ function body(ctx, data) {
   if (!data.regions.length) return emptyPanel("no region", "The task names no region that could be read.", "fluvial task list");
   return [
     worst(ctx, data),
+    summary(ctx, data),
     card("Regions and stages", { id: "flow", note: h("span", null, "as of ", time(data.at_ms)) }, matrix(ctx, data)),
-    merger(ctx, data),
     card("Partitions", { id: "partitions", note: "open a region to see its partitions" }, data.regions.map((one) => partitions(ctx, one, data.groups.length > 0))),
     groups(ctx, data),
   ];
@@ -107,21 +107,24 @@ function stage(one) {
   );
 }
 
-function merger(ctx, { merger: one, at_ms: atMs }) {
-  return card(
-    "Merger",
-    { id: "merger", note: "takes all regions’ windows, makes versions" },
-    stats(
-      stat("Head", known(one?.head) ? h("a", { href: ctx.link(`/versions/${one.head}`) }, count(one.head)) : NOT_KNOWN, known(one?.age_seconds) ? time(atMs - one.age_seconds * 1000) : null),
-      stat("Windows waiting", count(one?.windows_waiting), "of all regions, in no version yet"),
-    ),
+function summary(ctx, { merger: one, at_ms: atMs, regions }) {
+  const open = regions.flatMap((region) => region.partitions.filter((each) => known(each.oldest_open_seconds)).map((each) => ({ name: slot(region.region, each.partition), seconds: each.oldest_open_seconds })));
+  const oldest = open.sort((left, right) => right.seconds - left.seconds)[0];
+  const first = regions.flatMap((region) => region.stages.filter((each) => each.stage === "ingress"));
+  const sum = (name) => (first.every((each) => known(each[name])) ? first.reduce((total, each) => total + each[name], 0) : null);
+  return stats(
+    stat("Published", rate(sum("in_per_second")), "records, all regions"),
+    stat("Judged", rate(sum("out_per_second")), "records, all regions"),
+    stat("Oldest open window", oldest ? duration(oldest.seconds) : "none open", oldest?.name, { id: "stat-oldest" }),
+    stat("Windows waiting", count(one?.windows_waiting), "for the merger, in no version yet"),
+    stat("Head", known(one?.head) ? h("a", { href: ctx.link(`/versions/${one.head}`) }, count(one.head)) : NOT_KNOWN, known(one?.age_seconds) ? time(atMs - one.age_seconds * 1000) : null),
   );
 }
 
 function partitions(ctx, region, grouped) {
   const open = region.partitions.map((one) => one.oldest_open_seconds).filter(known);
   const unread = grouped ? region.partitions.filter((one) => !one.worker).length : 0;
-  const summary = h(
+  const line = h(
     "span",
     null,
     h("strong", null, region.region),
@@ -150,7 +153,7 @@ function partitions(ctx, region, grouped) {
           { label: "Worker", kind: "text id", cell: (one) => one.worker || (grouped ? status("bad", "nobody") : NOT_KNOWN) },
         ],
       }),
-    summary,
+    line,
   );
 }
 

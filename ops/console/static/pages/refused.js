@@ -80,7 +80,7 @@ function reasons(ctx, rows, total, { region, reason }) {
     columns: [
       { label: "Reason", kind: "text", head: true, cell: (one) => h("a", { href: ctx.link("/refused", { region, reason: one.reason }), "aria-current": one.reason === reason ? "true" : null }, words(one.reason)) },
       { label: "Records", kind: "number", cell: (one) => count(one.count) },
-      { label: "Share", kind: "wide-bar", cell: (one) => h("span", { class: "meter" }, bar(one.count / most), h("span", null, percent(total ? one.count / total : null))) },
+      { label: "Share", kind: "text", cell: (one) => h("span", { class: "meter" }, h("span", null, percent(total ? one.count / total : null)), bar(one.count / most)) },
       { label: "What it means", kind: "text detail", cell: (one) => meaning(one) },
     ],
   });

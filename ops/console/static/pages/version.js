@@ -106,7 +106,7 @@ function chain(ctx, version, data) {
       "ol",
       { class: "chain", "aria-label": "The chain of versions" },
       [version - 2, version - 1].filter((one) => one >= 0).map((one) => h("li", null, h("a", { href: ctx.link(`/versions/${one}`) }, count(one)))),
-      h("li", { "aria-current": "true" }, count(version)),
+      h("li", { "aria-current": "true" }, h("span", null, count(version))),
       known(ctx.snapshot?.head?.version) && version < ctx.snapshot.head.version ? h("li", null, h("a", { href: ctx.link(`/versions/${version + 1}`) }, count(version + 1))) : null,
     ),
     h("dl", { class: "pairs", id: "hashes" }, row("Parent manifest", h("span", { id: "parent-hash" }, parent)), row("This manifest", hash(data.manifest_sha256, { length: 20 })), row("Model", hash(data.model_sha256, { length: 20 })), row("Policy", hash(data.policy_sha256, { length: 20 }))),
@@ -190,7 +190,7 @@ function staleness(data) {
   const total = counts?.reduce((sum, one) => sum + one.count, 0);
   return card(
     "Staleness",
-    { id: "version-staleness", note: of ? `in versions; from the verdicts: ${shownOf(of.shown, of.of, "updates")}` : "in versions" },
+    { id: "version-staleness", note: of ? `in versions; from the verdicts: ${shownOf(of.shown, of.of, "records")}` : "in versions" },
     counts?.length ? stalenessTable(counts, total, Math.max(...counts.map((one) => one.count))) : h("p", { class: "note" }, "Its verdicts could not be read, or it accepted nothing."),
   );
 }
