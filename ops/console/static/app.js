@@ -3,7 +3,7 @@
 import { Api, Events, readTasks, withQuery } from "./api.js";
 import { h, show } from "./dom.js";
 import { duration, known, parsePlace } from "./format.js";
-import { clock, command, icon, problemPanel, emptyPanel, refreshTimes, skeleton } from "./widgets.js";
+import { clock, command, icon, judged, problemPanel, emptyPanel, refreshTimes, skeleton } from "./widgets.js";
 import * as now from "./pages/now.js";
 
 const STALE_SECONDS_MAX = 5;
@@ -60,6 +60,11 @@ class Context {
     return frame.snapshot;
   }
 
+  /** Seconds that the snapshot is old, where that is too old to judge by; else null. */
+  get late() {
+    return late();
+  }
+
   /** The address of a page, with the task where it is not the default one. */
   link(path, query = {}) {
     const task = frame.task === frame.fallback ? null : frame.task;
@@ -95,6 +100,7 @@ async function open(first = false) {
   const task = query.task && frame.tasks.some((one) => one.task === query.task) ? query.task : frame.fallback;
   if (task !== frame.task) follow(task);
   const samePlace = path === frame.path;
+  if (path !== "/record" && document.activeElement !== $("search-text")) $("search-text").value = "";
   frame.path = path;
   frame.page?.ctx.leaving.abort();
   for (const [pattern, load] of ROUTES) {
@@ -189,6 +195,11 @@ function staleSeconds() {
   return known(frame.snapshot?.stale_seconds) ? frame.snapshot.stale_seconds + (performance.now() - frame.receivedMs) / 1000 : null;
 }
 
+function late() {
+  const stale = staleSeconds();
+  return stale !== null && stale > STALE_SECONDS_MAX ? stale : null;
+}
+
 function drawFrame() {
   const current = NAVIGATION.findLast(([path]) => frame.path === path || (path !== "/" && frame.path.startsWith(path)))?.[0];
   const ctx = frame.page?.ctx;
@@ -218,14 +229,13 @@ function drawTask() {
 }
 
 function drawLive() {
-  const stale = staleSeconds();
-  const late = stale !== null && stale > STALE_SECONDS_MAX;
-  const word = frame.connected === false ? "reconnecting" : late ? `${duration(Math.floor(stale))} old` : frame.snapshot ? "live" : "connecting";
-  const level = frame.connected === false || late ? "warn" : frame.snapshot ? "ok" : "unknown";
-  const health = frame.snapshot?.health;
+  const old = late();
+  const word = frame.connected === false ? "reconnecting" : old !== null ? `${duration(Math.floor(old))} old` : frame.snapshot ? "live" : "connecting";
+  const level = frame.connected === false || old !== null ? "warn" : frame.snapshot ? "ok" : "unknown";
+  const health = judged(frame.snapshot?.health, old);
   show(
     $("live"),
-    health ? h("a", { class: `status ${late ? "unknown" : health.level}`, href: frame.page?.ctx.link("/"), id: "health-chip", title: health.reason }, icon(late ? "unknown" : health.level), h("span", null, health.word)) : null,
+    health ? h("a", { class: `status ${health.level}`, href: frame.page?.ctx.link("/"), id: "health-chip", title: health.reason }, icon(health.level), h("span", null, health.word)) : null,
     h("span", { class: `status plain ${level}`, id: "live-state", "data-state": word.split(" ")[0] }, icon(level), h("span", null, word)),
   );
 }
@@ -241,7 +251,7 @@ function banner() {
     const names = away.map(([name, source]) => `${name === "kafka" ? "Kafka" : "the store"} (${source.reason || "does not answer"})`).join(" and ");
     return strip("bad", "stack-down", `Away: ${names}.${old}`, "fluvial up");
   }
-  if (stale !== null && stale > STALE_SECONDS_MAX) return strip("warn", "stale", `Nothing new for ${duration(Math.floor(stale))}.${frame.connected ? "" : " Reconnecting."} Ages and rates below are of then.`);
+  if (late() !== null) return strip("warn", "stale", `Nothing new for ${duration(Math.floor(stale))}.${frame.connected ? "" : " Reconnecting."} Ages and rates below are of then.`);
   return null;
 }
 
@@ -309,6 +319,9 @@ async function start() {
   addEventListener("hashchange", () => open());
   setInterval(() => {
     refreshTimes(document.body);
+    // The second in which what is shown becomes too old to judge by.
+    if ((late() !== null) !== frame.wasLate) redraw();
+    frame.wasLate = late() !== null;
     drawLive();
     show($("banner"), banner());
   }, 1000);

@@ -121,7 +121,7 @@ customElements.define("fluvial-chart", Chart);
 function padded(low, high, floor) {
   if (low === null || high === null || !Number.isFinite(low)) return [0, 1];
   const air = (high - low || Math.abs(high) || 1) * 0.08;
-  return [floor ?? low - air, high + air];
+  return floor === undefined ? [low - air, high + air] : [floor, Math.max(high * 1.08, floor + 1)];
 }
 
 function legend(series) {
@@ -135,7 +135,7 @@ function legend(series) {
   );
 }
 
-/** A chart with its window in words, and the table behind it. `build` makes that table. */
+/** A chart with its window in words, and the table behind it. `build` makes that table; none where there is nothing yet. */
 export function chartCard(ctx, { id, title, window, actions, spec, build, empty, wide = false }) {
   const enough = spec.x.length >= 2;
   return card(
@@ -147,7 +147,7 @@ export function chartCard(ctx, { id, title, window, actions, spec, build, empty,
           h("fluvial-chart", { key: `${id}-chart`, spec, role: "img", "aria-label": `${title}. ${window}. ${summary(spec)} The numbers are in the table below.` }),
         ]
       : h("p", { class: "note empty-chart", key: "none" }, empty ?? "Fewer than two points so far; the chart begins with the second."),
-    behind(ctx, id, build),
+    build ? behind(ctx, id, build) : null,
   );
 }
 

@@ -21,6 +21,12 @@ export function status(level, word, title) {
   return h("span", { class: `status ${level}`, title }, icon(level), h("span", null, word));
 }
 
+/** Health as it may be said now: what is too old proves nothing good any more. */
+export function judged(health, lateSeconds) {
+  if (!health || lateSeconds === null || health.level === "bad" || health.level === "warn") return health;
+  return { ...health, level: "unknown", word: "not known", reason: `${health.word} when last heard of: ${health.reason}` };
+}
+
 /** The level of a verdict's outcome. */
 export function outcomeLevel(outcome) {
   if (outcome === "accepted") return "ok";
@@ -156,7 +162,7 @@ class ScrollBox extends HTMLElement {
     const scrolls = this.scrollWidth > this.clientWidth + 1 || this.scrollHeight > this.clientHeight + 1;
     if (scrolls) {
       this.setAttribute("tabindex", "0");
-      this.setAttribute("role", "region");
+      this.setAttribute("role", "group");
     } else {
       this.removeAttribute("tabindex");
       this.removeAttribute("role");

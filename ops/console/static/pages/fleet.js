@@ -65,6 +65,7 @@ function body(ctx, data, query) {
 function participationCard(participation) {
   const rows = participation?.histogram ?? [];
   const most = Math.max(1, ...rows.map((one) => one.devices));
+  const total = Math.max(1, rows.reduce((sum, one) => sum + one.devices, 0));
   return card(
     "Participation",
     { id: "participation", note: "how many devices had so many updates accepted" },
@@ -76,7 +77,7 @@ function participationCard(participation) {
       columns: [
         { label: "Updates", kind: "number", head: true, cell: (one) => (one.updates_min === one.updates_max ? count(one.updates_min) : known(one.updates_max) ? `${count(one.updates_min)} to ${count(one.updates_max)}` : `${count(one.updates_min)} or more`) },
         { label: "Devices", kind: "number", cell: (one) => count(one.devices) },
-        { label: "", kind: "wide-bar", cell: (one) => bar(one.devices / most) },
+        { label: "Share", kind: "wide-bar", cell: (one) => h("span", { class: "meter" }, bar(one.devices / most), h("span", null, percent(one.devices / total, 0))) },
       ],
     }),
   );

@@ -98,11 +98,12 @@ function stage(one) {
   if (!one) return h("span", { class: "faint" }, NOT_KNOWN);
   const level = lagLevel(one);
   const waits = one.waiting === 0 ? "nothing waits" : `${count(one.waiting)} ${one.unit ?? "records"} wait`;
+  const name = (text) => h("span", { class: "name" }, text);
   return h(
-    "dl",
+    "div",
     { class: `cell ${level}` },
-    h("div", { class: "flow-rates" }, h("dt", null, "in"), h("dd", null, rate(one.in_per_second)), h("dt", null, "out"), h("dd", null, rate(one.out_per_second))),
-    h("div", null, h("dt", null, "lag"), h("dd", null, known(one.lag_seconds) ? [level === "ok" ? duration(one.lag_seconds) : status(level, duration(one.lag_seconds)), " ", one.lag_seconds > 0 ? trend(one.trend) : null] : status("unknown", "not known"))),
+    h("div", null, name("in"), h("span", null, rate(one.in_per_second)), name("out"), h("span", null, rate(one.out_per_second))),
+    h("div", null, name("lag"), h("span", null, known(one.lag_seconds) ? [level === "ok" ? duration(one.lag_seconds) : status(level, duration(one.lag_seconds)), " ", one.lag_seconds > 0 ? trend(one.trend) : null] : status("unknown", "not known"))),
     h("div", { class: "note" }, known(one.waiting) ? waits : "not known what waits"),
   );
 }

@@ -3,7 +3,7 @@
 import { chartCard } from "../charts.js";
 import { h } from "../dom.js";
 import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, rate } from "../format.js";
-import { bar, card, command, emptyPanel, icon, meter, outcomeLevel, skeleton, stat, stats, status, table, time, trend, verdictCounts } from "../widgets.js";
+import { bar, card, command, emptyPanel, icon, judged, meter, outcomeLevel, skeleton, stat, stats, status, table, time, trend, verdictCounts } from "../widgets.js";
 
 const STATES = { ready: ["ok", "ready"], starting: ["busy", "starting"], draining: ["busy", "draining"], gone: ["bad", "gone"] };
 
@@ -27,7 +27,7 @@ function view(ctx, page) {
 
 /** The part that has the last word, in one glance; the others beneath. */
 function health(ctx, now) {
-  const { level, word, part, reason, parts } = now.health;
+  const { level, word, part, reason, parts } = judged(now.health, ctx.late);
   const worst = parts.find((one) => one.name === part);
   const next = level === "ok" ? null : here(ctx, worst?.page);
   return h(
@@ -107,7 +107,7 @@ function learning(ctx, page, now) {
       format: (value) => metric(name, value),
       pick: (index) => ctx.go(`/versions/${points[index].version}`),
     },
-    build: () =>
+    build: points.length && (() =>
       table({
         caption: "Accuracy and loss per version",
         tall: true,
@@ -118,7 +118,7 @@ function learning(ctx, page, now) {
           { label: "Accuracy", kind: "number", cell: (one) => metric("accuracy", one.accuracy) },
           { label: "Loss", kind: "number", cell: (one) => metric("loss", one.loss) },
         ],
-      }),
+      })),
     empty: "No curve yet: it begins with the second evaluated version.",
   });
 }

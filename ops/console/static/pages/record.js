@@ -44,7 +44,7 @@ function body(ctx, { record: one, update, version, window }) {
       "div",
       { class: "grid", key: "facts" },
       card(
-        "Verdict",
+        "What was measured",
         { id: "record-facts" },
         h(
           "dl",

@@ -97,7 +97,7 @@ function curveCard(ctx, page, data) {
       format: (value) => metric(name, value),
       pick: (index) => ctx.go(`/versions/${points[index].version}`),
     },
-    build: () =>
+    build: points.length && (() =>
       table({
         caption: `${label} against version`,
         tall: true,
@@ -107,7 +107,7 @@ function curveCard(ctx, page, data) {
           { label: "Version", kind: "number", head: true, cell: (one) => h("a", { href: ctx.link(`/versions/${one.version}`) }, count(one.version)) },
           ...names.map((one) => ({ label: words(one), kind: "number", cell: (point) => metric(one, point[one]) })),
         ],
-      }),
+      })),
     empty: "No curve yet: it begins with the second evaluated version.",
   });
 }
