@@ -28,7 +28,7 @@ export function metric(name, value) {
 }
 
 export function rate(value) {
-  return known(value) ? `${decimal(value, value > 0 && value < 10 ? 1 : 0)}/s` : NOT_KNOWN;
+  return known(value) ? `${decimal(value, value > 0 && value < 100 ? 1 : 0)}/s` : NOT_KNOWN;
 }
 
 export function duration(seconds) {

@@ -15,10 +15,13 @@ export function open(ctx) {
 function view(ctx, page) {
   const now = ctx.snapshot;
   if (!now) return [h("h1", { class: "unseen" }, "Now"), skeleton(8, "Waiting for the first snapshot")];
-  const down = now.sources?.kafka?.level === "bad" && now.head === null;
+  const levels = Object.values(now.sources ?? {}).map((one) => one.level);
+  const down = now.head === null && levels.includes("bad");
+  const asking = now.head === null && !down && levels.includes("unknown");
+  const panel = () => emptyPanel("the stack is down", "Without Kafka and the store there is nothing to show. This page comes alive by itself when they are back. `fluvial doctor` says what is missing.", "fluvial up", "down");
   return [
     health(ctx, now),
-    down ? emptyPanel("the stack is down", "Neither Kafka nor a version could be read. This page comes alive by itself when they are back. `fluvial doctor` says what is missing.", "fluvial up", "down") : figures(ctx, now),
+    down ? panel() : asking ? skeleton(8, "Asking Kafka and the store for the first time") : figures(ctx, now),
     now.head && !down ? h("div", { class: "grid", key: "charts" }, learning(ctx, page, now), traffic(ctx, now)) : null,
     now.regions?.length ? regions(ctx, now) : null,
     h("div", { class: "grid", key: "lower" }, now.staleness?.records ? staleness(now.staleness) : null, processes(now)),
@@ -92,7 +95,7 @@ function learning(ctx, page, now) {
   return chartCard(ctx, {
     id: "learning",
     title: name === "loss" ? "Loss per version" : "Accuracy per version",
-    window: points.length ? `versions ${count(points[0].version)} to ${count(points.at(-1).version)}, ${count(points.length)} of ${count(now.curve_of)} evaluated` : "no version evaluated yet",
+    window: points.length ? `versions ${count(points[0].version)} to ${count(points.at(-1).version)}, ${count(points.length)} of ${count(now.curve_of)}` : "no version evaluated yet",
     actions: h(
       "div",
       { class: "segments", role: "group", "aria-label": "Metric" },
