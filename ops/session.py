@@ -23,6 +23,7 @@ from adapters.task_store import TaskStore
 from adapters.tasks import task_folder, task_names
 from aggregation.errors import Finding, FluvialError, TimeoutProblem
 from ops.chaos import Chaos, Strike
+from ops.console.child import ConsoleChild
 from ops.progress import Follower, Place, Published, RunFacts, read_journal
 from ops.progress_view import open_view
 from ops.readiness import Readiness
@@ -71,6 +72,7 @@ class RunPlan:
     policy_text: str = ""
     policy_defaults: str = ""
     each_version: bool = False
+    console: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +167,11 @@ def run_session(plan: RunPlan, home: Path, output: Output) -> RunResult:
         settings = stack.up()
         task_file = _create(plan, settings, output)
         session = _Session(plan, settings, task_file, output)
-        session.train()
-        rows = _rows(settings, task_file)
-        output.say(f"auditing {rows[-1].version} versions: every one is computed again from the logs")
-        audit = _audit(settings, task_file, output)
+        with session.console or contextlib.nullcontext():
+            session.train()
+            rows = _rows(settings, task_file)
+            output.say(f"auditing {rows[-1].version} versions: every one is computed again from the logs")
+            audit = _audit(settings, task_file, output)
         return RunResult(
             plan=plan,
             task_file=task_file,
@@ -203,6 +206,8 @@ class _Session:
         self.strikes: list[Strike] = []
         self.notes: list[str] = []
         self.training_seconds = 0.0
+        logs = settings.home / "logs" / self.task
+        self.console = ConsoleChild(settings.home, logs, self.task, output) if plan.console else None
         self.workers = [
             (f"worker-{region}-{number}", region)
             for region in sorted(plan.regions)
@@ -266,6 +271,8 @@ class _Session:
                 raise self._stalled(version, supervisor, readiness.missing())
             supervisor.check()
             follower.check()
+            if self.console is not None:
+                self.console.check()
             chaos.act(version, now - began, self.output)
             view.show("training", self.facts, supervisor.statuses(), readiness.missing())
             time.sleep(POLL_S)

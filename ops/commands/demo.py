@@ -33,6 +33,7 @@ class Options(TypedDict):
     chaos: int
     alpha: float
     store: Literal["auto", "minio", "file"]
+    no_console: bool
 
 
 @click.command()
@@ -87,6 +88,7 @@ class Options(TypedDict):
     show_default=True,
     help="Object store.",
 )
+@click.option("--no-console", is_flag=True, help="Serve no live page while it runs.")
 @click.option(
     "--json",
     "json_file",
@@ -159,6 +161,7 @@ def _plan(reference: str, options: Options) -> RunPlan:
         alpha=alpha,
         store=options["store"],
         policy_defaults=quick_policy(devices - attackers - misbehaving),
+        console=not options["no_console"],
     )
 
 

@@ -74,7 +74,7 @@ class Facts:
     head: int | None = None
     age_seconds: float | None = None
     interval_seconds: float | None = None
-    updates_per_second: float = 0.0
+    updates_arrive: bool = False
     updates_judged: int = 0
     accept_ratio: float | None = None
     merger_states: Sequence[str] = ()
@@ -127,7 +127,7 @@ def _merger(facts: Facts) -> Part:
     if "gone" in states and not states & {"ready", "starting"}:
         return Part("merger", "bad", "gone", f"the merger does not answer; {said}", page)
     interval = facts.interval_seconds
-    if age is not None and interval is not None and facts.updates_per_second > 0:
+    if age is not None and interval is not None and facts.updates_arrive:
         usual = max(interval, INTERVAL_SECONDS_MIN)
         late = f"{said}, usually a version takes {_seconds(interval)}, and updates arrive"
         if age > INTERVALS_BAD * usual:

@@ -68,6 +68,8 @@ STALENESS_KEPT: Final = 500
 SERIES_SECONDS: Final = 120
 SERIES_STEP_SECONDS: Final = 2
 RATE_SECONDS: Final = 60
+ARRIVING_SECONDS: Final = 10
+"""Updates arrive while one was judged in the last so many seconds."""
 FLOW_SECONDS: Final = 10
 """Rates of ``flow`` are means over so long, trends compare with so long ago."""
 

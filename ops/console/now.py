@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ops.console.health import Facts, RegionFacts, health_of, source_level
 from ops.console.limits import (
+    ARRIVING_SECONDS,
     LOOK_S,
     NOW_POINTS,
     RATE_SECONDS,
@@ -238,11 +239,12 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
     """What health judges."""
     processes = known.processes.value or ()
     if recent is None:
-        accepted = refused = 0
+        accepted = refused = arriving = 0
         age = interval = None
     else:
         with recent.lock:
             accepted, refused = rates(recent, known.at_ms)
+            arriving = sum(sum(one.sums(known.at_ms, ARRIVING_SECONDS)) for one in recent.bins.values())
             age, interval = age_seconds(known, recent), interval_seconds(recent)
     return Facts(
         kafka_problem=known.kafka.problem(known.at_ms),
@@ -252,7 +254,7 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
         head=known.head,
         age_seconds=age,
         interval_seconds=interval,
-        updates_per_second=(accepted + refused) / RATE_SECONDS,
+        updates_arrive=arriving > 0,
         updates_judged=accepted + refused,
         accept_ratio=ratio(accepted, refused),
         merger_states=[one.state for one in processes if one.role == "merger"],

@@ -76,7 +76,11 @@ def fill_store(folder: Path, versions: int, huge: int) -> FileStore:
     """Manifests written as plain files, which is what the store reads; version ``huge`` has a million records."""
     store = FileStore(folder)
     for version in range(versions + 1):
-        one = genesis() if version == 0 else manifest(version, (window(0, RECORDS, RECORDS),) * (version == huge))
+        one = (
+            genesis()
+            if version == 0
+            else manifest(version, (window(0, RECORDS, RECORDS),) * (version == huge))
+        )
         path = folder / manifest_key(TASK, version)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(one.canonical())
@@ -108,7 +112,14 @@ class LongLog:
 
 def verdict_value(offset: int) -> bytes:
     return encode_verdict(
-        Verdict(offset, ACCEPTED, device_id=f"d-{offset % 100}", update_id=f"u-{offset}", staleness=0, weight=65536)
+        Verdict(
+            offset,
+            ACCEPTED,
+            device_id=f"d-{offset % 100}",
+            update_id=f"u-{offset}",
+            staleness=0,
+            weight=65536,
+        )
     )
 
 

@@ -73,13 +73,15 @@ def test_a_version_of_a_million_records_says_how_far_it_was_read(page: Page, log
     assert answer["consistent"] is None  # neither yes nor no: most was not read
 
 
-def test_contributors_go_on_where_the_page_before_ended(store: FileStore, log: LongLog, tmp_path: Path) -> None:
+def test_contributors_go_on_where_the_page_before_ended(
+    store: FileStore, log: LongLog, tmp_path: Path
+) -> None:
     offsets: list[int] = []
     after: dict[str, str] = {}
     for _ in range(3):
         log.read = 0
         page = page_on(store, log, tmp_path)
-        answer = answers(page, lambda page: version.contributors_page(page, HUGE, after), log)
+        answer = answers(page, lambda page, query=after: version.contributors_page(page, HUGE, query), log)
         offsets += [row["offset"] for row in answer["contributors"]]
         after = {"after": answer["next"]}
     assert offsets == list(range(300))
@@ -172,7 +174,7 @@ def test_refusals_are_paged_from_what_was_followed(page: Page, log: LongLog) -> 
     offsets: list[int] = []
     query: dict[str, str] = {}
     while True:
-        answer = answers(page, lambda page: refusals.refused_page(page, query), log)
+        answer = answers(page, lambda page, query=query: refusals.refused_page(page, query), log)
         offsets += [row["offset"] for row in answer["records"]]
         if answer["next"] is None:
             break

@@ -168,7 +168,10 @@ def test_beyond_this_machine_everything_needs_the_token(home: Path) -> None:
     async def ask(client: TestClient[Any, Any]) -> list[int]:
         import aiohttp
 
-        given = [{}, *({"Authorization": aiohttp.encode_basic_auth("any", word)} for word in ("wrong", TOKEN))]
+        given = [
+            {},
+            *({"Authorization": aiohttp.encode_basic_auth("any", word)} for word in ("wrong", TOKEN)),
+        ]
         return [(await answer(client, "/api/tasks", headers=headers))[0] for headers in given]
 
     assert asked(console_in(home, everything=True), ask) == [401, 401, 200]
@@ -230,7 +233,9 @@ def test_a_viewer_that_reads_nothing_keeps_one_event_and_no_queue() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "::", "example.org"])
 def test_another_address_is_refused_without_token_and_tls(tmp_path: Path, host: str) -> None:
     for token, cert in ((None, None), ("t", None), (None, tmp_path / "c.pem")):
-        options = run.Options(home=tmp_path, command="fluvial", host=host, token=token, tls_cert=cert, tls_key=cert)
+        options = run.Options(
+            home=tmp_path, command="fluvial", host=host, token=token, tls_cert=cert, tls_key=cert
+        )
         with pytest.raises(UsageProblem) as raised:
             run.check(options)
         assert raised.value.error_id == "FLV-6501"
@@ -279,5 +284,3 @@ def test_a_taken_port_is_named_and_any_port_takes_a_free_one(home: Path) -> None
         got, said = asyncio.run(listen(run.Options(home=home, command="fluvial", port=port, any_port=True)))
     assert got not in {0, port}
     assert said == [f"port {port} is taken: the console takes a free one"]
-
-

@@ -1,0 +1,251 @@
+"""The console in a real browser, on a running federation: what it shows is what the topics say, and all can use it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from aggregation.events import ACCEPTED
+from tests import factories
+from tests.integration.pipeline import Federation, Running, start_process, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
+
+    from adapters.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = (ROOT / "tests" / "vendor" / "axe-core" / "axe.min.js").read_text()
+SHOTS = ROOT / "build" / "screenshots"
+POLICY = factories.policy(
+    window={"updates_max": 4, "seconds_max": 0.5}, buffer={"updates": 8, "seconds_max": 1.0}
+)
+REGION = "eu"
+HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+PATIENCE_MS = 20_000
+PHONE = {"width": 360, "height": 740}
+DESK = {"width": 1280, "height": 900}
+PAGES = ("/", "/versions", "/versions/1", "/flow", "/refused", "/fleet", "/audit")
+
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no browser: sudo apt install --no-install-recommends chromium"
+    ),
+]
+
+
+@dataclass
+class Watched:
+    """A federation that works, and the console on it."""
+
+    federation: Federation
+    worker: Running
+    console: Running
+    address: str
+
+    @property
+    def token(self) -> str:
+        return (self.federation.settings.home / "console-token").read_text().strip()
+
+    def count(self, outcome: str) -> int:
+        """How many verdicts of this outcome stand in the topics."""
+        return sum(
+            verdict.outcome == outcome
+            for slot in self.federation.slots
+            for verdict in self.federation.verdicts(slot)
+        )
+
+
+@pytest.fixture(scope="module")
+def watched(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    federation = Federation(stack, tmp_path_factory.mktemp("console"), {REGION: 2}, POLICY)
+    console = start_process(
+        stack.home, federation.folder, ["console", "--port", "0", "--task", federation.task], "console"
+    )
+    try:
+        worker = federation.start("worker", "worker-0")
+        federation.start("merger", "merger")
+        publish(federation, range(16))
+        slot = (REGION, 0)
+        device = factories.devices(1, partition=0, partitions=2, start=5000)[0]
+        federation.await_verdicts(slot, federation.append(slot, b"no update at all"))
+        offset = federation.append(slot, federation.update(device, base=0, update_id=HOSTILE))
+        federation.await_verdicts(slot, offset)
+        federation.await_version(1)
+        address = until(
+            lambda: re.search(r"console: (http://\S+)", console.log), f"an address\n{console.log}"
+        )
+        yield Watched(federation, worker, console, address[1])
+        assert console.stop() == 0, console.log
+        assert "Traceback" not in console.log, console.log
+    finally:
+        console.process.kill()
+        console.process.wait()
+        federation.end()
+
+
+def publish(federation: Federation, numbers: range) -> None:
+    """One honest update each on version 0, half of them in each partition."""
+    for partition in range(2):
+        for device in factories.devices(
+            len(numbers) // 2, partition=partition, partitions=2, start=numbers.start
+        ):
+            federation.append((REGION, partition), federation.update(device))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page on which nothing may go wrong: no error, and nothing that the content security policy has to stop."""
+    context = browser.new_context(viewport=DESK)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    yield page
+    context.close()
+    # What the server refuses the browser logs by itself: a wrong token is answered with 401.
+    assert [text for text in wrong if "401" not in text] == []
+
+
+def go(page: Page, watched: Watched, path: str) -> None:
+    """Open a page of the console, and wait until it has what it shows."""
+    page.goto(f"{watched.address}#{path}")
+    expect(page.locator("#page h1").first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("[data-test=loading]")).to_have_count(0, timeout=PATIENCE_MS)
+
+
+def test_what_it_shows_is_what_the_topics_say_and_goes_on_by_itself(page: Page, watched: Watched) -> None:
+    federation = watched.federation
+    go(page, watched, "/")
+    head = page.locator("#head-version")
+    expect(head).to_have_text(str(federation.head), timeout=PATIENCE_MS)
+    regions = page.locator("#regions")
+    expect(regions).to_contain_text(f"{watched.count(ACCEPTED)} accepted", timeout=PATIENCE_MS)
+    expect(regions).to_contain_text("1 undecodable")
+    before = federation.head
+    publish(federation, range(100, 116))
+    federation.await_version(before + 1)
+    expect(head).to_have_text(str(federation.head), timeout=PATIENCE_MS)
+    expect(regions).to_contain_text(f"{watched.count(ACCEPTED)} accepted", timeout=PATIENCE_MS)
+
+
+def test_a_version_is_audited_by_a_button_that_asks_for_the_token(page: Page, watched: Watched) -> None:
+    go(page, watched, "/versions/1")
+    manifest = watched.federation.store.manifest(1)
+    expect(page.locator("#tiles")).to_contain_text(f"{len(manifest.inputs)} windows of 2 partitions")
+    expect(page.locator("#page")).to_contain_text("fluvial audit")
+    page.click("#audit-button")
+    page.fill("#token", "not the token")
+    page.keyboard.press("Enter")
+    expect(page.locator("#audit-problem")).to_be_visible()
+    if not page.locator("#token").is_visible():
+        page.click("#audit-button")
+    page.fill("#token", watched.token)
+    page.keyboard.press("Enter")
+    expect(page.locator("#audit")).to_have_attribute("data-state", "identical", timeout=60_000)
+    expect(page.locator("#audit-result")).to_contain_text("identical")
+
+
+def test_text_of_a_device_is_text(page: Page, watched: Watched) -> None:
+    go(page, watched, "/")
+    page.fill("#search-text", HOSTILE)
+    page.keyboard.press("Enter")
+    expect(page.locator("#verdict")).to_be_visible()
+    expect(page.locator("#page")).to_contain_text(HOSTILE)
+    assert page.locator("#page img").count() == 0
+    assert "owned" not in page.title()
+
+
+def test_one_record_is_found_by_its_place_and_says_why_it_was_refused(page: Page, watched: Watched) -> None:
+    verdict = next(v for v in watched.federation.verdicts((REGION, 0)) if v.outcome == "undecodable")
+    go(page, watched, "/")
+    page.keyboard.press("/")
+    page.keyboard.type(f"{REGION}[0]@{verdict.offset}")
+    page.keyboard.press("Enter")
+    expect(page.locator("#verdict")).to_have_attribute("data-outcome", "undecodable")
+    expect(page.locator("#page")).to_contain_text("fluvial inspect")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_serious_problem_of_access(browser: Browser, watched: Watched, scheme: Any) -> None:
+    context = browser.new_context(viewport=DESK, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    found: dict[str, list[str]] = {}
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for path in PAGES:
+        go(page, watched, path)
+        page.screenshot(
+            path=SHOTS / f"{path.strip('/').replace('/', '-') or 'now'}-{scheme}.png", full_page=True
+        )
+        page.evaluate(AXE)
+        results = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found[path] = [
+            f"{one['id']}: {one['nodes'][0]['html'][:120]}"
+            for one in results["violations"]
+            if one["impact"] in ("serious", "critical")
+        ]
+    context.close()
+    assert {path: problems for path, problems in found.items() if problems} == {}
+
+
+def test_nothing_is_wider_than_a_phone(browser: Browser, watched: Watched) -> None:
+    context = browser.new_context(viewport=PHONE)  # type: ignore[arg-type]
+    page = context.new_page()
+    for path in PAGES:
+        go(page, watched, path)
+        page.screenshot(
+            path=SHOTS / f"{path.strip('/').replace('/', '-') or 'now'}-phone.png", full_page=True
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+    context.close()
+
+
+def test_the_keyboard_reaches_every_page(page: Page, watched: Watched) -> None:
+    go(page, watched, "/")
+    focused = "(document.activeElement && (document.activeElement.id || document.activeElement.tagName))"
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "skip", "the first stop leads past all others"
+    for name in ("versions", "flow", "refused", "fleet", "audit", "now"):
+        for _ in range(60):
+            if page.evaluate(focused) == f"nav-{name}":
+                break
+            page.keyboard.press("Tab")
+        assert page.evaluate(focused) == f"nav-{name}"
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none", f"the focus on {name} cannot be seen"
+        page.keyboard.press("Enter")
+        expect(page.locator(f"#nav-{name}")).to_have_attribute("aria-current", "page")
+        page.locator("#skip").focus()
+
+
+def test_a_worker_that_is_killed_while_one_looks_makes_the_health_word_another(
+    page: Page, watched: Watched
+) -> None:
+    go(page, watched, "/")
+    expect(page.locator("#health")).to_have_attribute("data-level", "ok", timeout=PATIENCE_MS)
+    watched.worker.kill()
+    expect(page.locator("#health")).not_to_have_attribute("data-level", "ok", timeout=PATIENCE_MS)
+    expect(page.locator("#processes")).to_contain_text("gone")
+    watched.federation.start("worker", "worker-0")
+    expect(page.locator("#health")).to_have_attribute("data-level", "ok", timeout=2 * PATIENCE_MS)

@@ -1,0 +1,90 @@
+"""Health is the worst of its parts, with its reason; each rule on both sides of its limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ops.console.health import Facts, RegionFacts, health_of
+
+EU = RegionFacts("eu", ["ready"], 1, 0, 0.0, "none")
+WELL = Facts(
+    head=12,
+    age_seconds=3.0,
+    interval_seconds=2.0,
+    updates_arrive=True,
+    updates_judged=100,
+    accept_ratio=0.9,
+    merger_states=["ready"],
+    evaluator_states=["ready"],
+    regions=[EU],
+)
+
+
+def region(**changed: Any) -> dict[str, Any]:
+    return {"regions": [EU, replace(EU, region="us", **changed)]}
+
+
+def test_when_all_is_well_the_reason_is_the_heads_age() -> None:
+    found = health_of(WELL)
+    assert (found["word"], found["level"], found["part"]) == ("healthy", "ok", "merger")
+    assert found["reason"] == "version 12 is 3.0 s old"
+    assert [part["name"] for part in found["parts"]] == [
+        "kafka",
+        "store",
+        "merger",
+        "region eu",
+        "updates",
+        "evaluator",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "part", "reason"),
+    [
+        ({"kafka_problem": "no broker answers"}, "bad", "kafka", "no broker answers"),
+        ({"store_problem": "no answer"}, "bad", "store", "no answer"),
+        ({"kafka_asked": False}, "unknown", "kafka", "kafka not asked yet"),
+        ({"head": None}, "unknown", "merger", "not known yet"),
+        ({"age_seconds": 6.0}, "ok", "merger", "6.0 s old"),
+        ({"age_seconds": 6.1}, "warn", "merger", "usually a version takes 2.0 s"),
+        ({"age_seconds": 20.1}, "bad", "merger", "and updates arrive"),
+        ({"age_seconds": 500.0, "updates_arrive": False}, "ok", "merger", "8 min old"),
+        ({"age_seconds": 500.0, "interval_seconds": None}, "ok", "merger", "8 min old"),
+        ({"interval_seconds": 0.1, "age_seconds": 5.9}, "ok", "merger", "5.9 s old"),
+        ({"merger_states": ["gone"]}, "bad", "merger", "does not answer"),
+        ({"merger_states": ["gone", "ready"]}, "ok", "merger", "version 12"),
+        ({"merger_states": []}, "unknown", "merger", "no merger runs on this machine"),
+        ({"evaluator_states": ["gone"]}, "warn", "evaluator", "does not answer"),
+        ({"evaluator_states": []}, "ok", "merger", "version 12"),
+        ({"accept_ratio": 0.5}, "ok", "merger", "version 12"),
+        ({"accept_ratio": 0.49}, "warn", "updates", "only 49%"),
+        ({"accept_ratio": 0.1, "updates_judged": 9}, "ok", "merger", "version 12"),
+        (region(worker_states=["ready", "gone"]), "bad", "region us", "1 of its 2 workers"),
+        (region(lag_records=None), "unknown", "region us", "not known yet"),
+        (region(lag_records=5, members=0, worker_states=[]), "bad", "region us", "no worker has joined"),
+        (region(members=0, worker_states=[]), "unknown", "region us", "nothing waits"),
+        (region(lag_records=5, lag_seconds=10.0, trend="rising"), "ok", "merger", "version 12"),
+        (region(lag_records=5, lag_seconds=10.1, trend="rising"), "warn", "region us", "10 s, rising"),
+        (region(lag_records=5, lag_seconds=10.1, trend="steady"), "warn", "region us", "steady"),
+        (region(lag_records=5, lag_seconds=99.0, trend="falling"), "ok", "merger", "version 12"),
+        (region(lag_records=5, lag_seconds=60.1, trend="rising"), "bad", "region us", "rising"),
+    ],
+)
+def test_a_part_out_of_order_is_the_health(
+    changed: dict[str, Any], level: str, part: str, reason: str
+) -> None:
+    found = health_of(replace(WELL, **changed))
+    assert (found["level"], found["part"]) == (level, part), found
+    assert reason in found["reason"]
+
+
+def test_the_worst_part_wins_and_of_equals_the_first() -> None:
+    found = health_of(replace(WELL, kafka_problem="away", store_problem="away", accept_ratio=0.1))
+    assert (found["part"], found["word"]) == ("kafka", "broken")
+
+
+def test_every_part_names_the_page_that_shows_more() -> None:
+    assert {part["page"] for part in health_of(WELL)["parts"]} <= {"#/flow", "#/versions", "#/refused"}
