@@ -11,6 +11,11 @@ export function count(value) {
   return known(value) ? whole.format(value) : NOT_KNOWN;
 }
 
+/** "1 record", "2 records": nouns come in the plural. */
+export function things(value, nouns) {
+  return `${count(value)} ${value === 1 ? nouns.replace(/s$/, "") : nouns}`;
+}
+
 /** A number with so many digits after the point, and never "-0". */
 export function decimal(value, digits = 2) {
   if (!known(value)) return NOT_KNOWN;

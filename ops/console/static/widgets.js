@@ -1,7 +1,7 @@
 // What pages are made of: status, times, commands, tables, states. Every status is word, shape and colour.
 
 import { h } from "./dom.js";
-import { absolute, ago, count, known, NOT_KNOWN, percent } from "./format.js";
+import { absolute, ago, count, known, NOT_KNOWN, percent, things } from "./format.js";
 
 const SHAPES = {
   ok: [["circle", { cx: 8, cy: 8, r: 7 }], ["path", { d: "M4.8 8.2l2.2 2.2 4.2-4.6" }]],
@@ -213,7 +213,7 @@ export function meter(value, max, words) {
 
 /** "showing n of N": wherever data is cut. */
 export function shownOf(shown, of, noun) {
-  if (known(of) && of <= shown) return `${count(of)} ${noun}, all shown`;
+  if (known(of) && of <= shown) return `${things(of, noun)}, all shown`;
   return known(of) ? `showing ${count(shown)} of ${count(of)} ${noun}` : `showing ${count(shown)} ${noun}; how many there are in all is not known`;
 }
 

@@ -1,7 +1,7 @@
 // Flow: where does it wait? Regions × stages, each with in, out, what waits and for how long; then partitions and groups.
 
 import { h } from "../dom.js";
-import { count, duration, known, NOT_KNOWN, rate, slot } from "../format.js";
+import { count, duration, known, NOT_KNOWN, rate, slot, things } from "../format.js";
 import { Resource } from "../resource.js";
 import { behind, card, emptyPanel, stat, stats, status, table, time, trend } from "../widgets.js";
 
@@ -51,10 +51,12 @@ function worst(ctx, data) {
   const all = data.regions.flatMap((region) => region.stages.map((stage) => ({ ...stage, region: region.region })));
   const waiting = all.filter((one) => known(one.lag_seconds)).sort((left, right) => right.lag_seconds - left.lag_seconds)[0];
   // Without an answer about groups, nobody is known to hold anything: that is no news of the workers.
-  const unread = data.groups.length === 0 ? [] : data.regions.flatMap((region) => region.partitions.filter((one) => !one.worker).map((one) => slot(region.region, one.partition)));
+  const unread = data.groups.length === 0 ? [] : data.regions.flatMap((region) => region.partitions.filter((one) => !one.worker).map((one) => ({ name: slot(region.region, one.partition), waits: one.lag_records !== 0 })));
+  const first = unread.find((one) => one.waits) ?? unread[0];
   if (unread.length) {
     const more = unread.length > 1 ? ` and ${count(unread.length - 1)} more` : "";
-    return h("p", { class: "lead", id: "flow-lead", key: "lead" }, status("bad", "nobody reads"), ` ${unread[0]}${more}: no worker holds ${unread.length > 1 ? "them" : "it"}.`);
+    const rest = first.waits ? "and records wait." : "and nothing waits there.";
+    return h("p", { class: "lead", id: "flow-lead", key: "lead" }, status(first.waits ? "bad" : "unknown", "nobody reads"), ` ${first.name}${more}: no worker holds ${unread.length > 1 ? "them" : "it"}, ${rest}`);
   }
   if (!waiting) return h("p", { class: "lead", id: "flow-lead", key: "lead" }, status("unknown", "not known"), " No stage tells its lag yet.");
   const level = lagLevel(waiting);
@@ -97,7 +99,7 @@ function matrix(ctx, data) {
 function stage(one) {
   if (!one) return h("span", { class: "faint" }, NOT_KNOWN);
   const level = lagLevel(one);
-  const waits = one.waiting === 0 ? "nothing waits" : `${count(one.waiting)} ${one.unit ?? "records"} wait`;
+  const waits = one.waiting === 0 ? "nothing waits" : `${things(one.waiting, one.unit ?? "records")} ${one.waiting === 1 ? "waits" : "wait"}`;
   const name = (text) => h("span", { class: "name" }, text);
   return h(
     "div",
@@ -124,13 +126,14 @@ function summary(ctx, { merger: one, at_ms: atMs, regions }) {
 
 function partitions(ctx, region, grouped) {
   const open = region.partitions.map((one) => one.oldest_open_seconds).filter(known);
-  const unread = grouped ? region.partitions.filter((one) => !one.worker).length : 0;
+  const unread = grouped ? region.partitions.filter((one) => !one.worker) : [];
+  const level = unread.some((one) => one.lag_records !== 0) ? "bad" : "unknown";
   const line = h(
     "span",
     null,
     h("strong", null, region.region),
-    ` ${count(region.partitions.length)} partitions, oldest open window ${open.length ? duration(Math.max(...open)) : "none"}`,
-    unread ? [" ", status("bad", `${count(unread)} unread`)] : null,
+    ` ${things(region.partitions.length, "partitions")}, oldest open window ${open.length ? duration(Math.max(...open)) : "none"}`,
+    unread.length ? [" ", status(level, `${count(unread.length)} unread`)] : null,
   );
   return behind(
     ctx,
@@ -151,7 +154,7 @@ function partitions(ctx, region, grouped) {
           { label: "Trend", kind: "text", cell: (one) => trend(one.trend) ?? NOT_KNOWN },
           { label: "Windows", kind: "number", cell: (one) => `${count(one.windows)}${one.windows_waiting ? `, ${count(one.windows_waiting)} wait` : ""}` },
           { label: "Oldest open", kind: "number", cell: (one) => (known(one.oldest_open_seconds) ? duration(one.oldest_open_seconds) : "none open") },
-          { label: "Worker", kind: "text id", cell: (one) => one.worker || (grouped ? status("bad", "nobody") : NOT_KNOWN) },
+          { label: "Worker", kind: "text id", cell: (one) => one.worker || (grouped ? status(one.lag_records === 0 ? "unknown" : "bad", "nobody") : NOT_KNOWN) },
         ],
       }),
     line,
@@ -181,7 +184,7 @@ function groups(ctx, data) {
 }
 
 function groupState(group) {
-  const level = !group.members.length ? "bad" : /stable/i.test(group.state) ? "ok" : "busy";
+  const level = !group.members.length ? "unknown" : /stable/i.test(group.state) ? "ok" : "busy";
   return status(level, String(group.state || "not known").toLowerCase());
 }
 

@@ -6,7 +6,8 @@ import { Resource } from "../resource.js";
 import { deviceLink } from "../records.js";
 import { card, command, outcome, outcomeLevel, prose, status, time } from "../widgets.js";
 
-const FIELDS_MAX = 60;
+const FIELDS_MAX = 80;
+const TEXT_MAX = 400;
 
 export function open(ctx) {
   const { region, partition, offset, update_id: updateId } = ctx.query;
@@ -16,7 +17,7 @@ export function open(ctx) {
   return {
     title: name,
     view: () => [
-      h("nav", { class: "crumbs", "aria-label": "Where this is", key: "crumbs" }, h("a", { href: ctx.link("/refused") }, "Refused"), h("span", { "aria-hidden": "true" }, "/"), "Record"),
+      h("nav", { class: "crumbs", "aria-label": "Where this is", key: "crumbs" }, outcomeLevel(record.data?.record.outcome) === "bad" ? [h("a", { href: ctx.link("/refused", { reason: record.data.record.outcome }) }, "Refused"), h("span", { "aria-hidden": "true" }, "/")] : null, "Record"),
       h("div", { class: "page-head", key: "head" }, h("h1", { class: "id" }, name)),
       record.view((data) => body(ctx, data), 8),
     ],
@@ -72,12 +73,18 @@ function whereTo(ctx, one, version) {
   return "It counts in no version.";
 }
 
-/** Whatever fields there are, as far as a page goes. */
+/** Whatever fields there are, as far as a page goes; nested ones by their whole name. */
 function fields(update) {
-  const entries = Object.entries(update);
-  const shown = entries.slice(0, FIELDS_MAX);
+  const rows = flat(update);
+  const shown = rows.slice(0, FIELDS_MAX);
   return [
-    h("dl", { class: "pairs" }, shown.map(([name, value]) => pair(name.replaceAll("_", " "), value !== null && typeof value === "object" ? h("pre", { tabindex: 0, "aria-label": name }, h("code", null, JSON.stringify(value, null, 1).slice(0, 4000))) : h("span", { class: "id" }, String(value ?? NOT_KNOWN))))),
-    entries.length > FIELDS_MAX ? h("p", { class: "note" }, `showing ${FIELDS_MAX} of ${count(entries.length)} fields`) : null,
+    h("dl", { class: "pairs" }, shown.map(([name, value]) => pair(name.replaceAll("_", " "), h("span", { class: "id" }, value)))),
+    rows.length > FIELDS_MAX ? h("p", { class: "note" }, `showing ${FIELDS_MAX} of ${count(rows.length)} fields`) : null,
   ];
+}
+
+function flat(value, name = "") {
+  if (Array.isArray(value) && value.every((one) => one === null || typeof one !== "object")) return [[name, value.join(", ").slice(0, TEXT_MAX) || NOT_KNOWN]];
+  if (value !== null && typeof value === "object") return Object.entries(value).flatMap(([key, one]) => flat(one, name ? `${name} · ${key}` : key));
+  return [[name, String(value ?? NOT_KNOWN).slice(0, TEXT_MAX)]];
 }

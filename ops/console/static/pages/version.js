@@ -2,7 +2,7 @@
 
 import { AuditControl } from "../audits.js";
 import { h } from "../dom.js";
-import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, place, slot, words } from "../format.js";
+import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, place, slot, things, words } from "../format.js";
 import { Resource } from "../resource.js";
 import { behind, card, command, emptyPanel, hash, pager, prose, shownOf, skeleton, stat, stats, status, table, time } from "../widgets.js";
 import { stalenessTable } from "./now.js";
@@ -127,7 +127,7 @@ function tiles(ctx, data) {
   const records = data.tiles.reduce((sum, tile) => sum + tile.next_offset - tile.first_offset, 0);
   return card(
     "Its tiles of the logs",
-    { id: "tiles", note: `${count(data.tiles.length)} windows of ${count(rows.size)} partitions, ${count(records)} records; one scale for all rows` },
+    { id: "tiles", note: `${things(data.tiles.length, "windows")} of ${things(rows.size, "partitions")}, ${things(records, "records")}; one scale for all rows` },
     data.tiles.length === 0
       ? emptyPanel("no windows", "This version names no input.", data.commands?.lineage)
       : h(
@@ -136,7 +136,7 @@ function tiles(ctx, data) {
           [...rows].map(([name, all]) => strip(name, all.filter((tile) => drawn.includes(tile)), all, widest)),
         ),
     data.tiles.length > TILES_DRAWN_MAX ? h("p", { class: "note" }, `Drawn: ${shownOf(TILES_DRAWN_MAX, data.tiles.length, "windows")}.`) : null,
-    behind(ctx, "tiles", () => tilesTable(ctx, data.tiles), `The table of ${count(data.tiles.length)} windows`),
+    behind(ctx, "tiles", () => tilesTable(ctx, data.tiles), `The table of ${things(data.tiles.length, "windows")}`),
     data.commands?.lineage ? command(data.commands.lineage, "lineage-command") : null,
   );
 }
@@ -198,7 +198,7 @@ function staleness(data) {
 function byRegion(data) {
   return card(
     "By region",
-    { id: "version-regions" },
+    { id: "version-regions", note: data.regions?.some((one) => one.accepted === null) ? "not known: one page does not reach all its verdicts" : null },
     table({
       caption: "By region",
       rows: data.regions ?? [],
@@ -208,7 +208,7 @@ function byRegion(data) {
         { label: "Accepted", kind: "number", cell: (one) => count(one.accepted) },
         { label: "Refused", kind: "number", cell: (one) => count(one.refused) },
         { label: "Weight", kind: "number", cell: (one) => decimal(one.weight_total, 3) },
-        { label: "Share", kind: "number", cell: (one) => percent(data.weight_total ? one.weight_total / data.weight_total : null) },
+        { label: "Share", kind: "number", cell: (one) => percent(data.weight_total && known(one.weight_total) ? one.weight_total / data.weight_total : null) },
       ],
     }),
   );
