@@ -136,7 +136,9 @@ class Recent:
 
     def _count(self, slot: Slot, verdict: Verdict, timestamp_ms: int) -> None:
         region, accepted = slot[0], verdict.outcome == ACCEPTED
-        self.outcomes[region, verdict.outcome[:TEXT_CHARACTERS_MAX]] += 1
+        outcome = verdict.outcome[:TEXT_CHARACTERS_MAX]
+        known = (region, outcome) in self.outcomes or len(self.outcomes) < _OUTCOMES_MAX
+        self.outcomes[region, outcome if known else _OTHER] += 1
         self.bins[region].add(timestamp_ms, accepted=accepted)
         if accepted:
             self.staleness.append(verdict.staleness)
@@ -168,7 +170,7 @@ class Recent:
             if kind == "evaluation":
                 version = _whole(document, "version")
                 if version not in self.evaluations:
-                    self.evaluations.put(version, dict(document))
+                    self.evaluations.put(version, numbers_of(document))
                     self.changes += 1
             elif kind == "version":
                 self._add_version(document)
@@ -213,7 +215,18 @@ class Recent:
         return None if minutes is None else sum(cost.total for cost in minutes.values())
 
 
+def numbers_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of an evaluation that JSON has, by name; of so many and so long names as are bounded here."""
+    numbers = {name: finite(value) for name, value in document.items() if isinstance(value, int | float)}
+    short = {name: value for name, value in sorted(numbers.items()) if len(name) <= _NAME_CHARACTERS_MAX}
+    return dict(list(short.items())[:_NUMBERS_MAX])
+
+
 _MINUTES_MAX: Final = 1000
+_NUMBERS_MAX: Final = 300
+_NAME_CHARACTERS_MAX: Final = 100
+_OUTCOMES_MAX: Final = 200
+_OTHER: Final = "other"
 
 
 def _whole(document: Mapping[str, Any], name: str) -> int:

@@ -90,8 +90,10 @@ class Looker(Generic[T]):
             except (
                 Exception
             ) as error:  # one source of one page: told, and tried again, never the console's end
-                log.exception("a look at %s failed", self._name)
-                self._failed(f"{type(error).__name__}: {error}")
+                reason = f"{type(error).__name__}: {error}"
+                if not self.seen.reason.startswith(reason[:_SAME_CHARACTERS]):
+                    log.exception("a look at %s failed", self._name)
+                self._failed(reason)
             self._ended.wait(REOPEN_S)
 
     def _look(self, look: Callable[[], T]) -> None:
@@ -105,5 +107,6 @@ class Looker(Generic[T]):
 
 
 _REASON_CHARACTERS: Final = 300
+_SAME_CHARACTERS: Final = 60
 _PAUSE_S_MIN: Final = 0.02
 _AGAIN_S: Final = 0.2

@@ -126,7 +126,7 @@ def _document(page: Page, manifest: Manifest, sha256: str) -> dict[str, Any]:
             }
             for one in _ordered(manifest)
         ],
-        "evaluation": evaluation_document(evaluation),
+        "evaluation": evaluation,
         "commands": commands(page, version)
         | {
             "inspect": page.say(f"inspect {first.region} {first.partition} {first.first_offset}")
@@ -135,17 +135,6 @@ def _document(page: Page, manifest: Manifest, sha256: str) -> dict[str, Any]:
         },
         "audit": None,
     }
-
-
-def evaluation_document(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
-    """An evaluation for JSON: numbers that JSON has, and short texts."""
-    if evaluation is None:
-        return None
-    numbers = {name: finite(value) for name, value in evaluation.items() if isinstance(value, int | float)}
-    return {name[:_CHUNK]: value for name, value in sorted(numbers.items())[:_EVALUATION_FIELDS_MAX]}
-
-
-_EVALUATION_FIELDS_MAX: Final = 300
 
 
 def commands(page: Page, version: int) -> dict[str, str | None]:
@@ -179,7 +168,7 @@ def _genesis(page: Page) -> dict[str, Any]:
         "tiles": [],
         "consistent": True,
         "problems": [],
-        "evaluation": evaluation_document(evaluation),
+        "evaluation": evaluation,
         "commands": commands(page, 0),
         "audit": None,
     }

@@ -24,6 +24,10 @@ def versions_page(page: Page, query: Query) -> dict[str, Any]:
     newest = head if before is None else min(head, before - 1)
     oldest = max(0, newest - limit + 1)
     rows = [_row(page, version) for version in range(newest, oldest - 1, -1)]
+    for row in rows:  # as far as the page's budget goes
+        if row["created_at_ms"] is None and page.budget.objects_left > 0:
+            noted = page.objects.facts(row["version"]).get("created_at_ms")
+            row["created_at_ms"] = noted if isinstance(noted, int) and noted > 0 else None
     return {
         "head": head,
         "versions": rows,

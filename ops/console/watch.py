@@ -91,12 +91,15 @@ class Watch:
             looker.start()
 
     def end(self) -> None:
-        """End them; one that waits for somebody who does not answer is left behind, and ends with the process."""
+        """Ask them to end; does not wait."""
         self._ended.set()
         for looker in self._lookers:
             looker.end()
+
+    def join(self, deadline_s: float) -> None:
+        """Wait for them until then; one that waits for somebody who does not answer ends with the process."""
         for looker in self._lookers:
-            looker.join(JOIN_S)
+            looker.join(max(0.0, deadline_s - time.monotonic()))
 
     def known(self) -> Known:
         """What is known now."""
@@ -214,3 +217,6 @@ class Watches:
         """End all."""
         for watch in self.all():
             watch.end()
+        deadline_s = time.monotonic() + JOIN_S
+        for watch in self.all():
+            watch.join(deadline_s)
