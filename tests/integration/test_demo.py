@@ -99,6 +99,7 @@ def test_a_demo_with_kills_ends_with_every_verdict_and_an_identical_audit(home: 
     report = home / "reports" / "digits" / "report.html"
     assert report.is_file() and "Processes killed on purpose" in report.read_text()
     assert "fluvial" in done.stdout and "audit --task digits" in done.stdout
+    assert "watch it live: http://127.0.0.1:" in done.stderr
     assert str(report) in done.stdout
     # The model that the summary names is there, and is the one that the document names.
     assert Path(told["model"]).is_file()
@@ -106,7 +107,7 @@ def test_a_demo_with_kills_ends_with_every_verdict_and_an_identical_audit(home: 
     again = fluvial(home, "audit", "--task", "digits", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["digest"] == told["audit"]["digest"]
-    # Only the stack still runs: no worker, merger, evaluator or fleet.
+    # Only the stack still runs: no worker, merger, evaluator, fleet or console.
     assert not [words for words in processes_of(home) if "ops.cli" in words]
     assert fluvial(home, "down").returncode == 0
     assert processes_of(home) == []
