@@ -248,8 +248,9 @@ function banner() {
   if (frame.connected === false && frame.problem) return strip("bad", "console-away", `${frame.problem.message}${old}`, "fluvial console");
   const away = Object.entries(frame.snapshot?.sources ?? {}).filter(([, source]) => source.level === "bad");
   if (away.length) {
-    const names = away.map(([name, source]) => `${name === "kafka" ? "Kafka" : "the store"} (${source.reason || "does not answer"})`).join(" and ");
-    return strip("bad", "stack-down", `Away: ${names}.${old}`, "fluvial up");
+    const names = away.map(([name]) => (name === "kafka" ? "Kafka" : "the store")).join(" and ");
+    const reasons = [...new Set(away.map(([, source]) => source.reason || "no answer"))].join("; ");
+    return strip("bad", "stack-down", `Away: ${names}. ${reasons.charAt(0).toUpperCase()}${reasons.slice(1)}.${old}`, "fluvial up");
   }
   if (late() !== null) return strip("warn", "stale", `Nothing new for ${duration(Math.floor(stale))}.${frame.connected ? "" : " Reconnecting."} Ages and rates below are of then.`);
   return null;
