@@ -2,7 +2,8 @@
 
 - A source that does not answer is bad; one not asked yet is unknown.
 - A partition whose oldest record waits over 10 s and whose lag does not fall is warn, over 60 s bad.
-- A head older than 3 times its usual interval while updates arrive is warn, 10 times bad.
+- A head older than 3 times its usual interval while updates arrive, and enough of them count since for another version,
+  is warn, 10 times bad.
 - A process that is gone is bad for merger and worker, warn for an evaluator. A region with records waiting and no
   worker is bad.
 - Under half of the updates accepted is warn.

@@ -239,13 +239,14 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
     """What health judges."""
     processes = known.processes.value or ()
     if recent is None:
-        accepted = refused = arriving = 0
+        accepted = refused = 0
         age = interval = None
+        arrive = False
     else:
         with recent.lock:
             accepted, refused = rates(recent, known.at_ms)
-            arriving = sum(sum(one.sums(known.at_ms, ARRIVING_SECONDS)) for one in recent.bins.values())
             age, interval = age_seconds(known, recent), interval_seconds(recent)
+            arrive = _enough_arrived(known, recent, age)
     return Facts(
         kafka_problem=known.kafka.problem(known.at_ms),
         store_problem=known.store.problem(known.at_ms),
@@ -254,7 +255,7 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
         head=known.head,
         age_seconds=age,
         interval_seconds=interval,
-        updates_arrive=arriving > 0,
+        updates_arrive=arrive,
         updates_judged=accepted + refused,
         accept_ratio=ratio(accepted, refused),
         merger_states=[one.state for one in processes if one.role == "merger"],
@@ -263,6 +264,17 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
             _region_facts(known, region) for region in (known.genesis.partitions if known.genesis else ())
         ],
     )
+
+
+def _enough_arrived(known: Known, recent: Recent, age: float | None) -> bool:
+    """Whether updates go on arriving, and since the head as many count as usually make a version."""
+    made = known.store.value.made if known.store.value else ()
+    if age is None or not made:
+        return False
+    arriving = sum(sum(one.sums(known.at_ms, ARRIVING_SECONDS)) for one in recent.bins.values())
+    usual = statistics.median(one.manifest.accepted for one in made)
+    span = min(SERIES_SECONDS, int(age))
+    return arriving > 0 and sum(one.sums(known.at_ms, span)[0] for one in recent.bins.values()) >= usual
 
 
 def _region_facts(known: Known, region: str) -> RegionFacts:

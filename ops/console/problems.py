@@ -111,12 +111,12 @@ def strange_host(host: str) -> UsageProblem:
     )
 
 
-def token_wanted(command: str) -> UsageProblem:
+def token_wanted(hint: str) -> UsageProblem:
     """The operator's token is missing, or is another."""
     return UsageProblem(
         "FLV-6507",
         "this needs the operator's token, and it was not given or is another one",
-        hint=f"read it with `{command}`",
+        hint=hint,
     )
 
 

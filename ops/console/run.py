@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import signal
 import ssl
 from dataclasses import dataclass, field
@@ -81,11 +82,11 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end, number)
-    reading = f"cat {token_path(options.home)}"
+    reading = f"cat {shlex.quote(str(token_path(options.home)))}"
     access = Access(
         Hosts(options.host, options.allow_hosts),
         Token(token),
-        reading if options.token is None else "the one that `--token` gave",
+        f"read it with `{reading}`" if options.token is None else "it is what `--token` was given",
         everything=not is_loopback(options.host),
     )
     console = Console(Watches(options.home, options.task), access, command=options.command)

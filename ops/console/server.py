@@ -47,11 +47,11 @@ _STREAM_HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask. With ``everything`` each request needs the token, not only what acts."""
+    """Who may ask; ``hint`` says where the token is. With ``everything`` each request needs it, not only what acts."""
 
     hosts: Hosts
     token: Token
-    command: str
+    hint: str
     everything: bool = False
 
 
@@ -162,7 +162,7 @@ class Console:
 
     async def _start_audit(self, request: web.Request) -> web.Response:
         if not self.access.token.opens(request.headers.get("Authorization", ""), basic=False):
-            raise token_wanted(self.access.command)
+            raise token_wanted(self.access.hint)
         watch = await self._watch(request)
         try:
             body = await request.json()
@@ -258,7 +258,7 @@ class Console:
             raise strange_host(host)
         given = request.headers.get("Authorization", "")
         if self.access.everything and not self.access.token.opens(given, basic=True):
-            raise token_wanted(self.access.command)
+            raise token_wanted(self.access.hint)
         answer: web.StreamResponse = await handler(request)
         return answer
 

@@ -285,8 +285,10 @@ def test_a_broker_that_goes_away_is_said_and_comes_back(
 ) -> None:
     own_stack.kill("kafka")
     try:
-        now = console.until("now", lambda now: now["health"]["level"] == "bad", "the outage is shown")
-        assert (now["health"]["part"], now["sources"]["kafka"]["level"]) == ("kafka", "bad")
+        now = console.until(
+            "now", lambda now: now["sources"]["kafka"]["level"] == "bad", "the outage is shown"
+        )
+        assert (now["health"]["part"], now["health"]["level"]) == ("kafka", "bad")
         assert now["head"]["version"] == 3, "what was known stays"
         status, problem = console.ask("versions/2")
         assert (status, problem["error"]["id"]) == (502, "FLV-3100")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,13 +14,23 @@ from ops.console.budget import Budget, PagedLog, PagedStore, ReadOnlyError
 from ops.console.limits import DEVICES_MAX, HEAD_PROBES_MAX, PAGE_OBJECTS, PAGE_RECORDS
 from ops.console.looks import StoreLook
 from schemas.objects import sha256_hex
-from tests.unit.console_home import RECORDS, TASK, VERSIONS, LongLog, fill_store, genesis, page_on
+from tests.unit.console_home import (
+    RECORDS,
+    TASK,
+    VERSIONS,
+    LongLog,
+    fill_store,
+    genesis,
+    page_on,
+    verdict_value,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from adapters.file_store import FileStore
+    from adapters.log import LogRecord
     from ops.console.paging import Page
 
 HUGE = 5000
@@ -91,6 +102,33 @@ def test_one_devices_timeline_reads_one_page_of_its_partition(page: Page, log: L
     answer = answers(page, lambda page: devices_page.device_page(page, "d-7", {"region": "eu"}), log)
     assert [row["offset"] for row in answer["records"]] == [999_907, 999_807, 999_707, 999_607, 999_507]
     assert answer["next"] == RECORDS - PAGE_RECORDS
+
+
+@pytest.mark.parametrize("first", [0, 500, 995, 1000, 5000])
+def test_verdicts_behind_many_that_came_twice_are_found_within_the_budget(
+    store: FileStore, tmp_path: Path, first: int
+) -> None:
+    page = page_on(store, RepeatedLog(), tmp_path)
+    page.recent.slots["eu", 0].duplicates = RepeatedLog.REPEATED
+    found = {one.offset for one in version.judged(page, ("eu", 0), first, first + 10)}
+    assert found == set(range(first, first + 10))
+    assert page.budget.records <= PAGE_RECORDS
+
+
+class RepeatedLog(LongLog):
+    """Its first thousand verdicts were published twice, by a worker that came back."""
+
+    REPEATED = 1000
+
+    def follow(
+        self, starts: Mapping[tuple[str, int], int], *, timeout_s: float | None = None
+    ) -> Iterator[LogRecord | None]:
+        for record in super().follow(starts, timeout_s=timeout_s):
+            assert record is not None
+            offset = record.offset
+            yield replace(
+                record, value=verdict_value(offset - self.REPEATED if offset >= self.REPEATED else offset)
+            )
 
 
 def test_an_unknown_update_is_searched_in_the_newest_page_and_no_further(page: Page, log: LongLog) -> None:
