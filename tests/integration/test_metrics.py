@@ -108,5 +108,9 @@ def test_worker_and_merger_tell_what_stands_in_the_topics(federation: Federation
         assert get(address, "/")[0] == 404
     for one in (worker, merger):
         one.signal(signal.SIGTERM)
+    for address in addresses.values():
+        until(lambda there=address: get(there, "/readyz")[0] == 503, "it says at once that it ends", 1.0)
+        assert get(address, "/readyz")[2] == "ending: what is under way is finished\n"
+        assert get(address, "/livez")[0] == 200
     assert [one.process.wait(STOP_S) for one in (worker, merger)] == [0, 0], federation.logs()
     assert not list((federation.settings.home / "run" / "metrics").glob(f"{federation.task}-*"))
