@@ -25,7 +25,6 @@ from learning.task import load_task
 from learning.tensors import parameters_of
 from schemas.manifests import Manifest, input_of, next_cursors
 from schemas.metrics import KINDS, encode_metric, problem_of
-from stream_apps.evaluator import _newest_evaluation
 from stream_apps.metric_records import MetricRecords
 from tests import factories
 
@@ -329,26 +328,3 @@ def test_wrong_cohorts_stop_the_start(body: str, tmp_path: Path) -> None:
 def test_targets_that_are_no_classes_have_cohorts_only() -> None:
     x = np.zeros((40, 64), dtype=np.float32)
     assert len(Slices(load_task("digits"), Examples(x, x))._parts) == 10
-
-
-class MemoryReader:
-    def __init__(self, values: list[bytes]) -> None:
-        self.values = values
-        self.reads: list[int] = []
-
-    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        return 0, len(self.values)
-
-    def read(self, topic: str, partition: int, start: int, end: int) -> Any:
-        self.reads.append(end - start)
-        return (LogRecord(topic, partition, at, 0, None, self.values[at]) for at in range(start, end))
-
-
-def test_the_newest_evaluation_is_found_behind_many_windows_in_few_pieces() -> None:
-    window = encode_metric(a_window()[0])
-    evaluation = encode_metric({"kind": "evaluation", "version": 4, "created_at_ms": 9})
-    junk = [b"{", b'{"kind": "evaluation"}', b'{"kind": "evaluation", "version": "x"}', b"[" * 100_000]
-    reader = MemoryReader([window] * 5000 + [evaluation] + junk + [window] * 50_000)
-    assert _newest_evaluation(reader, "fl.t.metrics") == (4, 9)  # type: ignore[arg-type]
-    assert len(reader.reads) < 12
-    assert _newest_evaluation(MemoryReader([]), "fl.t.metrics") == (-1, 0)  # type: ignore[arg-type]
