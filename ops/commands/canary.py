@@ -99,7 +99,7 @@ def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -
     from adapters.patience import patiently
     from adapters.task_store import TaskStore
     from adapters.tasks import keys_folder
-    from producers.canary import canary_name
+    from schemas.canaries import canary_name
     from producers.device import device_id_of
     from producers.updates import Author
     from schemas.certificates import Role
