@@ -47,8 +47,9 @@ def get(address: str, path: str, accept: str = "") -> tuple[int, str, str]:
 
 def target(federation: Federation, process: str) -> dict[str, str]:
     """What Prometheus would find of a process: its labels, and its address."""
-    path = federation.settings.home / "run" / "metrics" / f"{federation.task}-{process}.json"
-    until(path.is_file, f"{path} is written\n{federation.logs()}")
+    folder = federation.settings.home / "run" / "metrics"
+    name = f"{federation.task}-{process}.*.json"
+    (path,) = until(lambda: list(folder.glob(name)), f"{folder}/{name} is written\n{federation.logs()}")
     (found,) = json.loads(path.read_text())
     return {**found["labels"], "address": found["targets"][0]}
 
