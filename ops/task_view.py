@@ -98,7 +98,9 @@ class TaskView:
             piece = Told({}, {})
             for record in self.reader.read(topic, 0, start, high):
                 piece.add(record.value or b"")
-            found = Told(found.evaluations | piece.evaluations, found.canaries | piece.canaries)  # earlier win
+            found = Told(
+                found.evaluations | piece.evaluations, found.canaries | piece.canaries
+            )  # earlier win
             high = start
             records *= 2
         return found

@@ -1,7 +1,7 @@
 """The Kafka header that says, on an aggregate, how many of its window's refusals were of the region's canary.
 
-It holds a flat JSON object of outcome and count, ``{}`` where there was none. No signature covers it, so it is clipped to
-the counts that the aggregate's signature covers; without a good one nobody knows.
+It holds a flat JSON object of outcome and count, ``{}`` where there was none. No signature covers it, so it is clipped
+to the counts that the aggregate's signature covers; without a good one nobody knows.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ Evaluation = dict[str, Any]
 def read_evaluations(reader: RecordReader, topic: str) -> list[Evaluation]:
     """The newest evaluations by version, ascending, the first of each version; [] when there is none.
 
-    It reads back until there is an evaluation, however far, since the evaluator goes on behind it; and from there as far
-    as version 0, or ``RECALL_RECORDS_MAX`` records.
+    It reads back until there is an evaluation, however far, since the evaluator goes on behind it; and from there as
+    far as version 0, or ``RECALL_RECORDS_MAX`` records.
     """
     low, high = reader.bounds(topic, 0)
     found: dict[int, Evaluation] = {}
@@ -70,7 +70,10 @@ def _evaluation(value: bytes) -> Evaluation | None:
     if not _whole(version, VERSION_MAX):
         return None
     numbers = {name: document[name] for name in _NUMBERS if _finite(document.get(name))}
-    return {"version": version, "created_at_ms": created_at_ms if _whole(created_at_ms, 2**62) else 0} | numbers
+    return {
+        "version": version,
+        "created_at_ms": created_at_ms if _whole(created_at_ms, 2**62) else 0,
+    } | numbers
 
 
 def _whole(value: object, maximum: int) -> bool:

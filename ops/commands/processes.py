@@ -168,7 +168,7 @@ def evaluator(
         return _run(invocation, file, app, observer, role="evaluator", name=name)
 
 
-def _run(  # noqa: PLR0913
+def _run(
     invocation: Invocation, file: TaskFile, app: faust.App, observer: Observer, *, role: str, name: str
 ) -> int:
     from stream_apps import running

@@ -162,7 +162,9 @@ def test_a_version_fits_the_published_schema_and_follows_from_its_manifest() -> 
 def a_version(observer: MetricRecords, *headers: Any) -> None:
     """Two windows of six accepted, a duplicate and two `future_base`, taken with these headers, and their version."""
     counts = {ACCEPTED: 6, "duplicate": 1, "future_base": 2}
-    taken = [replace(factories.aggregate("eu", 0, one, accepted=6), counts=counts) for one in range(len(headers))]
+    taken = [
+        replace(factories.aggregate("eu", 0, one, accepted=6), counts=counts) for one in range(len(headers))
+    ]
     for aggregate, header in zip(taken, headers, strict=True):
         record = LogRecord("fl.t.aggregates.eu", 0, aggregate.sequence, 0, None, b"", header)
         observer.window_taken(record, aggregate)

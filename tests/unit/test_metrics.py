@@ -280,7 +280,9 @@ def test_an_evaluator_that_starts_again_shows_what_the_one_before_it_showed(tmp_
     assert value(evaluator, "fluvial_evaluation_duration_seconds_sum") == 1.5
 
 
-def test_which_version_was_the_first_is_not_guessed_where_the_first_evaluations_are_gone(tmp_path: Path) -> None:
+def test_which_version_was_the_first_is_not_guessed_where_the_first_evaluations_are_gone(
+    tmp_path: Path,
+) -> None:
     evaluator = EvaluatorMetrics(Metrics("evaluator"), task="t", home=tmp_path)
     evaluator.aim(0.9)
     evaluator.recalled([evaluation(7, 0.8), evaluation(8, 0.95)])
