@@ -59,6 +59,7 @@ END_TO_END_S: Final = (
     300.0,
     1800.0,
 )
+EVALUATION_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 RECORD_BYTES: Final = tuple(float(1 << power) for power in range(10, 25, 2))
 STALENESS: Final = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0)
 DEVIATIONS: Final = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 30.0)
@@ -177,8 +178,9 @@ EVALUATORS: Final = (
     _gauge("fluvial_validation_loss", "loss", EVALUATOR, (), "Loss of that version on held-out data.", "Does the model get better?"),
     _gauge("fluvial_validation_accuracy", "ratio", EVALUATOR, (), "Accuracy of that version on held-out data.", "How good is the model?"),
     _gauge("fluvial_validation_worst_decile_accuracy", "ratio", EVALUATOR, (), "Mean accuracy of the tenth of the cohorts that it serves worst; absent where the evaluation does not say.", "Whom does the model serve badly?"),
+    _histogram("fluvial_evaluation_duration_seconds", "seconds", EVALUATOR, (), "Time to load one version and evaluate it on the held-out data and each of its parts.", "What does an evaluation cost, and does it keep up with new versions?", EVALUATION_S),
     _gauge("fluvial_target_accuracy", "ratio", EVALUATOR, (), "The accuracy asked for with --target; absent without.", "What is the aim?"),
-    _gauge("fluvial_versions_to_target", "versions", EVALUATOR, (), "The first version that reached the target; absent until one does.", "How fast does the model converge?"),
+    _gauge("fluvial_versions_to_target", "versions", EVALUATOR, (), "The first version that reached the target; absent until one does, and where an evaluator that started again finds no evaluation of version 0 in what it reads of the metrics topic: then an earlier one may have been the first.", "How fast does the model converge?"),
 )
 
 OTHERS: Final = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,13 +103,20 @@ class EvaluatorMetrics(MetricsObserver):
         del version, regions
         self._adopted = True
 
-    def evaluated(self, record: Mapping[str, Any]) -> None:
+    def recalled(self, evaluations: Sequence[Mapping[str, Any]]) -> None:
+        """See ``Observer``."""
+        # Where they do not reach back to version 0, one before them may have been the first: then nobody can say.
+        self._reached = bool(evaluations) and evaluations[0]["version"] != 0
+        for record in evaluations:
+            self._show(record)
+
+    def evaluated(self, record: Mapping[str, Any], seconds: float) -> None:
         """See ``Observer``."""
         self.succeeded("evaluation")
-        self.recall(record)
+        self.metrics.histogram("fluvial_evaluation_duration_seconds").observe(seconds)
+        self._show(record)
 
-    def recall(self, record: Mapping[str, Any]) -> None:
-        """An evaluation, of now or of before this process."""
+    def _show(self, record: Mapping[str, Any]) -> None:
         version = int(record["version"])
         self.metrics.gauge("fluvial_evaluated_version").set(version)
         fields = {

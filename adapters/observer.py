@@ -12,7 +12,7 @@ is a record's Kafka headers, which no signature covers and no fold reads. The ru
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from adapters.log import Headers, LogRecord, Position
@@ -86,8 +86,14 @@ class Observer:
 
     # -- evaluator
 
-    def evaluated(self, record: Mapping[str, Any]) -> None:
-        """An evaluation was published."""
+    def recalled(self, evaluations: Sequence[Mapping[str, Any]]) -> None:
+        """The evaluations that stand in the metrics topic from before this process, the newest, ascending by version.
+
+        They come once, before `evaluated`. See ``stream_apps.standing_evaluations.Evaluation`` for their fields.
+        """
+
+    def evaluated(self, record: Mapping[str, Any], seconds: float) -> None:
+        """An evaluation was published; ``seconds`` is how long loading and evaluating the version took."""
 
     # -- devices
 

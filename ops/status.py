@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from adapters.consumer_groups import Group, describe_groups
 from aggregation.events import SKIPPED
@@ -14,6 +14,9 @@ from ops.task_view import TaskView
 from ops.verdicts import decoded
 from schemas.manifests import Manifest
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TREND_SAMPLE_S: Final = 1.0
 VERSIONS_COUNTED_MAX: Final = 20
@@ -117,8 +120,9 @@ def read_status(view: TaskView) -> Status:
             _with_trend(before, now)
             for before, now in zip(partitions, _partitions(view, manifest), strict=True)
         )
-    evaluations = sorted(view.evaluations().items())[-EVALUATIONS_SHOWN:]
-    share, counted = _refused_share(view, head)
+    told = view.told()
+    evaluations = sorted(told.evaluations.items())[-EVALUATIONS_SHOWN:]
+    share, counted = _refused_share(view, head, told.canaries)
     groups = describe_groups(
         view.settings, [f"fluvial-{view.task}-{region}" for region in view.genesis.partitions]
     )
@@ -148,13 +152,17 @@ def _age_s(view: TaskView, version: int) -> float | None:
     return None if created is None else max(0.0, time.time() - created / 1000)
 
 
-def _refused_share(view: TaskView, head: int) -> tuple[float | None, int]:
-    """The refused share of all records in the newest versions, and how many versions that are."""
+def _refused_share(view: TaskView, head: int, canaries: Mapping[int, int]) -> tuple[float | None, int]:
+    """The refused share of all records in the newest versions, and how many versions that are.
+
+    Manifests count canaries among the refused; they are left out here where the version's record says how many.
+    """
     records = accepted = 0
     versions = range(max(1, head - VERSIONS_COUNTED_MAX + 1), head + 1)
     for version in versions:
         manifest = view.objects.manifest(version)
-        records += sum(manifest.counts.values()) - manifest.counts.get(SKIPPED, 0)
+        judged = sum(manifest.counts.values()) - manifest.counts.get(SKIPPED, 0)
+        records += judged - min(canaries.get(version, 0), judged - manifest.accepted)
         accepted += manifest.accepted
     return (1.0 - accepted / records if records else None), len(versions)
 

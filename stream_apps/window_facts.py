@@ -17,6 +17,8 @@ from adapters.prices import GIB, Prices
 from aggregation.events import ACCEPTED, CONTROL, Verdict, WindowClosed
 from aggregation.merge import Slot
 from aggregation.staleness import WEIGHT_ONE
+from schemas.canaries import is_canary
+from stream_apps.canary_header import without_canaries
 
 MINUTE_MS: Final = 60_000
 DEVICES_COUNTED_MAX: Final = 100_000
@@ -56,7 +58,10 @@ class Minute:
 
 
 class WindowFacts:
-    """A window while it fills. Bounded by the policy's updates a window, a day's minutes and the devices counted."""
+    """A window while it fills. Bounded by the policy's updates a window, a day's minutes and the devices counted.
+
+    ``canaries`` are the refusals of the region's canary so far, by outcome.
+    """
 
     def __init__(self, slot: Slot, first_offset: int) -> None:
         self.slot = slot
@@ -69,6 +74,7 @@ class WindowFacts:
         self._cosines: list[float] = []
         self._deviations: list[float] = []
         self._clipped = 0
+        self.canaries: Counter[str] = Counter()
 
     def add(self, record: LogRecord, verdict: Verdict, since_ms: int | None) -> None:
         """Count one record. ``since_ms`` is when its base version came to this partition, where that is known."""
@@ -80,9 +86,13 @@ class WindowFacts:
         start_ms = record.timestamp_ms // MINUTE_MS * MINUTE_MS
         if start_ms not in self._minutes and len(self._minutes) >= MINUTES_MAX:
             start_ms = max(self._minutes)
+        accepted = verdict.outcome == ACCEPTED
+        canary = not accepted and is_canary(self.slot[0], verdict.device_id)
         minute = self._minutes.setdefault(start_ms, Minute())
-        minute.add(record, verdict, since_ms, canary=verdict.device_id == f"canary-{self.slot[0]}")
-        if verdict.outcome == ACCEPTED:
+        minute.add(record, verdict, since_ms, canary=canary)
+        if canary:
+            self.canaries[verdict.outcome] += 1
+        if accepted:
             self._norms.append(verdict.norm)
             self._cosines.append(verdict.cosine)
             self._deviations.append(verdict.norm_deviations)
@@ -91,6 +101,7 @@ class WindowFacts:
     def window(self, closed: WindowClosed) -> dict[str, Any]:
         """The ``window`` record."""
         counted = list(self._minutes.values())
+        counts = without_canaries(closed.counts, self.canaries)
         devices = set().union(*(minute.devices for minute in counted))
         contributing = set().union(*(minute.contributing for minute in counted))
         return {
@@ -103,7 +114,8 @@ class WindowFacts:
             "next_offset": closed.next_offset,
             "version": closed.version,
             "accepted": closed.accepted,
-            "refused": sum(closed.counts.values()) - closed.accepted,
+            "refused": sum(counts.values()) - closed.accepted,
+            "canaries": self.canaries.total(),
             "devices": len(devices),
             "devices_contributing": len(contributing),
             "participation": len(contributing) / len(devices) if devices else None,
@@ -117,7 +129,7 @@ class WindowFacts:
             **_percentiles("cosine", self._cosines),
             **_percentiles("norm_deviations", self._deviations),
             "policy_sha256": closed.policy_sha256,
-        } | {f"verdicts_{outcome}": count for outcome, count in sorted(closed.counts.items())}
+        } | {f"verdicts_{outcome}": count for outcome, count in sorted(counts.items())}
 
     def minutes(self, closed: WindowClosed, parameters: int, prices: Prices) -> list[dict[str, Any]]:
         """The ``region_minute`` records, ascending."""

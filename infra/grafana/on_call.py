@@ -277,7 +277,14 @@ EVALUATION = Row(
             minimum=0,
         ),
         Panel(
-            "Duration: since the last evaluation",
+            "Duration",
+            "From loading a version until it is evaluated on the held-out data and each of its parts.",
+            "s",
+            quantiles("fluvial_evaluation_duration_seconds"),
+            minimum=0,
+        ),
+        Panel(
+            "Since the last evaluation",
             "Time since an evaluation was last published.",
             "s",
             [Query(since_success("evaluation"), "age")],

@@ -16,6 +16,7 @@ import jsonschema
 import pyarrow.parquet as pq
 import pytest
 
+from ops.chaos import disks
 from schemas.topics import metrics_topic
 from tests import factories
 from tests.integration.pipeline import ROOT, Federation, run_command, start_process, until
@@ -158,6 +159,49 @@ def test_an_export_that_cannot_be_written_says_so_and_leaves_nothing(
     assert done.returncode == 4 and "error[FLV-7050]" in done.stderr
     done = run_command(federation.settings.home, "export", "/proc/nothing", "--task", federation.task)
     assert done.returncode == 4 and "error[FLV-7050]" in done.stderr
+
+
+def refused_for_want_of_room(done: subprocess.CompletedProcess[str], whole: set[str], out: Path) -> None:
+    """It says so, with what to do, and nothing is left in the folder but the files that were whole before."""
+    assert done.returncode == 2, done.stderr
+    assert "error[FLV-7051]: a file of the export could not be written: " in done.stderr
+    assert f"{out}/fl." in done.stderr and "Traceback" not in done.stderr
+    assert "hint: make room, then run the same `fluvial export OUT` again" in done.stderr
+    assert json.loads(done.stdout)["error"]["id"] == "FLV-7051"
+    assert {path.name for path in out.iterdir()} - {"ballast"} == whole
+
+
+def test_an_export_onto_a_full_disk_leaves_no_half_file_and_ends_once_there_is_room(
+    federation: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disks, "DISK_BYTES_MIN", 1 << 20)
+    monkeypatch.setattr(disks, "MEMORY_LEFT_BYTES", 0)
+    with disks.Disks(tmp_path / "disks", ["export"], 0.0) as mounted:
+        disk = mounted["export"]
+        if disk.folder is None:
+            pytest.skip(f"nothing may be mounted here: {mounted.reason}")
+        out = disk.folder
+        export(federation, out)
+        (whole,) = (path.name for path in out.iterdir())
+        disk.fill(None)
+        arguments = ["export", str(out), "--task", federation.task, "--topic", "verdicts", "--json"]
+        refused_for_want_of_room(run_command(federation.settings.home, *arguments), {whole}, out)
+        disk.empty(None)
+        found = export(federation, out, "--topic", "verdicts")
+        assert found["records"] >= 4 and found["partitions"][0]["gaps"] == []
+        assert export(federation, out)["partitions"][0]["files_kept"] == 1
+
+
+@pytest.mark.skipif(not shutil.which("prlimit"), reason="needs prlimit, of util-linux")
+def test_an_export_beyond_a_quota_leaves_no_half_file_and_ends_once_the_quota_is_lifted(
+    federation: Federation, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    fluvial = [sys.executable, "-m", "ops.cli", "--home", str(federation.settings.home)]
+    command = ["prlimit", "--fsize=1024:", *fluvial, "export", str(out), "--task", federation.task, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    refused_for_want_of_room(done, set(), out)
+    assert export(federation, out)["records"] == 9
 
 
 def test_the_documented_sql_and_the_example_script_run(federation: Federation, tmp_path: Path) -> None:

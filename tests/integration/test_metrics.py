@@ -47,8 +47,9 @@ def get(address: str, path: str, accept: str = "") -> tuple[int, str, str]:
 
 def target(federation: Federation, process: str) -> dict[str, str]:
     """What Prometheus would find of a process: its labels, and its address."""
-    path = federation.settings.home / "run" / "metrics" / f"{federation.task}-{process}.json"
-    until(path.is_file, f"{path} is written\n{federation.logs()}")
+    folder = federation.settings.home / "run" / "metrics"
+    name = f"{federation.task}-{process}.*.json"
+    (path,) = until(lambda: list(folder.glob(name)), f"{folder}/{name} is written\n{federation.logs()}")
     (found,) = json.loads(path.read_text())
     return {**found["labels"], "address": found["targets"][0]}
 
@@ -108,5 +109,9 @@ def test_worker_and_merger_tell_what_stands_in_the_topics(federation: Federation
         assert get(address, "/")[0] == 404
     for one in (worker, merger):
         one.signal(signal.SIGTERM)
+    for address in addresses.values():
+        until(lambda there=address: get(there, "/readyz")[0] == 503, "it says at once that it ends", 1.0)
+        assert get(address, "/readyz")[2] == "ending: what is under way is finished\n"
+        assert get(address, "/livez")[0] == 200
     assert [one.process.wait(STOP_S) for one in (worker, merger)] == [0, 0], federation.logs()
     assert not list((federation.settings.home / "run" / "metrics").glob(f"{federation.task}-*"))
