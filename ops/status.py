@@ -11,7 +11,7 @@ from aggregation.events import SKIPPED
 from aggregation.merge import Slot
 from ops.replay import read_aggregates
 from ops.task_view import TaskView
-from ops.verdicts import decoded
+from ops.verdicts import decoded, finite
 from schemas.manifests import Manifest
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TREND_SAMPLE_S: Final = 1.0
 VERSIONS_COUNTED_MAX: Final = 20
 EVALUATIONS_SHOWN: Final = 5
+CURVE_VERSIONS_MAX: Final = 100
 _TAIL_RECORDS: Final = 8
 
 
@@ -62,13 +63,17 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A task at one moment. ``age_s`` is None for a version without facts."""
+    """A task at one moment. ``age_s`` is None for a version without facts.
+
+    ``curve`` is the accuracy of the newest ``CURVE_VERSIONS_MAX`` evaluated versions, ascending, ``accuracy`` its end.
+    """
 
     view: TaskView
     head: int
     manifest: Manifest | None
     age_s: float | None
     accuracy: tuple[tuple[int, float], ...]
+    curve: tuple[tuple[int, float], ...]
     refused_share: float | None
     versions_counted: int
     groups: tuple[Group, ...]
@@ -121,7 +126,11 @@ def read_status(view: TaskView) -> Status:
             for before, now in zip(partitions, _partitions(view, manifest), strict=True)
         )
     told = view.told()
-    evaluations = sorted(told.evaluations.items())[-EVALUATIONS_SHOWN:]
+    curve = tuple(
+        (version, accuracy)
+        for version, one in sorted(told.evaluations.items())
+        if (accuracy := finite(one.get("accuracy"))) is not None
+    )[-CURVE_VERSIONS_MAX:]
     share, counted = _refused_share(view, head, told.canaries)
     groups = describe_groups(
         view.settings, [f"fluvial-{view.task}-{region}" for region in view.genesis.partitions]
@@ -131,9 +140,8 @@ def read_status(view: TaskView) -> Status:
         head=head,
         manifest=manifest,
         age_s=_age_s(view, head),
-        accuracy=tuple(
-            (version, float(one["accuracy"])) for version, one in evaluations if "accuracy" in one
-        ),
+        accuracy=curve[-EVALUATIONS_SHOWN:],
+        curve=curve,
         refused_share=share,
         versions_counted=counted,
         groups=tuple(groups),
