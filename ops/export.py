@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from ops.task_view import TaskView
 
 CHUNK_RECORDS: Final = 100_000
+CONVERSIONS_MAX: Final = 2
+"""Chunks that are converted and written while the next one is read: Arrow lets go of the interpreter for most of it."""
 
 Span = tuple[int, int]
 Row = tuple[int, int, bytes | None]
@@ -47,6 +51,12 @@ class PartitionExport:
     unreadable: int = 0
     ranges: list[Span] = field(default_factory=list)
     gaps: list[Span] = field(default_factory=list)
+
+    def take(self, chunk: _Written) -> None:
+        """Count a chunk that was written."""
+        self.written += 1
+        self.records += chunk.records
+        self.unreadable += chunk.unreadable
 
     def row(self) -> tuple[object, ...]:
         """A row of the command's table."""
@@ -123,22 +133,21 @@ def export_partition(
     done = PartitionExport(topic, partition)
     low, high = reader.bounds(topic, partition)
     start = resolve(since, reader, topic, partition, now_ms=round(time.time() * 1000))
-    for first, end in _chunks(start, low, high):
-        standing = _files(out, topic, partition)
-        if any(a <= first and end <= b and _whole(path) for (a, b), path in standing.items()):
-            done.kept += 1
-            continue
-        rows = [row for batch in reader.read_batches(topic, partition, first, end) for row in batch]
-        table, unreadable = (verdict_rows if ".verdicts." in topic else metric_rows)(rows, partition)
-        _write(table, out / f"{topic}.{partition}.{first}-{end}.parquet")
-        for (a, b), path in standing.items():
-            if first <= a and b <= end and (a, b) != (first, end):
-                path.unlink()  # the same chunk when it was shorter
-        done.written += 1
-        done.records += len(rows)
-        done.unreadable += unreadable
-        if waiting is not None:
-            waiting.note(f"{topic}[{partition}] to offset {end} of {high}")
+    under_way: deque[Future[_Written]] = deque()
+    with ThreadPoolExecutor(CONVERSIONS_MAX, "export") as pool:
+        for first, end in _chunks(start, low, high):
+            standing = _files(out, topic, partition)
+            if any(a <= first and end <= b and _whole(path) for (a, b), path in standing.items()):
+                done.kept += 1
+                continue
+            rows = [row for batch in reader.read_batches(topic, partition, first, end) for row in batch]
+            if len(under_way) == CONVERSIONS_MAX:
+                done.take(under_way.popleft().result())
+            under_way.append(pool.submit(_write_chunk, rows, topic, partition, (first, end), out))
+            if waiting is not None:
+                waiting.note(f"{topic}[{partition}] to offset {end} of {high}")
+        while under_way:
+            done.take(under_way.popleft().result())
     done.ranges = sorted(_files(out, topic, partition))
     reached = done.ranges[0][0] if done.ranges else 0
     for first, end in done.ranges:
@@ -146,6 +155,22 @@ def export_partition(
             done.gaps.append((reached, first))
         reached = max(reached, end)
     return done
+
+
+class _Written(NamedTuple):
+    records: int
+    unreadable: int
+
+
+def _write_chunk(rows: list[Row], topic: str, partition: int, span: Span, out: Path) -> _Written:
+    """Convert and write one chunk, and remove the files that held it when it was shorter."""
+    first, end = span
+    table, unreadable = (verdict_rows if ".verdicts." in topic else metric_rows)(rows, partition)
+    _write(table, out / f"{topic}.{partition}.{first}-{end}.parquet")
+    for (a, b), path in _files(out, topic, partition).items():
+        if first <= a and b <= end and (a, b) != span:
+            path.unlink()
+    return _Written(len(rows), unreadable)
 
 
 def _chunks(start: int, low: int, high: int) -> Iterator[Span]:

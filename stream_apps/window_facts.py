@@ -84,11 +84,13 @@ class WindowFacts:
         if verdict.outcome == CONTROL:
             return
         start_ms = record.timestamp_ms // MINUTE_MS * MINUTE_MS
-        if start_ms not in self._minutes and len(self._minutes) >= MINUTES_MAX:
+        if len(self._minutes) >= MINUTES_MAX and start_ms not in self._minutes:
             start_ms = max(self._minutes)
         accepted = verdict.outcome == ACCEPTED
         canary = not accepted and is_canary(self.slot[0], verdict.device_id)
-        minute = self._minutes.setdefault(start_ms, Minute())
+        minute = self._minutes.get(start_ms)
+        if minute is None:
+            minute = self._minutes[start_ms] = Minute()
         minute.add(record, verdict, since_ms, canary=canary)
         if canary:
             self.canaries[verdict.outcome] += 1

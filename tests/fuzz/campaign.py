@@ -35,7 +35,7 @@ PARTITIONS: Final = {"eu": 2, "us": 1}
 HONEST_SHARE: Final = 11
 """One record in so many is honest: ten bad ones beside each."""
 HONEST_DEVICES: Final = 150
-IDLE_DEVICES, LOOSE_DEVICES = 8, 8
+IDLE_DEVICES, LOOSE_DEVICES, WARMING_DEVICES = 8, 8, 32
 BYTES_MAX: Final = 1 << 16
 BATCH_BYTES_MAX: Final = 200 << 20
 EXPIRED_AFTER_DAYS: Final = 1 / 86_400
@@ -155,6 +155,7 @@ class Campaign:
         try:
             processes = {name: federation.start(name, name) for name in ("worker", "merger")}
             self._begin()
+            self._first_version()
             with MemorySamples({name: one.process.pid for name, one in processes.items()}) as memory:
                 self._warm_up()
                 self._publish(progress)
@@ -188,6 +189,18 @@ class Campaign:
             federation.await_verdicts((REGION, partition), federation.append((REGION, partition), value))
             self._controls[partition].append(value)
         time.sleep(EXPIRED_AFTER_DAYS * 86_400)
+
+    def _first_version(self) -> None:
+        """One version, so that worker and merger have loaded what they work with before their memory is looked at."""
+        federation, topic = self.federation, updates_topic(self.federation.task, REGION)
+        for partition in self._controls:
+            devices = factories.devices(
+                WARMING_DEVICES, partition=partition, partitions=PARTITIONS[REGION], start=3000
+            )
+            for device in devices:
+                position = federation.writer.append(topic, federation.update(device), partition=partition)
+                self._sent.append(Sent(partition, "first version", frozenset({ACCEPTED}), position))
+        federation.await_version(1)
 
     def _warm_up(self) -> None:
         """The largest bombs first: what they take counts for the first third of the memory's samples."""

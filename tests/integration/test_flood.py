@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -72,12 +73,14 @@ def flood(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def publish(federation: Federation) -> Flood:
     worker, merger = federation.start("worker", "worker"), federation.start("merger", "merger")
-    for slot in (FLOODED, QUIET):
-        federation.await_verdicts(slot, federation.append(slot, b"the first record, so that all are up"))
     honest = {
         slot: iter(factories.devices(HONEST_DEVICES, partition=slot[1], partitions=2))
         for slot in (FLOODED, QUIET)
     }
+    for slot, devices in honest.items():
+        for device in itertools.islice(devices, POLICY.buffer.updates // len(honest)):
+            federation.append(slot, federation.update(device))
+    federation.await_version(1)  # all have loaded what they work with: memory is compared from here on
     sent: list[tuple[str, tuple[str, int], object]] = []
     topic = updates_topic(federation.task, "eu")
     tensors = factories.encoded(factories.delta(1), "int8", 1)
