@@ -120,11 +120,9 @@ async def _be_seen(observer: Observer, error: Exception) -> None:
     """Let a scrape see a divergence: it is a proof, and a process that is gone shows nothing."""
     farewell = Farewell()
     observer.merger_stopped(error, farewell)
+    if getattr(error, "error_id", "") not in DIVERGENCE:
+        return
     deadline_s = time.monotonic() + SHOWN_S_MAX
-    while (
-        getattr(error, "error_id", "") in DIVERGENCE
-        and farewell.awaited
-        and not farewell.shown
-        and time.monotonic() < deadline_s
-    ):
+    # It is shown on the thread of a scrape, which knows no event of this loop.
+    while farewell.awaited and not farewell.shown and time.monotonic() < deadline_s:  # noqa: ASYNC110
         await asyncio.sleep(SHOWN_POLL_S)
