@@ -222,8 +222,8 @@ VERSION = Row(
         ),
         Panel(
             "Stopped mergers",
-            "Mergers that ended for good in the last 10 minutes, by the error. FLV-3002 and FLV-3003 mean that two workers "
-            "fold one log differently.",
+            "Mergers that ended for good in the last 10 minutes, by the error. FLV-3002 and FLV-3003 mean that two "
+            "workers fold one log differently.",
             "none",
             [
                 Query(
