@@ -12,6 +12,7 @@ from adapters.metrics import Metrics
 from adapters.metrics_header import unpack
 from adapters.metrics_observer import OTHER, MetricsObserver, error_id
 from adapters.metrics_worker import CODECS, WorkerMetrics
+from adapters.observer import Farewell
 from aggregation.merge import Aggregate, Slot
 from schemas.manifests import Manifest
 
@@ -29,6 +30,8 @@ class MergerMetrics(MetricsObserver):
         self._adopted = False
         self._merging_since_s = 0.0
         self._published: dict[tuple[Slot, int], tuple[int, ...]] = {}
+        self._stopped = ""
+        self._farewell: Farewell | None = None
 
     def adopted(self, version: int, regions: Collection[str]) -> None:
         """See ``Observer``."""
@@ -79,9 +82,24 @@ class MergerMetrics(MetricsObserver):
         self.metrics.counter("fluvial_version_races_lost_total").inc()
         self.metrics.gauge("fluvial_version").set(version)
 
+    def merger_stopped(self, error: BaseException, farewell: Farewell) -> None:
+        """See ``Observer``."""
+        self._stopped = error_id(error)
+        self.metrics.gauge("fluvial_merger_stopped").labels(self._stopped).set(1)
+        farewell.awaited = True
+        self._farewell = farewell
+
     def ready_problem(self) -> str:
         """See ``MetricsObserver``."""
+        if self._stopped:
+            return f"the merger stopped: {self._stopped}"
         return super().ready_problem() if self._adopted else "the newest version is not adopted yet"
+
+    def refresh(self) -> None:
+        """See ``MetricsObserver``."""
+        super().refresh()
+        if self._farewell is not None:
+            self._farewell.shown = True  # this is a scrape, and it has it
 
 
 class EvaluatorMetrics(MetricsObserver):

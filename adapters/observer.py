@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from adapters.log import Headers, LogRecord, Position
@@ -23,6 +24,14 @@ from aggregation.state import PartitionState
 from schemas.manifests import Manifest
 
 log = logging.getLogger("fluvial")
+
+
+@dataclass(slots=True)
+class Farewell:
+    """Between a process that ends for good and who has yet to see why: ``awaited`` until ``shown``."""
+
+    awaited: bool = False
+    shown: bool = False
 
 
 class Observer:
@@ -83,6 +92,9 @@ class Observer:
 
     def announced(self, version: int) -> None:
         """Barriers and announcements of a version are acknowledged everywhere."""
+
+    def merger_stopped(self, error: BaseException, farewell: Farewell) -> None:
+        """This merger ends for what waiting does not heal; it may stay a little while ``farewell`` is awaited."""
 
     # -- evaluator
 

@@ -24,7 +24,10 @@ from schemas.sealing import decode_verdict
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-_DYNAMIC: Final = re.compile(r"accuracy_(class_-?\d{1,6}|cohort_\d{1,3})")
+_DYNAMIC: Final = re.compile(
+    r"accuracy_(class_-?\d{1,6}|cohort_\d{1,3})"
+    r"|cohort_\d{1,2}_(accepted|bytes_up|bytes_down|device_seconds|cost_total)"
+)
 _OUTCOMES: Final = (ACCEPTED, SKIPPED, CONTROL, *(one.outcome for one in Rejection))
 _KNOWN: Final = {**COLUMNS, **{f"verdicts_{outcome}": pa.int64() for outcome in _OUTCOMES}}
 _KIND: Final = b'"kind":"'

@@ -110,8 +110,10 @@ class MetricRecords(Observer):
             barriers.setdefault(event.version, record.timestamp_ms)
             while len(barriers) > _BARRIERS_MAX:
                 del barriers[min(barriers)]
-        since_ms = barriers.get(event.base_version) if isinstance(event, Update) else None
-        facts.add(record, verdict, since_ms)
+        if isinstance(event, Update):
+            facts.add(record, verdict, barriers.get(event.base_version), event.cohort)
+        else:
+            facts.add(record, verdict, None)
         return ()
 
     def window_closed(self, slot: Slot, closed: WindowClosed, state: PartitionState) -> Headers:

@@ -221,6 +221,22 @@ VERSION = Row(
             minimum=0,
         ),
         Panel(
+            "Stopped mergers",
+            "Mergers that ended for good in the last 10 minutes, by the error. FLV-3002 and FLV-3003 mean that two "
+            "workers fold one log differently.",
+            "none",
+            [
+                Query(
+                    none_is_zero(
+                        f"count by (error_id) (max_over_time(fluvial_merger_stopped{{{TASK}}}[10m]) == 1)"
+                    ),
+                    "{{error_id}}",
+                )
+            ],
+            minimum=0,
+            thresholds=((1, "red"),),
+        ),
+        Panel(
             "Waiting to be merged",
             "Updates in windows that no version holds yet, and how many the policy waits for.",
             "none",

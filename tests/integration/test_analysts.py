@@ -38,7 +38,9 @@ def federation(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Fed
         made.start("merger", "merger")
         for version in range(2):
             for seed in range(2):
-                made.append(("eu", 0), made.update(f"d-{seed}", seed=seed, base=version))
+                said = {"cohort": 7.0} if seed else {}
+                update = made.update(f"d-{seed}", seed=seed, base=version, client_metrics=said)
+                made.append(("eu", 0), update)
             made.await_version(version + 1)
         until(lambda: len(kinds(made)) >= 6, f"records of two windows and versions\n{made.logs()}")
     finally:
@@ -78,6 +80,17 @@ def test_live_records_fit_the_schema_have_no_other_fields_and_come_within_a_seco
     assert all(
         one["accepted"] == 2 and one["norm_p50"] > 0 and one["devices_contributing"] == 2 for one in windows
     )
+
+
+def test_what_a_device_says_of_its_cohort_is_in_the_minutes_of_its_accepted_updates(
+    federation: Federation,
+) -> None:
+    minutes = [document for _, document in documents(federation) if document["kind"] == "region_minute"]
+    assert [(one["accepted"], one["cohort_7_accepted"]) for one in minutes] == [(2, 1)] * 2
+    for one in minutes:
+        assert 0 < one["cohort_7_bytes_up"] < one["bytes_up"]
+        assert 0 < one["cohort_7_cost_total"] < one["cost_total"]
+        assert one["cohort_7_bytes_down"] * 2 == one["bytes_down"]
 
 
 def test_tap_leaves_out_what_it_does_not_know_and_says_so(federation: Federation) -> None:
@@ -209,7 +222,7 @@ def test_the_documented_sql_and_the_example_script_run(federation: Federation, t
     queries = [
         line for block in re.findall(r"```sql\n(.*?)```", DOC, re.DOTALL) for line in block.splitlines()
     ]
-    assert len(queries) == 3
+    assert len(queries) == 4
     for query in queries:
         assert duckdb.sql(query.replace("OUT", str(tmp_path / "out"))).fetchall()
     done = subprocess.run(
@@ -218,6 +231,9 @@ def test_the_documented_sql_and_the_example_script_run(federation: Federation, t
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "region_minute" in done.stdout and "cost_total" in done.stdout
+    by_cohort = duckdb.sql(queries[2].replace("OUT", str(tmp_path / "out"))).fetchall()
+    assert [(cohort, accepted, cost > 0) for cohort, accepted, cost in by_cohort] == [(7, 2, True)]
+    assert re.search(r"^7 +2\.0 ", done.stdout, re.MULTILINE), done.stdout
 
 
 @pytest.mark.skipif(not (shutil.which("kcat") and shutil.which("jq")), reason="needs kcat and jq")

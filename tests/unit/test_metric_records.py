@@ -26,6 +26,7 @@ from learning.task import load_task
 from learning.tensors import parameters_of
 from schemas.manifests import Manifest, input_of, next_cursors, sum_counts
 from schemas.metrics import KINDS, encode_metric, problem_of
+from schemas.records import COHORTS
 from stream_apps.canary_header import NAME as CANARIES
 from stream_apps.canary_header import pack, unpack
 from stream_apps.metric_records import MetricRecords
@@ -276,6 +277,56 @@ def test_a_barrier_gives_an_upper_bound_of_the_devices_time() -> None:
     minute = writer.records[1]
     assert (minute["device_seconds"], minute["device_seconds_updates"]) == (1.5, 1)
     assert minute["cost_devices"] == pytest.approx(1.5 / 3600 * 3.0)
+
+
+def cohort_minute(*said: int | None) -> dict[str, Any]:
+    """The minute of one window of updates whose devices say these cohorts, a second after their base came."""
+    writer = MemoryWriter()
+    with MetricRecords("t", PRICES, writer) as observer:
+        barrier = Barrier("t", "eu", 4, "", "", "", "", 0, "version")
+        observer.judged(
+            SLOT, LogRecord("fl.t.updates.eu", 0, 20, 60_000, None, b"x"), barrier, Verdict(20, "control")
+        )
+        for offset, cohort in enumerate(said, 21):
+            update = factories.update(f"d-{offset}", base=4, cohort=cohort)
+            record = LogRecord("fl.t.updates.eu", 0, offset, 61_000, None, b"x" * 50)
+            observer.judged(SLOT, record, update, Verdict(offset, ACCEPTED, device_id=f"d-{offset}"))
+        refused = LogRecord("fl.t.updates.eu", 0, 21 + len(said), 61_000, None, b"x" * 50)
+        update = factories.update("d-99", base=4, cohort=3)
+        observer.judged(
+            SLOT, refused, update, Verdict(refused.offset, Rejection.ANOMALOUS.outcome, device_id="d-99")
+        )
+        window = closed(20, refused.offset + 1, accepted=len(said), anomalous=1)
+        observer.window_closed(SLOT, window, state())
+        observer.window_published(SLOT, window, None)  # type: ignore[arg-type]
+    VALID.validate(writer.records[1])
+    return writer.records[1]
+
+
+def test_a_minute_adds_up_what_accepted_updates_of_each_cohort_bring_and_cost() -> None:
+    minute = cohort_minute(3, 3, 0, None)
+    parameters = factories.LAYOUT.parameters
+    assert {name: value for name, value in minute.items() if name.startswith("cohort_3")} == {
+        "cohort_3_accepted": 2,
+        "cohort_3_bytes_up": 100,
+        "cohort_3_bytes_down": 2 * 4 * parameters,
+        "cohort_3_device_seconds": 2.0,
+        "cohort_3_cost_total": pytest.approx(
+            100 / 2**30 * (PRICES.up_per_gib + PRICES.storage_per_gib_month)
+            + 8 * parameters / 2**30 * PRICES.down_per_gib
+            + 2.0 / 3600 * PRICES.device_hour
+        ),
+    }
+    assert (minute["cohort_0_accepted"], minute["accepted"], minute["device_seconds"]) == (1, 4, 4.0)
+    assert minute["cohort_0_cost_total"] + minute["cohort_3_cost_total"] < minute["cost_total"]
+    assert not any(name.startswith("cohort_") for name in cohort_minute(None))
+
+
+def test_a_minute_of_every_cohort_there_may_be_fits_the_schema() -> None:
+    minute = cohort_minute(*COHORTS.values())
+    assert sum(name.endswith("_accepted") and name.startswith("cohort_") for name in minute) == 100
+    assert not VALID.is_valid(minute | {"cohort_7_accepted": "1"})
+    assert len(json.dumps(minute)) < 50_000
 
 
 # -- schema

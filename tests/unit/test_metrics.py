@@ -24,6 +24,7 @@ from adapters.metrics_roles import (
     MergerMetrics,
 )
 from adapters.metrics_worker import WorkerMetrics
+from adapters.observer import Farewell
 from aggregation import state as partition_state
 from aggregation.errors import ConnectionProblem, IntegrityProblem
 from aggregation.events import Refused, Rejection, Verdict
@@ -184,6 +185,20 @@ def test_publish_times_go_from_the_worker_to_the_merger_in_a_header(tmp_path: Pa
     merger.committed(manifest, [aggregate], 100)  # what a window says is counted once
     assert value(merger, "fluvial_publish_to_version_seconds_count", region="eu") == 3
     assert value(merger, "fluvial_version_stored_bytes_total") == 200
+
+
+def test_a_merger_that_stops_says_why_until_a_scrape_has_seen_it(tmp_path: Path) -> None:
+    merger = MergerMetrics(Metrics("merger"), task="t", home=tmp_path)
+    merger.adopted(3, ["eu"])
+    farewell = Farewell()
+    assert value(merger, "fluvial_merger_stopped", error_id="FLV-3002") is None and not farewell.awaited
+    merger.merger_stopped(IntegrityProblem("FLV-3002", "divergence"), farewell)
+    assert farewell.awaited and not farewell.shown
+    assert merger.ready_problem() == "the merger stopped: FLV-3002" and not merger.live_problem()
+    assert (
+        'fluvial_merger_stopped{error_id="FLV-3002"} 1.0' in generate_latest(merger.metrics.registry).decode()
+    )
+    assert farewell.shown
 
 
 def test_times_beyond_what_a_header_holds_are_thinned_evenly() -> None:

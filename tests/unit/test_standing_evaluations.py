@@ -1,4 +1,4 @@
-"""What an evaluator that starts again finds in the metrics topic: enough, in few pieces, whatever others wrote."""
+"""What an evaluator that starts again finds in the metrics topic: enough, in few pieces, whatever else is there."""
 
 from __future__ import annotations
 
