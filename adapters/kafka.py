@@ -43,6 +43,8 @@ __all__ = [
 REQUEST_TIMEOUT_S = 10.0
 DELIVERY_TIMEOUT_S = 120.0
 POLL_S = 0.25
+POLL_EVERY_S = 0.005
+"""How often appending asks for answers: no answer comes sooner than a batch has lingered."""
 ELECTION_POLL_S = 0.05
 PRODUCER_QUEUE_BYTES_MAX = 64 << 20
 FETCH_QUEUE_BYTES_MAX = 32 << 20
@@ -57,6 +59,7 @@ class LogWriter:
         """With ``give_up`` false a record waits for its broker as long as it takes: for workers and mergers."""
         self._observer = observer
         self._bootstrap = settings.bootstrap_servers
+        self._polled_s = 0.0
         self._producer = Producer(
             {
                 "bootstrap.servers": settings.bootstrap_servers,
@@ -105,7 +108,9 @@ class LogWriter:
                 continue
             except KafkaException as error:
                 raise _problem(error.args[0], f"append to {topic}", self._bootstrap) from error
-            self._producer.poll(0)
+            if began_s - self._polled_s >= POLL_EVERY_S:
+                self._polled_s = began_s
+                self._producer.poll(0)
             return future
 
     def append_now(

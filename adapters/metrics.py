@@ -8,11 +8,13 @@ so devices never add a series.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Literal
 
+import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -24,10 +26,13 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every one, which no question needs
 
 Kind = Literal["counter", "gauge", "histogram"]
+
+OBSERVATIONS_WAITING_MAX: Final = 512
 
 WORKER: Final = ("worker",)
 MERGER: Final = ("merger",)
@@ -59,6 +64,7 @@ END_TO_END_S: Final = (
     300.0,
     1800.0,
 )
+EVALUATION_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 RECORD_BYTES: Final = tuple(float(1 << power) for power in range(10, 25, 2))
 STALENESS: Final = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0)
 DEVIATIONS: Final = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 30.0)
@@ -169,6 +175,7 @@ MERGERS: Final = (
     _counter("fluvial_version_stored_bytes_total", "bytes", MERGER, (), "Bytes stored for versions.", "What do versions cost in storage?"),
     _gauge("fluvial_region_expected", "1", MERGER, REGION, "1 for every region of the genesis document.", "Which regions should there be?"),
     _gauge("fluvial_region_last_window_timestamp_seconds", "Unix seconds", MERGER, REGION, "LogAppendTime of the region's newest window.", "Which region is silent?"),
+    _gauge("fluvial_merger_stopped", "0 or 1", MERGER, ("error_id",), "1 once this merger stops for what waiting does not heal, by the error's id; absent before. Where two windows contradict each other it stays until it was scraped once, a minute at most; else it ends at once.", "Has a merger stopped, and why?"),
     _gauge("fluvial_privacy_epsilon", "epsilon", MERGER, (), "The privacy budget that was spent. Reserved: absent until a policy has a budget.", "How much of the privacy budget is spent?"),
 )
 
@@ -177,8 +184,9 @@ EVALUATORS: Final = (
     _gauge("fluvial_validation_loss", "loss", EVALUATOR, (), "Loss of that version on held-out data.", "Does the model get better?"),
     _gauge("fluvial_validation_accuracy", "ratio", EVALUATOR, (), "Accuracy of that version on held-out data.", "How good is the model?"),
     _gauge("fluvial_validation_worst_decile_accuracy", "ratio", EVALUATOR, (), "Mean accuracy of the tenth of the cohorts that it serves worst; absent where the evaluation does not say.", "Whom does the model serve badly?"),
+    _histogram("fluvial_evaluation_duration_seconds", "seconds", EVALUATOR, (), "Time to load one version and evaluate it on the held-out data and each of its parts.", "What does an evaluation cost, and does it keep up with new versions?", EVALUATION_S),
     _gauge("fluvial_target_accuracy", "ratio", EVALUATOR, (), "The accuracy asked for with --target; absent without.", "What is the aim?"),
-    _gauge("fluvial_versions_to_target", "versions", EVALUATOR, (), "The first version that reached the target; absent until one does.", "How fast does the model converge?"),
+    _gauge("fluvial_versions_to_target", "versions", EVALUATOR, (), "The first version that reached the target; absent until one does, and where an evaluator that started again finds no evaluation of version 0 in what it reads of the metrics topic: then an earlier one may have been the first.", "How fast does the model converge?"),
 )
 
 OTHERS: Final = (
@@ -215,6 +223,39 @@ ABSENT_UNTIL_SET: Final = frozenset(
     }
 )
 """Gauges whose 0 would be a lie before the first value: they are registered when they get one."""
+
+
+class BufferedHistogram(Histogram):
+    """A histogram that sorts its observations into buckets many at a time, at the latest when it is collected.
+
+    One at a time they were half of what all metrics cost a worker.
+    """
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._waiting: list[float] = []
+        self._draining = threading.Lock()
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Count an observation; exemplars are not kept."""
+        del exemplar
+        self._waiting.append(amount)
+        if len(self._waiting) >= OBSERVATIONS_WAITING_MAX:
+            self._drain()
+
+    def _drain(self) -> None:
+        with self._draining:
+            values = self._waiting[:]  # others may append meanwhile: behind these
+            del self._waiting[: len(values)]
+            places = np.searchsorted(self._upper_bounds, values)
+            for bucket, count in zip(self._buckets, np.bincount(places), strict=False):  # NaN is in no bucket
+                if count:
+                    bucket.inc(int(count))
+            self._sum.inc(sum(values))
+
+    def _child_samples(self) -> Iterable[Sample]:
+        self._drain()
+        return super()._child_samples()
 
 
 class Metrics:
@@ -267,7 +308,7 @@ class Metrics:
             return Counter(metric.name, metric.meaning, metric.labels, registry=self.registry)
         if metric.kind == "gauge":
             return Gauge(metric.name, metric.meaning, metric.labels, registry=self.registry)
-        return Histogram(
+        return BufferedHistogram(
             metric.name, metric.meaning, metric.labels, registry=self.registry, buckets=metric.buckets
         )
 

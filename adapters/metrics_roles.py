@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from adapters.metrics import Metrics
 from adapters.metrics_header import unpack
 from adapters.metrics_observer import OTHER, MetricsObserver, error_id
 from adapters.metrics_worker import CODECS, WorkerMetrics
+from adapters.observer import Farewell
 from aggregation.merge import Aggregate, Slot
 from schemas.manifests import Manifest
 
@@ -29,6 +30,8 @@ class MergerMetrics(MetricsObserver):
         self._adopted = False
         self._merging_since_s = 0.0
         self._published: dict[tuple[Slot, int], tuple[int, ...]] = {}
+        self._stopped = ""
+        self._farewell: Farewell | None = None
 
     def adopted(self, version: int, regions: Collection[str]) -> None:
         """See ``Observer``."""
@@ -79,9 +82,24 @@ class MergerMetrics(MetricsObserver):
         self.metrics.counter("fluvial_version_races_lost_total").inc()
         self.metrics.gauge("fluvial_version").set(version)
 
+    def merger_stopped(self, error: BaseException, farewell: Farewell) -> None:
+        """See ``Observer``."""
+        self._stopped = error_id(error)
+        self.metrics.gauge("fluvial_merger_stopped").labels(self._stopped).set(1)
+        farewell.awaited = True
+        self._farewell = farewell
+
     def ready_problem(self) -> str:
         """See ``MetricsObserver``."""
+        if self._stopped:
+            return f"the merger stopped: {self._stopped}"
         return super().ready_problem() if self._adopted else "the newest version is not adopted yet"
+
+    def refresh(self) -> None:
+        """See ``MetricsObserver``."""
+        super().refresh()
+        if self._farewell is not None:
+            self._farewell.shown = True  # this is a scrape, and it has it
 
 
 class EvaluatorMetrics(MetricsObserver):
@@ -103,13 +121,20 @@ class EvaluatorMetrics(MetricsObserver):
         del version, regions
         self._adopted = True
 
-    def evaluated(self, record: Mapping[str, Any]) -> None:
+    def recalled(self, evaluations: Sequence[Mapping[str, Any]]) -> None:
+        """See ``Observer``."""
+        # Where they do not reach back to version 0, one before them may have been the first: then nobody can say.
+        self._reached = bool(evaluations) and evaluations[0]["version"] != 0
+        for record in evaluations:
+            self._show(record)
+
+    def evaluated(self, record: Mapping[str, Any], seconds: float) -> None:
         """See ``Observer``."""
         self.succeeded("evaluation")
-        self.recall(record)
+        self.metrics.histogram("fluvial_evaluation_duration_seconds").observe(seconds)
+        self._show(record)
 
-    def recall(self, record: Mapping[str, Any]) -> None:
-        """An evaluation, of now or of before this process."""
+    def _show(self, record: Mapping[str, Any]) -> None:
         version = int(record["version"])
         self.metrics.gauge("fluvial_evaluated_version").set(version)
         fields = {

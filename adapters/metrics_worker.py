@@ -16,8 +16,8 @@ from aggregation.errors import FluvialError
 from aggregation.events import ACCEPTED, CONTROL, SKIPPED, Event, Rejection, Update, Verdict, WindowClosed
 from aggregation.merge import Aggregate, Slot
 from aggregation.state import PartitionState
+from schemas.canaries import is_canary
 
-CANARY_PREFIX: Final = "canary-"
 OUTCOMES: Final = frozenset({ACCEPTED, CONTROL, SKIPPED, *(one.outcome for one in Rejection)})
 CODECS: Final = frozenset({"int8", "float32"})
 
@@ -67,7 +67,7 @@ class WorkerMetrics(MetricsObserver):
         """See ``Observer``."""
         one = self._partition(slot)
         region = slot[0]
-        canary = verdict.device_id.startswith(CANARY_PREFIX)
+        canary = is_canary(region, verdict.device_id)
         outcome = verdict.outcome
         key = (region, outcome, canary)
         counter = self._verdicts.get(key)

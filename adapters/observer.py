@@ -12,7 +12,8 @@ is a record's Kafka headers, which no signature covers and no fold reads. The ru
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from adapters.log import Headers, LogRecord, Position
@@ -23,6 +24,14 @@ from aggregation.state import PartitionState
 from schemas.manifests import Manifest
 
 log = logging.getLogger("fluvial")
+
+
+@dataclass(slots=True)
+class Farewell:
+    """Between a process that ends for good and who has yet to see why: ``awaited`` until ``shown``."""
+
+    awaited: bool = False
+    shown: bool = False
 
 
 class Observer:
@@ -84,10 +93,19 @@ class Observer:
     def announced(self, version: int) -> None:
         """Barriers and announcements of a version are acknowledged everywhere."""
 
+    def merger_stopped(self, error: BaseException, farewell: Farewell) -> None:
+        """This merger ends for what waiting does not heal; it may stay a little while ``farewell`` is awaited."""
+
     # -- evaluator
 
-    def evaluated(self, record: Mapping[str, Any]) -> None:
-        """An evaluation was published."""
+    def recalled(self, evaluations: Sequence[Mapping[str, Any]]) -> None:
+        """The evaluations that stand in the metrics topic from before this process, the newest, ascending by version.
+
+        They come once, before `evaluated`. See ``stream_apps.standing_evaluations.Evaluation`` for their fields.
+        """
+
+    def evaluated(self, record: Mapping[str, Any], seconds: float) -> None:
+        """An evaluation was published; ``seconds`` is how long loading and evaluating the version took."""
 
     # -- devices
 
@@ -146,17 +164,31 @@ class Observers(Observer):
 
     def __init__(self, observers: Iterable[Observer]) -> None:
         self._observers = list(observers)
+        self._calls: dict[str, tuple[tuple[Observer, Callable[..., Headers | None]], ...]] = {}
+
+    def _calls_of(self, name: str) -> tuple[tuple[Observer, Callable[..., Headers | None]], ...]:
+        """Who does something in this method: most do in a few, and the fold calls four for each record."""
+        found = self._calls.get(name)
+        if found is None:
+            nothing = getattr(Observer, name)
+            found = self._calls[name] = tuple(
+                (one, getattr(one, name))
+                for one in self._observers
+                if getattr(type(one), name) is not nothing
+            )
+        return found
 
 
 def _fan_out(name: str) -> Callable[..., Headers]:
     def call(self: Observers, *arguments: Any) -> Headers:
         headers: Headers = ()
-        for observer in tuple(self._observers):
+        for observer, method in self._calls_of(name):
             try:
-                more = getattr(observer, name)(*arguments)
+                more = method(*arguments)
             except Exception:
                 log.exception("%s is a defect in %s: it watches no more", type(observer).__name__, name)
                 self._observers.remove(observer)
+                self._calls.clear()
             else:
                 if more:
                     headers = (*headers, *more)

@@ -68,7 +68,8 @@ class Refused:
 class Update:
     """An authenticated ClientUpdate. Tensor *t* is ``names[t]``, ``shapes[t]``, ``scales[t]``, ``data[t]``.
 
-    ``record_bytes`` is the size of the whole record, envelope included.
+    ``record_bytes`` is the size of the whole record, envelope included. ``cohort`` is what the device says of itself,
+    0 to 99, else None: for whoever looks on; the fold does not read it.
     """
 
     task: str
@@ -86,6 +87,7 @@ class Update:
     data: tuple[bytes, ...]
     signature: bytes
     record_bytes: int = 0
+    cohort: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Observing: what verdicts, metrics and records for analysts cost of a worker's ingest.
 
-    python benchmarks/observing.py [--updates 4000] [--rounds 3] [--json]
+    python benchmarks/observing.py [--updates 25000] [--rounds 3] [--json]
 
 One log is folded again and again in this process without Faust, in turn with nothing but its windows published, with
 verdicts too, and with all observers of a worker besides, scraped once a second. Ratios are of processor time, round by
@@ -120,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--updates", type=int, default=4000)
+    parser.add_argument("--updates", type=int, default=25_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--devices", type=int, default=200)
     parser.add_argument("--parameters", type=int, default=100_000)

@@ -6,12 +6,11 @@ A part is evaluated by the task's own ``evaluate``, so any task that reports an 
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from aggregation.errors import UsageProblem
+from learning.cohorts import cohort_ids
 from learning.datasets import Examples
 from learning.partition import split_among_devices
 from learning.task import Task
@@ -19,7 +18,6 @@ from learning.tensors import Flat
 from learning.training import evaluate_parameters
 
 COHORTS_DEFAULT: Final = 10
-COHORTS_MAX: Final = 100
 CLASSES_MAX: Final = 100
 """Of more classes none is reported: a record has to stay small."""
 LABEL_SKEW_ALPHA: Final = 0.5
@@ -64,22 +62,8 @@ class Slices:
 
 def cohorts_of(task: Task, held_out: Examples) -> list[tuple[int, Examples]]:
     """(cohort, its examples), ascending: as the task says, else ten with the label skew that devices have."""
-    own = task.cohorts(held_out)
-    if own is None:
+    ids = cohort_ids(task, held_out)
+    if ids is None:
         count = min(COHORTS_DEFAULT, len(held_out))
         return list(enumerate(split_among_devices(held_out, count, LABEL_SKEW_ALPHA, SEED)))
-    ids = _checked(own, len(held_out), str(task.path))
     return [(int(cohort), held_out.subset(np.flatnonzero(ids == cohort))) for cohort in np.unique(ids)]
-
-
-def _checked(own: object, examples: int, where: str) -> NDArray[Any]:
-    ids = np.asarray(own)
-    if ids.shape != (examples,) or ids.dtype.kind not in "iu" or not ((ids >= 0) & (ids < COHORTS_MAX)).all():
-        raise UsageProblem(
-            "FLV-7040",
-            f"cohorts() must return one whole number from 0 to {COHORTS_MAX - 1} for each of the {examples} "
-            f"held-out examples, got {ids.dtype} of shape {list(ids.shape)}",
-            where=where,
-            hint="end cohorts() with: return numpy.asarray(groups, dtype=int)",
-        )
-    return ids

@@ -9,7 +9,7 @@ The file holds four functions and, if it likes, three settings and a fifth funct
     CONFIG = {"epochs": …, "batch_size": …, "learning_rate": …}
     POLICY = {…}                                           laid over the task's policy, as it is
     NAME = "…"                                             else the file's name
-    def cohorts(data) -> int array[n]                      a group, 0 to 99, of each held-out example; else 10 made up
+    def cohorts(data) -> int array[n]                      a group, 0 to 99, of each example; else 10 made up
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Task:
         got = call_users(self.path, "evaluate()", "FLV-2209", lambda: self._module.evaluate(model, data))
         return _metrics(got, "evaluate()", "FLV-2209", str(self.path))
 
-    def cohorts(self, held_out: Examples) -> object | None:
-        """What the file's `cohorts` says of the held-out examples; None when it has none. Raises FLV-7040."""
+    def cohorts(self, examples: Examples) -> object | None:
+        """What the file's `cohorts` says of these examples; None when it has none. Raises FLV-7040."""
         own = getattr(self._module, "cohorts", None)
         if not callable(own):
             return None
-        made: object = call_users(self.path, "cohorts()", "FLV-7040", lambda: own(held_out))
+        made: object = call_users(self.path, "cohorts()", "FLV-7040", lambda: own(examples))
         return made
 
     def data(self) -> Dataset:

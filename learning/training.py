@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from aggregation.errors import UsageProblem
+from learning.cohorts import declared_cohort
 from learning.config import TrainConfig
 from learning.datasets import Examples
 from learning.randomness import seeded
@@ -25,7 +26,10 @@ from learning.tensors import Flat, load_parameters, parameters_of, shared_tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalResult:
-    """delta: float32[P] = local − base, unclipped. num_examples: trained on. loss: metrics["loss"]."""
+    """delta: float32[P] = local − base, unclipped. num_examples: trained on. loss: metrics["loss"].
+
+    metrics: what train() reports, and the device's "cohort" where the task has `cohorts`.
+    """
 
     delta: Flat
     num_examples: int
@@ -58,6 +62,7 @@ def train_locally(task: Task, flat_parameters: Flat, data: Examples, config: Tra
         module.train()
         metrics = task.train(module, data, config)
         local = parameters_of(module)
+        told = declared_cohort(task, data) | metrics
     delta = local - base
     if not np.isfinite(delta).all():
         raise UsageProblem(
@@ -66,7 +71,7 @@ def train_locally(task: Task, flat_parameters: Flat, data: Examples, config: Tra
             where=str(task.path),
             hint='lower CONFIG["learning_rate"], or scale the inputs to about 0 … 1',
         )
-    return LocalResult(delta=delta, num_examples=len(data), loss=metrics["loss"], metrics=metrics)
+    return LocalResult(delta=delta, num_examples=len(data), loss=metrics["loss"], metrics=told)
 
 
 def evaluate_parameters(task: Task, flat: Flat, dataset: Examples) -> dict[str, float]:

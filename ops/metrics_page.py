@@ -18,8 +18,9 @@ header, as OpenMetrics. It takes a free port and prints it; `--metrics-port N` c
 off. Beside it are `/livez` (the same as `/healthz`: 503 says that the process should be restarted) and `/readyz` (503
 says why it does not do its work now). None of them asks Kafka or the object store.
 
-Each process writes `run/metrics/TASK-PROCESS.json` in the home folder, in Prometheus' file_sd format, with the labels
-`task`, `role` and `process`. Prometheus adds those to every series below, so they are not listed there.
+Each process writes `run/metrics/TASK-PROCESS.PID.json` in the home folder, in Prometheus' file_sd format, with the
+labels `task`, `role` and `process`. Prometheus adds those to every series below, so they are not listed there. A
+process removes its file when it ends, and those that killed processes of its name have left when it starts.
 
 No label holds a device's id: more devices do not make more series. The updates of canaries are counted apart. The usual
 `process_*`, `python_gc_*` and `python_info` metrics are there, too.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 PORT_MAX: Final = 65_535
+_PID: Final = re.compile(r"[0-9]{1,9}")
 
 _Function = TypeVar("_Function", bound="Callable[..., Any] | click.Command")
 
@@ -60,6 +63,23 @@ def remove_targets(home: Path) -> int:
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
+
+
+def remove_stale_targets(home: Path, identity: ProcessIdentity) -> int:
+    """Remove what killed processes of this name have left there; how many. One that still runs keeps its file."""
+    import psutil
+
+    removed = 0
+    for path in targets_folder(home).glob("*.json"):
+        stem, _, pid = path.stem.rpartition(".")
+        if stem == _stem(identity) and _PID.fullmatch(pid) and not psutil.pid_exists(int(pid)):
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _stem(identity: ProcessIdentity) -> str:
+    return f"{identity.task}-{identity.name}"
 
 
 @contextlib.contextmanager
@@ -145,7 +165,8 @@ def _server(
 def _found_by_prometheus(
     home: Path, identity: ProcessIdentity, address: str, warn: Callable[[str], None]
 ) -> Iterator[None]:
-    path = targets_folder(home) / f"{identity.task}-{identity.name}.json"
+    # With the process id: two canaries of one region, or two auditors of a task, have one name.
+    path = targets_folder(home) / f"{_stem(identity)}.{os.getpid()}.json"
     labels = {"task": identity.task, "role": identity.role, "process": identity.name}
     text = json.dumps([{"targets": [address], "labels": labels}]) + "\n"
     try:
@@ -153,6 +174,7 @@ def _found_by_prometheus(
         part = path.with_suffix(".part")  # Prometheus reads *.json, and must not read half of one
         part.write_text(text)
         part.replace(path)
+        remove_stale_targets(home, identity)
     except OSError as error:
         problem = EnvironmentProblem(
             "FLV-7003",

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from adapters.consumer_groups import Group, describe_groups
 from aggregation.events import SKIPPED
 from aggregation.merge import Slot
 from ops.replay import read_aggregates
 from ops.task_view import TaskView
-from ops.verdicts import decoded
+from ops.verdicts import decoded, finite
 from schemas.manifests import Manifest
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TREND_SAMPLE_S: Final = 1.0
 VERSIONS_COUNTED_MAX: Final = 20
 EVALUATIONS_SHOWN: Final = 5
+CURVE_VERSIONS_MAX: Final = 100
 _TAIL_RECORDS: Final = 8
 
 
@@ -59,13 +63,17 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A task at one moment. ``age_s`` is None for a version without facts."""
+    """A task at one moment. ``age_s`` is None for a version without facts.
+
+    ``curve`` is the accuracy of the newest ``CURVE_VERSIONS_MAX`` evaluated versions, ascending, ``accuracy`` its end.
+    """
 
     view: TaskView
     head: int
     manifest: Manifest | None
     age_s: float | None
     accuracy: tuple[tuple[int, float], ...]
+    curve: tuple[tuple[int, float], ...]
     refused_share: float | None
     versions_counted: int
     groups: tuple[Group, ...]
@@ -117,8 +125,13 @@ def read_status(view: TaskView) -> Status:
             _with_trend(before, now)
             for before, now in zip(partitions, _partitions(view, manifest), strict=True)
         )
-    evaluations = sorted(view.evaluations().items())[-EVALUATIONS_SHOWN:]
-    share, counted = _refused_share(view, head)
+    told = view.told()
+    curve = tuple(
+        (version, accuracy)
+        for version, one in sorted(told.evaluations.items())
+        if (accuracy := finite(one.get("accuracy"))) is not None
+    )[-CURVE_VERSIONS_MAX:]
+    share, counted = _refused_share(view, head, told.canaries)
     groups = describe_groups(
         view.settings, [f"fluvial-{view.task}-{region}" for region in view.genesis.partitions]
     )
@@ -127,9 +140,8 @@ def read_status(view: TaskView) -> Status:
         head=head,
         manifest=manifest,
         age_s=_age_s(view, head),
-        accuracy=tuple(
-            (version, float(one["accuracy"])) for version, one in evaluations if "accuracy" in one
-        ),
+        accuracy=curve[-EVALUATIONS_SHOWN:],
+        curve=curve,
         refused_share=share,
         versions_counted=counted,
         groups=tuple(groups),
@@ -148,13 +160,17 @@ def _age_s(view: TaskView, version: int) -> float | None:
     return None if created is None else max(0.0, time.time() - created / 1000)
 
 
-def _refused_share(view: TaskView, head: int) -> tuple[float | None, int]:
-    """The refused share of all records in the newest versions, and how many versions that are."""
+def _refused_share(view: TaskView, head: int, canaries: Mapping[int, int]) -> tuple[float | None, int]:
+    """The refused share of all records in the newest versions, and how many versions that are.
+
+    Manifests count canaries among the refused; they are left out here where the version's record says how many.
+    """
     records = accepted = 0
     versions = range(max(1, head - VERSIONS_COUNTED_MAX + 1), head + 1)
     for version in versions:
         manifest = view.objects.manifest(version)
-        records += sum(manifest.counts.values()) - manifest.counts.get(SKIPPED, 0)
+        judged = sum(manifest.counts.values()) - manifest.counts.get(SKIPPED, 0)
+        records += judged - min(canaries.get(version, 0), judged - manifest.accepted)
         accepted += manifest.accepted
     return (1.0 - accepted / records if records else None), len(versions)
 

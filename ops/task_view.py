@@ -80,37 +80,61 @@ class TaskView:
         return self.objects.manifest(version)
 
     def evaluations(self) -> dict[int, dict[str, Any]]:
-        """The newest evaluations by version, the first of each; reads at most ``METRICS_READ_MAX`` records.
+        """The newest evaluations by version, the first of each; reads at most ``METRICS_READ_MAX`` records."""
+        return self.told().evaluations
 
-        Windows and minutes stand between them, so it reads back in pieces until it has enough, or all.
+    def told(self) -> Told:
+        """What the metrics topic tells of the newest versions; reads at most ``METRICS_READ_MAX`` records.
+
+        Windows and minutes stand between them, so it reads back in pieces until it has enough evaluations, or all.
         """
         topic = metrics_topic(self.task)
         low, high = self.reader.bounds(topic, 0)
         low = max(low, high - METRICS_READ_MAX)
-        found: dict[int, dict[str, Any]] = {}
+        found = Told({}, {})
         records = EVALUATIONS_READ_MAX
-        while high > low and len(found) < EVALUATIONS_READ_MAX and 0 not in found:
+        while high > low and len(found.evaluations) < EVALUATIONS_READ_MAX and 0 not in found.evaluations:
             start = max(low, high - records)
-            piece: dict[int, dict[str, Any]] = {}
+            piece = Told({}, {})
             for record in self.reader.read(topic, 0, start, high):
-                document = _evaluation(record.value or b"")
-                if document is not None:
-                    piece.setdefault(document["version"], document)
-            found |= piece  # earlier ones win
+                piece.add(record.value or b"")
+            found = Told(
+                found.evaluations | piece.evaluations, found.canaries | piece.canaries
+            )  # earlier win
             high = start
             records *= 2
         return found
 
 
-def _evaluation(value: bytes) -> dict[str, Any] | None:
-    """The evaluation in a record; None for another kind, and for what other tools may have written there."""
-    if b'"evaluation"' not in value:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What unsigned records tell of versions, the first of each: for looking, not for deciding.
+
+    ``canaries`` are the refusals of canaries in a version, where its merger knew them.
+    """
+
+    evaluations: dict[int, dict[str, Any]]
+    canaries: dict[int, int]
+
+    def add(self, value: bytes) -> None:
+        """Take one record of the metrics topic."""
+        if (evaluation := _document(value, "evaluation")) is not None:
+            self.evaluations.setdefault(evaluation["version"], evaluation)
+        elif (version := _document(value, "version")) is not None:
+            canaries = version.get("canaries")
+            if isinstance(canaries, int) and canaries >= 0:
+                self.canaries.setdefault(version["version"], canaries)
+
+
+def _document(value: bytes, kind: str) -> dict[str, Any] | None:
+    """The record of this kind; None for another one, and for what other tools may have written there."""
+    if f'"{kind}"'.encode() not in value:
         return None
     try:
         document = json.loads(value)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(document, dict) or document.get("kind") != "evaluation":
+    if not isinstance(document, dict) or document.get("kind") != kind:
         return None
     return document if isinstance(document.get("version"), int) else None
 

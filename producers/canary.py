@@ -42,11 +42,6 @@ REASONS: Final = (LATE, WRONG_VERDICT, UNPUBLISHED)
 _RECENT_VERDICTS_MAX: Final = 4096
 
 
-def canary_name(region: str) -> str:
-    """The device id of a region's canary: reserved by convention, so that metrics can tell its records apart."""
-    return f"canary-{region}"
-
-
 def canary_update(author: Author, created_at_ms: int) -> Publication:
     """One signed update of zeros on ``BASE_VERSION``; a different update id for each time."""
     genesis = author.genesis

@@ -5,7 +5,7 @@ Nothing here raises on bad input: whatever is wrong with a record becomes ``Refu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from aggregation.events import Barrier, Event, Refused, Rejection, Revoke, Skip, Tick, Update
 from aggregation.policy import UPDATE_BYTES_LIMIT
@@ -27,6 +27,8 @@ SIGNERS = {
 INGRESS_KINDS = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
 DEVICE_TEXT_MAX = 64
 """Characters of ``device_id`` and ``update_id``."""
+COHORTS: Final = {float(cohort): cohort for cohort in range(100)}
+"""What a device may say in ``client_metrics["cohort"]``; anything else is as if it had said nothing."""
 
 
 def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes_max: int) -> Event:
@@ -167,4 +169,5 @@ def _update(
         data=tuple(tensor["data"] for tensor in tensors),
         signature=signature,
         record_bytes=record_bytes,
+        cohort=COHORTS.get(record["client_metrics"].get("cohort")),
     )

@@ -9,13 +9,13 @@
         └─▶ fl.<task>.metrics           one flat JSON object a version
 
 It resumes at the newest evaluation that stands in the metrics topic, so no version is left out or published twice
-(but for a crash between two appends, where readers keep the first by version).
+(but for a crash between two appends, where readers keep the first by version). What stands there is told to the
+observer, too: its metrics go on where those of the process before ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 import uuid
@@ -29,7 +29,6 @@ from faust.types import TP
 
 from adapters.faust_transport import create_app, log_record, raw_topic
 from adapters.kafka import LogReader, LogRecord, LogWriter
-from adapters.log import RecordReader
 from adapters.object_store import StoreUnavailable, open_object_store
 from adapters.observer import UNOBSERVED, Observer
 from adapters.patience import UNREADABLE, patiently
@@ -48,11 +47,10 @@ from schemas.metrics import SCHEMA_VERSION, encode_metric
 from schemas.records import authenticate
 from schemas.topics import metrics_topic, models_topic
 from stream_apps.running import tell
+from stream_apps.standing_evaluations import read_evaluations
 
 ANNOUNCEMENT_BYTES = 2048
 FLUSH_TIMEOUT_S = 10.0
-TAIL_RECORDS = 64
-PIECE_RECORDS_MAX = 65_536
 
 log = logging.getLogger("fluvial.evaluator")
 
@@ -80,9 +78,12 @@ class Evaluation:
         self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False, observer=observer)
         self._trust = Trust.from_pem(genesis.authorities)
         with LogReader(settings, f"fluvial-{name}-resume") as reader:
-            self.evaluated, self._created_at_ms = patiently(
-                "read the newest evaluation", lambda: _newest_evaluation(reader, metrics_topic(genesis.task))
+            standing = patiently(
+                "read the newest evaluations", lambda: read_evaluations(reader, metrics_topic(genesis.task))
             )
+        self.evaluated = standing[-1]["version"] if standing else -1
+        self._created_at_ms = standing[-1]["created_at_ms"] if standing else 0
+        observer.recalled(standing)
 
     def take(self, record: LogRecord) -> None:
         """Take one record of the models topic: evaluate up to the version that it announces, if a merger signed it."""
@@ -102,7 +103,9 @@ class Evaluation:
         """Evaluate and publish every version up to ``version``."""
         while self.evaluated < version:
             number = self.evaluated + 1
-            record = patiently(f"evaluate version {number}", partial(self._evaluate, number), UNREADABLE)
+            record, seconds = patiently(
+                f"evaluate version {number}", partial(self._timed, number), UNREADABLE
+            )
             self._writer.append(
                 metrics_topic(self._genesis.task),
                 encode_metric(record),
@@ -112,13 +115,18 @@ class Evaluation:
                 f"publish the evaluation of version {number}", lambda: self._writer.flush(FLUSH_TIMEOUT_S)
             )
             self.evaluated = number
-            self._observer.evaluated(record)
+            self._observer.evaluated(record, seconds)
             log.info(
                 "version %d: %s",
                 number,
                 ", ".join(f"{k} {record[k]:.4f}" for k in ("accuracy", "loss") if k in record),
                 extra={"version": number},
             )
+
+    def _timed(self, version: int) -> tuple[dict[str, Any], float]:
+        """A version's record, and how long loading and evaluating it took; what failed before is not in it."""
+        began_s = time.perf_counter()
+        return self._evaluate(version), time.perf_counter() - began_s
 
     def _evaluate(self, version: int) -> dict[str, Any]:
         facts = self._store.facts(version)
@@ -220,23 +228,3 @@ def build_app(
                 await app.crash(error)
 
     return app
-
-
-def _newest_evaluation(reader: RecordReader, topic: str) -> tuple[int, int]:
-    """(version, created_at_ms) of the newest evaluation in the metrics topic; (-1, 0) when there is none."""
-    low, high = reader.bounds(topic, 0)
-    best = (-1, 0)
-    records = TAIL_RECORDS
-    while high > low and best[0] < 0:
-        # Windows and minutes may stand there by the thousand behind the newest evaluation: pieces that double.
-        start = max(low, high - records)
-        for record in reader.read(topic, 0, start, high):
-            try:
-                document = json.loads(record.value or b"")
-                if isinstance(document, dict) and document.get("kind") == "evaluation":
-                    best = max(best, (int(document["version"]), int(document.get("created_at_ms") or 0)))
-            except (ValueError, TypeError, KeyError, RecursionError):
-                continue  # anybody may have written it
-        high = start
-        records = min(2 * records, PIECE_RECORDS_MAX)
-    return best

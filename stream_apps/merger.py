@@ -19,7 +19,9 @@ loser adopts the winner's head.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
@@ -28,7 +30,7 @@ import faust
 from faust.types import TP
 
 from adapters.faust_transport import create_app, log_record, raw_topic
-from adapters.observer import UNOBSERVED, Observer
+from adapters.observer import UNOBSERVED, Farewell, Observer
 from adapters.settings import Settings
 from aggregation.errors import FluvialError
 from schemas.certificates import CONTROL, Role
@@ -41,6 +43,10 @@ from stream_apps.outside import open_outside
 from stream_apps.running import tell
 
 MERGE_EVERY_S = 0.1
+DIVERGENCE = frozenset({"FLV-3002", "FLV-3003"})
+SHOWN_S_MAX = 65.0
+"""A little more than the longest interval between scrapes that the alerts are made for."""
+SHOWN_POLL_S = 0.25
 AGGREGATE_BYTES = 4096
 
 log = logging.getLogger("fluvial.merger")
@@ -76,17 +82,20 @@ def build_app(
     )
 
     tell(app, observer)
+    stopped = asyncio.Event()
 
     async def or_end(work: Awaitable[None]) -> None:
         """What the committer cannot heal ends this merger, loudly."""
         try:
             await work
         except Exception as error:
+            stopped.set()  # which of two windows is the right one must not be decided by which came first
             known = isinstance(error, FluvialError)
             version = merger.committer.head.number
             at = {"version": version}
             text = "the merger stops at version %d.\n%s"
             log.error(text, version, error, exc_info=not known, extra=at)  # noqa: TRY400
+            await _be_seen(observer, error)
             await app.crash(error)
 
     async def merge_if_due() -> None:
@@ -100,8 +109,20 @@ def build_app(
 
     @app.task
     async def merge_when_due() -> None:
-        while not app.should_stop:
+        while not (app.should_stop or stopped.is_set()):
             await or_end(merge_if_due())
             await app.sleep(MERGE_EVERY_S)
 
     return app
+
+
+async def _be_seen(observer: Observer, error: Exception) -> None:
+    """Let a scrape see a divergence: it is a proof, and a process that is gone shows nothing."""
+    farewell = Farewell()
+    observer.merger_stopped(error, farewell)
+    if getattr(error, "error_id", "") not in DIVERGENCE:
+        return
+    deadline_s = time.monotonic() + SHOWN_S_MAX
+    # It is shown on the thread of a scrape, which knows no event of this loop.
+    while farewell.awaited and not farewell.shown and time.monotonic() < deadline_s:  # noqa: ASYNC110
+        await asyncio.sleep(SHOWN_POLL_S)

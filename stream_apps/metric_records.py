@@ -15,6 +15,7 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, Self
@@ -31,10 +32,13 @@ from schemas.manifests import Manifest
 from schemas.metrics import SCHEMA_VERSION, encode_metric
 from schemas.objects import sha256_hex
 from schemas.topics import metrics_topic
+from stream_apps.canary_header import pack, unpack, without_canaries
 from stream_apps.window_facts import WindowFacts
 
 QUEUE_RECORDS_MAX: Final = 10_000
 UNACKNOWLEDGED_MAX: Final = 10_000
+WINDOWS_REMEMBERED_MAX: Final = 16_384
+"""Windows whose canaries are remembered until a version holds them; beyond that the oldest are forgotten."""
 WAKE_S: Final = 0.1
 CLOSE_S: Final = 3.0
 _BARRIERS_MAX: Final = 1024
@@ -72,6 +76,7 @@ class MetricRecords(Observer):
         self._closed: dict[tuple[Slot, int], list[Record]] = {}
         self._version_at_ms = 0
         self._barriers: dict[Slot, dict[int, int]] = {}
+        self._canaries: dict[tuple[Slot, int], Mapping[str, int]] = {}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -105,8 +110,10 @@ class MetricRecords(Observer):
             barriers.setdefault(event.version, record.timestamp_ms)
             while len(barriers) > _BARRIERS_MAX:
                 del barriers[min(barriers)]
-        since_ms = barriers.get(event.base_version) if isinstance(event, Update) else None
-        facts.add(record, verdict, since_ms)
+        if isinstance(event, Update):
+            facts.add(record, verdict, barriers.get(event.base_version), event.cohort)
+        else:
+            facts.add(record, verdict, None)
         return ()
 
     def window_closed(self, slot: Slot, closed: WindowClosed, state: PartitionState) -> Headers:
@@ -117,7 +124,7 @@ class MetricRecords(Observer):
         parameters = state.layout.parameters
         records = [facts.window(closed), *facts.minutes(closed, parameters, self._prices)]
         self._closed[slot, closed.sequence] = records
-        return ()
+        return pack(facts.canaries)
 
     def window_published(self, slot: Slot, closed: WindowClosed, aggregate: Aggregate) -> None:
         """Send what is known of a window."""
@@ -132,13 +139,23 @@ class MetricRecords(Observer):
 
     # -- merger
 
+    def window_taken(self, record: LogRecord, aggregate: Aggregate) -> None:
+        """Remember what its worker says of the canary, until a version holds the window."""
+        canaries = unpack(record.headers, aggregate.counts)
+        if canaries is not None:
+            self._canaries[aggregate.slot, aggregate.sequence] = canaries
+            if len(self._canaries) > WINDOWS_REMEMBERED_MAX:
+                del self._canaries[next(iter(self._canaries))]
+
     def committed(self, manifest: Manifest, chosen: Collection[Aggregate], stored_bytes: int) -> Headers:
         """Send a version."""
-        del chosen
+        told = [self._canaries.pop((one.slot, one.sequence), None) for one in chosen]
+        known = [one for one in told if one is not None]
+        canaries = sum(map(Counter, known), Counter[str]()) if len(known) == len(told) else None
         now_ms = round(time.time() * 1000)
         before_ms, self._version_at_ms = self._version_at_ms, now_ms
         seconds = (now_ms - before_ms) / 1000 if before_ms else None
-        self.emit(version_record(manifest, now_ms, seconds, stored_bytes))
+        self.emit(version_record(manifest, now_ms, seconds, stored_bytes, canaries))
         return ()
 
     # -- sending
@@ -200,9 +217,19 @@ class MetricRecords(Observer):
             self._drop(str(error))
 
 
-def version_record(manifest: Manifest, at_ms: int, seconds: float | None, stored_bytes: int | None) -> Record:
-    """One version as a record: from its manifest, but for ``at_ms``, ``seconds`` and ``stored_bytes``."""
-    refused = sum(manifest.counts.values()) - manifest.accepted
+def version_record(
+    manifest: Manifest,
+    at_ms: int,
+    seconds: float | None,
+    stored_bytes: int | None,
+    canaries: Mapping[str, int] | None,
+) -> Record:
+    """One version as a record: from its manifest, but for ``at_ms``, ``seconds``, ``stored_bytes`` and ``canaries``.
+
+    ``canaries`` are the canaries' refusals by outcome, which are left out; None where not known: then they are in.
+    """
+    counts = without_canaries(manifest.counts, canaries or {})
+    refused = sum(counts.values()) - manifest.accepted
     slots = {(one.region, one.partition) for one in manifest.inputs if one.accepted}
     partitions = sum(len(row) for row in manifest.cursors.values())
     return {
@@ -212,6 +239,7 @@ def version_record(manifest: Manifest, at_ms: int, seconds: float | None, stored
         "reason": manifest.reason,
         "accepted": manifest.accepted,
         "refused": refused,
+        "canaries": None if canaries is None else sum(canaries.values()),
         "accept_ratio": manifest.accepted / max(1, manifest.accepted + refused),
         "windows": len(manifest.inputs),
         "regions": len({region for region, _ in slots}),
@@ -227,7 +255,7 @@ def version_record(manifest: Manifest, at_ms: int, seconds: float | None, stored
         "manifest_sha256": sha256_hex(manifest.canonical()),
         "parent_sha256": manifest.parent_sha256,
         "policy_sha256": manifest.policy_sha256,
-    } | {f"verdicts_{outcome}": count for outcome, count in manifest.counts.items()}
+    } | {f"verdicts_{outcome}": count for outcome, count in counts.items()}
 
 
 def newest_version(store: TaskStore) -> Record | None:
@@ -237,4 +265,4 @@ def newest_version(store: TaskStore) -> Record | None:
         return None
     facts = store.facts(head.version)
     at_ms = int(str(facts.get("created_at_ms", 0))) or round(time.time() * 1000)
-    return version_record(store.manifest(head.version), at_ms, None, None)
+    return version_record(store.manifest(head.version), at_ms, None, None, None)

@@ -16,7 +16,7 @@ import threading
 import faust
 
 from adapters.logs import logging_config
-from adapters.observer import Observer
+from adapters.observer import UNOBSERVED, Observer
 from adapters.settings import log_format_asked
 from aggregation.errors import FluvialError
 
@@ -29,11 +29,14 @@ CRASHED = 5
 
 
 class BoundedWorker(faust.Worker):
-    """Faust's worker, whose end does not wait for ever."""
+    """Faust's worker, whose end does not wait for ever, and is told as soon as it begins."""
+
+    observer: Observer = UNOBSERVED
 
     def _schedule_shutdown(self, signal: signal.Signals) -> None:
         if self._signal_stop_time:
             _exit_at_once()
+        self.observer.ending()  # Faust itself tells of it once its consumer has stopped, which takes seconds
         _end_within(STOP_S_MAX, 0)
         super()._schedule_shutdown(signal)
 
@@ -62,8 +65,8 @@ def _exit_code(crash: BaseException | None) -> int:
     return crash.exit_code if isinstance(crash, FluvialError) else CRASHED
 
 
-def run(app: faust.App) -> int:
-    """Run until told to stop; the exit code is 0 after SIGTERM or SIGINT.
+def run(app: faust.App, observer: Observer = UNOBSERVED) -> int:
+    """Run until told to stop, and tell the observer so at once; the exit code is 0 after SIGTERM or SIGINT.
 
     After a crash it is that of the problem where we know it (4: something has to be changed first), else 5.
     """
@@ -72,6 +75,7 @@ def run(app: faust.App) -> int:
         app, logging_config=logging_config(log_format_asked()), quiet=True, redirect_stdouts=False
     )
     worker.spinner = None
+    worker.observer = observer
     try:
         worker.execute_from_commandline()  # ends by SystemExit, always
     except SystemExit as stopped:
@@ -80,7 +84,7 @@ def run(app: faust.App) -> int:
 
 
 def tell(app: faust.App, observer: Observer) -> None:
-    """Let the observer know that the app's loop turns, and when it was told to stop."""
+    """Let the observer know that the app's loop turns, and when it ends, as after a crash."""
 
     @app.timer(interval=BEAT_EVERY_S, name="beat")
     async def beat() -> None:

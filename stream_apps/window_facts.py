@@ -17,6 +17,8 @@ from adapters.prices import GIB, Prices
 from aggregation.events import ACCEPTED, CONTROL, Verdict, WindowClosed
 from aggregation.merge import Slot
 from aggregation.staleness import WEIGHT_ONE
+from schemas.canaries import is_canary
+from stream_apps.canary_header import without_canaries
 
 MINUTE_MS: Final = 60_000
 DEVICES_COUNTED_MAX: Final = 100_000
@@ -28,8 +30,18 @@ MS_AN_HOUR: Final = 3_600_000
 
 
 @dataclass(slots=True)
+class Cohort:
+    """What the accepted updates of one minute bring whose devices say that they are of one cohort."""
+
+    accepted: int = 0
+    bytes_up: int = 0
+    device_ms: int = 0
+    contributing: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class Minute:
-    """One minute of one window. ``canaries`` are in no other number."""
+    """One minute of one window. ``canaries`` are in no other number. ``cohorts`` are as many as a device can say."""
 
     counts: Counter[str] = field(default_factory=Counter)
     canaries: int = 0
@@ -38,8 +50,11 @@ class Minute:
     contributing: set[str] = field(default_factory=set)
     device_ms: int = 0
     device_updates: int = 0
+    cohorts: dict[int, Cohort] = field(default_factory=dict)
 
-    def add(self, record: LogRecord, verdict: Verdict, since_ms: int | None, *, canary: bool) -> None:
+    def add(
+        self, record: LogRecord, verdict: Verdict, since_ms: int | None, cohort: int | None, *, canary: bool
+    ) -> None:
         """Count one record that is no control record."""
         if canary:
             self.canaries += 1
@@ -50,13 +65,26 @@ class Minute:
             self.devices.add(verdict.device_id)
         if verdict.outcome == ACCEPTED:
             self.contributing.add(verdict.device_id)
+            device_ms = 0
             if since_ms is not None:
-                self.device_ms += max(0, record.timestamp_ms - since_ms)
+                device_ms = max(0, record.timestamp_ms - since_ms)
+                self.device_ms += device_ms
                 self.device_updates += 1
+            if cohort is not None:
+                one = self.cohorts.get(cohort)
+                if one is None:
+                    one = self.cohorts[cohort] = Cohort()
+                one.accepted += 1
+                one.bytes_up += len(record.value or b"")
+                one.device_ms += device_ms
+                one.contributing.add(verdict.device_id)
 
 
 class WindowFacts:
-    """A window while it fills. Bounded by the policy's updates a window, a day's minutes and the devices counted."""
+    """A window while it fills. Bounded by the policy's updates a window, a day's minutes and the devices counted.
+
+    ``canaries`` are the refusals of the region's canary so far, by outcome.
+    """
 
     def __init__(self, slot: Slot, first_offset: int) -> None:
         self.slot = slot
@@ -69,20 +97,32 @@ class WindowFacts:
         self._cosines: list[float] = []
         self._deviations: list[float] = []
         self._clipped = 0
+        self.canaries: Counter[str] = Counter()
 
-    def add(self, record: LogRecord, verdict: Verdict, since_ms: int | None) -> None:
-        """Count one record. ``since_ms`` is when its base version came to this partition, where that is known."""
+    def add(
+        self, record: LogRecord, verdict: Verdict, since_ms: int | None, cohort: int | None = None
+    ) -> None:
+        """Count one record. ``since_ms`` is when its base version came to this partition, where that is known.
+
+        ``cohort`` is what its device says of itself; it counts where the update was accepted.
+        """
         self.next_offset = record.offset + 1
         self._first_ms = self._first_ms or record.timestamp_ms
         self._last_ms = record.timestamp_ms
         if verdict.outcome == CONTROL:
             return
         start_ms = record.timestamp_ms // MINUTE_MS * MINUTE_MS
-        if start_ms not in self._minutes and len(self._minutes) >= MINUTES_MAX:
+        if len(self._minutes) >= MINUTES_MAX and start_ms not in self._minutes:
             start_ms = max(self._minutes)
-        minute = self._minutes.setdefault(start_ms, Minute())
-        minute.add(record, verdict, since_ms, canary=verdict.device_id == f"canary-{self.slot[0]}")
-        if verdict.outcome == ACCEPTED:
+        accepted = verdict.outcome == ACCEPTED
+        canary = not accepted and is_canary(self.slot[0], verdict.device_id)
+        minute = self._minutes.get(start_ms)
+        if minute is None:
+            minute = self._minutes[start_ms] = Minute()
+        minute.add(record, verdict, since_ms, cohort, canary=canary)
+        if canary:
+            self.canaries[verdict.outcome] += 1
+        if accepted:
             self._norms.append(verdict.norm)
             self._cosines.append(verdict.cosine)
             self._deviations.append(verdict.norm_deviations)
@@ -91,6 +131,7 @@ class WindowFacts:
     def window(self, closed: WindowClosed) -> dict[str, Any]:
         """The ``window`` record."""
         counted = list(self._minutes.values())
+        counts = without_canaries(closed.counts, self.canaries)
         devices = set().union(*(minute.devices for minute in counted))
         contributing = set().union(*(minute.contributing for minute in counted))
         return {
@@ -103,7 +144,8 @@ class WindowFacts:
             "next_offset": closed.next_offset,
             "version": closed.version,
             "accepted": closed.accepted,
-            "refused": sum(closed.counts.values()) - closed.accepted,
+            "refused": sum(counts.values()) - closed.accepted,
+            "canaries": self.canaries.total(),
             "devices": len(devices),
             "devices_contributing": len(contributing),
             "participation": len(contributing) / len(devices) if devices else None,
@@ -117,7 +159,7 @@ class WindowFacts:
             **_percentiles("cosine", self._cosines),
             **_percentiles("norm_deviations", self._deviations),
             "policy_sha256": closed.policy_sha256,
-        } | {f"verdicts_{outcome}": count for outcome, count in sorted(closed.counts.items())}
+        } | {f"verdicts_{outcome}": count for outcome, count in sorted(counts.items())}
 
     def minutes(self, closed: WindowClosed, parameters: int, prices: Prices) -> list[dict[str, Any]]:
         """The ``region_minute`` records, ascending."""
@@ -135,13 +177,8 @@ class WindowFacts:
         records, accepted = sum(minute.counts.values()), minute.counts[ACCEPTED]
         bytes_down = PARAMETER_BYTES * parameters * len(minute.contributing)
         storage_bytes = minute.bytes_up + sum_bytes
-        costs = {
-            "cost_up": minute.bytes_up / GIB * prices.up_per_gib,
-            "cost_down": bytes_down / GIB * prices.down_per_gib,
-            "cost_devices": minute.device_ms / MS_AN_HOUR * prices.device_hour,
-            "cost_storage_month": storage_bytes / GIB * prices.storage_per_gib_month,
-        }
-        return {
+        costs = _costs(prices, minute.bytes_up, bytes_down, minute.device_ms, storage_bytes)
+        facts = {
             "kind": "region_minute",
             "at_ms": start_ms + MINUTE_MS,
             "minute_ms": start_ms,
@@ -162,7 +199,35 @@ class WindowFacts:
             "currency": prices.currency,
             **costs,
             "cost_total": sum(costs.values()),
-        } | {f"verdicts_{outcome}": count for outcome, count in sorted(minute.counts.items()) if count}
+        }
+        facts |= {f"verdicts_{outcome}": count for outcome, count in sorted(minute.counts.items()) if count}
+        for cohort, one in sorted(minute.cohorts.items()):
+            facts |= _of_cohort(cohort, one, parameters, prices)
+        return facts
+
+
+def _of_cohort(cohort: int, one: Cohort, parameters: int, prices: Prices) -> dict[str, Any]:
+    bytes_down = PARAMETER_BYTES * parameters * len(one.contributing)
+    # The window's sum is nobody's: what a cohort stores is what the log keeps of it.
+    costs = _costs(prices, one.bytes_up, bytes_down, one.device_ms, one.bytes_up)
+    return {
+        f"cohort_{cohort}_accepted": one.accepted,
+        f"cohort_{cohort}_bytes_up": one.bytes_up,
+        f"cohort_{cohort}_bytes_down": bytes_down,
+        f"cohort_{cohort}_device_seconds": one.device_ms / 1000,
+        f"cohort_{cohort}_cost_total": sum(costs.values()),
+    }
+
+
+def _costs(
+    prices: Prices, bytes_up: int, bytes_down: int, device_ms: int, storage_bytes: int
+) -> dict[str, float]:
+    return {
+        "cost_up": bytes_up / GIB * prices.up_per_gib,
+        "cost_down": bytes_down / GIB * prices.down_per_gib,
+        "cost_devices": device_ms / MS_AN_HOUR * prices.device_hour,
+        "cost_storage_month": storage_bytes / GIB * prices.storage_per_gib_month,
+    }
 
 
 def _percentiles(name: str, values: list[float]) -> dict[str, float | None]:

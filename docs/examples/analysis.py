@@ -49,3 +49,10 @@ columns = [
     "cost_total",
 ]
 print(regions.groupby("region")[columns].sum())
+
+# %% And a cohort, as the devices say it themselves? Fields cohort_<k>_<what>; none where no device says one.
+cohorts = regions.filter(regex=r"^cohort_\d+_").sum()
+cohorts.index = cohorts.index.str.extract(r"^cohort_(\d+)_(.*)$").astype({0: int}).set_index([0, 1]).index
+print(
+    cohorts.unstack().rename_axis(index="cohort", columns=None) if len(cohorts) else "no device says a cohort"
+)

@@ -221,6 +221,22 @@ VERSION = Row(
             minimum=0,
         ),
         Panel(
+            "Stopped mergers",
+            "Mergers that ended for good in the last 10 minutes, by the error. FLV-3002 and FLV-3003 mean that two "
+            "workers fold one log differently.",
+            "none",
+            [
+                Query(
+                    none_is_zero(
+                        f"count by (error_id) (max_over_time(fluvial_merger_stopped{{{TASK}}}[10m]) == 1)"
+                    ),
+                    "{{error_id}}",
+                )
+            ],
+            minimum=0,
+            thresholds=((1, "red"),),
+        ),
+        Panel(
             "Waiting to be merged",
             "Updates in windows that no version holds yet, and how many the policy waits for.",
             "none",
@@ -277,7 +293,14 @@ EVALUATION = Row(
             minimum=0,
         ),
         Panel(
-            "Duration: since the last evaluation",
+            "Duration",
+            "From loading a version until it is evaluated on the held-out data and each of its parts.",
+            "s",
+            quantiles("fluvial_evaluation_duration_seconds"),
+            minimum=0,
+        ),
+        Panel(
+            "Since the last evaluation",
             "Time since an evaluation was last published.",
             "s",
             [Query(since_success("evaluation"), "age")],

@@ -99,9 +99,9 @@ def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -
     from adapters.patience import patiently
     from adapters.task_store import TaskStore
     from adapters.tasks import keys_folder
-    from producers.canary import canary_name
     from producers.device import device_id_of
     from producers.updates import Author
+    from schemas.canaries import canary_name
     from schemas.certificates import Role
 
     name, folder = canary_name(region), keys_folder(settings.home, file.task)

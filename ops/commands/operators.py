@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ops.audit import AuditReport
     from ops.lineage import Lineage
     from ops.output import Output
-    from ops.status import Status
     from ops.task_view import TaskView
 
 SHORT_HASH = 12
@@ -34,52 +33,14 @@ task_option = click.option("--task", "task_name", help="Default: the newest on t
 @pass_invocation
 def status(invocation: Invocation, task_name: str | None) -> None:
     """What runs, how far it is, what lags."""
+    from ops.operator_views import show_status
     from ops.status import read_status
     from ops.task_view import open_task
 
     with open_task(invocation, task_name) as view:
         found = read_status(view)
     invocation.output.document(found.document())
-    _show_status(invocation.output, found)
-
-
-def _show_status(output: Output, found: Status) -> None:
-    document, settings = found.document(), found.view.settings
-    output.print(
-        f"task {found.view.task}   Kafka {settings.bootstrap_servers}   {settings.store.kind} {settings.store.url}"
-    )
-    head = document["head"]
-    age = "its age is not known" if found.age_s is None else f"{_duration(found.age_s)} old"
-    output.print(f"version {found.head}, {age}, model {head['model_sha256'][:SHORT_HASH]}")
-    if found.accuracy:
-        shown = ", ".join(f"{value:.4f} (version {version})" for version, value in found.accuracy)
-        output.print(f"accuracy {shown}")
-    else:
-        output.print("accuracy not evaluated yet (`fluvial evaluator` does it)")
-    if found.refused_share is not None:
-        output.print(
-            f"refused {found.refused_share:.1%} of the records in the last {found.versions_counted} versions"
-        )
-    for group in found.groups:
-        members = ", ".join(f"{one.client_id} {list(one.partitions)}" for one in group.members) or "nobody"
-        output.print(f"workers {group.name}: {group.state}, {members}")
-    rows = [
-        (
-            f"{one.slot[0]}[{one.slot[1]}]",
-            one.log_end,
-            one.folded_to,
-            one.lag_records,
-            f"{one.lag_s:.1f} s",
-            one.trend,
-            one.windows,
-            one.windows_waiting,
-        )
-        for one in found.partitions
-    ]
-    output.print()
-    output.table(
-        ["partition", "log end", "folded to", "lag", "lag time", "trend", "windows", "not merged"], rows
-    )
+    show_status(invocation.output, found)
 
 
 @click.command()
@@ -95,6 +56,7 @@ def _show_status(output: Output, found: Status) -> None:
 @pass_invocation
 def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
     """List the model's versions, the newest last."""
+    from ops.operator_views import duration
     from ops.task_view import open_task
     from ops.versions import read_versions
 
@@ -118,7 +80,7 @@ def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
             one.accepted,
             one.refused,
             "" if one.staleness_mean is None else f"{one.staleness_mean:.2f}, max {one.staleness_max}",
-            "" if one.created_at_ms is None else _duration(max(0.0, time.time() - one.created_at_ms / 1000)),
+            "" if one.created_at_ms is None else duration(max(0.0, time.time() - one.created_at_ms / 1000)),
             "" if one.accuracy is None else f"{one.accuracy:.4f}",
             one.model_sha256[:SHORT_HASH],
             *([one.reason] if special else []),
@@ -342,30 +304,13 @@ def audit(
 
 
 def _show_audit(output: Output, report: AuditReport) -> int:
+    from ops.operator_views import show_audit
+
     output.document(report.document())
-    rate = report.records / report.seconds if report.seconds > 0 else 0.0
-    output.print(
-        f"folded {report.records} records of {len(report.partitions)} partitions ({report.updates} updates count) "
-        f"in {report.seconds:.1f} s with {report.jobs} process{'' if report.jobs == 1 else 'es'}, {rate:.0f} a second"
-    )
-    for difference in report.findings:
-        output.print(f"[{difference.error_id}] {difference}", style="red")
-    hidden = report.findings.total - len(report.findings.shown)
-    if hidden:
-        output.print(f"showing {len(report.findings.shown)} of {report.findings.total} differences")
-    output.print(f"audit digest {report.digest}")
+    show_audit(output, report)
     if report.identical:
-        output.print(f"identical: {report.versions} versions, bit for bit", style="bold green")
         return 0
     if not output.json:
         report.require_identical()
     output.say(f"error[FLV-5001]: the audit found differences: {report.findings.total}")
     return 1
-
-
-def _duration(seconds: float) -> str:
-    """In the largest unit that leaves at least two of it."""
-    for unit, unit_s in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * unit_s:
-            return f"{seconds / unit_s:.1f} {unit}"
-    return f"{seconds:.0f} s"

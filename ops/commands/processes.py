@@ -22,6 +22,8 @@ from schemas.certificates import CONTROL, Role
 if TYPE_CHECKING:
     import faust
 
+    from adapters.observer import Observer
+
 NAME_CHARACTERS_MAX: Final = 249
 """What Kafka allows for a member's name, as for a topic's."""
 _NAME: Final = re.compile(rf"[a-zA-Z0-9._-]{{1,{NAME_CHARACTERS_MAX}}}")
@@ -80,7 +82,7 @@ def worker(
             data_folder=_data_folder(invocation, file, name),
             observer=observer,
         )
-        return _run(invocation, file, app, role="worker", name=name)
+        return _run(invocation, file, app, observer, role="worker", name=name)
 
 
 @click.command()
@@ -120,7 +122,7 @@ def merger(
             data_folder=_data_folder(invocation, file, name),
             observer=observer,
         )
-        return _run(invocation, file, app, role="merger", name=name)
+        return _run(invocation, file, app, observer, role="merger", name=name)
 
 
 @click.command()
@@ -163,13 +165,15 @@ def evaluator(
             data_folder=_data_folder(invocation, file, name),
             observer=observer,
         )
-        return _run(invocation, file, app, role="evaluator", name=name)
+        return _run(invocation, file, app, observer, role="evaluator", name=name)
 
 
-def _run(invocation: Invocation, file: TaskFile, app: faust.App, *, role: str, name: str) -> int:
+def _run(
+    invocation: Invocation, file: TaskFile, app: faust.App, observer: Observer, *, role: str, name: str
+) -> int:
     from stream_apps import running
 
-    code = running.run(app)
+    code = running.run(app, observer)
     invocation.output.document({"task": file.task, "role": role, "name": name, "exit_code": code})
     return code
 

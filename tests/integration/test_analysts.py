@@ -16,6 +16,7 @@ import jsonschema
 import pyarrow.parquet as pq
 import pytest
 
+from ops.chaos import disks
 from schemas.topics import metrics_topic
 from tests import factories
 from tests.integration.pipeline import ROOT, Federation, run_command, start_process, until
@@ -37,7 +38,9 @@ def federation(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Fed
         made.start("merger", "merger")
         for version in range(2):
             for seed in range(2):
-                made.append(("eu", 0), made.update(f"d-{seed}", seed=seed, base=version))
+                said = {"cohort": 7.0} if seed else {}
+                update = made.update(f"d-{seed}", seed=seed, base=version, client_metrics=said)
+                made.append(("eu", 0), update)
             made.await_version(version + 1)
         until(lambda: len(kinds(made)) >= 6, f"records of two windows and versions\n{made.logs()}")
     finally:
@@ -77,6 +80,17 @@ def test_live_records_fit_the_schema_have_no_other_fields_and_come_within_a_seco
     assert all(
         one["accepted"] == 2 and one["norm_p50"] > 0 and one["devices_contributing"] == 2 for one in windows
     )
+
+
+def test_what_a_device_says_of_its_cohort_is_in_the_minutes_of_its_accepted_updates(
+    federation: Federation,
+) -> None:
+    minutes = [document for _, document in documents(federation) if document["kind"] == "region_minute"]
+    assert [(one["accepted"], one["cohort_7_accepted"]) for one in minutes] == [(2, 1)] * 2
+    for one in minutes:
+        assert 0 < one["cohort_7_bytes_up"] < one["bytes_up"]
+        assert 0 < one["cohort_7_cost_total"] < one["cost_total"]
+        assert one["cohort_7_bytes_down"] * 2 == one["bytes_down"]
 
 
 def test_tap_leaves_out_what_it_does_not_know_and_says_so(federation: Federation) -> None:
@@ -160,12 +174,55 @@ def test_an_export_that_cannot_be_written_says_so_and_leaves_nothing(
     assert done.returncode == 4 and "error[FLV-7050]" in done.stderr
 
 
+def refused_for_want_of_room(done: subprocess.CompletedProcess[str], whole: set[str], out: Path) -> None:
+    """It says so, with what to do, and nothing is left in the folder but the files that were whole before."""
+    assert done.returncode == 2, done.stderr
+    assert "error[FLV-7051]: a file of the export could not be written: " in done.stderr
+    assert f"{out}/fl." in done.stderr and "Traceback" not in done.stderr
+    assert "hint: make room, then run the same `fluvial export OUT` again" in done.stderr
+    assert json.loads(done.stdout)["error"]["id"] == "FLV-7051"
+    assert {path.name for path in out.iterdir()} - {"ballast"} == whole
+
+
+def test_an_export_onto_a_full_disk_leaves_no_half_file_and_ends_once_there_is_room(
+    federation: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disks, "DISK_BYTES_MIN", 1 << 20)
+    monkeypatch.setattr(disks, "MEMORY_LEFT_BYTES", 0)
+    with disks.Disks(tmp_path / "disks", ["export"], 0.0) as mounted:
+        disk = mounted["export"]
+        if disk.folder is None:
+            pytest.skip(f"nothing may be mounted here: {mounted.reason}")
+        out = disk.folder
+        export(federation, out)
+        (whole,) = (path.name for path in out.iterdir())
+        disk.fill(None)
+        arguments = ["export", str(out), "--task", federation.task, "--topic", "verdicts", "--json"]
+        refused_for_want_of_room(run_command(federation.settings.home, *arguments), {whole}, out)
+        disk.empty(None)
+        found = export(federation, out, "--topic", "verdicts")
+        assert found["records"] >= 4 and found["partitions"][0]["gaps"] == []
+        assert export(federation, out)["partitions"][0]["files_kept"] == 1
+
+
+@pytest.mark.skipif(not shutil.which("prlimit"), reason="needs prlimit, of util-linux")
+def test_an_export_beyond_a_quota_leaves_no_half_file_and_ends_once_the_quota_is_lifted(
+    federation: Federation, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    fluvial = [sys.executable, "-m", "ops.cli", "--home", str(federation.settings.home)]
+    command = ["prlimit", "--fsize=1024:", *fluvial, "export", str(out), "--task", federation.task, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    refused_for_want_of_room(done, set(), out)
+    assert export(federation, out)["records"] == 9
+
+
 def test_the_documented_sql_and_the_example_script_run(federation: Federation, tmp_path: Path) -> None:
     export(federation, tmp_path / "out")
     queries = [
         line for block in re.findall(r"```sql\n(.*?)```", DOC, re.DOTALL) for line in block.splitlines()
     ]
-    assert len(queries) == 3
+    assert len(queries) == 4
     for query in queries:
         assert duckdb.sql(query.replace("OUT", str(tmp_path / "out"))).fetchall()
     done = subprocess.run(
@@ -174,6 +231,9 @@ def test_the_documented_sql_and_the_example_script_run(federation: Federation, t
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "region_minute" in done.stdout and "cost_total" in done.stdout
+    by_cohort = duckdb.sql(queries[2].replace("OUT", str(tmp_path / "out"))).fetchall()
+    assert [(cohort, accepted, cost > 0) for cohort, accepted, cost in by_cohort] == [(7, 2, True)]
+    assert re.search(r"^7 +2\.0 ", done.stdout, re.MULTILINE), done.stdout
 
 
 @pytest.mark.skipif(not (shutil.which("kcat") and shutil.which("jq")), reason="needs kcat and jq")

@@ -14,6 +14,7 @@ import pytest
 from adapters.keys import authority_path
 from adapters.settings import Settings
 from adapters.tasks import keys_folder
+from schemas.topics import metrics_topic
 from tests import factories
 from tests.integration.pipeline import Federation, Running, run_command, start_process, until
 
@@ -56,6 +57,42 @@ def test_a_canary_sees_a_worker_go_and_come_back(
     end = lines(canary)[-1]
     assert end["terminal"] is True and end["published"] >= end["judged"] > 0 < end["failed"]["late"]
     assert "error[FLV-7071]" in canary.log and federation.head == 0
+
+
+def test_a_canary_counts_in_the_manifest_and_not_in_what_people_look_at(
+    stack: Settings, tmp_path: Path
+) -> None:
+    policy = factories.policy(window={"updates_max": 2, "seconds_max": 3600.0}, buffer={"updates": 2})
+    federation = Federation(stack, tmp_path, {"eu": 1}, policy)
+    try:
+        federation.start("worker", "worker")
+        federation.start("merger", "merger")
+        for _ in range(2):
+            done = run_command(stack.home, "canary", "--task", federation.task, "--region", "eu", "--once")
+            assert done.returncode == 0, done.stderr
+        federation.append(("eu", 0), b"junk")
+        for seed in range(2):
+            federation.append(("eu", 0), federation.update(f"d-{seed}", seed=seed))
+        federation.await_version(1, 60)
+        status = until(lambda: _status(stack, federation.task), "its version is told", 30)
+    finally:
+        federation.end()
+    assert dict(federation.store.manifest(1).counts) == {"accepted": 2, "future_base": 2, "undecodable": 1}
+    assert (status["refused_share"], status["refused_share_versions"]) == (pytest.approx(1 / 3), 1)
+    values = [record.value or b"" for record in federation.records(metrics_topic(federation.task))]
+    by_kind = {one["kind"]: one for one in map(json.loads, values)}
+    for kind in ("version", "window"):
+        one = by_kind[kind]
+        assert (one["canaries"], one["refused"], one["verdicts_undecodable"]) == (2, 1, 1), kind
+        assert "verdicts_future_base" not in one
+
+
+def _status(stack: Settings, task: str) -> dict[str, Any]:
+    """``fluvial status``, once the refused share is not that of the manifest any more."""
+    done = run_command(stack.home, "status", "--task", task, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found if found["refused_share"] < 0.5 else {}
 
 
 def test_once_without_a_worker_is_a_timeout_and_ctrl_c_ends_a_canary_with_0(

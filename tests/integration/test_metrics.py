@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from schemas.codec import encode
+from schemas.topics import aggregates_topic
 from tests import factories
 from tests.integration.pipeline import Federation, until
 
@@ -47,8 +50,9 @@ def get(address: str, path: str, accept: str = "") -> tuple[int, str, str]:
 
 def target(federation: Federation, process: str) -> dict[str, str]:
     """What Prometheus would find of a process: its labels, and its address."""
-    path = federation.settings.home / "run" / "metrics" / f"{federation.task}-{process}.json"
-    until(path.is_file, f"{path} is written\n{federation.logs()}")
+    folder = federation.settings.home / "run" / "metrics"
+    name = f"{federation.task}-{process}.*.json"
+    (path,) = until(lambda: list(folder.glob(name)), f"{folder}/{name} is written\n{federation.logs()}")
     (found,) = json.loads(path.read_text())
     return {**found["labels"], "address": found["targets"][0]}
 
@@ -75,6 +79,38 @@ def ready(federation: Federation, process: str) -> str:
     address = target(federation, process)["address"]
     until(lambda: get(address, "/readyz")[0] == 200, f"{process} is ready\n{federation.logs()}")
     return address
+
+
+def contradicting(federation: Federation, salt: str) -> bytes:
+    """Window 0 of eu[0], signed by a worker of the region; another ``salt`` gives other sums."""
+    accepted = {"counts": {"accepted": 1}, "accepted": 1, "weight_total": 1 << 16, "update_bytes": 500}
+    hashes = {"sum_sha256": factories.sha(salt), "contributors_sha256": factories.sha("contributors")}
+    record = {
+        "task": federation.task, "region": "eu", "partition": 0, "sequence": 0, "first_offset": 0, "next_offset": 1,
+        "version": 0, "policy_sha256": POLICY.sha256, "staleness_total": 0, "staleness_max": 0,
+        "state_sha256": factories.sha("state"), "previous_sha256": "", **accepted, **hashes,
+    }  # fmt: skip
+    payload = encode("RegionalAggregate", record)
+    return federation.worker_signer("eu").seal_payload("RegionalAggregate", payload)
+
+
+def test_a_merger_that_meets_a_divergence_waits_for_one_scrape_merges_nothing_and_ends(
+    federation: Federation,
+) -> None:
+    merger = federation.start("merger", "merger")
+    address = ready(federation, "merger")
+    topic = aggregates_topic(federation.task, "eu")
+    for salt in ("one", "another"):
+        federation.writer.append_now(topic, contradicting(federation, salt), partition=0)
+    merger.says("error[FLV-3002]")
+    until(
+        lambda: get(address, "/readyz")[::2] == (503, "the merger stopped: FLV-3002\n"), "it is not ready", 5
+    )
+    time.sleep(1.0)
+    assert merger.process.poll() is None, "it ended before it was scraped"
+    assert scrape(address)["fluvial_merger_stopped", (("error_id", "FLV-3002"),)] == 1
+    assert merger.process.wait(STOP_S) == 1, merger.log
+    assert federation.head == 0
 
 
 def test_worker_and_merger_tell_what_stands_in_the_topics(federation: Federation) -> None:
@@ -108,5 +144,9 @@ def test_worker_and_merger_tell_what_stands_in_the_topics(federation: Federation
         assert get(address, "/")[0] == 404
     for one in (worker, merger):
         one.signal(signal.SIGTERM)
+    for address in addresses.values():
+        until(lambda there=address: get(there, "/readyz")[0] == 503, "it says at once that it ends", 1.0)
+        assert get(address, "/readyz")[2] == "ending: what is under way is finished\n"
+        assert get(address, "/livez")[0] == 200
     assert [one.process.wait(STOP_S) for one in (worker, merger)] == [0, 0], federation.logs()
     assert not list((federation.settings.home / "run" / "metrics").glob(f"{federation.task}-*"))

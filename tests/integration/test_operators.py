@@ -96,6 +96,16 @@ def test_status_shows_head_lag_and_that_nobody_works(document: Callable[..., Any
     assert 0 < found["refused_share"] < 0.5
 
 
+def test_status_shows_people_the_curve_and_a_table_for_every_region(fluvial: Call) -> None:
+    shown = fluvial("status").stdout
+    assert "accuracy 0.8000 (version 3)   ▁▃▆█  0.5000 at version 0" in shown
+    assert "workers fluvial-operated-eu: " in shown and "nobody" in shown
+    tables = [line.split() for line in shown.splitlines() if line.startswith("partition ")]
+    assert len(tables) == 2, "one a region"
+    assert [line.split()[0] for line in shown.splitlines() if "[" in line[:5]] == ["eu[0]", "eu[1]", "us[0]"]
+    assert "\x1b" not in shown, "no colour off a terminal"
+
+
 def test_versions_lists_them_with_their_accuracy(
     federation: SmallFederation, document: Callable[..., Any], fluvial: Call
 ) -> None:

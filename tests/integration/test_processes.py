@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+import urllib.request
 from typing import TYPE_CHECKING
 
 import psutil
@@ -87,6 +88,30 @@ def test_the_evaluator_evaluates_binds_its_metrics_only_and_ends_cleanly(
     metrics = json.loads(record.value or b"")
     assert (metrics["version"], metrics["task"]) == (0, task)
     assert 0.0 <= metrics["accuracy"] <= 1.0
+    _shows_its_evaluations_again(stack, tmp_path, task, metrics["accuracy"])
+
+
+def _shows_its_evaluations_again(stack: Settings, tmp_path: Path, task: str, accuracy: float) -> None:
+    """The next evaluator evaluates nothing, and its metrics go on where those of the one before ended."""
+    arguments = ["evaluator", "--task", task, "--name", "again", "--target", f"{accuracy / 2}"]
+    again = start_process(stack.home, tmp_path, arguments, "again")
+    try:
+        again.says("metrics of again: ")
+        page = again.log.partition("metrics of again: ")[2].split()[0]
+
+        def shown() -> str:
+            with urllib.request.urlopen(page, timeout=5) as answer:
+                text: str = answer.read().decode()
+            return text if "fluvial_validation_accuracy " in text else ""
+
+        text = until(shown, f"the accuracy is shown\n{again.log}", 60)
+        assert again.stop(STOP_S) == 0
+    finally:
+        if again.process.poll() is None:
+            again.kill()
+    assert f"fluvial_validation_accuracy {accuracy}" in text
+    assert "fluvial_versions_to_target 0.0" in text
+    assert "version 0: accuracy" not in again.log
 
 
 def test_a_worker_of_an_unknown_region_is_refused(federation: Federation) -> None:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra" / "prometheus"
 RULES = sorted((FOLDER / "rules").glob("*.yml"))
 CASES = sorted((FOLDER / "tests").glob("*.yml"))
-AT_ONCE = {"FluvialOffsetGap", "FluvialDivergence", "FluvialAuditMismatch"}
+AT_ONCE = {"FluvialOffsetGap", "FluvialDivergence", "FluvialMergerDivergence", "FluvialAuditMismatch"}
 """Critical, with no `for`: proofs, not measurements."""
 SWITCH = "FluvialDeadMansSwitch"
 RECORDED = re.compile(r"^[a-z_]+:[a-z_]+:[a-z0-9_]+$")

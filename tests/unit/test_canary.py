@@ -18,8 +18,9 @@ from aggregation.events import ACCEPTED, Verdict
 from aggregation.fold import fold_into
 from aggregation.partitioning import partition_of
 from aggregation.state import initial
-from producers.canary import EXPECTED, LATE, UNPUBLISHED, WRONG_VERDICT, Canary, Ping, canary_name
+from producers.canary import EXPECTED, LATE, UNPUBLISHED, WRONG_VERDICT, Canary, Ping
 from producers.updates import Author
+from schemas.canaries import canary_name
 from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.records import decode_record
 from schemas.sealing import encode_verdict

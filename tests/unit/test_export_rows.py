@@ -45,12 +45,18 @@ def test_the_fast_and_the_exact_way_agree() -> None:
         "later_number": 7,
         "accepted": 3,
     }
-    values = rows(*GOLDEN, json.dumps(future).encode())
+    values = [*GOLDEN, json.dumps(future).encode()]
     fast = export_rows._by_arrow(values)
     assert fast is not None
     exact, unreadable = export_rows._one_by_one(values)
     assert unreadable == 0
-    assert pa.table(exact).to_pydict() == fast.to_pydict()
+    both = [export_rows._together([table]) for table in (fast, exact)]
+    assert both[0].to_pydict() == both[1].to_pydict()
+    assert (
+        both[0].schema
+        == both[1].schema
+        == metric_rows(rows(*values), 0)[0].schema.remove(0).remove(0).remove(0)
+    )
     assert json.loads(fast.column("extra")[-1].as_py()) == {
         "later_field": "2026-01-01", "nested": {"a": [1]}, "later_number": 7,
     }  # fmt: skip

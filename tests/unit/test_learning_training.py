@@ -159,3 +159,34 @@ def test_regression_targets_are_trained_and_scored_without_an_accuracy(tmp_path:
     metrics = evaluate_parameters(task, base + result.delta, task.data().test)
     assert set(metrics) == {"loss"}
     assert metrics["loss"] < 1e-3
+
+
+def test_a_device_says_the_most_frequent_cohort_of_its_own_examples(tmp_path: Path) -> None:
+    path = tmp_path / "grouped.py"
+    path.write_text(NOISY + "\ndef cohorts(data):\n    return data.labels % 3 + 4\n", encoding="utf-8")
+    grouped = load_task(str(path))
+    data = shard()
+    result = train_locally(grouped, initial_parameters(grouped, 0), data, TrainConfig())
+    assert result.metrics["cohort"] == np.bincount(data.labels % 3).argmax() + 4
+
+
+def test_a_cohort_that_the_training_reports_itself_is_the_one_that_counts(tmp_path: Path) -> None:
+    path = tmp_path / "told.py"
+    text = NOISY.replace("metrics | draws", 'metrics | {"cohort": 42}')
+    path.write_text(text + "\ndef cohorts(data):\n    return data.labels\n", encoding="utf-8")
+    told = load_task(str(path))
+    result = train_locally(told, initial_parameters(told, 0), shard(), TrainConfig())
+    assert result.metrics["cohort"] == 42.0
+
+
+def test_cohorts_that_cannot_be_used_on_a_devices_data_are_a_warning_and_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "held_out_only.py"
+    path.write_text(NOISY + "\ndef cohorts(data):\n    return np.arange(360)\n", encoding="utf-8")
+    held_out_only = load_task(str(path))
+    base = initial_parameters(held_out_only, 0)
+    for _ in range(2):
+        assert "cohort" not in train_locally(held_out_only, base, shard(), TrainConfig()).metrics
+    (warning,) = caplog.messages
+    assert "say no cohort" in warning and "FLV-7040" in warning

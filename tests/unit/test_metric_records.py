@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from learning.datasets import Examples
 from learning.slices import Slices
 from learning.task import load_task
 from learning.tensors import parameters_of
-from schemas.manifests import Manifest, input_of, next_cursors
+from schemas.manifests import Manifest, input_of, next_cursors, sum_counts
 from schemas.metrics import KINDS, encode_metric, problem_of
-from stream_apps.evaluator import _newest_evaluation
+from schemas.records import COHORTS
+from stream_apps.canary_header import NAME as CANARIES
+from stream_apps.canary_header import pack, unpack
 from stream_apps.metric_records import MetricRecords
 from tests import factories
 
@@ -114,7 +117,8 @@ def a_window() -> list[dict[str, Any]]:
 def test_a_window_and_its_minutes_stand_in_the_topic_once_it_is_published() -> None:
     window, first, second = a_window()
     assert (window["kind"], window["region"], window["sequence"]) == ("window", "eu", 7)
-    assert (window["accepted"], window["refused"], window["verdicts_duplicate"]) == (3, 2, 1)
+    assert (window["accepted"], window["refused"], window["verdicts_duplicate"]) == (3, 1, 1)
+    assert window["canaries"] == 1 and "verdicts_future_base" not in window
     assert (window["norm_p50"], window["fill_seconds"], window["at_ms"]) == (2.0, 3.0, 122_000)
     assert [one["minute_ms"] for one in (first, second)] == [60_000, 120_000]
     assert [one["records"] for one in (first, second)] == [2, 2]
@@ -154,6 +158,74 @@ def test_a_version_fits_the_published_schema_and_follows_from_its_manifest() -> 
     assert (first["accepted"], first["refused"], first["verdicts_duplicate"]) == (8, 2, 2)
     assert (first["accept_ratio"], first["participation"], first["staleness_mean"]) == (0.8, 0.5, 1.5)
     assert first["manifest_sha256"] == hashlib.sha256(manifest.canonical()).hexdigest()
+
+
+def a_version(observer: MetricRecords, *headers: Any) -> None:
+    """Two windows of six accepted, a duplicate and two `future_base`, taken with these headers, and their version."""
+    counts = {ACCEPTED: 6, "duplicate": 1, "future_base": 2}
+    taken = [
+        replace(factories.aggregate("eu", 0, one, accepted=6), counts=counts) for one in range(len(headers))
+    ]
+    for aggregate, header in zip(taken, headers, strict=True):
+        record = LogRecord("fl.t.aggregates.eu", 0, aggregate.sequence, 0, None, b"", header)
+        observer.window_taken(record, aggregate)
+    manifest = Manifest(
+        task="t", version=1, parent_sha256="1" * 64, policy_sha256="2" * 64, inputs=tuple(map(input_of, taken)),
+        cursors=next_cursors({("eu", 0): 0}, taken), counts=sum_counts(tuple(taken)), accepted=12,
+        weight_total=4 << 16, staleness_total=12, staleness_max=3, update_bytes=4000, model_sha256="3" * 64,
+        optimizer_sha256="4" * 64, reference_sha256="5" * 64, floor=0,
+    )  # fmt: skip
+    observer.committed(manifest, taken, 999)
+
+
+def version_of(*headers: Any) -> dict[str, Any]:
+    writer = MemoryWriter()
+    with MetricRecords("t", PRICES, writer) as observer:
+        a_version(observer, *headers)
+    (record,) = writer.records
+    VALID.validate(record)
+    return record
+
+
+def test_canaries_are_in_no_number_of_a_version_but_their_own() -> None:
+    record = version_of(pack({"future_base": 2}), pack({"future_base": 1}))
+    assert (record["canaries"], record["refused"], record["accept_ratio"]) == (3, 3, 12 / 15)
+    assert (record["verdicts_duplicate"], record["verdicts_future_base"]) == (2, 1)
+
+
+def test_a_version_of_which_one_window_does_not_say_its_canaries_has_them_among_the_refused() -> None:
+    record = version_of(pack({"future_base": 2}), ())
+    assert (record["canaries"], record["refused"], record["verdicts_future_base"]) == (None, 6, 4)
+
+
+def test_what_the_worker_counts_of_a_canary_is_what_the_merger_reads() -> None:
+    with MetricRecords("t", PRICES, MemoryWriter()) as observer:
+        judge(observer, 10, 119_000, "canary-eu", "future_base")
+        judge(observer, 11, 119_000, "canary-eu", "bad_signature")
+        judge(observer, 12, 119_000, "canary-us", "future_base")
+        judge(observer, 13, 119_000, "d-1", ACCEPTED)
+        counts = {"accepted": 1, "future_base": 2, "bad_signature": 1}
+        headers = observer.window_closed(SLOT, closed(10, 14, **counts), state())
+    assert unpack(headers, counts) == {"future_base": 1, "bad_signature": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (b"{}", {}),
+        (b'{"future_base":9,"accepted":3,"made_up":1,"duplicate":-4}', {"future_base": 2}),
+        (b'{"future_base":1e400}', None),
+        (b'{"future_base":true}', None),
+        (b"[1]", None),
+        (b"\xff", None),
+        (b"[" * 2000, None),
+        (b'{"future_base":1,"' + b"x" * 3000 + b'":1}', None),
+    ],
+    ids=lambda one: str(one)[:24],
+)
+def test_a_header_that_nobody_signed_takes_no_more_out_than_was_refused(value: bytes, found: object) -> None:
+    assert unpack(((CANARIES, value),), {"accepted": 5, "future_base": 2, "duplicate": 1}) == found
+    assert unpack((("other", value),), {"future_base": 2}) is None
 
 
 def test_the_first_record_is_sent_before_all_others() -> None:
@@ -205,6 +277,56 @@ def test_a_barrier_gives_an_upper_bound_of_the_devices_time() -> None:
     minute = writer.records[1]
     assert (minute["device_seconds"], minute["device_seconds_updates"]) == (1.5, 1)
     assert minute["cost_devices"] == pytest.approx(1.5 / 3600 * 3.0)
+
+
+def cohort_minute(*said: int | None) -> dict[str, Any]:
+    """The minute of one window of updates whose devices say these cohorts, a second after their base came."""
+    writer = MemoryWriter()
+    with MetricRecords("t", PRICES, writer) as observer:
+        barrier = Barrier("t", "eu", 4, "", "", "", "", 0, "version")
+        observer.judged(
+            SLOT, LogRecord("fl.t.updates.eu", 0, 20, 60_000, None, b"x"), barrier, Verdict(20, "control")
+        )
+        for offset, cohort in enumerate(said, 21):
+            update = factories.update(f"d-{offset}", base=4, cohort=cohort)
+            record = LogRecord("fl.t.updates.eu", 0, offset, 61_000, None, b"x" * 50)
+            observer.judged(SLOT, record, update, Verdict(offset, ACCEPTED, device_id=f"d-{offset}"))
+        refused = LogRecord("fl.t.updates.eu", 0, 21 + len(said), 61_000, None, b"x" * 50)
+        update = factories.update("d-99", base=4, cohort=3)
+        observer.judged(
+            SLOT, refused, update, Verdict(refused.offset, Rejection.ANOMALOUS.outcome, device_id="d-99")
+        )
+        window = closed(20, refused.offset + 1, accepted=len(said), anomalous=1)
+        observer.window_closed(SLOT, window, state())
+        observer.window_published(SLOT, window, None)  # type: ignore[arg-type]
+    VALID.validate(writer.records[1])
+    return writer.records[1]
+
+
+def test_a_minute_adds_up_what_accepted_updates_of_each_cohort_bring_and_cost() -> None:
+    minute = cohort_minute(3, 3, 0, None)
+    parameters = factories.LAYOUT.parameters
+    assert {name: value for name, value in minute.items() if name.startswith("cohort_3")} == {
+        "cohort_3_accepted": 2,
+        "cohort_3_bytes_up": 100,
+        "cohort_3_bytes_down": 2 * 4 * parameters,
+        "cohort_3_device_seconds": 2.0,
+        "cohort_3_cost_total": pytest.approx(
+            100 / 2**30 * (PRICES.up_per_gib + PRICES.storage_per_gib_month)
+            + 8 * parameters / 2**30 * PRICES.down_per_gib
+            + 2.0 / 3600 * PRICES.device_hour
+        ),
+    }
+    assert (minute["cohort_0_accepted"], minute["accepted"], minute["device_seconds"]) == (1, 4, 4.0)
+    assert minute["cohort_0_cost_total"] + minute["cohort_3_cost_total"] < minute["cost_total"]
+    assert not any(name.startswith("cohort_") for name in cohort_minute(None))
+
+
+def test_a_minute_of_every_cohort_there_may_be_fits_the_schema() -> None:
+    minute = cohort_minute(*COHORTS.values())
+    assert sum(name.endswith("_accepted") and name.startswith("cohort_") for name in minute) == 100
+    assert not VALID.is_valid(minute | {"cohort_7_accepted": "1"})
+    assert len(json.dumps(minute)) < 50_000
 
 
 # -- schema
@@ -329,26 +451,3 @@ def test_wrong_cohorts_stop_the_start(body: str, tmp_path: Path) -> None:
 def test_targets_that_are_no_classes_have_cohorts_only() -> None:
     x = np.zeros((40, 64), dtype=np.float32)
     assert len(Slices(load_task("digits"), Examples(x, x))._parts) == 10
-
-
-class MemoryReader:
-    def __init__(self, values: list[bytes]) -> None:
-        self.values = values
-        self.reads: list[int] = []
-
-    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        return 0, len(self.values)
-
-    def read(self, topic: str, partition: int, start: int, end: int) -> Any:
-        self.reads.append(end - start)
-        return (LogRecord(topic, partition, at, 0, None, self.values[at]) for at in range(start, end))
-
-
-def test_the_newest_evaluation_is_found_behind_many_windows_in_few_pieces() -> None:
-    window = encode_metric(a_window()[0])
-    evaluation = encode_metric({"kind": "evaluation", "version": 4, "created_at_ms": 9})
-    junk = [b"{", b'{"kind": "evaluation"}', b'{"kind": "evaluation", "version": "x"}', b"[" * 100_000]
-    reader = MemoryReader([window] * 5000 + [evaluation] + junk + [window] * 50_000)
-    assert _newest_evaluation(reader, "fl.t.metrics") == (4, 9)  # type: ignore[arg-type]
-    assert len(reader.reads) < 12
-    assert _newest_evaluation(MemoryReader([]), "fl.t.metrics") == (-1, 0)  # type: ignore[arg-type]

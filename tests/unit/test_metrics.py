@@ -24,6 +24,7 @@ from adapters.metrics_roles import (
     MergerMetrics,
 )
 from adapters.metrics_worker import WorkerMetrics
+from adapters.observer import Farewell
 from aggregation import state as partition_state
 from aggregation.errors import ConnectionProblem, IntegrityProblem
 from aggregation.events import Refused, Rejection, Verdict
@@ -186,6 +187,20 @@ def test_publish_times_go_from_the_worker_to_the_merger_in_a_header(tmp_path: Pa
     assert value(merger, "fluvial_version_stored_bytes_total") == 200
 
 
+def test_a_merger_that_stops_says_why_until_a_scrape_has_seen_it(tmp_path: Path) -> None:
+    merger = MergerMetrics(Metrics("merger"), task="t", home=tmp_path)
+    merger.adopted(3, ["eu"])
+    farewell = Farewell()
+    assert value(merger, "fluvial_merger_stopped", error_id="FLV-3002") is None and not farewell.awaited
+    merger.merger_stopped(IntegrityProblem("FLV-3002", "divergence"), farewell)
+    assert farewell.awaited and not farewell.shown
+    assert merger.ready_problem() == "the merger stopped: FLV-3002" and not merger.live_problem()
+    assert (
+        'fluvial_merger_stopped{error_id="FLV-3002"} 1.0' in generate_latest(merger.metrics.registry).decode()
+    )
+    assert farewell.shown
+
+
 def test_times_beyond_what_a_header_holds_are_thinned_evenly() -> None:
     times = PublishTimes()
     for number in range(100_000):
@@ -252,14 +267,51 @@ def test_an_evaluator_tells_the_first_version_that_reached_the_target(tmp_path: 
     evaluator.adopted(0, ["eu"])
     for version, accuracy in enumerate([0.5, 0.8, 0.91, 0.7, 0.95]):
         assert value(evaluator, "fluvial_versions_to_target") in (None, 2)
-        evaluator.evaluated({"version": version, "accuracy": accuracy, "loss": 1.0})
+        evaluator.evaluated({"version": version, "accuracy": accuracy, "loss": 1.0}, 0.2)
     assert value(evaluator, "fluvial_versions_to_target") == 2
     assert value(evaluator, "fluvial_evaluated_version") == 4
     assert value(evaluator, "fluvial_validation_accuracy") == 0.95
     assert value(evaluator, "fluvial_validation_worst_decile_accuracy") is None
-    evaluator.evaluated({"version": 5, "accuracy": 0.9, "accuracy_worst_decile": 0.6})
+    evaluator.evaluated({"version": 5, "accuracy": 0.9, "accuracy_worst_decile": 0.6}, 0.2)
     assert value(evaluator, "fluvial_validation_worst_decile_accuracy") == 0.6
     assert not evaluator.ready_problem()
+
+
+def evaluation(version: int, accuracy: float) -> dict[str, float]:
+    return {"version": version, "accuracy": accuracy, "loss": 1.0 - accuracy}
+
+
+def test_an_evaluator_that_starts_again_shows_what_the_one_before_it_showed(tmp_path: Path) -> None:
+    evaluator = EvaluatorMetrics(Metrics("evaluator"), task="t", home=tmp_path)
+    evaluator.aim(0.9)
+    evaluator.recalled([evaluation(0, 0.1), evaluation(1, 0.91), evaluation(2, 0.95), evaluation(3, 0.8)])
+    assert value(evaluator, "fluvial_evaluated_version") == 3
+    assert value(evaluator, "fluvial_validation_accuracy") == 0.8
+    assert value(evaluator, "fluvial_versions_to_target") == 1
+    assert value(evaluator, "fluvial_last_success_timestamp_seconds", action="evaluation") is None
+    assert value(evaluator, "fluvial_evaluation_duration_seconds_count") == 0
+    evaluator.evaluated(evaluation(4, 0.99), 1.5)
+    assert value(evaluator, "fluvial_versions_to_target") == 1
+    assert value(evaluator, "fluvial_evaluation_duration_seconds_sum") == 1.5
+
+
+def test_which_version_was_the_first_is_not_guessed_where_the_first_evaluations_are_gone(
+    tmp_path: Path,
+) -> None:
+    evaluator = EvaluatorMetrics(Metrics("evaluator"), task="t", home=tmp_path)
+    evaluator.aim(0.9)
+    evaluator.recalled([evaluation(7, 0.8), evaluation(8, 0.95)])
+    evaluator.evaluated(evaluation(9, 0.99), 0.1)
+    assert value(evaluator, "fluvial_validation_accuracy") == 0.99
+    assert value(evaluator, "fluvial_versions_to_target") is None
+
+
+def test_an_evaluator_with_nothing_to_recall_counts_from_the_first_model(tmp_path: Path) -> None:
+    evaluator = EvaluatorMetrics(Metrics("evaluator"), task="t", home=tmp_path)
+    evaluator.aim(0.9)
+    evaluator.recalled([])
+    evaluator.evaluated(evaluation(0, 0.95), 0.1)
+    assert value(evaluator, "fluvial_versions_to_target") == 0
 
 
 def test_a_fleet_a_canary_and_an_auditor_count_what_they_do(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -85,7 +87,7 @@ def test_a_port_in_use_is_said_and_a_free_one_taken(tmp_path: Path) -> None:
         said: list[str] = []
         warned: list[str] = []
         with observing(settings(tmp_path), FLEET, MetricsOptions(port), say=said.append, warn=warned.append):
-            (found,) = json.loads((targets_folder(tmp_path) / "t-fleet-1.json").read_text())
+            (found,) = json.loads(target_of(tmp_path, os.getpid()).read_text())
             assert found["labels"] == {"task": "t", "role": "fleet", "process": "fleet-1"}
             (address,) = found["targets"]
             assert address in said[0] and not address.endswith(f":{port}")
@@ -99,8 +101,27 @@ def test_without_metrics_nothing_is_served_or_written(tmp_path: Path) -> None:
         assert not targets_folder(tmp_path).exists()
 
 
+def target_of(home: Path, pid: int, name: str = "t-fleet-1") -> Path:
+    return targets_folder(home) / f"{name}.{pid}.json"
+
+
+def test_processes_of_one_name_have_a_file_each_and_what_killed_ones_left_is_removed(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    alive, killed = target_of(tmp_path, os.getppid()), target_of(tmp_path, ended.pid)
+    others = [target_of(tmp_path, ended.pid, name) for name in ("t-fleet-10", "u-fleet-1")]
+    odd = targets_folder(tmp_path) / "t-fleet-1.json"
+    targets_folder(tmp_path).mkdir(parents=True)
+    for path in (alive, killed, odd, *others):
+        path.write_text("[]\n")
+    with observing(settings(tmp_path), FLEET):
+        found = {*targets_folder(tmp_path).iterdir()}
+        assert found == {alive, odd, *others, target_of(tmp_path, os.getpid())}
+    assert {*targets_folder(tmp_path).iterdir()} == {alive, odd, *others}
+
+
 def test_a_successors_file_stays_and_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
-    path = targets_folder(tmp_path) / "t-fleet-1.json"
+    path = target_of(tmp_path, os.getpid())
     with observing(settings(tmp_path), FLEET):
         path.write_text("[]\n")
     assert path.read_text() == "[]\n"

@@ -6,11 +6,13 @@ import random
 import time
 import tracemalloc
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aggregation.events import Barrier, Refused, Rejection, Revoke, Tick, Update
+from aggregation.fold import fold_into
 from schemas import codec
 from schemas.certificates import CONTROL, Role
 from schemas.envelope import ENVELOPE, Signer, open_envelope
@@ -378,6 +380,36 @@ def test_twenty_thousand_mutated_records_are_all_refused_without_an_exception() 
             if changed != value:
                 taken += not isinstance(event_of(changed), Refused)
     assert taken == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "cohort"),
+    [
+        (0.0, 0),
+        (99.0, 99),
+        (100.0, None),
+        (-1.0, None),
+        (0.5, None),
+        (float("nan"), None),
+        (float("inf"), None),
+    ],
+)
+def test_a_device_may_say_its_cohort_and_anything_else_is_as_if_it_had_not(
+    said: float, cohort: int | None
+) -> None:
+    event = event_of(sealed(client_metrics={"cohort": said}))
+    assert isinstance(event, Update) and event.cohort == cohort
+    assert event_of(sealed(client_metrics={})).cohort is None
+
+
+def test_the_fold_does_not_read_what_a_device_says_of_its_cohort() -> None:
+    update = event_of(GOOD)
+    first, second = state_of(POLICY), state_of(POLICY)
+    verdicts = [
+        fold_into(state, 0, replace(update, cohort=cohort)) for state, cohort in ((first, None), (second, 7))
+    ]
+    assert verdicts[0] == verdicts[1] and verdicts[0][0].outcome == "accepted"
+    assert snapshot(first) == snapshot(second)
 
 
 def test_four_thousand_mutated_payloads_with_a_good_signature_never_raise_through_the_fold() -> None:

@@ -4,6 +4,7 @@ const ANSWER_MS_MAX = 15_000;
 /** A stream that is open but silent for so long is asked by a request, which either answers or fails. */
 const SILENT_MS_MAX = 4_000;
 const RECONNECT_MS = 2_000;
+const HIDDEN_MS_MAX = 30_000;
 
 export class Problem extends Error {
   /** `status` 0: nothing answered at all. */
@@ -87,6 +88,15 @@ export class Events {
     this.asking = false;
     this.open();
     this.timer = setInterval(() => this.check(), 1000);
+    this.looked = () => this.look();
+    document.addEventListener("visibilitychange", this.looked);
+  }
+
+  /** A tab that nobody looks at gives its stream back: a browser has few to one address, and the console 64 in all. */
+  look() {
+    clearTimeout(this.sleep);
+    if (document.hidden) this.sleep = setTimeout(() => this.source.close(), HIDDEN_MS_MAX);
+    else if (this.source.readyState === EventSource.CLOSED) this.open();
   }
 
   open() {
@@ -100,8 +110,12 @@ export class Events {
     this.source.addEventListener("error", () => {
       this.state(false, null);
       // The browser tries again after a lost connection, but not after an answer such as 503.
-      if (this.source.readyState === EventSource.CLOSED) this.again = setTimeout(() => this.open(), RECONNECT_MS);
+      if (this.source.readyState === EventSource.CLOSED) this.again = setTimeout(() => this.reopen(), RECONNECT_MS);
     });
+  }
+
+  reopen() {
+    if (this.source.readyState === EventSource.CLOSED) this.open();
   }
 
   heard(snapshot) {
@@ -125,6 +139,8 @@ export class Events {
   close() {
     clearInterval(this.timer);
     clearTimeout(this.again);
+    clearTimeout(this.sleep);
+    document.removeEventListener("visibilitychange", this.looked);
     this.source.close();
   }
 }

@@ -203,7 +203,7 @@ function late() {
 function drawFrame() {
   const current = NAVIGATION.findLast(([path]) => frame.path === path || (path !== "/" && frame.path.startsWith(path)))?.[0];
   const ctx = frame.page?.ctx;
-  const active = frame.path === "/record" ? "/refused" : current;
+  const active = frame.path === "/record" ? null : current;
   if (ctx) {
     show($("nav"), h("ul", null, NAVIGATION.map(([path, name]) => h("li", { key: path }, h("a", { href: ctx.link(path), id: `nav-${name.toLowerCase()}`, "aria-current": path === active ? "page" : null }, name)))));
   }
@@ -308,11 +308,11 @@ async function start() {
     const { tasks, default: fallback, version } = await readTasks();
     Object.assign(frame, { tasks, fallback, version });
   } catch (problem) {
-    show($("page"), h("h1", null, "Nothing to show yet"), problemPanel(problem, start));
+    show($("page"), h("div", { class: "page-head" }, h("h1", null, "Nothing to show yet")), problemPanel(problem, start));
     return;
   }
   if (!frame.fallback) {
-    show($("page"), h("h1", null, "No task yet"), emptyPanel("no task yet", "A task is made by the demo, or by running a task file of yours. This page finds it by itself.", "fluvial demo", "no-task"));
+    show($("page"), h("div", { class: "page-head" }, h("h1", null, "No task yet")), emptyPanel("nothing to follow", "A task is made by the demo, or by running a task file of yours. This page finds it by itself.", "fluvial demo", "no-task"));
     setTimeout(start, 2000);
     return;
   }

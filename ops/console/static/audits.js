@@ -101,7 +101,7 @@ export class AuditControl {
         this.result(),
       ),
       this.asking ? this.form() : null,
-      this.problem ? h("p", { class: "field-problem", role: "alert", id: "audit-problem" }, this.problem.id ? `${this.problem.id}: ` : null, this.problem.message, this.problem.hint ? [" ", prose(this.problem.hint)] : null) : null,
+      this.problem ? h("p", { class: "field-problem", role: "alert", id: "audit-problem" }, this.problem.id ? `${this.problem.id}: ` : null, this.problem.message, ". ", this.problem.hint ? ["Next: ", prose(this.problem.hint)] : null) : null,
       running ? h("div", { id: "audit-progress" }, progress(this.run)) : null,
       this.run?.findings?.length ? findings(this.run) : null,
       shellCommand ? h("div", null, h("p", { class: "note" }, "The same from a shell:"), command(shellCommand, "audit-command")) : null,

@@ -24,7 +24,8 @@ export function status(level, word, title) {
 /** Health as it may be said now: what is too old proves nothing good any more. */
 export function judged(health, lateSeconds) {
   if (!health || lateSeconds === null || health.level === "bad" || health.level === "warn") return health;
-  return { ...health, level: "unknown", word: "not known", reason: `${health.word} when last heard of: ${health.reason}` };
+  const parts = health.parts.map((one) => (one.level === "ok" ? { ...one, level: "unknown" } : one));
+  return { ...health, parts, level: "unknown", word: "not known", reason: `${health.word} when last heard of: ${health.reason}` };
 }
 
 /** The level of a verdict's outcome. */

@@ -32,7 +32,7 @@ function view(ctx, page) {
 function health(ctx, now) {
   const { level, word, part, reason, parts } = judged(now.health, ctx.late);
   const worst = parts.find((one) => one.name === part);
-  const next = level === "ok" ? null : here(ctx, worst?.page);
+  const next = level === "ok" || ctx.late !== null ? null : here(ctx, worst?.page);
   return h(
     "section",
     { class: `health ${level}`, id: "health", key: "health", "data-level": level, "aria-labelledby": "health-word" },

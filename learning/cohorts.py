@@ -1,0 +1,57 @@
+"""Which cohort an example, and a device, belongs to: what a task's ``cohorts(data)`` says, checked."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregation.errors import UsageProblem
+from learning.datasets import Examples
+from learning.task import Task
+
+COHORTS_MAX: Final = 100
+COHORT: Final = "cohort"
+"""The metric in which a device says which cohort it is of."""
+
+log = logging.getLogger("fluvial.learning")
+_warned: set[tuple[str, str]] = set()
+
+
+def cohort_ids(task: Task, data: Examples) -> NDArray[Any] | None:
+    """int[n]: the cohort of each example, 0 to 99; None without `cohorts`. Raises UsageProblem FLV-7040."""
+    own = task.cohorts(data)
+    if own is None:
+        return None
+    ids = np.asarray(own)
+    examples = len(data)
+    if ids.shape != (examples,) or ids.dtype.kind not in "iu" or not ((ids >= 0) & (ids < COHORTS_MAX)).all():
+        raise UsageProblem(
+            "FLV-7040",
+            f"cohorts() must return one whole number from 0 to {COHORTS_MAX - 1} for each of the {examples} "
+            f"examples, got {ids.dtype} of shape {list(ids.shape)}",
+            where=str(task.path),
+            hint="end cohorts() with: return numpy.asarray(groups, dtype=int)",
+        )
+    return ids
+
+
+def declared_cohort(task: Task, data: Examples) -> dict[str, float]:
+    """``{"cohort": k}``, the most frequent cohort of a device's own examples, the lowest of several; else ``{}``.
+
+    It is for looking only, so a `cohorts` that cannot be used on a device's data is a warning, once a task, and
+    training goes on.
+    """
+    try:
+        ids = cohort_ids(task, data)
+    except UsageProblem as problem:
+        key = (str(task.path), task.source_sha256)
+        if key not in _warned:
+            _warned.add(key)
+            log.warning("devices of task %s say no cohort: %s", task.name, problem)
+        return {}
+    if ids is None or not len(ids):
+        return {}
+    return {COHORT: float(np.bincount(ids.astype(np.int64)).argmax())}
