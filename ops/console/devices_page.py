@@ -34,6 +34,7 @@ def fleet_page(asked: Page, query: Query) -> dict[str, Any]:
         devices, forgotten, since_ms = recent.devices.rows(), recent.devices.forgotten, recent.since_ms
         evaluated = {version: one for version, one in recent.evaluations.items() if version > 0}
         costs = {region: list(sums) for region, sums in recent.cost_by_region.items()}
+        by_cohort = {cohort: list(sums) for cohort, sums in recent.cost_by_cohort.items()}
     newest = max(evaluated, default=None)
     evaluation = evaluated[newest] if newest is not None else {}
     rows, more = page(devices, sort, after, limit)
@@ -42,7 +43,7 @@ def fleet_page(asked: Page, query: Query) -> dict[str, Any]:
         "devices_seen": len(devices) + forgotten,
         "forgotten": forgotten,
         "participation": participation([one.accepted for one in devices]),
-        "cohorts": _cohorts(evaluation),
+        "cohorts": _cohorts(evaluation, by_cohort),
         "cohorts_version": newest,
         "fairness": {
             "gap": finite(evaluation.get("fairness_gap")),
@@ -65,12 +66,21 @@ def fleet_page(asked: Page, query: Query) -> dict[str, Any]:
     }
 
 
-def _cohorts(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
+def _cohorts(evaluation: dict[str, Any], costs: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Cohorts by number: accuracy on held-out data, and what devices that say they are of one brought and cost."""
     found = {
         name.removeprefix(_COHORT): value for name, value in evaluation.items() if name.startswith(_COHORT)
     }
-    ordered = sorted(found.items(), key=lambda one: (len(one[0]), one[0]))[:ROWS_MAX]
-    return [{"cohort": name[:TEXT_CHARACTERS_MAX], "accuracy": finite(value)} for name, value in ordered]
+    names = sorted(found.keys() | costs.keys(), key=lambda name: (len(name), name))[:ROWS_MAX]
+    return [
+        {
+            "cohort": name[:TEXT_CHARACTERS_MAX],
+            "accuracy": finite(found.get(name)),
+            "cost": costs[name][0] if name in costs else None,
+            "accepted": costs[name][3] if name in costs else None,
+        }
+        for name in names
+    ]
 
 
 def device_page(asked: Page, device_id: str, query: Query) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A record that is none of what its topic holds is counted in ``strays``, and noth
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -102,6 +103,7 @@ class Recent:
     version_seconds: Newest[int, float] = field(default_factory=lambda: Newest(EVALUATIONS_KEPT))
     costs: Newest[tuple[str, int, int], dict[int, Cost]] = field(default_factory=lambda: Newest(WINDOWS_KEPT))
     cost_by_region: dict[str, list[float]] = field(default_factory=dict)
+    cost_by_cohort: dict[str, list[float]] = field(default_factory=dict)
     _numbers: int = 0
 
     def __post_init__(self) -> None:
@@ -205,14 +207,33 @@ class Recent:
             _whole(document, "accepted"),
         )
         minutes[minute_ms] = cost
-        sums = self.cost_by_region.setdefault(region, [0.0, 0, 0.0, 0])
-        for index, value in enumerate(cost):
-            sums[index] += value
+        _add(self.cost_by_region, region, cost)
+        for name in document:
+            found = _COHORT.fullmatch(name)
+            if found is not None:
+                _add(self.cost_by_cohort, found[1], _cohort_cost(document, found[1]))
 
     def window_cost(self, region: str, partition: int, sequence: int) -> float | None:
         """What a window's updates cost; None where its minutes were not followed."""
         minutes = self.costs.get((region, partition, sequence))
         return None if minutes is None else sum(cost.total for cost in minutes.values())
+
+
+def _add(sums: dict[str, list[float]], key: str, cost: Cost) -> None:
+    known = sums.setdefault(key, [0.0, 0, 0.0, 0])
+    for index, value in enumerate(cost):
+        known[index] += value
+
+
+def _cohort_cost(document: Mapping[str, Any], cohort: str) -> Cost:
+    """What devices of one cohort brought in a minute; a number that is not there is 0."""
+
+    def number(name: str) -> float:
+        return finite(document.get(f"cohort_{cohort}_{name}")) or 0.0
+
+    return Cost(
+        number("cost_total"), int(number("bytes_up")), number("device_seconds"), int(number("accepted"))
+    )
 
 
 def numbers_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,6 +243,7 @@ def numbers_of(document: Mapping[str, Any]) -> dict[str, Any]:
     return dict(list(short.items())[:_NUMBERS_MAX])
 
 
+_COHORT: Final = re.compile(r"cohort_([0-9]|[1-9][0-9])_accepted")
 _MINUTES_MAX: Final = 1000
 _NUMBERS_MAX: Final = 300
 _NAME_CHARACTERS_MAX: Final = 100

@@ -147,12 +147,17 @@ def test_a_minute_that_comes_twice_costs_once(recent: Recent) -> None:
         "bytes_up": 100,
         "device_seconds": 1.5,
         "accepted": 2,
+        "cohort_3_accepted": 1,
+        "cohort_3_cost_total": 0.125,
+        "cohort_3_bytes_up": 50,
+        "cohort_x_accepted": 9,
     }
     for one in (minute, minute, minute | {"minute_ms": 120_000}):
         recent.add_metric(one)
     assert recent.window_cost("eu", 0, 4) == 0.5
     assert recent.cost_by_region["eu"] == [0.5, 200, 3.0, 4]
     assert recent.window_cost("eu", 0, 5) is None
+    assert recent.cost_by_cohort == {"3": [0.25, 100, 0.0, 2]}
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_newest_point(recent: Recent) -> None:
