@@ -84,7 +84,8 @@ function participationCard(participation) {
 }
 
 function cohorts(ctx, data) {
-  const rows = [...(data.cohorts ?? [])].sort((left, right) => (left.accuracy ?? 0) - (right.accuracy ?? 0));
+  const rows = [...(data.cohorts ?? [])].sort((left, right) => (left.accuracy ?? 2) - (right.accuracy ?? 2));
+  const priced = rows.some((one) => known(one.accepted));
   return card(
     "Cohorts",
     { id: "cohorts", note: known(data.cohorts_version) ? h("span", null, "worst served first, at ", h("a", { href: ctx.link(`/versions/${data.cohorts_version}`) }, `version ${count(data.cohorts_version)}`)) : "worst served first" },
@@ -97,7 +98,9 @@ function cohorts(ctx, data) {
       columns: [
         { label: "Cohort", kind: "text id", head: true, cell: (one) => one.cohort },
         { label: "Accuracy", kind: "wide-bar", cell: (one) => h("span", { class: "meter" }, bar(one.accuracy), h("span", null, percent(one.accuracy))) },
-      ],
+        priced ? { label: "Accepted", kind: "number", cell: (one) => count(one.accepted) } : null,
+        priced ? { label: "Cost", kind: "number", note: "In the price list’s unit", cell: (one) => cost(one.cost) } : null,
+      ].filter(Boolean),
     }),
   );
 }
