@@ -196,14 +196,16 @@ def judged(page: Page, slot: Slot, first: int, end: int) -> Iterator[Verdict]:
     low, high = page.log.bounds(topic, slot[1])
     position = _place(page, slot, first, max(low, first), high)
     missing = set(range(first, end))
+    size = len(missing)  # where nothing was published twice they are these, and the budget goes on to the next window
     while missing and position < high and page.budget.records_left > 0:
-        size = min(max(_CHUNK, len(missing)), page.budget.records_left, high - position)
+        size = min(size, page.budget.records_left, high - position)
         for record in page.log.read(topic, slot[1], position, position + size):
             verdict = _verdict(record)
             if verdict is not None and verdict.offset in missing:
                 missing.discard(verdict.offset)
                 yield verdict
         position += size
+        size = max(_CHUNK, len(missing))
 
 
 def _place(page: Page, slot: Slot, offset: int, low: int, high: int) -> int:
