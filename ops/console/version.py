@@ -196,7 +196,9 @@ def judged(page: Page, slot: Slot, first: int, end: int) -> Iterator[Verdict]:
     low, high = page.log.bounds(topic, slot[1])
     position = _place(page, slot, first, max(low, first), high)
     missing = set(range(first, end))
-    size = len(missing)  # where nothing was published twice they are these, and the budget goes on to the next window
+    size = len(
+        missing
+    )  # where nothing was published twice they are these, and the budget goes on to the next window
     while missing and position < high and page.budget.records_left > 0:
         size = min(size, page.budget.records_left, high - position)
         for record in page.log.read(topic, slot[1], position, position + size):
