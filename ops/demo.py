@@ -162,6 +162,7 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     output.print(f"verify     {command} audit --task {result.task}")
     output.print(f"look       {command} lineage {head.version} --task {result.task}    which updates made it")
     output.print(f"           {command} verdicts --task {result.task}      what became of each update")
+    output.print(f"           {command} console              the same as live pages")
     output.print(f"stop       {command} down    Kafka and the store still run, for the commands above")
 
 
