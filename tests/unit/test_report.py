@@ -240,7 +240,7 @@ def test_the_commands_of_the_last_lines_can_be_run_as_they_are_printed(
 ) -> None:
     summarize(result(tmp_path), Output(), report=tmp_path / "report.html", command="fluvial --home x")
     printed = re.findall(r"fluvial --home x (.*?)(?:   .*)?$", capsys.readouterr().out, re.MULTILINE)
-    assert [line.split()[0] for line in printed] == ["audit", "lineage", "verdicts", "down"]
+    assert [line.split()[0] for line in printed] == ["audit", "lineage", "verdicts", "console", "down"]
     for line in printed:
         name, *arguments = line.split()
         command = cli.get_command(click.Context(cli), name)
