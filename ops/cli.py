@@ -24,6 +24,7 @@ import click.utils
 
 from aggregation.errors import FluvialError, UsageProblem
 from ops.context import Invocation
+from ops.signals import is_interruption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,6 +196,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         raise
     except Exception as error:  # the last line of defence, and it says so  # noqa: BLE001
+        if is_interruption(error):
+            invocation.output.say("interrupted")
+            return EXIT_INTERRUPTED
         return _defect(invocation, error)
     return outcome if isinstance(outcome, int) and not isinstance(outcome, bool) else 0
 

@@ -37,3 +37,14 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
     if came:
         raise KeyboardInterrupt
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether Ctrl-C or SIGTERM is behind an error.
+
+    Kafka's client may come back from C with the KeyboardInterrupt still set that a signal raised there. The interpreter
+    notices at the next call of any C function, and makes a SystemError of it.
+    """
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
+    )

@@ -9,6 +9,7 @@ from adapters.observer import Observer
 from aggregation.errors import ConnectionProblem, TimeoutProblem
 from ops.audit.report import AuditReport
 from ops.output import Output
+from ops.signals import is_interruption
 
 
 def audit_again_and_again(
@@ -34,7 +35,9 @@ def audit_again_and_again(
                 observer.audited(report.findings.total, report.versions, report.seconds)
                 _show(output, report)
             time.sleep(max(0.0, began_s + every_s - time.monotonic()))
-    except KeyboardInterrupt:  # SIGTERM, too: the only ways to end it
+    except (KeyboardInterrupt, SystemError) as error:  # SIGTERM, too: the only ways to end it
+        if not is_interruption(error):
+            raise
         output.line({"audits": audits, "different": different, "unfinished": unfinished}, terminal=True)
         output.say(f"{audits} audits, {different} with differences, {unfinished} not finished")
     return 1 if different else 0

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from adapters.observer import UNOBSERVED
+from ops import cli
+from ops.audit.repeated import audit_again_and_again
 from ops.output import quiet_output
 from ops.signals import undisturbed
 from ops.stack.process import Daemon
@@ -65,3 +68,28 @@ def test_a_child_whose_start_is_interrupted_ends_with_its_supervisor(
             supervisor.start_command("x", SLEEP)
         assert [supervisor.pid("x")] == interrupted and supervisor.running("x")
     assert not supervisor.running("x")
+
+
+def noticed_late() -> Any:
+    """What the interpreter makes of a KeyboardInterrupt that a C function had left behind."""
+    raise SystemError("<built-in function monotonic> returned a result with an exception set") from (
+        KeyboardInterrupt()
+    )
+
+
+def broken() -> Any:
+    raise SystemError("something else")
+
+
+def test_an_interruption_that_is_noticed_late_ends_repeated_audits_like_any_other() -> None:
+    assert audit_again_and_again(noticed_late, every_s=0.0, output=quiet_output(), observer=UNOBSERVED) == 0
+    with pytest.raises(SystemError, match="something else"):
+        audit_again_and_again(broken, every_s=0.0, output=quiet_output(), observer=UNOBSERVED)
+
+
+def test_an_interruption_that_is_noticed_late_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.cli, "main", lambda *_, **__: noticed_late())
+    assert cli.main(["status"]) == cli.EXIT_INTERRUPTED
+    assert "interrupted" in capsys.readouterr().err
