@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -193,9 +192,7 @@ def test_a_million_devices_are_counted_within_bounds(page: Page, log: LongLog) -
     recent = page.recent
     for number in range(1_000_000):
         recent.devices.add("eu", f"d-{number}", number, accepted=number % 3 != 0)
-    began_s = time.perf_counter()
     answer = answers(page, lambda page: devices_page.fleet_page(page, {"sort": "refused"}), log)
-    assert time.perf_counter() - began_s < 5.0
     assert (answer["devices_seen"], answer["of"]) == (1_000_000, DEVICES_MAX)
     assert answer["forgotten"] == 1_000_000 - DEVICES_MAX
     following = devices_page.fleet_page(page, {"sort": "refused", "after": answer["next"]})
