@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from adapters.kafka import LogReader
+from backends.kafka.reading import LogReader
 from benchmarks import ingest, machine, synthetic
-from ops.audit.partitions import PartitionJob
-from ops.audit.pool import Folders
-from ops.output import Output
-from ops.stack.local import LocalStack
+from fluvial.local.stack import LocalStack
+from fluvial.proof.audit.partitions import PartitionJob
+from fluvial.proof.audit.pool import Folders
+from fluvial.terminal.output import Output
 from schemas.objects import sha256_hex
 from schemas.topics import aggregates_topic, updates_topic
 

@@ -26,10 +26,10 @@ import psutil
 import urllib3
 from playwright.sync_api import Page, sync_playwright
 
-from adapters.settings import Settings, child_environment
+from backends.settings import Settings, child_environment
 from benchmarks import latency, machine, synthetic
-from ops.output import Output
-from ops.stack.local import LocalStack
+from fluvial.local.stack import LocalStack
+from fluvial.terminal.output import Output
 
 PAINTS = 7
 EVENTS = 15
@@ -48,7 +48,7 @@ def start(settings: Settings, *arguments: str) -> tuple[psutil.Process, Path]:
     log = settings.home / f"bench-{arguments[0]}.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ops.cli", "--home", str(settings.home), *arguments],
+            [sys.executable, "-m", "fluvial.cli", "--home", str(settings.home), *arguments],
             stdout=file,
             stderr=file,
             env=child_environment(),

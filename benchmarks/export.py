@@ -14,13 +14,15 @@ import time
 import uuid
 from pathlib import Path
 
-from adapters.kafka import LogReader, LogWriter, declare_topics
-from adapters.settings import Settings
+from backends.kafka.admin import declare_topics
+from backends.kafka.reading import LogReader
+from backends.kafka.writing import LogWriter
+from backends.settings import Settings
 from benchmarks import machine
-from ops.export import export_partition
-from ops.offsets import Start
-from ops.output import Output
-from ops.stack.local import LocalStack
+from fluvial.export.parquet import export_partition
+from fluvial.local.stack import LocalStack
+from fluvial.terminal.offsets import Start
+from fluvial.terminal.output import Output
 from schemas.metrics import encode_metric
 from schemas.topics import metrics_topic, topics_of
 

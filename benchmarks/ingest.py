@@ -21,12 +21,13 @@ from typing import Any
 import psutil
 from confluent_kafka.admin import AdminClient
 
-from adapters.kafka import LogReader, declare_topics
-from adapters.patience import patiently
-from adapters.settings import Settings, child_environment
+from backends.kafka.admin import declare_topics
+from backends.kafka.reading import LogReader
+from backends.outages import retry_through_outage
+from backends.settings import Settings, child_environment
 from benchmarks import machine, synthetic
-from ops.output import Output
-from ops.stack.local import LocalStack
+from fluvial.local.stack import LocalStack
+from fluvial.terminal.output import Output
 from schemas.topics import aggregates_topic, topics_of, updates_topic, verdicts_topic
 
 PARTITIONS = 4
@@ -87,7 +88,7 @@ def _start(settings: Settings, task: str, name: str) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
-        "ops.cli",
+        "fluvial.cli",
         "--home",
         str(settings.home),
         "worker",
@@ -122,7 +123,7 @@ def _await_verdicts(
                     f"a worker ended with {process.returncode}; see its log in {made.settings.home}"
                 )
         ends = [
-            patiently("see how far the workers are", lambda p=p: _ends(reader, topic, updates, p))
+            retry_through_outage("see how far the workers are", lambda p=p: _ends(reader, topic, updates, p))
             for p in range(made.partitions)
         ]
         count = sum(written for written, _ in ends) - control

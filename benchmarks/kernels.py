@@ -20,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from adapters.keys import authority_path, certificate_pem, create_authority, issue, load_signer
-from aggregation import codecs, kernels
-from aggregation.fold import fold_into
+from aggregation import codecs
+from aggregation.codecs import kernels
+from aggregation.fold.state import PartitionState, initial
+from aggregation.fold.transition import fold_into
 from aggregation.policy import policy_from_mapping
-from aggregation.state import PartitionState, initial
+from backends.keys import authority_path, certificate_pem, create_authority, issue, load_signer
 from benchmarks import machine, synthetic
 from schemas.certificates import CONTROL, Role, Trust
 from schemas.envelope import Signer
@@ -111,7 +112,7 @@ def _signed(signer: Signer, device: str, tensors: list[dict[str, object]]) -> by
         "num_examples": 1, "local_loss": 0.0, "codec": "int8", "tensors": tensors, "client_metrics": {},
         "created_at": 0,
     }  # fmt: skip
-    return signer.seal("ClientUpdate", record)
+    return signer.sign("ClientUpdate", record)
 
 
 def fedavg(models: int = FEDAVG_MODELS, parameters: int = FEDAVG_PARAMETERS) -> dict[str, float]:

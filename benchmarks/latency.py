@@ -19,16 +19,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from adapters.kafka import LogReader
-from adapters.object_store import open_object_store
-from adapters.settings import Settings, child_environment
-from adapters.task_store import TaskStore
+from backends.kafka.reading import LogReader
+from backends.settings import Settings, child_environment
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
 from benchmarks import machine, synthetic
-from ops.output import Output
-from ops.stack.local import LocalStack
+from fluvial.local.stack import LocalStack
+from fluvial.terminal.output import Output
 from schemas.envelope import open_envelope
-from schemas.sealing import decode_verdict
 from schemas.topics import models_topic, verdicts_topic
+from schemas.windows import decode_verdict
 
 POLICY = {
     "window": {"updates_max": 8, "seconds_max": 0.5},
@@ -73,7 +73,7 @@ def _update(
         "update_id": f"u-{i}", "num_examples": 1, "local_loss": 0.0, "codec": "int8", "tensors": tensors,
         "client_metrics": {}, "created_at": round(time.time() * 1000),
     }  # fmt: skip
-    return made.devices[device].seal("ClientUpdate", record)
+    return made.devices[device].sign("ClientUpdate", record)
 
 
 def latencies(
@@ -120,7 +120,7 @@ def _start(settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
-        "ops.cli",
+        "fluvial.cli",
         "--home",
         str(settings.home),
         *arguments,

@@ -25,18 +25,19 @@ from typing import Any
 
 import urllib3
 
-from adapters.keys import load_signer, signer_path
-from adapters.log import Position
-from adapters.observer import UNOBSERVED, Observer
-from adapters.tasks import keys_folder
+from backends.keys import load_signer, signer_path
+from backends.log import Position
+from backends.observer import UNOBSERVED, Observer
+from backends.tasks import keys_folder
 from benchmarks import ingest, machine, snapshots, synthetic
-from ops.observing import ProcessIdentity, observing
-from ops.output import Output
-from ops.stack.local import LocalStack
+from fluvial.local.stack import LocalStack
+from fluvial.processes.identity import ProcessIdentity
+from fluvial.processes.observing import observing
+from fluvial.terminal.output import Output
 from schemas.certificates import Role
 from schemas.objects import sha256_hex
 from schemas.topics import verdicts_topic
-from stream_apps.outside import Outside, open_outside
+from stream_apps.process_context import ProcessContext, open_process_context
 
 VARIANTS = ("windows only", "with verdicts", "with all observers")
 SCRAPE_EVERY_S = 1.0
@@ -78,12 +79,14 @@ def scraped(address: str) -> Iterator[None]:
         thread.join()
 
 
-def outside_of(made: synthetic.Synthetic, observer: Observer = UNOBSERVED) -> Outside:
+def outside_of(made: synthetic.Synthetic, observer: Observer = UNOBSERVED) -> ProcessContext:
     """A worker's outside on the real Kafka and store."""
     keys = keys_folder(made.settings.home, made.task)
     signer = load_signer(signer_path(keys, made.region, Role.WORKER, f"worker-{made.region}"))
     genesis_sha256 = sha256_hex(made.genesis.canonical())
-    return open_outside(made.settings, made.task, genesis_sha256, signer, "observing", observer=observer)
+    return open_process_context(
+        made.settings, made.task, genesis_sha256, signer, "observing", observer=observer
+    )
 
 
 def run(made: synthetic.Synthetic, variant: str) -> tuple[float, float]:

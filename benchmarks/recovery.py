@@ -23,17 +23,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from adapters.consumer_groups import describe_groups
-from adapters.kafka import LogReader
-from adapters.object_store import open_object_store
-from adapters.settings import Settings, child_environment
-from adapters.task_store import TaskStore
+from backends.kafka.consumer_groups import describe_groups
+from backends.kafka.reading import LogReader
+from backends.settings import Settings, child_environment
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
 from benchmarks import machine, synthetic
-from ops.output import Output
-from ops.stack.local import LocalStack
+from fluvial.local.stack import LocalStack
+from fluvial.terminal.output import Output
 from schemas.envelope import open_envelope
-from schemas.sealing import decode_verdict
 from schemas.topics import models_topic, updates_topic, verdicts_topic
+from schemas.windows import decode_verdict
 
 POLICY = {
     "window": {"updates_max": 64, "seconds_max": 0.5},
@@ -78,7 +78,7 @@ class Federation:
         with (self.settings.home / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [
-                    sys.executable, "-m", "ops.cli", "--home", str(self.settings.home),
+                    sys.executable, "-m", "fluvial.cli", "--home", str(self.settings.home),
                     kind, "--task", self.made.task, *region, "--name", name,
                 ],
                 stderr=log, stdout=log, env=child_environment(), cwd=Path(__file__).parents[1],
@@ -122,7 +122,7 @@ class Federation:
                 "num_examples": 1, "local_loss": 0.0, "codec": "int8", "tensors": self._tensors,
                 "client_metrics": {}, "created_at": round(time.time() * 1000),
             }  # fmt: skip
-            self.made.publish(device, self.made.devices[device].seal("ClientUpdate", record))
+            self.made.publish(device, self.made.devices[device].sign("ClientUpdate", record))
         self.made.writer.flush()
 
     def probe(self) -> dict[int, int]:

@@ -25,18 +25,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adapters.kafka import LogReader
-from adapters.keys import load_signer, signer_path
-from adapters.tasks import keys_folder
+from backends.kafka.reading import LogReader
+from backends.keys import load_signer, signer_path
+from backends.tasks import keys_folder
 from benchmarks import ingest, machine, synthetic
-from ops.output import Output
-from ops.stack.local import LocalStack
-from schemas import sealing
+from fluvial.local.stack import LocalStack
+from fluvial.terminal.output import Output
+from schemas import windows as sealing
 from schemas.certificates import Role
 from schemas.objects import sha256_hex
 from schemas.topics import aggregates_topic, updates_topic
-from stream_apps.outside import Outside, open_outside
-from stream_apps.region import RegionWorker
+from stream_apps.process_context import ProcessContext, open_process_context
+from stream_apps.worker.region import RegionWorker
 
 READ_AT_ONCE = 32
 RECOVERY = ("encode states", "store states", "publish windows")
@@ -124,14 +124,16 @@ def accounted_states(account: Account, states: set[str]) -> Iterator[None]:
         sealing.encode_state = encode
 
 
-def accounted(outside: Outside, account: Account, states: set[str], topic: str) -> Outside:
+def accounted(outside: ProcessContext, account: Account, states: set[str], topic: str) -> ProcessContext:
     """The same outside, with store and writer charged."""
     store: Any = AccountedStore(outside.store, account, states)
     writer: Any = AccountedWriter(outside.writer, account, topic)
     return replace(outside, store=store, writer=writer)
 
 
-async def fold_all(made: synthetic.Synthetic, outside: Outside, account: Account) -> tuple[float, float]:
+async def fold_all(
+    made: synthetic.Synthetic, outside: ProcessContext, account: Account
+) -> tuple[float, float]:
     """Resume, fold everything, and resume once more as a new owner would.
 
     Gives what the folding took: (seconds by the clock, seconds of processor). Each partition has a task of its own, as
@@ -167,7 +169,7 @@ def measure(made: synthetic.Synthetic, updates: int) -> dict[str, Any]:
     genesis_sha256 = sha256_hex(made.genesis.canonical())
     account, states = Account(), set[str]()
     outside = accounted(
-        open_outside(made.settings, made.task, genesis_sha256, signer, "snapshots"),
+        open_process_context(made.settings, made.task, genesis_sha256, signer, "snapshots"),
         account,
         states,
         aggregates_topic(made.task, made.region),

@@ -10,19 +10,20 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from adapters.kafka import LogWriter, declare_topics
-from adapters.keys import authority_path, certificate_pem, create_authority, issue, load_signer
-from adapters.object_store import open_object_store
-from adapters.settings import Settings
-from adapters.task_store import TaskStore
-from adapters.tasks import TaskFile, keys_folder, write_task_file
 from aggregation import codecs
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
 from aggregation.partitioning import partition_of
 from aggregation.policy import policy_from_mapping
+from backends.kafka.admin import declare_topics
+from backends.kafka.writing import LogWriter
+from backends.keys import authority_path, certificate_pem, create_authority, issue, load_signer
+from backends.settings import Settings
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
+from backends.tasks import TaskFile, keys_folder, write_task_file
 from schemas.certificates import CONTROL, Role
-from schemas.checkpoints import encode_model, encode_optimizer, encode_reference
+from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
 from schemas.envelope import Signer
 from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.objects import sha256_hex
@@ -64,7 +65,7 @@ class Synthetic:
             "client_metrics": {},
             "created_at": round(time.time() * 1000),
         }
-        return self.devices[device].seal("ClientUpdate", record)
+        return self.devices[device].sign("ClientUpdate", record)
 
     def publish(self, device: str, value: bytes) -> Any:
         """Append an update to its partition; returns the delivery future."""
@@ -150,7 +151,7 @@ def write_barriers(made: Synthetic, versions: int) -> None:
     """Move every partition to version ``versions`` by signed barriers, each with a real reference direction."""
     store = TaskStore(open_object_store(made.settings.store), made.task)
     direction = np.random.default_rng(7).standard_normal(made.layout.parameters)
-    reference = store.put_object(encode_reference(codecs.reference_of(direction, made.layout)))
+    reference = store.put_object(encode_direction(codecs.direction_of(direction, made.layout)))
     signer = load_signer(_merger_key(made.settings.home, made.task))
     for version in range(1, versions + 1):
         barrier = {
@@ -164,7 +165,7 @@ def write_barriers(made: Synthetic, versions: int) -> None:
             "floor": 0,
             "reason": "version",
         }
-        value = signer.seal("Barrier", barrier)
+        value = signer.sign("Barrier", barrier)
         for partition in range(made.partitions):
             made.writer.append(updates_topic(made.task, made.region), value, partition=partition)
     made.writer.flush()

@@ -16,25 +16,27 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from adapters.clock import SYSTEM_CLOCK, Clock
-from adapters.log import Position
-from adapters.observer import UNOBSERVED, Observer
-from adapters.patience import patiently
 from aggregation.errors import FluvialError
-from aggregation.events import Rejection, Verdict
-from producers.bases import Base
-from producers.updates import UPDATE_ID_HEX, Author, Contribution, Publication, honest_record, seal_update
-from schemas.codec import CodecError
-from schemas.sealing import decode_verdict
+from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import RejectionReason
+from backends.clock import SYSTEM_CLOCK, Clock
+from backends.log import Position
+from backends.observer import UNOBSERVED, Observer
+from backends.outages import retry_through_outage
+from producers.sdk.bases import Base
+from producers.sdk.updates import UPDATE_ID_HEX, Author, Contribution, Publication, honest_record, seal_update
+from schemas.avro import CodecError
 from schemas.topics import verdicts_topic
+from schemas.windows import decode_verdict
 
 if TYPE_CHECKING:
-    from adapters.kafka import LogReader, LogWriter
-    from adapters.log import LogRecord
+    from backends.kafka.reading import LogReader
+    from backends.kafka.writing import LogWriter
+    from backends.log import LogRecord
 
 BASE_VERSION: Final = 2**31 - 1
 """The version that a canary's updates claim to be trained on."""
-EXPECTED: Final = Rejection.FUTURE_BASE.outcome
+EXPECTED: Final = RejectionReason.FUTURE_BASE.outcome
 EVERY_S: Final = 10.0
 OBJECTIVE_S: Final = 5.0
 LATE, WRONG_VERDICT, UNPUBLISHED = "late", "wrong_verdict", "unpublished"
@@ -154,7 +156,11 @@ class Canary:
         """
         topic = verdicts_topic(self._author.genesis.task, self.region)
         try:
-            start = self._end_of(topic) if once else patiently(f"read {topic}", lambda: self._end_of(topic))
+            start = (
+                self._end_of(topic)
+                if once
+                else retry_through_outage(f"read {topic}", lambda: self._end_of(topic))
+            )
         except _StoppedError:
             return
         due_s = self._clock.monotonic()

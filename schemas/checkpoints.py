@@ -12,7 +12,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from aggregation.codecs import Reference, reference_from
+from aggregation.codecs import Direction, direction_from
 from aggregation.errors import IntegrityProblem
 
 if TYPE_CHECKING:
@@ -83,13 +83,13 @@ def decode_sums(data: bytes, layout: Layout) -> npt.NDArray[np.int64]:
     return np.frombuffer(data, dtype="<i8")
 
 
-def encode_reference(reference: Reference) -> bytes:
+def encode_direction(reference: Direction) -> bytes:
     """A fixed-point step: int8[P] and one float64 scale a tensor."""
     scales = np.array(reference.scales, dtype=np.float64)
     return safetensors_numpy.save({_STEP: reference.q, _SCALES: scales})
 
 
-def decode_reference(data: bytes, layout: Layout) -> Reference:
+def decode_direction(data: bytes, layout: Layout) -> Direction:
     """The inverse of ``encode_reference``."""
     tensors = _load(data)
     q, scales = tensors.get(_STEP), tensors.get(_SCALES)
@@ -97,7 +97,7 @@ def decode_reference(data: bytes, layout: Layout) -> Reference:
     if not good or scales is None or scales.shape != (len(layout.tensors),) or scales.dtype != np.float64:
         raise IntegrityProblem("FLV-4101", "the reference object is not of the task's layout")
     assert q is not None
-    return reference_from(q, tuple(scales.tolist()), layout)
+    return direction_from(q, tuple(scales.tolist()), layout)
 
 
 def _load(data: bytes) -> dict[str, npt.NDArray[Any]]:

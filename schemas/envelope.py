@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidSignature
 
-from schemas import codec
+from schemas import avro as codec
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -23,11 +23,11 @@ class Signer:
     certificate: bytes
     key: Ed25519PrivateKey
 
-    def seal(self, kind: str, record: dict[str, Any]) -> bytes:
+    def sign(self, kind: str, record: dict[str, Any]) -> bytes:
         """Encode ``record`` as ``kind`` and wrap it in a signed envelope."""
-        return self.seal_payload(kind, codec.encode(kind, record))
+        return self.sign_payload(kind, codec.encode(kind, record))
 
-    def seal_payload(self, kind: str, payload: bytes) -> bytes:
+    def sign_payload(self, kind: str, payload: bytes) -> bytes:
         """Wrap encoded bytes of the newest schema of ``kind`` in a signed envelope."""
         signature = self.key.sign(signed_bytes(kind, codec.schema_for(kind).sha256, payload))
         envelope = {"kind": kind, "payload": payload, "certificate": self.certificate, "signature": signature}

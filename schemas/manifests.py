@@ -18,7 +18,7 @@ from aggregation.policy import Policy, policy_from_canonical
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aggregation.merge import Aggregate, Slot
+    from aggregation.server.aggregates import Aggregate, Slot
 
 
 class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from aggregation.events import Barrier, Event, Refused, Rejection, Revoke, Skip, Tick, Update
+from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Skip, Tick, Update
+from aggregation.fold.rejections import RejectionReason
 from aggregation.policy import UPDATE_BYTES_LIMIT
+from schemas.avro import CodecError, UnknownSchemaError
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
-from schemas.codec import CodecError, UnknownSchemaError
 from schemas.envelope import ClosedEnvelope, Envelope, read_envelope
 
 SIGNERS = {
@@ -34,27 +35,29 @@ COHORTS: Final = {float(cohort): cohort for cohort in range(100)}
 def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes_max: int) -> Event:
     """The event in one record of an updates topic; ``timestamp_ms`` is its LogAppendTime."""
     if value is None:
-        return Refused(Rejection.UNDECODABLE, "the record has no value")
+        return RejectedRecord(RejectionReason.UNDECODABLE, "the record has no value")
     if len(value) > bytes_max:
         # No more than that of a size which no policy allows: who reads a bomb need not know how large it is.
         size = f"over {UPDATE_BYTES_LIMIT}" if len(value) > UPDATE_BYTES_LIMIT else f"{len(value)}"
-        return Refused(Rejection.TOO_LARGE, f"{size} bytes, the policy allows {bytes_max}")
+        return RejectedRecord(RejectionReason.TOO_LARGE, f"{size} bytes, the policy allows {bytes_max}")
     try:
         envelope = read_envelope(value)
     except UnknownSchemaError as error:
-        return Refused(Rejection.UNKNOWN_SCHEMA, str(error))
+        return RejectedRecord(RejectionReason.UNKNOWN_SCHEMA, str(error))
     except CodecError as error:
-        return Refused(Rejection.UNDECODABLE, str(error))
+        return RejectedRecord(RejectionReason.UNDECODABLE, str(error))
     if envelope.kind not in INGRESS_KINDS:
-        return Refused(Rejection.UNDECODABLE, f"a {envelope.kind} does not belong into an updates topic")
+        return RejectedRecord(
+            RejectionReason.UNDECODABLE, f"a {envelope.kind} does not belong into an updates topic"
+        )
     signer = authenticate(envelope, timestamp_ms, trust)
-    if isinstance(signer, Refused):
+    if isinstance(signer, RejectedRecord):
         return signer
     # Only now: decoding costs memory and time that a stranger must not be able to spend.
     try:
         opened = envelope.open()
     except CodecError as error:
-        return Refused(Rejection.UNDECODABLE, str(error), signer.name)
+        return RejectedRecord(RejectionReason.UNDECODABLE, str(error), signer.name)
     return _translate(opened, signer, len(value))
 
 
@@ -65,7 +68,7 @@ def skip_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Skip | None
     """
     try:
         envelope = read_envelope(value or b"")
-        if envelope.kind != "Skip" or isinstance(authenticate(envelope, timestamp_ms, trust), Refused):
+        if envelope.kind != "Skip" or isinstance(authenticate(envelope, timestamp_ms, trust), RejectedRecord):
             return None
         record = envelope.open().record
     except CodecError:
@@ -73,34 +76,34 @@ def skip_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Skip | None
     return Skip(record["task"], record["region"], record["partition"], record["offset"], record["reason"])
 
 
-def authenticate(envelope: ClosedEnvelope, timestamp_ms: int, trust: Trust) -> Identity | Refused:
+def authenticate(envelope: ClosedEnvelope, timestamp_ms: int, trust: Trust) -> Identity | RejectedRecord:
     """Who signed the envelope, if that role may sign this kind; an update's signer has to be its device."""
     try:
         signer = trust.identify(envelope.certificate)
     except BadCertificateError as error:
-        return _unauthentic(envelope, Rejection.BAD_CERTIFICATE, str(error))
+        return _unauthentic(envelope, RejectionReason.BAD_CERTIFICATE, str(error))
     if not signer.valid_at(timestamp_ms):
         return _unauthentic(
             envelope,
-            Rejection.CERTIFICATE_EXPIRED,
+            RejectionReason.CERTIFICATE_EXPIRED,
             f"certificate {signer.serial} was not valid at {timestamp_ms} ms",
         )
     if SIGNERS.get(envelope.kind) is not signer.role:
         return _unauthentic(
-            envelope, Rejection.BAD_CERTIFICATE, f"a {signer.role.value} may not sign a {envelope.kind}"
+            envelope, RejectionReason.BAD_CERTIFICATE, f"a {signer.role.value} may not sign a {envelope.kind}"
         )
     if not envelope.signed_by(signer.public_key):
         return _unauthentic(
-            envelope, Rejection.BAD_SIGNATURE, f"the signature is not {signer.name}'s over this payload"
+            envelope, RejectionReason.BAD_SIGNATURE, f"the signature is not {signer.name}'s over this payload"
         )
     return signer
 
 
-def _unauthentic(envelope: ClosedEnvelope, rejection: Rejection, detail: str) -> Refused:
+def _unauthentic(envelope: ClosedEnvelope, rejection: RejectionReason, detail: str) -> RejectedRecord:
     """A control record that fails is a forgery, whichever check it fails; its detail says which."""
     if envelope.kind != "ClientUpdate":
-        return Refused(Rejection.BAD_SIGNATURE, f"forged {envelope.kind}: {detail}")
-    return Refused(rejection, detail)
+        return RejectedRecord(RejectionReason.BAD_SIGNATURE, f"forged {envelope.kind}: {detail}")
+    return RejectedRecord(rejection, detail)
 
 
 def _translate(envelope: Envelope, signer: Identity, record_bytes: int) -> Event:
@@ -122,7 +125,9 @@ def _translate(envelope: Envelope, signer: Identity, record_bytes: int) -> Event
             )
         case "Tick":
             if record["region"] != signer.region:
-                return Refused(Rejection.BAD_SIGNATURE, f"forged Tick: signed by a worker of {signer.region}")
+                return RejectedRecord(
+                    RejectionReason.BAD_SIGNATURE, f"forged Tick: signed by a worker of {signer.region}"
+                )
             return Tick(record["task"], record["region"], record["partition"], record["window_first_offset"])
         case "Revoke":
             return Revoke(record["task"], record["device_id"], record["certificate_serial"], record["reason"])
@@ -136,19 +141,21 @@ def _translate(envelope: Envelope, signer: Identity, record_bytes: int) -> Event
 
 def _update(
     record: dict[str, Any], signer: Identity, signature: bytes, record_bytes: int
-) -> Update | Refused:
+) -> Update | RejectedRecord:
     device_id = record["device_id"]
     if device_id != signer.name:
-        return Refused(
-            Rejection.BAD_SIGNATURE,
+        return RejectedRecord(
+            RejectionReason.BAD_SIGNATURE,
             f"it names device {device_id[:DEVICE_TEXT_MAX]!r}, signed by {signer.name}",
             signer.name,
         )
     if len(record["update_id"]) > DEVICE_TEXT_MAX:
-        return Refused(Rejection.WRONG_LAYOUT, f"update_id is over {DEVICE_TEXT_MAX} characters", signer.name)
+        return RejectedRecord(
+            RejectionReason.WRONG_LAYOUT, f"update_id is over {DEVICE_TEXT_MAX} characters", signer.name
+        )
     if record["region"] != signer.region:
-        return Refused(
-            Rejection.WRONG_REGION,
+        return RejectedRecord(
+            RejectionReason.WRONG_REGION,
             f"it is for {record['region'][:DEVICE_TEXT_MAX]!r}, its device is of {signer.region}",
             signer.name,
         )

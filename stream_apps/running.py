@@ -15,10 +15,10 @@ import threading
 
 import faust
 
-from adapters.logs import logging_config
-from adapters.observer import UNOBSERVED, Observer
-from adapters.settings import log_format_asked
 from aggregation.errors import FluvialError
+from backends.logging_setup import logging_config
+from backends.observer import UNOBSERVED, Observer
+from backends.settings import log_format_asked
 
 STOP_S_MAX = 8.0
 BEAT_EVERY_S = 1.0

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ops.output import Output
-from ops.stack.local import LocalStack
+from fluvial.local.stack import LocalStack
+from fluvial.terminal.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 # Where downloads are kept is no setting of what is tested: without it every run would fetch Kafka again.
 _KEPT = {"FLUVIAL_CACHE"}

@@ -23,13 +23,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from aggregation import codecs
-from aggregation.events import Barrier, Effect, Event, Tick, Update, Verdict, WindowClosed
-from aggregation.fold import fold_into
+from aggregation.fold.events import Barrier, Effect, Event, Tick, Update, Verdict, WindowClosed
+from aggregation.fold.state import PartitionState, initial
+from aggregation.fold.transition import fold_into
 from aggregation.layout import Layout
-from aggregation.merge import Aggregate
 from aggregation.partitioning import partition_of
 from aggregation.policy import Policy, policy_from_mapping
-from aggregation.state import PartitionState, initial
+from aggregation.server.aggregates import Aggregate
 from schemas.certificates import Role, Trust
 from schemas.envelope import Signer
 from schemas.records import decode_record
@@ -37,7 +37,7 @@ from schemas.records import decode_record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from aggregation.codecs import CodecName, EncodedTensor, Reference
+    from aggregation.codecs import CodecName, Direction, EncodedTensor
 
 TASK = "digits"
 REGION = "eu"
@@ -270,7 +270,7 @@ def update(
 
 
 def barrier(
-    version: int, rules: Policy, reference: Reference | None = None, *, floor: int = 0, **changed: Any
+    version: int, rules: Policy, reference: Direction | None = None, *, floor: int = 0, **changed: Any
 ) -> Barrier:
     """An authenticated barrier with its objects loaded."""
     fields: dict[str, Any] = {
@@ -320,7 +320,7 @@ def update_record(
 
 def update_bytes(device_id: str, *, by: Signer | None = None, **fields: Any) -> bytes:
     """A signed ClientUpdate."""
-    return (by or device_signer(device_id)).seal("ClientUpdate", update_record(device_id, **fields))
+    return (by or device_signer(device_id)).sign("ClientUpdate", update_record(device_id, **fields))
 
 
 def barrier_bytes(version: int, rules: Policy, *, by: Signer | None = None, **changed: Any) -> bytes:
@@ -336,7 +336,7 @@ def barrier_bytes(version: int, rules: Policy, *, by: Signer | None = None, **ch
         "floor": 0,
         "reason": "version",
     }
-    return (by or merger_signer()).seal("Barrier", fields | changed)
+    return (by or merger_signer()).sign("Barrier", fields | changed)
 
 
 def tick_bytes(
@@ -349,7 +349,7 @@ def tick_bytes(
         "partition": partition,
         "window_first_offset": window_first_offset,
     }
-    return (by or worker_signer()).seal("Tick", fields | changed)
+    return (by or worker_signer()).sign("Tick", fields | changed)
 
 
 def revoke_bytes(
@@ -357,7 +357,7 @@ def revoke_bytes(
 ) -> bytes:
     """A signed Revoke."""
     fields = {"task": task, "device_id": device_id, "certificate_serial": serial, "reason": "stolen"}
-    return (by or operator_signer()).seal("Revoke", fields)
+    return (by or operator_signer()).sign("Revoke", fields)
 
 
 def state_of(

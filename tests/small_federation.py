@@ -17,24 +17,25 @@ import numpy as np
 from confluent_kafka import Producer
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from adapters.kafka import LogReader, LogWriter
-from adapters.object_store import open_object_store
-from adapters.settings import Settings, StoreSettings
-from adapters.task_store import TaskStore
-from adapters.tasks import TaskFile, write_task_file
-from aggregation.events import Barrier, Skipped, Verdict
-from aggregation.fold import fold_into
+from aggregation.fold.events import Barrier, Parked, Verdict
+from aggregation.fold.state import PartitionState
+from aggregation.fold.transition import fold_into
 from aggregation.layout import Layout
-from aggregation.merge import Aggregate, Checkpoint, Slot, add_sums, merge
 from aggregation.optimizers import initial_state
 from aggregation.policy import Policy
-from aggregation.state import PartitionState
+from aggregation.server.aggregates import Aggregate, Slot
+from aggregation.server.merge import Checkpoint, add_sums, merge
+from backends.kafka.reading import LogReader
+from backends.kafka.writing import LogWriter
+from backends.settings import Settings, StoreSettings
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
+from backends.tasks import TaskFile, write_task_file
 from schemas.certificates import Trust
-from schemas.checkpoints import decode_reference, encode_model, encode_optimizer, encode_reference
+from schemas.checkpoints import decode_direction, encode_direction, encode_model, encode_optimizer
 from schemas.manifests import Genesis, Manifest, Region, TensorEntry, input_of, next_cursors, sum_counts
 from schemas.objects import sha256_hex
 from schemas.records import decode_record
-from schemas.sealing import SealedWindow, encode_verdict, seal_window
 from schemas.topics import (
     aggregates_topic,
     metrics_topic,
@@ -43,6 +44,7 @@ from schemas.topics import (
     updates_topic,
     verdicts_topic,
 )
+from schemas.windows import EncodedWindow, encode_verdict, encode_window
 from tests import factories
 
 PARTITIONS = {"eu": 2, "us": 1}
@@ -110,7 +112,7 @@ class SmallFederation:
             )
             for region, p in self.genesis.slots
         }
-        self.parked: dict[tuple[Slot, int], Skipped] = {}
+        self.parked: dict[tuple[Slot, int], Parked] = {}
         """What ``fold`` takes in the place of a record, as workers do where an operator's Skip parks it."""
         self.cursors: dict[Slot, int] = dict.fromkeys(self.genesis.slots, 0)
         self.announce(0)
@@ -181,23 +183,23 @@ class SmallFederation:
                                 verdicts_topic(self.task, region), encode_verdict(effect), partition=p
                             )
                         else:
-                            self.publish(seal_window(state, effect))
+                            self.publish(encode_window(state, effect))
         self.writer.flush()
 
     def _loaded(self, barrier: Barrier) -> Barrier:
-        reference = decode_reference(self.objects.get_object(barrier.reference_sha256), self.layout)
+        reference = decode_direction(self.objects.get_object(barrier.reference_sha256), self.layout)
         return replace(barrier, policy=self.objects.policy(barrier.policy_sha256), reference=reference)
 
-    def publish(self, sealed: SealedWindow) -> None:
+    def publish(self, encoded: EncodedWindow) -> None:
         """A window's objects and record."""
-        for data in sealed.objects.values():
+        for data in encoded.objects.values():
             self.objects.put_object(data)
-        self.publish_payload(sealed.aggregate.region, sealed.aggregate.partition, sealed.payload)
-        self.pending.append(sealed.aggregate)
+        self.publish_payload(encoded.aggregate.region, encoded.aggregate.partition, encoded.payload)
+        self.pending.append(encoded.aggregate)
 
     def publish_payload(self, region: str, partition: int, payload: bytes) -> None:
         """An aggregate record with this payload, signed by a worker of the region."""
-        value = factories.worker_signer("w-1", region).seal_payload("RegionalAggregate", payload)
+        value = factories.worker_signer("w-1", region).sign_payload("RegionalAggregate", payload)
         self.writer.append_now(aggregates_topic(self.task, region), value, partition=partition)
 
     def merge(self) -> Manifest:
@@ -238,7 +240,7 @@ class SmallFederation:
             update_bytes=sum(one.update_bytes for one in chosen),
             model_sha256=sha256_hex(model),
             optimizer_sha256=sha256_hex(optimizer),
-            reference_sha256=self.objects.put_object(encode_reference(step.reference)),
+            reference_sha256=self.objects.put_object(encode_direction(step.reference)),
             floor=0,
         )
         assert self.objects.commit(manifest.version, manifest.canonical())
@@ -281,7 +283,7 @@ class SmallFederation:
                 "model_sha256": document.model_sha256,
                 "policy_sha256": self.policy.sha256,
             }
-            value = factories.merger_signer().seal("ModelAnnouncement", fields | changed)
+            value = factories.merger_signer().sign("ModelAnnouncement", fields | changed)
             self.writer.append_now(models_topic(self.task), value, partition=0)
 
     def evaluated(self, version: int, accuracy: float) -> None:
@@ -326,7 +328,7 @@ def on_mock_cluster(folder: Path) -> Iterator[Settings]:
 
 def declare(settings: Settings, federation_task: str, partitions: Mapping[str, int]) -> None:
     """The task's topics, on a broker that does not make them by itself."""
-    from adapters.kafka import declare_topics
+    from backends.kafka.admin import declare_topics
 
     declare_topics(settings, topics_of(federation_task, partitions))
 

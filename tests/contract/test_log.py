@@ -14,10 +14,12 @@ from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from adapters.kafka import LogReader, LogWriter, declare_topics, reachable
-from adapters.settings import UPDATE_BYTES_MAX_DEFAULT, Settings, StoreSettings
 from aggregation.errors import FluvialError
 from aggregation.partitioning import partition_of
+from backends.kafka.admin import declare_topics, reachable
+from backends.kafka.reading import LogReader
+from backends.kafka.writing import LogWriter
+from backends.settings import UPDATE_BYTES_MAX_DEFAULT, Settings, StoreSettings
 from schemas.envelope import open_envelope
 from schemas.topics import Topic, topics_of, updates_topic
 from tests import factories
@@ -243,9 +245,9 @@ def test_an_update_of_8_mb_passes_producer_broker_and_consumer(kafka: Settings, 
     assert kafka.update_bytes_max == UPDATE_BYTES_MAX_DEFAULT == 8 << 20
     record = factories.update_record("d-0001")
     record["tensors"][0]["data"] = b""
-    framing = len(factories.device_signer("d-0001").seal("ClientUpdate", record))
+    framing = len(factories.device_signer("d-0001").sign("ClientUpdate", record))
     record["tensors"][0]["data"] = bytes(UPDATE_BYTES_MAX_DEFAULT)
-    value = factories.device_signer("d-0001").seal("ClientUpdate", record)
+    value = factories.device_signer("d-0001").sign("ClientUpdate", record)
     assert UPDATE_BYTES_MAX_DEFAULT < len(value) <= kafka.message_bytes_max
     assert len(value) - UPDATE_BYTES_MAX_DEFAULT < framing + 64
     writer = LogWriter(kafka, "writer")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters.file_store import FileStore
-from adapters.object_store import ObjectNotFound, ObjectStore, open_object_store
 from aggregation.errors import UsageProblem
+from backends.object_store import ObjectNotFound, ObjectStore
+from backends.store.factory import open_object_store
+from backends.store.file import FileStore
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from adapters.file_store import FileStore
-from adapters.object_store import StoreFull, StoreRefused, StoreUnavailable
-from adapters.s3_store import S3Store
-from adapters.settings import StoreSettings
 from aggregation.errors import ConnectionProblem, FluvialError
-from ops.stack import ports
+from backends.object_store import StoreFull, StoreRefused, StoreUnavailable
+from backends.settings import StoreSettings
+from backends.store.file import FileStore
+from backends.store.s3 import S3Store
+from fluvial.local import ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 CALLS = {
     "get": lambda store: store.get("a"),

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters.file_store import FileStore
-from adapters.object_store import open_object_store
-from adapters.task_store import Head, TaskStore
 from aggregation.errors import IntegrityProblem
+from backends.store.factory import open_object_store
+from backends.store.file import FileStore
+from backends.store.task_store import Head, TaskStore
 from schemas.objects import object_key, sha256_hex
 
 if TYPE_CHECKING:

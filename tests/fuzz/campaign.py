@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Producer
 
-from adapters import keys
-from adapters.log import Position
-from aggregation.events import ACCEPTED, CONTROL
-from ops.audit import audit_task
-from producers.announcements import Announcement, Announcements
+from aggregation.fold.rejections import ACCEPTED, CONTROL
+from backends import keys
+from backends.log import Position
+from fluvial.proof.audit import audit_task
+from producers.sdk.announcements import Announcement, Announcements
 from schemas.certificates import Role
 from schemas.topics import updates_topic, verdicts_topic
 from tests import factories
@@ -25,10 +25,10 @@ from tests.fuzz.mutator import BOMB_BYTES, CODECS, Cast, Device, Fuzzed, Moment,
 from tests.integration.pipeline import Federation, until
 
 if TYPE_CHECKING:
-    from adapters.kafka import LogReader
-    from adapters.settings import Settings
-    from aggregation.events import Verdict
-    from aggregation.merge import Slot
+    from aggregation.fold.events import Verdict
+    from aggregation.server.aggregates import Slot
+    from backends.kafka.reading import LogReader
+    from backends.settings import Settings
 
 REGION: Final = "eu"
 PARTITIONS: Final = {"eu": 2, "us": 1}
@@ -128,7 +128,7 @@ class HonestTraffic:
 
         version, sha256, device = until(next_device, "a new version", NEWS_WITHIN_S)
         record = self._federation.record(device, base=version, base_sha256=sha256, seed=version % 50)
-        return self._federation.device(device).seal("ClientUpdate", record)
+        return self._federation.device(device).sign("ClientUpdate", record)
 
 
 class Campaign:
@@ -184,7 +184,7 @@ class Campaign:
             "certificate_serial": "",
             "reason": "stolen",
         }
-        value = federation.operator_signer.seal("Revoke", revoke)
+        value = federation.operator_signer.sign("Revoke", revoke)
         for partition in self._controls:
             federation.await_verdicts((REGION, partition), federation.append((REGION, partition), value))
             self._controls[partition].append(value)

@@ -19,11 +19,12 @@ except ImportError:
     )
 
 with atheris.instrument_imports(include=["schemas"]):
-    from schemas import codec, envelope
+    from schemas import avro as codec
+    from schemas import envelope
     from schemas.records import decode_record
-    from schemas.sealing import decode_verdict
+    from schemas.windows import decode_verdict
 
-from aggregation.events import Event
+from aggregation.fold.events import Event
 from schemas.certificates import Role
 from tests import factories
 
@@ -61,7 +62,7 @@ def one_input(data: bytes) -> None:
 def signed(body: bytes) -> bytes:
     """An envelope with a true signature around any payload: what a certified device could send."""
     kind = KINDS[body[0] % len(KINDS)] if body else KINDS[0]
-    return SIGNERS[kind].seal_payload(kind, codec.schema_for(kind).header + body[1:])
+    return SIGNERS[kind].sign_payload(kind, codec.schema_for(kind).header + body[1:])
 
 
 def require_event(value: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 import psutil
 
-from adapters.bounded_batches import BATCH_UNPACKED_BYTES_MAX
+from backends.kafka.faust.bounded_batches import BATCH_UNPACKED_BYTES_MAX
 
 SAMPLE_EVERY_S: Final = 0.2
 MARGIN_BYTES: Final = 64 << 20

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from aggregation.events import ACCEPTED, CONTROL
-from schemas import codec
-from schemas.codec import HEADER_BYTES, MARKER
+from aggregation.fold.rejections import ACCEPTED, CONTROL
+from schemas import avro as codec
+from schemas.avro import HEADER_BYTES, MARKER
 from schemas.envelope import ENVELOPE, Signer
 from schemas.records import INGRESS_KINDS
 from tests.fuzz.mutator import STALE, UNAUTHENTIC, Moment, Mutator, mutation
@@ -129,7 +129,7 @@ def an_unknown_fingerprint(m: Mutator, at: Moment) -> bytes:
 
 @mutation("unknown_schema")
 def an_unknown_fingerprint_inside(m: Mutator, at: Moment) -> bytes:
-    return m.device(at).signer.seal_payload("ClientUpdate", MARKER + b"\xee" + m.noise(17))
+    return m.device(at).signer.sign_payload("ClientUpdate", MARKER + b"\xee" + m.noise(17))
 
 
 @mutation("undecodable")
@@ -143,7 +143,7 @@ def anothers_schema(m: Mutator, at: Moment) -> bytes:
 def anothers_schema_inside(m: Mutator, at: Moment) -> bytes:
     """A Tick's bytes that call themselves a ClientUpdate, rightly signed."""
     body = codec.encode("Tick", _control(m, at, "Tick"))[HEADER_BYTES:]
-    return m.device(at).signer.seal_payload("ClientUpdate", codec.schema_for("ClientUpdate").header + body)
+    return m.device(at).signer.sign_payload("ClientUpdate", codec.schema_for("ClientUpdate").header + body)
 
 
 @mutation(
@@ -163,7 +163,7 @@ def fields_swapped(m: Mutator, at: Moment) -> bytes:
         "base_sha256": m.random.choice([at.model_sha256, "0"]),
     }
     swapped = m.random.sample(sorted(one), m.random.randint(1, 3))
-    return device.signer.seal("ClientUpdate", one | {name: two[name] for name in swapped})
+    return device.signer.sign("ClientUpdate", one | {name: two[name] for name in swapped})
 
 
 # -- wrong keys
@@ -173,33 +173,33 @@ def fields_swapped(m: Mutator, at: Moment) -> bytes:
 def the_wrong_key(m: Mutator, at: Moment) -> bytes:
     device = m.device(at)
     record = m.record(device.device_id, at)
-    return Signer(device.signer.certificate, m.cast.foreign.signer.key).seal("ClientUpdate", record)
+    return Signer(device.signer.certificate, m.cast.foreign.signer.key).sign("ClientUpdate", record)
 
 
 @mutation("bad_signature")
 def another_devices_id(m: Mutator, at: Moment) -> bytes:
-    return m.device(at).signer.seal("ClientUpdate", m.record(m.cast.revoked.device_id, at))
+    return m.device(at).signer.sign("ClientUpdate", m.record(m.cast.revoked.device_id, at))
 
 
 @mutation("bad_certificate")
 def the_wrong_role(m: Mutator, at: Moment) -> bytes:
     signer = m.random.choice([m.cast.worker, m.cast.merger, m.cast.operator])
-    return signer.seal("ClientUpdate", m.record(m.device(at).device_id, at))
+    return signer.sign("ClientUpdate", m.record(m.device(at).device_id, at))
 
 
 @mutation("bad_certificate")
 def a_foreign_authority(m: Mutator, at: Moment) -> bytes:
-    return m.cast.foreign.signer.seal("ClientUpdate", m.record(m.cast.foreign.device_id, at))
+    return m.cast.foreign.signer.sign("ClientUpdate", m.record(m.cast.foreign.device_id, at))
 
 
 @mutation("certificate_expired")
 def an_expired_certificate(m: Mutator, at: Moment) -> bytes:
-    return m.cast.expired.signer.seal("ClientUpdate", m.record(m.cast.expired.device_id, at))
+    return m.cast.expired.signer.sign("ClientUpdate", m.record(m.cast.expired.device_id, at))
 
 
 @mutation("revoked")
 def a_revoked_device(m: Mutator, at: Moment) -> bytes:
-    return m.cast.revoked.signer.seal("ClientUpdate", m.record(m.cast.revoked.device_id, at))
+    return m.cast.revoked.signer.sign("ClientUpdate", m.record(m.cast.revoked.device_id, at))
 
 
 @mutation("bad_certificate")
@@ -276,7 +276,7 @@ def _control_kinds() -> list[str]:
 @mutation("bad_signature")
 def a_control_record_by_a_device(m: Mutator, at: Moment) -> bytes:
     kind = m.random.choice(_control_kinds())
-    return m.device(at).signer.seal(kind, _control(m, at, kind))
+    return m.device(at).signer.sign(kind, _control(m, at, kind))
 
 
 @mutation("bad_signature")
@@ -293,13 +293,13 @@ def a_control_record_by_the_wrong_role(m: Mutator, at: Moment) -> bytes:
             ("Skip", m.cast.merger),
         ]
     )
-    return signer.seal(kind, _control(m, at, kind))
+    return signer.sign(kind, _control(m, at, kind))
 
 
 @mutation("bad_signature")
 def a_control_record_by_a_foreign_authority(m: Mutator, at: Moment) -> bytes:
     kind = m.random.choice(_control_kinds())
-    return m.cast.foreign.signer.seal(kind, _control(m, at, kind))
+    return m.cast.foreign.signer.sign(kind, _control(m, at, kind))
 
 
 @mutation("bad_signature")
@@ -312,7 +312,7 @@ def a_control_record_with_a_changed_byte(m: Mutator, at: Moment) -> bytes:
             ("Revoke", m.cast.operator),
         ]
     )
-    fields = codec.decode(signer.seal(kind, _control(m, at, kind)))[1]
+    fields = codec.decode(signer.sign(kind, _control(m, at, kind)))[1]
     payload = bytearray(fields["payload"])
     payload[m.random.randrange(HEADER_BYTES, len(payload))] ^= 1 << m.random.randrange(8)
     return codec.encode(ENVELOPE, fields | {"payload": bytes(payload)})
@@ -328,13 +328,13 @@ def a_control_record_of_another_task(m: Mutator, at: Moment) -> bytes:
             ("Revoke", m.cast.operator),
         ]
     )
-    return signer.seal(kind, _control(m, at, kind) | {"task": "another"})
+    return signer.sign(kind, _control(m, at, kind) | {"task": "another"})
 
 
 @mutation("wrong_partition")
 def a_tick_of_another_partition(m: Mutator, at: Moment) -> bytes:
     other = m.random.choice([at.partition + 1, -1, 1 << 30])
-    return m.cast.worker.seal("Tick", _control(m, at, "Tick") | {"partition": other})
+    return m.cast.worker.sign("Tick", _control(m, at, "Tick") | {"partition": other})
 
 
 @mutation("undecodable")
@@ -346,4 +346,4 @@ def a_record_of_another_topic(m: Mutator, at: Moment) -> bytes:
             ("Verdict", m.cast.worker),
         ]
     )
-    return signer.seal(kind, _control(m, at, kind))
+    return signer.sign(kind, _control(m, at, kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from schemas import codec
+from schemas import avro as codec
 from schemas.envelope import ENVELOPE
 from tests import factories
 from tests.fuzz.mutator import LENGTHS, STALE, Moment, Mutator, long, mutation
@@ -20,13 +20,13 @@ def a_giant_or_negative_length(m: Mutator, at: Moment) -> bytes:
 @mutation("undecodable")
 def a_giant_or_negative_length_inside(m: Mutator, at: Moment) -> bytes:
     payload = codec.schema_for("ClientUpdate").header + long(m.random.choice(LENGTHS)) + m.noise(40)
-    return m.device(at).signer.seal_payload("ClientUpdate", payload)
+    return m.device(at).signer.sign_payload("ClientUpdate", payload)
 
 
 @mutation("undecodable")
 def a_number_without_end(m: Mutator, at: Moment) -> bytes:
     payload = codec.schema_for("ClientUpdate").header + b"\xff" * m.random.randint(11, 5000)
-    return m.device(at).signer.seal_payload("ClientUpdate", payload)
+    return m.device(at).signer.sign_payload("ClientUpdate", payload)
 
 
 def _before_tensors(m: Mutator, at: Moment, device_id: str) -> bytes:
@@ -42,7 +42,7 @@ def a_giant_or_negative_array(m: Mutator, at: Moment) -> bytes:
     device = m.device(at)
     count = m.random.choice([value for value in LENGTHS if value > 0])
     block = m.random.choice([long(count), long(-count) + long(m.random.choice(LENGTHS))])
-    return device.signer.seal_payload(
+    return device.signer.sign_payload(
         "ClientUpdate", _before_tensors(m, at, device.device_id) + block + b"\2x"
     )
 
@@ -53,7 +53,7 @@ def an_array_of_nothings(m: Mutator, at: Moment) -> bytes:
     device = m.device(at)
     tensor = {"name": "", "shape": [], "scale": 0.0, "data": b""}
     record = m.record(device.device_id, at) | {"tensors": [tensor] * (m.bytes_max // 20)}
-    return device.signer.seal("ClientUpdate", record)
+    return device.signer.sign("ClientUpdate", record)
 
 
 @mutation(*STALE, "wrong_layout", "undecodable")
@@ -65,14 +65,14 @@ def a_shape_without_end(m: Mutator, at: Moment) -> bytes:
 def envelopes_in_envelopes(m: Mutator, at: Moment) -> bytes:
     value, signer = m.signed(at), m.device(at).signer
     for _ in range(m.random.randint(1, 40)):
-        value = signer.seal_payload(ENVELOPE, value)
+        value = signer.sign_payload(ENVELOPE, value)
     return value
 
 
 @mutation("undecodable")
 def text_that_is_none(m: Mutator, at: Moment) -> bytes:
     payload = codec.encode("ClientUpdate", m.record(m.device(at).device_id, at))
-    return m.device(at).signer.seal_payload("ClientUpdate", payload.replace(b"u-d-", b"\xff\xfe\xc0\x80", 1))
+    return m.device(at).signer.sign_payload("ClientUpdate", payload.replace(b"u-d-", b"\xff\xfe\xc0\x80", 1))
 
 
 @mutation("too_large")
@@ -94,7 +94,7 @@ def elements_that_are_no_numbers(m: Mutator, at: Moment) -> bytes:
     values = factories.delta(1, m.layout).copy()
     values[m.random.randrange(len(values))] = m.random.choice([math.nan, math.inf, -math.inf])
     tensors = factories.encoded(values, "float32", 1, m.layout)
-    return device.signer.seal(
+    return device.signer.sign(
         "ClientUpdate", m.record(device.device_id, at, codec="float32", tensors=tensors)
     )
 
@@ -105,7 +105,7 @@ def a_scale_beyond_all_bounds(m: Mutator, at: Moment) -> bytes:
     record = m.record(device.device_id, at)
     for tensor in record["tensors"]:
         tensor |= {"scale": m.random.choice([1e30, 1e300, 1.7e308]), "data": b"\x7f" * len(tensor["data"])}
-    return device.signer.seal("ClientUpdate", record)
+    return device.signer.sign("ClientUpdate", record)
 
 
 @mutation(*STALE, "wrong_layout")
@@ -144,13 +144,13 @@ def another_region(m: Mutator, at: Moment) -> bytes:
     if m.random.random() < 0.5:
         return m.signed(at, region=m.random.choice(["", "us", "x" * 10_000]))
     other = m.cast.elsewhere
-    return other.signer.seal("ClientUpdate", m.record(other.device_id, at, region="us"))
+    return other.signer.sign("ClientUpdate", m.record(other.device_id, at, region="us"))
 
 
 @mutation("wrong_partition")
 def another_partition(m: Mutator, at: Moment) -> bytes:
     other = m.random.choice([device for device in m.cast.idle if device.partition != at.partition])
-    return other.signer.seal("ClientUpdate", m.record(other.device_id, at))
+    return other.signer.sign("ClientUpdate", m.record(other.device_id, at))
 
 
 @mutation("future_base")

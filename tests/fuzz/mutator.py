@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from aggregation.layout import Layout
-from schemas import codec
+from schemas import avro as codec
 from schemas.envelope import Signer
 from tests import factories
 
@@ -164,14 +164,14 @@ class Mutator:
     def signed(self, moment: Moment, **changed: Any) -> bytes:
         """An update that is good but for ``changed``, by a device that never counts."""
         device = self.device(moment)
-        return device.signer.seal("ClientUpdate", self.record(device.device_id, moment, **changed))
+        return device.signer.sign("ClientUpdate", self.record(device.device_id, moment, **changed))
 
     def with_tensor(self, moment: Moment, **changed: Any) -> bytes:
         """An update in which one tensor has another field."""
         device = self.device(moment)
         record = self.record(device.device_id, moment)
         record["tensors"][self.random.randrange(len(record["tensors"]))] |= changed
-        return device.signer.seal("ClientUpdate", record)
+        return device.signer.sign("ClientUpdate", record)
 
     def envelope(self, moment: Moment) -> dict[str, Any]:
         """The fields of a signed update's envelope."""

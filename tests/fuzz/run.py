@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from ops.output import Output
-from ops.stack.local import LocalStack
+from fluvial.local.stack import LocalStack
+from fluvial.terminal.output import Output
 from tests.fuzz.campaign import Campaign, Report
 
 SHOWN_MAX = 20

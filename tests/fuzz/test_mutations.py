@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from aggregation.events import ACCEPTED
+from aggregation.fold.rejections import ACCEPTED
 from schemas.certificates import CONTROL, Role
 from tests import factories
 from tests.fuzz import mutator

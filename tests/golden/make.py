@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aggregation.events import Verdict, WindowClosed
-from aggregation.fold import fold_into
-from aggregation.merge import Aggregate, Checkpoint, add_sums, merge
+from aggregation.fold.events import Verdict, WindowClosed
+from aggregation.fold.transition import fold_into
 from aggregation.optimizers import initial_state
 from aggregation.policy import Policy, policy_from_toml
-from schemas import codec
-from schemas.checkpoints import decode_sums, encode_model, encode_optimizer, encode_reference
+from aggregation.server.aggregates import Aggregate
+from aggregation.server.merge import Checkpoint, add_sums, merge
+from schemas import avro as codec
+from schemas.checkpoints import decode_sums, encode_direction, encode_model, encode_optimizer
 from schemas.objects import sha256_hex
 from schemas.records import decode_record
-from schemas.sealing import encode_state, encode_verdict, seal_window
+from schemas.windows import encode_state, encode_verdict, encode_window
 from tests.factories import (
     BYTES_MAX,
     LAYOUT,
@@ -107,11 +108,11 @@ def replay(records: list[bytes]) -> tuple[list[Verdict], list[Aggregate], list[b
             event = type(event)(**{n: getattr(event, n) for n in event.__slots__} | {"policy": rules()})
         for effect in fold_into(state, offset, event):
             if isinstance(effect, WindowClosed):
-                sealed = seal_window(state, effect)
-                aggregates.append(sealed.aggregate)
-                payloads.append(sealed.payload)
-                if sealed.aggregate.sum_sha256:
-                    sums.append(decode_sums(sealed.objects[sealed.aggregate.sum_sha256], LAYOUT))
+                encoded = encode_window(state, effect)
+                aggregates.append(encoded.aggregate)
+                payloads.append(encoded.payload)
+                if encoded.aggregate.sum_sha256:
+                    sums.append(decode_sums(encoded.objects[encoded.aggregate.sum_sha256], LAYOUT))
             else:
                 verdicts.append(effect)
     start = Checkpoint(delta(500), initial_state(rules().server, LAYOUT.parameters))
@@ -146,14 +147,14 @@ def hashes() -> dict[str, Any]:
         "aggregates": [aggregate.sha256 for aggregate in aggregates],
         "model": sha256_hex(encode_model(checkpoint.model, LAYOUT)),
         "optimizer": sha256_hex(encode_optimizer(checkpoint.optimizer)),
-        "reference": sha256_hex(encode_reference(reference)),
+        "reference": sha256_hex(encode_direction(reference)),
     }
 
 
 def skip() -> bytes:
     """A signed Skip."""
     fields = {"task": TASK, "region": "eu", "partition": 0, "offset": 7, "reason": "the fold raises on it"}
-    return operator_signer().seal("Skip", fields)
+    return operator_signer().sign("Skip", fields)
 
 
 def announcement() -> bytes:
@@ -166,7 +167,7 @@ def announcement() -> bytes:
         "model_sha256": sha("model 1"),
         "policy_sha256": sha("policy"),
     }
-    return merger_signer().seal("ModelAnnouncement", fields)
+    return merger_signer().sign("ModelAnnouncement", fields)
 
 
 def records_by_version() -> dict[str, Callable[[], bytes]]:
@@ -180,7 +181,7 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "revoke.v1.avro": lambda: revoke_bytes("d-0001", "ab12"),
         "skip.v1.avro": skip,
         "model_announcement.v1.avro": announcement,
-        "regional_aggregate.v1.avro": lambda: worker_signer().seal_payload("RegionalAggregate", payloads[0]),
+        "regional_aggregate.v1.avro": lambda: worker_signer().sign_payload("RegionalAggregate", payloads[0]),
         "verdict.v1.avro": lambda: encode_verdict(replay(log())[0][0]),
         "partition_state.v1.avro": lambda: encode_state(state_of(rules())),
     }

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from aggregation.events import Refused
+from aggregation.fold.events import RejectedRecord
 from aggregation.policy import policy_from_canonical
-from schemas import codec
+from schemas import avro as codec
 from schemas.envelope import ENVELOPE, open_envelope
 from schemas.records import INGRESS_KINDS, authenticate, decode_record
 from tests.factories import BYTES_MAX, NOW_MS, trust
@@ -47,9 +47,9 @@ def test_a_released_signature_still_verifies(name: str) -> None:
     if codec.schema_of(data).name != ENVELOPE:
         pytest.skip("derived records are not signed")
     envelope = open_envelope(data)
-    assert not isinstance(authenticate(envelope, NOW_MS, trust()), Refused)
+    assert not isinstance(authenticate(envelope, NOW_MS, trust()), RejectedRecord)
     if envelope.kind in INGRESS_KINDS:
-        assert not isinstance(decode_record(data, NOW_MS, trust(), bytes_max=BYTES_MAX), Refused)
+        assert not isinstance(decode_record(data, NOW_MS, trust(), bytes_max=BYTES_MAX), RejectedRecord)
 
 
 def test_every_released_schema_has_a_golden_record() -> None:

@@ -8,17 +8,17 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import aggregation.fold
-from ops import cli
+import aggregation.fold.transition
+from fluvial import cli
 
 if TYPE_CHECKING:
-    from aggregation.events import Effect, Update
-    from aggregation.state import PartitionState
+    from aggregation.fold.events import Effect, Update
+    from aggregation.fold.state import PartitionState
 
 
 def install(place: str, partition: int, offset: int) -> None:
     """Give the fold its defect: ``before`` raises when an update is looked at, ``after`` when it is counted already."""
-    fold_update = aggregation.fold._fold_update
+    fold_update = aggregation.fold.transition._fold_update
 
     def defective(state: PartitionState, at: int, update: Update) -> tuple[Effect, ...]:
         raises = (state.partition, at) == (partition, offset)
@@ -29,7 +29,7 @@ def install(place: str, partition: int, offset: int) -> None:
             raise ZeroDivisionError("a defect of ours")
         return effects
 
-    aggregation.fold._fold_update = defective
+    aggregation.fold.transition._fold_update = defective
 
 
 if __name__ == "__main__":

@@ -21,30 +21,33 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from adapters import keys
-from adapters.kafka import LogReader, LogRecord, LogWriter, declare_topics
-from adapters.object_store import open_object_store
-from adapters.task_store import TaskStore
-from adapters.tasks import TaskFile, keys_folder, write_task_file
 from aggregation.optimizers import initial_state
+from backends import keys
+from backends.kafka.admin import declare_topics
+from backends.kafka.reading import LogReader
+from backends.kafka.writing import LogWriter
+from backends.log import LogRecord
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
+from backends.tasks import TaskFile, keys_folder, write_task_file
+from schemas.avro import CodecError
 from schemas.certificates import CONTROL, Role, Trust
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.codec import CodecError
 from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.objects import sha256_hex
-from schemas.sealing import decode_verdict
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
-from stream_apps.tail import read_aggregate
+from schemas.windows import decode_verdict
+from stream_apps.worker.resume_point import read_aggregate
 from tests import factories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from adapters.settings import Settings
-    from aggregation.events import Verdict
+    from aggregation.fold.events import Verdict
     from aggregation.layout import Layout
-    from aggregation.merge import Aggregate, Slot
     from aggregation.policy import Policy
+    from aggregation.server.aggregates import Aggregate, Slot
+    from backends.settings import Settings
     from schemas.envelope import Signer
 
 ROOT = Path(__file__).parents[2]
@@ -219,7 +222,7 @@ class Federation:
     def update(self, device_id: str, *, by: Signer | None = None, **changed: Any) -> bytes:
         """A signed update."""
         record = self.record(device_id, **changed)
-        return (by or self.device(device_id, changed.get("region", ""))).seal("ClientUpdate", record)
+        return (by or self.device(device_id, changed.get("region", ""))).sign("ClientUpdate", record)
 
     def append(self, slot: Slot, value: bytes | None, key: bytes | None = None) -> int:
         """Append any bytes to an updates topic; the offset."""
@@ -235,7 +238,7 @@ class Federation:
             "partition": slot[1],
             "window_first_offset": first_offset.next_offset if first_offset else 0,
         }
-        return self.append(slot, self.worker_signer(slot[0]).seal("Tick", record))
+        return self.append(slot, self.worker_signer(slot[0]).sign("Tick", record))
 
     # -- reading
 
@@ -322,7 +325,7 @@ def start_process(home: Path, folder: Path, arguments: list[str], name: str) -> 
     path = folder / f"{name}.log"
     with path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ops.cli", "--home", str(home), *arguments],
+            [sys.executable, "-m", "fluvial.cli", "--home", str(home), *arguments],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},  # noqa: TID251
             stdin=subprocess.DEVNULL,
@@ -335,7 +338,7 @@ def start_process(home: Path, folder: Path, arguments: list[str], name: str) -> 
 def run_command(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run the `fluvial` command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "ops.cli", "--home", str(home), *arguments],
+        [sys.executable, "-m", "fluvial.cli", "--home", str(home), *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT)},  # noqa: TID251
         capture_output=True,

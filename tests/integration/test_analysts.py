@@ -16,13 +16,13 @@ import jsonschema
 import pyarrow.parquet as pq
 import pytest
 
-from ops.chaos import disks
+from fluvial.proof.chaos import disks
 from schemas.topics import metrics_topic
 from tests import factories
 from tests.integration.pipeline import ROOT, Federation, run_command, start_process, until
 
 if TYPE_CHECKING:
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 POLICY = factories.policy(window={"updates_max": 2, "seconds_max": 3600.0}, buffer={"updates": 2})
 DOC = (ROOT / "docs" / "analysts.md").read_text()
@@ -113,7 +113,7 @@ def test_tap_filters_ends_after_max_and_survives_head(federation: Federation) ->
     done = run_command(home, "tap", "--task", task, "--region", "mars", "--no-follow")
     assert done.returncode == 4 and "FLV-6204" in done.stderr
     command = (
-        f"{sys.executable} -m ops.cli --home {home} tap --task {task} --since 1h --format csv | head -n 2"
+        f"{sys.executable} -m fluvial.cli --home {home} tap --task {task} --since 1h --format csv | head -n 2"
     )
     piped = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
@@ -210,7 +210,7 @@ def test_an_export_beyond_a_quota_leaves_no_half_file_and_ends_once_the_quota_is
     federation: Federation, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    fluvial = [sys.executable, "-m", "ops.cli", "--home", str(federation.settings.home)]
+    fluvial = [sys.executable, "-m", "fluvial.cli", "--home", str(federation.settings.home)]
     command = ["prlimit", "--fsize=1024:", *fluvial, "export", str(out), "--task", federation.task, "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
     refused_for_want_of_room(done, set(), out)

@@ -16,10 +16,11 @@ import jsonschema
 import pytest
 import yaml
 
-from adapters.kafka import LogReader, LogRecord
-from adapters.settings import load_settings
-from adapters.tasks import read_task_file
-from ops.stack.local import LocalStack
+from backends.kafka.reading import LogReader
+from backends.log import LogRecord
+from backends.settings import load_settings
+from backends.tasks import read_task_file
+from fluvial.local.stack import LocalStack
 from schemas.topics import topics_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def conforms(record: LogRecord, channel: dict[str, Any]) -> str:
 def test_the_records_of_a_real_run_are_what_the_document_says(home: Path) -> None:
     small = ["--devices", "8", "--versions", "4", "--regions", "eu:1,us:1", "--store", "file"]
     done = subprocess.run(
-        [sys.executable, "-m", "ops.cli", "--home", str(home), "run", "digits", *small],
+        [sys.executable, "-m", "fluvial.cli", "--home", str(home), "run", "digits", *small],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from adapters.settings import Settings
-from ops import cli
-from ops.audit import audit_task
+from backends.settings import Settings
+from fluvial import cli
+from fluvial.proof.audit import audit_task
 from schemas.objects import manifest_key, model_key, object_key
 from tests.small_federation import PARTITIONS, SmallFederation, declare
 
@@ -117,7 +117,7 @@ def test_a_task_that_nobody_created_is_a_usage_error(fluvial: Callable[..., Answ
 
 
 def test_a_stack_that_is_down_is_said_at_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ops.cli", "--home", str(tmp_path), "audit"]
+    command = [sys.executable, "-m", "fluvial.cli", "--home", str(tmp_path), "audit"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "FLV-1001" in done.stderr and "fluvial up" in done.stderr
 
@@ -129,7 +129,7 @@ def test_an_audit_again_and_again_goes_on_after_a_difference_and_ends_with_its_s
     key = model_key(TASK, 2)
     store = federation.objects.store
     good = store.get(key)
-    command = [sys.executable, "-m", "ops.cli", "--home", str(settings.home), "audit", "--task", TASK]
+    command = [sys.executable, "-m", "fluvial.cli", "--home", str(settings.home), "audit", "--task", TASK]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--every", "0.2", "--json"],

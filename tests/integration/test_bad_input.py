@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from adapters import keys
-from aggregation.events import ACCEPTED, CONTROL, Rejection, Verdict
-from ops import cli
-from ops.audit import audit_task
+from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import ACCEPTED, CONTROL, RejectionReason
+from backends import keys
+from fluvial import cli
+from fluvial.proof.audit import audit_task
+from schemas.avro import HEADER_BYTES, MARKER
 from schemas.certificates import Role
-from schemas.codec import HEADER_BYTES, MARKER
 from tests import factories
 from tests.integration.pipeline import WAIT_S, Federation, until
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
     from schemas.envelope import Signer
 
 EU0, EU1, US0 = ("eu", 0), ("eu", 1), ("us", 0)
@@ -91,12 +92,12 @@ class Bench:
         device_id = self.fresh()
         record = self.federation.record(device_id, base=1)
         record["tensors"][index] |= changed
-        return self.federation.device(device_id).seal("ClientUpdate", record)
+        return self.federation.device(device_id).sign("ClientUpdate", record)
 
     def forged(self, kind: str, **fields: object) -> bytes:
         """A control record signed by a device."""
         common = {"task": self.federation.task, "region": "eu"}
-        return self.federation.device(self.fresh()).seal(kind, common | fields)
+        return self.federation.device(self.fresh()).sign(kind, common | fields)
 
     def barrier(self, **changed: object) -> dict[str, object]:
         """A barrier that would move the partition far ahead."""
@@ -131,7 +132,7 @@ def flipped(value: bytes, at: int = -1) -> bytes:
 def inner_unknown(bench: Bench) -> bytes:
     """A signed envelope around a payload of a schema that nobody has."""
     signer = bench.federation.device(bench.fresh())
-    return signer.seal_payload("ClientUpdate", MARKER + b"\7" * 8 + b"payload")
+    return signer.sign_payload("ClientUpdate", MARKER + b"\7" * 8 + b"payload")
 
 
 def against_the_last_step(bench: Bench) -> bytes:
@@ -159,7 +160,7 @@ def announcement(bench: Bench) -> bytes:
         "policy_sha256": POLICY.sha256,
     }
     common = {"task": bench.federation.task, "region": "eu"}
-    return bench.federation.merger_signer.seal("ModelAnnouncement", common | record)
+    return bench.federation.merger_signer.sign("ModelAnnouncement", common | record)
 
 
 def other_partitions_device(bench: Bench) -> bytes:
@@ -218,28 +219,28 @@ ROWS: dict[str, Row] = {
         lambda b: b.of_norm(NORM_CLIPPED), ACCEPTED, "clipped from norm 2 to 1"
     ),
     "barrier by a device": Row(
-        lambda b: b.federation.device(b.fresh()).seal("Barrier", b.barrier()),
+        lambda b: b.federation.device(b.fresh()).sign("Barrier", b.barrier()),
         "bad_signature",
         "forged Barrier",
     ),
     "barrier by a worker": Row(
-        lambda b: b.federation.worker_signer("eu").seal("Barrier", b.barrier()),
+        lambda b: b.federation.worker_signer("eu").sign("Barrier", b.barrier()),
         "bad_signature",
         "forged Barrier",
     ),
     "barrier with a changed byte": Row(
-        lambda b: flipped(b.federation.merger_signer.seal("Barrier", b.barrier())),
+        lambda b: flipped(b.federation.merger_signer.sign("Barrier", b.barrier())),
         "bad_signature",
         "forged Barrier",
     ),
     "barrier of another task": Row(
-        lambda b: b.federation.merger_signer.seal("Barrier", b.barrier(task="another")), "wrong_task"
+        lambda b: b.federation.merger_signer.sign("Barrier", b.barrier(task="another")), "wrong_task"
     ),
     "tick by a device": Row(
         lambda b: b.forged("Tick", partition=0, window_first_offset=0), "bad_signature", "forged Tick"
     ),
     "revocation by a device": Row(
-        lambda b: b.federation.device(b.fresh()).seal(
+        lambda b: b.federation.device(b.fresh()).sign(
             "Revoke",
             {"task": b.federation.task, "device_id": "d-0000", "certificate_serial": "", "reason": "envy"},
         ),
@@ -284,7 +285,7 @@ def run_all_rows(federation: Federation, bench: Bench) -> Outcome:
             "certificate_serial": "",
             "reason": "stolen",
         } | fields
-        federation.append(EU0, federation.operator_signer.seal("Revoke", record))
+        federation.append(EU0, federation.operator_signer.sign("Revoke", record))
     until(lambda: time.time() > bench.expired_at_s, "the certificate expires")
     windows_before = len(federation.aggregates(EU0))
     bad, honest = {}, {}
@@ -347,7 +348,7 @@ def test_a_second_contribution_is_a_duplicate_whatever_its_bytes(outcome: Outcom
 
 def test_every_outcome_but_none_else_is_in_the_table() -> None:
     covered = {row.outcome for row in ROWS.values()} | {"duplicate"}
-    assert covered - {ACCEPTED} == {rejection.outcome for rejection in Rejection}
+    assert covered - {ACCEPTED} == {rejection.outcome for rejection in RejectionReason}
 
 
 def test_every_offset_has_exactly_one_verdict(outcome: Outcome) -> None:

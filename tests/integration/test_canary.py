@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from adapters.keys import authority_path
-from adapters.settings import Settings
-from adapters.tasks import keys_folder
+from backends.keys import authority_path
+from backends.settings import Settings
+from backends.tasks import keys_folder
 from schemas.topics import metrics_topic
 from tests import factories
 from tests.integration.pipeline import Federation, Running, run_command, start_process, until

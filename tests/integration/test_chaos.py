@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from adapters.settings import child_environment
-from ops.stack import tools
+from backends.settings import child_environment
+from fluvial.local import tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def start(home: Path, arguments: Sequence[str], said: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", "-m", "ops.cli", "--home", str(home), "chaos", *arguments]
+    command = [sys.executable, "-P", "-m", "fluvial.cli", "--home", str(home), "chaos", *arguments]
     environment = child_environment({"PYTHONPATH": str(ROOT)})
     with said.open("wb") as output:
         return subprocess.Popen(

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aggregation.events import ACCEPTED
-from ops.audit import audit_task
-from ops.output import Output
-from ops.stack.local import LocalStack
+from aggregation.fold.rejections import ACCEPTED
+from fluvial.local.stack import LocalStack
+from fluvial.proof.audit import audit_task
+from fluvial.terminal.output import Output
 from schemas.objects import sha256_hex
 from schemas.topics import metrics_topic, verdicts_topic
 from tests import factories

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from aggregation.events import ACCEPTED
+from aggregation.fold.rejections import ACCEPTED
 from tests import factories
 from tests.integration.pipeline import Federation, Running, start_process, until
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from adapters.settings import Settings
+from backends.settings import Settings
+from fluvial.local import ports
 from infra.grafana.build import BOARDS
-from ops.stack import ports
 from tests.integration.pipeline import Running, run_command, start_process, until
 
 TASK = "watched"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from adapters.settings import child_environment
-from ops.stack.local import LocalStack
+from backends.settings import child_environment
+from fluvial.local.stack import LocalStack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def command(home: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "ops.cli", "--home", str(home), *arguments]
+    return [sys.executable, "-m", "fluvial.cli", "--home", str(home), *arguments]
 
 
 def fluvial(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -108,7 +108,7 @@ def test_a_demo_with_kills_ends_with_every_verdict_and_an_identical_audit(home: 
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["digest"] == told["audit"]["digest"]
     # Only the stack still runs: no worker, merger, evaluator, fleet or console.
-    assert not [words for words in processes_of(home) if "ops.cli" in words]
+    assert not [words for words in processes_of(home) if "fluvial.cli" in words]
     assert fluvial(home, "down").returncode == 0
     assert processes_of(home) == []
 
@@ -140,7 +140,7 @@ def test_ctrl_c_in_mid_demo_leaves_nothing_behind(home: Path, tmp_path: Path, nu
 
 def test_a_users_task_runs_from_new_to_audit(home: Path, tmp_path: Path) -> None:
     made = subprocess.run(
-        [sys.executable, "-m", "ops.cli", "new", "mine"],
+        [sys.executable, "-m", "fluvial.cli", "new", "mine"],
         cwd=tmp_path,
         env=child_environment({"PYTHONPATH": str(ROOT)}),
         capture_output=True,

@@ -15,37 +15,38 @@ import msgspec
 import numpy as np
 import pytest
 
-from adapters import keys
-from adapters.kafka import LogReader, LogWriter
-from adapters.object_store import open_object_store
-from adapters.task_store import TaskStore
-from adapters.tasks import TaskFile, keys_folder, read_task_file
 from aggregation.errors import TimeoutProblem, UsageProblem
-from aggregation.events import Verdict
-from aggregation.fold import fold_into
+from aggregation.fold.events import Verdict
+from aggregation.fold.state import PartitionState, initial
+from aggregation.fold.transition import fold_into
 from aggregation.policy import policy_from_mapping
-from aggregation.state import PartitionState, initial
-from ops.cli import main
-from ops.create import create_task
-from ops.output import quiet_output
-from producers.announcements import Announcements
-from producers.behaviours import MISBEHAVIOURS, Behaviour
-from producers.device import Device
-from producers.fleet import Fleet
-from producers.journal import read_journal
-from producers.population import FleetConfig
-from producers.updates import Contribution
+from backends import keys
+from backends.kafka.reading import LogReader
+from backends.kafka.writing import LogWriter
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
+from backends.tasks import TaskFile, keys_folder, read_task_file
+from fluvial.cli import main
+from fluvial.local.create import create_task
+from fluvial.terminal.output import quiet_output
+from producers.fleet.behaviours import MISBEHAVIOURS, Behaviour
+from producers.fleet.fleet import Fleet
+from producers.fleet.journal import read_journal
+from producers.fleet.population import FleetConfig
+from producers.sdk.announcements import Announcements
+from producers.sdk.device import Device
+from producers.sdk.updates import Contribution
 from schemas.certificates import CONTROL, Role, Trust
 from schemas.objects import model_key
 from schemas.records import decode_record
-from schemas.sealing import encode_verdict
 from schemas.topics import models_topic, updates_topic, verdicts_topic
+from schemas.windows import encode_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 REGIONS = {"eu": 2, "us": 1}
 
@@ -80,7 +81,7 @@ class Stage:
                 "model_sha256": self.genesis.model_sha256,
                 "policy_sha256": self.genesis.first_policy.sha256,
             }
-            value = signer.seal("ModelAnnouncement", record)
+            value = signer.sign("ModelAnnouncement", record)
             self.writer.append_now(models_topic(self.task), value, key=name.encode(), partition=0)
 
     def device(self, name: str, region: str = "eu", **options: Any) -> Device:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters.consumer_groups import describe_groups
-from adapters.kafka import LogWriter, Position
-from aggregation.events import ACCEPTED
-from ops import cli
-from ops.audit import audit_task
+from aggregation.fold.rejections import ACCEPTED
+from backends.kafka.consumer_groups import describe_groups
+from backends.kafka.writing import LogWriter
+from backends.log import Position
+from fluvial import cli
+from fluvial.proof.audit import audit_task
 from schemas.certificates import Role
 from schemas.envelope import open_envelope
 from schemas.objects import manifest_key, model_key, object_key, sha256_hex
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
-    from adapters.kafka import LogRecord
-    from adapters.settings import Settings
-    from aggregation.merge import Slot
+    from aggregation.server.aggregates import Slot
+    from backends.log import LogRecord
+    from backends.settings import Settings
 
 
 REGION = "eu"

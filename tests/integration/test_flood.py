@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from aggregation.events import ACCEPTED
-from ops.audit import audit_task
-from producers.announcements import Announcements
+from aggregation.fold.rejections import ACCEPTED
+from fluvial.proof.audit import audit_task
+from producers.sdk.announcements import Announcements
 from schemas.topics import updates_topic, verdicts_topic
 from tests import factories
 from tests.fuzz.memory import MemorySamples
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
-    from aggregation.events import Verdict
+    from aggregation.fold.events import Verdict
+    from backends.settings import Settings
 
 PARTITIONS = {"eu": 2}
 FLOODED, QUIET = ("eu", 0), ("eu", 1)

@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.util import calc_crc32c
 from confluent_kafka import Producer
 
-from adapters.bounded_batches import BATCH_UNPACKED_BYTES_MAX
-from aggregation.events import ACCEPTED
-from ops.audit import audit_task
+from aggregation.fold.rejections import ACCEPTED
+from backends.kafka.faust.bounded_batches import BATCH_UNPACKED_BYTES_MAX
+from fluvial.proof.audit import audit_task
 from schemas.topics import updates_topic, verdicts_topic
 from tests import factories
 from tests.fuzz import mutator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 RECORDS = 2000
 PER_SECOND = 400.0

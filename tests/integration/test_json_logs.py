@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 POLICY = factories.policy(window={"updates_max": 2, "seconds_max": 3600.0}, buffer={"updates": 2})
 DEVICE, KEY, PAYLOAD = "device-that-is-nobodys-business", b"key-that-is-secret", b"payload-that-is-secret"
@@ -37,7 +37,7 @@ def test_every_line_is_json_with_its_place_and_without_what_is_secret(federation
     slot = ("eu", 0)
     federation.append(slot, federation.update(DEVICE, seed=1), KEY)
     federation.append(slot, PAYLOAD * 20, KEY)  # undecodable
-    federation.append(slot, federation.device("other").seal_payload("ClientUpdate", PAYLOAD), KEY)
+    federation.append(slot, federation.device("other").sign_payload("ClientUpdate", PAYLOAD), KEY)
     federation.append(slot, federation.update("d-2", seed=2, update_id="update-that-is-secret"), KEY)
     federation.writer.append_now(aggregates_topic(federation.task, "eu"), PAYLOAD, key=KEY, partition=0)
     worker, merger = federation.start("worker", "worker-7"), federation.start("merger", "merger-7")

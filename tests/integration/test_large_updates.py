@@ -10,14 +10,14 @@ import pytest
 
 from aggregation.codecs import encode_delta
 from aggregation.layout import Layout
-from ops.audit import audit_task
+from fluvial.proof.audit import audit_task
 from tests import factories
 from tests.integration.pipeline import Federation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 PARAMETERS = 8_380_000
 PEAK_RSS_MB_MAX = 900

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from schemas.codec import encode
+from schemas.avro import encode
 from schemas.topics import aggregates_topic
 from tests import factories
 from tests.integration.pipeline import Federation, until
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 STOP_S = 20.0
 SLOT = ("eu", 0)
@@ -91,7 +91,7 @@ def contradicting(federation: Federation, salt: str) -> bytes:
         "state_sha256": factories.sha("state"), "previous_sha256": "", **accepted, **hashes,
     }  # fmt: skip
     payload = encode("RegionalAggregate", record)
-    return federation.worker_signer("eu").seal_payload("RegionalAggregate", payload)
+    return federation.worker_signer("eu").sign_payload("RegionalAggregate", payload)
 
 
 def test_a_merger_that_meets_a_divergence_waits_for_one_scrape_merges_nothing_and_ends(

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from adapters.settings import Settings
-from ops import cli
-from ops.explanations import ERROR_ID_OF
+from aggregation.fold.rejections import REJECTIONS
+from backends.settings import Settings
+from fluvial import cli
 from tests import factories
 from tests.small_federation import SmallFederation, declare
 
@@ -49,7 +49,7 @@ def federation(stack: Settings) -> Iterator[SmallFederation]:
 
 
 def command(settings: Settings, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "ops.cli", "--home", str(settings.home), *arguments, "--task", TASK]
+    return [sys.executable, "-m", "fluvial.cli", "--home", str(settings.home), *arguments, "--task", TASK]
 
 
 class Answer(NamedTuple):
@@ -215,12 +215,12 @@ def test_inspect_explains_a_refusal_with_its_page(
     found = document("inspect", "eu", "0", str(offset))
     assert found["verdict"]["outcome"] == outcome
     assert (
-        found["error_id"] == ERROR_ID_OF[outcome]
-        and found["page"] == f"docs/errors/{ERROR_ID_OF[outcome]}.md"
+        found["error_id"] == REJECTIONS[outcome].error_id
+        and found["page"] == f"docs/errors/{REJECTIONS[outcome].error_id}.md"
     )
     assert found["hint"]
     text = fluvial("inspect", "eu", "0", str(offset)).stdout
-    assert ERROR_ID_OF[outcome] in text and outcome in text
+    assert REJECTIONS[outcome].error_id in text and outcome in text
 
 
 def test_inspect_takes_an_update_apart(federation: SmallFederation, document: Callable[..., Any]) -> None:

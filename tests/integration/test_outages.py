@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters.file_store import FileStore
-from adapters.kafka import LogWriter
-from adapters.object_store import open_object_store
-from aggregation.events import ACCEPTED
-from ops.audit import audit_task
-from ops.output import Output
-from ops.stack.local import LocalStack
+from aggregation.fold.rejections import ACCEPTED
+from backends.kafka.writing import LogWriter
+from backends.store.factory import open_object_store
+from backends.store.file import FileStore
+from fluvial.local.stack import LocalStack
+from fluvial.proof.audit import audit_task
+from fluvial.terminal.output import Output
 from schemas.objects import object_key
 from schemas.topics import updates_topic
 from tests import factories
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 SLOT = ("eu", 0)
 PER_VERSION = 3

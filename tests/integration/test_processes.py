@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 STOP_S = 10.0
 POLICY = factories.policy(window={"updates_max": 2, "seconds_max": 3600.0}, buffer={"updates": 2})
@@ -80,7 +80,7 @@ def test_the_evaluator_evaluates_binds_its_metrics_only_and_ends_cleanly(
         if evaluator.process.poll() is None:
             evaluator.kill()
     assert "Traceback" not in evaluator.log
-    from adapters.kafka import LogReader
+    from backends.kafka.reading import LogReader
 
     with LogReader(stack, "test-metrics") as reader:
         record = reader.last(metrics_topic(task), 0)

@@ -13,12 +13,12 @@ import psutil
 import pytest
 import urllib3
 
-from adapters.settings import read_stack_file
-from ops import cli
-from ops.output import Output
-from ops.stack import ports
-from ops.stack.local import LocalStack, StackPlan
-from ops.stack.resources import infra_file
+from backends.settings import read_stack_file
+from fluvial import cli
+from fluvial.local import ports
+from fluvial.local.resources import infra_file
+from fluvial.local.stack import LocalStack, StackPlan
+from fluvial.terminal.output import Output
 from tests import factories
 from tests.integration.pipeline import Federation, until
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None,
@@ -104,7 +104,7 @@ def stop_prometheus(home: Path) -> None:
         process.terminate()
         psutil.wait_procs([process], timeout=20)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ops.stack.local.find_prometheus", lambda: None)
+        patch.setattr("fluvial.local.stack.find_prometheus", lambda: None)
         LocalStack(home, reporter=Output()).up()
 
 
@@ -222,7 +222,7 @@ def test_with_rules_that_are_no_rules_the_stack_comes_up_and_says_so(
 def test_where_it_is_not_installed_the_stack_comes_up_with_a_hint(
     local_stack: LocalStack, capfd, monkeypatch
 ) -> None:
-    monkeypatch.setattr("ops.stack.local.find_prometheus", lambda: None)
+    monkeypatch.setattr("fluvial.local.stack.find_prometheus", lambda: None)
     capfd.readouterr()
     assert cli.main(["--home", str(local_stack.home), "up", "--with-prometheus", "--json"]) == 0
     shown = capfd.readouterr()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -59,7 +59,7 @@ def environment(stack: Settings, folder: Path) -> dict[str, str]:
     """As a user's shell: the `fluvial` command in the path, the running stack's home, and nothing else of ours."""
     command = folder / "bin" / "fluvial"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ops.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m fluvial.cli "$@"\n')
     command.chmod(0o755)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("FLUVIAL_") or k == "FLUVIAL_CACHE"}  # noqa: TID251
     path = f"{command.parent}{os.pathsep}{kept['PATH']}"
@@ -118,7 +118,7 @@ def test_the_make_targets_exist(name: str) -> None:
 )
 def test_the_commands_of_other_blocks_exist(command: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "ops.cli", *command.split()[1:], "--help"],
+        [sys.executable, "-m", "fluvial.cli", *command.split()[1:], "--help"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters.consumer_groups import describe_groups
-from adapters.faust_transport import SESSION_TIMEOUT_S
+from backends.kafka.consumer_groups import describe_groups
+from backends.kafka.faust.transport import SESSION_TIMEOUT_S
 from tests import factories
 from tests.integration.pipeline import WAIT_S, Federation, run_command
 from tests.integration.traffic import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
     from tests.integration.pipeline import Running
 
 REGION = "eu"

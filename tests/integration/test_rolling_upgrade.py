@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
-PACKAGES = ("aggregation", "schemas", "adapters", "learning", "producers", "stream_apps", "ops")
+PACKAGES = ("aggregation", "schemas", "backends", "learning", "producers", "stream_apps", "fluvial")
 PARTITIONS = {"eu": 2, "us": 2}
 POLICY = factories.policy(
     window={"updates_max": 8, "seconds_max": 0.5}, buffer={"updates": 16, "seconds_max": 2.0}
@@ -71,7 +71,7 @@ def start_from(release: Path, federation: Federation, kind: str, name: str, *arg
     command = [kind, "--task", federation.task, "--name", name, *arguments]
     with path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ops.cli", "--home", str(federation.settings.home), *command],
+            [sys.executable, "-m", "fluvial.cli", "--home", str(federation.settings.home), *command],
             cwd=release,
             env={**os.environ, "PYTHONPATH": str(release)},  # noqa: TID251
             stdin=subprocess.DEVNULL,

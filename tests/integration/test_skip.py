@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ops import cli
-from ops.audit import audit_task
-from ops.create import OPERATOR
+from fluvial import cli
+from fluvial.local.create import OPERATOR
+from fluvial.proof.audit import audit_task
 from schemas.certificates import Role
 from tests import factories
 from tests.integration.pipeline import ROOT, Federation, Running, until
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 PARKED, OTHER = ("eu", 0), ("eu", 1)
 PER_WINDOW = 4
@@ -182,7 +182,7 @@ def test_a_worker_without_the_defect_folds_the_record_whatever_a_skip_says(feder
         "offset": first[1],
         "reason": "a mistake",
     }
-    federation.append(PARKED, federation.operator_signer.seal("Skip", record))
+    federation.append(PARKED, federation.operator_signer.sign("Skip", record))
     federation.start("worker", "worker")
     last = devices.send(2)[-1]
     assert outcomes(federation, last) == ["accepted", "accepted", "control", "accepted", "accepted"]
@@ -201,7 +201,7 @@ def test_only_an_operators_skip_of_this_very_partition_parks(
     record = {"task": federation.task, "region": "eu", "partition": 0, "offset": bad, "reason": "wrong"}
     changed = {"another partition's": {"partition": 1}, "another task's": {"task": "other"}}.get(by, {})
     signer = federation.merger_signer if by == "a merger" else federation.operator_signer
-    false = federation.append(PARKED, signer.seal("Skip", record | changed))
+    false = federation.append(PARKED, signer.sign("Skip", record | changed))
     document = skip(federation, bad, capsys)
     assert document["skip_offset"] == false + 1
     assert f"Skip at offset {false + 1}" in document["verdict"]["detail"]

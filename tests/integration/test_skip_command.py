@@ -15,13 +15,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 import schemas.records
-from adapters.kafka import LogReader
-from adapters.keys import signer_path
-from adapters.skips import find_skip
-from adapters.tasks import keys_folder
-from ops import cli
-from ops.audit import audit_task
-from ops.create import OPERATOR
+from backends.kafka.reading import LogReader
+from backends.keys import signer_path
+from backends.skips import find_parking_skip
+from backends.tasks import keys_folder
+from fluvial import cli
+from fluvial.local.create import OPERATOR
+from fluvial.proof.audit import audit_task
 from schemas.certificates import CONTROL, Role
 from schemas.topics import updates_topic
 from tests import factories
@@ -30,7 +30,7 @@ from tests.small_federation import SmallFederation, declare
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 SLOT = ("eu", 0)
 WORKER_S = 20.0
@@ -81,7 +81,9 @@ def worker(federation: SmallFederation, offset: int, *, has_defect: bool = True)
         try:
             deadline = time.monotonic() + WORKER_S
             with LogReader(federation.settings, "test-worker") as reader:
-                while (found := find_skip(reader, federation.trust, federation.task, SLOT, offset)) is None:
+                while (
+                    found := find_parking_skip(reader, federation.trust, federation.task, SLOT, offset)
+                ) is None:
                     assert time.monotonic() < deadline, "nobody wrote a Skip"
                     time.sleep(0.05)
             if has_defect:
@@ -178,7 +180,7 @@ def test_a_wait_without_a_worker_ends_and_the_skip_stands(federation: SmallFeder
     code, document, _ = call(2, "--yes", "--timeout", "1")
     assert (code, document["error"]["id"]) == (3, "FLV-6432")
     with LogReader(federation.settings, "test-stands") as reader:
-        assert find_skip(reader, federation.trust, federation.task, SLOT, 2) is not None
+        assert find_parking_skip(reader, federation.trust, federation.task, SLOT, 2) is not None
 
 
 def test_a_record_that_a_worker_could_fold_meanwhile_is_told(federation: SmallFederation, call: Any) -> None:

@@ -17,14 +17,14 @@ import psutil
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from adapters.object_store import open_object_store
-from adapters.settings import StackFile, credentials_path, load_settings, read_stack_file, stack_path
 from aggregation.errors import ConnectionProblem, FluvialError
-from ops import cli
-from ops.output import Output
-from ops.stack import downloads, ports, tools
-from ops.stack.local import LocalStack
-from ops.stack.process import Daemon, PidFile
+from backends.settings import StackFile, credentials_path, load_settings, read_stack_file, stack_path
+from backends.store.factory import open_object_store
+from fluvial import cli
+from fluvial.local import downloads, ports, tools
+from fluvial.local.process import Daemon, PidFile
+from fluvial.local.stack import LocalStack
+from fluvial.terminal.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,7 +185,7 @@ def test_a_broker_that_cannot_start_is_explained_from_its_log(file_stack: LocalS
 
 @pytest.mark.parametrize("moment", ["run/kafka.json", "config/server.properties"])
 def test_ctrl_c_during_up_ends_what_it_had_started(home: Path, moment: str) -> None:
-    program = "import sys; from ops.cli import main; sys.exit(main())"
+    program = "import sys; from fluvial.cli import main; sys.exit(main())"
     up = subprocess.Popen(
         [sys.executable, "-c", program, "--home", str(home), "up", "--store", "file"],
         cwd=ROOT,

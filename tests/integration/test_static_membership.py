@@ -9,12 +9,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError
 
-from adapters import static_membership
-from adapters.kafka import declare_topics
+from backends.kafka.admin import declare_topics
+from backends.kafka.faust import static_membership
 from schemas.topics import topics_of, updates_topic
 
 if TYPE_CHECKING:
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 HEARTBEAT_S = 8.0
 """Long: the test's own commit is the first that the broker hears of the one that was replaced."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer
 
-from aggregation.events import ACCEPTED
-from ops.audit import audit_task
+from aggregation.fold.rejections import ACCEPTED
+from fluvial.proof.audit import audit_task
 from schemas.topics import updates_topic, verdicts_topic
 from tests import factories
 from tests.integration.pipeline import WAIT_S, Federation, until
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 SLOT = ("eu", 0)
 POLICY = factories.policy(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from adapters import keys
-from adapters.tracing import tracing
-from producers.device import Device
-from producers.updates import Contribution
+from backends import keys
+from backends.observing.tracing import tracing
+from producers.sdk.device import Device
+from producers.sdk.updates import Contribution
 from schemas.certificates import Role
 from tests import factories
 from tests.collector import Collector, collecting
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 POLICY = factories.policy(window={"updates_max": 2, "seconds_max": 3600.0}, buffer={"updates": 4})
 DEVICES = ("traced-device-a", "traced-device-b", "traced-device-c", "traced-device-d")

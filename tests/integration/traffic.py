@@ -8,11 +8,12 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
-from adapters.consumer_groups import describe_groups
-from adapters.kafka import LogWriter, Position
 from aggregation.errors import ConnectionProblem
-from aggregation.events import ACCEPTED
-from ops.audit import audit_task
+from aggregation.fold.rejections import ACCEPTED
+from backends.kafka.consumer_groups import describe_groups
+from backends.kafka.writing import LogWriter
+from backends.log import Position
+from fluvial.proof.audit import audit_task
 from schemas.envelope import open_envelope
 from schemas.objects import sha256_hex
 from schemas.topics import models_topic, updates_topic
@@ -21,7 +22,7 @@ from tests.integration.pipeline import Federation, until
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from aggregation.merge import Slot
+    from aggregation.server.aggregates import Slot
 
 AT_ONCE = 2
 IN_FLIGHT_MAX = 32

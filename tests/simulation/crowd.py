@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from aggregation.errors import ConnectionProblem, IntegrityProblem, TimeoutProblem
-from producers.announcements import Announcement, Disbelieved, believe
-from producers.bases import Base, Bases
-from producers.device import Device, Receipt
-from producers.updates import Author, Contribution
+from producers.sdk.announcements import Announcement, Unverified, verify_announcement
+from producers.sdk.bases import Base, Bases
+from producers.sdk.device import Device, Receipt
+from producers.sdk.updates import Author, Contribution
 from schemas.topics import aggregates_topic, models_topic, updates_topic
 from tests import factories
 from tests.simulation.keys import remembering
@@ -21,7 +21,7 @@ from tests.simulation.scheduler import Process, SimulatedClock
 if TYPE_CHECKING:
     import random
 
-    from adapters.task_store import TaskStore
+    from backends.store.task_store import TaskStore
     from schemas.certificates import Trust
     from schemas.manifests import Genesis
 
@@ -58,8 +58,8 @@ class Followed:
             await self._log.more(place, offset, self._process)
             for record in self._log.records[place][offset:]:
                 offset = record.offset + 1
-                one = believe(record, self._genesis, self._trust)
-                if isinstance(one, Disbelieved):
+                one = verify_announcement(record, self._genesis, self._trust)
+                if isinstance(one, Unverified):
                     continue
                 known = self._latest.get(one.region)
                 if known is None or one.version > known.version:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aggregation.events import Event, Skipped
+from aggregation.fold.events import Event, Parked
 from schemas.records import decode_record, skip_in
 from schemas.topics import updates_topic
-from stream_apps import partition as worker
+from stream_apps.worker import partition as worker
 from tests import factories
 
 if TYPE_CHECKING:
     import random
 
-    from adapters.log import LogRecord
-    from aggregation.merge import Slot
+    from aggregation.server.aggregates import Slot
+    from backends.log import LogRecord
     from schemas.certificates import Trust
     from schemas.manifests import Genesis
     from tests.simulation.memory_log import MemoryLog
@@ -70,16 +70,16 @@ class Defect:
             "reason": "it makes the fold raise",
         }
         place = (updates_topic(self._genesis.task, slot[0]), slot[1])
-        self._log.append(place, None, factories.operator_signer().seal("Skip", record))
+        self._log.append(place, None, factories.operator_signer().sign("Skip", record))
 
     def _records(self, slot: Slot, start: int) -> list[LogRecord]:
         return self._log.records[updates_topic(self._genesis.task, slot[0]), slot[1]][start:]
 
-    def _skipped(self, slot: Slot, offset: int) -> Skipped | None:
+    def _skipped(self, slot: Slot, offset: int) -> Parked | None:
         for record in self._records(slot, offset + 1):
             skip = skip_in(record.value, record.timestamp_ms, self._trust)
             if skip is not None and (skip.region, skip.partition, skip.offset) == (*slot, offset):
-                return Skipped(record.offset, skip.reason)
+                return Parked(record.offset, skip.reason)
         return None
 
     def event(self, slot: Slot, record: LogRecord) -> Event | None:

@@ -19,25 +19,25 @@ import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from adapters.settings import Settings, StoreSettings
-from adapters.task_store import TaskStore
-from aggregation import state as partition_state
 from aggregation.errors import FluvialError
-from aggregation.events import ACCEPTED
+from aggregation.fold import state as partition_state
+from aggregation.fold.rejections import ACCEPTED
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
-from ops.checker import fold as checker_fold
-from producers.device import Receipt
+from backends.settings import Settings, StoreSettings
+from backends.store.task_store import TaskStore
+from fluvial.proof.checker import fold as checker_fold
+from producers.sdk.device import Receipt
 from schemas.certificates import Trust
 from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.manifests import Genesis, Region, TensorEntry, decode_manifest
 from schemas.objects import manifest_key, model_key, sha256_hex
-from schemas.sealing import decode_verdict
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
-from stream_apps.committing import Committer
-from stream_apps.merge_loop import MergeLoop
-from stream_apps.outside import Outside
-from stream_apps.region import RegionWorker
+from schemas.windows import decode_verdict
+from stream_apps.merger.loop import MergeLoop
+from stream_apps.merger.merger import Merger
+from stream_apps.process_context import ProcessContext
+from stream_apps.worker.region import RegionWorker
 from tests import factories
 from tests.simulation.crowd import Followed, Intruder, SimulatedDevice
 from tests.simulation.defect import Defect
@@ -48,7 +48,7 @@ from tests.simulation.memory_store import MemoryObjects, MemoryStore, StoreFault
 from tests.simulation.scheduler import Killed, Process, SimulatedClock, VirtualLoop
 
 if TYPE_CHECKING:
-    from adapters.log import LogRecord
+    from backends.log import LogRecord
 
 TASK = "sim"
 PARTITIONS = {"eu": 2, "us": 1}
@@ -202,7 +202,7 @@ class Federation:
             store.write_checkpoint(0, model, optimizer)
             store.commit(0, genesis_document())
             for region in PARTITIONS:
-                value = factories.merger_signer().seal("ModelAnnouncement", announced | {"region": region})
+                value = factories.merger_signer().sign("ModelAnnouncement", announced | {"region": region})
                 self.log.append((models_topic(TASK), 0), region.encode(), value)
 
         done = process.thread(create)
@@ -241,8 +241,8 @@ class Federation:
         else:
             self._start_merger(process)
 
-    def _outside(self, process: Process, signer: Any, name: str) -> Outside:
-        return Outside.of(
+    def _outside(self, process: Process, signer: Any, name: str) -> ProcessContext:
+        return ProcessContext.of(
             genesis=self.genesis,
             store=TaskStore(MemoryStore(process, self.objects), TASK),
             writer=MemoryWriter(process, self.log),
@@ -298,7 +298,7 @@ class Federation:
             signer = remembering(factories.merger_signer(process.name))
             outside = self._outside(process, signer, process.name)
             try:
-                merger = MergeLoop(await process.thread(lambda: Committer(outside)))
+                merger = MergeLoop(await process.thread(lambda: Merger(outside)))
             except FluvialError as error:
                 member.failed(error)
                 return

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from adapters.log import LogRecord
 from aggregation.errors import FluvialError
+from backends.log import LogRecord
 from tests.simulation.scheduler import Process
 
 if TYPE_CHECKING:

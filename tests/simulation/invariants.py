@@ -1,9 +1,9 @@
 """What has to hold after every run, whatever struck it.
 
-``ops.checker``, which shares no code with the workers, checks all seven invariants over the logs and objects as they
-stand at the end. What only the simulator can see is checked here beside it: every value that a manifest's key ever had,
-the exact order of appends over all topics, and that the workers' own fold, from offset 0 and from every snapshot, gives
-what was published.
+``fluvial.proof.checker``, which shares no code with the workers, checks all seven invariants over the logs and objects as
+they stand at the end. What only the simulator can see is checked here beside it: every value that a manifest's key ever
+had, the exact order of appends over all topics, and that the workers' own fold, from offset 0 and from every snapshot,
+gives what was published.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from adapters.log import LogRecord
-from aggregation.events import Barrier, WindowClosed
-from aggregation.fold import fold_into
-from aggregation.state import initial
-from ops.checker import Acknowledged, check_logs
-from schemas.checkpoints import decode_reference
-from schemas.codec import CodecError
+from aggregation.fold.events import Barrier, WindowClosed
+from aggregation.fold.state import initial
+from aggregation.fold.transition import fold_into
+from backends.log import LogRecord
+from fluvial.proof.checker import Acknowledged, check_logs
+from schemas.avro import CodecError
+from schemas.checkpoints import decode_direction
 from schemas.envelope import open_envelope
 from schemas.objects import manifest_key, object_key
 from schemas.records import decode_record
-from schemas.sealing import restore_state, seal_window
 from schemas.topics import aggregates_topic, models_topic, updates_topic
-from stream_apps.tail import read_aggregate
+from schemas.windows import encode_window, restore_state
+from stream_apps.worker.resume_point import read_aggregate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aggregation.merge import Aggregate, Slot
-    from aggregation.state import PartitionState
+    from aggregation.fold.state import PartitionState
+    from aggregation.server.aggregates import Aggregate, Slot
     from tests.simulation.federation import Federation
 
 
@@ -116,14 +116,14 @@ def _refolded(federation: Federation, slot: Slot) -> Iterator[str]:
             continue
         if published.setdefault(one.sequence, one).sha256 != one.sha256:
             yield f"3: window {one.sequence} of {slot} was published with two contents"
-    sealed = list(_windows(federation, slot, _first_state(federation, slot)))
-    for sequence, sha256 in enumerate(sealed):
+    encoded = list(_windows(federation, slot, _first_state(federation, slot)))
+    for sequence, sha256 in enumerate(encoded):
         if sequence in published and published[sequence].sha256 != sha256:
             yield f"5: window {sequence} of {slot}, folded from offset 0, is another than the published one"
     for sequence, one in sorted(published.items()):
         state = _restored(federation, slot, one)
         after = next(_windows(federation, slot, state), None)
-        expected = sealed[sequence + 1] if sequence + 1 < len(sealed) else None
+        expected = encoded[sequence + 1] if sequence + 1 < len(encoded) else None
         if after != expected:
             yield f"5: the window after {sequence} of {slot}, folded from its snapshot, is another"
 
@@ -141,7 +141,7 @@ def _windows(federation: Federation, slot: Slot, state: PartitionState) -> Itera
         for effect in fold_into(state, record.offset, event):
             state.validate()
             if isinstance(effect, WindowClosed):
-                yield seal_window(state, effect).aggregate.sha256
+                yield encode_window(state, effect).aggregate.sha256
 
 
 def _first_state(federation: Federation, slot: Slot) -> PartitionState:
@@ -158,7 +158,7 @@ def _first_state(federation: Federation, slot: Slot) -> PartitionState:
 
 
 def _restored(federation: Federation, slot: Slot, one: Aggregate) -> PartitionState:
-    from schemas.sealing import state_names
+    from schemas.windows import state_names
 
     data = federation.objects.objects[object_key(federation.genesis.task, one.state_sha256)]
     return restore_state(
@@ -175,4 +175,4 @@ def _reference(federation: Federation, sha256: str) -> object:
     if not sha256:
         return None
     data = federation.objects.objects[object_key(federation.genesis.task, sha256)]
-    return decode_reference(data, federation.layout)
+    return decode_direction(data, federation.layout)

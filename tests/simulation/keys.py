@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from ops.checker import wire
+from fluvial.proof.checker import wire
 from schemas.certificates import Identity, Trust
 
 if TYPE_CHECKING:

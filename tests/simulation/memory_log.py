@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Self
 
-from adapters.log import Headers, LogRecord, Position
 from aggregation.errors import ConnectionProblem, IntegrityProblem, TimeoutProblem
 from aggregation.partitioning import murmur2
+from backends.log import Headers, LogRecord, Position
 from tests.simulation.scheduler import Pause, Process, VirtualLoop
 
 Place = tuple[str, int]

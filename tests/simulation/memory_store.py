@@ -1,4 +1,4 @@
-"""An in-memory object store that keeps the two promises of ``adapters.object_store`` and nothing more.
+"""An in-memory object store that keeps the two promises of ``backends.object_store`` and nothing more.
 
 A request may be lost before it has an effect; its answer may be lost after; a repeated request may arrive long after
 its caller has gone on; a read may return damaged bytes, once.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from adapters.object_store import ObjectNotFound, StoreFull, StoreUnavailable
+from backends.object_store import ObjectNotFound, StoreFull, StoreUnavailable
 from tests.simulation.scheduler import Process, VirtualLoop
 
 SLOW_ANSWERS = 0.3

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("aggregation", "schemas", "adapters", "learning", "producers", "stream_apps", "ops", "tests")
+PACKAGES = ("aggregation", "schemas", "backends", "learning", "producers", "stream_apps", "fluvial", "tests")
 SEEDS_MAX = 400
 TIMEOUT_S = 300.0
 RAISED = ("AttributeError", "NameError", "ImportError", "SyntaxError", "TypeError")
@@ -33,10 +33,18 @@ class Mutation:
     edits: tuple[tuple[str, str, str], ...]
 
 
-WORKER, FOLD, TAIL = "stream_apps/partition.py", "aggregation/fold.py", "stream_apps/tail.py"
-COMMITTER, MERGE, STORE = "stream_apps/committing.py", "aggregation/merge.py", "adapters/task_store.py"
+WORKER, FOLD, TAIL = (
+    "stream_apps/worker/partition.py",
+    "aggregation/fold/transition.py",
+    "stream_apps/worker/resume_point.py",
+)
+COMMITTER, MERGE, STORE = (
+    "stream_apps/merger/merger.py",
+    "aggregation/server/merge.py",
+    "backends/store/task_store.py",
+)
 LOOP = "                async for one in self._records(min(self.state.next_offset, record.offset), record):\n"
-SEALING, ADMISSION = "schemas/sealing.py", "aggregation/admission.py"
+SEALING, ADMISSION = "schemas/windows.py", "aggregation/fold/admission.py"
 
 MUTATIONS = (
     Mutation(
@@ -104,10 +112,10 @@ MUTATIONS = (
         (
             (
                 COMMITTER,
-                '            value = self.outside.signer.seal("Barrier", barrier)\n',
+                '            value = self.outside.signer.sign("Barrier", barrier)\n',
                 (
                     "            self._announce(region)\n"
-                    '            value = self.outside.signer.seal("Barrier", barrier)\n'
+                    '            value = self.outside.signer.sign("Barrier", barrier)\n'
                 ),
             ),
         ),
@@ -120,12 +128,12 @@ MUTATIONS = (
         "the resume override: a worker goes on where its group has committed",
         (
             (
-                "stream_apps/region.py",
+                "stream_apps/worker/region.py",
                 "await asyncio.gather(*(self.partitions[partition].resume() for partition in mine))\n",
                 "[]\n",
             ),
             (
-                "stream_apps/region.py",
+                "stream_apps/worker/region.py",
                 "        offsets = dict(zip(mine, found, strict=True))\n",
                 "        offsets = {}\n",
             ),
@@ -156,7 +164,7 @@ MUTATIONS = (
         (
             (
                 WORKER,
-                '        patiently(f"publish the verdicts of {self}", self._flush_verdicts, clock=outside.clock)\n',
+                '        retry_through_outage(f"publish the verdicts of {self}", self._flush_verdicts, clock=outside.clock)\n',
                 "        self._verdicts.clear()\n",
             ),
         ),
@@ -166,8 +174,8 @@ MUTATIONS = (
         (
             (
                 WORKER,
-                "        for data in sealed.objects.values():\n",
-                "        for data in sealed.objects.values() if self._tick is None else ():\n",
+                "        for data in encoded.objects.values():\n",
+                "        for data in encoded.objects.values() if self._tick is None else ():\n",
             ),
         ),
     ),
@@ -192,9 +200,9 @@ MUTATIONS = (
         (
             (
                 WORKER,
-                "        standing = self._standing.pop(verdict.offset, None)\n",
+                "        standing = self._published.pop(verdict.offset, None)\n",
                 (
-                    "        newest = max(self._standing, default=-1)\n"
+                    "        newest = max(self._published, default=-1)\n"
                     "        standing = value if verdict.offset <= newest + 1 else None\n"
                 ),
             ),
@@ -214,7 +222,7 @@ MUTATIONS = (
         "old barriers: a late merger sets a partition back",
         (
             (
-                "aggregation/state.py",
+                "aggregation/fold/state.py",
                 " and barrier.version > self.version",
                 "",
             ),

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from stream_apps.merge_loop import MergeLoop
-from stream_apps.region import RegionWorker
+from stream_apps.merger.loop import MergeLoop
+from stream_apps.worker.region import RegionWorker
 from tests.simulation.crowd import SimulatedDevice
 from tests.simulation.federation import Federation
 from tests.simulation.mutants import MUTATIONS, Mutation, mutate

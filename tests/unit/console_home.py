@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from adapters.file_store import FileStore
-from adapters.log import LogRecord
-from adapters.task_store import TaskStore
-from adapters.tasks import TaskFile, write_task_file
-from aggregation.events import ACCEPTED, Verdict
-from ops.console.budget import Budget, PagedLog, PagedStore
-from ops.console.looks import LogSeen, Made, StoreSeen
-from ops.console.paging import Page, Readers
-from ops.console.recent import Recent, SlotFacts
-from ops.console.threads import Seen
-from ops.console.watch import Known, Watch
+from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import ACCEPTED
+from backends.log import LogRecord
+from backends.store.file import FileStore
+from backends.store.task_store import TaskStore
+from backends.tasks import TaskFile, write_task_file
+from fluvial.console.budget import Budget, PagedLog, PagedStore
+from fluvial.console.looks import LogSeen, Made, StoreSeen
+from fluvial.console.paging import Page, Readers
+from fluvial.console.recent import Recent, SlotFacts
+from fluvial.console.threads import Seen
+from fluvial.console.watch import Known, Watch
 from schemas.manifests import Genesis, Input, Manifest, Region, TensorEntry
 from schemas.objects import manifest_key, sha256_hex
-from schemas.sealing import encode_verdict
+from schemas.windows import encode_verdict
 from tests import factories
 
 if TYPE_CHECKING:

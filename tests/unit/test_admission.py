@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from aggregation.admission import Admitted, Denied, admit
-from aggregation.events import Rejection
-from aggregation.staleness import WEIGHT_ONE
+from aggregation.fold.admission import Admitted, RejectedUpdate, admit
+from aggregation.fold.rejections import RejectionReason
+from aggregation.weights.staleness import WEIGHT_ONE
 from tests.factories import (
     Site,
     barrier,
@@ -43,14 +43,14 @@ def test_staleness_is_counted_by_the_log_and_weighs_by_the_table(tau: int) -> No
 @pytest.mark.parametrize(
     ("base", "rejection"),
     [
-        (6, Rejection.FUTURE_BASE),
-        (1, Rejection.TOO_STALE),
-        (-1, Rejection.TOO_STALE),
+        (6, RejectionReason.FUTURE_BASE),
+        (1, RejectionReason.TOO_STALE),
+        (-1, RejectionReason.TOO_STALE),
     ],
 )
-def test_bases_outside_the_live_range_are_refused(base: int, rejection: Rejection) -> None:
+def test_bases_outside_the_live_range_are_refused(base: int, rejection: RejectionReason) -> None:
     denied = admit(at_version(5).state, update("d-1", base=base))
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, RejectedUpdate)
     assert denied.rejection is rejection
 
 
@@ -58,33 +58,33 @@ def test_a_version_that_was_skipped_is_unknown() -> None:
     site = Site(state_of(RULES))
     site.fold(barrier(2, RULES))
     denied = admit(site.state, update("d-1", base=1))
-    assert isinstance(denied, Denied)
-    assert denied.rejection is Rejection.UNKNOWN_BASE
+    assert isinstance(denied, RejectedUpdate)
+    assert denied.rejection is RejectionReason.UNKNOWN_BASE
 
 
 def test_a_floor_shuts_out_what_a_rollback_undid() -> None:
     state = at_version(5, floor=4).state
     denied = admit(state, update("d-1", base=3))
-    assert isinstance(denied, Denied)
-    assert denied.rejection is Rejection.TOO_STALE
+    assert isinstance(denied, RejectedUpdate)
+    assert denied.rejection is RejectionReason.TOO_STALE
     assert "no base below 4" in denied.detail
     assert isinstance(admit(state, update("d-1", base=4)), Admitted)
 
 
 def test_a_message_says_expected_and_got() -> None:
     denied = admit(at_version(5).state, update("d-1", base=1))
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, RejectedUpdate)
     assert denied.detail == "base version 1 is 4 versions old, the policy allows 3"
 
 
-ORDER: list[tuple[dict[str, Any], Rejection]] = [
-    ({"task": "other"}, Rejection.WRONG_TASK),
-    ({"region": "us"}, Rejection.WRONG_REGION),
-    ({"base_version": 99}, Rejection.FUTURE_BASE),
-    ({"base_sha256": model_sha(77)}, Rejection.UNKNOWN_BASE),
-    ({"names": ("x",)}, Rejection.WRONG_LAYOUT),
-    ({"scales": (float("nan"),) * 3}, Rejection.NOT_FINITE),
-    ({"scales": (1e6,) * 3}, Rejection.NORM_EXCEEDED),
+ORDER: list[tuple[dict[str, Any], RejectionReason]] = [
+    ({"task": "other"}, RejectionReason.WRONG_TASK),
+    ({"region": "us"}, RejectionReason.WRONG_REGION),
+    ({"base_version": 99}, RejectionReason.FUTURE_BASE),
+    ({"base_sha256": model_sha(77)}, RejectionReason.UNKNOWN_BASE),
+    ({"names": ("x",)}, RejectionReason.WRONG_LAYOUT),
+    ({"scales": (float("nan"),) * 3}, RejectionReason.NOT_FINITE),
+    ({"scales": (1e6,) * 3}, RejectionReason.NORM_EXCEEDED),
 ]
 
 
@@ -94,15 +94,15 @@ def test_the_first_check_that_fails_gives_the_verdict(first: int) -> None:
     for fields, _ in reversed(ORDER[first:]):
         changed |= fields
     denied = admit(state_of(RULES), update("d-1", **changed))
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, RejectedUpdate)
     assert denied.rejection is ORDER[first][1]
 
 
 def test_a_codec_that_the_policy_does_not_take_is_a_wrong_layout() -> None:
     only_int8 = policy(updates={"codecs": ["int8"]})
     denied = admit(state_of(only_int8), update("d-1", codec="float32"))
-    assert isinstance(denied, Denied)
-    assert denied.rejection is Rejection.WRONG_LAYOUT
+    assert isinstance(denied, RejectedUpdate)
+    assert denied.rejection is RejectionReason.WRONG_LAYOUT
     assert "float32" in denied.detail
 
 

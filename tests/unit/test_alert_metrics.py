@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from adapters.metrics import CATALOGUE
+from backends.observing.metrics import CATALOGUE
 from tests.unit.test_alerts import SERIES, rules
 
 TARGET_LABELS = {"task", "role", "process", "job", "instance"}

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from aggregation.events import ACCEPTED, CONTROL, SKIPPED, Rejection
-from ops.stack.prometheus import configuration
+from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
+from fluvial.local.prometheus import configuration
 from tests.unit.test_runbooks import anchors
 
 ROOT = Path(__file__).parents[2]
@@ -178,7 +178,7 @@ def test_what_a_rule_reads_of_recorded_series_is_recorded() -> None:
 
 
 def test_the_outcomes_that_rules_name_exist() -> None:
-    outcomes = {ACCEPTED, CONTROL, SKIPPED} | {rejection.outcome for rejection in Rejection}
+    outcomes = {ACCEPTED, CONTROL, PARKED} | {rejection.outcome for rejection in RejectionReason}
     text = "\n".join(path.read_text() for path in RULES)
     named = {one for group in re.findall(r'outcome!?=~?"([^"]+)"', text) for one in group.split("|")}
     assert named

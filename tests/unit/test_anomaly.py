@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aggregation.anomaly import NormHistory, score
-from aggregation.codecs import Reference, reference_of
+from aggregation.codecs import Direction, direction_of
+from aggregation.defences.anomaly import NormHistory, score
 from aggregation.policy import AnomalyPolicy, Policy
 from tests.factories import LAYOUT, Site, barrier, delta, devices, encoded, policy, state_of, update
 
@@ -17,8 +17,8 @@ RULES = policy(
 STEP = delta(1)
 
 
-def reference() -> Reference:
-    return reference_of(STEP.astype(np.float64), LAYOUT)
+def reference() -> Direction:
+    return direction_of(STEP.astype(np.float64), LAYOUT)
 
 
 def site(rules: Policy = RULES, *, with_reference: bool = True) -> Site:

@@ -19,13 +19,13 @@ ROOT = Path(__file__).parents[2]
 MAY_IMPORT: dict[str, set[str]] = {
     "aggregation": set(),
     "schemas": {"aggregation"},
-    "adapters": {"schemas", "aggregation"},
+    "backends": {"schemas", "aggregation"},
     "learning": {"schemas", "aggregation"},
-    "producers": {"adapters", "learning", "schemas", "aggregation"},
-    "stream_apps": {"adapters", "learning", "schemas", "aggregation"},
-    "ops": {"stream_apps", "producers", "adapters", "learning", "schemas", "aggregation"},
+    "producers": {"backends", "learning", "schemas", "aggregation"},
+    "stream_apps": {"backends", "learning", "schemas", "aggregation"},
+    "fluvial": {"stream_apps", "producers", "backends", "learning", "schemas", "aggregation"},
 }
-"""ops -> stream_apps, producers -> adapters, learning -> schemas -> aggregation; never sideways, never up."""
+"""fluvial -> stream_apps, producers -> backends, learning -> schemas -> aggregation; never sideways, never up."""
 
 PURE = ("aggregation", "schemas")
 IMPURE_MODULES = {

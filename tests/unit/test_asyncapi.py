@@ -13,13 +13,13 @@ import jsonschema
 import pytest
 import yaml
 
-from aggregation.events import Refused
-from ops.asyncapi import __main__ as command
-from ops.asyncapi import examples
-from ops.asyncapi.contract import breaking_changes, contract_of, differences_from_code
-from ops.asyncapi.document import build
-from ops.asyncapi.yaml_text import yaml_text
-from schemas import codec
+from aggregation.fold.events import RejectedRecord
+from fluvial.documents.asyncapi import __main__ as command
+from fluvial.documents.asyncapi import examples
+from fluvial.documents.asyncapi.contract import breaking_changes, contract_of, differences_from_code
+from fluvial.documents.asyncapi.document import build
+from fluvial.documents.asyncapi.yaml_text import yaml_text
+from schemas import avro as codec
 from schemas.certificates import Trust
 from schemas.envelope import open_envelope
 from schemas.records import INGRESS_KINDS, authenticate, decode_record
@@ -32,7 +32,7 @@ DOCUMENT: dict[str, Any] = yaml.safe_load(TEXT)
 SPECIFICATION = json.loads((ROOT / "tests" / "vendor" / "asyncapi" / "3.0.0.json").read_text())
 EXTERNAL = {
     f"../schemas/{path.name}": json.loads(path.read_text())
-    for path in (ROOT / "schemas").glob("*.schema.json")
+    for path in (ROOT / "schemas" / "avsc").glob("*.schema.json")
 }
 
 
@@ -56,7 +56,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def test_the_file_is_what_the_code_says_to_the_byte() -> None:
-    assert command.text() == TEXT, "run `python -m ops.asyncapi`"
+    assert command.text() == TEXT, "run `python -m fluvial.documents.asyncapi`"
     assert command.main(["--check"]) == 0
     assert command.main(["--wrong"]) == 4
 
@@ -192,16 +192,16 @@ def test_every_message_has_examples_that_are_what_they_say(name: str) -> None:
         assert envelope.payload == codec.encode(name, record)
         trust = Trust(examples.authorities())
         signer = authenticate(envelope, examples.TIMESTAMP_MS, trust)
-        assert not isinstance(signer, Refused) and signer.role.value == message["x-signed-by"]
+        assert not isinstance(signer, RejectedRecord) and signer.role.value == message["x-signed-by"]
         if name in INGRESS_KINDS:
             event = decode_record(value, examples.TIMESTAMP_MS, trust, bytes_max=1 << 20)
-            assert not isinstance(event, Refused), event
+            assert not isinstance(event, RejectedRecord), event
 
 
 def test_the_schemas_are_the_released_files() -> None:
     released = {
         (document := json.loads(path.read_text()))["name"]: document
-        for path in (ROOT / "schemas").glob("*.avsc")
+        for path in (ROOT / "schemas" / "avsc").glob("*.avsc")
     }
     for name, schema in DOCUMENT["components"]["schemas"].items():
         if name != "Metrics":
@@ -219,7 +219,9 @@ def released() -> dict[str, Any]:
 
 def test_nothing_that_was_released_is_broken() -> None:
     now = contract_of(DOCUMENT, EXTERNAL)
-    assert breaking_changes(released(), now) == [], "a new major version (ops.asyncapi.document.VERSION)?"
+    assert breaking_changes(released(), now) == [], (
+        "a new major version (fluvial.documents.asyncapi.document.VERSION)?"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.settings import Settings
 from aggregation.errors import Finding, UsageProblem
-from ops.audit import AuditReport, audit_task
-from schemas import codec
+from backends.settings import Settings
+from fluvial.proof.audit import AuditReport, audit_task
+from schemas import avro as codec
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key
 from tests import factories
 from tests.small_federation import SmallFederation, on_mock_cluster
@@ -234,7 +234,7 @@ def test_an_aggregate_that_no_worker_signed_is_named(own: SmallFederation) -> No
     own.writer.append_now("fl.digits.aggregates.eu", b"\xc3\x01 not ours", partition=0)
     forged = factories.signer("eu", factories.Role.WORKER, "w-9", secret=" of another CA")
     own.writer.append_now(
-        "fl.digits.aggregates.eu", forged.seal_payload("RegionalAggregate", b""), partition=0
+        "fl.digits.aggregates.eu", forged.sign_payload("RegionalAggregate", b""), partition=0
     )
     assert [one.field for one in audit(own).findings] == ["record", "record"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from aggregation.errors import IntegrityProblem
-from aggregation.events import ACCEPTED, CONTROL, SKIPPED, Rejection
-from ops.commands.operators import OUTCOMES
-from ops.explanations import explain
-from ops.verdicts import MISSING_MAX, Once
+from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
+from fluvial.commands.operators import OUTCOMES
+from fluvial.reading.explanations import explain
+from fluvial.reading.verdicts import MISSING_MAX, Once
 
 
 @pytest.mark.parametrize(
@@ -35,15 +35,15 @@ def test_a_hole_that_cannot_be_remembered_is_an_error() -> None:
     assert once.next_offset == 0 and not once.missing
 
 
-@pytest.mark.parametrize("rejection", list(Rejection), ids=lambda rejection: rejection.outcome)
-def test_every_rejection_is_explained_with_its_page_and_a_hint(rejection: Rejection) -> None:
+@pytest.mark.parametrize("rejection", list(RejectionReason), ids=lambda rejection: rejection.outcome)
+def test_every_rejection_is_explained_with_its_page_and_a_hint(rejection: RejectionReason) -> None:
     explanation = explain(rejection.outcome)
     assert explanation.error_id == rejection.error_id and explanation.hint
     assert explanation.page == f"docs/errors/{rejection.error_id}.md"
 
 
 def test_what_is_no_rejection_has_no_page() -> None:
-    assert [explain(outcome).page for outcome in (ACCEPTED, CONTROL, SKIPPED, None, "from the future")] == [
+    assert [explain(outcome).page for outcome in (ACCEPTED, CONTROL, PARKED, None, "from the future")] == [
         ""
     ] * 5
-    assert set(OUTCOMES) == {ACCEPTED, CONTROL, SKIPPED} | {rejection.outcome for rejection in Rejection}
+    assert set(OUTCOMES) == {ACCEPTED, CONTROL, PARKED} | {rejection.outcome for rejection in RejectionReason}

@@ -11,14 +11,14 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from adapters import bounded_batches
-from adapters.bounded_batches import (
+from aggregation.policy import UPDATE_BYTES_LIMIT
+from backends.kafka.faust import bounded_batches
+from backends.kafka.faust.bounded_batches import (
     BATCH_UNPACKED_BYTES_MAX,
     FETCH_UNPACKED_BYTES_MAX,
     OVERSIZED,
     BoundedRecords,
 )
-from aggregation.policy import UPDATE_BYTES_LIMIT
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 HEADER = 61
@@ -37,7 +37,7 @@ def batch(
     return built
 
 
-def sealed(built: bytearray) -> bytes:
+def encoded(built: bytearray) -> bytes:
     """With the checksum of what stands there."""
     struct.pack_into(">I", built, 17, calc_crc32c(bytes(built[21:])))
     return bytes(built)
@@ -55,15 +55,15 @@ def read(data: bytes) -> list[tuple[int, bytes | None]]:
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_every_codec_is_read_record_by_record(codec: str) -> None:
-    data = sealed(batch([b"one", None, b"", b"x" * 5000], codec)) + sealed(batch([b"next"], codec, "", 44))
+    data = encoded(batch([b"one", None, b"", b"x" * 5000], codec)) + encoded(batch([b"next"], codec, "", 44))
     assert read(data) == [(40, b"one"), (41, None), (42, b""), (43, b"x" * 5000), (44, b"next")]
 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_times_and_keys_are_aiokafkas_own(codec: str) -> None:
-    data = sealed(batch([b"one", b"two"], codec))
+    data = encoded(batch([b"one", b"two"], codec))
     ours = list(BoundedRecords(data).next_batch())
-    native = list(DefaultRecordBatch(sealed(batch([b"one", b"two"]))))
+    native = list(DefaultRecordBatch(encoded(batch([b"one", b"two"]))))
     assert [(r.offset, r.timestamp, r.timestamp_type, r.key, r.value) for r in ours] == [
         (r.offset, r.timestamp, r.timestamp_type, r.key, r.value) for r in native
     ]
@@ -79,24 +79,24 @@ def test_the_framing_of_the_java_library_is_snappy_too() -> None:
     packed = plain[:HEADER] + framed
     struct.pack_into(">i", packed, 8, len(packed) - 12)
     struct.pack_into(">h", packed, 21, CODECS["snappy"])
-    assert read(sealed(packed)) == [(40, b"one"), (41, b"two" * 1000)]
+    assert read(encoded(packed)) == [(40, b"one"), (41, b"two" * 1000)]
 
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 def test_a_bomb_is_too_large_at_each_of_its_offsets_and_takes_no_memory(codec: str) -> None:
-    bomb = sealed(batch([bytes(BATCH_UNPACKED_BYTES_MAX), b"after it"], codec))
+    bomb = encoded(batch([bytes(BATCH_UNPACKED_BYTES_MAX), b"after it"], codec))
     before = psutil.Process().memory_info().rss
     found = read(bomb)
     assert psutil.Process().memory_info().rss - before < MEMORY_MARGIN_BYTES
     assert [offset for offset, _ in found] == [40, 41]
     assert found[0][1] is found[1][1] is OVERSIZED
-    assert read(bomb + sealed(batch([b"next"]))) == found, "what is behind it comes with the next fetch"
+    assert read(bomb + encoded(batch([b"next"]))) == found, "what is behind it comes with the next fetch"
 
 
 def test_a_fetch_full_of_bombs_is_read_in_pieces() -> None:
     """What was left out is fetched again from the offset behind the last batch that was read."""
     values = {40 + number: bytes(10 << 20) for number in range(20)}
-    bombs = [sealed(batch([value], "zstd", "", offset)) for offset, value in values.items()]
+    bombs = [encoded(batch([value], "zstd", "", offset)) for offset, value in values.items()]
     found: list[tuple[int, bytes | None]] = []
     pieces = 0
     while len(found) < len(bombs):
@@ -123,14 +123,14 @@ def test_a_header_name_that_is_not_text_hides_nothing(codec: str) -> None:
         struct.pack_into(">h", built, 21, CODECS[codec])
     if codec == "none":
         with pytest.raises((CorruptRecordException, UnicodeDecodeError)):
-            list(DefaultRecordBatch(sealed(built)))  # otherwise nothing here is needed
-    assert read(sealed(built)) == [(40, b"one"), (41, b"two")]
-    ours = list(BoundedRecords(sealed(built)).next_batch())
+            list(DefaultRecordBatch(encoded(built)))  # otherwise nothing here is needed
+    assert read(encoded(built)) == [(40, b"one"), (41, b"two")]
+    ours = list(BoundedRecords(encoded(built)).next_batch())
     assert [(r.timestamp, r.key) for r in ours] == [(1000, b"k"), (1001, b"k")]
 
 
 def test_a_fetch_that_cuts_its_last_batch_gives_the_whole_ones() -> None:
-    whole = sealed(batch([b"one"]))
+    whole = encoded(batch([b"one"]))
     for cut in range(1, len(whole)):
         assert read(whole + whole[:-cut]) == [(40, b"one")]
     assert read(b"") == []

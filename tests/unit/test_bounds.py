@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from adapters.log import LogRecord
-from aggregation import state as partition_state
 from aggregation.errors import IntegrityProblem
-from aggregation.events import ACCEPTED, Verdict
-from aggregation.merge import SEQUENCES_AHEAD_MAX, PendingAggregates
-from ops.output import Output
-from ops.progress import Follower, RunFacts
-from ops.verdict_stream import VerdictStream
-from schemas import certificates, codec
+from aggregation.fold import state as partition_state
+from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import ACCEPTED
+from aggregation.server.aggregates import SEQUENCES_AHEAD_MAX, PendingAggregates
+from backends.log import LogRecord
+from fluvial.reading.progress import Follower, RunFacts
+from fluvial.reading.verdict_stream import VerdictStream
+from fluvial.terminal.output import Output
+from schemas import avro as codec
+from schemas import certificates
+from schemas.avro import ITEMS_MAX, READS_UNCOUNTED_BYTES
 from schemas.certificates import Role
-from schemas.codec import READS_MAX, READS_UNCOUNTED_BYTES
 from schemas.records import decode_record
-from schemas.sealing import encode_state, encode_verdict
+from schemas.windows import encode_state, encode_verdict
 from tests import factories
 
 if TYPE_CHECKING:
-    from adapters.settings import Settings
+    from backends.settings import Settings
 
 NOTHING = {"name": "", "shape": [], "scale": 0.0, "data": b""}
 DECODE_S_MAX = 2.0
@@ -46,11 +48,11 @@ DECODE_S_MAX = 2.0
 )
 def test_a_record_of_countless_items_is_given_up_early(changed: dict[str, Any]) -> None:
     record = factories.update_record("d-1") | changed
-    value = factories.device_signer("d-1").seal("ClientUpdate", record)
+    value = factories.device_signer("d-1").sign("ClientUpdate", record)
     began_s = time.monotonic()
     event = decode_record(value, factories.NOW_MS, factories.trust(), bytes_max=factories.BYTES_MAX * 2)
     assert event.rejection.outcome == "undecodable"  # type: ignore[union-attr]
-    assert f"over {READS_MAX} items" in event.detail  # type: ignore[union-attr]
+    assert f"over {ITEMS_MAX} items" in event.detail  # type: ignore[union-attr]
     assert time.monotonic() - began_s < DECODE_S_MAX
 
 
@@ -66,10 +68,10 @@ def test_a_large_update_of_many_tensors_is_decoded() -> None:
 
 def test_a_partitions_own_state_may_hold_as_many_devices_as_there_are() -> None:
     state = factories.state_of()
-    state.counted = {0: {f"device-{number}" for number in range(READS_MAX)}}
+    state.counted = {0: {f"device-{number}" for number in range(ITEMS_MAX)}}
     data = encode_state(state)
     assert len(data) > READS_UNCOUNTED_BYTES
-    assert len(codec.decode(data)[1]["counted"][0]["devices"]) == READS_MAX
+    assert len(codec.decode(data)[1]["counted"][0]["devices"]) == ITEMS_MAX
 
 
 # -- certificates
@@ -169,12 +171,12 @@ def test_following_verdicts_believes_none_beyond_the_log() -> None:
     view = SimpleNamespace(task="t", reader=Ended(end=50))
     stream = VerdictStream(view, [("eu", 0)], Output(), outcome=None, limit=None)  # type: ignore[arg-type]
 
-    def believed(offset: int) -> bool:
-        return stream._believed(("eu", 0), encode_verdict(Verdict(offset, ACCEPTED))) is not None
+    def verified(offset: int) -> bool:
+        return stream._verified(("eu", 0), encode_verdict(Verdict(offset, ACCEPTED))) is not None
 
-    assert [believed(offset) for offset in (0, 49, 50, 1 << 62)] == [True, True, False, False]
+    assert [verified(offset) for offset in (0, 49, 50, 1 << 62)] == [True, True, False, False]
     for garbage in (b"", b"\xff" * 9, b"\xc3\x01" + b"\7" * 30):
-        assert stream._believed(("eu", 0), garbage) is None
+        assert stream._verified(("eu", 0), garbage) is None
 
 
 def follower(facts: RunFacts) -> Follower:

@@ -11,19 +11,20 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from adapters.log import LogRecord, Position
-from adapters.observer import Observer
 from aggregation.errors import ConnectionProblem
-from aggregation.events import ACCEPTED, Verdict
-from aggregation.fold import fold_into
+from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import ACCEPTED
+from aggregation.fold.state import initial
+from aggregation.fold.transition import fold_into
 from aggregation.partitioning import partition_of
-from aggregation.state import initial
+from backends.log import LogRecord, Position
+from backends.observer import Observer
 from producers.canary import EXPECTED, LATE, UNPUBLISHED, WRONG_VERDICT, Canary, Ping
-from producers.updates import Author
+from producers.sdk.updates import Author
 from schemas.canaries import canary_name
 from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.records import decode_record
-from schemas.sealing import encode_verdict
+from schemas.windows import encode_verdict
 from tests import factories
 
 REGION, PARTITIONS = "eu", 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops.chaos.corruption import _LOG_WORDS, _OBJECT_WORDS, _Damage, _naming_message
+from fluvial.proof.chaos.corruption import _LOG_WORDS, _OBJECT_WORDS, _Damage, _naming_message
 
 KEY = "digits/objects/ab/abcd"
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ops.chaos import disks as module
-from ops.chaos.disks import Disk, Disks, unmount_below
+from fluvial.proof.chaos import disks as module
+from fluvial.proof.chaos.disks import Disk, Disks, unmount_below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,12 +11,12 @@ import psutil
 import pytest
 
 from aggregation.errors import ConnectionProblem
-from ops.chaos.engine import Engine
-from ops.chaos.injecting import Injector
-from ops.chaos.parts import Crew, Parts
-from ops.chaos.schedule import Fault, Kind
-from ops.output import quiet_output
-from ops.supervisor import Limits, Supervisor
+from fluvial.processes.supervisor import Limits, Supervisor
+from fluvial.proof.chaos.engine import Engine
+from fluvial.proof.chaos.injecting import Injector
+from fluvial.proof.chaos.parts import Cast, Parts
+from fluvial.proof.chaos.schedule import Fault, Kind
+from fluvial.terminal.output import quiet_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,7 +94,7 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     stack: Any = SleepingStack()
-    crew = Crew({"eu": 1}, 1, store=False)
+    crew = Cast({"eu": 1}, 1, store=False)
     limits = Limits(start_deaths_max=100, restarts_max=100, backoff_s_max=0.1)
     try:
         with Supervisor(tmp_path, tmp_path, quiet_output(), limits=limits) as supervisor:
@@ -174,7 +174,7 @@ def test_healing_cuts_every_fault_short(scene: Scene) -> None:
 def test_a_target_that_stays_down_is_waited_for_and_then_left_out(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ops.chaos.engine.TARGET_WAIT_S_MAX", 0.3)
+    monkeypatch.setattr("fluvial.proof.chaos.engine.TARGET_WAIT_S_MAX", 0.3)
     scene.supervisor.stop(["evaluator"])
     engine = scene.plan(("kill", "evaluator", 0.0, ""))
     scene.until(lambda: bool(engine.dropped))

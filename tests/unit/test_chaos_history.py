@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ops.chaos.history import FaultRecord, count_publishes, write_history
-from ops.chaos.schedule import Fault
-from ops.chaos.watching import Tally
-from producers.journal import Entry, Journal, attempts_path, read_attempts, read_journal
+from fluvial.proof.chaos.history import FaultRecord, count_publishes, write_history
+from fluvial.proof.chaos.schedule import Fault
+from fluvial.proof.chaos.watching import Tally
+from producers.fleet.journal import Entry, Journal, attempts_path, read_attempts, read_journal
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from aggregation.errors import TimeoutProblem, UsageProblem
-from ops.chaos.home import MARKER, chaos_home
-from ops.output import quiet_output
+from fluvial.proof.chaos.home import MARKER, chaos_home
+from fluvial.terminal.output import quiet_output
 
 
 def test_it_is_there_while_the_block_runs_and_gone_afterwards(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_processes_that_a_killed_run_has_left_are_ended_and_others_are_not(tmp_p
     folder = tmp_path / "chaos"
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
     ours = subprocess.Popen([*sleep, f"-Dfluvial.home={folder}"])
-    part = subprocess.Popen([*sleep, "ops.cli", "--home", str(folder), "worker"])
+    part = subprocess.Popen([*sleep, "fluvial.cli", "--home", str(folder), "worker"])
     reader = subprocess.Popen([*sleep, str(folder)])
     neighbour = subprocess.Popen([*sleep, f"-Dfluvial.home={tmp_path}"])
     part.send_signal(signal.SIGSTOP)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from aggregation.events import ACCEPTED, CONTROL, Verdict
-from ops.chaos.history import FaultRecord
-from ops.chaos.parts import Crew
-from ops.chaos.recovery import Appends, recoveries, summary
-from ops.chaos.schedule import Fault, Kind
-from ops.progress import RunFacts
+from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import ACCEPTED, CONTROL
+from fluvial.proof.chaos.history import FaultRecord
+from fluvial.proof.chaos.parts import Cast
+from fluvial.proof.chaos.recovery import Appends, recoveries, summary
+from fluvial.proof.chaos.schedule import Fault, Kind
+from fluvial.reading.progress import RunFacts
 
-CREW = Crew({"eu": 2}, 2, store=True)
+CREW = Cast({"eu": 2}, 2, store=True)
 KILLED_AT = 100.0
 
 

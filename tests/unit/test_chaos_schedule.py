@@ -7,22 +7,22 @@ from itertools import pairwise
 
 import pytest
 
-from adapters.crash_points import POINTS
-from adapters.faust_transport import SESSION_TIMEOUT_S
 from aggregation.errors import UsageProblem
-from ops.chaos.schedule import (
+from backends.crash_points import POINTS
+from backends.kafka.faust.transport import SESSION_TIMEOUT_S
+from fluvial.commands.chaos import parse_kinds
+from fluvial.proof.chaos.schedule import (
     AT_ONCE_MAX,
     DEFAULT_KINDS,
-    GROUND,
     GROUND_REST_S,
     KINDS,
     MERGERS,
     NETWORK_MODES,
+    SERVICES,
     Fault,
     Targets,
     plan_faults,
 )
-from ops.commands.chaos import parse_kinds
 
 TARGETS = Targets(
     workers=["worker-eu-0", "worker-eu-1", "worker-us-0", "worker-us-1"], mergers=["merger-0", "merger-1"]
@@ -86,8 +86,8 @@ def test_details_are_what_the_injector_knows(faults: list[Fault]) -> None:
     for fault in faults:
         if fault.kind == "network":
             mode, service = fault.detail.split()
-            assert mode in NETWORK_MODES and service in GROUND
-            assert fault.target not in GROUND or fault.target == service
+            assert mode in NETWORK_MODES and service in SERVICES
+            assert fault.target not in SERVICES or fault.target == service
         elif fault.detail:
             point, passing = fault.detail.split(":")
             assert fault.kind == "kill" and point in POINTS and int(passing) >= 1

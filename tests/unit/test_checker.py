@@ -12,10 +12,10 @@ import msgspec
 import pytest
 import rfc8785
 
-from adapters.kafka import LogReader
-from aggregation.events import Skipped
-from ops.checker import Acknowledged, CheckReport, CheckRequest, StoreAddress, check, check_logs
-from schemas import codec
+from aggregation.fold.events import Parked
+from backends.kafka.reading import LogReader
+from fluvial.proof.checker import Acknowledged, CheckReport, CheckRequest, StoreAddress, check, check_logs
+from schemas import avro as codec
 from schemas.envelope import Signer, open_envelope
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
@@ -294,7 +294,7 @@ def sign(data: Copy, kind: str, by: Signer, topic: str, **changed: Any) -> None:
     """Append a copy of a topic's newest record of a kind, changed and signed."""
     records = [open_envelope(value or b"") for _, _, _, value in data.logs[topic, 0] if value != b"junk"]
     last = [one.record for one in records if one.kind == kind][-1]
-    data.append(topic, by.seal(kind, last | changed))
+    data.append(topic, by.sign(kind, last | changed))
 
 
 def fork_in_barrier(data: Copy) -> None:
@@ -336,7 +336,7 @@ def second_aggregate(data: Copy) -> None:
 def edited_aggregate(data: Copy, at: int, *, append: bool = False, **changed: Any) -> None:
     topic = aggregates_topic(data.task, US)
     record = open_envelope(data.logs[topic, 0][at][3] or b"").record
-    value = factories.worker_signer("w-1", US).seal("RegionalAggregate", record | changed)
+    value = factories.worker_signer("w-1", US).sign("RegionalAggregate", record | changed)
     if append:
         data.append(topic, value)
     else:
@@ -382,7 +382,7 @@ def early_device(data: Copy) -> None:
     topic = updates_topic(data.task, US)
     (device,) = factories.devices(1, start=900)
     record = factories.update_record(device, base=1, region=US, task=data.task, update_id="early")
-    data.edit(topic, 0, factories.device_signer(device, US).seal("ClientUpdate", record))
+    data.edit(topic, 0, factories.device_signer(device, US).sign("ClientUpdate", record))
     data.acknowledged = [Acknowledged(US, 0, 0, "early", device)]
 
 
@@ -495,8 +495,8 @@ def skipping(federation: SmallFederation, *, by: Signer) -> Copy:
     (device,) = factories.devices(1, start=700)
     parked = federation.append(US, 0, federation.update(US, device, seed=3))
     fields = {"task": federation.task, "region": US, "partition": 0, "offset": parked, "reason": "it raises"}
-    at = federation.append(US, 0, by.seal("Skip", fields))
-    federation.parked[(US, 0), parked] = Skipped(at, "it raises")
+    at = federation.append(US, 0, by.sign("Skip", fields))
+    federation.parked[(US, 0), parked] = Parked(at, "it raises")
     federation.rounds(2)
     federation.fold()
     return copy_of(federation)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from aggregation.codecs import reference_of
+from aggregation.codecs import direction_of
 from aggregation.errors import IntegrityProblem
 from aggregation.layout import Layout
 from schemas import checkpoints
@@ -53,8 +53,8 @@ def test_sums_are_plain_little_endian_integers() -> None:
 
 
 def test_a_reference_survives() -> None:
-    reference = reference_of(MODEL.astype(np.float64), LAYOUT)
-    again = checkpoints.decode_reference(checkpoints.encode_reference(reference), LAYOUT)
+    reference = direction_of(MODEL.astype(np.float64), LAYOUT)
+    again = checkpoints.decode_direction(checkpoints.encode_direction(reference), LAYOUT)
     assert (again.q.tobytes(), again.scales, again.norm) == (
         reference.q.tobytes(),
         reference.scales,
@@ -70,8 +70,8 @@ GOOD: dict[str, tuple[bytes, Callable[[bytes, Layout], object]]] = {
     ),
     "sums": (bytes(8 * LAYOUT.parameters), checkpoints.decode_sums),
     "reference": (
-        checkpoints.encode_reference(reference_of(MODEL.astype(np.float64), LAYOUT)),
-        checkpoints.decode_reference,
+        checkpoints.encode_direction(direction_of(MODEL.astype(np.float64), LAYOUT)),
+        checkpoints.decode_direction,
     ),
 }
 

@@ -21,9 +21,9 @@ from aggregation.errors import (
     TimeoutProblem,
     UsageProblem,
 )
-from ops import cli
-from ops.context import Invocation, json_option, pass_invocation, program
-from ops.output import Output
+from fluvial import cli
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, program
+from fluvial.terminal.output import Output
 
 ROOT = Path(__file__).parents[2]
 DISCONNECTED = ["config", "show", "--json"]
@@ -39,7 +39,7 @@ def raising(monkeypatch: pytest.MonkeyPatch):
         def command() -> None:
             raise error
 
-        import ops.commands.stack as module
+        import fluvial.commands.stack as module
 
         monkeypatch.setattr(module, "config", command)
 
@@ -127,8 +127,8 @@ def test_deleting_without_a_terminal_needs_yes(capsys, home: Path) -> None:
 
 def test_the_overview_lists_every_command_and_loads_none() -> None:
     code = (
-        "import sys; from ops import cli; cli.main(['--help']);"
-        "slow = ('torch', 'confluent_kafka', 'minio', 'numba', 'ops.commands');"
+        "import sys; from fluvial import cli; cli.main(['--help']);"
+        "slow = ('torch', 'confluent_kafka', 'minio', 'numba', 'fluvial.commands');"
         "sys.exit(any(name in sys.modules for name in slow))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
@@ -150,7 +150,7 @@ def test_completion_is_printed(shell: str, capsys) -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
-    program = "import time; time.sleep(0.5); from ops.cli import main; raise SystemExit(main(['--help']))"
+    program = "import time; time.sleep(0.5); from fluvial.cli import main; raise SystemExit(main(['--help']))"
     command = f'{sys.executable} -c "{program}" | true; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.stdout.strip() == "0", done.stderr
@@ -191,7 +191,7 @@ def test_the_invocation_reaches_commands(monkeypatch: pytest.MonkeyPatch, home: 
     def command(invocation: Invocation) -> None:
         seen.append(invocation.home)
 
-    import ops.commands.stack as module
+    import fluvial.commands.stack as module
 
     monkeypatch.setattr(module, "config", command)
     assert cli.main(["--home", str(home), "config"]) == 0

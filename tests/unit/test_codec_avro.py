@@ -16,7 +16,7 @@ from fastavro.schema import to_parsing_canonical_form
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import codec
+from schemas import avro as codec
 from tests import naive
 from tests.factories import update_record
 
@@ -38,7 +38,9 @@ UPDATE_HEADER = codec.schema_for("ClientUpdate").header
 def schema_file(name: str) -> dict[str, Any]:
     """A schema's document, as released."""
     snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
-    document: dict[str, Any] = json.loads(resources.files("schemas").joinpath(f"{snake}.v1.avsc").read_text())
+    document: dict[str, Any] = json.loads(
+        resources.files("schemas").joinpath("avsc", f"{snake}.v1.avsc").read_text()
+    )
     return document
 
 
@@ -78,7 +80,11 @@ def test_signatures_bind_the_full_schema_docs_and_defaults_included(name: str) -
 
 
 def test_no_two_schemas_share_a_header() -> None:
-    files = [entry for entry in resources.files("schemas").iterdir() if entry.name.endswith(".avsc")]
+    files = [
+        entry
+        for entry in resources.files("schemas").joinpath("avsc").iterdir()
+        if entry.name.endswith(".avsc")
+    ]
     assert len(codec.registry()) == len(files)
 
 

@@ -76,7 +76,7 @@ def test_the_norm_is_that_of_the_decoded_delta(codec: CodecName, seed: int) -> N
 @pytest.mark.parametrize("codec", ["int8", "float32"])
 @pytest.mark.parametrize("seed", range(5))
 def test_the_cosine_is_that_of_the_decoded_vectors(codec: CodecName, seed: int) -> None:
-    reference = codecs.reference_of(delta(seed + 50).astype(np.float64), LAYOUT)
+    reference = codecs.direction_of(delta(seed + 50).astype(np.float64), LAYOUT)
     one = view(encoded(delta(seed), codec, seed), codec)
     there = decoded(Delta("int8", reference.q, reference.scales), LAYOUT)
     here = decoded(one, LAYOUT)
@@ -85,15 +85,15 @@ def test_the_cosine_is_that_of_the_decoded_vectors(codec: CodecName, seed: int) 
 
 
 def test_the_cosine_with_nothing_is_zero() -> None:
-    nothing = codecs.reference_of(np.zeros(LAYOUT.parameters), LAYOUT)
+    nothing = codecs.direction_of(np.zeros(LAYOUT.parameters), LAYOUT)
     one = view(encoded(delta(1)), "int8")
     assert codecs.cosine(one, codecs.measure(one, LAYOUT).norm, nothing, LAYOUT) == 0.0
-    still = codecs.reference_of(delta(1).astype(np.float64), LAYOUT)
+    still = codecs.direction_of(delta(1).astype(np.float64), LAYOUT)
     assert codecs.cosine(one, 0.0, still, LAYOUT) == 0.0
 
 
 def test_the_opposite_direction_has_cosine_minus_one_and_never_less() -> None:
-    reference = codecs.reference_of(delta(1).astype(np.float64), LAYOUT)
+    reference = codecs.direction_of(delta(1).astype(np.float64), LAYOUT)
     one = Delta("int8", (-reference.q).astype(np.int8), reference.scales)
     cosine = codecs.cosine(one, codecs.measure(one, LAYOUT).norm, reference, LAYOUT)
     assert -1.0 <= cosine <= -1.0 + 1e-12
@@ -140,13 +140,13 @@ def test_accumulating_adds_the_weighted_clipped_delta_in_fixed_point(codec: Code
 
 def test_a_reference_keeps_the_direction() -> None:
     step = delta(9).astype(np.float64)
-    reference = codecs.reference_of(step, LAYOUT)
+    reference = codecs.direction_of(step, LAYOUT)
     there = decoded(Delta("int8", reference.q, reference.scales), LAYOUT)
     assert float(step @ there / np.linalg.norm(step) / np.linalg.norm(there)) > 0.999
     assert reference.norm == pytest.approx(float(np.linalg.norm(there)))
 
 
 def test_a_reference_of_subnormal_numbers_stays_finite() -> None:
-    reference = codecs.reference_of(np.full(4, 5e-324), ONE)
+    reference = codecs.direction_of(np.full(4, 5e-324), ONE)
     assert np.all(np.isfinite(reference.scales))
     assert math.isfinite(reference.norm)

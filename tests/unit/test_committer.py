@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters.file_store import FileStore
-from adapters.kafka import LogReader, LogWriter
-from adapters.task_store import TaskStore
 from aggregation.errors import ConnectionProblem, FluvialError
+from backends.kafka.reading import LogReader
+from backends.kafka.writing import LogWriter
+from backends.store.file import FileStore
+from backends.store.task_store import TaskStore
 from schemas.envelope import open_envelope
 from schemas.objects import manifest_key, model_key, optimizer_key
 from schemas.topics import aggregates_topic, models_topic, updates_topic
-from stream_apps.committing import Committer
-from stream_apps.outside import Outside
+from stream_apps.merger.merger import Merger
+from stream_apps.process_context import ProcessContext
 from tests import factories
 from tests.small_federation import SmallFederation, on_mock_cluster
 
@@ -31,10 +32,10 @@ def federation(tmp_path: Path) -> Iterator[SmallFederation]:
         yield SmallFederation(settings, policy=POLICY)
 
 
-def committer(federation: SmallFederation, name: str) -> Committer:
+def committer(federation: SmallFederation, name: str) -> Merger:
     settings = federation.settings
-    return Committer(
-        Outside.of(
+    return Merger(
+        ProcessContext.of(
             genesis=federation.genesis,
             store=federation.objects,
             writer=LogWriter(settings, name, give_up=False),
@@ -45,7 +46,7 @@ def committer(federation: SmallFederation, name: str) -> Committer:
     )
 
 
-def offer_all(federation: SmallFederation, to: Committer) -> None:
+def offer_all(federation: SmallFederation, to: Merger) -> None:
     """All windows that stand in the aggregates topics, as Faust would deliver them."""
     with LogReader(federation.settings, "test-offer") as reader:
         for region, partition in federation.genesis.slots:

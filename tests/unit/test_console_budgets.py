@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aggregation.errors import ConnectionProblem, UsageProblem
-from ops.console import devices_page, records, refusals, version, versions
-from ops.console.budget import Budget, PagedLog, PagedStore, ReadOnlyError
-from ops.console.limits import DEVICES_MAX, HEAD_PROBES_MAX, PAGE_OBJECTS, PAGE_RECORDS
-from ops.console.looks import StoreLook
+from fluvial.console import devices_page, records, refusals, version, versions
+from fluvial.console.budget import Budget, PagedLog, PagedStore, ReadOnlyError
+from fluvial.console.limits import DEVICES_MAX, HEAD_PROBES_MAX, PAGE_OBJECTS, PAGE_RECORDS
+from fluvial.console.looks import StoreLook
 from schemas.objects import sha256_hex
 from tests.unit.console_home import (
     RECORDS,
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from adapters.file_store import FileStore
-    from adapters.log import LogRecord
-    from ops.console.paging import Page
+    from backends.log import LogRecord
+    from backends.store.file import FileStore
+    from fluvial.console.paging import Page
 
 HUGE = 5000
 
@@ -201,7 +201,7 @@ def test_a_million_devices_are_counted_within_bounds(page: Page, log: LongLog) -
 
 
 def test_refusals_are_paged_from_what_was_followed(page: Page, log: LongLog) -> None:
-    from aggregation.events import Verdict
+    from aggregation.fold.events import Verdict
 
     for offset in range(250):
         refused = Verdict(offset, "too_stale", device_id="d-1", update_id=f"u-{offset}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from ops.console.child import ConsoleChild
-from ops.output import Waiting
+from fluvial.console.child import ConsoleChild
+from fluvial.terminal.output import Waiting
 from tests.unit.console_home import TASK, LongLog, fill_store, page_on
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ops.console.health import Facts, RegionFacts, health_of
+from fluvial.console.health import Facts, RegionFacts, health_of
 
 EU = RegionFacts("eu", ["ready"], 1, 0, 0.0, "none")
 WELL = Facts(

@@ -9,21 +9,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.log import LogRecord
 from aggregation.errors import UsageProblem
-from aggregation.events import ACCEPTED, CONTROL, Verdict
-from ops.console import queries
-from ops.console.bounded import Bins, Newest
-from ops.console.devices import participation
-from ops.console.follow import Follower
-from ops.console.limits import PAGE_RECORDS, TEXT_CHARACTERS_MAX
-from ops.console.now import curve_points
-from ops.console.recent import Recent, SlotFacts
-from ops.console.records import packed, printable, unpacked
-from ops.console.samples import Reached, Sample, rate, trend
+from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import ACCEPTED, CONTROL
+from backends.log import LogRecord
+from fluvial.console import queries
+from fluvial.console.bounded import Bins, Newest
+from fluvial.console.devices import participation
+from fluvial.console.follow import Follower
+from fluvial.console.limits import PAGE_RECORDS, TEXT_CHARACTERS_MAX
+from fluvial.console.now import curve_points
+from fluvial.console.recent import Recent, SlotFacts
+from fluvial.console.records import packed, printable, unpacked
+from fluvial.console.samples import Reached, Sample, rate, trend
 from schemas.certificates import CONTROL as CONTROL_AUTHORITY
 from schemas.manifests import Region
-from schemas.sealing import encode_verdict
+from schemas.windows import encode_verdict
 from tests import factories
 from tests.unit.console_home import SLOT, TASK, genesis
 

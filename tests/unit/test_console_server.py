@@ -13,11 +13,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
-from ops.console import run
-from ops.console.hub import Hub
-from ops.console.security import HEADERS, Hosts, Token, is_loopback, read_or_make_token
-from ops.console.server import Access, Console
-from ops.console.watch import Watches
+from fluvial.console import run
+from fluvial.console.hub import Hub
+from fluvial.console.security import HEADERS, Hosts, Token, is_loopback, read_or_make_token
+from fluvial.console.server import Access, Console
+from fluvial.console.watch import Watches
 from tests.unit.console_home import TASK, LongLog, fill_store, page_on
 
 if TYPE_CHECKING:

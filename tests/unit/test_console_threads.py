@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from aggregation.errors import ConnectionProblem
-from ops.console.threads import NOT_ASKED, Looker, OpenAgain, Seen
+from fluvial.console.threads import NOT_ASKED, Looker, OpenAgain, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

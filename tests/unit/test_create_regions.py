@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aggregation.errors import UsageProblem
-from ops.create import describe_regions, parse_regions
+from fluvial.local.create import describe_regions, parse_regions
 
 
 @pytest.mark.parametrize(

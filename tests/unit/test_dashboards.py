@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from adapters.metrics import CATALOGUE
+from backends.observing.metrics import CATALOGUE
 from infra.grafana.build import BOARDS, FOLDER, MEASURES, build, panels_of
 from infra.grafana.panels import Query
 

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
-from aggregation.events import Verdict
+from aggregation.fold.events import Verdict
 from aggregation.policy import policy_from_toml
-from ops.audit import AuditReport, Findings
-from ops.chaos import Chaos
-from ops.cli import main
-from ops.demo import check_json_target, check_report_folder
-from ops.output import Output, quiet_output
-from ops.progress import Place, RunFacts, read_journal, sparkline
-from ops.progress_view import PlainView, live_panel, plain_line
-from ops.session import RunPlan, free_task_name, quick_policy, warnings_about
-from ops.supervisor import ChildStatus
+from fluvial.cli import main
+from fluvial.local.policies import quick_policy
+from fluvial.processes.supervisor import ChildStatus
+from fluvial.proof.audit import AuditReport, Findings
+from fluvial.reading.progress import Place, RunFacts, read_journal, sparkline
+from fluvial.session.progress_view import PlainView, live_panel, plain_line
+from fluvial.session.run import RunPlan, free_task_name, warnings_about
+from fluvial.session.strikes import Chaos
+from fluvial.session.summary import check_json_target, check_report_folder
+from fluvial.terminal.output import Output, quiet_output
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from aggregation.events import ACCEPTED, Verdict
-from aggregation.fold import fold_into
+from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import ACCEPTED
+from aggregation.fold.state import PartitionState, initial
+from aggregation.fold.transition import fold_into
 from aggregation.partitioning import partition_of
-from aggregation.state import PartitionState, initial
-from producers.bases import Base
-from producers.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour, Round, perform
-from producers.updates import Author, Contribution, Publication
+from producers.fleet.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour, Round, perform
+from producers.sdk.bases import Base
+from producers.sdk.updates import Author, Contribution, Publication
 from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.records import decode_record
 from tests import factories

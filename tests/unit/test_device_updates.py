@@ -7,11 +7,18 @@ import pytest
 
 from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
-from producers import updates
-from producers.advice import hint_for, problem_of
-from producers.bases import Base
-from producers.updates import Author, Contribution, clipped, honest_record, largest_update_bytes, seal_update
-from schemas.codec import encode
+from producers.sdk import updates
+from producers.sdk.advice import hint_for, problem_of
+from producers.sdk.bases import Base
+from producers.sdk.updates import (
+    Author,
+    Contribution,
+    clipped,
+    honest_record,
+    largest_update_bytes,
+    seal_update,
+)
+from schemas.avro import encode
 from schemas.manifests import Genesis
 from tests import factories
 
@@ -130,9 +137,10 @@ def test_an_honest_record_is_what_the_schema_takes() -> None:
 
 
 def test_every_rejection_has_a_hint_and_an_accepted_update_none() -> None:
-    from aggregation.events import ACCEPTED, Rejection, Verdict
+    from aggregation.fold.events import Verdict
+    from aggregation.fold.rejections import ACCEPTED, RejectionReason
 
-    assert all(hint_for(rejection.outcome) for rejection in Rejection)
+    assert all(hint_for(rejection.outcome) for rejection in RejectionReason)
     assert hint_for(ACCEPTED) == ""
     assert problem_of(Verdict(3, ACCEPTED), "here") is None
     problem = problem_of(Verdict(3, "too_stale", "base version 41 is 9 versions old"), "device d")

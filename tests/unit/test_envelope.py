@@ -6,13 +6,13 @@ import hashlib
 
 import pytest
 
-from schemas import codec
+from schemas import avro as codec
 from schemas.certificates import Role
 from schemas.envelope import ENVELOPE, open_envelope, read_envelope, signed_bytes
 from tests.factories import certificate, device_signer, key, update_record
 
 SIGNER = device_signer("d-1")
-SEALED = SIGNER.seal("ClientUpdate", update_record("d-1"))
+SEALED = SIGNER.sign("ClientUpdate", update_record("d-1"))
 PUBLIC = key("eu/device/d-1").public_key()
 
 
@@ -34,13 +34,13 @@ def test_what_is_signed_is_domain_schema_and_payloads_hash() -> None:
 
 
 def test_equal_records_give_equal_bytes() -> None:
-    again = SIGNER.seal("ClientUpdate", update_record("d-1"))
+    again = SIGNER.sign("ClientUpdate", update_record("d-1"))
     assert hashlib.sha256(again).digest() == hashlib.sha256(SEALED).digest()
 
 
 def test_an_envelope_can_be_verified_without_decoding_its_payload() -> None:
     payload = codec.schema_for("ClientUpdate").header + b"not a body"
-    closed = read_envelope(SIGNER.seal_payload("ClientUpdate", payload))
+    closed = read_envelope(SIGNER.sign_payload("ClientUpdate", payload))
     assert closed.signed_by(PUBLIC)
     with pytest.raises(codec.CodecError, match="ClientUpdate"):
         closed.open()

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "errors"
-PACKAGES = ("aggregation", "schemas", "adapters", "learning", "producers", "stream_apps", "ops")
+PACKAGES = ("aggregation", "schemas", "backends", "learning", "producers", "stream_apps", "fluvial")
 ID = re.compile(r"FLV-\d{4}")
 PAGE_CHARACTERS_MIN = 200
 

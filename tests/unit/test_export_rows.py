@@ -9,14 +9,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from aggregation.events import ACCEPTED, Verdict
-from ops import export_rows
-from ops.export import CHUNK_RECORDS, _chunks
-from ops.export_rows import metric_rows, verdict_rows
-from ops.metric_columns import COLUMNS
-from ops.metric_tap import line_of, since_point
-from ops.offsets import Ago, Start
-from schemas.sealing import encode_verdict
+from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import ACCEPTED
+from fluvial.export import rows as export_rows
+from fluvial.export.columns import COLUMNS
+from fluvial.export.parquet import CHUNK_RECORDS, _chunks
+from fluvial.export.rows import metric_rows, verdict_rows
+from fluvial.export.tap import line_of, since_point
+from fluvial.terminal.offsets import Ago, Start
+from schemas.windows import encode_verdict
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "schemas" / "metrics.v1.schema.json").read_text())

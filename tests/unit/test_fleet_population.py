@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from adapters import keys
 from aggregation.errors import UsageProblem
-from producers.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour
-from producers.device import device_id_of
-from producers.journal import Entry, Journal, read_journal
-from producers.population import FleetConfig, Member, device_name, next_behaviour, populate
-from producers.updates import Author
+from backends import keys
+from producers.fleet.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour
+from producers.fleet.journal import Entry, Journal, read_journal
+from producers.fleet.population import FleetConfig, Member, device_name, next_behaviour, populate
+from producers.sdk.device import device_id_of
+from producers.sdk.updates import Author
 from schemas.certificates import Role
 from schemas.manifests import Genesis, Region
 from tests import factories

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregation import state as partition_state
-from aggregation.codecs import CodecName, reference_of
+from aggregation.codecs import CodecName, direction_of
 from aggregation.errors import IntegrityProblem
-from aggregation.events import ACCEPTED, Event, Refused, Rejection, Revoke, Update, Verdict, WindowClosed
-from aggregation.fold import fold_into
-from schemas.sealing import SealedWindow, restore_state, seal_window, state_names
+from aggregation.fold import state as partition_state
+from aggregation.fold.events import Event, RejectedRecord, Revoke, Update, Verdict, WindowClosed
+from aggregation.fold.rejections import ACCEPTED, RejectionReason
+from aggregation.fold.transition import fold_into
+from schemas.windows import EncodedWindow, encode_window, restore_state, state_names
 from tests import factories
 from tests.factories import (
     LAYOUT,
@@ -34,11 +35,11 @@ from tests.factories import (
 )
 
 if TYPE_CHECKING:
-    from aggregation.merge import Aggregate
+    from aggregation.fold.state import PartitionState
     from aggregation.policy import Policy
-    from aggregation.state import PartitionState
+    from aggregation.server.aggregates import Aggregate
 
-REFUSED = Refused(Rejection.UNDECODABLE, "not an envelope")
+REFUSED = RejectedRecord(RejectionReason.UNDECODABLE, "not an envelope")
 
 
 # Offsets
@@ -74,7 +75,7 @@ def test_a_barrier_whose_objects_were_not_loaded_raises_and_leaves_the_state_unc
     for wrong in (
         barrier(1, policy(), policy=None),
         barrier(1, policy(), reference_sha256=factories.sha("some")),
-        barrier(1, policy(), reference_of(np.ones(LAYOUT.parameters), LAYOUT), reference_sha256=""),
+        barrier(1, policy(), direction_of(np.ones(LAYOUT.parameters), LAYOUT), reference_sha256=""),
     ):
         with pytest.raises(ValueError, match="load the objects"):
             fold_into(site.state, 1, wrong)
@@ -207,7 +208,7 @@ def test_a_device_contributes_once_for_each_base() -> None:
 def test_an_anomalous_update_uses_up_its_contribution_and_enters_the_history_and_no_more() -> None:
     rules = policy(anomaly={"cosine_min": 1.0})
     site = Site(state_of(rules))
-    site.fold(barrier(1, rules, reference_of(np.ones(LAYOUT.parameters), LAYOUT)))
+    site.fold(barrier(1, rules, direction_of(np.ones(LAYOUT.parameters), LAYOUT)))
     before = snapshot(site.state)
     assert site.fold(update("d-1", base=1)).outcome == "anomalous"
     after = snapshot(site.state)
@@ -296,7 +297,7 @@ def scenario(seed: int, rules: list[Policy], length: int = 120) -> list[Event]:
         match rng.randrange(12):
             case 0:
                 version += rng.randint(0, 2)
-                direction = reference_of(factories.delta(version).astype(np.float64), LAYOUT)
+                direction = direction_of(factories.delta(version).astype(np.float64), LAYOUT)
                 floor = max(0, version - 3)
                 events.append(barrier(version, rng.choice(rules), direction, floor=floor))
             case 1:
@@ -324,7 +325,7 @@ class Follower:
         }
         self.first = rules[0]
         self.state: PartitionState = state_of(self.first)
-        self.sealed: dict[int, SealedWindow] = {}
+        self.encoded: dict[int, EncodedWindow] = {}
         self.verdicts: dict[int, Verdict] = {}
 
     def run(self, until: int) -> None:
@@ -338,18 +339,18 @@ class Follower:
         if isinstance(effect, Verdict):
             assert self.verdicts.setdefault(effect.offset, effect) == effect
             return
-        sealed = seal_window(self.state, effect)
-        known = self.sealed.setdefault(effect.sequence, sealed)
-        assert known.payload == sealed.payload
-        assert known.objects == sealed.objects
+        encoded = encode_window(self.state, effect)
+        known = self.encoded.setdefault(effect.sequence, encoded)
+        assert known.payload == encoded.payload
+        assert known.objects == encoded.objects
 
     def restart(self) -> None:
         """Lose the state; take up from the last aggregate."""
-        if not self.sealed:
+        if not self.encoded:
             self.state = state_of(self.first)
             return
-        last: Aggregate = self.sealed[max(self.sealed)].aggregate
-        data = self.sealed[last.sequence].objects[last.state_sha256]
+        last: Aggregate = self.encoded[max(self.encoded)].aggregate
+        data = self.encoded[last.sequence].objects[last.state_sha256]
         policy_sha256, reference_sha256 = state_names(data)
         self.state = restore_state(
             data,
@@ -379,11 +380,11 @@ def test_any_restarts_give_the_same_aggregates_byte_for_byte(seed: int, crashes:
         crashing.run(crash)
         crashing.restart()
     crashing.run(len(events))
-    assert {n: s.payload for n, s in crashing.sealed.items()} == {
-        n: s.payload for n, s in straight.sealed.items()
+    assert {n: s.payload for n, s in crashing.encoded.items()} == {
+        n: s.payload for n, s in straight.encoded.items()
     }
-    assert {n: s.objects for n, s in crashing.sealed.items()} == {
-        n: s.objects for n, s in straight.sealed.items()
+    assert {n: s.objects for n, s in crashing.encoded.items()} == {
+        n: s.objects for n, s in straight.encoded.items()
     }
     assert crashing.verdicts == straight.verdicts
     assert snapshot(crashing.state) == snapshot(straight.state)

@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 import pytest
 
-from ops.cli import cli
+from fluvial.cli import cli
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("aggregation", "schemas", "adapters", "learning", "producers", "stream_apps", "ops")
+PACKAGES = ("aggregation", "schemas", "backends", "learning", "producers", "stream_apps", "fluvial")
 PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "architecture.md",

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aggregation import kernels
+from aggregation.codecs import kernels
 from tests import naive
 
 SHAPES: list[tuple[int, ...]] = [

@@ -12,7 +12,7 @@ import pytest
 from aggregation.errors import EnvironmentProblem, UsageProblem
 from aggregation.policy import policy_from_mapping
 from learning.config import TrainConfig
-from learning.scaffold import write_task
+from learning.new_task import write_task
 from learning.simulation import SimulationConfig, VersionFacts, simulate, simulation_under
 from learning.task import Task, load_task
 
@@ -133,7 +133,7 @@ def test_a_missing_folder_is_named_with_the_command(tmp_path: Path) -> None:
 
 
 def test_the_light_parts_do_not_load_torch() -> None:
-    code = "import sys, learning, learning.scaffold, learning.config, learning.datasets, learning.partition\n"
+    code = "import sys, learning, learning.new_task, learning.config, learning.datasets, learning.partition\n"
     code += "sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False, timeout=60)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from adapters import logs
-from adapters.logs import JsonFormatter, describe_process, human_lines, logging_config
-from adapters.settings import load_settings, log_format_asked
 from aggregation.errors import IntegrityProblem, UsageProblem
-from ops.supervisor import _cause
+from backends import logging_setup as logs
+from backends.logging_setup import JsonFormatter, describe_process, human_lines, logging_config
+from backends.settings import load_settings, log_format_asked
+from fluvial.processes.supervisor import _cause
 
 PROBLEM = IntegrityProblem(
     "FLV-3101", "offsets 3 to 7 are gone", where="fl.t.updates.eu[0]", hint="run `fluvial audit`"

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregation.errors import IntegrityProblem
-from aggregation.merge import Aggregate, Checkpoint, PendingAggregates, Slot, add_sums, choose, merge
+from aggregation.server.aggregates import Aggregate, PendingAggregates, Slot
+from aggregation.server.merge import Checkpoint, add_sums, choose, merge
 from tests import naive
 from tests.factories import (
     LAYOUT,

@@ -15,11 +15,12 @@ import jsonschema
 import numpy as np
 import pytest
 
-from adapters.log import LogRecord, Position
-from adapters.prices import Prices, load_prices
-from aggregation import state as partition_state
 from aggregation.errors import ConnectionProblem, UsageProblem
-from aggregation.events import ACCEPTED, Barrier, Refused, Rejection, Verdict, WindowClosed
+from aggregation.fold import state as partition_state
+from aggregation.fold.events import Barrier, RejectedRecord, Verdict, WindowClosed
+from aggregation.fold.rejections import ACCEPTED, RejectionReason
+from backends.log import LogRecord, Position
+from backends.prices import Prices, load_prices
 from learning.datasets import Examples
 from learning.slices import Slices
 from learning.task import load_task
@@ -27,9 +28,9 @@ from learning.tensors import parameters_of
 from schemas.manifests import Manifest, input_of, next_cursors, sum_counts
 from schemas.metrics import KINDS, encode_metric, problem_of
 from schemas.records import COHORTS
-from stream_apps.canary_header import NAME as CANARIES
-from stream_apps.canary_header import pack, unpack
-from stream_apps.metric_records import MetricRecords
+from stream_apps.analysts.canary_header import NAME as CANARIES
+from stream_apps.analysts.canary_header import pack, unpack
+from stream_apps.analysts.metric_records import MetricRecords
 from tests import factories
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +95,7 @@ def judge(
     observer: MetricRecords, offset: int, ms: int, device: str, outcome: str, norm: float = 0.0
 ) -> None:
     record = LogRecord("fl.t.updates.eu", 0, offset, ms, None, b"x" * 50)
-    refused = Refused(Rejection.DUPLICATE, "")
+    refused = RejectedRecord(RejectionReason.DUPLICATE, "")
     observer.judged(SLOT, record, refused, Verdict(offset, outcome, device_id=device, norm=norm, clip=0.5))
 
 
@@ -252,7 +253,7 @@ def test_a_window_that_was_not_seen_from_its_beginning_gives_no_record() -> None
 def test_a_broker_that_is_away_drops_records_and_holds_nothing_up(
     writer: MemoryWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream_apps.metric_records.UNACKNOWLEDGED_MAX", 5)
+    monkeypatch.setattr("stream_apps.analysts.metric_records.UNACKNOWLEDGED_MAX", 5)
     started = time.monotonic()
     with MetricRecords("t", PRICES, writer, queue_records_max=10) as observer:
         for number in range(1000):
@@ -294,7 +295,10 @@ def cohort_minute(*said: int | None) -> dict[str, Any]:
         refused = LogRecord("fl.t.updates.eu", 0, 21 + len(said), 61_000, None, b"x" * 50)
         update = factories.update("d-99", base=4, cohort=3)
         observer.judged(
-            SLOT, refused, update, Verdict(refused.offset, Rejection.ANOMALOUS.outcome, device_id="d-99")
+            SLOT,
+            refused,
+            update,
+            Verdict(refused.offset, RejectionReason.ANOMALOUS.outcome, device_id="d-99"),
         )
         window = closed(20, refused.offset + 1, accepted=len(said), anomalous=1)
         observer.window_closed(SLOT, window, state())

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client import generate_latest
 
-from adapters.log import LogRecord
-from adapters.metrics import CATALOGUE, ROLES, Metrics
-from adapters.metrics_header import AGE_MS_MAX, NAME, TIMES_MAX, PublishTimes, pack, unpack
-from adapters.metrics_lag import LagTable
-from adapters.metrics_roles import (
+from aggregation.errors import ConnectionProblem, IntegrityProblem
+from aggregation.fold import state as partition_state
+from aggregation.fold.events import RejectedRecord, Verdict
+from aggregation.fold.rejections import RejectionReason
+from backends.log import LogRecord
+from backends.observer import LastScrape
+from backends.observing.lag import LagTable
+from backends.observing.metrics import CATALOGUE, ROLES, Metrics
+from backends.observing.roles import (
     BY_ROLE,
     AuditorMetrics,
     CanaryMetrics,
@@ -23,19 +27,16 @@ from adapters.metrics_roles import (
     FleetMetrics,
     MergerMetrics,
 )
-from adapters.metrics_worker import WorkerMetrics
-from adapters.observer import Farewell
-from aggregation import state as partition_state
-from aggregation.errors import ConnectionProblem, IntegrityProblem
-from aggregation.events import Refused, Rejection, Verdict
-from ops.metrics_page import FIELD, PAGE, SECTIONS, page
+from backends.observing.times_header import AGE_MS_MAX, NAME, TIMES_MAX, PublishTimes, pack, unpack
+from backends.observing.worker import WorkerMetrics
+from fluvial.documents.metrics_page import FIELD, PAGE, SECTIONS, page
 from tests import factories
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from adapters.metrics_observer import MetricsObserver
-    from aggregation.state import PartitionState
+    from aggregation.fold.state import PartitionState
+    from backends.observing.process import MetricsObserver
 
 SLOT = ("eu", 0)
 
@@ -67,7 +68,7 @@ def record(offset: int = 0, timestamp_ms: int | None = None) -> LogRecord:
 
 
 def judge(worker: WorkerMetrics, offset: int, device: str, outcome: str = "accepted") -> None:
-    event = Refused(Rejection.UNDECODABLE, "")
+    event = RejectedRecord(RejectionReason.UNDECODABLE, "")
     worker.folding(SLOT, record(offset))
     worker.judged(SLOT, record(offset), event, Verdict(offset, outcome, device_id=device))
     worker.folded(SLOT, record(offset), state())
@@ -157,7 +158,7 @@ def test_a_record_that_waits_for_the_store_is_alive_and_a_loop_that_stands_is_no
 ) -> None:
     worker = WorkerMetrics(Metrics("worker"), task="t", home=tmp_path)
     began_s, waited_s = time.monotonic(), 0.0
-    monkeypatch.setattr("adapters.metrics_observer.time.monotonic", lambda: began_s + waited_s)
+    monkeypatch.setattr("backends.observing.process.time.monotonic", lambda: began_s + waited_s)
     worker.folding(SLOT, record())
     for _ in range(20):
         waited_s += 20
@@ -190,7 +191,7 @@ def test_publish_times_go_from_the_worker_to_the_merger_in_a_header(tmp_path: Pa
 def test_a_merger_that_stops_says_why_until_a_scrape_has_seen_it(tmp_path: Path) -> None:
     merger = MergerMetrics(Metrics("merger"), task="t", home=tmp_path)
     merger.adopted(3, ["eu"])
-    farewell = Farewell()
+    farewell = LastScrape()
     assert value(merger, "fluvial_merger_stopped", error_id="FLV-3002") is None and not farewell.awaited
     merger.merger_stopped(IntegrityProblem("FLV-3002", "divergence"), farewell)
     assert farewell.awaited and not farewell.shown
@@ -350,7 +351,7 @@ def test_topics_are_known_by_their_kind_and_failures_by_their_id(tmp_path: Path)
 
 
 def test_the_page_is_what_the_catalogue_says() -> None:
-    assert PAGE.read_text() == page(), "write it anew: python -m ops.metrics_page"
+    assert PAGE.read_text() == page(), "write it anew: python -m fluvial.documents.metrics_page"
     names = {metric.name for metric in CATALOGUE}
     assert names == {metric.name for _, metrics in SECTIONS for metric in metrics}
     asked = {name for _, _, answers in FIELD for name in answers}

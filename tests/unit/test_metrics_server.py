@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters.metrics import Metrics
-from adapters.metrics_http import REQUEST_BYTES_MAX, MetricsServer
-from adapters.settings import Settings, StoreSettings
-from ops.metrics_server import MetricsOptions, remove_targets, targets_folder
-from ops.observing import ProcessIdentity, observing
+from backends.observing.endpoints import REQUEST_BYTES_MAX, MetricsServer
+from backends.observing.metrics import Metrics
+from backends.settings import Settings, StoreSettings
+from fluvial.processes.identity import ProcessIdentity
+from fluvial.processes.metrics_server import MetricsOptions, remove_targets, targets_folder
+from fluvial.processes.observing import observing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from adapters.file_store import FileStore
-from adapters.log import Headers
-from adapters.object_store import ObjectNotFound, ObjectStore, StoreUnavailable
-from adapters.observed_store import ObservedStore
-from adapters.observer import UNOBSERVED, Observer, Observers
 from aggregation.errors import FluvialError
+from backends.log import Headers
+from backends.object_store import ObjectNotFound, ObjectStore, StoreUnavailable
+from backends.observer import UNOBSERVED, Observer, Observers
+from backends.store.file import FileStore
+from backends.store.observed import ObservedStore
 
 HOOKS = [name for name, value in vars(Observer).items() if inspect.isfunction(value)]
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from aggregation.errors import UsageProblem
-from ops.offsets import Ago, At, End, Offset, Range, Start, parse_point, parse_range, resolve, resolve_range
+from fluvial.terminal.offsets import (
+    Ago,
+    At,
+    End,
+    Offset,
+    Range,
+    Start,
+    parse_point,
+    parse_range,
+    resolve,
+    resolve_range,
+)
 
 TEN = 1_795_341_600_000  # 2026-11-22T10:00 UTC
 POINTS = [

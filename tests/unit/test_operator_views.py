@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from ops.audit.findings import Findings
-from ops.audit.partitions import FoldedPartition
-from ops.audit.report import AuditReport
-from ops.operator_views import _partition_row, show_audit
-from ops.output import Output
-from ops.status import PartitionStatus
+from fluvial.commands.operator_views import _partition_row, show_audit
+from fluvial.proof.audit.findings import Findings
+from fluvial.proof.audit.partitions import FoldedPartition
+from fluvial.proof.audit.report import AuditReport
+from fluvial.reading.status import PartitionStatus
+from fluvial.terminal.output import Output
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters.kafka import LogReader, LogRecord, LogWriter
 from aggregation.errors import ConnectionProblem, FluvialError
-from aggregation.events import Verdict
+from aggregation.fold.events import Verdict
+from backends.kafka.reading import LogReader
+from backends.kafka.writing import LogWriter
+from backends.log import LogRecord
 from schemas.certificates import Role
-from schemas.sealing import decode_verdict, encode_verdict
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
+from schemas.windows import decode_verdict, encode_verdict
 from stream_apps.credentials import own_identity, require_valid
-from stream_apps.outside import Outside
-from stream_apps.partition import PartitionWorker
-from stream_apps.tail import read_aggregate
+from stream_apps.process_context import ProcessContext
+from stream_apps.worker.partition import PartitionWorker
+from stream_apps.worker.resume_point import read_aggregate
 from tests import factories
 from tests.small_federation import SmallFederation, on_mock_cluster
 
@@ -40,7 +42,7 @@ def federation(tmp_path: Path) -> Iterator[SmallFederation]:
 
 def worker(federation: SmallFederation, name: str = "w-1") -> PartitionWorker:
     settings = federation.settings
-    outside = Outside.of(
+    outside = ProcessContext.of(
         genesis=federation.genesis,
         store=federation.objects,
         writer=LogWriter(settings, name, give_up=False),
@@ -160,7 +162,7 @@ def test_a_stopped_partition_is_tried_again_when_it_is_assigned_again(
         await one.resume()
         send(federation, 4)
         with monkeypatch.context() as broken:
-            broken.setattr("stream_apps.partition.seal_window", lambda *_: 1 / 0)
+            broken.setattr("stream_apps.worker.partition.encode_window", lambda *_: 1 / 0)
             await process(one, log(federation))
         assert one.stopped is not None and one.stopped.error_id == "FLV-3202"
         assert sequences(federation) == []
@@ -202,7 +204,7 @@ def test_one_tick_is_under_way_at_a_time(
     federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outage must not pile ticks up that are all written when it ends."""
-    monkeypatch.setattr("stream_apps.partition.TICK_REPEAT_S", 0.0)
+    monkeypatch.setattr("stream_apps.worker.partition.TICK_REPEAT_S", 0.0)
 
     async def run() -> None:
         one = worker(federation)

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from adapters.patience import patiently
 from aggregation.errors import ConnectionProblem, FluvialError, IntegrityProblem
+from backends.outages import retry_through_outage
 
 
 class SteppedClock:
@@ -49,7 +49,7 @@ def test_each_failure_is_one_attempt_one_wait_and_one_warning(
         SteppedClock(),
     )
     with caplog.at_level(logging.WARNING, "fluvial"):
-        assert patiently("read", action, clock=clock) == 7
+        assert retry_through_outage("read", action, clock=clock) == 7
     assert (action.calls, len(clock.slept_s)) == (failures + 1, failures)
     assert [f"no. {n}" in line for n, line in enumerate(caplog.messages)] == [True] * failures
 
@@ -59,6 +59,6 @@ def test_what_is_no_outage_passes(outages: int) -> None:
     raised = IntegrityProblem("FLV-3001", "a gap")
     action, clock = Failing(*[ConnectionProblem("FLV-3100", "away")] * outages, raised), SteppedClock()
     with pytest.raises(IntegrityProblem) as caught:
-        patiently("read", action, clock=clock)
+        retry_through_outage("read", action, clock=clock)
     assert caught.value is raised
     assert (action.calls, len(clock.slept_s)) == (outages + 1, outages)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aggregation.errors import UsageProblem
-from ops.cli import main
-from ops.policies import layered_policy, read_policy_file
+from fluvial.cli import main
+from fluvial.local.policies import layered_policy, read_policy_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,14 +16,8 @@ from aggregation import codecs
 from aggregation.codecs import Delta
 from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
-from aggregation.policy import (
-    SUM_LIMIT,
-    Policy,
-    _ranges,
-    policy_from_canonical,
-    policy_from_mapping,
-    policy_from_toml,
-)
+from aggregation.policy import SUM_LIMIT, Policy, policy_from_canonical, policy_from_mapping, policy_from_toml
+from aggregation.policy.v1 import _ranges
 from tests.factories import policy
 
 DOCS = Path(__file__).parents[2] / "docs" / "policy.md"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aggregation.events import Verdict
-from ops.progress import RunFacts
-from ops.progress_view import plain_line
-from ops.readiness import waits
-from ops.supervisor import ChildStatus
+from aggregation.fold.events import Verdict
+from fluvial.processes.supervisor import ChildStatus
+from fluvial.reading.progress import RunFacts
+from fluvial.session.progress_view import plain_line
+from fluvial.session.readiness import waits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

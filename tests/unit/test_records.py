@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aggregation.events import Barrier, Refused, Rejection, Revoke, Tick, Update
-from aggregation.fold import fold_into
-from schemas import codec
+from aggregation.fold.events import Barrier, RejectedRecord, Revoke, Tick, Update
+from aggregation.fold.rejections import RejectionReason
+from aggregation.fold.transition import fold_into
+from schemas import avro as codec
 from schemas.certificates import CONTROL, Role
 from schemas.envelope import ENVELOPE, Signer, open_envelope
 from schemas.records import decode_record
@@ -66,9 +67,9 @@ def tensors(**changed: Any) -> list[dict[str, Any]]:
     return [*entries[:-1], entries[-1] | changed]
 
 
-def sealed(by: Signer | None = None, **fields: Any) -> bytes:
+def signed(by: Signer | None = None, **fields: Any) -> bytes:
     """A ClientUpdate with fields spoiled after the record was built."""
-    return (by or device_signer(DEVICE)).seal("ClientUpdate", update_record(DEVICE) | fields)
+    return (by or device_signer(DEVICE)).sign("ClientUpdate", update_record(DEVICE) | fields)
 
 
 def reenveloped(**changed: Any) -> bytes:
@@ -98,11 +99,11 @@ BAD: dict[str, tuple[Callable[[], bytes | None], str]] = {
     "a truncated body": (lambda: GOOD[:-20], "undecodable"),
     "a byte too many": (lambda: GOOD + b"\0", "undecodable"),
     "a signed payload that is cut short": (
-        lambda: device_signer(DEVICE).seal_payload("ClientUpdate", open_envelope(GOOD).payload[:-20]),
+        lambda: device_signer(DEVICE).sign_payload("ClientUpdate", open_envelope(GOOD).payload[:-20]),
         "undecodable",
     ),
     "an aggregate, which does not belong here": (
-        lambda: merger_signer().seal(
+        lambda: merger_signer().sign(
             "ModelAnnouncement",
             dict.fromkeys(["task", "region", "manifest_sha256", "model_sha256", "policy_sha256"], "x")
             | {"version": 1},
@@ -115,17 +116,20 @@ BAD: dict[str, tuple[Callable[[], bytes | None], str]] = {
         "unknown_schema",
     ),
     "a payload above the limit": (lambda: GOOD + bytes(BYTES_MAX), "too_large"),
-    "a tensor too few": (lambda: sealed(tensors=tensors()[:-1]), "wrong_layout"),
-    "a tensor too many": (lambda: sealed(tensors=[*tensors(), *tensors()[:1]]), "wrong_layout"),
-    "tensors in another order": (lambda: sealed(tensors=tensors()[::-1]), "wrong_layout"),
-    "no tensors": (lambda: sealed(tensors=[]), "wrong_layout"),
-    "a tensor of another name": (lambda: sealed(tensors=tensors(name="other")), "wrong_layout"),
-    "a tensor of another shape": (lambda: sealed(tensors=tensors(shape=[1, 7])), "wrong_layout"),
-    "data too short": (lambda: sealed(tensors=tensors(data=bytes(6))), "wrong_layout"),
-    "data too long": (lambda: sealed(tensors=tensors(data=bytes(8))), "wrong_layout"),
-    "float32 data called int8": (lambda: sealed(codec="float32", tensors=tensors(scale=1.0)), "wrong_layout"),
+    "a tensor too few": (lambda: signed(tensors=tensors()[:-1]), "wrong_layout"),
+    "a tensor too many": (lambda: signed(tensors=[*tensors(), *tensors()[:1]]), "wrong_layout"),
+    "tensors in another order": (lambda: signed(tensors=tensors()[::-1]), "wrong_layout"),
+    "no tensors": (lambda: signed(tensors=[]), "wrong_layout"),
+    "a tensor of another name": (lambda: signed(tensors=tensors(name="other")), "wrong_layout"),
+    "a tensor of another shape": (lambda: signed(tensors=tensors(shape=[1, 7])), "wrong_layout"),
+    "data too short": (lambda: signed(tensors=tensors(data=bytes(6))), "wrong_layout"),
+    "data too long": (lambda: signed(tensors=tensors(data=bytes(8))), "wrong_layout"),
+    "float32 data called int8": (
+        lambda: signed(codec="float32", tensors=tensors(scale=1.0)),
+        "wrong_layout",
+    ),
     "a float32 scale that is not 1": (
-        lambda: sealed(
+        lambda: signed(
             codec="float32",
             tensors=[
                 {"name": t.name, "shape": list(t.shape), "scale": 2.0, "data": t.data}
@@ -134,10 +138,10 @@ BAD: dict[str, tuple[Callable[[], bytes | None], str]] = {
         ),
         "wrong_layout",
     ),
-    "an update_id of 65 characters": (lambda: sealed(update_id="u" * 65), "wrong_layout"),
-    "a scale that is NaN": (lambda: sealed(tensors=tensors(scale=NAN)), "not_finite"),
-    "a scale that is infinite": (lambda: sealed(tensors=tensors(scale=INF)), "not_finite"),
-    "a scale that is negative": (lambda: sealed(tensors=tensors(scale=-0.1)), "not_finite"),
+    "an update_id of 65 characters": (lambda: signed(update_id="u" * 65), "wrong_layout"),
+    "a scale that is NaN": (lambda: signed(tensors=tensors(scale=NAN)), "not_finite"),
+    "a scale that is infinite": (lambda: signed(tensors=tensors(scale=INF)), "not_finite"),
+    "a scale that is negative": (lambda: signed(tensors=tensors(scale=-0.1)), "not_finite"),
     "a float32 with NaN": (lambda: float32(NAN), "not_finite"),
     "a float32 with an infinity": (lambda: float32(-INF), "not_finite"),
     "a certificate of another CA": (
@@ -174,23 +178,23 @@ BAD: dict[str, tuple[Callable[[], bytes | None], str]] = {
         lambda: reenveloped(certificate=certificate("eu", Role.DEVICE, "d-0002")),
         "bad_signature",
     ),
-    "a device id that is not the certificate's": (lambda: sealed(device_id="d-0002"), "bad_signature"),
-    "another task": (lambda: sealed(task="fashion"), "wrong_task"),
-    "another region's name": (lambda: sealed(region="us"), "wrong_region"),
+    "a device id that is not the certificate's": (lambda: signed(device_id="d-0002"), "bad_signature"),
+    "another task": (lambda: signed(task="fashion"), "wrong_task"),
+    "another region's name": (lambda: signed(region="us"), "wrong_region"),
     "another region's device": (
-        lambda: sealed(device_signer(DEVICE, "us"), region="us"),
+        lambda: signed(device_signer(DEVICE, "us"), region="us"),
         "wrong_region",
     ),
-    "a base from the future": (lambda: sealed(base_version=1), "future_base"),
-    "the largest base": (lambda: sealed(base_version=(1 << 63) - 1), "future_base"),
-    "the smallest base": (lambda: sealed(base_version=-(1 << 63)), "too_stale"),
-    "a base before the first": (lambda: sealed(base_version=-1), "too_stale"),
-    "a base of another model": (lambda: sealed(base_sha256=model_sha(9)), "unknown_base"),
+    "a base from the future": (lambda: signed(base_version=1), "future_base"),
+    "the largest base": (lambda: signed(base_version=(1 << 63) - 1), "future_base"),
+    "the smallest base": (lambda: signed(base_version=-(1 << 63)), "too_stale"),
+    "a base before the first": (lambda: signed(base_version=-1), "too_stale"),
+    "a base of another model": (lambda: signed(base_sha256=model_sha(9)), "unknown_base"),
     "a norm above the hard bound": (
         lambda: update_bytes(DEVICE, tensors=encoded(delta(0, size=1e4))),
         "norm_exceeded",
     ),
-    "a scale whose square is infinite": (lambda: sealed(tensors=tensors(scale=1e200)), "norm_exceeded"),
+    "a scale whose square is infinite": (lambda: signed(tensors=tensors(scale=1e200)), "norm_exceeded"),
 }
 
 
@@ -215,7 +219,7 @@ def test_bad_input_gets_its_verdict_and_leaves_the_rest_of_the_state_alone(
 
 def test_every_rejection_has_an_input_that_gets_it() -> None:
     elsewhere = {"revoked", "wrong_partition", "duplicate", "anomalous"}  # they need a history; see below
-    assert {outcome for _, outcome in BAD.values()} | elsewhere == {r.outcome for r in Rejection}
+    assert {outcome for _, outcome in BAD.values()} | elsewhere == {r.outcome for r in RejectionReason}
 
 
 def test_a_float32_with_an_infinite_or_negative_scale_is_not_finite() -> None:
@@ -224,7 +228,7 @@ def test_a_float32_with_an_infinite_or_negative_scale_is_not_finite() -> None:
             {"name": t.name, "shape": list(t.shape), "scale": scale, "data": t.data}
             for t in encoded(delta(0), "float32")
         ]
-        assert Site(state_of(POLICY)).append(sealed(codec="float32", tensors=parts)).outcome == "not_finite"
+        assert Site(state_of(POLICY)).append(signed(codec="float32", tensors=parts)).outcome == "not_finite"
 
 
 def test_the_same_bytes_again_are_a_duplicate_and_so_is_a_second_update_for_the_base() -> None:
@@ -332,8 +336,8 @@ def test_a_record_cut_anywhere_is_undecodable(name: str) -> None:
     value = small_records()[name]
     for length in range(len(value)):
         event = event_of(value[:length])
-        assert isinstance(event, Refused)
-        assert event.rejection is Rejection.UNDECODABLE
+        assert isinstance(event, RejectedRecord)
+        assert event.rejection is RejectionReason.UNDECODABLE
 
 
 @pytest.mark.parametrize("name", small_records())
@@ -344,7 +348,7 @@ def test_no_flipped_bit_of_a_record_is_taken(name: str) -> None:
         for position in range(len(value)):
             for bit in range(8):
                 changed = value[:position] + bytes([value[position] ^ 1 << bit]) + value[position + 1 :]
-                assert isinstance(event_of(changed), Refused), f"byte {position}, bit {bit}"
+                assert isinstance(event_of(changed), RejectedRecord), f"byte {position}, bit {bit}"
 
 
 def mutated(value: bytes, rng: random.Random) -> bytes:
@@ -378,7 +382,7 @@ def test_twenty_thousand_mutated_records_are_all_refused_without_an_exception() 
             value = rng.choice(originals)
             changed = mutated(value, rng)
             if changed != value:
-                taken += not isinstance(event_of(changed), Refused)
+                taken += not isinstance(event_of(changed), RejectedRecord)
     assert taken == 0
 
 
@@ -397,9 +401,9 @@ def test_twenty_thousand_mutated_records_are_all_refused_without_an_exception() 
 def test_a_device_may_say_its_cohort_and_anything_else_is_as_if_it_had_not(
     said: float, cohort: int | None
 ) -> None:
-    event = event_of(sealed(client_metrics={"cohort": said}))
+    event = event_of(signed(client_metrics={"cohort": said}))
     assert isinstance(event, Update) and event.cohort == cohort
-    assert event_of(sealed(client_metrics={})).cohort is None
+    assert event_of(signed(client_metrics={})).cohort is None
 
 
 def test_the_fold_does_not_read_what_a_device_says_of_its_cohort() -> None:
@@ -420,7 +424,7 @@ def test_four_thousand_mutated_payloads_with_a_good_signature_never_raise_throug
     for _ in range(4_000):
         header = payload[: codec.HEADER_BYTES]
         body = header + mutated(payload[codec.HEADER_BYTES :], rng)
-        site.append(by.seal_payload("ClientUpdate", body))
+        site.append(by.sign_payload("ClientUpdate", body))
         site.effects.clear()
 
 
@@ -436,7 +440,7 @@ def test_a_strangers_bomb_costs_no_more_than_its_bytes() -> None:
     event = event_of(value)
     elapsed_s, peak = time.perf_counter() - began, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert isinstance(event, Refused)
-    assert event.rejection is Rejection.BAD_SIGNATURE
+    assert isinstance(event, RejectedRecord)
+    assert event.rejection is RejectionReason.BAD_SIGNATURE
     assert elapsed_s < 0.5
     assert peak < 3 * len(value)

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from adapters.settings import Settings, StoreSettings
-from adapters.tasks import TaskFile
 from aggregation.errors import EnvironmentProblem
-from aggregation.events import Rejection, Verdict
-from ops.audit import AuditReport, Findings
-from ops.chaos import Strike
-from ops.cli import cli
-from ops.demo import document, summarize
-from ops.output import Output
-from ops.progress import Place, Published, RunFacts
-from ops.report import charts
-from ops.report.render import behaviours, render, write_report
-from ops.session import RunPlan, RunResult, VersionRow
+from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import RejectionReason
+from backends.settings import Settings, StoreSettings
+from backends.tasks import TaskFile
+from fluvial.cli import cli
+from fluvial.proof.audit import AuditReport, Findings
+from fluvial.reading.progress import Place, Published, RunFacts
+from fluvial.session.report import charts
+from fluvial.session.report.render import behaviours, render, write_report
+from fluvial.session.run import RunPlan, RunResult, VersionRow
+from fluvial.session.strikes import Strike
+from fluvial.session.summary import document, summarize
+from fluvial.terminal.output import Output
 from schemas.manifests import Input, Manifest
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def test_the_commands_of_the_last_lines_can_be_run_as_they_are_printed(
 
 def test_many_outcomes_make_a_tall_chart(tmp_path: Path) -> None:
     many = facts()
-    for offset, rejection in enumerate(Rejection, start=50):
+    for offset, rejection in enumerate(RejectionReason, start=50):
         many.add_verdict("eu", 0, Verdict(offset, rejection.outcome), 1)
     assert '<figure class="tall">' in render(result(tmp_path, facts=many), command=COMMAND)
     assert '<figure class="tall">' not in render(result(tmp_path), command=COMMAND)

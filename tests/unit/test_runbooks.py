@@ -120,7 +120,7 @@ def test_the_index_names_every_page_and_no_other() -> None:
 def test_a_hint_names_only_runbooks_that_exist() -> None:
     named = {
         name
-        for package in ("adapters", "ops", "producers", "schemas", "stream_apps")
+        for package in ("backends", "fluvial", "producers", "schemas", "stream_apps")
         for path in (ROOT / package).rglob("*.py")
         for name in re.findall(r"docs/runbooks/([\w-]+\.md)", path.read_text())
     }

@@ -7,30 +7,30 @@ import dataclasses
 import numpy as np
 import pytest
 
-from aggregation.codecs import reference_of
+from aggregation.codecs import direction_of
 from aggregation.errors import IntegrityProblem
-from aggregation.events import Revoke, Verdict
-from schemas import codec
+from aggregation.fold.events import Revoke, Verdict
+from schemas import avro as codec
 from schemas.checkpoints import decode_sums
 from schemas.objects import facts_key, manifest_key, model_key, object_key, optimizer_key, sha256_hex
-from schemas.sealing import (
+from schemas.windows import (
     VERDICT_DETAIL_MAX,
-    SealedWindow,
+    EncodedWindow,
     aggregate_of,
     decode_verdict,
     encode_state,
     encode_verdict,
+    encode_window,
     restore_state,
-    seal_window,
     state_names,
 )
 from tests.factories import LAYOUT, TASK, Site, barrier, delta, devices, policy, snapshot, state_of, update
 
 RULES = policy(window={"updates_max": 5})
-REFERENCE = reference_of(delta(3).astype(np.float64), LAYOUT)
+REFERENCE = direction_of(delta(3).astype(np.float64), LAYOUT)
 
 
-def sealed(order: int = 1) -> tuple[Site, SealedWindow]:
+def encoded(order: int = 1) -> tuple[Site, EncodedWindow]:
     """A site whose window has just closed; ``order`` -1 feeds the updates backwards."""
     site = Site(state_of(RULES))
     for name in ["b", "a"][::order]:
@@ -38,11 +38,11 @@ def sealed(order: int = 1) -> tuple[Site, SealedWindow]:
     site.fold(barrier(1, RULES, REFERENCE))
     for number, name in enumerate(devices(5)):
         site.fold(update(name, base=number % 2, seed=number))
-    return site, seal_window(site.state, site.closed[-1])
+    return site, encode_window(site.state, site.closed[-1])
 
 
 def test_the_payload_names_what_is_stored_under_its_hash() -> None:
-    site, one = sealed()
+    site, one = encoded()
     assert {sha256_hex(data) for data in one.objects.values()} == set(one.objects)
     assert one.aggregate.state_sha256 in one.objects
     assert site.closed[-1].sums is not None
@@ -53,27 +53,27 @@ def test_the_payload_names_what_is_stored_under_its_hash() -> None:
 
 
 def test_an_aggregate_is_read_back_as_it_was_sealed() -> None:
-    _, one = sealed()
+    _, one = encoded()
     _, record = codec.decode(one.payload)
     assert aggregate_of(record, one.payload) == one.aggregate
 
 
 def test_equal_states_give_equal_bytes_whatever_the_sets_order() -> None:
-    assert encode_state(sealed(1)[0].state) == encode_state(sealed(-1)[0].state)
+    assert encode_state(encoded(1)[0].state) == encode_state(encoded(-1)[0].state)
 
 
 def test_aggregates_form_a_chain() -> None:
-    site, first = sealed()
+    site, first = encoded()
     for name in devices(5, start=50):
         site.fold(update(name, base=1))
-    second = seal_window(site.state, site.closed[-1])
+    second = encode_window(site.state, site.closed[-1])
     assert first.aggregate.previous_sha256 == ""
     assert second.aggregate.previous_sha256 == first.aggregate.sha256
     assert second.aggregate.first_offset == first.aggregate.next_offset
 
 
 def test_a_snapshot_gives_back_the_state() -> None:
-    site, one = sealed()
+    site, one = encoded()
     data = one.objects[one.aggregate.state_sha256]
     policy_sha256, reference_sha256 = state_names(data)
     assert policy_sha256 == RULES.sha256
@@ -85,7 +85,7 @@ def test_a_snapshot_gives_back_the_state() -> None:
 
 
 def test_a_snapshot_of_another_window_is_refused() -> None:
-    _, one = sealed()
+    _, one = encoded()
     data = one.objects[one.aggregate.state_sha256]
     for changed in ({"next_offset": 3}, {"partition": 1}, {"region": "us"}):
         wrong = dataclasses.replace(one.aggregate, **changed)
@@ -104,14 +104,14 @@ def test_bytes_that_are_no_snapshot_are_refused(data: bytes) -> None:
 def test_a_window_that_accepted_nothing_has_no_sums() -> None:
     site = Site(state_of(policy(window={"updates_max": 1, "records_max": 1})))
     site.append(None)
-    one = seal_window(site.state, site.closed[0])
+    one = encode_window(site.state, site.closed[0])
     assert one.aggregate.sum_sha256 == ""
     assert set(one.objects) == {one.aggregate.state_sha256}
     assert one.aggregate.counts == {"undecodable": 1}
 
 
 def test_a_verdict_survives_and_its_detail_is_cut() -> None:
-    site, _ = sealed()
+    site, _ = encoded()
     for verdict in site.verdicts:
         assert decode_verdict(encode_verdict(verdict)) == verdict
     long = Verdict(7, "wrong_task", "x" * 10_000)

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.settings import (
+from aggregation.errors import ConnectionProblem, UsageProblem
+from backends.settings import (
     CredentialsFile,
     StackFile,
     credentials_path,
@@ -16,7 +17,6 @@ from adapters.settings import (
     resolve_home,
     stack_path,
 )
-from aggregation.errors import ConnectionProblem, UsageProblem
 
 REMOTE = {
     "FLUVIAL_BOOTSTRAP_SERVERS": "kafka-1:9092,kafka-2:9092",

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from adapters.observer import UNOBSERVED
-from ops import cli
-from ops.audit.repeated import audit_again_and_again
-from ops.output import quiet_output
-from ops.signals import undisturbed
-from ops.stack.process import Daemon
-from ops.supervisor import Supervisor
+from backends.observer import UNOBSERVED
+from fluvial import cli
+from fluvial.local.process import Daemon
+from fluvial.processes.signals import undisturbed
+from fluvial.processes.supervisor import Supervisor
+from fluvial.proof.audit.repeated import audit_again_and_again
+from fluvial.terminal.output import quiet_output
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 

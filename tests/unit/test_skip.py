@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-import aggregation.fold
-from adapters.kafka import LogReader
-from adapters.skips import find_skip, find_skips
-from adapters.task_store import TaskStore
-from aggregation.admission import Admitted, Denied, admit
-from aggregation.events import Skip, Skipped, Update
-from aggregation.fold import fold_into
-from ops.audit import AuditReport, audit_task
-from ops.lineage import lineage_of
-from ops.task_view import TaskView
-from producers.advice import hint_for, problem_of
+import aggregation.fold.transition
+from aggregation.fold.admission import Admitted, RejectedUpdate, admit
+from aggregation.fold.events import Parked, Skip, Update
+from aggregation.fold.transition import fold_into
+from backends.kafka.reading import LogReader
+from backends.skips import find_parking_skip, find_skips
+from backends.store.task_store import TaskStore
+from fluvial.proof.audit import AuditReport, audit_task
+from fluvial.reading.lineage import lineage_of
+from fluvial.reading.task_view import TaskView
+from producers.sdk.advice import hint_for, problem_of
 from schemas.certificates import Role
 from schemas.envelope import Signer
 from schemas.records import skip_in
-from schemas.sealing import encode_state, restore_state, seal_window
+from schemas.windows import encode_state, encode_window, restore_state
 from tests.factories import (
     CONTROL,
     LAYOUT,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from aggregation.state import PartitionState
+    from aggregation.fold.state import PartitionState
 
 SLOT = ("eu", 0)
 RULES = policy(window={"updates_max": 4, "records_max": 40}, anomaly={"enabled": False})
@@ -56,7 +56,7 @@ RULES = policy(window={"updates_max": 4, "records_max": 40}, anomaly={"enabled":
 
 def skip_bytes(offset: int, *, by: Signer | None = None, **changed: Any) -> bytes:
     fields = {"task": TASK, "region": "eu", "partition": 0, "offset": offset, "reason": "it raises"} | changed
-    return (by or operator_signer()).seal("Skip", fields)
+    return (by or operator_signer()).sign("Skip", fields)
 
 
 # -- the fold
@@ -72,7 +72,7 @@ def test_a_skipped_record_counts_and_changes_nothing_else() -> None:
     site = Site(state_of(RULES))
     site.append(update_bytes("d-0001"))
     before = but_for_the_count(site.state)
-    verdict = site.fold(Skipped(9, "it raises"))
+    verdict = site.fold(Parked(9, "it raises"))
     assert (verdict.offset, verdict.outcome) == (1, "skipped")
     assert verdict.detail == "parked by the operator's Skip at offset 9: it raises"
     assert (verdict.device_id, verdict.base_version, verdict.weight) == ("", -1, 0)
@@ -85,7 +85,7 @@ def test_a_skipped_record_counts_and_changes_nothing_else() -> None:
 
 def test_a_skipped_record_can_fill_a_window() -> None:
     site = Site(state_of(policy(window={"updates_max": 2, "records_max": 3})))
-    for event in (Skipped(9, ""), Skipped(9, ""), Skipped(9, "")):
+    for event in (Parked(9, ""), Parked(9, ""), Parked(9, "")):
         site.fold(event)
     assert [(one.first_offset, one.next_offset, one.counts) for one in site.closed] == [
         (0, 3, {"skipped": 3})
@@ -99,7 +99,7 @@ def test_a_skip_that_does_not_stand_behind_the_record_is_a_defect_of_the_caller(
     site.append(update_bytes("d-0001"))
     before = snapshot(site.state)
     with pytest.raises(ValueError, match="cannot name the record at 1"):
-        fold_into(site.state, 1, Skipped(skip_offset, ""))
+        fold_into(site.state, 1, Parked(skip_offset, ""))
     assert snapshot(site.state) == before
 
 
@@ -107,7 +107,7 @@ def test_a_lower_offset_was_folded_before_and_is_not_parked_any_more() -> None:
     site = Site(state_of(RULES))
     site.append(update_bytes("d-0001"))
     before = snapshot(site.state)
-    assert fold_into(site.state, 0, Skipped(5, "")) == ()
+    assert fold_into(site.state, 0, Parked(5, "")) == ()
     assert snapshot(site.state) == before
 
 
@@ -141,16 +141,16 @@ def test_a_snapshot_after_a_window_with_a_skipped_record_gives_back_the_state() 
     rules = policy(window={"updates_max": 2}, anomaly={"enabled": False})
     site = Site(state_of(rules))
     site.append(update_bytes("d-0001"))
-    site.fold(Skipped(7, "it raises"))
+    site.fold(Parked(7, "it raises"))
     site.append(update_bytes("d-0002"))
-    one = seal_window(site.state, site.closed[0])
+    one = encode_window(site.state, site.closed[0])
     assert one.aggregate.counts == {"accepted": 2, "skipped": 1}
     data = one.objects[one.aggregate.state_sha256]
     again = restore_state(data, one.aggregate, partitions=1, layout=LAYOUT, policy=rules, reference=None)
     assert snapshot(again) == snapshot(site.state)
     assert encode_state(again) == data
     for state in (again, site.state):
-        assert fold_into(state, 3, Skipped(7, ""))[0].outcome == "skipped"  # type: ignore[union-attr]
+        assert fold_into(state, 3, Parked(7, ""))[0].outcome == "skipped"  # type: ignore[union-attr]
 
 
 # -- who may sign
@@ -188,7 +188,7 @@ def test_a_genuine_skip_is_read_and_nothing_else_is() -> None:
 
 
 def test_a_skipped_verdict_is_no_refusal_and_says_what_a_device_can_do() -> None:
-    verdict = Site().fold(Skipped(3, "it raises"))
+    verdict = Site().fold(Parked(3, "it raises"))
     assert problem_of(verdict, "") is None
     assert "next version" in hint_for("skipped")
 
@@ -214,12 +214,12 @@ class Stage:
 
     def park(self, offset: int, skip_offset: int) -> None:
         """What the worker folded there."""
-        self.federation.parked[SLOT, offset] = Skipped(skip_offset, "it raises")
+        self.federation.parked[SLOT, offset] = Parked(skip_offset, "it raises")
 
     def raising(self, *offsets: int) -> None:
         """From now on our own fold has a defect: it raises at these offsets, after it has changed the state."""
 
-        def defective(state: PartitionState, update: Update) -> Admitted | Denied:
+        def defective(state: PartitionState, update: Update) -> Admitted | RejectedUpdate:
             judged = admit(state, update)
             if state.next_offset in offsets:
                 state.window.weight_total += 77
@@ -227,7 +227,7 @@ class Stage:
                 raise ZeroDivisionError("a defect")
             return judged
 
-        self._monkeypatch.setattr(aggregation.fold, "admit", defective)
+        self._monkeypatch.setattr(aggregation.fold.transition, "admit", defective)
 
     def audit(self) -> AuditReport:
         return audit_task(self.federation.settings, self.federation.task_file, jobs=1)
@@ -359,10 +359,10 @@ def test_the_first_skip_behind_a_record_counts(stage: Stage) -> None:
     first, again = stage.skip(parked, reason="one"), stage.skip(parked, reason="two")
     assert (early, parked, first, again) == (0, 1, 2, 3)
     with LogReader(federation.settings, "test-find") as reader:
-        assert find_skip(reader, federation.trust, TASK, SLOT, parked) == Skipped(first, "one")
-        assert find_skip(reader, federation.trust, TASK, SLOT, first) is None
+        assert find_parking_skip(reader, federation.trust, TASK, SLOT, parked) == Parked(first, "one")
+        assert find_parking_skip(reader, federation.trust, TASK, SLOT, first) is None
         assert find_skips(reader, federation.trust, TASK, SLOT, first=0, end=9) == {
-            parked: Skipped(first, "one")
+            parked: Parked(first, "one")
         }
         assert find_skips(reader, federation.trust, TASK, SLOT, first=2, end=9) == {}
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from aggregation.staleness import WEIGHT_ONE, StalenessKind, staleness_weights
+from aggregation.weights.staleness import WEIGHT_ONE, StalenessKind, staleness_weights
 
 
 def table(kind: StalenessKind, versions_max: int = 20, exponent: float = 0.5) -> tuple[int, ...]:

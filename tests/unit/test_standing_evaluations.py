@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from adapters.log import LogRecord
+from backends.log import LogRecord
 from schemas.metrics import encode_metric
-from stream_apps.standing_evaluations import RECALL_RECORDS_MAX, read_evaluations
+from stream_apps.evaluator.published_evaluations import RECALL_RECORDS_MAX, read_evaluations
 
 WINDOW = encode_metric({"kind": "window", "region": "eu"})
 TOPIC = "fl.t.metrics"

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
-from ops import supervisor as module
-from ops.output import Output
-from ops.supervisor import Supervisor
+from fluvial.processes import supervisor as module
+from fluvial.processes.supervisor import Supervisor
+from fluvial.terminal.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,15 +182,15 @@ def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     code = f"""
 import sys, time
 from pathlib import Path
-from ops.output import quiet_output
-from ops.supervisor import Supervisor
+from fluvial.terminal.output import quiet_output
+from fluvial.processes.supervisor import Supervisor
 folder = Path({str(tmp_path)!r})
 supervisor = Supervisor(folder, folder, quiet_output())
 supervisor.start_command("orphan", [sys.executable, "-u", "-c", {SLEEP!r}])
 print(supervisor.pid("orphan"), flush=True)
 time.sleep(600)
 """
-    root = str(Path(module.__file__).resolve().parent.parent)
+    root = str(Path(module.__file__).resolve().parents[2])
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root, text=True
     ) as parent:

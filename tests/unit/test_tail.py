@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from adapters.log import LogRecord
 from aggregation.errors import IntegrityProblem
-from aggregation.events import Verdict
+from aggregation.fold.events import Verdict
+from backends.log import LogRecord
+from schemas.avro import encode
 from schemas.certificates import Role
-from schemas.codec import encode
-from schemas.sealing import encode_verdict
 from schemas.topics import aggregates_topic, models_topic, updates_topic, verdicts_topic
-from stream_apps.announced import announced_manifests
-from stream_apps.tail import RECENT_RECORDS_MAX, RecentRecords, read_tail, standing_verdicts
+from schemas.windows import encode_verdict
+from stream_apps.merger.announced import announced_manifests
+from stream_apps.worker.resume_point import (
+    RECENT_RECORDS_MAX,
+    RecentRecords,
+    read_published_verdicts,
+    read_resume_point,
+)
 from tests import factories
 
 if TYPE_CHECKING:
@@ -81,11 +86,11 @@ def window(sequence: int, *, salt: str = "", by: str = "w-1", role: Role = Role.
         "previous_sha256": "",
     }
     signer = factories.signer(REGION, role, by)
-    return signer.seal_payload("RegionalAggregate", encode("RegionalAggregate", record))
+    return signer.sign_payload("RegionalAggregate", encode("RegionalAggregate", record))
 
 
 def standing(logs: Logs, start: int = 0) -> tuple[list[int], int, int]:
-    found = standing_verdicts(logs, TASK, REGION, 0, start)
+    found = read_published_verdicts(logs, TASK, REGION, 0, start)
     return sorted(found.verdicts), found.judged, found.end
 
 
@@ -121,7 +126,7 @@ def test_verdicts_without_a_gap_beyond_the_end_of_the_log_say_that_it_was_cut() 
 def test_the_newest_window_is_the_one_of_the_highest_sequence_that_a_worker_signed() -> None:
     logs = Logs()
     logs.append(AGGREGATES, window(0), window(1), window(0), b"junk", window(7, role=Role.DEVICE))
-    tail = read_tail(logs, factories.trust(), TASK, REGION, 0)
+    tail = read_resume_point(logs, factories.trust(), TASK, REGION, 0)
     assert tail.newest is not None
     assert (tail.newest.sequence, tail.conflict) == (1, None)
 
@@ -129,7 +134,7 @@ def test_the_newest_window_is_the_one_of_the_highest_sequence_that_a_worker_sign
 def test_two_windows_of_one_sequence_with_other_content_are_a_conflict() -> None:
     logs = Logs()
     logs.append(AGGREGATES, window(0), window(1, by="w-1"), window(1, by="w-2"), window(1, salt="other"))
-    tail = read_tail(logs, factories.trust(), TASK, REGION, 0)
+    tail = read_resume_point(logs, factories.trust(), TASK, REGION, 0)
     assert tail.conflict is not None
     assert tail.conflict[0].sequence == 1
 
@@ -137,7 +142,7 @@ def test_two_windows_of_one_sequence_with_other_content_are_a_conflict() -> None
 def test_windows_are_found_behind_more_junk_than_one_piece_holds() -> None:
     logs = Logs()
     logs.append(AGGREGATES, window(0), *[b"junk"] * 300)
-    tail = read_tail(logs, factories.trust(), TASK, REGION, 0)
+    tail = read_resume_point(logs, factories.trust(), TASK, REGION, 0)
     assert tail.newest is not None
 
 
@@ -170,7 +175,7 @@ def announcement(version: int, manifest: str, role: Role = Role.MERGER) -> bytes
     fields = {"task": TASK, "region": REGION, "version": version, "manifest_sha256": factories.sha(manifest)}
     hashes = {"model_sha256": factories.sha("model"), "policy_sha256": factories.sha("policy")}
     region = factories.CONTROL if role is Role.MERGER else REGION
-    return factories.signer(region, role, "m-1").seal("ModelAnnouncement", fields | hashes)
+    return factories.signer(region, role, "m-1").sign("ModelAnnouncement", fields | hashes)
 
 
 def test_manifests_are_known_by_what_mergers_announced() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas import codec
+from schemas import avro as codec
 from schemas.records import INGRESS_KINDS
 from schemas.topics import FOREVER_MS, topics_of
 

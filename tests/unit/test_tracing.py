@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters import tracing as module
-from adapters.log import Headers, LogRecord, Position
-from adapters.settings import load_settings
-from adapters.tracing import Tracing, context_in, tracing
 from aggregation.errors import UsageProblem
-from aggregation.events import Verdict, WindowClosed
+from aggregation.fold.events import Verdict, WindowClosed
+from backends.log import Headers, LogRecord, Position
+from backends.observing import tracing as module
+from backends.observing.tracing import Tracing, context_in, tracing
+from backends.settings import load_settings
 from tests import factories
 from tests.collector import Collector, collecting
 
@@ -188,8 +188,8 @@ def test_a_collector_that_is_not_there_is_said_once_and_stops_nothing(
 
 def test_opentelemetry_is_not_loaded_when_it_is_off() -> None:
     code = (
-        "import sys; from pathlib import Path; from adapters.settings import Settings, StoreSettings; "
-        "from ops.observing import ProcessIdentity, observing\n"
+        "import sys; from pathlib import Path; from backends.settings import Settings, StoreSettings; "
+        "from fluvial.processes.observing import ProcessIdentity, observing\n"
         "s = Settings(home=Path('.'), bootstrap_servers='a:1', store=StoreSettings(kind='file', path=Path('.')))\n"
         "with observing(s, ProcessIdentity('t', 'fleet', 'f')): pass\n"
         "print([m for m in sys.modules if m.startswith('opentelemetry')])"

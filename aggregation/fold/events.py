@@ -1,0 +1,177 @@
+"""What comes into the fold (events) and what goes out of it (effects). All frozen.
+
+Events are what a record *says* once its bytes were decoded and its signature verified; a record that failed
+there comes in as ``Refused``. Effects are what the interpreter (worker or audit) has to make true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from aggregation.codecs import CodecName, Direction
+    from aggregation.fold.rejections import RejectionReason
+    from aggregation.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRecord:
+    """A record that did not get as far as being an authenticated event."""
+
+    rejection: RejectionReason
+    detail: str
+    device_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An authenticated ClientUpdate. Tensor *t* is ``names[t]``, ``shapes[t]``, ``scales[t]``, ``data[t]``.
+
+    ``record_bytes`` is the size of the whole record, envelope included. ``cohort`` is what the device says of itself,
+    0 to 99, else None: for whoever looks on; the fold does not read it.
+    """
+
+    task: str
+    region: str
+    device_id: str
+    certificate_serial: str
+    base_version: int
+    base_sha256: str
+    update_id: str
+    num_examples: int
+    codec: CodecName
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    scales: tuple[float, ...]
+    data: tuple[bytes, ...]
+    signature: bytes
+    record_bytes: int = 0
+    cohort: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """An authenticated Barrier: from this offset on, the partition is at ``version`` under ``policy``.
+
+    ``policy`` and ``reference`` are the objects that ``policy_sha256`` and ``reference_sha256`` name; whoever
+    calls the fold loads them first, by hash (they are None on a barrier that ``state.applies`` says changes
+    nothing).
+    """
+
+    task: str
+    region: str
+    version: int
+    manifest_sha256: str
+    model_sha256: str
+    reference_sha256: str
+    policy_sha256: str
+    floor: int
+    reason: str
+    policy: Policy | None = None
+    reference: Direction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """An authenticated Tick.
+
+    A worker's clock says that the window which began at this offset is old enough.
+    """
+
+    task: str
+    region: str
+    partition: int
+    window_first_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """An authenticated Revoke: of a device id, of a certificate serial (hex), or both. "" means not given."""
+
+    task: str
+    device_id: str
+    certificate_serial: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """An authenticated Skip: the record at ``offset`` of this partition, which made the fold raise, is set aside.
+
+    It acts where that record stands, as ``Skipped``. Where it stands itself it changes nothing.
+    """
+
+    task: str
+    region: str
+    partition: int
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """What is folded in the place of a record that makes the fold raise: the Skip at ``skip_offset`` names it.
+
+    Nothing of the record itself is in here, so whoever folds it again needs no code that can read it.
+    """
+
+    skip_offset: int
+    reason: str
+
+
+Event = Update | Barrier | Tick | Revoke | Skip | Parked | RejectedRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one offset.
+
+    ``outcome`` is ``accepted``, ``control``, ``skipped`` or a ``Rejection``'s outcome. ``weight`` is the staleness
+    weight in units of 1/65536, ``clip`` the factor in (0, 1] that the norm was clipped by, ``norm`` the L2 norm
+    before clipping, ``norm_deviations`` and ``cosine`` the anomaly scores; all 0 where the record did not get
+    that far.
+    """
+
+    offset: int
+    outcome: str
+    detail: str = ""
+    device_id: str = ""
+    update_id: str = ""
+    base_version: int = -1
+    staleness: int = -1
+    weight: int = 0
+    clip: float = 0.0
+    norm: float = 0.0
+    norm_deviations: float = 0.0
+    cosine: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowClosed:
+    """A window's content, ready to become an aggregate.
+
+    ``sums`` is int64[P], or None when nothing was accepted.
+    """
+
+    sequence: int
+    first_offset: int
+    next_offset: int
+    version: int
+    policy_sha256: str
+    counts: Mapping[str, int]
+    accepted: int
+    weight_total: int
+    staleness_total: int
+    staleness_max: int
+    update_bytes: int
+    contributors_sha256: str
+    sums: npt.NDArray[np.int64] | None
+
+
+Effect = Verdict | WindowClosed

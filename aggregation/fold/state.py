@@ -1,0 +1,171 @@
+"""What one partition remembers between records.
+
+The rules, kept by ``fold`` and checked by ``validate``:
+
+1. ``next_offset`` is the only offset the fold takes; the open window covers ``[window.first_offset,
+next_offset)``. 2. ``models`` holds the hashes of the live base versions, those an update may still name:
+``oldest_base`` to ``version``. 3. ``counted`` holds (device, base version) pairs of live versions only: one
+contribution each. 4. A window that closes is numbered ``sequence``; the next one begins where it ended, so
+windows tile the log. 5. A refused record changes ``next_offset`` and the window's counts, and nothing else.
+   (An ``anomalous`` one also uses up its device's contribution and enters the norm history.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aggregation.defences.anomaly import NormHistory
+from aggregation.fold.events import Barrier
+from aggregation.fold.rejections import ACCEPTED
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from aggregation.codecs import Direction
+    from aggregation.layout import Layout
+    from aggregation.policy import Policy
+
+NO_SHA256 = ""
+"""Stands where a hash would, when there is no such object: no reference before the first step, no first
+aggregate."""
+
+COUNTED_MAX = 1_000_000
+"""(device, base version) pairs that are remembered, at some 100 bytes each and 17 in every snapshot."""
+
+
+@dataclass(slots=True)
+class OpenWindow:
+    """The window that is being filled. ``sums`` is int64[P] once something was accepted."""
+
+    first_offset: int
+    counts: Counter[str] = field(default_factory=Counter)
+    weight_total: int = 0
+    staleness_total: int = 0
+    staleness_max: int = 0
+    update_bytes: int = 0
+    sums: npt.NDArray[np.int64] | None = None
+    contributors: Any = field(default_factory=hashlib.sha256)
+
+    @property
+    def records(self) -> int:
+        """Records of any verdict but ``control``."""
+        return sum(self.counts.values())
+
+    @property
+    def accepted(self) -> int:
+        """Updates that count."""
+        return self.counts[ACCEPTED]
+
+    def add_contributor(self, offset: int, weight: int, clip: float, signature: bytes) -> None:
+        """Bind one accepted update into ``contributors_sha256``.
+
+        Offset, weight, clip factor, and what was signed.
+        """
+        self.contributors.update(struct.pack("<qqd", offset, weight, clip))
+        self.contributors.update(signature)
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """The whole state of one partition's fold. Made by ``initial``, changed only by ``fold.fold_into``."""
+
+    task: str
+    region: str
+    partition: int
+    partitions: int
+    layout: Layout
+    next_offset: int
+    version: int
+    floor: int
+    policy: Policy
+    policy_sha256: str
+    reference: Direction | None
+    reference_sha256: str
+    models: dict[int, str]
+    counted: dict[int, set[str]]
+    revoked: set[str]
+    history: NormHistory
+    sequence: int
+    previous_sha256: str
+    window: OpenWindow
+
+    @property
+    def oldest_base(self) -> int:
+        """The oldest base version that is still welcome."""
+        return max(self.floor, self.version - self.policy.staleness.versions_max)
+
+    def applies(self, barrier: Barrier) -> bool:
+        """Whether a barrier would change anything.
+
+        Only one that is ours and above the current version does.
+        """
+        return barrier.task == self.task and barrier.region == self.region and barrier.version > self.version
+
+    def forget_old_bases(self) -> None:
+        """Drop what is remembered about versions that no update may name any more."""
+        oldest = self.oldest_base
+        self.models = {version: sha for version, sha in self.models.items() if version >= oldest}
+        self.counted = {version: devices for version, devices in self.counted.items() if version >= oldest}
+
+    def bound_counted(self) -> None:
+        """Remember at most ``COUNTED_MAX`` contributions, but all to the newest version.
+
+        Beyond that the oldest base is welcome no more, as a rollback's floor would have it: its updates are
+        ``too_stale``, none counts twice. Each device contributes once to the newest version, so what is left is bounded
+        by the devices that the CA has certified. The log decides, so audit and workers agree.
+        """
+        while self.oldest_base < self.version and sum(map(len, self.counted.values())) > COUNTED_MAX:
+            self.floor = self.oldest_base + 1
+            self.forget_old_bases()
+
+    def validate(self) -> None:
+        """Raise AssertionError where a rule of this module is broken; for tests and the simulator."""
+        assert self.window.first_offset <= self.next_offset, "the window begins after the next offset"
+        assert self.window.records <= self.next_offset - self.window.first_offset, (
+            "more verdicts than offsets"
+        )
+        assert self.version in self.models, "the current version has no hash"
+        assert all(self.oldest_base <= v <= self.version for v in self.models), "a dead version is remembered"
+        assert all(self.oldest_base <= v <= self.version for v in self.counted), "a dead version is counted"
+        assert self.window.accepted <= self.policy.window.updates_max, "the window is over-full"
+        assert (self.window.sums is None) == (self.window.accepted == 0), "sums and count disagree"
+        assert self.policy_sha256 == self.policy.sha256, "the policy is not the one its hash names"
+
+
+def initial(
+    *,
+    task: str,
+    region: str,
+    partition: int,
+    partitions: int,
+    layout: Layout,
+    policy: Policy,
+    model_sha256: str,
+) -> PartitionState:
+    """The state before offset 0: version 0, as the genesis document says."""
+    return PartitionState(
+        task=task,
+        region=region,
+        partition=partition,
+        partitions=partitions,
+        layout=layout,
+        next_offset=0,
+        version=0,
+        floor=0,
+        policy=policy,
+        policy_sha256=policy.sha256,
+        reference=None,
+        reference_sha256=NO_SHA256,
+        models={0: model_sha256},
+        counted={},
+        revoked=set(),
+        history=NormHistory(),
+        sequence=0,
+        previous_sha256=NO_SHA256,
+        window=OpenWindow(first_offset=0),
+    )

@@ -1,0 +1,270 @@
+"""The fold: one record in, effects out. Everything the system promises rests on this function being pure.
+
+``fold_into(state, offset, event)`` looks at nothing but its arguments. It checks all, then changes: a refused
+record leaves the state as it was but for the offset and the window's counts. Sums are exact integers, so the
+updates of a window give the same bits in any order.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import numpy as np
+
+from aggregation import codecs
+from aggregation.errors import IntegrityProblem
+from aggregation.fold.admission import Admitted, RejectedUpdate, admit
+from aggregation.fold.events import (
+    Barrier,
+    Effect,
+    Event,
+    Parked,
+    RejectedRecord,
+    Revoke,
+    Skip,
+    Tick,
+    Update,
+    Verdict,
+    WindowClosed,
+)
+from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
+from aggregation.fold.state import OpenWindow, PartitionState
+from aggregation.policy import Policy
+from aggregation.weights.staleness import WEIGHT_ONE
+
+
+def fold_into(state: PartitionState, offset: int, event: Event) -> tuple[Effect, ...]:
+    """Fold the record at ``offset`` into ``state``.
+
+    Returns its verdict and, when a window closed, that window.
+
+    A lower offset than ``state.next_offset`` was folded before: no effects. A higher one is a gap in the log:
+    ``IntegrityProblem`` (FLV-3001), state unchanged.
+    """
+    if offset < state.next_offset:
+        return ()
+    if offset > state.next_offset:
+        raise IntegrityProblem(
+            "FLV-3001",
+            f"gap in the log: expected offset {state.next_offset}, got {offset}",
+            where=f"partition {state.region}[{state.partition}] of task {state.task}",
+            hint="records were deleted or compacted: check the topic's retention with `fluvial doctor`, "
+            "then restore them",
+        )
+    match event:
+        case Update():
+            effects = _fold_update(state, offset, event)
+        case RejectedRecord(rejection, detail, device_id):
+            effects = _refuse(state, Verdict(offset, rejection.outcome, detail, device_id))
+        case Barrier():
+            effects = _fold_barrier(state, offset, event)
+        case Tick():
+            effects = _fold_tick(state, offset, event)
+        case Revoke():
+            effects = _fold_revoke(state, offset, event)
+        case Skip():
+            effects = _fold_skip(state, offset, event)
+        case Parked():
+            effects = _fold_skipped(state, offset, event)
+        case _:
+            assert_never(event)
+    return effects
+
+
+def _fold_update(state: PartitionState, offset: int, update: Update) -> tuple[Effect, ...]:
+    judged = admit(state, update)
+    match judged:
+        case Admitted():
+            _count(state, offset, update, judged)
+            verdict = Verdict(
+                offset,
+                ACCEPTED,
+                ""
+                if judged.clip == 1.0
+                else f"clipped from norm {judged.measured.norm:.6g} to {state.policy.updates.norm_clip:g}",
+                update.device_id,
+                update.update_id,
+                update.base_version,
+                judged.staleness,
+                judged.weight,
+                judged.clip,
+                judged.measured.norm,
+                judged.norm_deviations,
+                judged.cosine,
+            )
+            state.next_offset = offset + 1
+            return (verdict, *_close_if_full(state))
+        case RejectedUpdate():
+            if judged.scored:
+                _remember_scored(state, update, judged.norm)
+            verdict = Verdict(
+                offset,
+                judged.rejection.outcome,
+                judged.detail,
+                update.device_id,
+                update.update_id,
+                update.base_version,
+                norm=judged.norm,
+                norm_deviations=judged.norm_deviations,
+                cosine=judged.cosine,
+            )
+            return _refuse(state, verdict)
+        case _:
+            assert_never(judged)
+
+
+def _count(state: PartitionState, offset: int, update: Update, admitted: Admitted) -> None:
+    window = state.window
+    if window.sums is None:
+        window.sums = np.zeros(state.layout.parameters, dtype=np.int64)
+    codecs.accumulate_into(
+        window.sums,
+        admitted.delta,
+        admitted.measured,
+        state.layout,
+        weight=admitted.weight / WEIGHT_ONE,
+        clip=admitted.clip,
+        exponent=state.policy.fixed_point.exponent,
+    )
+    window.counts[ACCEPTED] += 1
+    window.weight_total += admitted.weight
+    window.staleness_total += admitted.staleness
+    window.staleness_max = max(window.staleness_max, admitted.staleness)
+    window.update_bytes += update.record_bytes
+    window.add_contributor(offset, admitted.weight, admitted.clip, update.signature)
+    _remember_scored(state, update, admitted.measured.norm)
+
+
+def _remember_scored(state: PartitionState, update: Update, norm: float) -> None:
+    state.counted.setdefault(update.base_version, set()).add(update.device_id)
+    state.history.append(norm, state.policy.anomaly.history_updates)
+    state.bound_counted()
+
+
+def _refuse(state: PartitionState, verdict: Verdict) -> tuple[Effect, ...]:
+    state.window.counts[verdict.outcome] += 1
+    state.next_offset = verdict.offset + 1
+    return (verdict, *_close_if_full(state))
+
+
+def _fold_barrier(state: PartitionState, offset: int, barrier: Barrier) -> tuple[Effect, ...]:
+    elsewhere = _control_elsewhere(state, offset, barrier)
+    if elsewhere:
+        return _refuse(state, elsewhere)
+    if not state.applies(barrier):
+        state.next_offset = offset + 1
+        detail = f"barrier to version {barrier.version} changes nothing at version {state.version}"
+        return (Verdict(offset, CONTROL, detail), *_close_if_full(state))
+    if barrier.policy is None or (barrier.reference is None) != (barrier.reference_sha256 == ""):
+        raise ValueError("the caller has to load the objects that a barrier names before it is folded")
+    _check_scale(state, barrier.policy)
+    state.next_offset = offset + 1
+    closed = _close(state) if state.window.records else _close_if_full(state)
+    state.version = barrier.version
+    state.floor = max(state.floor, min(barrier.floor, barrier.version))
+    state.policy, state.policy_sha256 = barrier.policy, barrier.policy_sha256
+    state.reference, state.reference_sha256 = barrier.reference, barrier.reference_sha256
+    state.models[barrier.version] = barrier.model_sha256
+    state.forget_old_bases()
+    return (Verdict(offset, CONTROL, f"barrier to version {barrier.version} ({barrier.reason})"), *closed)
+
+
+def _check_scale(state: PartitionState, policy: Policy) -> None:
+    """Sums of one task have to add: a barrier whose policy counts in another unit stops the partition (FLV-3006)."""
+    if policy.fixed_point != state.policy.fixed_point:
+        raise IntegrityProblem(
+            "FLV-3006",
+            f"a barrier changes fixed_point.exponent from {state.policy.fixed_point.exponent} to "
+            f"{policy.fixed_point.exponent}, which never changes within a task",
+            where=f"partition {state.region}[{state.partition}] of task {state.task}",
+            hint="a new exponent is a new task that starts from a checkpoint",
+        )
+
+
+def _fold_tick(state: PartitionState, offset: int, tick: Tick) -> tuple[Effect, ...]:
+    elsewhere = _control_elsewhere(state, offset, tick)
+    if elsewhere:
+        return _refuse(state, elsewhere)
+    state.next_offset = offset + 1
+    if tick.window_first_offset != state.window.first_offset or not state.window.records:
+        detail = f"tick for a window that is closed already ({tick.window_first_offset})"
+        return (Verdict(offset, CONTROL, detail), *_close_if_full(state))
+    return (Verdict(offset, CONTROL, f"tick for the window from {tick.window_first_offset}"), *_close(state))
+
+
+def _fold_revoke(state: PartitionState, offset: int, revoke: Revoke) -> tuple[Effect, ...]:
+    elsewhere = _control_elsewhere(state, offset, revoke)
+    if elsewhere:
+        return _refuse(state, elsewhere)
+    state.next_offset = offset + 1
+    named = [name for name in (revoke.device_id, revoke.certificate_serial) if name]
+    state.revoked.update(named)
+    return (
+        Verdict(offset, CONTROL, f"revoked {' and '.join(named)}: {revoke.reason}"),
+        *_close_if_full(state),
+    )
+
+
+def _fold_skip(state: PartitionState, offset: int, skip: Skip) -> tuple[Effect, ...]:
+    """A Skip acts where the record stands that it names; here it changes nothing, whether it parked that one or not."""
+    elsewhere = _control_elsewhere(state, offset, skip)
+    if elsewhere:
+        return _refuse(state, elsewhere)
+    state.next_offset = offset + 1
+    return (Verdict(offset, CONTROL, f"skip of offset {skip.offset}: {skip.reason}"), *_close_if_full(state))
+
+
+def _fold_skipped(state: PartitionState, offset: int, skipped: Parked) -> tuple[Effect, ...]:
+    if skipped.skip_offset <= offset:
+        raise ValueError(f"the Skip at offset {skipped.skip_offset} cannot name the record at {offset}")
+    detail = f"parked by the operator's Skip at offset {skipped.skip_offset}: {skipped.reason}"
+    return _refuse(state, Verdict(offset, PARKED, detail))
+
+
+def _control_elsewhere(
+    state: PartitionState, offset: int, event: Barrier | Tick | Revoke | Skip
+) -> Verdict | None:
+    """The verdict on a control record that is meant for another task, region or partition.
+
+    None if it is ours.
+    """
+    if event.task != state.task:
+        return Verdict(offset, RejectionReason.WRONG_TASK.outcome, f"it is for the task {event.task!r}")
+    if not isinstance(event, Revoke) and event.region != state.region:
+        return Verdict(offset, RejectionReason.WRONG_REGION.outcome, f"it is for the region {event.region!r}")
+    if isinstance(event, Tick | Skip) and event.partition != state.partition:
+        return Verdict(
+            offset, RejectionReason.WRONG_PARTITION.outcome, f"it is for the partition {event.partition}"
+        )
+    return None
+
+
+def _close_if_full(state: PartitionState) -> tuple[WindowClosed, ...]:
+    limits, window = state.policy.window, state.window
+    # Records of any verdict, control ones too: anybody can copy an old, validly signed barrier into the log
+    # again.
+    seen = state.next_offset - window.first_offset
+    full = window.accepted >= limits.updates_max or seen >= limits.records_max
+    return _close(state) if full else ()
+
+
+def _close(state: PartitionState) -> tuple[WindowClosed]:
+    window = state.window
+    closed = WindowClosed(
+        sequence=state.sequence,
+        first_offset=window.first_offset,
+        next_offset=state.next_offset,
+        version=state.version,
+        policy_sha256=state.policy_sha256,
+        counts=dict(sorted(window.counts.items())),
+        accepted=window.accepted,
+        weight_total=window.weight_total,
+        staleness_total=window.staleness_total,
+        staleness_max=window.staleness_max,
+        update_bytes=window.update_bytes,
+        contributors_sha256=window.contributors.hexdigest(),
+        sums=window.sums,
+    )
+    state.sequence += 1
+    state.window = OpenWindow(first_offset=state.next_offset)
+    return (closed,)

@@ -1,0 +1,108 @@
+"""The merge: closed windows of all regions become one global step.
+
+Adding windows is adding int64, so any grouping gives the same bits. *Which* windows go into a version is a
+decision (of whoever wins the conditional PUT) and is recorded in the manifest; everything else here is
+derived from it.
+
+FedBuff (Nguyen et al. 2022, algorithm 1, line 10): the mean delta is the weighted sum divided by the number
+of updates. ``divide_by = "weights"`` divides by the sum of the staleness weights instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregation.codecs import Direction, direction_of
+from aggregation.errors import IntegrityProblem
+from aggregation.optimizers import server_step
+from aggregation.policy import SUM_LIMIT, Policy
+from aggregation.server.aggregates import Aggregate
+from aggregation.weights.staleness import WEIGHT_ONE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from aggregation.layout import Layout
+
+
+def choose(waiting: Iterable[Aggregate], policy: Policy, *, deadline_passed: bool) -> tuple[Aggregate, ...]:
+    """Which aggregates make the next version: the first that hold ``buffer.updates``, or all at the deadline.
+
+    Empty when it is not time yet. Never more than ``updates_per_version_max`` updates, the bound of the
+    overflow check, but for a single window that was filled under an earlier, larger policy: it is a version
+    by itself.
+    """
+    chosen: list[Aggregate] = []
+    updates = 0
+    for aggregate in waiting:
+        if updates and updates + aggregate.accepted > policy.updates_per_version_max:
+            return tuple(chosen)
+        chosen.append(aggregate)
+        updates += aggregate.accepted
+        if updates >= policy.buffer.updates:
+            return tuple(chosen)
+    return tuple(chosen) if updates and deadline_passed else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A version's arrays: model float32[P] and the optimizer's float64[P] arrays by name."""
+
+    model: npt.NDArray[np.float32]
+    optimizer: Mapping[str, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a merge makes: the next checkpoint, and its step as a fixed-point direction for anomaly scores."""
+
+    checkpoint: Checkpoint
+    reference: Direction
+
+
+def add_sums(sums: Iterable[npt.NDArray[np.int64]], parameters: int) -> npt.NDArray[np.int64]:
+    """The exact sum of windows' sums, int64[P].
+
+    No policy lets a version overflow, but one version may hold windows of two policies: so the bound is
+    looked at again here. ``IntegrityProblem`` (FLV-3004) where the largest magnitudes of the windows could
+    leave int64.
+    """
+    total = np.zeros(parameters, dtype=np.int64)
+    reach = 0
+    for one in sums:
+        reach += max(int(one.max(initial=0)), -int(one.min(initial=0)))
+        if reach > SUM_LIMIT:
+            raise IntegrityProblem(
+                "FLV-3004", f"the sums of a version reach {reach:.3e}, the bound is {SUM_LIMIT:.3e}"
+            )
+        total += one
+    return total
+
+
+def merge(
+    parent: Checkpoint,
+    total: npt.NDArray[np.int64],
+    *,
+    updates: int,
+    weight_total: int,
+    policy: Policy,
+    layout: Layout,
+) -> Step:
+    """One global step.
+
+    ``total`` int64[P] is the exact sum over ``updates`` updates of the weight ``weight_total``.
+    """
+    if updates < 1 or weight_total < 1:
+        raise IntegrityProblem(
+            "FLV-3004",
+            f"a version of {updates} updates with the weight {weight_total}, expected 1 or more of each",
+        )
+    divisor = float(updates) if policy.server.divide_by == "updates" else weight_total / WEIGHT_ONE
+    mean_delta = total.astype(np.float64) / float(1 << policy.fixed_point.exponent) / divisor
+    model, optimizer = server_step(policy.server, parent.model, parent.optimizer, mean_delta)
+    step = model.astype(np.float64) - parent.model.astype(np.float64)
+    return Step(Checkpoint(model, optimizer), direction_of(step, layout))

@@ -1,0 +1,103 @@
+"""Declaring topics, and asking whether a broker answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from aggregation.errors import ConnectionProblem, TimeoutProblem, UsageProblem
+from backends.kafka.configuration import REQUEST_TIMEOUT_S, connection
+from backends.kafka.problems import problem_of
+from backends.settings import Settings
+from schemas.topics import Topic
+
+
+def admin_client(settings: Settings) -> AdminClient:
+    """A client for what is not reading or writing."""
+    return AdminClient(connection(settings))
+
+
+def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
+    """Create the topics that are missing; returns their names. UsageProblem (FLV-3104) when one exists otherwise."""
+    admin = admin_client(settings)
+    wanted = {topic.name: topic for topic in topics}
+    try:
+        present = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+    except KafkaException as error:
+        raise problem_of(error.args[0], "list topics", settings.bootstrap_servers) from error
+    for name in sorted(wanted.keys() & present.keys()):
+        if len(present[name].partitions) != wanted[name].partitions:
+            raise UsageProblem(
+                "FLV-3104",
+                f"topic {name} has {len(present[name].partitions)} partitions, "
+                f"the task wants {wanted[name].partitions}",
+                hint="choose another task name, or delete the topic",
+            )
+    missing = [
+        NewTopic(
+            name,
+            num_partitions=wanted[name].partitions,
+            replication_factor=-1,
+            config=wanted[name].config(settings.message_bytes_max),
+        )
+        for name in sorted(wanted.keys() - present.keys())
+    ]
+    if missing:
+        for name, created in admin.create_topics(missing, request_timeout=REQUEST_TIMEOUT_S).items():
+            try:
+                created.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise problem_of(
+                        error.args[0], f"create topic {name}", settings.bootstrap_servers
+                    ) from error
+        _await_leaders(admin, {topic.topic for topic in missing}, settings.bootstrap_servers)
+    return [topic.topic for topic in missing]
+
+
+class BrokerProbe:
+    """Asks the broker, as often as wanted over one connection, whether it answers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._admin = admin_client(settings)
+
+    def answers(self, timeout_s: float = 3.0) -> bool:
+        """Whether a broker answers within ``timeout_s``."""
+        try:
+            self._admin.describe_cluster(request_timeout=timeout_s).result(timeout_s + 1.0)
+        except (KafkaException, TimeoutError):
+            return False
+        return True
+
+
+def require_broker(settings: Settings, timeout_s: float = 3.0) -> None:
+    """ConnectionProblem (FLV-3100) unless a broker answers."""
+    if not reachable(settings, timeout_s):
+        raise ConnectionProblem(
+            "FLV-3100",
+            "no broker answers",
+            where=f"broker {settings.bootstrap_servers}",
+            hint="see whether the broker runs with `fluvial doctor`, or start it with `fluvial up`",
+        )
+
+
+def reachable(settings: Settings, timeout_s: float = 3.0) -> bool:
+    """Whether a broker answers."""
+    return BrokerProbe(settings).answers(timeout_s)
+
+
+def _await_leaders(admin: AdminClient, names: set[str], bootstrap: str) -> None:
+    deadline = time.monotonic() + REQUEST_TIMEOUT_S
+    while time.monotonic() < deadline:
+        topics = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        if all(
+            name in topics and all(p.leader >= 0 for p in topics[name].partitions.values()) for name in names
+        ):
+            return
+        time.sleep(0.05)
+    raise TimeoutProblem(
+        "FLV-3102", f"new topics got no leader from {bootstrap} within {REQUEST_TIMEOUT_S:g} s"
+    )

@@ -1,0 +1,207 @@
+"""A Faust transport that resumes where *we* say: at the offset that our own output names, not at a committed one.
+
+Faust asks ``seek_to_committed`` where every assigned partition goes on, after each rebalance and whenever the flow was
+paused, so the answer has to be idempotent. Committed offsets are still written, as advice for lag tools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import faust
+from faust.sensors import Monitor
+from faust.tables import TableManager
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from backends.kafka.admin import BrokerProbe, require_broker
+from backends.kafka.faust import bounded_batches, static_membership
+from backends.log import LogRecord
+from backends.outages import retry_through_outage
+from backends.settings import Settings
+
+SESSION_TIMEOUT_S = 6.0
+HEARTBEAT_S = 1.5
+FETCH_BYTES = 4 << 20
+"""Bytes a partition and fetch: it bounds memory. A larger record still comes, alone (KIP-74)."""
+PROBE_EVERY_S = 3.0
+STREAM_BUFFER_BYTES_MAX = 32 << 20
+STREAM_BUFFER_RECORDS_MAX = 64
+POLL_RECORDS_MAX = 50_000
+"""Records taken out of a fetch at once: 8 MB may hold a million tiny ones. Faust may fetch the rest anew: not fewer."""
+
+log = logging.getLogger("fluvial")
+
+Resume = Callable[[Iterable[TP]], Awaitable[Mapping[TP, int]]]
+
+
+class NamedThread(driver.AIOKafkaConsumerThread):
+    """The thread that speaks to the group; it ends the app when another process has taken its name."""
+
+    async def on_start(self) -> None:
+        """Start, then listen for being fenced: no request was sent to the group yet."""
+        await super().on_start()
+        self._ensure_consumer()._coordinator.on_fenced = self._end_app  # noqa: SLF001
+
+    def _end_app(self) -> None:
+        app = self.app
+        error = static_membership.name_taken(app.conf.id, app.conf.consumer_group_instance_id)
+        log.error("this process ends.\n%s", error)
+        # The group is spoken to in a thread of its own, with a loop of its own.
+        asyncio.run_coroutine_threadsafe(app.crash(error), app.loop)
+
+    async def seek_assigned(self, offsets: Mapping[TP, int]) -> None:
+        """Seek those partitions that are still ours.
+
+        In this thread, unlike Faust's own ``seek``: what was fetched is dropped with it, and from another thread that
+        would pull it away under a fetch that is handing it out (``KeyError``, and the end of the worker).
+        """
+        await self.call_thread(self._seek_assigned, offsets)
+
+    async def _seek_assigned(self, offsets: Mapping[TP, int]) -> None:
+        assigned = self.assignment()
+        for partition, offset in offsets.items():
+            if partition in assigned:
+                self.seek(partition, offset)
+
+
+class ResumingConsumer(driver.Consumer):
+    """The aiokafka consumer, with our own idea of where to go on."""
+
+    _thread: NamedThread
+
+    def _new_consumer_thread(self) -> NamedThread:
+        return NamedThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek every assigned partition to the offset that the application names."""
+        transport: ResumingTransport = self.transport  # type: ignore[assignment]
+        offsets = await transport.resume(self.assignment())
+        await self._thread.seek_assigned(offsets)
+        return offsets
+
+
+class ResumingTransport(driver.Transport):
+    """The aiokafka transport with ``ResumingConsumer``; ``resume`` maps assigned partitions to offsets."""
+
+    Consumer = ResumingConsumer
+    resume: Resume
+
+
+class QuietMonitor(Monitor):
+    """Faust's monitor without its own account of every message: 7 % of a worker's time, and nobody reads it."""
+
+    def on_message_in(self, *_: Any) -> None:
+        """Nothing."""
+
+    def on_message_out(self, *_: Any) -> None:
+        """Nothing."""
+
+    def on_stream_event_in(self, *_: Any) -> None:
+        """Nothing."""
+
+    def on_stream_event_out(self, *_: Any) -> None:
+        """Nothing."""
+
+
+class NoTables(TableManager):
+    """Faust's table manager, which does not wait a second for tables to be made: an app of ours has none."""
+
+    async def on_start(self) -> None:
+        """As Faust's own, at once."""
+        await self._update_channels()
+        await self.recovery.start()
+
+
+def create_app(
+    app_id: str,
+    settings: Settings,
+    resume: Resume,
+    *,
+    data_folder: str,
+    record_bytes: int,
+    member_name: str | None = None,
+    **options: Any,
+) -> faust.App:
+    """A Faust app as all of ours are: resuming, raw bytes, no web server, no declared topics, no leader.
+
+    ``app_id`` is also the consumer group. ``record_bytes`` is about how large a record is: it bounds what is buffered.
+    With a ``member_name`` it is a static member of its group: see ``backends.kafka.faust.static_membership``.
+    """
+    bounded_batches.install()
+    static_membership.install()
+    where = settings.bootstrap_servers
+    retry_through_outage(
+        f"reach Kafka at {where}", lambda: require_broker(settings)
+    )  # aiokafka gives up at its start
+    buffered = max(4, min(STREAM_BUFFER_RECORDS_MAX, STREAM_BUFFER_BYTES_MAX // max(1, record_bytes)))
+    app = faust.App(
+        app_id,
+        broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        datadir=data_folder,
+        Monitor=QuietMonitor,
+        TableManager=NoTables,
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        stream_buffer_maxsize=buffered,
+        stream_wait_empty=False,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=member_name,
+        consumer_max_fetch_size=FETCH_BYTES,
+        broker_max_poll_records=POLL_RECORDS_MAX,
+        broker_session_timeout=SESSION_TIMEOUT_S,
+        broker_heartbeat_interval=HEARTBEAT_S,
+        broker_rebalance_timeout=SESSION_TIMEOUT_S * 2,
+        broker_commit_interval=2.0,
+        key_serializer="raw",
+        value_serializer="raw",
+        **options,
+    )
+    transport = ResumingTransport(app.conf.broker_consumer, app)
+    transport.resume = resume
+    app.transport = transport
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch_broker() -> None:
+        await _say_while_away(app, settings)
+
+    return app
+
+
+async def _say_while_away(app: faust.App, settings: Settings) -> None:
+    """Say every few seconds that the broker is away: aiokafka reconnects by itself, but in silence."""
+    probe = BrokerProbe(settings)
+    away_since_s: float | None = None
+    while not app.should_stop:
+        asked_s = time.monotonic()
+        if not await asyncio.to_thread(probe.answers):
+            away_since_s = away_since_s or asked_s
+            waited_s = time.monotonic() - away_since_s
+            log.warning("waiting for Kafka at %s to answer, %.0f s", settings.bootstrap_servers, waited_s)
+        elif away_since_s is not None:
+            log.info("Kafka answers again after %.0f s", time.monotonic() - away_since_s)
+            away_since_s = None
+        await app.sleep(PROBE_EVERY_S)
+
+
+def raw_topic(app: faust.App, *names: str) -> Any:
+    """Topics of raw bytes: decoding is ours, so that bad bytes become verdicts instead of errors."""
+    return app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+
+def log_record(message: Any) -> LogRecord:
+    """A Faust message as the record of the log that it is."""
+    return LogRecord(
+        message.topic,
+        message.partition,
+        message.offset,
+        round(message.timestamp * 1000),
+        message.key,
+        message.value,
+        tuple(message.headers or ()),
+    )

@@ -1,0 +1,40 @@
+"""What librdkafka reports, as our errors; and which of it passes by itself."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError
+
+from aggregation.errors import ConnectionProblem, FluvialError, UsageProblem
+
+# librdkafka's own codes have an underscore and are public all the same.
+ELECTING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+AWAY = frozenset(
+    {
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._RESOLVE,  # noqa: SLF001
+    }
+)
+
+
+def passes(error: KafkaError) -> bool:
+    """Whether librdkafka goes on by itself: at the end of a partition, and while a broker is away."""
+    at_end = error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001
+    return at_end or error.retriable() or error.code() in AWAY
+
+
+def problem_of(error: KafkaError, action: str, bootstrap: str) -> FluvialError:
+    """UsageProblem FLV-3105 for a record that is too large, ConnectionProblem FLV-3100 for anything else."""
+    if error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE):
+        return UsageProblem(
+            "FLV-3105",
+            f"cannot {action}: the record is larger than the broker takes",
+            hint="the limit is one setting: `fluvial config show`",
+        )
+    return ConnectionProblem(
+        "FLV-3100",
+        f"cannot {action}: {error.str()}",
+        where=f"broker {bootstrap}",
+        hint="see whether the broker runs with `fluvial doctor`, or start it with `fluvial up`",
+    )

@@ -1,0 +1,101 @@
+"""Appending to Kafka with confirmation, by librdkafka. All producers are idempotent, with ``acks=all``.
+
+Methods block; asynchronous callers use ``asyncio.to_thread``.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from aggregation.errors import TimeoutProblem
+from backends.kafka.configuration import DELIVERY_TIMEOUT_S, REQUEST_TIMEOUT_S, producer_configuration
+from backends.kafka.problems import problem_of
+from backends.log import Headers, Position
+from backends.observer import UNOBSERVED, Observer
+from backends.settings import Settings
+
+POLL_S = 0.25
+POLL_EVERY_S = 0.005
+"""How often appending asks for answers: no answer comes sooner than a batch has lingered."""
+
+
+class LogWriter:
+    """An idempotent producer. ``append`` returns at once with a future; the record is safe when it resolves."""
+
+    def __init__(
+        self, settings: Settings, client_id: str, *, give_up: bool = True, observer: Observer = UNOBSERVED
+    ) -> None:
+        """With ``give_up`` false a record waits for its broker as long as it takes: for workers and mergers."""
+        self._observer = observer
+        self._bootstrap = settings.bootstrap_servers
+        self._polled_s = 0.0
+        self._producer = Producer(producer_configuration(settings, client_id, give_up=give_up))
+
+    def append(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        partition: int = -1,
+        headers: Headers = (),
+    ) -> Future[Position]:
+        """Append one record; -1 lets the key choose (murmur2, the same as ``aggregation.partitioning``)."""
+        future: Future[Position] = Future()
+        began_s = time.perf_counter()
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            problem = problem_of(error, f"append to {topic}", self._bootstrap) if error is not None else None
+            self._observer.produced(topic, time.perf_counter() - began_s, problem)
+            if problem is not None:
+                future.set_exception(problem)
+            else:
+                future.set_result(
+                    Position(message.topic() or topic, message.partition() or 0, message.offset() or 0)
+                )
+
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key, partition, on_delivery=delivered, headers=list(headers) or None
+                )
+            except BufferError:
+                self._producer.poll(POLL_S)  # the queue is full: let deliveries make room
+                continue
+            except KafkaException as error:
+                raise problem_of(error.args[0], f"append to {topic}", self._bootstrap) from error
+            if began_s - self._polled_s >= POLL_EVERY_S:
+                self._polled_s = began_s
+                self._producer.poll(0)
+            return future
+
+    def append_now(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        partition: int = -1,
+        headers: Headers = (),
+    ) -> Position:
+        """Append one record and wait until the broker has it."""
+        future = self.append(topic, value, key=key, partition=partition, headers=headers)
+        self.flush()
+        return future.result(timeout=REQUEST_TIMEOUT_S)
+
+    def poll(self) -> None:
+        """Run the delivery callbacks that are due."""
+        self._producer.poll(0)
+
+    def flush(self, timeout_s: float = DELIVERY_TIMEOUT_S) -> None:
+        """Wait until every record was delivered or has failed; TimeoutProblem (FLV-3102) after ``timeout_s``."""
+        left = self._producer.flush(timeout_s)
+        if left:
+            raise TimeoutProblem(
+                "FLV-3102",
+                f"{left} records were not acknowledged by {self._bootstrap} within {timeout_s:g} s",
+                hint="see whether the broker runs with `fluvial doctor`",
+            )

@@ -1,0 +1,226 @@
+"""Fill the metrics of mergers, evaluators, fleets, canaries and auditors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from aggregation.server.aggregates import Aggregate, Slot
+from backends.log import Headers, LogRecord
+from backends.observer import LastScrape
+from backends.observing.metrics import Metrics
+from backends.observing.process import OTHER, MetricsObserver, error_id
+from backends.observing.times_header import unpack
+from backends.observing.worker import CODECS, WorkerMetrics
+from schemas.manifests import Manifest
+
+WINDOWS_REMEMBERED_MAX: Final = 2048
+"""Windows whose publish times are remembered until a version holds them; beyond that the oldest are forgotten."""
+
+CANARY_REASONS: Final = frozenset({"late", "wrong_verdict", "unpublished"})
+
+
+class MergerMetrics(MetricsObserver):
+    """What a merger counts."""
+
+    def __init__(self, metrics: Metrics, *, task: str, home: Path) -> None:
+        super().__init__(metrics, task=task, home=home)
+        self._adopted = False
+        self._merging_since_s = 0.0
+        self._published: dict[tuple[Slot, int], tuple[int, ...]] = {}
+        self._stopped = ""
+        self._farewell: LastScrape | None = None
+
+    def adopted(self, version: int, regions: Collection[str]) -> None:
+        """See ``Observer``."""
+        self._adopted = True
+        self.metrics.gauge("fluvial_version").set(version)
+        for region in regions:
+            self.metrics.gauge("fluvial_region_expected").labels(region).set(1)
+
+    def window_taken(self, record: LogRecord, aggregate: Aggregate) -> None:
+        """See ``Observer``."""
+        last = self.metrics.gauge("fluvial_region_last_window_timestamp_seconds")
+        last.labels(aggregate.region).set(record.timestamp_ms / 1000)
+        times = unpack(record.headers, record.timestamp_ms)
+        if times:
+            self._published[aggregate.slot, aggregate.sequence] = times
+            if len(self._published) > WINDOWS_REMEMBERED_MAX:
+                del self._published[next(iter(self._published))]
+
+    def waiting(self, windows: int, updates: int, updates_wanted: int) -> None:
+        """See ``Observer``."""
+        self.metrics.gauge("fluvial_merge_waiting_windows").set(windows)
+        self.metrics.gauge("fluvial_merge_waiting_updates").set(updates)
+        self.metrics.gauge("fluvial_merge_updates_wanted").set(updates_wanted)
+
+    def merging(self, version: int, chosen: Collection[Aggregate]) -> None:
+        """See ``Observer``."""
+        del version, chosen
+        self._merging_since_s = time.perf_counter()
+
+    def committed(self, manifest: Manifest, chosen: Collection[Aggregate], stored_bytes: int) -> Headers:
+        """See ``Observer``."""
+        metrics = self.metrics
+        metrics.histogram("fluvial_merge_seconds").observe(time.perf_counter() - self._merging_since_s)
+        metrics.histogram("fluvial_version_updates").observe(manifest.accepted)
+        metrics.counter("fluvial_version_commits_total").inc()
+        metrics.counter("fluvial_version_stored_bytes_total").inc(stored_bytes)
+        metrics.gauge("fluvial_version").set(manifest.version)
+        self.succeeded("version")
+        now_s = time.time()
+        for aggregate in chosen:
+            latency = metrics.histogram("fluvial_publish_to_version_seconds").labels(aggregate.region)
+            for published_ms in self._published.pop((aggregate.slot, aggregate.sequence), ()):
+                latency.observe(max(0.0, now_s - published_ms / 1000))
+        return ()
+
+    def race_lost(self, version: int) -> None:
+        """See ``Observer``."""
+        self.metrics.counter("fluvial_version_races_lost_total").inc()
+        self.metrics.gauge("fluvial_version").set(version)
+
+    def merger_stopped(self, error: BaseException, farewell: LastScrape) -> None:
+        """See ``Observer``."""
+        self._stopped = error_id(error)
+        self.metrics.gauge("fluvial_merger_stopped").labels(self._stopped).set(1)
+        farewell.awaited = True
+        self._farewell = farewell
+
+    def ready_problem(self) -> str:
+        """See ``MetricsObserver``."""
+        if self._stopped:
+            return f"the merger stopped: {self._stopped}"
+        return super().ready_problem() if self._adopted else "the newest version is not adopted yet"
+
+    def refresh(self) -> None:
+        """See ``MetricsObserver``."""
+        super().refresh()
+        if self._farewell is not None:
+            self._farewell.shown = True  # this is a scrape, and it has it
+
+
+class EvaluatorMetrics(MetricsObserver):
+    """What an evaluator counts."""
+
+    def __init__(self, metrics: Metrics, *, task: str, home: Path) -> None:
+        super().__init__(metrics, task=task, home=home)
+        self._adopted = False
+        self._target: float | None = None
+        self._reached = False
+
+    def aim(self, target: float) -> None:
+        """The accuracy that a version should reach."""
+        self._target = target
+        self.metrics.gauge("fluvial_target_accuracy").set(target)
+
+    def adopted(self, version: int, regions: Collection[str]) -> None:
+        """See ``Observer``."""
+        del version, regions
+        self._adopted = True
+
+    def recalled(self, evaluations: Sequence[Mapping[str, Any]]) -> None:
+        """See ``Observer``."""
+        # Where they do not reach back to version 0, one before them may have been the first: then nobody can say.
+        self._reached = bool(evaluations) and evaluations[0]["version"] != 0
+        for record in evaluations:
+            self._show(record)
+
+    def evaluated(self, record: Mapping[str, Any], seconds: float) -> None:
+        """See ``Observer``."""
+        self.succeeded("evaluation")
+        self.metrics.histogram("fluvial_evaluation_duration_seconds").observe(seconds)
+        self._show(record)
+
+    def _show(self, record: Mapping[str, Any]) -> None:
+        version = int(record["version"])
+        self.metrics.gauge("fluvial_evaluated_version").set(version)
+        fields = {
+            "loss": "fluvial_validation_loss",
+            "accuracy": "fluvial_validation_accuracy",
+            "accuracy_worst_decile": "fluvial_validation_worst_decile_accuracy",
+        }
+        for field, name in fields.items():
+            if isinstance(record.get(field), int | float):
+                self.metrics.gauge(name).set(record[field])
+        accuracy = record.get("accuracy")
+        if self._target is None or self._reached or not isinstance(accuracy, int | float):
+            return
+        if accuracy >= self._target:
+            self._reached = True
+            self.metrics.gauge("fluvial_versions_to_target").set(version)
+
+    def ready_problem(self) -> str:
+        """See ``MetricsObserver``."""
+        return super().ready_problem() if self._adopted else "announcements are not followed yet"
+
+
+class FleetMetrics(MetricsObserver):
+    """What a fleet counts."""
+
+    def __init__(self, metrics: Metrics, *, task: str, home: Path) -> None:
+        super().__init__(metrics, task=task, home=home)
+        self._answered = False
+
+    def publishing(self, region: str, codec: str, value_bytes: int) -> Headers:
+        """See ``Observer``."""
+        name = codec if codec in CODECS else OTHER
+        self.metrics.counter("fluvial_updates_published_total").labels(region, name).inc()
+        self.metrics.counter("fluvial_updates_published_bytes_total").labels(region).inc(value_bytes)
+        return ()
+
+    def acknowledged(self, region: str, seconds: float) -> None:
+        """See ``Observer``."""
+        self._answered = True
+        self.metrics.histogram("fluvial_publish_seconds").labels(region).observe(max(0.0, seconds))
+        self.succeeded("publish")
+
+    def unacknowledged(self, region: str, error: BaseException) -> None:
+        """See ``Observer``."""
+        self.metrics.counter("fluvial_publish_errors_total").labels(region, error_id(error)).inc()
+
+    def ready_problem(self) -> str:
+        """See ``MetricsObserver``."""
+        return super().ready_problem() if self._answered else "no update is acknowledged yet"
+
+
+class CanaryMetrics(MetricsObserver):
+    """What a canary counts."""
+
+    def canary_published(self, region: str) -> None:
+        """See ``Observer``."""
+        self.metrics.counter("fluvial_canary_published_total").labels(region).inc()
+
+    def canary_judged(self, region: str, seconds: float) -> None:
+        """See ``Observer``."""
+        self.metrics.histogram("fluvial_canary_verdict_seconds").labels(region).observe(max(0.0, seconds))
+        self.succeeded("canary")
+
+    def canary_failed(self, region: str, reason: str) -> None:
+        """See ``Observer``."""
+        label = reason if reason in CANARY_REASONS else OTHER
+        self.metrics.counter("fluvial_canary_failures_total").labels(region, label).inc()
+
+
+class AuditorMetrics(MetricsObserver):
+    """What an auditor counts."""
+
+    def audited(self, findings: int, versions: int, seconds: float) -> None:
+        """See ``Observer``."""
+        self.metrics.gauge("fluvial_audit_findings").set(findings)
+        self.metrics.counter("fluvial_audit_mismatches_total").inc(findings)
+        self.metrics.gauge("fluvial_audit_versions").set(versions)
+        self.metrics.gauge("fluvial_audit_seconds").set(seconds)
+        self.succeeded("audit")
+
+
+BY_ROLE: Final[Mapping[str, type[MetricsObserver]]] = {
+    "worker": WorkerMetrics,
+    "merger": MergerMetrics,
+    "evaluator": EvaluatorMetrics,
+    "fleet": FleetMetrics,
+    "canary": CanaryMetrics,
+    "auditor": AuditorMetrics,
+}

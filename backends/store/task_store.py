@@ -1,0 +1,173 @@
+"""One task's part of the object store: objects by hash, versions by number. Every read is checked against its hash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from aggregation.codecs import Direction
+from aggregation.errors import IntegrityProblem
+from aggregation.layout import Layout
+from aggregation.policy import Policy, policy_from_canonical
+from aggregation.server.merge import Checkpoint
+from backends.object_store import ObjectNotFound, ObjectStore
+from schemas import checkpoints, objects
+from schemas.manifests import Genesis, Manifest, decode_genesis, decode_manifest
+from schemas.objects import sha256_hex
+
+CACHED_REFERENCES_MAX = 4
+"""Every partition of a worker needs the same one at a barrier: it is loaded and checked once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest committed version: its number and the SHA-256 of its manifest."""
+
+    version: int
+    manifest_sha256: str
+
+
+class TaskStore:
+    """Reads and writes of one task. Blocking and thread-safe, as the object store below it.
+
+    Raises what the object store raises (outages), ``ObjectNotFound``, and IntegrityProblem FLV-4103 where bytes are
+    not what their hash says.
+    """
+
+    def __init__(self, store: ObjectStore, task: str) -> None:
+        self.store = store
+        self.task = task
+        self._references: dict[str, Direction] = {}
+
+    # -- objects by hash
+
+    def put_object(self, data: bytes) -> str:
+        """Store bytes under their SHA-256; storing twice is harmless."""
+        sha256 = sha256_hex(data)
+        self.store.put(objects.object_key(self.task, sha256), data)
+        return sha256
+
+    def get_object(self, sha256: str) -> bytes:
+        """The bytes that ``sha256`` names."""
+        return self._checked(objects.object_key(self.task, sha256), sha256)
+
+    def policy(self, sha256: str) -> Policy:
+        """The policy document that ``sha256`` names."""
+        return policy_from_canonical(self.get_object(sha256))
+
+    def reference(self, sha256: str, layout: Layout) -> Direction | None:
+        """The fixed-point step that ``sha256`` names; None for "", before the first step."""
+        if not sha256:
+            return None
+        known = self._references.get(sha256)
+        if known is None:
+            known = checkpoints.decode_direction(self.get_object(sha256), layout)
+            while len(self._references) >= CACHED_REFERENCES_MAX:
+                self._references.pop(next(iter(self._references), ""), None)
+            self._references[sha256] = known
+        return known
+
+    def sums(self, sha256: str, layout: Layout) -> npt.NDArray[np.int64]:
+        """A window's sums, int64[P]."""
+        return checkpoints.decode_sums(self.get_object(sha256), layout)
+
+    # -- versions
+
+    def genesis(self, expected_sha256: str | None = None) -> Genesis:
+        """Version 0's document; with ``expected_sha256``, only if it is that one."""
+        data = self.manifest_bytes(0)
+        if expected_sha256 is not None and sha256_hex(data) != expected_sha256:
+            raise self._differs(objects.manifest_key(self.task, 0), expected_sha256, sha256_hex(data))
+        return decode_genesis(data)
+
+    def manifest(self, version: int) -> Manifest:
+        """The manifest of a version above 0."""
+        return decode_manifest(self.manifest_bytes(version))
+
+    def manifest_bytes(self, version: int) -> bytes:
+        """A manifest's (or the genesis') bytes, as they stand."""
+        return self.store.get(objects.manifest_key(self.task, version))
+
+    def commit(self, version: int, manifest: bytes) -> bool:
+        """The conditional PUT that makes a version: True if this call made it, False if it exists already."""
+        return self.store.create(objects.manifest_key(self.task, version), manifest)
+
+    def model_bytes(self, version: int, sha256: str) -> bytes:
+        """A version's model.safetensors, checked."""
+        return self._checked(objects.model_key(self.task, version), sha256)
+
+    def checkpoint(
+        self, version: int, model_sha256: str, optimizer_sha256: str, layout: Layout
+    ) -> Checkpoint:
+        """A version's arrays."""
+        return Checkpoint(
+            checkpoints.decode_model(self.model_bytes(version, model_sha256), layout),
+            checkpoints.decode_optimizer(
+                self._checked(objects.optimizer_key(self.task, version), optimizer_sha256), layout
+            ),
+        )
+
+    def write_checkpoint(self, version: int, model: bytes, optimizer: bytes) -> None:
+        """Write a committed version's files. They are derived from the manifest, so writing again changes nothing."""
+        self.store.put(objects.optimizer_key(self.task, version), optimizer)
+        self.store.put(objects.model_key(self.task, version), model)
+
+    def has_checkpoint(self, version: int) -> bool:
+        """Whether a committed version's files are written (the model is written last)."""
+        return self.store.exists(objects.model_key(self.task, version))
+
+    def head(self, at_least: int = 0) -> Head | None:
+        """The newest version, by doubling and halving from ``at_least``; None when there is no genesis."""
+        if not self._committed(at_least):
+            return self.head() if at_least else None
+        step = 1
+        while self._committed(at_least + step):
+            step *= 2
+        low, high = at_least + step // 2, at_least + step
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._committed(middle) else (low, middle)
+        return Head(low, sha256_hex(self.manifest_bytes(low)))
+
+    def missing_versions(self) -> tuple[int, ...]:
+        """Versions without a manifest below the newest that has one: none, unless something was lost. Lists all."""
+        keys = self.store.list(objects.versions_prefix(self.task))
+        numbers = (objects.version_of_manifest(self.task, key) for key in keys)
+        present = {number for number in numbers if number is not None}
+        absent = sorted(set(range(max(present, default=0))) - present)
+        return tuple(
+            number for number in absent if not self._committed(number)
+        )  # committed during the listing
+
+    def put_facts(self, version: int, facts: dict[str, object]) -> None:
+        """Wall-clock facts about a commit: advice, never truth."""
+        self.store.put(objects.facts_key(self.task, version), msgspec.json.encode(facts))
+
+    def facts(self, version: int) -> dict[str, object]:
+        """The facts of a version; empty when its merger did not get to write them, or when they are not readable."""
+        try:
+            return msgspec.json.decode(
+                self.store.get(objects.facts_key(self.task, version)), type=dict[str, object]
+            )
+        except (ObjectNotFound, msgspec.DecodeError):
+            return {}  # they are advice: nothing depends on them
+
+    def _committed(self, version: int) -> bool:
+        return self.store.exists(objects.manifest_key(self.task, version))
+
+    def _checked(self, key: str, sha256: str) -> bytes:
+        data = self.store.get(key)
+        if sha256_hex(data) != sha256:
+            raise self._differs(key, sha256, sha256_hex(data))
+        return data
+
+    def _differs(self, key: str, expected: str, got: str) -> IntegrityProblem:
+        return IntegrityProblem(
+            "FLV-4103",
+            f"{key} is not what its hash says: expected {expected[:16]}, got {got[:16]}",
+            where=self.store.describe(),
+            hint="restore the object from a backup; `fluvial audit` names everything that differs",
+        )

@@ -1,0 +1,281 @@
+"""The `fluvial` command: a table of commands that load when they are called, and one way out for every error.
+
+Exit codes: 0 ok, 1 a finding, 2 connection or machine, 3 timeout, 4 usage, 5 a defect of ours, 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import click
+import click.shell_completion
+import click.utils
+
+from aggregation.errors import FluvialError, UsageProblem
+from fluvial.processes.signals import is_interruption
+from fluvial.terminal.invocation import Invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_DEFECT: Final = 5
+EXIT_INTERRUPTED: Final = 130
+
+
+class Entry(NamedTuple):
+    """Where a command lives, and its line in the overview, so that the overview loads no command."""
+
+    target: str
+    section: str
+    summary: str
+
+
+_START, _STACK, _RUN, _LOOK = "Start here", "Local stack", "Run the parts", "Look inside"
+
+COMMANDS: Final[dict[str, Entry]] = {
+    "demo": Entry(
+        "fluvial.commands.demo:demo", _START, "Train, attack and audit a federation on this machine."
+    ),
+    "new": Entry(
+        "fluvial.commands.run:new", _START, "Write a task file to edit: your model in three functions."
+    ),
+    "run": Entry("fluvial.commands.run:run", _START, "Train a task file on the local stack."),
+    "up": Entry("fluvial.commands.stack:up", _STACK, "Start Kafka and the object store on this machine."),
+    "down": Entry("fluvial.commands.stack:down", _STACK, "Stop them; data stays."),
+    "doctor": Entry(
+        "fluvial.commands.stack:doctor", _STACK, "Check this machine and the stack, with how to mend each."
+    ),
+    "config": Entry("fluvial.commands.stack:config", _STACK, "Show settings and where each comes from."),
+    "task": Entry("fluvial.commands.tasks:task", _RUN, "Create and show training tasks."),
+    "ca": Entry(
+        "fluvial.commands.tasks:ca", _RUN, "Make a region's certificate authority, issue certificates."
+    ),
+    "revoke": Entry("fluvial.commands.tasks:revoke", _RUN, "Bar a device from a task, from now on."),
+    "skip": Entry("fluvial.commands.skip:skip", _RUN, "Set aside a record that makes the fold itself raise."),
+    "worker": Entry("fluvial.commands.processes:worker", _RUN, "Run a regional worker."),
+    "merger": Entry("fluvial.commands.processes:merger", _RUN, "Run the global merger."),
+    "evaluator": Entry(
+        "fluvial.commands.processes:evaluator", _RUN, "Evaluate every version on held-out data."
+    ),
+    "fleet": Entry("fluvial.commands.devices:fleet", _RUN, "Drive many devices."),
+    "device": Entry("fluvial.commands.devices:device", _RUN, "Fetch, train and publish as one device."),
+    "status": Entry("fluvial.commands.operators:status", _LOOK, "What runs, how far it is, what lags."),
+    "versions": Entry("fluvial.commands.operators:versions", _LOOK, "List the model's versions."),
+    "lineage": Entry(
+        "fluvial.commands.operators:lineage", _LOOK, "Which updates, with which weights, made a version."
+    ),
+    "verdicts": Entry("fluvial.commands.operators:verdicts", _LOOK, "What became of each update, and why."),
+    "tap": Entry("fluvial.commands.analysts:tap", _LOOK, "Follow the metrics topic."),
+    "export": Entry("fluvial.commands.analysts:export", _LOOK, "Write metrics or verdicts to Parquet files."),
+    "inspect": Entry(
+        "fluvial.commands.operators:inspect", _LOOK, "Decode one record and explain its verdict."
+    ),
+    "audit": Entry(
+        "fluvial.commands.operators:audit", _LOOK, "Recompute versions from the logs, compare bit for bit."
+    ),
+    "canary": Entry(
+        "fluvial.commands.canary:canary",
+        _LOOK,
+        "Publish updates whose verdict is known, and expect it in time.",
+    ),
+    "console": Entry("fluvial.commands.console:console", _LOOK, "Serve a live page on a task."),
+    "chaos": Entry(
+        "fluvial.commands.chaos:chaos",
+        _LOOK,
+        "Break a stack of its own while devices publish, then check it.",
+    ),
+    "completion": Entry("fluvial.cli:completion", _LOOK, "Print shell completion for bash, zsh or fish."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used: the overview and completion stay fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # click's signature  # noqa: ARG002
+        """Every name, in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # click's signature  # noqa: ARG002
+        """Import the command behind a name."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            message = f"{entry.target} is {type(command).__name__}, not a click command"
+            raise TypeError(message)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the nearest names when there is no such command."""
+        import difflib
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=2)
+            meant = f" Did you mean {' or '.join(near)}?" if near else ""
+            message = f"No such command {args[0]!r}.{meant}"
+            raise click.UsageError(message, ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The overview by section, from the table alone."""
+        for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
+            rows = [(name, entry.summary) for name, entry in COMMANDS.items() if entry.section == section]
+            with formatter.section(section):
+                formatter.write_dl(rows)
+
+
+def _version() -> str:
+    return importlib.metadata.version("fluvial")
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    if value and not context.resilient_parsing:
+        click.echo(f"fluvial {_version()}")
+        context.exit()
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.option(
+    "--home", type=click.Path(path_type=Path, file_okay=False), help="Local state. Default: ./.fluvial"
+)
+@click.option(
+    "--traceback", is_flag=True, help="Show the traceback of a defect instead of writing it to a file."
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version.",
+)
+@click.pass_context
+def cli(context: click.Context, *, home: Path | None, traceback: bool) -> None:
+    """Federated learning on the log: every checkpoint is a pure function of signed logs."""
+    invocation = context.ensure_object(Invocation)
+    invocation.home_option = home
+    invocation.show_traceback = traceback
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of SHELL, for `eval "$(fluvial completion bash)"` in its start file."""
+    kind = click.shell_completion.get_completion_class(shell)
+    if kind is None:
+        message = f"click lost its completion for {shell}"
+        raise AssertionError(message)
+    click.echo(kind(cli, {}, "fluvial", "_FLUVIAL_COMPLETE").source())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Errors that leave a command are shown here only."""
+    invocation = Invocation()
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _sigterm_interrupts()
+        outcome = cli.main(argv, prog_name="fluvial", standalone_mode=False, obj=invocation)
+    except FluvialError as error:
+        invocation.output.problem(error)
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return UsageProblem.exit_code
+    except click.ClickException as error:
+        return _usage(invocation, error, argv)
+    except (KeyboardInterrupt, click.Abort):
+        invocation.output.say("interrupted")
+        return EXIT_INTERRUPTED
+    except SystemExit:
+        # The reader of our output has seen enough (`| head`): no error to us. click has seen the broken pipe,
+        # wrapped stdout so that nothing fails at exit, and asks for 1.
+        if isinstance(sys.stdout, click.utils.PacifyFlushWrapper):
+            return 0
+        raise
+    except Exception as error:  # the last line of defence, and it says so  # noqa: BLE001
+        if is_interruption(error):
+            invocation.output.say("interrupted")
+            return EXIT_INTERRUPTED
+        return _defect(invocation, error)
+    return outcome if isinstance(outcome, int) and not isinstance(outcome, bool) else 0
+
+
+def _sigterm_interrupts() -> None:
+    """SIGTERM ends a command as Ctrl-C does: through its clean-up, a stream's last line included.
+
+    Long-running parts set handlers of their own.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _usage(invocation: Invocation, error: click.ClickException, argv: Sequence[str]) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if isinstance(context, click.Context) else _command_path(argv)
+    # Parsing stopped before the flag could act; a command whose --json takes a value (demo) has no such flag.
+    if "--json" in argv and (context is None or _has_json_flag(context)):
+        invocation.output.json = True
+    problem = UsageProblem("FLV-6001", _one_line(error), hint=f"see `{path} --help`")
+    invocation.output.problem(problem)
+    return problem.exit_code
+
+
+def _command_path(argv: Sequence[str]) -> str:
+    """For errors of the parser, which knows no context: the command as it was typed."""
+    return " ".join(["fluvial", *[word for word in argv if word in COMMANDS][:1]])
+
+
+def _has_json_flag(context: click.Context) -> bool:
+    options = [option for option in context.command.params if "--json" in option.opts]
+    return context.parent is None or any(getattr(option, "is_flag", False) for option in options)
+
+
+def _one_line(error: click.ClickException) -> str:
+    return " ".join(error.format_message().split())
+
+
+def _defect(invocation: Invocation, error: Exception) -> int:
+    text = "".join(traceback.format_exception(error))
+    if invocation.show_traceback:
+        sys.stderr.write(text)
+        where = ""
+    else:
+        where = f"traceback in {_write_traceback(invocation, text)}"
+    problem = FluvialError(
+        "FLV-9000",
+        f"a defect in Fluvial: {type(error).__name__}: {error}",
+        where=where,
+        hint="please report it with that file; `fluvial --traceback ...` shows it here",
+    )
+    invocation.output.problem(problem)
+    return EXIT_DEFECT
+
+
+def _write_traceback(invocation: Invocation, text: str) -> Path:
+    name = f"defect-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
+    logs = invocation.home / "logs"
+    folder = logs if logs.is_dir() else Path(tempfile.mkdtemp(prefix="fluvial-"))
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""`fluvial canary`: does a region still judge updates, rightly and in time?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from aggregation.errors import Finding, FluvialError, TimeoutProblem, UsageProblem
+from fluvial.commands.devices import stop_on_signals
+from fluvial.commands.tasks import check_known_region, region_option, task_option
+from fluvial.processes.identity import ProcessIdentity
+from fluvial.processes.metrics_server import MetricsOptions, metrics_options
+from fluvial.processes.observing import observing
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from producers.canary import EVERY_S, OBJECTIVE_S, WRONG_VERDICT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backends.settings import Settings
+    from backends.tasks import TaskFile
+    from fluvial.terminal.output import Output
+    from producers.canary import Canary, Ping
+    from producers.sdk.updates import Author
+
+_EVERY_S_MIN = 0.05
+
+
+@click.command()
+@task_option
+@region_option
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(_EVERY_S_MIN),
+    default=EVERY_S,
+    show_default=True,
+    help="Seconds from one update to the next.",
+)
+@click.option(
+    "--objective",
+    "objective_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=OBJECTIVE_S,
+    show_default=True,
+    help="Seconds within which each verdict is expected.",
+)
+@click.option("--once", is_flag=True, help="One update: exit 0 if all is well, 1 or 3 if not. For scripts.")
+@metrics_options
+@json_option
+@pass_invocation
+def canary(
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    region: str,
+    every_s: float,
+    objective_s: float,
+    once: bool,
+    metrics_port: int,
+    no_metrics: bool,
+) -> None:
+    """Publish updates whose verdict is known, and expect it in time. Ctrl-C or SIGTERM ends it, with exit code 0.
+
+    The updates are a real device's, on a version that will never exist: refused as `future_base`, they change nothing
+    in the model.
+    """
+    from backends.kafka.admin import require_broker
+    from backends.kafka.reading import LogReader
+    from backends.kafka.writing import LogWriter
+    from backends.tasks import read_task_file
+    from producers.canary import Canary
+    from stream_apps import running
+
+    running.configure_logging()
+    settings = invocation.settings()
+    file = read_task_file(invocation.home, task_name)
+    check_known_region(file, region)
+    if once:
+        require_broker(settings)
+    author, key = _author(settings, file, region, patient=not once)
+    identity = ProcessIdentity(file.task, "canary", author.device_id, region, key)
+    options, say = MetricsOptions(metrics_port, not (no_metrics or once)), invocation.output.say
+    with (
+        observing(settings, identity, options, say=say, warn=say) as observer,
+        LogReader(settings, f"fluvial-{author.device_id}") as reader,
+    ):
+        writer = LogWriter(settings, f"fluvial-{author.device_id}", observer=observer)
+        one = Canary(author, writer, reader, every_s=every_s, objective_s=objective_s, observer=observer)
+        stop_on_signals(one.stop, observer.ending)
+        if once:
+            _once(invocation.output, one)
+        else:
+            _go_on(invocation.output, one, every_s, objective_s)
+
+
+def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -> tuple[Author, Path]:
+    """The canary with its key; the key is issued where the region's CA is. FLV-2302 where it is not."""
+    from backends.keys import authority_path, issue, load_signer, signer_path
+    from backends.outages import retry_through_outage
+    from backends.store.factory import open_object_store
+    from backends.store.task_store import TaskStore
+    from backends.tasks import keys_folder
+    from producers.sdk.device import device_id_of
+    from producers.sdk.updates import Author
+    from schemas.canaries import canary_name
+    from schemas.certificates import Role
+
+    name, folder = canary_name(region), keys_folder(settings.home, file.task)
+    path = signer_path(folder, region, Role.DEVICE, name)
+    if not path.is_file() and not authority_path(folder, region).is_file():
+        raise UsageProblem(
+            "FLV-2302",
+            f"the canary of region {region} has no key file, and the region's CA is not on this machine",
+            where=str(path),
+            hint=f"issue one where the CA is with `fluvial ca issue --task {file.task} --region {region} "
+            f"--role device {name}`, and copy it to that place",
+        )
+    issue(folder, region, Role.DEVICE, name)
+    store = TaskStore(open_object_store(settings.store), file.task)
+
+    def read() -> Author:
+        genesis, signer = store.genesis(file.genesis_sha256), load_signer(path)
+        return Author(genesis, region, device_id_of(signer, genesis, region, path), signer)
+
+    return (retry_through_outage(f"read the task {file.task}", read) if patient else read()), path
+
+
+def _once(output: Output, one: Canary) -> None:
+    for ping in one.run(once=True):
+        if ping.reason:
+            raise _problem(ping)
+        output.document(ping.document())
+        output.print(_line(ping))
+
+
+def _go_on(output: Output, one: Canary, every_s: float, objective_s: float) -> None:
+    output.say(
+        f"publishing to {one.region}[{one.partition}] every {every_s:g} s, "
+        f"a verdict is expected within {objective_s:g} s; Ctrl-C ends"
+    )
+    for ping in one.run():
+        output.line(ping.document())
+        if ping.reason:
+            output.say(str(_problem(ping)), style="bold red")
+        else:
+            output.print(_line(ping))
+    tally = one.tally.document()
+    output.line(tally, terminal=True)
+    failed = ", ".join(f"{count} {reason}" for reason, count in one.tally.failed.items() if count)
+    output.say(f"{one.tally.published} updates, {one.tally.judged} verdicts, {failed or 'no failure'}")
+
+
+def _line(ping: Ping) -> str:
+    return f"{ping.place} {ping.outcome} as expected, after {ping.seconds:.3f} s"
+
+
+def _problem(ping: Ping) -> FluvialError:
+    where = f"canary of {ping.region}, {ping.place}"
+    if ping.reason == WRONG_VERDICT:
+        return Finding(
+            "FLV-7070",
+            f"a wrong verdict: {ping.detail}",
+            where=where,
+            hint=f"see why with `fluvial inspect {ping.region} {ping.partition} {ping.offset}`, then `fluvial audit`",
+        )
+    return TimeoutProblem(
+        "FLV-7071",
+        f"{ping.reason}: {ping.detail}",
+        where=where,
+        hint="see what runs and what lags with `fluvial status`, and whether the broker answers with `fluvial doctor`",
+    )

@@ -1,0 +1,115 @@
+"""`fluvial chaos`: real faults on a real stack of its own, and the proof that nothing was lost or counted twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from aggregation.errors import UsageProblem
+from fluvial.terminal.invocation import Invocation, pass_invocation
+
+if TYPE_CHECKING:
+    from fluvial.proof.chaos.schedule import Kind
+
+DEVICES = 24
+REGIONS = "eu,us"
+SECONDS = 60.0
+WORKERS = 2
+KINDS = "kill,pause,network,disk"
+
+
+@click.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 86_400),
+    default=SECONDS,
+    show_default=True,
+    help="How long faults are injected. Start, healing and check take about two minutes more.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of faults and devices.")
+@click.option(
+    "--faults",
+    default=KINDS,
+    show_default=True,
+    help="Kinds, of kill, pause, network, disk and corrupt.",
+)
+@click.option(
+    "--devices", type=click.IntRange(1, 10_000), default=DEVICES, show_default=True, help="How many devices."
+)
+@click.option(
+    "--regions", default=REGIONS, show_default=True, help="Regions; eu:4 gives one four partitions, not two."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 32), default=WORKERS, show_default=True, help="Workers a region."
+)
+@click.option(
+    "--json",
+    "json_file",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="-",
+    help="Write the result as JSON; to stdout without FILE or with -.",
+)
+@click.option("--keep", is_flag=True, help="Keep its home (logs, data, keys) also after a run that is well.")
+@pass_invocation
+def chaos(
+    invocation: Invocation,
+    /,
+    *,
+    seconds: float,
+    seed: int,
+    faults: str,
+    devices: int,
+    regions: str,
+    workers: int,
+    json_file: str | None,
+    keep: bool,
+) -> int:
+    """Break a stack of its own while devices publish; then check offline that nothing was lost or counted twice.
+
+    It has a home of its own below the usual one, fresh and removed at the end: other stacks and tasks are not touched.
+    Exit code 1 when a promise was broken; its home is then kept until the next run. Ctrl-C stops and removes
+    everything but the history.
+    """
+    from fluvial.local.create import parse_regions
+    from fluvial.proof.chaos.result import STDOUT, summarize, write_json
+    from fluvial.proof.chaos.run import ChaosPlan, run_chaos
+    from fluvial.session.summary import check_json_target
+
+    output = invocation.output
+    output.json = json_file == STDOUT
+    check_json_target(json_file)
+    plan = ChaosPlan(
+        seconds=seconds,
+        seed=seed,
+        kinds=parse_kinds(faults),
+        devices=devices,
+        regions=parse_regions(regions),
+        workers=workers,
+        keep=keep,
+    )
+    result = run_chaos(plan, invocation.home, output)
+    if json_file is not None:
+        write_json(json_file, result, output)
+    summarize(result, output)
+    problem = result.problem()
+    if problem is not None:
+        output.json = False  # the one document is written; the finding goes to stderr
+        raise problem
+    return 0
+
+
+def parse_kinds(text: str) -> tuple[Kind, ...]:
+    """The kinds in a list with commas, each once. UsageProblem FLV-6407."""
+    from fluvial.proof.chaos.schedule import KINDS as ALL
+
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    unknown = [word for word in words if word not in ALL]
+    if unknown or not words:
+        raise UsageProblem(
+            "FLV-6407",
+            f"--faults: expected kinds of {', '.join(ALL)}, got {', '.join(map(repr, unknown)) or 'none'}",
+            hint=f"the default is `fluvial chaos --faults {KINDS}`",
+        )
+    return tuple(kind for kind in ALL if kind in words)

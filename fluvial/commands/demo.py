@@ -1,0 +1,199 @@
+"""`fluvial demo`: a federation with attackers on this machine, audited to the last bit."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+
+import click
+
+from fluvial.terminal.invocation import Invocation, pass_invocation
+
+if TYPE_CHECKING:
+    from fluvial.session.run import RunPlan, RunResult
+
+DEVICES = 40
+REGIONS = "eu,us,ap"
+VERSIONS = 40
+ATTACKERS = 4
+MISBEHAVING = 6
+
+
+class Options(TypedDict):
+    """The options that say what to run."""
+
+    devices: int
+    regions: str
+    versions: int
+    attackers: int
+    misbehaving: int | None
+    seed: int
+    workers: int
+    chaos: int
+    alpha: float
+    store: Literal["auto", "minio", "file"]
+    no_console: bool
+
+
+@click.command()
+@click.option(
+    "--task",
+    "reference",
+    default="digits",
+    show_default=True,
+    metavar="[digits|fashion|FILE]",
+    help="What to learn.",
+)
+@click.option(
+    "--devices", type=click.IntRange(1, 10_000), default=DEVICES, show_default=True, help="How many devices."
+)
+@click.option(
+    "--regions", default=REGIONS, show_default=True, help="Regions; eu:4 gives one four partitions, not two."
+)
+@click.option(
+    "--versions",
+    type=click.IntRange(1, 10_000),
+    default=VERSIONS,
+    show_default=True,
+    help="Versions to train.",
+)
+@click.option(
+    "--attackers", type=click.IntRange(0), default=ATTACKERS, show_default=True, help="Devices that attack."
+)
+@click.option(
+    "--misbehaving", type=click.IntRange(0), help=f"Devices that break the rules.  [default: {MISBEHAVING}]"
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of devices, data split and chaos."
+)
+@click.option("--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Workers a region.")
+@click.option(
+    "--chaos",
+    type=click.IntRange(0, 1000),
+    default=0,
+    help="Kill workers or the merger with -9 so many times.",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Data split: Dirichlet concentration.",
+)
+@click.option(
+    "--store",
+    type=click.Choice(["auto", "minio", "file"]),
+    default="auto",
+    show_default=True,
+    help="Object store.",
+)
+@click.option("--no-console", is_flag=True, help="Serve no live page while it runs.")
+@click.option(
+    "--json",
+    "json_file",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="-",
+    help="Write the result as JSON; to stdout without FILE or with -.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the report goes. Default: in the home.",
+)
+@pass_invocation
+def demo(
+    invocation: Invocation,
+    /,
+    reference: str,
+    json_file: str | None,
+    report: Path | None,
+    **options: Unpack[Options],
+) -> int:
+    """Train, attack and audit a federation on this machine: Kafka, the store, three regions and 40 devices.
+
+    Ctrl-C stops everything that the demo started. At its end the stack stays up, so that you can look around.
+    """
+    from fluvial.session.run import run_session
+    from fluvial.session.summary import STDOUT, check_json_target, check_report_folder, summarize, write_json
+
+    output = invocation.output
+    output.json = json_file == STDOUT
+    check_json_target(json_file)
+    plan = _plan(reference, options)
+    check_report_folder(report)
+    result = run_session(plan, invocation.home, output)
+    page = _write_report(invocation, result, report)
+    if json_file is not None:
+        write_json(json_file, result, output)
+    summarize(result, output, report=page, command=invocation.command)
+    problem = result.problem()
+    if problem is not None:
+        output.json = False  # the one document is written; the finding goes to stderr
+        raise problem
+    return 0
+
+
+def _plan(reference: str, options: Options) -> RunPlan:
+    from fluvial.local.create import parse_regions
+    from fluvial.local.policies import quick_policy
+    from fluvial.session.run import RunPlan, task_name_of
+    from producers.fleet.population import FleetConfig
+
+    devices, attackers, misbehaving = options["devices"], options["attackers"], options["misbehaving"]
+    if misbehaving is None:
+        # A small fleet shall still have honest devices.
+        misbehaving = max(0, min(MISBEHAVING, (devices - attackers) // 3))
+    seed, alpha = options["seed"], options["alpha"]
+    # Refused now, not when the stack is up.
+    FleetConfig(devices=devices, attackers=attackers, misbehaving=misbehaving, seed=seed, alpha=alpha)
+    return RunPlan(
+        reference=reference,
+        name=task_name_of(reference),
+        regions=parse_regions(options["regions"]),
+        devices=devices,
+        versions=options["versions"],
+        attackers=attackers,
+        misbehaving=misbehaving,
+        seed=seed,
+        workers=options["workers"],
+        chaos=options["chaos"],
+        alpha=alpha,
+        store=options["store"],
+        policy_defaults=quick_policy(devices - attackers - misbehaving),
+        console=not options["no_console"],
+    )
+
+
+def _write_report(invocation: Invocation, result: RunResult, folder: Path | None) -> Path:
+    from fluvial.session.report.render import final_model, write_report
+
+    target = folder or invocation.home / "reports" / result.task
+    return write_report(
+        result,
+        final_model(result),
+        target.absolute(),
+        program=invocation.command,
+        command=command_of(invocation, result.plan),
+    )
+
+
+def command_of(invocation: Invocation, plan: RunPlan) -> str:
+    """The command line that runs `plan`."""
+    from fluvial.local.create import describe_regions
+
+    words: dict[str, object] = {
+        "--task": plan.reference,
+        "--devices": plan.devices,
+        "--regions": describe_regions(plan.regions),
+        "--versions": plan.versions,
+        "--attackers": plan.attackers,
+        "--misbehaving": plan.misbehaving,
+        "--seed": plan.seed,
+        "--workers": plan.workers,
+        "--chaos": plan.chaos,
+        "--alpha": plan.alpha,
+    }
+    arguments = shlex.join(str(word) for pair in words.items() for word in pair)
+    return f"{invocation.command} demo {arguments}"

@@ -1,0 +1,427 @@
+"""`fluvial fleet` and `fluvial device`: many devices, or one, against a running task."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aggregation.errors import UsageProblem
+from fluvial.cli import EXIT_INTERRUPTED
+from fluvial.commands.tasks import check_known_region, region_option, task_option
+from fluvial.processes.identity import ProcessIdentity
+from fluvial.processes.metrics_server import MetricsOptions, metrics_options
+from fluvial.processes.observing import observing
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aggregation.fold.events import Verdict
+    from backends.tasks import TaskFile
+    from learning import Examples, Task
+    from producers.sdk.bases import Base
+    from producers.sdk.device import Device, Receipt
+
+WEIGHT_ONE = 65_536
+CLIP_WORTH_SAYING = 0.999
+
+
+@click.command()
+@task_option
+@click.option(
+    "--devices", type=click.IntRange(1), default=40, show_default=True, help="How many, all included."
+)
+@click.option(
+    "--attackers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="So many flip signs or send noise.",
+)
+@click.option(
+    "--misbehaving",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="So many break the rules at times.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option(
+    "--alpha", type=float, default=1.0, show_default=True, help="Dirichlet concentration of the data split."
+)
+@click.option(
+    "--round-seconds", "round_s", type=float, default=0.2, show_default=True, help="Median pause of a round."
+)
+@click.option(
+    "--speed-spread",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Sigma of the devices' log-normal speeds.",
+)
+@click.option("--codec", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
+@click.option("--seconds", "seconds_max", type=float, help="Stop after so long. Default: never.")
+@click.option(
+    "--versions", "version_max", type=click.IntRange(0), help="Stop when this version is announced."
+)
+@click.option("--updates", "updates_max", type=click.IntRange(1), help="Stop after so many records.")
+@click.option(
+    "--journal", type=click.Path(path_type=Path, dir_okay=False), help="Append each acknowledged record here."
+)
+@metrics_options
+@json_option
+@pass_invocation
+def fleet(
+    invocation: Invocation,
+    /,
+    task_name: str | None,
+    journal: Path | None,
+    metrics_port: int,
+    no_metrics: bool,  # noqa: FBT001 (click passes it by name)
+    **config: Any,
+) -> int:
+    """Drive many devices. Ctrl-C or SIGTERM: no more rounds, deliver what is under way, then a summary."""
+    from backends.tasks import read_task_file
+    from producers.fleet.fleet import Fleet
+    from producers.fleet.population import FleetConfig
+
+    settings = invocation.settings()
+    file = read_task_file(invocation.home, task_name)
+    say, options = invocation.output.say, MetricsOptions(metrics_port, not no_metrics)
+    identity = ProcessIdentity(file.task, "fleet", "fleet")
+    with observing(settings, identity, options, say=say, warn=say) as observer:
+        runner = Fleet(
+            settings,
+            file,
+            FleetConfig(**config),
+            speaker=invocation.output,
+            journal=journal,
+            observer=observer,
+        )
+        interrupted = stop_on_signals(runner.stop, observer.ending)
+        summary = runner.run()
+    invocation.output.document({"task": file.task, **summary.document()})
+    rows = [(behaviour, count) for behaviour, count in summary.published.items()]
+    invocation.output.table(["behaviour", "records"], rows)
+    rate = summary.document()["updates_per_second"]
+    invocation.output.print(
+        f"{summary.updates} records acknowledged in {summary.seconds:.1f} s ({rate}/s), {summary.failed} failed"
+    )
+    invocation.output.print(
+        f"what became of them: `{invocation.command} status`, `{invocation.command} verdicts`"
+    )
+    return EXIT_INTERRUPTED if interrupted.is_set() else 0
+
+
+def stop_on_signals(*stops: Callable[[], None]) -> threading.Event:
+    """SIGTERM and the first Ctrl-C stop in good order; the event is set by Ctrl-C. A second signal exits at once."""
+    interrupted = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        if number == signal.SIGINT:
+            interrupted.set()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.default_int_handler)
+        for stop in stops:
+            stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return interrupted
+
+
+@click.group()
+def device() -> None:
+    """Fetch, train and publish as one device."""
+
+
+id_option = click.option("--id", "device_id", required=True, help="The device's id, as in its certificate.")
+key_option = click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Its key file. Default: the one that `fluvial ca issue` wrote on this machine.",
+)
+codec_option = click.option(
+    "--codec", type=click.Choice(["int8", "float32"]), default="int8", show_default=True
+)
+timeout_option = click.option(
+    "--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds to wait."
+)
+
+
+@device.command()
+@task_option
+@region_option
+@id_option
+@key_option
+@timeout_option
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: TASK-VERSION.safetensors"
+)
+@json_option
+@pass_invocation
+def fetch(
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    region: str,
+    device_id: str,
+    key: Path | None,
+    timeout_s: float,
+    out: Path | None,
+) -> None:
+    """Write the newest announced model to a file."""
+    from schemas.checkpoints import encode_model
+
+    file, one = _open(invocation, task_name=task_name, region=region, device_id=device_id, key=key)
+    with one:
+        with invocation.output.waiting("an announced model (is a merger running?)"):
+            base = one.fetch(timeout_s=timeout_s)
+        path = out or Path(f"{file.task}-{base.version}.safetensors")
+        path.write_bytes(encode_model(base.parameters, one.author.genesis.tensor_layout))
+    facts = {
+        "task": file.task,
+        "version": base.version,
+        "sha256": base.sha256,
+        "path": str(path),
+        "parameters": base.parameters.size,
+    }
+    invocation.output.document(facts)
+    invocation.output.print(f"version {base.version} ({base.sha256[:16]}) is in {path}")
+    invocation.output.print(
+        f"publish what you make of it: `fluvial device publish --task {file.task} --region {region} --id {device_id} "
+        f"--base {base.version} --examples N FILE`"
+    )
+
+
+@device.command()
+@task_option
+@region_option
+@id_option
+@key_option
+@timeout_option
+@codec_option
+@click.option(
+    "--base",
+    "base_version",
+    type=click.IntRange(0),
+    help="The version FILE was trained from. Default: the newest.",
+)
+@click.option(
+    "--examples", "num_examples", type=click.IntRange(1), required=True, help="Examples trained on."
+)
+@click.option("--loss", type=float, default=0.0, show_default=True, help="Mean training loss, for metrics.")
+@click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@json_option
+@pass_invocation
+def publish(
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    region: str,
+    device_id: str,
+    key: Path | None,
+    timeout_s: float,
+    codec: str,
+    base_version: int | None,
+    num_examples: int,
+    loss: float,
+    model: Path,
+) -> None:
+    """Publish the trained model in the safetensors file MODEL, and wait for its verdict."""
+    from producers.sdk.updates import Contribution
+    from schemas.checkpoints import decode_model
+
+    _, one = _open(invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec)
+    with one:
+        trained = decode_model(model.read_bytes(), one.author.genesis.tensor_layout)
+        with invocation.output.waiting("an announced model (is a merger running?)"):
+            base = one.fetch(timeout_s=timeout_s) if base_version is None else one.fetch_version(base_version)
+        receipt, verdict = _publish_one(
+            invocation, one, base, Contribution(trained - base.parameters, num_examples, loss), timeout_s
+        )
+    problem = _refusal(one, receipt, verdict)
+    if problem is not None:
+        raise problem
+    invocation.output.document(_verdict_document(one, base, receipt, verdict))
+    invocation.output.print(_verdict_line(base, receipt, verdict))
+
+
+@device.command("run")
+@task_option
+@region_option
+@id_option
+@key_option
+@timeout_option
+@codec_option
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How many versions to contribute to.",
+)
+@click.option(
+    "--shard",
+    default="1/1",
+    show_default=True,
+    metavar="I/N",
+    help="Train on part I of N of the task's data.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@json_option
+@pass_invocation
+def run_device(
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    region: str,
+    device_id: str,
+    key: Path | None,
+    timeout_s: float,
+    codec: str,
+    rounds: int,
+    shard: str,
+    seed: int,
+) -> int:
+    """Fetch, train, publish and show the verdict, once for each new version. Exit 1 if an update was refused."""
+    part, parts = _parse_shard(shard)
+    file, one = _open(
+        invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec, seed=seed
+    )
+    refused, version = 0, -1
+    with one:
+        task, examples = _load_data(file, part, parts)
+        for _ in range(rounds):
+            with invocation.output.waiting(f"version {version + 1} or newer"):
+                base = one.fetch(newer_than=version, timeout_s=timeout_s)
+            version = base.version
+            started = time.monotonic()
+            outcome = one.train(base, task, examples)
+            invocation.output.say(
+                f"trained version {version} on {outcome.num_examples} examples in "
+                f"{time.monotonic() - started:.1f} s, loss {outcome.loss:.4f}"
+            )
+            receipt, verdict = _publish_one(invocation, one, base, outcome, timeout_s)
+            invocation.output.line(_verdict_document(one, base, receipt, verdict))
+            problem = _refusal(one, receipt, verdict)
+            if problem is not None:
+                refused += 1
+                invocation.output.say(str(problem))
+            else:
+                invocation.output.print(_verdict_line(base, receipt, verdict))
+    invocation.output.line({"rounds": rounds, "refused": refused}, terminal=True)
+    return 1 if refused else 0
+
+
+def _open(
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    region: str,
+    device_id: str,
+    key: Path | None,
+    codec: str = "int8",
+    seed: int = 0,
+) -> tuple[TaskFile, Device]:
+    from backends.keys import signer_path
+    from backends.tasks import keys_folder, read_task_file
+    from producers.sdk.device import Device
+    from schemas.certificates import Role
+
+    settings = invocation.settings()
+    file = read_task_file(invocation.home, task_name)
+    check_known_region(file, region)
+    path = key or signer_path(keys_folder(invocation.home, file.task), region, Role.DEVICE, device_id)
+    if not path.is_file():
+        raise UsageProblem(
+            "FLV-2302",
+            f"device {device_id} of region {region} has no key file",
+            where=str(path),
+            hint=f"issue one with `fluvial ca issue --task {file.task} --region {region} --role device {device_id}`",
+        )
+    one = Device.open(
+        settings,
+        task=file.task,
+        region=region,
+        key=path,
+        genesis_sha256=file.genesis_sha256,
+        codec="float32" if codec == "float32" else "int8",
+        seed=seed,
+    )
+    if one.device_id != device_id:
+        one.close()
+        raise UsageProblem(
+            "FLV-2506",
+            f"the certificate is {one.device_id}'s, not {device_id}'s",
+            where=str(path),
+            hint="name the right `--key`",
+        )
+    return file, one
+
+
+def _load_data(file: TaskFile, part: int, parts: int) -> tuple[Task, Examples]:
+    from learning.partition import split_among_devices
+    from learning.task import load_task
+
+    task = load_task(file.reference)
+    train = task.data().train
+    return task, train if parts == 1 else split_among_devices(train, parts, 1.0, file.seed)[part - 1]
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise UsageProblem(
+            "FLV-6001", f"--shard {text!r}: expected I/N with 1 ≤ I ≤ N", hint="write it as `--shard 1/40`"
+        )
+    return int(part), int(parts)
+
+
+def _publish_one(
+    invocation: Invocation, one: Device, base: Base, outcome: Any, timeout_s: float
+) -> tuple[Receipt, Verdict]:
+    receipt = one.publish(base, outcome)
+    invocation.output.say(f"published {receipt.place}")
+    with invocation.output.waiting(f"the verdict of a worker of {one.author.region}"):
+        return receipt, one.verdict(receipt, timeout_s=timeout_s)
+
+
+def _refusal(one: Device, receipt: Receipt, verdict: Verdict) -> Exception | None:
+    from producers.sdk.advice import problem_of
+
+    return problem_of(verdict, f"device {one.device_id} ({one.author.region})   record {receipt.place}")
+
+
+def _verdict_line(base: Base, receipt: Receipt, verdict: Verdict) -> str:
+    # The device clips before it rounds, so the fold may still clip by a hair: not worth a word.
+    clip = f", {verdict.detail}" if verdict.clip < CLIP_WORTH_SAYING else ""
+    weight = verdict.weight / WEIGHT_ONE
+    judged = f"on version {base.version}, staleness {verdict.staleness}, weight {weight:.4f}{clip}"
+    return f"{verdict.outcome}: {receipt.place} {judged}"
+
+
+def _verdict_document(one: Device, base: Base, receipt: Receipt, verdict: Verdict) -> dict[str, Any]:
+    from producers.sdk.advice import hint_for
+
+    return {
+        "device": one.device_id,
+        "region": one.author.region,
+        "topic": receipt.topic,
+        "partition": receipt.partition,
+        "offset": receipt.offset,
+        "update_id": receipt.update_id,
+        "base_version": base.version,
+        "outcome": verdict.outcome,
+        "detail": verdict.detail,
+        "hint": hint_for(verdict.outcome),
+        "staleness": verdict.staleness,
+        "weight": verdict.weight / WEIGHT_ONE,
+        "clip": verdict.clip,
+        "norm": verdict.norm,
+    }

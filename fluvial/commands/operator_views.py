@@ -1,0 +1,121 @@
+"""How `fluvial status` and `fluvial audit` look to people: a table a region, colour on a terminal only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.text import Text
+
+from fluvial.reading.progress import sparkline
+
+if TYPE_CHECKING:
+    from fluvial.proof.audit import AuditReport
+    from fluvial.reading.status import PartitionStatus, Status
+    from fluvial.terminal.output import Output
+
+SHORT_HASH: Final = 12
+SPARK_WIDTH: Final = 40
+LAG_WARN_S: Final = 10.0
+LAG_BAD_S: Final = 60.0
+REFUSED_WARN_SHARE: Final = 0.2
+_GOOD, _WARN, _BAD = "green", "yellow", "bold red"
+
+
+def duration(seconds: float) -> str:
+    """In the largest unit that leaves at least two of it."""
+    for unit, unit_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * unit_s:
+            return f"{seconds / unit_s:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def show_status(output: Output, found: Status) -> None:
+    """Head, accuracy with its curve, the refused share, then every region: who works on it, and its partitions."""
+    settings = found.view.settings
+    document = found.document()
+    output.print(
+        f"task {found.view.task}   Kafka {settings.bootstrap_servers}   {settings.store.kind} {settings.store.url}"
+    )
+    age = "its age is not known" if found.age_s is None else f"{duration(found.age_s)} old"
+    output.print(
+        f"version {found.head}, {age}, model {document['head']['model_sha256'][:SHORT_HASH]}", "bold"
+    )
+    _show_accuracy(output, found)
+    if found.refused_share is not None:
+        output.print(
+            f"refused {found.refused_share:.1%} of the records in the last {found.versions_counted} versions",
+            _WARN if found.refused_share > REFUSED_WARN_SHARE else "",
+        )
+    for group in found.groups:
+        members = ", ".join(f"{one.client_id} {list(one.partitions)}" for one in group.members)
+        output.print(
+            f"workers {group.name}: {group.state}, {members or 'nobody'}", "" if group.members else _BAD
+        )
+    for region in found.view.genesis.partitions:
+        partitions = [one for one in found.partitions if one.slot[0] == region]
+        output.print()
+        output.table(
+            ["partition", "log end", "folded to", "lag", "lag time", "trend", "windows", "not merged"],
+            [_partition_row(one) for one in partitions],
+        )
+
+
+def _show_accuracy(output: Output, found: Status) -> None:
+    if not found.curve:
+        output.print("accuracy not evaluated yet (`fluvial evaluator` does it)")
+        return
+    (first, oldest), (last, newest) = found.curve[0], found.curve[-1]
+    spark = sparkline([value for _, value in found.curve], SPARK_WIDTH)
+    output.print(f"accuracy {newest:.4f} (version {last})   {spark}  {oldest:.4f} at version {first}")
+
+
+def _partition_row(one: PartitionStatus) -> tuple[object, ...]:
+    lag = _WARN if one.lag_s > LAG_WARN_S else _GOOD
+    lag = _BAD if one.lag_s > LAG_BAD_S else lag
+    trend = {"rising": "▲ rising", "falling": "▼ falling", "steady": "= steady"}.get(one.trend, one.trend)
+    return (
+        f"{one.slot[0]}[{one.slot[1]}]",
+        one.log_end,
+        Text(str(one.folded_to), style=_BAD if one.folded_to > one.log_end else ""),
+        one.lag_records,
+        Text(f"{one.lag_s:.1f} s", style=lag),
+        Text(trend, style=_WARN if one.trend == "rising" else ""),
+        one.windows,
+        one.windows_waiting,
+    )
+
+
+def show_audit(output: Output, report: AuditReport) -> None:
+    """What was folded, a table of the partitions, every difference that is shown, and the verdict as the last line."""
+    rate = report.records / report.seconds if report.seconds > 0 else 0.0
+    output.print(
+        f"folded {report.records} records of {len(report.partitions)} partitions ({report.updates} updates count) "
+        f"in {report.seconds:.1f} s with {report.jobs} process{'' if report.jobs == 1 else 'es'}, {rate:.0f} a second"
+    )
+    if report.partitions and output.out.is_terminal:
+        output.print()
+        output.table(
+            ["partition", "offsets", "records", "updates", "windows", "differences"],
+            [
+                (
+                    one.name,
+                    f"{one.first_offset}..{one.next_offset}",
+                    one.records,
+                    one.updates,
+                    len(one.aggregates),
+                    Text(f"✗ {one.findings.total}", style=_BAD)
+                    if one.findings.total
+                    else Text("✓ none", style=_GOOD),
+                )
+                for one in report.partitions
+            ],
+        )
+        output.print()
+    for difference in report.findings:
+        output.print(f"[{difference.error_id}] {difference}", style="red")
+    hidden = report.findings.total - len(report.findings.shown)
+    if hidden:
+        output.print(f"showing {len(report.findings.shown)} of {report.findings.total} differences")
+    output.print(f"audit digest {report.digest}")
+    if report.identical:
+        output.print(f"identical: {report.versions} versions, bit for bit", style="bold green")

@@ -1,0 +1,198 @@
+"""`fluvial worker`, `fluvial merger`, `fluvial evaluator`: the long-running processes. SIGTERM ends each cleanly."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from aggregation.errors import UsageProblem
+from backends.keys import load_signer, signer_path
+from backends.tasks import TaskFile, keys_folder, read_task_file, task_folder
+from fluvial.commands.tasks import check_known_region
+from fluvial.processes.identity import ProcessIdentity
+from fluvial.processes.metrics_server import MetricsOptions, metrics_options
+from fluvial.processes.observing import observing
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from schemas.certificates import CONTROL, Role
+
+if TYPE_CHECKING:
+    import faust
+
+    from backends.observer import Observer
+
+NAME_CHARACTERS_MAX: Final = 249
+"""What Kafka allows for a member's name, as for a topic's."""
+_NAME: Final = re.compile(rf"[a-zA-Z0-9._-]{{1,{NAME_CHARACTERS_MAX}}}")
+
+task_option = click.option("--task", help="Which task. Default: the one created last on this machine.")
+name_option = click.option(
+    "--name",
+    help="This process's name in logs, data folders and its region's group. One that comes back under its name gets "
+    "its partitions back at once; no two may have the same. Default: kind, host and pid.",
+)
+key_option = click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Key and certificate (PEM). Default: the one that `fluvial task create` issued.",
+)
+
+
+@click.command()
+@task_option
+@click.option("--region", required=True, help="The region whose updates this worker folds.")
+@name_option
+@key_option
+@metrics_options
+@json_option
+@pass_invocation
+def worker(
+    invocation: Invocation,
+    *,
+    task: str | None,
+    region: str,
+    name: str | None,
+    key: Path | None,
+    metrics_port: int,
+    no_metrics: bool,
+) -> int:
+    """Fold a region's updates. Any number of workers share its partitions; any may join, leave or die at any time."""
+    from stream_apps import running
+    from stream_apps.worker import app as regional_worker
+
+    running.configure_logging()
+    file = read_task_file(invocation.home, task)
+    if key is None:
+        check_known_region(file, region)  # there would be no key, and that would be the wrong complaint
+    settings, keys = invocation.settings(), keys_folder(invocation.home, file.task)
+    name = _name(name, f"worker-{region}")
+    key = key or signer_path(keys, region, Role.WORKER, f"worker-{region}")
+    signer = load_signer(key)
+    identity = ProcessIdentity(file.task, "worker", name, region, key)
+    with observing(settings, identity, MetricsOptions(metrics_port, not no_metrics)) as observer:
+        app = regional_worker.build_app(
+            settings,
+            task=file.task,
+            region=region,
+            name=name,
+            genesis_sha256=file.genesis_sha256,
+            signer=signer,
+            data_folder=_data_folder(invocation, file, name),
+            observer=observer,
+        )
+        return _run(invocation, file, app, observer, role="worker", name=name)
+
+
+@click.command()
+@task_option
+@name_option
+@key_option
+@metrics_options
+@json_option
+@pass_invocation
+def merger(
+    invocation: Invocation,
+    *,
+    task: str | None,
+    name: str | None,
+    key: Path | None,
+    metrics_port: int,
+    no_metrics: bool,
+) -> int:
+    """Merge the regions' windows into versions. Two at once are harmless: they race for one conditional PUT."""
+    from stream_apps import running
+    from stream_apps.merger import app as merger_app
+
+    running.configure_logging()
+    file = read_task_file(invocation.home, task)
+    settings, keys = invocation.settings(), keys_folder(invocation.home, file.task)
+    name = _name(name, "merger")
+    key = key or signer_path(keys, CONTROL, Role.MERGER, "merger")
+    signer = load_signer(key)
+    identity = ProcessIdentity(file.task, "merger", name, key=key)
+    with observing(settings, identity, MetricsOptions(metrics_port, not no_metrics)) as observer:
+        app = merger_app.build_app(
+            settings,
+            task=file.task,
+            name=name,
+            genesis_sha256=file.genesis_sha256,
+            signer=signer,
+            data_folder=_data_folder(invocation, file, name),
+            observer=observer,
+        )
+        return _run(invocation, file, app, observer, role="merger", name=name)
+
+
+@click.command()
+@task_option
+@name_option
+@click.option(
+    "--target",
+    type=click.FloatRange(0, 1),
+    metavar="ACCURACY",
+    help="The accuracy to reach, such as 0.9: the metrics then say which version reached it first.",
+)
+@metrics_options
+@json_option
+@pass_invocation
+def evaluator(
+    invocation: Invocation,
+    *,
+    task: str | None,
+    name: str | None,
+    target: float | None,
+    metrics_port: int,
+    no_metrics: bool,
+) -> int:
+    """Evaluate every version on held-out data, and publish what it finds to the metrics topic."""
+    from stream_apps import running
+    from stream_apps.evaluator import app as evaluator_app
+
+    running.configure_logging()
+    file = read_task_file(invocation.home, task)
+    settings = invocation.settings()
+    name = _name(name, "evaluator")
+    identity = ProcessIdentity(file.task, "evaluator", name)
+    with observing(settings, identity, MetricsOptions(metrics_port, not no_metrics, target)) as observer:
+        app = evaluator_app.build_app(
+            settings,
+            task=file.task,
+            name=name,
+            genesis_sha256=file.genesis_sha256,
+            reference=file.reference,
+            data_folder=_data_folder(invocation, file, name),
+            observer=observer,
+        )
+        return _run(invocation, file, app, observer, role="evaluator", name=name)
+
+
+def _run(
+    invocation: Invocation, file: TaskFile, app: faust.App, observer: Observer, *, role: str, name: str
+) -> int:
+    from stream_apps import running
+
+    code = running.run(app, observer)
+    invocation.output.document({"task": file.task, "role": role, "name": name, "exit_code": code})
+    return code
+
+
+def _name(chosen: str | None, kind: str) -> str:
+    """The name that was chosen, or one that no other process of this machine has; FLV-3211 when it cannot be one."""
+    name = f"{kind}-{socket.gethostname().lower()}-{os.getpid()}" if chosen is None else chosen
+    if not _NAME.fullmatch(name) or name in {".", ".."}:
+        raise UsageProblem(
+            "FLV-3211",
+            f"a process cannot be called {name!r}: expected 1 to {NAME_CHARACTERS_MAX} of a-z A-Z 0-9 . _ -",
+            hint="choose another one with `fluvial worker --name NAME`",
+        )
+    return name
+
+
+def _data_folder(invocation: Invocation, file: TaskFile, name: str) -> Path:
+    folder = task_folder(invocation.home, file.task) / "processes" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

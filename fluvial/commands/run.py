@@ -1,0 +1,205 @@
+"""`fluvial new` writes a task file; `fluvial run` trains it on the local stack, or here with --simulate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+
+import click
+
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, program
+
+if TYPE_CHECKING:
+    from learning import Task
+
+DEVICES = 12
+VERSIONS = 20
+
+
+class Options(TypedDict):
+    """The options of `run` that say how to train."""
+
+    devices: int
+    versions: int
+    regions: str
+    workers: int
+    seed: int
+    alpha: float
+    store: Literal["auto", "minio", "file"]
+
+
+@click.command()
+@click.argument("name")
+@json_option
+@pass_invocation
+def new(invocation: Invocation, name: str) -> None:
+    """Write NAME.py, a working task to edit, into this folder."""
+    from learning.new_task import write_task
+
+    path = write_task(name, Path.cwd())
+    output = invocation.output
+    output.document({"task": name, "file": str(path)})
+    output.print(f"wrote {path.name}: four short functions, ready to run and to edit")
+    output.print(f"next  {program()} run {path.name} --simulate    in this process, in seconds")
+    output.print(f"      {program()} run {path.name}               on the local stack, signed and audited")
+
+
+@click.command()
+@click.argument("file")
+@click.option(
+    "--devices", type=click.IntRange(1, 10_000), default=DEVICES, show_default=True, help="How many devices."
+)
+@click.option(
+    "--versions",
+    type=click.IntRange(1, 10_000),
+    default=VERSIONS,
+    show_default=True,
+    help="Versions to train.",
+)
+@click.option(
+    "--regions", default="local:2", show_default=True, help="Regions and their partitions, such as eu:2,us:2."
+)
+@click.option("--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Workers a region.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the model, devices and data split.",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Data split: Dirichlet concentration.",
+)
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Policy (TOML, docs/policy.md); it goes before the task file's POLICY.",
+)
+@click.option(
+    "--store",
+    type=click.Choice(["auto", "minio", "file"]),
+    default="auto",
+    show_default=True,
+    help="Object store.",
+)
+@click.option(
+    "--simulate",
+    is_flag=True,
+    help="In this process, without Kafka: the same rules in float arithmetic, in seconds.",
+)
+@json_option
+@pass_invocation
+def run(
+    invocation: Invocation,
+    /,
+    file: str,
+    policy: Path | None,
+    simulate: bool,  # noqa: FBT001 (click passes it by name)
+    **options: Unpack[Options],
+) -> int:
+    """Train the task in FILE (or a shipped one: digits, fashion) and audit what came out."""
+    from fluvial.local.policies import read_policy_file
+    from learning.task import load_task
+
+    task = load_task(file)  # its mistakes are shown before anything is started
+    text = read_policy_file(policy)
+    if simulate:
+        _simulate(invocation, task, options, text)
+        return 0
+    return _run(invocation, task, options, text)
+
+
+def _run(invocation: Invocation, task: Task, options: Options, policy_text: str) -> int:
+    from fluvial.local.create import parse_regions
+    from fluvial.local.policies import quick_policy
+    from fluvial.session.report.render import final_model, write_report
+    from fluvial.session.run import RunPlan, run_session
+    from fluvial.session.summary import document, summarize
+    from producers.fleet.population import FleetConfig
+
+    FleetConfig(devices=options["devices"], seed=options["seed"], alpha=options["alpha"])
+    plan = RunPlan(
+        reference=task.reference,
+        name=task.name,
+        regions=parse_regions(options["regions"]),
+        devices=options["devices"],
+        versions=options["versions"],
+        workers=options["workers"],
+        seed=options["seed"],
+        alpha=options["alpha"],
+        store=options["store"],
+        policy_text=policy_text,
+        policy_defaults=quick_policy(options["devices"]),
+        each_version=True,
+    )
+    result = run_session(plan, invocation.home, invocation.output)
+    folder = invocation.home / "reports" / result.task
+    words = f"run {task.reference} --devices {plan.devices} --versions {plan.versions}"
+    page = write_report(
+        result,
+        final_model(result),
+        folder,
+        program=invocation.command,
+        command=f"{invocation.command} {words}",
+    )
+    output = invocation.output
+    output.document(document(result))
+    summarize(result, output, report=page, command=invocation.command)
+    problem = result.problem()
+    if problem is not None:
+        output.json = False  # the one document is written; the finding goes to stderr
+        raise problem
+    return 0
+
+
+def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str) -> None:
+    from fluvial.local.policies import layered_policy, quick_policy
+    from fluvial.reading.progress import sparkline
+    from learning.simulation import VersionFacts, simulate, simulation_under
+
+    output = invocation.output
+    versions = options["versions"]
+    policy = layered_policy(
+        explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(options["devices"])
+    )
+    config = simulation_under(
+        policy,
+        devices=options["devices"],
+        versions=versions,
+        alpha=options["alpha"],
+        seed=options["seed"],
+    )
+
+    def on_version(facts: VersionFacts) -> None:
+        metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(facts.metrics.items()))
+        output.say(f"version {facts.version}/{versions}  {metrics}")
+
+    output.say(
+        f"simulating {config.devices} devices in this process: no Kafka, no signatures, nothing stored"
+    )
+    result = simulate(task, config, on_version=on_version)
+    curve = [facts.metrics["accuracy"] for facts in result.versions if "accuracy" in facts.metrics]
+    output.document(
+        {
+            "task": task.name,
+            "simulated": True,
+            "versions": len(result.versions),
+            "accuracy": [round(value, 6) for value in curve],
+            "loss": [round(facts.metrics["loss"], 6) for facts in result.versions],
+            "verdicts": dict(result.verdicts),
+        }
+    )
+    last = result.versions[-1].metrics
+    output.print()
+    output.print(
+        "  ".join(f"{name} {value:.4f}" for name, value in sorted(last.items()))
+        + f"  {sparkline(curve, 60)}",
+        style="bold",
+    )
+    output.print(
+        f"next  {invocation.command} run {task.reference}    the same on the local stack: signed, stored and audited"
+    )

@@ -1,0 +1,249 @@
+"""Creating a task: keys, first model, policy, genesis, topics. Doing it again with the same arguments changes nothing.
+
+The genesis is committed by one conditional PUT before anything of version 0 is written, so whoever loses a race, or
+names a task that exists otherwise, has overwritten nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from aggregation.errors import UsageProblem
+from aggregation.layout import Layout
+from aggregation.optimizers import initial_state
+from aggregation.policy import Policy
+from backends import keys
+from backends.kafka.admin import declare_topics
+from backends.kafka.reading import LogReader
+from backends.object_store import ObjectNotFound
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
+from backends.tasks import TaskFile, keys_folder, write_task_file
+from fluvial.local.policies import layered_policy
+from producers.sdk.updates import largest_update_bytes, record_bytes_max
+from schemas.certificates import CONTROL, NAME_PATTERN, Role
+from schemas.checkpoints import encode_model, encode_optimizer
+from schemas.manifests import Genesis, Region, TensorEntry, decode_genesis
+from schemas.objects import sha256_hex
+from schemas.topics import topics_of, updates_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from backends.settings import Settings
+    from fluvial.terminal.output import Reporter
+    from learning import Task
+
+PARTITIONS_MAX: Final = 1024
+REGIONS_MAX: Final = 256
+OPERATOR: Final = "operator"
+MERGER: Final = "merger"
+
+
+def worker_name(region: str) -> str:
+    """The name in the certificate of a region's workers."""
+    return f"worker-{region}"
+
+
+def create_task(
+    settings: Settings,
+    *,
+    reference: str,
+    name: str | None = None,
+    regions: Mapping[str, int],
+    policy_text: str = "",
+    policy_defaults: str = "",
+    seed: int = 0,
+    output: Reporter,
+) -> TaskFile:
+    """Create the task that ``reference`` (a shipped name or a .py file) describes; returns what ``task.json`` records.
+
+    ``regions`` maps each region to its number of partitions. ``policy_text`` (TOML) goes before the task
+    file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model.
+
+    Raises UsageProblem: FLV-2403 (there is another task of this name), FLV-2404 (its updates would be too large),
+    FLV-2405 (regions), FLV-2406 (its topics hold records of an earlier task), FLV-2001 to 2004 (policy, layout), 22xx
+    (the task file), 3104 (topics of other partitions); what Kafka and the store raise when they are away.
+    """
+    from learning.names import check_task_name
+    from learning.task import load_task
+
+    check_regions(regions)
+    loaded = load_task(reference)
+    task = check_task_name(name, "--name") if name else loaded.name
+    policy = layered_policy(explicit=policy_text, task=loaded.policy_overrides, defaults=policy_defaults)
+    store = TaskStore(open_object_store(settings.store), task)
+    existing = _existing(store)
+    folder = keys_folder(settings.home, task)
+    if existing is not None and not keys.authority_path(folder, CONTROL).exists():
+        raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
+    _make_keys(folder, regions)
+    genesis, model, optimizer = _genesis(
+        task, loaded, regions=regions, policy=policy, folder=folder, seed=seed
+    )
+    _check_update_size(genesis.tensor_layout, policy, settings)
+    if existing is not None and existing != genesis.canonical():
+        raise _exists_otherwise(task, store, _difference(existing, genesis))
+    _declare_topics(settings, genesis, fresh=existing is None, output=output)
+    store.put_object(policy.canonical())
+    if not store.commit(0, genesis.canonical()) and store.manifest_bytes(0) != genesis.canonical():
+        raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
+    store.write_checkpoint(0, model, optimizer)
+    file = TaskFile(
+        task=task,
+        genesis_sha256=sha256_hex(genesis.canonical()),
+        reference=_lasting_reference(loaded, reference),
+        regions=tuple(sorted(regions)),
+        seed=seed,
+    )
+    write_task_file(settings.home, file)
+    parameters = genesis.tensor_layout.parameters
+    done = "was there already, unchanged" if existing is not None else "created"
+    output.say(f"task {task} {done}: {parameters} parameters, regions {describe_regions(regions)}")
+    return file
+
+
+def describe_regions(regions: Mapping[str, int]) -> str:
+    """``eu:2,us:2``, as the command line takes it."""
+    return ",".join(f"{region}:{partitions}" for region, partitions in sorted(regions.items()))
+
+
+def parse_regions(text: str) -> dict[str, int]:
+    """The inverse of ``describe_regions``; a region without a number has two partitions. UsageProblem FLV-2405."""
+    regions: dict[str, int] = {}
+    for part in text.split(","):
+        region, colon, partitions = part.strip().partition(":")
+        if region in regions:
+            raise _refused_regions(f"region {region!r} is named twice")
+        if colon and not partitions.isdecimal():
+            raise _refused_regions(f"region {region!r} has {partitions!r} partitions")
+        regions[region] = int(partitions) if colon else 2
+    check_regions(regions)
+    return regions
+
+
+def check_regions(regions: Mapping[str, int]) -> None:
+    """UsageProblem FLV-2405 unless every region has a usable name and 1 to ``PARTITIONS_MAX`` partitions."""
+    if not 1 <= len(regions) <= REGIONS_MAX:
+        raise _refused_regions(f"{len(regions)} regions, expected 1 to {REGIONS_MAX}")
+    for region, partitions in regions.items():
+        if region == CONTROL:
+            raise _refused_regions(f"{CONTROL!r} is the name of the control authority")
+        if not NAME_PATTERN.fullmatch(region):
+            raise _refused_regions(
+                f"{region!r}: expected a-z 0-9 . _ -, beginning and ending with a letter or digit"
+            )
+        if not 1 <= partitions <= PARTITIONS_MAX:
+            raise _refused_regions(
+                f"region {region!r} has {partitions} partitions, expected 1 to {PARTITIONS_MAX}"
+            )
+
+
+def _refused_regions(reason: str) -> UsageProblem:
+    return UsageProblem(
+        "FLV-2405", f"the regions are refused: {reason}", hint="write them as `--regions eu:2,us:2`"
+    )
+
+
+def _existing(store: TaskStore) -> bytes | None:
+    try:
+        return store.manifest_bytes(0)
+    except ObjectNotFound:
+        return None
+
+
+def _make_keys(folder: Path, regions: Mapping[str, int]) -> None:
+    for authority in (CONTROL, *sorted(regions)):
+        keys.create_authority(folder, authority)
+    for region in sorted(regions):
+        keys.issue(folder, region, Role.WORKER, worker_name(region))
+    keys.issue(folder, CONTROL, Role.MERGER, MERGER)
+    keys.issue(folder, CONTROL, Role.OPERATOR, OPERATOR)
+
+
+def _genesis(
+    task: str, loaded: Task, *, regions: Mapping[str, int], policy: Policy, folder: Path, seed: int
+) -> tuple[Genesis, bytes, bytes]:
+    """The genesis document, the first model's file and the first optimizer state's file."""
+    from learning.tensors import initial_parameters, layout_of
+
+    layout = Layout.of(layout_of(loaded.model()))
+    model = encode_model(initial_parameters(loaded, seed), layout)
+    optimizer = encode_optimizer(initial_state(policy.server, layout.parameters))
+    genesis = Genesis(
+        task=task,
+        regions={
+            region: Region(
+                partitions=partitions, authority=keys.certificate_pem(keys.authority_path(folder, region))
+            )
+            for region, partitions in sorted(regions.items())
+        },
+        control_authority=keys.certificate_pem(keys.authority_path(folder, CONTROL)),
+        layout=tuple(TensorEntry(name=spec.name, shape=spec.shape) for spec in layout.tensors),
+        policy=json.loads(policy.canonical()),
+        model_sha256=sha256_hex(model),
+        optimizer_sha256=sha256_hex(optimizer),
+    )
+    return genesis, model, optimizer
+
+
+def _check_update_size(layout: Layout, policy: Policy, settings: Settings) -> None:
+    needed, limit = largest_update_bytes(layout, policy), record_bytes_max(policy, settings.message_bytes_max)
+    if needed > limit:
+        which = "policy's updates.bytes_max" if limit == policy.updates.bytes_max else "broker's record limit"
+        codecs = (
+            ""
+            if policy.updates.codecs == ("int8",)
+            else '`updates.codecs = ["int8"]` in the policy (a quarter of float32), '
+        )
+        raise UsageProblem(
+            "FLV-2404",
+            f"one update of {layout.parameters} parameters takes up to {needed} bytes, the {which} is {limit}",
+            hint=f"use {codecs}a smaller model, or raise updates.bytes_max "
+            "and `fluvial up --update-bytes-max` together",
+        )
+
+
+def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output: Reporter) -> None:
+    """Declare what is missing; a fresh task may not start on logs that already hold another's records."""
+    created = set(declare_topics(settings, topics_of(genesis.task, genesis.partitions)))
+    if created:
+        output.say(f"declared {len(created)} topics")
+    logs = [(updates_topic(genesis.task, region), p) for region, p in genesis.slots]
+    inherited = [log for log in logs if log[0] not in created] if fresh else []
+    if not inherited:
+        return
+    with LogReader(settings, f"fluvial-create-{genesis.task}") as reader:
+        for topic, partition in inherited:
+            _, end = reader.bounds(topic, partition)
+            if end > 0:
+                raise UsageProblem(
+                    "FLV-2406",
+                    f"a new task {genesis.task} cannot start on the log of an earlier one: it has {end} records",
+                    where=f"{topic}[{partition}]",
+                    hint="choose another name with `--name`, or delete the old task's topics",
+                )
+
+
+def _difference(existing: bytes, wanted: Genesis) -> str:
+    found, asked = json.loads(decode_genesis(existing).canonical()), json.loads(wanted.canonical())
+    names = sorted(name for name in found.keys() | asked.keys() if found.get(name) != asked.get(name))
+    return f"it differs in {', '.join(names)}"
+
+
+def _exists_otherwise(task: str, store: TaskStore, reason: str) -> UsageProblem:
+    return UsageProblem(
+        "FLV-2403",
+        f"there is another task {task} already, and a task cannot be changed: {reason}",
+        where=store.store.describe(),
+        hint="choose another name with `--name`, or repeat the arguments it was created with",
+    )
+
+
+def _lasting_reference(loaded: Task, reference: str) -> str:
+    """How another process, started anywhere, finds the task's code again."""
+    from learning.task import shipped_tasks
+
+    return reference if reference in shipped_tasks() else str(loaded.path.resolve())

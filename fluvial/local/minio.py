@@ -1,0 +1,112 @@
+"""The MinIO server of the local stack: one process, one folder, random keys, one bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+import urllib3
+
+from aggregation.errors import TimeoutProblem
+from backends.object_store import StoreUnavailable
+from backends.settings import StoreSettings
+from backends.store.s3 import S3Store
+from fluvial.local import ports
+from fluvial.local.process import Daemon
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backends.settings import CredentialsFile, StackFile
+    from fluvial.terminal.output import Reporter
+
+READY_TIMEOUT_S: Final = 60.0
+_PROBE_TIMEOUT_S: Final = 5.0
+_HTTP_OK: Final = 200
+
+
+class MinioServer:
+    """The server of one home folder. Holds no state of its own: everything is in the folder."""
+
+    name: Final = "minio"
+
+    def __init__(self, home: Path, data: Path | None = None) -> None:
+        """Describe the server of `home`; nothing is touched yet. `data` may lie on a disk of its own."""
+        self.data = data or home / "data" / "minio"
+        self.daemon = Daemon(
+            name="MinIO",
+            pid_path=home / "run" / "minio.json",
+            console=home / "logs" / "minio.log",
+            marker=str(self.data),
+        )
+
+    def start(self, state: StackFile, credentials: CredentialsFile, binary: Path) -> None:
+        """Start; `wait_ready` says when it serves.
+
+        Raises:
+            EnvironmentProblem: FLV-1008, it does not start.
+        """
+        self.data.mkdir(parents=True, exist_ok=True)
+        self.daemon.start(
+            [str(binary), "server", "--address", f"{ports.LOOPBACK}:{state.store_port}", str(self.data)],
+            {
+                "MINIO_ROOT_USER": credentials.store_access_key,
+                "MINIO_ROOT_PASSWORD": credentials.store_secret_key,
+                "MINIO_BROWSER": "off",
+                # No calls to the outside: no update check, no telemetry.
+                "MINIO_UPDATE": "off",
+                "MINIO_CALLHOME_ENABLE": "off",
+            },
+        )
+
+    def wait_ready(self, state: StackFile, credentials: CredentialsFile, reporter: Reporter) -> None:
+        """Wait until the server lets us in, and make the bucket.
+
+        Raises:
+            EnvironmentProblem: FLV-1008, it ended.
+            TimeoutProblem: FLV-1009, it does not answer in time.
+            StoreRefused: FLV-4003, it answers and refuses the keys.
+        """
+        store = S3Store(store_settings(state, credentials), read_timeout_s=_PROBE_TIMEOUT_S)
+        with reporter.waiting(f"MinIO to answer on {ports.LOOPBACK}:{state.store_port}") as waiting:
+            while waiting.seconds < READY_TIMEOUT_S:
+                if self.daemon.process() is None:
+                    raise self.daemon.died("its process ended")
+                # It listens a moment before it serves, and leaves requests of that moment unanswered.
+                if _is_ready(state.store_port):
+                    with contextlib.suppress(StoreUnavailable):
+                        store.make_bucket()
+                        return
+                time.sleep(0.1)
+        raise TimeoutProblem(
+            "FLV-1009",
+            f"MinIO (on {ports.LOOPBACK}:{state.store_port}) does not answer after {READY_TIMEOUT_S:.0f} s",
+            where=self.daemon.log_tail(),
+            hint=f"read {self.daemon.console}; a machine under heavy load may only need `fluvial up` again",
+        )
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        answer = urllib3.request(
+            "GET",
+            f"http://{ports.LOOPBACK}:{port}/minio/health/ready",
+            timeout=1.0,
+            retries=False,
+            redirect=False,
+        )
+    except urllib3.exceptions.HTTPError:
+        return False
+    return answer.status == _HTTP_OK
+
+
+def store_settings(state: StackFile, credentials: CredentialsFile) -> StoreSettings:
+    """How to reach the local MinIO."""
+    return StoreSettings(
+        kind="minio",
+        endpoint=f"{ports.LOOPBACK}:{state.store_port}",
+        bucket=state.bucket,
+        access_key=credentials.store_access_key,
+        secret_key=credentials.store_secret_key,
+    )

@@ -1,0 +1,135 @@
+"""What mergers signed about versions, in barriers and announcements, held against the manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aggregation.fold.events import Barrier, RejectedRecord
+from backends.kafka.reading import LogReader
+from backends.object_store import ObjectNotFound
+from backends.store.task_store import TaskStore
+from fluvial.proof.audit.findings import SIGNED_NAME, Findings
+from fluvial.proof.audit.partitions import FoldedPartition
+from fluvial.proof.audit.versions import Chain
+from schemas.avro import CodecError
+from schemas.certificates import Trust
+from schemas.envelope import open_envelope
+from schemas.records import authenticate
+from schemas.topics import models_topic, updates_topic
+
+
+def check_barriers(
+    objects: TaskStore, chain: Chain, head: int, partitions: Iterable[FoldedPartition], findings: Findings
+) -> None:
+    """Every authentic barrier has to name its version's manifest and what stands in it."""
+    for partition in partitions:
+        region, number = partition.slot
+        topic = f"{updates_topic(objects.task, region)}[{number}]"
+        for seen in partition.barriers:
+            version = seen.barrier.version
+            what, where = f"barrier of version {version}", f"{topic}@{seen.offset}"
+            if 0 <= version <= chain.last:
+                findings.compare(SIGNED_NAME, what, where, _barrier_fields(chain, seen.barrier))
+            elif not 0 <= version <= head and not _exists(objects, version):
+                findings.add(
+                    SIGNED_NAME,
+                    what,
+                    where,
+                    "version",
+                    expected=f"0 to {head}, as the store has manifests",
+                    got=version,
+                )
+
+
+def check_announcements(
+    reader: LogReader, objects: TaskStore, chain: Chain, head: int, *, end: int, findings: Findings
+) -> int:
+    """Every record of the models topic below offset ``end``; returns how many were authentic."""
+    trust = Trust.from_pem(chain.genesis.authorities)
+    topic = models_topic(objects.task)
+    authentic = 0
+    for record in reader.read(topic, 0, 0, end):
+        where = f"{topic}[0]@{record.offset}"
+        try:
+            envelope = open_envelope(record.value or b"")
+        except CodecError as error:
+            findings.add(
+                SIGNED_NAME,
+                "announcement",
+                where,
+                "record",
+                expected="authentic",
+                got=f"cannot be decoded: {error}",
+            )
+            continue
+        signer = authenticate(envelope, record.timestamp_ms, trust)
+        if isinstance(signer, RejectedRecord) or envelope.kind != "ModelAnnouncement":
+            problem = signer.detail if isinstance(signer, RejectedRecord) else f"is a {envelope.kind}"
+            findings.add(SIGNED_NAME, "announcement", where, "record", expected="authentic", got=problem)
+            continue
+        authentic += 1
+        _check_announcement(envelope.record, where, objects, chain, head=head, findings=findings)
+    return authentic
+
+
+def _check_announcement(
+    said: dict[str, object], where: str, objects: TaskStore, chain: Chain, *, head: int, findings: Findings
+) -> None:
+    version = said["version"]
+    assert isinstance(version, int)
+    what = f"announcement of version {version}"
+    if said["task"] != objects.task or said["region"] not in chain.genesis.regions:
+        findings.add(
+            SIGNED_NAME,
+            what,
+            where,
+            "task and region",
+            expected=objects.task,
+            got=f"{said['task']} {said['region']}",
+        )
+    elif 0 <= version <= chain.last:
+        fields = [
+            ("manifest_sha256", chain.sha256(version), said["manifest_sha256"]),
+            ("model_sha256", chain.hashes(version)[0], said["model_sha256"]),
+            ("policy_sha256", chain.policy_sha256(version), said["policy_sha256"]),
+        ]
+        findings.compare(SIGNED_NAME, what, where, fields)
+    elif not 0 <= version <= head and not _exists(objects, version):
+        findings.add(
+            SIGNED_NAME,
+            what,
+            where,
+            "version",
+            expected=f"0 to {head}, as the store has manifests",
+            got=version,
+        )
+
+
+def _barrier_fields(chain: Chain, barrier: Barrier) -> list[tuple[str, object, object]]:
+    version = barrier.version
+    expected: dict[str, object] = {
+        "manifest_sha256": chain.sha256(version),
+        "model_sha256": chain.hashes(version)[0],
+        "policy_sha256": chain.policy_sha256(version),
+        "reference_sha256": "",
+        "floor": 0,
+        "reason": "version",
+    }
+    if version:
+        manifest = chain.links[version - 1].manifest
+        expected |= {
+            "reference_sha256": manifest.reference_sha256,
+            "floor": manifest.floor,
+            "reason": manifest.reason,
+        }
+    return [(name, value, getattr(barrier, name)) for name, value in expected.items()]
+
+
+def _exists(objects: TaskStore, version: int) -> bool:
+    if version < 0:
+        return False
+    try:
+        objects.manifest_bytes(version)
+    except ObjectNotFound:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""The offline check and the audit of a run, on the real ports, when nothing moves any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backends.object_store import ObjectNotFound, ObjectStore
+from backends.store.factory import open_object_store
+from fluvial.proof.audit import AuditReport, audit_task
+from fluvial.proof.checker import Acknowledged, CheckReport, CheckRequest, StoreAddress, check, check_logs
+from fluvial.proof.checker.reading import KafkaLogs
+from producers.fleet.journal import read_journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from backends.settings import Settings
+    from backends.tasks import TaskFile
+    from fluvial.terminal.output import Output
+
+
+def acknowledged_of(journal: Path) -> tuple[Acknowledged, ...]:
+    """What the broker has acknowledged to the fleet."""
+    entries = read_journal(journal) if journal.exists() else []
+    return tuple(
+        Acknowledged(
+            region=entry.region,
+            partition=entry.partition,
+            offset=entry.offset,
+            update_id=entry.update_id,
+            device=entry.device,
+            honest=entry.behaviour == "honest",
+        )
+        for entry in entries
+    )
+
+
+def check_offline(settings: Settings, task_file: TaskFile, journal: Path, output: Output) -> CheckReport:
+    """The seven invariants, by the reader that shares no code with the workers."""
+    told = ""
+
+    def follow(what: str, done: int, total: int) -> None:
+        nonlocal told
+        if what != told:
+            told = what
+            output.say(f"checking {what} ({done} of {total})")
+
+    acknowledged = acknowledged_of(journal)
+    store = settings.store
+    if store.kind == "file":
+        with KafkaLogs(settings.bootstrap_servers, task_file.task) as logs:
+            return check_logs(
+                logs,
+                _Folder(open_object_store(store)),
+                task_file.task,
+                task_file.genesis_sha256,
+                acknowledged,
+                drained=True,
+                on_progress=follow,
+            )
+    address = StoreAddress(
+        endpoint=store.endpoint,
+        bucket=store.bucket,
+        access_key=store.access_key,
+        secret_key=store.secret_key,
+        secure=store.secure,
+        region=store.region,
+    )
+    request = CheckRequest(
+        bootstrap_servers=settings.bootstrap_servers,
+        store=address,
+        task=task_file.task,
+        genesis_sha256=task_file.genesis_sha256,
+        acknowledged=acknowledged,
+    )
+    return check(request, on_progress=follow)
+
+
+class _Folder:
+    """The objects of a store that is a folder, as the checker reads them."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def get(self, key: str, /) -> bytes | None:
+        """An object's bytes; None where there is none."""
+        try:
+            return self._store.get(key)
+        except ObjectNotFound:
+            return None
+
+    def keys(self, prefix: str, /) -> Iterator[str]:
+        """The keys that begin with a prefix."""
+        return self._store.list(prefix)
+
+
+def audit(settings: Settings, task_file: TaskFile, output: Output) -> AuditReport:
+    """What `fluvial audit` says."""
+    return audit_task(settings, task_file, output=output)

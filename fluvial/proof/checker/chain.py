@@ -1,0 +1,361 @@
+"""The versions: one chain of manifests, each recomputed from the windows that it names (invariants 1 to 4 and 6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import rfc8785
+
+from fluvial.proof.checker import arithmetic, wire
+from fluvial.proof.checker.derived import Entry, Logs, Window
+from fluvial.proof.checker.partitions import PartitionResult
+from fluvial.proof.checker.report import Findings, Slot
+from fluvial.proof.checker.task import Damaged, Shelf, object_key, version_key
+from fluvial.proof.checker.wire import Undecodable
+
+CLOCK_SKEW_MS = 0
+"""By how much an announcement's LogAppendTime may lie before its barriers': a cluster's brokers share a clock."""
+
+
+_NEEDED = ("accepted", "weight_total", "model_sha256", "optimizer_sha256", "cursors", "counts")
+_NEEDED_OF_INPUTS = ("first_offset", "next_offset", "accepted", "sum_sha256", "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A committed version: its manifest's hash, and what its barriers and announcements have to say of it."""
+
+    number: int
+    sha256: str
+    signed: dict[str, Any]
+    manifest: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Chain:
+    """Versions 0, 1, ... as the store has them, and the recomputed sums of each, int64[P]."""
+
+    shelf: Shelf
+    findings: Findings
+    versions: list[Version] = field(default_factory=list)
+    holders: dict[tuple[Slot, int], list[int]] = field(default_factory=dict)
+    totals: dict[int, arithmetic.Ints] = field(default_factory=dict)
+
+    def keep_sums(self, slot: Slot, sequence: int, sums: arithmetic.Ints) -> None:
+        """Add a recomputed window's sums to those of the version that holds it; int64, so the order is nothing."""
+        for version in self.holders.get((slot, sequence), [])[:1]:
+            if version not in self.totals:
+                self.totals[version] = np.zeros(self.shelf.task.parameters, dtype=np.int64)
+            self.totals[version] += sums
+
+
+def read_chain(shelf: Shelf, findings: Findings) -> Chain:
+    """The manifests from version 0 on, each held against the one before (invariant 2)."""
+    task, objects = shelf.task, shelf.objects
+    chain = Chain(shelf, findings)
+    signed = {
+        "manifest_sha256": task.genesis_sha256,
+        "model_sha256": task.model_sha256,
+        "policy_sha256": task.policy_sha256,
+        "reference_sha256": "",
+        "floor": 0,
+        "reason": "version",
+    }
+    chain.versions.append(Version(0, task.genesis_sha256, signed, {}))
+    while (data := objects.get(version_key(task.name, len(chain.versions), "manifest.json"))) is not None:
+        version = _version(data, len(chain.versions), chain)
+        if version is None:
+            break
+        chain.versions.append(version)
+        for one in version.manifest["inputs"]:
+            slot = (one["region"], one["partition"])
+            chain.holders.setdefault((slot, one["sequence"]), []).append(version.number)
+    numbers = [
+        int(parts[-2])
+        for parts in (key.split("/") for key in objects.keys(f"{task.name}/versions/"))
+        if parts[-1] == "manifest.json" and parts[-2].isdecimal()
+    ]
+    lost = sorted(number for number in numbers if number > len(chain.versions))
+    if lost:
+        findings.violate(2, f"version {lost[0]} has a manifest, version {len(chain.versions)} has none")
+    findings.versions = len(chain.versions) - 1
+    return chain
+
+
+@lru_cache(maxsize=64)
+def _parsed(data: bytes) -> tuple[dict[str, Any], bool]:
+    """A manifest, and whether its bytes are its canonical form (RFC 8785)."""
+    manifest = json.loads(data)
+    return manifest, rfc8785.dumps(manifest) == data
+
+
+def _version(data: bytes, number: int, chain: Chain) -> Version | None:
+    findings, task = chain.findings, chain.shelf.task
+    what = f"manifest of version {number}"
+    try:
+        manifest, canonical = _parsed(data)
+        named = ("manifest_sha256", "model_sha256", "policy_sha256", "reference_sha256", "floor", "reason")
+        signed = {"manifest_sha256": arithmetic.sha256(data)} | {key: manifest[key] for key in named[1:]}
+        inputs = [(one["region"], one["partition"], one["sequence"]) for one in manifest["inputs"]]
+        known = all((region, partition) in task.slots for region, partition, _ in inputs)
+        _ = (
+            [manifest[key] for key in _NEEDED],
+            [one[key] for one in manifest["inputs"] for key in _NEEDED_OF_INPUTS],
+        )
+    except (ValueError, KeyError, TypeError, rfc8785.CanonicalizationError) as error:
+        findings.violate(2, f"{what} is not a manifest: {type(error).__name__}")
+        return None
+    if not canonical:
+        findings.violate(2, f"{what} is not in canonical form")
+    if not known:
+        findings.violate(3, f"{what} names partitions that the task does not have")
+    parent = chain.versions[-1].sha256
+    if manifest.get("parent_sha256") != parent:
+        findings.forks += 1
+    identity = {"parent_sha256": parent, "task": task.name, "version": number}
+    findings.compare(2, what, identity, manifest)
+    return Version(number, arithmetic.sha256(data), signed, manifest)
+
+
+# -- what went into each version
+
+
+def check_inputs(chain: Chain, partitions: Mapping[Slot, PartitionResult]) -> None:
+    """Every input is a recomputed window, each in one version; cursors and totals follow (invariants 1, 3, 4)."""
+    findings = chain.findings
+    cursors = dict.fromkeys(partitions, 0)
+    for version in chain.versions[1:]:
+        windows = _windows_of(version, partitions, cursors, findings)
+        if windows is not None:
+            _compare_totals(version, chain.versions[version.number - 1], windows, cursors, findings)
+    for result in partitions.values():
+        _check_accepted(chain, result)
+
+
+def _windows_of(
+    version: Version,
+    partitions: Mapping[Slot, PartitionResult],
+    cursors: dict[Slot, int],
+    findings: Findings,
+) -> list[Window] | None:
+    windows = []
+    for one in version.manifest["inputs"]:
+        slot, sequence = (one["region"], one["partition"]), one["sequence"]
+        what = f"version {version.number}, input {sequence} of {slot[0]}[{slot[1]}]"
+        result = partitions.get(slot)
+        if result is None or not 0 <= sequence < len(result.windows):
+            if result is None or result.complete:
+                findings.violate(4, f"{what}: the log closes no such window")
+            return None
+        window = result.windows[sequence]
+        names = ("first_offset", "next_offset", "accepted", "sum_sha256")
+        expected = {name: window.record[name] for name in names} | {"sha256": window.sha256}
+        findings.compare(4, what, expected, one)
+        if sequence != cursors[slot]:
+            findings.violate(3, f"{what}: the next window to be merged is {cursors[slot]}")
+        cursors[slot] = sequence + 1
+        windows.append(window)
+    return windows
+
+
+def _compare_totals(
+    version: Version,
+    parent: Version,
+    windows: list[Window],
+    cursors: Mapping[Slot, int],
+    findings: Findings,
+) -> None:
+    what = f"manifest of version {version.number}"
+    rows: dict[str, list[int]] = {}
+    for region, partition in sorted(cursors):
+        rows.setdefault(region, []).append(cursors[region, partition])
+    findings.compare(3, what, {"cursors": rows}, version.manifest)
+    counts: dict[str, int] = {}
+    for window in windows:
+        for outcome, count in window.record["counts"].items():
+            counts[outcome] = counts.get(outcome, 0) + count
+    added = ("accepted", "weight_total", "staleness_total", "update_bytes")
+    expected: dict[str, object] = {name: sum(one.record[name] for one in windows) for name in added}
+    expected["counts"] = counts
+    expected["staleness_max"] = max((one.record["staleness_max"] for one in windows), default=0)
+    if version.manifest["reason"] == "version":
+        expected |= {name: parent.signed[name] for name in ("policy_sha256", "floor")}
+    findings.compare(4, what, expected, version.manifest)
+
+
+def _check_accepted(chain: Chain, result: PartitionResult) -> None:
+    """Every accepted offset lies in one version's input ranges, or above all of them: in a window still unmerged."""
+    findings = chain.findings
+    spans = sorted(
+        (one["first_offset"], one["next_offset"], version.number)
+        for version in chain.versions[1:]
+        for one in version.manifest["inputs"]
+        if (one["region"], one["partition"]) == result.slot
+    )
+    merged = 0
+    for first, after, version in spans:
+        if first > merged:
+            left_out = [offset for offset in result.accepted if merged <= offset < first]
+            findings.violate(3, f"{result.name}: no version holds offsets {merged} to {first - 1}")
+            if left_out:
+                findings.violate(
+                    1, f"{result.name}@{left_out[0]} was accepted, later ones are merged, it is not"
+                )
+        again = [offset for offset in result.accepted if first <= offset < min(after, merged)]
+        if first < merged:
+            findings.violate(3, f"{result.name}: version {version} holds offsets again from {first} on")
+        for offset in again:
+            findings.double += 1
+            findings.violate(1, f"{result.name}@{offset} is in two versions, one of them is {version}")
+        merged = max(merged, after)
+
+
+# -- the models
+
+
+def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
+    """Recompute each version's model, optimizer state and direction, and compare with manifest and store (invariant 4).
+
+    ``complete`` is whether all sums could be recomputed: else only the files' hashes are looked at.
+    """
+    shelf, findings = chain.shelf, chain.findings
+    layout = shelf.task.layout
+    files = [
+        shelf.objects.get(version_key(shelf.task.name, 0, f"{name}.safetensors"))
+        for name in ("model", "optimizer")
+    ]
+    named = (shelf.task.model_sha256, shelf.task.optimizer_sha256)
+    if [data and arithmetic.sha256(data) for data in files] != [*named] or None in files:
+        findings.violate(4, "the files of version 0 are not what the genesis document names")
+        return
+    model = arithmetic.model_from(files[0] or b"", layout)
+    optimizer = arithmetic.optimizer_from(files[1] or b"")
+    reference = ""
+    for version in chain.versions[1:]:
+        manifest, before = version.manifest, chain.versions[version.number - 1]
+        total, updates = chain.totals.pop(version.number, None), manifest["accepted"]
+        if not complete or (total is None and updates):
+            _check_files(chain, version, drained=drained)
+            continue
+        if total is not None and updates > 0 and manifest["weight_total"] > 0:
+            try:
+                policy = shelf.policy(before.signed["policy_sha256"])
+            except Damaged as damage:
+                findings.violate(4, f"version {version.number} cannot be recomputed: {damage}")
+                return
+            delta = arithmetic.mean_delta(total, updates, manifest["weight_total"], policy)
+            previous = model
+            model, optimizer = arithmetic.server_step(policy["server"], model, optimizer, delta)
+            direction = arithmetic.direction_bytes(previous, model, layout)
+            reference = arithmetic.sha256(direction)
+            if shelf.objects.get(object_key(shelf.task.name, reference)) != direction:
+                findings.violate(
+                    4, f"the direction of version {version.number}, {reference}, is not in the store"
+                )
+        derived = {
+            "model_sha256": arithmetic.sha256(arithmetic.model_bytes(model, layout)),
+            "optimizer_sha256": arithmetic.sha256(arithmetic.optimizer_bytes(optimizer)),
+            "reference_sha256": reference,
+        }
+        findings.compare(4, f"manifest of version {version.number}", derived, manifest)
+        _check_files(chain, version, drained=drained)
+
+
+def _check_files(chain: Chain, version: Version, *, drained: bool) -> None:
+    """The stored files are the ones that the manifest names; the head's may still be on their way."""
+    for name in ("model", "optimizer"):
+        key = version_key(chain.shelf.task.name, version.number, f"{name}.safetensors")
+        late = version is chain.versions[-1] and not drained
+        if late and chain.shelf.objects.get(key) is None:
+            continue
+        try:
+            chain.shelf.file(key, version.manifest[f"{name}_sha256"])
+        except Damaged as damage:
+            chain.findings.violate(4, f"version {version.number}: {damage}")
+
+
+# -- what mergers said
+
+
+def check_barriers(chain: Chain, partitions: Mapping[Slot, PartitionResult]) -> None:
+    """Every authentic barrier names its version's manifest, and what stands in it (invariant 2)."""
+    for result in partitions.values():
+        for said, offset in result.signed:
+            what = f"barrier of version {said['version']} in {result.name}@{offset}"
+            committed = _committed(chain, said["version"])
+            if committed is None:
+                chain.findings.forks += 1
+                chain.findings.violate(2, f"{what}: no such version is committed")
+            else:
+                _compare_signed(chain, what, committed, said)
+
+
+def check_announcements(
+    chain: Chain,
+    logs: Logs,
+    partitions: Mapping[Slot, PartitionResult],
+    *,
+    clock_skew_ms: int | None = CLOCK_SKEW_MS,
+) -> None:
+    """Announcements name committed versions, and none stands before its barriers (invariants 2 and 6)."""
+    task, findings = chain.shelf.task, chain.findings
+    for offset, timestamp_ms, said in _announcements(chain, logs.get((f"fl.{task.name}.models", 0), ())):
+        version, region = said["version"], said["region"]
+        what = f"announcement of version {version} to {region} at offset {offset}"
+        committed = _committed(chain, version)
+        if committed is None:
+            findings.violate(6, f"{what}: no such version is committed")
+            continue
+        _compare_signed(chain, what, committed, said)
+        for result in (one for one in partitions.values() if one.slot[0] == region and version > 0):
+            stands_ms = result.barriers.get(version)
+            if stands_ms is None:
+                if result.complete:
+                    findings.violate(6, f"{what}: {result.name} has no barrier of it")
+            elif clock_skew_ms is not None and timestamp_ms + clock_skew_ms < stands_ms:
+                findings.violate(
+                    6,
+                    f"{what}: it stands since {timestamp_ms} ms, its barrier in {result.name} since {stands_ms} ms",
+                )
+
+
+def _announcements(chain: Chain, entries: Iterable[Entry]) -> Iterable[tuple[int, int, dict[str, Any]]]:
+    """Those that a merger signed for a region of this task; others are ignored."""
+    task = chain.shelf.task
+    for offset, timestamp_ms, _, value in entries:
+        record = None
+        try:
+            sealed = wire.open_sealed(task.notary, value or b"")
+        except Undecodable:
+            sealed = None
+        if sealed is not None and sealed.kind == "ModelAnnouncement" and sealed.authentic_at(timestamp_ms):
+            record = sealed.record
+        if record is None or record["task"] != task.name or record["region"] not in task.partitions:
+            chain.findings.ignored += 1
+            continue
+        yield offset, timestamp_ms, record
+
+
+def _committed(chain: Chain, number: int) -> Version | None:
+    """A version that is committed, be it after the chain was read."""
+    while len(chain.versions) <= number:
+        data = chain.shelf.objects.get(
+            version_key(chain.shelf.task.name, len(chain.versions), "manifest.json")
+        )
+        version = None if data is None else _version(data, len(chain.versions), chain)
+        if version is None:
+            return None
+        chain.versions.append(version)
+    return chain.versions[number] if number >= 0 else None
+
+
+def _compare_signed(chain: Chain, what: str, committed: Version, said: dict[str, Any]) -> None:
+    if said["manifest_sha256"] != committed.sha256:
+        chain.findings.forks += 1
+    expected = {name: value for name, value in committed.signed.items() if name in said}
+    chain.findings.compare(2, what, expected, said)

@@ -1,0 +1,139 @@
+"""What the workers published about one partition: its verdicts and its windows, as they stand in their topics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fluvial.proof.checker import arithmetic, wire
+from fluvial.proof.checker.fold import SKIPPED
+from fluvial.proof.checker.report import Findings, Slot
+from fluvial.proof.checker.task import Task
+from fluvial.proof.checker.wire import Undecodable
+
+Entry = tuple[int, int, bytes | None, bytes | None]
+"""One record: (offset, LogAppendTime in ms, key, value)."""
+
+Logs = Mapping[tuple[str, int], Iterable[Entry]]
+"""Every partition of every topic, by (topic, partition), in order of offsets. Some are read twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A RegionalAggregate: its fields, and its identity, the SHA-256 of its payload."""
+
+    record: dict[str, Any]
+    sha256: str
+
+
+@dataclass(slots=True)
+class Derived:
+    """What stands in the derived topics: verdicts (bytes) by offset, windows by sequence.
+
+    ``skipped`` are offsets whose verdict says that an operator had them skipped.
+    """
+
+    verdicts: dict[int, bytes] = field(default_factory=dict)
+    windows: dict[int, Window] = field(default_factory=dict)
+    skipped: set[int] = field(default_factory=set)
+
+    @property
+    def judged_before(self) -> int:
+        """Every offset below has to have its verdict: a window's are acknowledged before its aggregate is published."""
+        return max((one.record["next_offset"] for one in self.windows.values()), default=0)
+
+
+def topic_of(task: str, kind: str, region: str) -> str:
+    """A region's topic of updates, verdicts or aggregates."""
+    return f"fl.{task}.{kind}.{region}"
+
+
+def whole(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Every offset from 0 on: where the log holds no record (a transaction's marker) one without key and value."""
+    expected = 0
+    for offset, timestamp_ms, key, value in entries:
+        for missing in range(expected, offset):
+            yield missing, timestamp_ms, None, None
+        expected = offset + 1
+        yield offset, timestamp_ms, key, value
+
+
+def read_derived(logs: Logs, task: Task, slot: Slot, findings: Findings) -> Derived:
+    """Read one partition's verdicts and windows, and find what contradicts itself there (invariants 1 and 3)."""
+    derived = Derived()
+    region, partition = slot
+    _read_verdicts(
+        logs.get((topic_of(task.name, "verdicts", region), partition), ()), slot, derived, findings
+    )
+    for _, timestamp_ms, _, value in logs.get((topic_of(task.name, "aggregates", region), partition), ()):
+        window = _authentic_window(task, slot, timestamp_ms, value)
+        if window is None:
+            findings.ignored += 1
+            continue
+        sequence = window.record["sequence"]
+        known = derived.windows.setdefault(sequence, window)
+        if known.sha256 != window.sha256:
+            findings.violate(
+                3, f"{region}[{partition}]: two different aggregates have the sequence {sequence}"
+            )
+    _check_chain(f"{region}[{partition}]", derived.windows, findings)
+    return derived
+
+
+def _read_verdicts(entries: Iterable[Entry], slot: Slot, derived: Derived, findings: Findings) -> None:
+    name = f"{slot[0]}[{slot[1]}]"
+    contributions: dict[tuple[str, int], int] = {}
+    twice: set[int] = set()
+    for _, _, _, value in entries:
+        try:
+            verdict = wire.decode(value or b"", "Verdict")
+        except Undecodable:
+            findings.ignored += 1
+            continue
+        offset = verdict["offset"]
+        if derived.verdicts.setdefault(offset, value or b"") != value and offset not in twice:
+            twice.add(offset)
+            findings.double += 1
+            findings.violate(1, f"{name}@{offset} has two different verdicts")
+        if verdict["outcome"] == SKIPPED:
+            derived.skipped.add(offset)
+        if verdict["outcome"] == "accepted":
+            device, base = verdict["device_id"], verdict["base_version"]
+            first = contributions.setdefault((device, base), offset)
+            if first != offset and offset not in twice:
+                twice.add(offset)
+                findings.double += 1
+                findings.violate(
+                    1, f"{name}: {device} is accepted on version {base} at {first} and at {offset}"
+                )
+    findings.verdicts += len(derived.verdicts)
+
+
+def _authentic_window(task: Task, slot: Slot, timestamp_ms: int, value: bytes | None) -> Window | None:
+    """The window in a record, if a worker of this region signed it for this partition."""
+    try:
+        sealed = wire.open_sealed(task.notary, value or b"")
+    except Undecodable:
+        return None
+    record = sealed.record
+    if sealed.kind != "RegionalAggregate" or not sealed.authentic_at(timestamp_ms):
+        return None
+    assert record is not None and sealed.signer is not None
+    where = (sealed.signer.region, record["task"], record["region"], record["partition"])
+    if where != (slot[0], task.name, *slot):
+        return None
+    return Window(record, arithmetic.sha256(sealed.payload))
+
+
+def _check_chain(name: str, windows: Mapping[int, Window], findings: Findings) -> None:
+    """The windows by themselves: each begins where the one before it ended, and names its hash."""
+    next_offset, previous_sha256 = 0, ""
+    for expected, sequence in enumerate(sorted(windows)):
+        if sequence != expected:
+            findings.violate(3, f"{name}: aggregate {expected} was never published, {sequence} was")
+            return
+        window = windows[sequence]
+        follows = {"first_offset": next_offset, "previous_sha256": previous_sha256}
+        findings.compare(3, f"aggregate {sequence} of {name}", follows, window.record)
+        next_offset, previous_sha256 = window.record["next_offset"], window.sha256

@@ -1,0 +1,382 @@
+"""One partition's log folded from offset 0, naively: what verdict every offset deserves, what every window holds.
+
+The rules, from docs/architecture.md (checks in their order), docs/policy.md and the schemas' texts:
+
+* a refused record changes the window's counts, a control record not even those; an ``accepted`` or ``anomalous`` update
+  uses up its device's one contribution for its base and enters the history of norms;
+* a window closes at an effective Barrier or at its Tick if it holds any record but control ones, at ``updates_max``
+  accepted updates, and when it spans ``records_max`` offsets of any kind;
+* a Barrier belongs to the window that it closes; version, policy and direction change behind it;
+* a record with a Skip is ``skipped`` and changes nothing but the counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fluvial.proof.checker import arithmetic, wire
+from fluvial.proof.checker.report import Slot
+from fluvial.proof.checker.task import Damaged, Shelf
+from fluvial.proof.checker.wire import Sealed, Undecodable
+
+TEXT_CHARACTERS_MAX = 64
+"""Of an update id."""
+SKIPPED = "skipped"
+COUNTED_MAX = 1_000_000
+"""(device, base) pairs that a partition remembers; beyond that the oldest base is welcome no more."""
+
+Verdict = dict[str, Any]
+"""The fields of Verdict.avsc, but for ``detail``, which is for people."""
+
+
+def verdict_of(offset: int, outcome: str, **known: Any) -> Verdict:
+    """A verdict with the documented values for what is not known."""
+    return {
+        "offset": offset,
+        "outcome": outcome,
+        "device_id": "",
+        "update_id": "",
+        "base_version": -1,
+        "staleness": -1,
+        "weight": 0,
+        "clip": 0.0,
+        "norm": 0.0,
+        "norm_deviations": 0.0,
+        "cosine": 0.0,
+    } | known
+
+
+@dataclass(slots=True)
+class Window:
+    """The open window."""
+
+    first_offset: int
+    counts: dict[str, int] = field(default_factory=dict)
+    weight_total: int = 0
+    staleness_total: int = 0
+    staleness_max: int = 0
+    update_bytes: int = 0
+    sums: arithmetic.Ints | None = None
+    contributors: Any = field(default_factory=hashlib.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A window that closed: its RegionalAggregate, that record's identity, its sums, and the state after it."""
+
+    record: dict[str, Any]
+    sha256: str
+    sums: arithmetic.Ints | None
+    snapshot: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What one record came to. ``sealed`` is its envelope where it has one; ``closed`` the window that it closed.
+
+    ``barrier`` is the record of an authentic Barrier of this task and region, whether it changes anything or not.
+    """
+
+    verdict: Verdict
+    sealed: Sealed | None
+    barrier: dict[str, Any] | None
+    closed: Closed | None
+
+
+class Partition:
+    """The fold of one partition; ``take`` every record in order, from offset 0."""
+
+    def __init__(self, shelf: Shelf, slot: Slot) -> None:
+        self._shelf = shelf
+        self._task = shelf.task
+        self.region, self.partition = slot
+        self.next_offset = 0
+        self.sequence = 0
+        self.version = 0
+        self._floor = 0
+        self._policy = self._task.policy
+        self._policy_sha256 = self._task.policy_sha256
+        self._direction: arithmetic.Direction | None = None
+        self._direction_sha256 = ""
+        self._models = {0: self._task.model_sha256}
+        self._counted: dict[int, set[str]] = {}
+        self._revoked: set[str] = set()
+        self._norms: list[float] = []
+        self._previous_sha256 = ""
+        self._window = Window(0)
+
+    def take(self, timestamp_ms: int, value: bytes | None, *, skipped: bool = False) -> Folded:
+        """Fold the next record. ``Damaged`` where a Barrier names an object that cannot be had: the fold ends there."""
+        offset = self.next_offset
+        sealed, outcome = self._open(value)
+        barrier = None
+        close = False
+        if skipped:
+            verdict = self._refuse(verdict_of(offset, SKIPPED))
+        elif sealed is None:
+            verdict = self._refuse(verdict_of(offset, outcome))
+        else:
+            refused = self._unauthentic(offset, sealed, timestamp_ms)
+            record = sealed.record
+            if refused is not None or record is None:
+                verdict = self._refuse(refused or verdict_of(offset, "undecodable"))
+            elif sealed.kind == "ClientUpdate":
+                verdict = self._update(offset, sealed, record)
+            else:
+                verdict, close = self._control(offset, sealed.kind, record)
+                if sealed.kind == "Barrier" and verdict["outcome"] == "control":
+                    barrier = record
+        self.next_offset = offset + 1
+        closed = self._end_of_record(barrier, close=close)
+        return Folded(verdict, sealed, barrier, closed)
+
+    # -- who says what
+
+    def _open(self, value: bytes | None) -> tuple[Sealed | None, str]:
+        if value is None:
+            return None, "undecodable"
+        if len(value) > self._policy["updates"]["bytes_max"]:
+            return None, "too_large"
+        try:
+            sealed = wire.open_sealed(self._task.notary, value)
+        except Undecodable as error:
+            return None, error.outcome
+        return (sealed, "") if sealed.kind in wire.IN_UPDATES_TOPICS else (None, "undecodable")
+
+    def _unauthentic(self, offset: int, sealed: Sealed, timestamp_ms: int) -> Verdict | None:
+        refusal = wire.refusal_of(sealed, timestamp_ms)
+        if refusal or sealed.signer is None:
+            return verdict_of(offset, refusal)
+        signer, record = sealed.signer, sealed.record
+        if record is None:
+            return verdict_of(offset, "undecodable", device_id=signer.name)
+        if sealed.kind == "Tick" and record["region"] != signer.region:
+            return verdict_of(offset, "bad_signature")
+        if sealed.kind == "ClientUpdate":
+            for wrong, outcome in (
+                (record["device_id"] != signer.name, "bad_signature"),
+                (len(record["update_id"]) > TEXT_CHARACTERS_MAX, "wrong_layout"),
+                (record["region"] != signer.region, "wrong_region"),
+            ):
+                if wrong:
+                    return verdict_of(offset, outcome, device_id=signer.name)
+        return None
+
+    # -- updates
+
+    def _update(self, offset: int, sealed: Sealed, update: dict[str, Any]) -> Verdict:
+        names = {name: update[name] for name in ("device_id", "update_id", "base_version")}
+        assert sealed.signer is not None
+        outcome = (
+            self._not_ours(update, sealed.signer.serial)
+            or self._wrong_base(update)
+            or self._wrong_form(update)
+        )
+        if outcome:
+            return self._refuse(verdict_of(offset, outcome, **names))
+        scales = [tensor["scale"] for tensor in update["tensors"]]
+        dtype = np.dtype(np.int8) if update["codec"] == "int8" else np.dtype("<f4")
+        parts = [np.frombuffer(tensor["data"], dtype=dtype) for tensor in update["tensors"]]
+        finite = all(bool(np.isfinite(part).all()) for part in parts)
+        if not finite or not all(math.isfinite(scale) and scale >= 0.0 for scale in scales):
+            return self._refuse(verdict_of(offset, "not_finite", **names))
+        return self._judge(offset, sealed, names, parts, scales)
+
+    def _not_ours(self, update: dict[str, Any], serial: str) -> str:
+        device = update["device_id"]
+        if device in self._revoked or serial in self._revoked:
+            return "revoked"
+        if update["task"] != self._task.name:
+            return "wrong_task"
+        if update["region"] != self.region:
+            return "wrong_region"
+        home = arithmetic.partition_of(device, self._task.partitions[self.region])
+        return "" if home == self.partition else "wrong_partition"
+
+    def _oldest_base(self) -> int:
+        return max(self._floor, self.version - int(self._policy["staleness"]["versions_max"]))
+
+    def _wrong_base(self, update: dict[str, Any]) -> str:
+        base = update["base_version"]
+        if base > self.version:
+            return "future_base"
+        if base < self._oldest_base():
+            return "too_stale"
+        if self._models.get(base) != update["base_sha256"]:
+            return "unknown_base"
+        return "duplicate" if update["device_id"] in self._counted.get(base, set()) else ""
+
+    def _wrong_form(self, update: dict[str, Any]) -> str:
+        codec, tensors, layout = update["codec"], update["tensors"], self._task.layout
+        element_bytes = 1 if codec == "int8" else 4
+        fits = codec in self._policy["updates"]["codecs"] and len(tensors) == len(layout)
+        for tensor, spec in zip(tensors, layout, strict=False):
+            fits = fits and tensor["name"] == spec.name and tuple(tensor["shape"]) == spec.shape
+            fits = fits and len(tensor["data"]) == element_bytes * (spec.end - spec.begin)
+            if codec == "float32":
+                # A scale that is no number at all is `not_finite`, not a matter of form.
+                scale = tensor["scale"]
+                fits = fits and (scale == 1.0 or not math.isfinite(scale) or scale < 0.0)
+        return "" if fits else "wrong_layout"
+
+    def _judge(
+        self,
+        offset: int,
+        sealed: Sealed,
+        names: dict[str, Any],
+        parts: list[npt.NDArray[Any]],
+        scales: list[float],
+    ) -> Verdict:
+        along = self._direction
+        measured = [
+            arithmetic.squares_and_dot(part, None if along is None else along.q[t])
+            for t, part in enumerate(parts)
+        ]
+        squares = [square for square, _ in measured]
+        norm = arithmetic.norm_of(squares, scales)
+        limits, anomaly = self._policy["updates"], self._policy["anomaly"]
+        if norm > limits["norm_max"]:
+            return self._refuse(verdict_of(offset, "norm_exceeded", norm=norm, **names))
+        cosine = arithmetic.cosine_of([dot for _, dot in measured], scales, norm, along)
+        deviations = 0.0
+        if anomaly["enabled"] and len(self._norms) >= anomaly["history_updates_min"]:
+            deviations = arithmetic.robust_deviations(norm, self._norms)
+        scores = {"norm": norm, "norm_deviations": deviations, "cosine": cosine}
+        base = names["base_version"]
+        self._counted.setdefault(base, set()).add(names["device_id"])
+        self._bound_counted()
+        self._norms = [*self._norms, norm][-anomaly["history_updates"] :]
+        far = deviations > anomaly["norm_deviations_max"] or cosine < anomaly["cosine_min"]
+        if anomaly["enabled"] and far:
+            return self._refuse(verdict_of(offset, "anomalous", **names, **scores))
+
+        staleness = self.version - base
+        weight = self._policy["staleness"]["weights"][staleness]
+        clip = limits["norm_clip"] / norm if norm > limits["norm_clip"] else 1.0
+        window = self._window
+        if window.sums is None:
+            window.sums = np.zeros(self._task.parameters, dtype=np.int64)
+        factor = weight / arithmetic.WEIGHT_ONE * clip
+        exponent = self._policy["fixed_point"]["exponent"]
+        for spec, part, scale, square in zip(self._task.layout, parts, scales, squares, strict=True):
+            window.sums[spec.begin : spec.end] += arithmetic.added(part, scale, square, factor, exponent)
+        window.counts["accepted"] = window.counts.get("accepted", 0) + 1
+        window.weight_total += weight
+        window.staleness_total += staleness
+        window.staleness_max = max(window.staleness_max, staleness)
+        window.update_bytes += sealed.record_bytes
+        window.contributors.update(struct.pack("<qqd", offset, weight, clip) + sealed.signature)
+        return verdict_of(
+            offset, "accepted", **names, **scores, staleness=staleness, weight=weight, clip=clip
+        )
+
+    def _refuse(self, verdict: Verdict) -> Verdict:
+        counts = self._window.counts
+        counts[verdict["outcome"]] = counts.get(verdict["outcome"], 0) + 1
+        return verdict
+
+    # -- control records
+
+    def _control(self, offset: int, kind: str, record: dict[str, Any]) -> tuple[Verdict, bool]:
+        """The verdict, and whether the record asks for the open window to be closed."""
+        if record["task"] != self._task.name:
+            return self._refuse(verdict_of(offset, "wrong_task")), False
+        if record.get("region", self.region) != self.region:
+            return self._refuse(verdict_of(offset, "wrong_region")), False
+        if record.get("partition", self.partition) != self.partition:
+            return self._refuse(verdict_of(offset, "wrong_partition")), False
+        close = False
+        if kind == "Barrier":
+            close = record["version"] > self.version
+        elif kind == "Tick":
+            close = record["window_first_offset"] == self._window.first_offset
+        elif kind == "Revoke":
+            self._revoked |= {record["device_id"], record["certificate_serial"]} - {""}
+        return verdict_of(offset, "control"), close and bool(self._window.counts)
+
+    def _adopt(self, barrier: dict[str, Any]) -> None:
+        policy = self._shelf.policy(barrier["policy_sha256"])
+        direction = self._shelf.direction(barrier["reference_sha256"])
+        if policy["fixed_point"] != self._policy["fixed_point"]:
+            raise Damaged(f"the barrier of version {barrier['version']} changes fixed_point.exponent")
+        self.version = barrier["version"]
+        self._floor = max(self._floor, min(barrier["floor"], self.version))
+        self._policy, self._policy_sha256 = policy, barrier["policy_sha256"]
+        self._direction, self._direction_sha256 = direction, barrier["reference_sha256"]
+        self._models[self.version] = barrier["model_sha256"]
+        self._forget_old_bases()
+
+    def _forget_old_bases(self) -> None:
+        oldest = self._oldest_base()
+        self._models = {v: name for v, name in self._models.items() if v >= oldest}
+        self._counted = {v: devices for v, devices in self._counted.items() if v >= oldest}
+
+    def _bound_counted(self) -> None:
+        while self._oldest_base() < self.version and sum(map(len, self._counted.values())) > COUNTED_MAX:
+            self._floor = self._oldest_base() + 1
+            self._forget_old_bases()
+
+    # -- windows
+
+    def _end_of_record(self, barrier: dict[str, Any] | None, *, close: bool) -> Closed | None:
+        limits, window = self._policy["window"], self._window
+        full = window.counts.get("accepted", 0) >= limits["updates_max"]
+        full = full or self.next_offset - window.first_offset >= limits["records_max"]
+        version, policy_sha256 = self.version, self._policy_sha256
+        if barrier is not None and barrier["version"] > self.version:
+            self._adopt(barrier)
+        if not close and not full:
+            return None
+        sequence, self.sequence = self.sequence, self.sequence + 1
+        self._window = Window(self.next_offset)
+        return self._seal(window, sequence, version, policy_sha256)
+
+    def _seal(self, window: Window, sequence: int, version: int, policy_sha256: str) -> Closed:
+        snapshot = self._snapshot()
+        sums = "" if window.sums is None else arithmetic.sha256(window.sums.astype("<i8").tobytes())
+        record = {
+            "task": self._task.name,
+            "region": self.region,
+            "partition": self.partition,
+            "sequence": sequence,
+            "first_offset": window.first_offset,
+            "next_offset": self.next_offset,
+            "version": version,
+            "policy_sha256": policy_sha256,
+            "counts": {outcome: window.counts[outcome] for outcome in sorted(window.counts)},
+            "accepted": window.counts.get("accepted", 0),
+            "weight_total": window.weight_total,
+            "staleness_total": window.staleness_total,
+            "staleness_max": window.staleness_max,
+            "update_bytes": window.update_bytes,
+            "sum_sha256": sums,
+            "state_sha256": arithmetic.sha256(wire.encode("PartitionState", snapshot)),
+            "contributors_sha256": window.contributors.hexdigest(),
+            "previous_sha256": self._previous_sha256,
+        }
+        self._previous_sha256 = arithmetic.sha256(wire.encode("RegionalAggregate", record))
+        return Closed(record, self._previous_sha256, window.sums, snapshot)
+
+    def _snapshot(self) -> dict[str, Any]:
+        return {
+            "task": self._task.name,
+            "region": self.region,
+            "partition": self.partition,
+            "next_offset": self.next_offset,
+            "sequence": self.sequence,
+            "version": self.version,
+            "floor": self._floor,
+            "policy_sha256": self._policy_sha256,
+            "reference_sha256": self._direction_sha256,
+            "models": [{"version": v, "sha256": self._models[v]} for v in sorted(self._models)],
+            "counted": [{"version": v, "devices": sorted(self._counted[v])} for v in sorted(self._counted)],
+            "revoked": sorted(self._revoked),
+            "norms": list(self._norms),
+        }

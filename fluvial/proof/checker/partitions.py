@@ -1,0 +1,240 @@
+"""One partition's published verdicts, windows and snapshots against what its log says (invariants 1, 3, 4, 5, 6, 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fluvial.proof.checker import arithmetic, wire
+from fluvial.proof.checker.derived import Derived, Logs, Window, read_derived, topic_of, whole
+from fluvial.proof.checker.fold import Closed, Folded, Partition, Verdict
+from fluvial.proof.checker.report import Acknowledged, Findings, Slot
+from fluvial.proof.checker.task import Damaged, Shelf
+from fluvial.proof.checker.wire import Undecodable
+
+KeepSums = Callable[[Slot, int, arithmetic.Ints], None]
+"""Called with the partition, a window's sequence and its recomputed sums int64[P]."""
+LIKE_BARRIERS_LOOKED_BACK = 4
+
+
+@dataclass(slots=True)
+class PartitionResult:
+    """What one partition came to. ``windows[i]`` is the recomputed window of the sequence i.
+
+    ``barriers`` maps a version to the LogAppendTime of its first barrier here; ``signed`` holds what mergers said in
+    barriers, with the offset, copies left out; ``accepted`` are offsets. ``complete`` is False where the fold had to
+    end before the log did.
+    """
+
+    slot: Slot
+    windows: list[Window] = field(default_factory=list)
+    barriers: dict[int, int] = field(default_factory=dict)
+    signed: list[tuple[dict[str, Any], int]] = field(default_factory=list)
+    accepted: list[int] = field(default_factory=list)
+    complete: bool = True
+
+    @property
+    def name(self) -> str:
+        """``region[partition]``."""
+        return f"{self.slot[0]}[{self.slot[1]}]"
+
+
+def check_partition(
+    logs: Logs,
+    shelf: Shelf,
+    slot: Slot,
+    acknowledged: Iterable[Acknowledged],
+    findings: Findings,
+    *,
+    keep_sums: KeepSums,
+    drained: bool,
+) -> PartitionResult:
+    """Check one partition from offset 0; problems go to the findings."""
+    derived = read_derived(logs, shelf.task, slot, findings)
+    check = _Check(shelf, slot, derived, findings, keep_sums=keep_sums, drained=drained)
+    for one in acknowledged:
+        check.acknowledged.setdefault(one.offset, []).append(one)
+    skips = _skips(logs, shelf, slot, derived) if derived.skipped else set[int]()
+    topic = (topic_of(shelf.task.name, "updates", slot[0]), slot[1])
+    end = 0
+    for offset, timestamp_ms, _, value in whole(logs.get(topic, ())):
+        check.take(offset, timestamp_ms, value, skipped=offset in skips)
+        end = offset + 1
+    check.after_the_log(end)
+    return check.result
+
+
+def _skips(logs: Logs, shelf: Shelf, slot: Slot, derived: Derived) -> set[int]:
+    """The offsets judged ``skipped`` that a valid Skip of an operator, standing behind them, names."""
+    found = set()
+    task, (region, partition) = shelf.task, slot
+    for offset, timestamp_ms, _, value in logs.get((topic_of(task.name, "updates", region), partition), ()):
+        try:
+            sealed = wire.open_sealed(task.notary, value or b"")
+        except Undecodable:
+            continue
+        if sealed.kind == "Skip" and sealed.authentic_at(timestamp_ms) and sealed.record is not None:
+            said = sealed.record
+            here = (said["task"], said["region"], said["partition"]) == (task.name, region, partition)
+            if here and said["offset"] < offset and said["offset"] in derived.skipped:
+                found.add(said["offset"])
+    return found
+
+
+class _Check:
+    """The state of one partition's check."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        slot: Slot,
+        derived: Derived,
+        findings: Findings,
+        *,
+        keep_sums: KeepSums,
+        drained: bool,
+    ) -> None:
+        self._shelf = shelf
+        self._derived = derived
+        self._judged_before = derived.judged_before
+        self._findings = findings
+        self._keep_sums = keep_sums
+        self._drained = drained
+        self._fold = Partition(shelf, slot)
+        self.acknowledged: dict[int, list[Acknowledged]] = {}
+        self.result = PartitionResult(slot)
+
+    def take(self, offset: int, timestamp_ms: int, value: bytes | None, *, skipped: bool) -> None:
+        """Look at the next record of the log."""
+        folded = None
+        if self.result.complete:
+            try:
+                folded = self._fold.take(timestamp_ms, value, skipped=skipped)
+            except Damaged as damage:
+                self.result.complete = False
+                where = f"{self.result.name} cannot be folded beyond offset {offset}"
+                self._findings.violate(4, f"{where}: {damage}")
+        update = self._update_in(value, folded)
+        self._findings.published += update is not None
+        judged = offset in self._derived.verdicts
+        due = self._drained or offset < self._judged_before
+        if due and not judged:
+            self._findings.violate(7 if self._drained else 1, f"{self.result.name}@{offset} has no verdict")
+        for one in self.acknowledged.pop(offset, ()):
+            self._hold_to_account(one, update, folded, lost=due and not judged)
+        if folded is not None:
+            self._compare(offset, timestamp_ms, folded)
+
+    def _update_in(self, value: bytes | None, folded: Folded | None) -> dict[str, Any] | None:
+        """The ClientUpdate in a record, {} for one that cannot be believed; None for any other record."""
+        sealed = folded.sealed if folded is not None else None
+        if sealed is None:
+            try:
+                sealed = wire.open_sealed(self._shelf.task.notary, value or b"")
+            except Undecodable:
+                return None
+        return (sealed.record or {}) if sealed.kind == "ClientUpdate" else None
+
+    def _hold_to_account(
+        self, one: Acknowledged, update: dict[str, Any] | None, folded: Folded | None, *, lost: bool
+    ) -> None:
+        findings, where = self._findings, f"{self.result.name}@{one.offset}"
+        findings.acknowledged += 1
+        holds = (update or {}).get("device_id"), (update or {}).get("update_id")
+        if one.honest and one.update_id and holds != (one.device, one.update_id):
+            findings.lost += 1
+            findings.violate(
+                1, f"{where} was acknowledged as {one.update_id} of {one.device}, it holds {holds}"
+            )
+        elif lost:
+            findings.lost += 1
+            findings.violate(1, f"{where}, acknowledged to {one.device}, has no verdict")
+        if one.honest and folded is not None and folded.verdict["outcome"] == "future_base":
+            base = folded.verdict["base_version"]
+            findings.violate(6, f"{where}: {one.device} saw version {base} before its barrier stood here")
+
+    def _compare(self, offset: int, timestamp_ms: int, folded: Folded) -> None:
+        result = self.result
+        self._compare_verdict(offset, folded.verdict)
+        if folded.verdict["outcome"] == "accepted":
+            result.accepted.append(offset)
+        if folded.barrier is not None:
+            result.barriers.setdefault(folded.barrier["version"], timestamp_ms)
+            recent = result.signed[-LIKE_BARRIERS_LOOKED_BACK:]
+            if all(folded.barrier != said for said, _ in recent):
+                result.signed.append((folded.barrier, offset))
+        if folded.closed is not None:
+            self._compare_window(folded.closed)
+
+    def _compare_verdict(self, offset: int, expected: Verdict) -> None:
+        value = self._derived.verdicts.get(offset)
+        if value is not None:
+            came = wire.decode(value, "Verdict")
+            self._findings.compare(4, f"verdict of {self.result.name}@{offset}", expected, came)
+
+    def after_the_log(self, end: int) -> None:
+        """What was published or acknowledged beyond the log's end, or beyond the windows that it closes."""
+        name, findings, derived = self.result.name, self._findings, self._derived
+        for one in (one for ones in self.acknowledged.values() for one in ones):
+            findings.acknowledged += 1
+            findings.lost += 1
+            findings.violate(1, f"{name}@{one.offset}, acknowledged to {one.device}: the log ends at {end}")
+        beyond = sorted(offset for offset in derived.verdicts if not 0 <= offset < end)
+        if beyond:
+            findings.violate(1, f"{name} has verdicts on offsets that are not in the log: {beyond[:3]}")
+        more = sorted(sequence for sequence in derived.windows if sequence >= len(self.result.windows))
+        if more and self.result.complete:
+            findings.violate(3, f"{name}: aggregate {more[0]} is published, the log closes no such window")
+
+    # -- windows
+
+    def _compare_window(self, closed: Closed) -> None:
+        sequence, name = closed.record["sequence"], self.result.name
+        self.result.windows.append(Window(closed.record, closed.sha256))
+        if closed.sums is not None:
+            self._keep_sums(self.result.slot, sequence, closed.sums)
+        published = self._derived.windows.get(sequence)
+        if published is None:
+            if self._drained:
+                self._findings.violate(
+                    7, f"{name}: window {sequence} closed, its aggregate was never published"
+                )
+            return
+        what, came = f"aggregate {sequence} of {name}", published.record
+        if published.sha256 != closed.sha256:
+            self._compare_fields(what, closed, published)
+        if closed.sums is not None:
+            self._compare_sums(what, came["sum_sha256"], closed.sums)
+        self._compare_snapshot(what, came["state_sha256"], closed.snapshot)
+
+    def _compare_fields(self, what: str, closed: Closed, published: Window) -> None:
+        came = published.record
+        expected = dict(closed.record)
+        tiles = {key: expected.pop(key) for key in ("first_offset", "next_offset", "previous_sha256")}
+        state = {"state_sha256": expected.pop("state_sha256")}
+        self._findings.compare(3, what, tiles, came)
+        self._findings.compare(4, what, expected, came)
+        self._findings.compare(5, what, state, came)
+        if came == closed.record:
+            self._findings.violate(4, f"{what} has the same fields in other bytes")
+
+    def _compare_sums(self, what: str, named: str, expected: arithmetic.Ints) -> None:
+        try:
+            same = self._shelf.named(named) == expected.astype("<i8").tobytes()
+        except Damaged as damage:
+            self._findings.violate(4, f"sums of {what}: {damage}")
+            return
+        if not same:
+            self._findings.violate(4, f"sums of {what} are not the recomputed ones")
+
+    def _compare_snapshot(self, what: str, named: str, expected: dict[str, Any]) -> None:
+        try:
+            data = self._shelf.named(named)
+            if data == wire.encode("PartitionState", expected):
+                return
+            came = wire.decode(data, "PartitionState")
+        except (Damaged, Undecodable) as damage:
+            self._findings.violate(5, f"snapshot of {what}: {damage}")
+            return
+        self._findings.compare(5, f"snapshot of {what}", expected, came)

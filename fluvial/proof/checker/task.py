@@ -1,0 +1,132 @@
+"""What is read beside the logs: the genesis document, manifests, and objects by hash."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+import rfc8785
+
+from fluvial.proof.checker.arithmetic import Direction, Tensor, direction_from, sha256
+from fluvial.proof.checker.report import Slot
+from fluvial.proof.checker.wire import CONTROL, Notary, notary_of
+
+
+class Damaged(Exception):
+    """An object or document that is not there, or not what its hash says: what depends on it cannot be recomputed."""
+
+
+class Objects(Protocol):
+    """The object store, read only."""
+
+    def get(self, key: str, /) -> bytes | None:
+        """An object's bytes; None where there is none."""
+        ...
+
+    def keys(self, prefix: str, /) -> Iterable[str]:
+        """All keys that begin with ``prefix``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The genesis document, taken apart. ``policy`` is the first policy, as its JSON says."""
+
+    name: str
+    genesis_sha256: str
+    partitions: dict[str, int]
+    layout: list[Tensor]
+    policy: dict[str, Any]
+    policy_sha256: str
+    model_sha256: str
+    optimizer_sha256: str
+    notary: Notary = field(compare=False)
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Every partition, in the order (region, partition)."""
+        return [(region, p) for region in sorted(self.partitions) for p in range(self.partitions[region])]
+
+    @property
+    def parameters(self) -> int:
+        """Elements of the model."""
+        return self.layout[-1].end
+
+
+def object_key(task: str, name: str) -> str:
+    """Where an object lies that its SHA-256 names."""
+    return f"{task}/objects/{name[:2]}/{name}"
+
+
+def version_key(task: str, version: int, name: str) -> str:
+    """Where a version's file lies."""
+    return f"{task}/versions/{version}/{name}"
+
+
+@lru_cache(maxsize=16)
+def task_of(genesis: bytes) -> Task:
+    """The task that a genesis document describes."""
+    document = json.loads(genesis)
+    layout, begin = [], 0
+    for tensor in document["layout"]:
+        end = begin + math.prod(tensor["shape"])
+        layout.append(Tensor(tensor["name"], tuple(tensor["shape"]), begin, end))
+        begin = end
+    regions = document["regions"]
+    authorities = {name: region["authority"] for name, region in regions.items()}
+    authorities[CONTROL] = document["control_authority"]
+    return Task(
+        name=document["task"],
+        genesis_sha256=sha256(genesis),
+        partitions={name: region["partitions"] for name, region in regions.items()},
+        layout=layout,
+        policy=document["policy"],
+        policy_sha256=sha256(rfc8785.dumps(document["policy"])),
+        model_sha256=document["model_sha256"],
+        optimizer_sha256=document["optimizer_sha256"],
+        notary=notary_of(tuple(sorted(authorities.items()))),
+    )
+
+
+class Shelf:
+    """A task's objects by hash, each checked against it. Policies and directions are kept once they are read."""
+
+    def __init__(self, objects: Objects, task: Task) -> None:
+        self.objects = objects
+        self.task = task
+        self._policies: dict[str, dict[str, Any]] = {task.policy_sha256: task.policy}
+        self._directions: dict[str, Direction] = {}
+
+    def named(self, name: str) -> bytes:
+        """The object whose SHA-256 is ``name``; ``Damaged`` where it is missing or another."""
+        return self.file(object_key(self.task.name, name), name)
+
+    def file(self, key: str, expected_sha256: str) -> bytes:
+        """The object under ``key``; ``Damaged`` where it is missing or not what ``expected_sha256`` says."""
+        data = self.objects.get(key)
+        if data is None:
+            raise Damaged(f"{key} is missing")
+        if sha256(data) != expected_sha256:
+            raise Damaged(f"{key} is damaged: its SHA-256 is {sha256(data)}, expected {expected_sha256}")
+        return data
+
+    def policy(self, name: str) -> dict[str, Any]:
+        """The policy document that ``name`` names."""
+        if name not in self._policies:
+            self._policies[name] = json.loads(self.named(name))
+        return self._policies[name]
+
+    def direction(self, name: str) -> Direction | None:
+        """The global step that ``name`` names; None for ""."""
+        if not name:
+            return None
+        if name not in self._directions:
+            found = direction_from(self.named(name), self.task.layout)
+            if len(self._directions) >= 4:  # noqa: PLR2004 (partitions go through the versions one after another)
+                self._directions.pop(next(iter(self._directions)))
+            self._directions[name] = found
+        return self._directions[name]

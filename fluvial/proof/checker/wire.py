@@ -1,0 +1,305 @@
+r"""From the bytes of a record to what it says and who says so, as the schemas' and architecture's texts describe it.
+
+Avro single-object encoding: ``C3 01``, the schema's CRC-64-AVRO fingerprint, the body. A SignedEnvelope holds a kind, a
+payload, the signer's certificate and an Ed25519 signature over ``"fluvial/<kind>/v1\0"``, the SHA-256 of the full
+schema in RFC 8785 form, and the payload's SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import struct
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Any, Final
+
+import fastavro
+import rfc8785
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+SIGNED_BY: Final = {
+    "ClientUpdate": "device",
+    "Tick": "worker",
+    "RegionalAggregate": "worker",
+    "Barrier": "merger",
+    "ModelAnnouncement": "merger",
+    "Revoke": "operator",
+    "Skip": "operator",
+}
+"""Which role may sign which record."""
+
+IN_UPDATES_TOPICS: Final = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
+CONTROL: Final = "control"
+CERTIFICATE_BYTES_MAX: Final = 4096
+READS_MAX: Final = 200_000
+UNCOUNTED_BYTES_MAX: Final = 1 << 20
+"""A ClientUpdate of more bytes than this may hold ``READS_MAX`` items, as fastavro reads them; more is undecodable."""
+CACHED_BYTES_MAX: Final = 8192
+"""Longer records are read anew each time: a cache of large updates would fill the memory."""
+CACHED_RECORDS_MAX: Final = 4096
+
+_HEADER_BYTES: Final = 10
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
+_ROLES: Final = frozenset(SIGNED_BY.values())
+_MALFORMED_AVRO: Final = (
+    EOFError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    TypeError,
+    struct.error,
+)
+_MALFORMED_CERTIFICATE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InvalidSignature,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
+class Undecodable(ValueError):
+    """Bytes that are no record of ours. ``outcome`` is the refusal that they deserve in an updates topic."""
+
+    def __init__(self, why: str, outcome: str = "undecodable") -> None:
+        super().__init__(why)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One released schema: its record's name, its ten-byte header, the SHA-256 of its full text, its parsed form."""
+
+    name: str
+    version: int
+    header: bytes
+    sha256: bytes
+    parsed: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who a certificate says its holder is; times are milliseconds since 1970 UTC, both inclusive."""
+
+    region: str
+    role: str
+    name: str
+    serial: str
+    not_before_ms: int
+    not_after_ms: int
+    key: Ed25519PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An envelope, opened as far as it could be.
+
+    ``signer`` is None for a certificate that the task's CAs do not vouch for; ``record`` is None for a payload that
+    cannot be decoded; ``genuine`` says whether the signature is the signer's.
+    """
+
+    kind: str
+    payload: bytes
+    signature: bytes
+    signer: Signer | None
+    genuine: bool
+    record: dict[str, Any] | None
+    record_bytes: int
+
+    def authentic_at(self, timestamp_ms: int) -> bool:
+        """Whether one who may sign this kind signed it, with a certificate that was valid at this LogAppendTime."""
+        return refusal_of(self, timestamp_ms) == "" and self.record is not None
+
+
+def refusal_of(sealed: Sealed, timestamp_ms: int) -> str:
+    """The refusal that an envelope's signer and signature deserve, in the documented order; "" for a good one."""
+    refusal = ""
+    if sealed.signer is None:
+        refusal = "bad_certificate"
+    elif not sealed.signer.not_before_ms <= timestamp_ms <= sealed.signer.not_after_ms:
+        refusal = "certificate_expired"
+    elif SIGNED_BY.get(sealed.kind) != sealed.signer.role:
+        refusal = "bad_certificate"
+    elif not sealed.genuine:
+        refusal = "bad_signature"
+    # A forged control record is one thing, whichever check it failed.
+    return "bad_signature" if refusal and sealed.kind != "ClientUpdate" else refusal
+
+
+@cache
+def schemas() -> dict[bytes, Schema]:
+    """Every released schema by its header."""
+    found = {}
+    for entry in (resources.files("schemas") / "avsc").iterdir():
+        if entry.name.endswith(".avsc"):
+            text = json.loads(entry.read_bytes())
+            canonical_form = to_parsing_canonical_form(fastavro.parse_schema(text, _write_hint=False))
+            header = b"\xc3\x01" + bytes.fromhex(fingerprint(canonical_form, "CRC-64-AVRO"))
+            number = int(entry.name.removesuffix(".avsc").rpartition(".v")[2])
+            sha256 = hashlib.sha256(rfc8785.dumps(text)).digest()
+            found[header] = Schema(text["name"], number, header, sha256, fastavro.parse_schema(text))
+    return found
+
+
+@cache
+def newest(name: str) -> Schema:
+    """The newest version of a record's schema; ValueError where there is none."""
+    return max((one for one in schemas().values() if one.name == name), key=lambda one: one.version)
+
+
+def encode(name: str, record: dict[str, Any]) -> bytes:
+    """A record by the newest schema of its name, header included."""
+    out = io.BytesIO()
+    out.write(newest(name).header)
+    fastavro.schemaless_writer(out, newest(name).parsed, record)
+    return out.getvalue()
+
+
+def _schema_of(data: bytes) -> Schema:
+    if len(data) < _HEADER_BYTES or data[:2] != b"\xc3\x01":
+        raise Undecodable("not single-object encoded")
+    schema = schemas().get(data[:_HEADER_BYTES])
+    if schema is None:
+        raise Undecodable("unknown schema fingerprint", "unknown_schema")
+    return schema
+
+
+def decode(data: bytes, name: str) -> dict[str, Any]:
+    """The record in single-object bytes; ``Undecodable`` unless they are one whole record called ``name``."""
+    schema = _schema_of(data)
+    if schema.name != name:
+        raise Undecodable(f"expected a {name}, got a {schema.name}")
+    counted = name == "ClientUpdate" and len(data) > UNCOUNTED_BYTES_MAX
+    body = _CountedReads(data) if counted else io.BytesIO(data)
+    body.seek(_HEADER_BYTES)
+    try:
+        record = fastavro.schemaless_reader(body, schema.parsed, None)
+    except _MALFORMED_AVRO as error:
+        raise Undecodable(f"not a whole {name}: {type(error).__name__}") from error
+    if body.tell() != len(data):
+        raise Undecodable(f"bytes to spare after a {name}")
+    return dict(record)  # type: ignore[arg-type]
+
+
+class _CountedReads(io.BytesIO):
+    """Bytes that can be read from so many times only."""
+
+    left = READS_MAX
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes; ValueError once there were ``READS_MAX``."""
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("too many items")
+        return super().read(size)
+
+
+class Notary:
+    """The CAs of a task: region (or ``control``) to PEM. Equal CAs give the same notary, see ``notary_of``."""
+
+    def __init__(self, authorities: dict[str, str]) -> None:
+        self._authorities = {
+            region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in authorities.items()
+        }
+
+    def signer_of(self, der: bytes) -> Signer | None:
+        """Who holds a certificate; None where the task's CAs do not vouch for it."""
+        if len(der) > CERTIFICATE_BYTES_MAX:
+            return None
+        try:
+            return self._verified(der)
+        except _MALFORMED_CERTIFICATE:
+            return None
+
+    def _verified(self, der: bytes) -> Signer | None:
+        certificate = x509.load_der_x509_certificate(der)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+        scheme, nothing, region, role, name = uri.split("/")
+        key = certificate.public_key()
+        if (
+            (scheme, nothing) != ("spiffe:", "")
+            or role not in _ROLES
+            or not isinstance(key, Ed25519PublicKey)
+        ):
+            return None
+        if not _NAME.fullmatch(region) or not _NAME.fullmatch(name) or region not in self._authorities:
+            return None
+        # Regional CAs vouch for devices and workers, the control CA for mergers and operators.
+        if (region == CONTROL) != (role in {"merger", "operator"}):
+            return None
+        certificate.verify_directly_issued_by(self._authorities[region])
+        if not der.endswith(b"\0" + certificate.signature) or _is_authority(certificate):
+            return None
+        return Signer(
+            region,
+            role,
+            name,
+            f"{certificate.serial_number:x}",
+            int(certificate.not_valid_before_utc.timestamp() * 1000),
+            int(certificate.not_valid_after_utc.timestamp() * 1000),
+            key,
+        )
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+@lru_cache(maxsize=64)
+def notary_of(authorities: tuple[tuple[str, str], ...]) -> Notary:
+    """The notary of these CAs, (region, PEM) each."""
+    return Notary(dict(authorities))
+
+
+@lru_cache(maxsize=CACHED_RECORDS_MAX)
+def _signer_of(notary: Notary, der: bytes) -> Signer | None:
+    return notary.signer_of(der)
+
+
+def open_sealed(notary: Notary, value: bytes) -> Sealed:
+    """Open a SignedEnvelope as far as it goes; ``Undecodable`` where it is none, or its payload is of another kind."""
+    return _open_short(notary, value) if len(value) <= CACHED_BYTES_MAX else _open(notary, value)
+
+
+@lru_cache(maxsize=CACHED_RECORDS_MAX)
+def _open_short(notary: Notary, value: bytes) -> Sealed:
+    return _open(notary, value)
+
+
+def _open(notary: Notary, value: bytes) -> Sealed:
+    envelope = decode(value, "SignedEnvelope")
+    kind, payload, signature = envelope["kind"], envelope["payload"], envelope["signature"]
+    schema = _schema_of(payload)
+    if schema.name != kind:
+        raise Undecodable(f"the envelope says {kind[:64]!r}, the payload is a {schema.name}")
+    signer = _signer_of(notary, envelope["certificate"])
+    genuine = False
+    if signer is not None:
+        signed = b"fluvial/" + kind.encode() + b"/v1\0" + schema.sha256 + hashlib.sha256(payload).digest()
+        try:
+            signer.key.verify(signature, signed)
+            genuine = True
+        except InvalidSignature:
+            genuine = False
+    record = None
+    if genuine:
+        try:
+            record = decode(payload, kind)
+        except Undecodable:
+            record = None
+    return Sealed(kind, payload, signature, signer, genuine, record, len(value))

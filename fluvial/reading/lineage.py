@@ -1,0 +1,227 @@
+"""Which updates, with which weights, made a version: from the verdicts, or by folding its windows again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from aggregation.errors import IntegrityProblem
+from aggregation.fold.events import Parked, Verdict
+from aggregation.fold.rejections import ACCEPTED, PARKED
+from aggregation.policy import Policy
+from aggregation.server.aggregates import Slot
+from aggregation.weights.staleness import WEIGHT_ONE
+from fluvial.reading.parked import parked_in
+from fluvial.reading.replay import (
+    PartitionReplay,
+    find_aggregate,
+    read_aggregates,
+    resume_after,
+    start_of_log,
+)
+from fluvial.reading.task_view import TaskView
+from fluvial.reading.verdicts import read_verdicts, verdict_document
+from schemas.manifests import Input, Manifest
+from schemas.topics import aggregates_topic, updates_topic
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One window that went into a version, with the verdicts of the updates that count in it."""
+
+    named: Input
+    contributors: tuple[Verdict, ...]
+
+    @property
+    def slot(self) -> Slot:
+        """Its partition."""
+        return self.named.region, self.named.partition
+
+    def __str__(self) -> str:
+        return (
+            f"{self.named.region}[{self.named.partition}]@{self.named.first_offset}..{self.named.next_offset}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The whole origin of one version. ``problems`` says where verdicts and manifest do not agree."""
+
+    manifest: Manifest
+    divisor: float
+    source: str
+    tiles: tuple[Tile, ...]
+    problems: tuple[str, ...]
+
+    def share(self, verdict: Verdict) -> float:
+        """The factor by which this update's delta stands in the version's mean delta."""
+        return verdict.weight / WEIGHT_ONE * verdict.clip / self.divisor
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        manifest = self.manifest
+        return {
+            "task": manifest.task,
+            "version": manifest.version,
+            "parent_sha256": manifest.parent_sha256,
+            "model_sha256": manifest.model_sha256,
+            "policy_sha256": manifest.policy_sha256,
+            "accepted": manifest.accepted,
+            "counts": manifest.counts,
+            "weight_total": manifest.weight_total / WEIGHT_ONE,
+            "source": self.source,
+            "consistent": not self.problems,
+            "problems": list(self.problems),
+            "inputs": [self._tile(tile) for tile in self.tiles],
+        }
+
+    def _tile(self, tile: Tile) -> dict[str, Any]:
+        named = tile.named
+        return {
+            "region": named.region,
+            "partition": named.partition,
+            "sequence": named.sequence,
+            "first_offset": named.first_offset,
+            "next_offset": named.next_offset,
+            "accepted": named.accepted,
+            "sha256": named.sha256,
+            "contributors": [
+                verdict_document(tile.slot, verdict) | {"share": self.share(verdict)}
+                for verdict in tile.contributors
+            ],
+        }
+
+
+def lineage_of(view: TaskView, version: int, *, refold: bool) -> Lineage:
+    """The lineage of a version.
+
+    From the verdicts topic, whose counts and weights are held against the manifest; or with ``refold`` from the signed
+    updates themselves, where every window's hash has to be the one that the manifest names.
+    """
+    manifest = view.manifest(version)
+    before = (
+        view.objects.manifest(version - 1).policy_sha256 if version > 1 else view.genesis.first_policy.sha256
+    )
+    first = view.genesis.first_policy
+    policy = first if before == first.sha256 else view.objects.policy(before)
+    problems: list[str] = []
+    tiles: list[Tile] = []
+    for slot in view.genesis.slots:
+        inputs = sorted(
+            (one for one in manifest.inputs if (one.region, one.partition) == slot),
+            key=lambda one: one.sequence,
+        )
+        if inputs:
+            tiles += (
+                _refolded(view, version, slot, inputs, problems)
+                if refold
+                else _from_verdicts(view, slot, inputs, problems)
+            )
+    weight_total = sum(verdict.weight for tile in tiles for verdict in tile.contributors)
+    if weight_total != manifest.weight_total and not problems:
+        problems.append(f"the updates weigh {weight_total} in all, the manifest says {manifest.weight_total}")
+    return Lineage(
+        manifest,
+        _divisor(policy, manifest),
+        "refold" if refold else "verdicts",
+        tuple(tiles),
+        tuple(problems),
+    )
+
+
+def _divisor(policy: Policy, manifest: Manifest) -> float:
+    return (
+        float(manifest.accepted)
+        if policy.server.divide_by == "updates"
+        else manifest.weight_total / WEIGHT_ONE
+    )
+
+
+def _from_verdicts(view: TaskView, slot: Slot, inputs: list[Input], problems: list[str]) -> Iterator[Tile]:
+    for named in inputs:
+        found = read_verdicts(view.reader, view.task, slot, named.first_offset, named.next_offset)
+        contributors = tuple(
+            sorted((one for one in found if one.outcome == ACCEPTED), key=lambda one: one.offset)
+        )
+        tile = Tile(named, contributors)
+        if len(contributors) != named.accepted:
+            problems.append(
+                f"{tile}: {len(contributors)} accepted verdicts, the manifest says {named.accepted}"
+            )
+        yield tile
+
+
+def _refolded(
+    view: TaskView, version: int, slot: Slot, inputs: list[Input], problems: list[str]
+) -> Iterator[Tile]:
+    trust, objects = view.trust, view.objects
+    before = _input_before(view, version, slot, inputs[0].sequence)
+    if before is None:
+        state = start_of_log(view.genesis, slot)
+    else:
+        found = find_aggregate(
+            view.reader, trust, view.task, slot, sequence=before.sequence, sha256=before.sha256
+        )
+        state = resume_after(objects, view.genesis, found)
+    replay = PartitionReplay(state, trust, objects, _parked(view, version, slot, inputs, problems))
+    waiting = {one.sequence: one for one in inputs}
+    contributors: list[Verdict] = []
+    topic, end = updates_topic(view.task, slot[0]), inputs[-1].next_offset
+    for record in view.reader.read(topic, slot[1], state.next_offset, end):
+        replayed = replay.step(record)
+        if replayed.verdict.outcome == ACCEPTED:
+            contributors.append(replayed.verdict)
+        if replayed.encoded is None:
+            continue
+        recomputed = replayed.encoded.aggregate
+        named = waiting.pop(recomputed.sequence, None)
+        if named is None:
+            problems.append(
+                f"{slot[0]}[{slot[1]}]: the log closes window {recomputed.sequence} where the manifest has none"
+            )
+            continue
+        tile = Tile(named, tuple(contributors))
+        if recomputed.sha256 != named.sha256:
+            problems.append(
+                f"{tile}: folds to {recomputed.sha256[:16]}, the manifest names {named.sha256[:16]}"
+            )
+        contributors = []
+        yield tile
+    problems += [f"{slot[0]}[{slot[1]}]: the log closes no window {sequence}" for sequence in waiting]
+
+
+def _parked(
+    view: TaskView, version: int, slot: Slot, inputs: list[Input], problems: list[str]
+) -> dict[int, Parked]:
+    """The records that operators had skipped, by offset; none are looked for where the manifest counts none."""
+    if not view.objects.manifest(version).counts.get(PARKED):
+        return {}
+    named = {one.sha256 for one in inputs}
+    _, end = view.reader.bounds(aggregates_topic(view.task, slot[0]), slot[1])
+    published = read_aggregates(view.reader, view.trust, view.task, slot, start=inputs[0].sequence, end=end)
+    windows = {one.aggregate.sha256: one.aggregate for one in published if one.aggregate is not None}
+    found = parked_in(
+        view.reader, view.trust, view.task, slot, [windows[sha] for sha in sorted(named & windows.keys())]
+    )
+    problems += [
+        f"{slot[0]}[{slot[1]}]: window {window.sequence} counts {window.counts[PARKED]} skipped records, "
+        f"operators' Skips name {skips}"
+        for window, skips in found.unfounded
+    ]
+    return found.by_offset
+
+
+def _input_before(view: TaskView, version: int, slot: Slot, sequence: int) -> Input | None:
+    """The input of an earlier version that ends where ``sequence`` begins; None at the beginning of the log."""
+    if sequence == 0:
+        return None
+    for earlier in range(version - 1, 0, -1):
+        for named in view.objects.manifest(earlier).inputs:
+            if (named.region, named.partition, named.sequence) == (*slot, sequence - 1):
+                return named
+    raise IntegrityProblem(
+        "FLV-5003",
+        f"no version below {version} holds window {sequence - 1} of {slot[0]}[{slot[1]}]",
+        hint="run `fluvial audit`: it names what is wrong with the chain of manifests",
+    )

@@ -1,0 +1,203 @@
+"""Folding a partition's log again, outside the workers: the step that audit and lineage share.
+
+Nothing is taken from a worker: records come from the log, signatures are checked against the genesis' CAs, and the
+objects that a barrier names are loaded by their hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import assert_never
+
+from aggregation.errors import FluvialError, IntegrityProblem
+from aggregation.fold.events import Barrier, Event, Parked, RejectedRecord, Verdict, WindowClosed
+from aggregation.fold.state import PartitionState, initial
+from aggregation.fold.transition import fold_into
+from aggregation.server.aggregates import Aggregate, Slot
+from backends.kafka.reading import LogReader
+from backends.log import LogRecord
+from backends.store.task_store import TaskStore
+from schemas.avro import CodecError
+from schemas.certificates import Trust
+from schemas.envelope import open_envelope
+from schemas.manifests import Genesis
+from schemas.records import authenticate, decode_record
+from schemas.topics import aggregates_topic
+from schemas.windows import EncodedWindow, aggregate_of, encode_window, restore_state, state_names
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One record folded again: what it said, its verdict, and the window that it closed, if it did."""
+
+    event: Event
+    verdict: Verdict
+    encoded: EncodedWindow | None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedAggregate:
+    """One record of an aggregates topic: authenticated, or ``problem`` says why not."""
+
+    offset: int
+    aggregate: Aggregate | None
+    problem: str = ""
+
+
+class FoldRaised(IntegrityProblem):
+    """FLV-5014: folding the record at ``offset`` raised what no record should be able to cause, a defect."""
+
+    def __init__(self, record: LogRecord, cause: Exception) -> None:
+        super().__init__(
+            "FLV-5014",
+            f"folding offset {record.offset} raised {type(cause).__name__}: {cause}",
+            where=f"{record.topic}[{record.partition}]@{record.offset}",
+            hint="this is a defect of ours: please report it with this record; `fluvial skip` parks it",
+        )
+        self.offset = record.offset
+
+
+class PartitionReplay:
+    """Folds one partition from ``state`` on. Records have to come in order, the first at ``state.next_offset``.
+
+    ``parked`` says what to fold in the place of records that operators had skipped, by offset.
+    """
+
+    def __init__(
+        self,
+        state: PartitionState,
+        trust: Trust,
+        objects: TaskStore,
+        parked: Mapping[int, Parked] = MappingProxyType({}),
+    ) -> None:
+        self.state = state
+        self._trust = trust
+        self._objects = objects
+        self._parked = parked
+
+    def step(self, record: LogRecord) -> Replayed:
+        """Fold one record.
+
+        Raises ``IntegrityProblem``: FLV-3001 (a gap), FLV-4001 or FLV-4103 (an object that a barrier names is missing
+        or is not what its hash says), and ``FoldRaised`` (FLV-5014), which leaves the state half-changed: begin again.
+        """
+        try:
+            return self._step(record)
+        except FluvialError:
+            raise
+        except Exception as error:  # whatever a defect is; it is named, and the record with it
+            raise FoldRaised(record, error) from error
+
+    def _step(self, record: LogRecord) -> Replayed:
+        state = self.state
+        event = self._parked.get(record.offset) or decode_record(
+            record.value, record.timestamp_ms, self._trust, bytes_max=state.policy.updates.bytes_max
+        )
+        loaded = self._loaded(event) if isinstance(event, Barrier) and state.applies(event) else event
+        verdict: Verdict | None = None
+        encoded: EncodedWindow | None = None
+        for effect in fold_into(state, record.offset, loaded):
+            match effect:
+                case Verdict():
+                    verdict = effect
+                case WindowClosed():
+                    encoded = encode_window(state, effect)
+                case _:
+                    assert_never(effect)
+        if verdict is None:
+            raise IntegrityProblem(
+                "FLV-3001", f"offset {record.offset} came twice, expected {state.next_offset}"
+            )
+        return Replayed(event, verdict, encoded)
+
+    def _loaded(self, barrier: Barrier) -> Barrier:
+        state = self.state
+        same = barrier.policy_sha256 == state.policy_sha256
+        return replace(
+            barrier,
+            policy=state.policy if same else self._objects.policy(barrier.policy_sha256),
+            reference=self._objects.reference(barrier.reference_sha256, state.layout),
+        )
+
+
+def start_of_log(genesis: Genesis, slot: Slot) -> PartitionState:
+    """The state before offset 0 of a partition."""
+    region, partition = slot
+    return initial(
+        task=genesis.task,
+        region=region,
+        partition=partition,
+        partitions=genesis.regions[region].partitions,
+        layout=genesis.tensor_layout,
+        policy=genesis.first_policy,
+        model_sha256=genesis.model_sha256,
+    )
+
+
+def resume_after(objects: TaskStore, genesis: Genesis, aggregate: Aggregate) -> PartitionState:
+    """The state right after the window of ``aggregate``, from the snapshot that it names, checked by its hash."""
+    snapshot = objects.get_object(aggregate.state_sha256)
+    policy_sha256, reference_sha256 = state_names(snapshot)
+    layout = genesis.tensor_layout
+    first = genesis.first_policy
+    return restore_state(
+        snapshot,
+        aggregate,
+        partitions=genesis.regions[aggregate.region].partitions,
+        layout=layout,
+        policy=first if policy_sha256 == first.sha256 else objects.policy(policy_sha256),
+        reference=objects.reference(reference_sha256, layout),
+    )
+
+
+def read_aggregates(
+    reader: LogReader, trust: Trust, task: str, slot: Slot, *, start: int, end: int
+) -> Iterator[PublishedAggregate]:
+    """The records ``start`` to ``end`` - 1 of one partition of an aggregates topic, each authenticated."""
+    region, partition = slot
+    for record in reader.read(aggregates_topic(task, region), partition, start, end):
+        yield authentic_aggregate(record, trust, task, slot)
+
+
+def find_aggregate(
+    reader: LogReader, trust: Trust, task: str, slot: Slot, *, sequence: int, sha256: str
+) -> Aggregate:
+    """The published aggregate ``sequence`` with this hash; ``IntegrityProblem`` (FLV-5006) when there is none.
+
+    Sequences have no gaps and duplicates only add records, so it stands at position ``sequence`` or later.
+    """
+    region, partition = slot
+    _, end = reader.bounds(aggregates_topic(task, region), partition)
+    for published in read_aggregates(reader, trust, task, slot, start=sequence, end=end):
+        found = published.aggregate
+        if found is not None and found.sequence == sequence and found.sha256 == sha256:
+            return found
+    raise IntegrityProblem(
+        "FLV-5006",
+        f"aggregate {sequence} of {region}[{partition}], {sha256[:16]}, is not in {aggregates_topic(task, region)}",
+        hint="start from the beginning of the log with `fluvial audit`, which needs no earlier aggregate",
+    )
+
+
+def authentic_aggregate(record: LogRecord, trust: Trust, task: str, slot: Slot) -> PublishedAggregate:
+    """What a record of an aggregates topic's partition ``slot`` is; ``problem`` says why it is none."""
+    try:
+        envelope = open_envelope(record.value or b"")
+    except CodecError as error:
+        return PublishedAggregate(record.offset, None, f"cannot be decoded: {error}")
+    if envelope.kind != "RegionalAggregate":
+        return PublishedAggregate(record.offset, None, f"is a {envelope.kind}, not a RegionalAggregate")
+    signer = authenticate(envelope, record.timestamp_ms, trust)
+    if isinstance(signer, RejectedRecord):
+        return PublishedAggregate(record.offset, None, signer.detail)
+    if signer.region != slot[0]:
+        return PublishedAggregate(
+            record.offset, None, f"is signed by a worker of {signer.region}, not of {slot[0]}"
+        )
+    aggregate = aggregate_of(envelope.record, envelope.payload)
+    if (aggregate.task, aggregate.slot) != (task, slot):
+        home = f"{aggregate.region}[{aggregate.partition}] of task {aggregate.task}"
+        return PublishedAggregate(record.offset, None, f"belongs to {home}, not here")
+    return PublishedAggregate(record.offset, aggregate)

@@ -1,0 +1,85 @@
+"""The versions of a task as a list: what the manifests say, when they were made, how well they do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aggregation.fold.rejections import PARKED
+from fluvial.reading.status import created_at_ms
+from fluvial.reading.task_view import TaskView
+from fluvial.reading.verdicts import finite
+from schemas.manifests import Genesis, Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class VersionLine:
+    """One version. ``staleness_mean`` in versions, None for version 0; ``accuracy`` None where it was not evaluated."""
+
+    version: int
+    accepted: int
+    refused: int
+    counts: dict[str, int]
+    staleness_mean: float | None
+    staleness_max: int
+    created_at_ms: int | None
+    model_sha256: str
+    parent_sha256: str
+    policy_sha256: str
+    reason: str
+    accuracy: float | None
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def read_versions(view: TaskView, first: int, last: int) -> list[VersionLine]:
+    """The versions ``first`` to ``last``, in ascending order."""
+    evaluations = view.evaluations()
+    lines = []
+    for version in range(first, last + 1):
+        accuracy = finite(evaluations.get(version, {}).get("accuracy"))
+        created = created_at_ms(view, version)
+        lines.append(
+            version_line(view.objects.manifest(version), created, accuracy)
+            if version
+            else genesis_line(view.genesis, created, accuracy)
+        )
+    return lines
+
+
+def version_line(manifest: Manifest, created_ms: int | None, accuracy: float | None) -> VersionLine:
+    """A version above 0."""
+    return VersionLine(
+        version=manifest.version,
+        accepted=manifest.accepted,
+        refused=sum(manifest.counts.values()) - manifest.accepted - manifest.counts.get(PARKED, 0),
+        counts=dict(manifest.counts),
+        staleness_mean=manifest.staleness_total / manifest.accepted if manifest.accepted else None,
+        staleness_max=manifest.staleness_max,
+        created_at_ms=created_ms,
+        model_sha256=manifest.model_sha256,
+        parent_sha256=manifest.parent_sha256,
+        policy_sha256=manifest.policy_sha256,
+        reason=manifest.reason,
+        accuracy=accuracy,
+    )
+
+
+def genesis_line(genesis: Genesis, created_ms: int | None, accuracy: float | None) -> VersionLine:
+    """Version 0."""
+    return VersionLine(
+        version=0,
+        accepted=0,
+        refused=0,
+        counts={},
+        staleness_mean=None,
+        staleness_max=0,
+        created_at_ms=created_ms,
+        model_sha256=genesis.model_sha256,
+        parent_sha256="",
+        policy_sha256=genesis.first_policy.sha256,
+        reason="genesis",
+        accuracy=accuracy,
+    )

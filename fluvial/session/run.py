@@ -1,0 +1,426 @@
+"""One training run on the local stack, from `up` to the audit: what `fluvial demo` and `fluvial run` share.
+
+::
+
+    stack up → create the task → workers, merger, evaluator, fleet → versions evaluated
+      → fleet and merger stop → every published update has its verdict → all stop → audit
+
+Whatever ends a run early, Ctrl-C included, stops everything that the run started. After an orderly end the
+stack stays up: the model lies in its store, and the audit can be repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from aggregation.errors import Finding, FluvialError, TimeoutProblem
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
+from backends.tasks import task_folder, task_names
+from fluvial.console.child import ConsoleChild
+from fluvial.local.stack import LocalStack, StoreChoice
+from fluvial.processes.supervisor import Supervisor
+from fluvial.reading.progress import Follower, Place, Published, RunFacts, read_journal
+from fluvial.session.progress_view import open_view
+from fluvial.session.readiness import Readiness
+from fluvial.session.strikes import Chaos, Strike
+from schemas.manifests import Manifest, decode_manifest
+from schemas.objects import model_key, sha256_hex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import FrameType
+
+    from backends.settings import Settings
+    from backends.tasks import TaskFile
+    from fluvial.proof.audit import AuditReport
+    from fluvial.session.progress_view import View
+    from fluvial.terminal.output import Output
+
+POLL_S: Final = 0.2
+STALL_S: Final = 180.0
+"""A run that shows no new version for this long has failed."""
+DRAIN_S: Final = 90.0
+LAST_EVALUATION_S: Final = 20.0
+_MISSING_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What to run. `regions` maps each region to its number of partitions; `workers` are per region."""
+
+    reference: str
+    name: str
+    regions: Mapping[str, int]
+    devices: int
+    versions: int
+    attackers: int = 0
+    misbehaving: int = 0
+    seed: int = 0
+    workers: int = 1
+    chaos: int = 0
+    alpha: float = 1.0
+    store: StoreChoice = "auto"
+    policy_text: str = ""
+    policy_defaults: str = ""
+    each_version: bool = False
+    console: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """One version as its manifest has it."""
+
+    version: int
+    manifest_sha256: str
+    manifest: Manifest
+
+
+@dataclass(kw_only=True)
+class RunResult:
+    """What a run came to. `problem()` says whether that is well."""
+
+    plan: RunPlan
+    task_file: TaskFile
+    settings: Settings
+    facts: RunFacts
+    journal: Path
+    published: list[Published]
+    missing: list[Place]
+    strikes: list[Strike]
+    rows: list[VersionRow]
+    audit: AuditReport
+    training_seconds: float
+    seconds: float
+    started_at: float
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.task_file.task
+
+    @property
+    def accuracy(self) -> list[float]:
+        """The accuracy of every evaluated version above 0, ascending."""
+        return [evaluation.accuracy for evaluation in self.facts.curve() if evaluation.accuracy is not None]
+
+    @property
+    def model_place(self) -> str:
+        """Where the last version's model lies in the store."""
+        store, key = self.settings.store, model_key(self.task, self.rows[-1].version)
+        return f"{store.url}/{key}" if store.kind == "file" else f"{store.url}/{store.bucket}/{key}"
+
+    @property
+    def updates_per_second(self) -> float:
+        """Updates judged per second of training."""
+        return sum(self.facts.outcomes().values()) / self.training_seconds if self.training_seconds else 0.0
+
+    def problem(self) -> FluvialError | None:
+        """The first thing that is not as it must be: a missing verdict, two verdicts, a difference."""
+        command = f"fluvial audit --task {self.task}"
+        if self.missing:
+            shown = ", ".join(_shown(self.task, place) for place in self.missing[:_MISSING_SHOWN])
+            return Finding(
+                "FLV-6304",
+                f"{len(self.missing)} of {len(self.published)} published updates have no verdict",
+                where=shown,
+                hint=f"`{command}` tells whether the versions are right; the journal is {self.journal}",
+            )
+        if self.facts.conflicts:
+            place, (one, other) = next(iter(self.facts.conflicts.items()))
+            return Finding(
+                "FLV-6305",
+                f"{len(self.facts.conflicts)} updates have two verdicts, as {one.outcome} and {other.outcome}",
+                where=_shown(self.task, place),
+                hint=f"two workers disagree, a defect: please report it with the output of `{command}`",
+            )
+        if not self.audit.identical:
+            return Finding(
+                "FLV-6306",
+                f"the audit of {self.audit.versions} versions found a difference",
+                where="\n  ".join(str(finding) for finding in self.audit.findings.shown[:_MISSING_SHOWN]),
+                hint=f"`{command}` shows all of it",
+            )
+        return None
+
+
+def run_session(plan: RunPlan, home: Path, output: Output) -> RunResult:
+    """Run `plan` in `home` to its end.
+
+    Raises:
+        FluvialError: what the stack, the task or a part of the run raises; FLV-6301, 6302, 6303.
+        KeyboardInterrupt: on SIGINT, SIGTERM or SIGHUP, after everything was stopped.
+    """
+    began, started_at = time.monotonic(), time.time()
+    check_policy(plan)
+    stack = LocalStack(home, plan.store, output)
+    with _signals_interrupt(), _stopped_on_failure(stack, output):
+        settings = stack.up()
+        task_file = _create(plan, settings, output)
+        session = _Session(plan, settings, task_file, output)
+        with session.console or contextlib.nullcontext():
+            session.train()
+            rows = _rows(settings, task_file)
+            output.say(f"auditing {rows[-1].version} versions: every one is computed again from the logs")
+            audit = _audit(settings, task_file, output)
+        return RunResult(
+            plan=plan,
+            task_file=task_file,
+            settings=settings,
+            facts=session.facts,
+            journal=session.journal,
+            published=session.published,
+            missing=session.missing,
+            strikes=session.strikes,
+            rows=rows,
+            audit=audit,
+            training_seconds=session.training_seconds,
+            seconds=time.monotonic() - began,
+            started_at=started_at,
+            notes=[*warnings_about(plan), *session.notes],
+        )
+
+
+class _Session:
+    """The part of a run in which processes run."""
+
+    def __init__(self, plan: RunPlan, settings: Settings, task_file: TaskFile, output: Output) -> None:
+        self.plan = plan
+        self.settings = settings
+        self.task = task_file.task
+        self.output = output
+        self.facts = RunFacts()
+        folder = task_folder(settings.home, self.task)
+        self.journal = folder / "journal.jsonl"
+        self.published: list[Published] = []
+        self.missing: list[Place] = []
+        self.strikes: list[Strike] = []
+        self.notes: list[str] = []
+        self.training_seconds = 0.0
+        logs = settings.home / "logs" / self.task
+        self.console = ConsoleChild(settings.home, logs, self.task, output) if plan.console else None
+        self.workers = [
+            (f"worker-{region}-{number}", region)
+            for region in sorted(plan.regions)
+            for number in range(plan.workers)
+        ]
+
+    def train(self) -> None:
+        """Start every part, follow them until the versions are there, and stop them in order."""
+        logs = self.settings.home / "logs" / self.task
+        title = f"fluvial: {self.task}, {self.plan.devices} devices"
+        with (
+            Supervisor(self.settings.home, logs, self.output) as supervisor,
+            Follower(self.settings, self.task, self.plan.regions, self.facts) as follower,
+            open_view(self.output, title, self.plan.versions, each_version=self.plan.each_version) as view,
+        ):
+            self._start(supervisor)
+            with self._readiness() as readiness:
+                self._until_trained(supervisor, follower, view, readiness)
+            supervisor.stop(["fleet", "merger"])
+            self._drain(supervisor, follower, view)
+            self._last_evaluation(supervisor, follower, view)
+
+    def _start(self, supervisor: Supervisor) -> None:
+        plan, task = self.plan, ("--task", self.task)
+        for name, region in self.workers:
+            supervisor.start(name, ["worker", *task, "--region", region, "--name", name])
+        supervisor.start("merger", ["merger", *task, "--name", "merger-0"])
+        supervisor.start("evaluator", ["evaluator", *task])
+        numbers = {
+            "--devices": plan.devices,
+            "--attackers": plan.attackers,
+            "--misbehaving": plan.misbehaving,
+            "--seed": plan.seed,
+            "--alpha": plan.alpha,
+            "--versions": plan.versions,
+            "--journal": self.journal,
+        }
+        arguments = [str(word) for pair in numbers.items() for word in pair]
+        supervisor.start("fleet", ["fleet", *task, *arguments], may_finish=True)
+
+    def _readiness(self) -> Readiness:
+        plan = self.plan
+        return Readiness(
+            self.settings, self.task, workers=plan.workers, partitions=plan.regions, facts=self.facts
+        )
+
+    def _until_trained(
+        self, supervisor: Supervisor, follower: Follower, view: View, readiness: Readiness
+    ) -> None:
+        began = progressed_at = time.monotonic()
+        victims = [name for name, _ in self.workers] + ["merger"]
+        chaos = Chaos(
+            supervisor, victims, times=self.plan.chaos, versions=self.plan.versions, seed=self.plan.seed
+        )
+        before = 0
+        while (version := self.facts.version()) < self.plan.versions or not chaos.finished:
+            now = time.monotonic()
+            if version != before:
+                before, progressed_at = version, now
+            if now - progressed_at > STALL_S:
+                raise self._stalled(version, supervisor, readiness.missing())
+            supervisor.check()
+            follower.check()
+            if self.console is not None:
+                self.console.check()
+            chaos.act(version, now - began, self.output)
+            view.show("training", self.facts, supervisor.statuses(), readiness.missing())
+            time.sleep(POLL_S)
+        self.strikes = chaos.strikes
+        self.training_seconds = time.monotonic() - began
+
+    def _drain(self, supervisor: Supervisor, follower: Follower, view: View) -> None:
+        """Wait until every published update has its verdict; what has none after `DRAIN_S` is missing."""
+        self.published = read_journal(self.journal)
+        places = [published.place for published in self.published]
+        deadline = time.monotonic() + DRAIN_S
+        while missing := self.facts.missing(places):
+            if time.monotonic() > deadline:
+                break
+            supervisor.check()
+            follower.check()
+            view.show(f"waiting for {len(missing)} verdicts", self.facts, supervisor.statuses())
+            time.sleep(POLL_S)
+        self.missing = missing
+
+    def _last_evaluation(self, supervisor: Supervisor, follower: Follower, view: View) -> None:
+        """Let the evaluator reach the head: the merger may have made one more version before it stopped."""
+        head = TaskStore(open_object_store(self.settings.store), self.task).head()
+        version = head.version if head is not None else 0
+        deadline = time.monotonic() + LAST_EVALUATION_S
+        while self.facts.version() < version:
+            if time.monotonic() > deadline:
+                self.notes.append(f"version {version} was committed and not evaluated any more")
+                return
+            supervisor.check()
+            follower.check()
+            view.show(f"waiting for the evaluation of version {version}", self.facts, supervisor.statuses())
+            time.sleep(POLL_S)
+
+    def _stalled(self, version: int, supervisor: Supervisor, waits: Sequence[str]) -> TimeoutProblem:
+        states = ", ".join(f"{child.name} {child.state}" for child in supervisor.statuses())
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self.facts.outcomes().items())
+        waited = f"\n  still waiting for {', '.join(waits)}" if waits else ""
+        return TimeoutProblem(
+            "FLV-6303",
+            f"no version after {version} within {STALL_S:.0f} s",
+            where=f"{states}\n  verdicts so far: {outcomes or 'none'}{waited}",
+            hint=f"see the logs in {supervisor.log_folder}; `fluvial doctor` checks machine and stack",
+        )
+
+
+def check_policy(plan: RunPlan) -> None:
+    """Refuse a wrong policy before anything is started: UsageProblem FLV-2001 to 2003, or 22xx for the task file."""
+    from fluvial.local.policies import layered_policy
+    from learning.task import load_task
+
+    task = load_task(plan.reference)
+    layered_policy(explicit=plan.policy_text, task=task.policy_overrides, defaults=plan.policy_defaults)
+
+
+def free_task_name(home: Path, wanted: str) -> str:
+    """`wanted`, or the first of ``wanted-2``, ``wanted-3``, ... that this home has no task of."""
+    taken = set(task_names(home))
+    number, name = 1, wanted
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
+
+
+def task_name_of(reference: str) -> str:
+    """The name that the task file `reference` has or gives itself."""
+    from learning.task import load_task
+
+    return load_task(reference).name
+
+
+def warnings_about(plan: RunPlan) -> list[str]:
+    """What its reader should know about a run, whatever came out of it."""
+    honest = plan.devices - plan.attackers - plan.misbehaving
+    if plan.attackers and honest <= plan.attackers:
+        split = f"{plan.attackers} of {plan.devices} devices attack and {honest} are honest"
+        return [f"{split}: no defence holds without an honest majority, so do not wonder about the accuracy"]
+    return []
+
+
+def _create(plan: RunPlan, settings: Settings, output: Output) -> TaskFile:
+    from fluvial.local.create import create_task
+
+    name = free_task_name(settings.home, plan.name)
+    return create_task(
+        settings,
+        reference=plan.reference,
+        name=name,
+        regions=dict(plan.regions),
+        policy_text=plan.policy_text,
+        policy_defaults=plan.policy_defaults,
+        seed=plan.seed,
+        output=output,
+    )
+
+
+def _audit(settings: Settings, task_file: TaskFile, output: Output) -> AuditReport:
+    from fluvial.proof.audit import audit_task
+
+    return audit_task(settings, task_file, output=output)
+
+
+def _rows(settings: Settings, task_file: TaskFile) -> list[VersionRow]:
+    """Every version above 0, from the store.
+
+    Raises:
+        TimeoutProblem: FLV-6303, there is none.
+    """
+    store = TaskStore(open_object_store(settings.store), task_file.task)
+    head = store.head()
+    rows = []
+    for version in range(1, (head.version if head is not None else 0) + 1):
+        data = store.manifest_bytes(version)
+        rows.append(VersionRow(version, sha256_hex(data), decode_manifest(data)))
+    if not rows:
+        raise TimeoutProblem("FLV-6303", "the run ended without any version", hint="see `fluvial doctor`")
+    return rows
+
+
+@contextlib.contextmanager
+def _stopped_on_failure(stack: LocalStack, output: Output) -> Iterator[None]:
+    """If the block fails, stop the stack again, unless it ran before (with Prometheus or without)."""
+    was_up = all(service.state == "running" for service in stack.status() if service.name != "prometheus")
+    try:
+        yield
+    except BaseException:
+        if not was_up:
+            for name in stack.down():
+                output.say(f"stopped {name}")
+        raise
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the run as Ctrl-C does: through every clean-up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _shown(task: str, place: Place) -> str:
+    return f"fl.{task}.updates.{place.region}[{place.partition}]@{place.offset}"

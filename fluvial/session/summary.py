@@ -1,0 +1,185 @@
+"""What a run is summed up to, for people and for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.text import Text
+
+from aggregation.errors import EnvironmentProblem, UsageProblem
+from aggregation.fold.rejections import ACCEPTED
+from fluvial.reading.progress import sparkline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fluvial.session.run import RunResult
+    from fluvial.terminal.output import Output
+
+STDOUT: Final = "-"
+_HASH_SHOWN: Final = 16
+
+
+def document(result: RunResult) -> dict[str, Any]:
+    """The run as one JSON document. Times in seconds; ``accuracy`` begins with version 1."""
+    outcomes = result.facts.outcomes()
+    return {
+        "task": result.task,
+        "versions": result.rows[-1].version,
+        "accuracy": [round(value, 6) for value in result.accuracy],
+        "loss": [round(one.loss, 6) for one in result.facts.curve() if one.loss is not None],
+        "updates_accepted": outcomes.get(ACCEPTED, 0),
+        "published": len(result.published),
+        "verdicts": outcomes,
+        "verdicts_missing": len(result.missing),
+        "verdicts_conflicting": len(result.facts.conflicts),
+        "seconds": round(result.seconds, 3),
+        "training_seconds": round(result.training_seconds, 3),
+        "updates_per_second": round(result.updates_per_second, 3),
+        "audit": {
+            "versions": result.audit.versions,
+            "identical": result.audit.identical,
+            "digest": result.audit.digest,
+            "findings": result.audit.findings.total,
+        },
+        "store": result.settings.store.kind,
+        "model": result.model_place,
+        "model_sha256": result.rows[-1].manifest.model_sha256,
+        "genesis_sha256": result.task_file.genesis_sha256,
+        "chaos": [dataclasses.asdict(strike) for strike in result.strikes],
+        "plan": {
+            "devices": result.plan.devices,
+            "attackers": result.plan.attackers,
+            "misbehaving": result.plan.misbehaving,
+            "regions": dict(result.plan.regions),
+            "workers": result.plan.workers,
+            "seed": result.plan.seed,
+        },
+        "notes": result.notes,
+    }
+
+
+def check_report_folder(folder: Path | None) -> None:
+    """Make the folder of the report before the run, so that an hour of training is not lost to a typing error.
+
+    Raises:
+        EnvironmentProblem: FLV-6308.
+    """
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+        reason = "it may not be written"
+    except OSError as error:
+        writable, reason = False, error.strerror or str(error)
+    if not writable:
+        raise EnvironmentProblem(
+            "FLV-6308",
+            f"the report cannot be written: {reason}",
+            where=str(folder),
+            hint="choose another folder with `--report DIR`",
+        )
+
+
+def check_json_target(target: str | None) -> None:
+    """Refuse a ``--json FILE`` that could not be written, before the run and not after it.
+
+    Raises:
+        UsageProblem: FLV-6307.
+    """
+    if target is None or target == STDOUT:
+        return
+    path = Path(target)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        what = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
+        raise UsageProblem(
+            "FLV-6307",
+            f"--json: expected a file that can be written, {path} {what}",
+            hint="or `--json -` for stdout",
+        )
+
+
+def write_json(target: str, result: RunResult, output: Output) -> None:
+    """Write the document to a file, or as the one document on stdout.
+
+    Raises:
+        EnvironmentProblem: FLV-6307.
+    """
+    if target == STDOUT:
+        output.document(document(result))
+        return
+    try:
+        Path(target).write_text(
+            json.dumps(document(result), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
+    except OSError as error:
+        raise EnvironmentProblem(
+            "FLV-6307",
+            f"--json: {target} cannot be written: {error.strerror or error}",
+            hint="name another file",
+        ) from error
+
+
+def summarize(result: RunResult, output: Output, *, report: Path | None, command: str = "fluvial") -> None:
+    """The last lines of a run: curve, verdicts, where the model is, how to verify it, where to look."""
+    head, accuracy = result.rows[-1], result.accuracy
+    output.print()
+    if accuracy:
+        output.print(f"accuracy   {accuracy[-1]:.4f} after {head.version} versions", style="bold")
+        output.print(f"           {sparkline(accuracy, 60)}  {accuracy[0]:.3f} → {accuracy[-1]:.3f}")
+    else:
+        output.print(f"versions   {head.version}", style="bold")
+    output.print()
+    _verdicts(result, output)
+    output.print()
+    refused = sum(result.facts.outcomes().values()) - result.facts.outcomes().get(ACCEPTED, 0)
+    output.print(
+        f"updates    {len(result.published)} published, {refused} of them refused, "
+        f"{result.updates_per_second:.1f} a second; {len(result.missing)} without a verdict"
+    )
+    if result.strikes:
+        names = ", ".join(_times(Counter(strike.name for strike in result.strikes)))
+        output.print(f"chaos      {len(result.strikes)} times killed with -9 and started again: {names}")
+    for note in result.notes:
+        output.print(f"note       {note}")
+    identical = (
+        "identical, bit for bit" if result.audit.identical else f"{result.audit.findings.total} differences"
+    )
+    output.print(f"audit      {result.audit.versions} versions recomputed from the logs: {identical}")
+    output.print(f"time       {result.seconds:.0f} s, {result.training_seconds:.0f} s of it training")
+    output.print()
+    output.print(f"model      {result.model_place}")
+    output.print(f"           sha256 {head.manifest.model_sha256}")
+    if report is not None:
+        output.print(f"           also {report.with_name('model.safetensors')}")
+        output.print(f"report     {report}")
+    output.print(f"verify     {command} audit --task {result.task}")
+    output.print(f"look       {command} lineage {head.version} --task {result.task}    which updates made it")
+    output.print(f"           {command} verdicts --task {result.task}      what became of each update")
+    output.print(f"           {command} console              the same as live pages")
+    output.print(f"stop       {command} down    Kafka and the store still run, for the commands above")
+
+
+def _times(counts: Counter[str]) -> Iterator[str]:
+    for name, count in counts.most_common():
+        yield name if count == 1 else f"{name} {count} times"
+
+
+def _verdicts(result: RunResult, output: Output) -> None:
+    regions = sorted(result.plan.regions)
+    counts = result.facts.counts
+    rows = [
+        [
+            Text(outcome, style="green" if outcome == ACCEPTED else "yellow"),
+            *(counts[region, outcome] for region in regions),
+            total,
+        ]
+        for outcome, total in result.facts.outcomes().items()
+    ]
+    output.table(["verdict", *regions, "all"], rows)

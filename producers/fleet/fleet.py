@@ -1,0 +1,417 @@
+"""Many devices in one process: each fetches, takes its time, trains, publishes, and waits for a newer version.
+
+One loop drives them all, by a heap of due times. There is no pool of threads: training is bound to the interpreter's
+lock and to torch's one process-wide generator, so threads would only take turns; the broker's answers come in by
+callback. A round starts as soon as its device is free and a newer version is announced: base versions are taken at
+the start of a round and published at its end, so slow devices are stale, as they are in life.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aggregation.errors import FluvialError, UsageProblem
+from backends.kafka.writing import LogWriter
+from backends.log import Headers
+from backends.observer import UNOBSERVED, Observer
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
+from backends.tasks import keys_folder
+from producers.fleet.behaviours import Behaviour, Round, perform
+from producers.fleet.journal import Entry, Journal, Outcome
+from producers.fleet.population import next_behaviour, populate
+from producers.sdk.announcements import Announcements
+from producers.sdk.bases import Bases
+from producers.sdk.updates import check_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from backends.log import Position
+    from backends.settings import Settings
+    from backends.tasks import TaskFile
+    from learning import Examples, Task
+    from producers.fleet.population import FleetConfig, Member
+    from producers.sdk.bases import Base
+    from producers.sdk.updates import Publication
+
+PROGRESS_EVERY_S = 5.0
+IDLE_S_MAX = 0.1
+FLUSH_TIMEOUT_S = 60.0
+
+
+class Speaker(Protocol):
+    """The one thing that a fleet needs to be heard: `fluvial.terminal.output.Output` is one."""
+
+    def say(self, text: str) -> None:
+        """One line of progress."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSummary:
+    """What a fleet has done.
+
+    ``published`` counts acknowledged records by behaviour; ``failed`` records were never acknowledged; ``versions`` is
+    the newest version that each region was told of.
+    """
+
+    published: dict[str, int]
+    failed: int
+    seconds: float
+    versions: dict[str, int]
+
+    @property
+    def updates(self) -> int:
+        """Records acknowledged."""
+        return sum(self.published.values())
+
+    @property
+    def updates_per_second(self) -> float:
+        """Records acknowledged a second, from the first announcement on."""
+        return self.updates / self.seconds if self.seconds > 0 else 0.0
+
+    def document(self) -> dict[str, Any]:
+        """The summary as JSON wants it."""
+        return {
+            "updates": self.updates,
+            "failed": self.failed,
+            "published": self.published,
+            "seconds": round(self.seconds, 3),
+            "updates_per_second": round(self.updates_per_second, 2),
+            "versions": self.versions,
+        }
+
+
+class StopAskedError(Exception):
+    """The fleet was asked to stop while it waited for something."""
+
+
+class Bell:
+    """How other threads and signal handlers wake the loop: there is news, or it has to stop."""
+
+    def __init__(self) -> None:
+        self._rung = threading.Event()
+        self._stop = threading.Event()
+
+    def ring(self) -> None:
+        """There is news."""
+        self._rung.set()
+
+    def stop(self) -> None:
+        """Begin no more rounds."""
+        self._stop.set()
+        self._rung.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stop.is_set()
+
+    def raise_if_stopping(self) -> None:
+        """Raise ``StopAskedError`` once ``stop`` was called."""
+        if self.stopping:
+            raise StopAskedError
+
+    def silence(self) -> None:
+        """Forget the news so far: the caller looks at everything next."""
+        self._rung.clear()
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for news, at most ``timeout_s``."""
+        self._rung.wait(timeout_s)
+
+
+class Fleet:
+    """A fleet of one task. ``run`` drives it until it is done, or ``stop`` is called from any thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        task_file: TaskFile,
+        config: FleetConfig,
+        *,
+        speaker: Speaker,
+        journal: Path | None = None,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
+        self._observer = observer
+        self._settings = settings
+        self._task_file = task_file
+        self._config = config
+        self._speaker = speaker
+        self._journal_path = journal
+        self._bell = Bell()
+
+    def stop(self) -> None:
+        """Begin no more rounds; ``run`` then delivers what is under way and returns."""
+        self._bell.stop()
+
+    def run(self) -> FleetSummary:
+        """Drive the fleet.
+
+        TimeoutProblem FLV-2502 when no model is ever announced; what loading the task, its data and the store raise.
+        """
+        from learning.partition import split_among_devices
+        from learning.task import load_task
+
+        settings, config, name = self._settings, self._config, self._task_file.task
+        store = TaskStore(open_object_store(settings.store, self._observer), name)
+        genesis = store.genesis(self._task_file.genesis_sha256)
+        with (
+            Announcements(settings, genesis, self._bell.ring) as announcements,
+            Journal(self._journal_path) as journal,
+        ):
+            members = populate(genesis, keys_folder(settings.home, name), config)
+            task = load_task(self._task_file.reference)
+            shards = split_among_devices(task.data().train, config.devices, config.alpha, config.seed)
+            self._speaker.say(
+                f"fleet of {config.devices} devices in {', '.join(sorted(genesis.regions))}: "
+                f"{config.attackers} attack, {config.misbehaving} misbehave"
+            )
+            drive = _Drive(
+                config=config,
+                message_bytes_max=settings.message_bytes_max,
+                members=members,
+                task=task,
+                shards=shards,
+                bases=Bases(store, genesis, check=self._bell.raise_if_stopping),
+                writer=LogWriter(settings, f"fluvial-fleet-{name}", observer=self._observer),
+                observer=self._observer,
+                journal=journal,
+                announcements=announcements,
+                bell=self._bell,
+                speaker=self._speaker,
+            )
+            return drive.to_the_end()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A record under way. ``time``: seconds since 1970 UTC; ``attempt``: its id in the journal."""
+
+    member: Member
+    behaviour: Behaviour
+    base_version: int
+    what: Publication
+    time: float
+    attempt: str
+    headers: Headers
+
+
+class _Drive:
+    """One run of a fleet: the loop and what it has under way."""
+
+    def __init__(
+        self,
+        *,
+        config: FleetConfig,
+        message_bytes_max: int,
+        members: list[Member],
+        task: Task,
+        shards: Sequence[Examples],
+        bases: Bases,
+        writer: LogWriter,
+        journal: Journal,
+        announcements: Announcements,
+        bell: Bell,
+        speaker: Speaker,
+        observer: Observer,
+    ) -> None:
+        self._observer = observer
+        self._config = config
+        self._message_bytes_max = message_bytes_max
+        self._task = task
+        self._shards = shards
+        self._bases = bases
+        self._writer = writer
+        self._journal = journal
+        self._announcements = announcements
+        self._bell = bell
+        self._say = speaker.say
+        self._idle: dict[str, list[Member]] = {region: [] for region in bases.genesis.regions}
+        for member in members:
+            self._idle[member.author.region].append(member)
+        self._rounds: list[tuple[float, int, Member, Base]] = []
+        self._answers: deque[tuple[_Sent, Future[Position], float]] = deque()
+        self._appended = 0
+        self._failed = 0
+        self._versions: dict[str, int] = {}
+        self._started = self._told = time.monotonic()
+        self._told_total = 0
+
+    def to_the_end(self) -> FleetSummary:
+        """Run until a limit or a stop; then wait for every acknowledgement."""
+        try:
+            self._first_news()
+            self._started = self._told = time.monotonic()
+            while not self._done():
+                self._settle()
+                self._begin_rounds()
+                self._end_a_round_or_wait()
+                self._tell()
+        except StopAskedError:
+            self._say("stopping: delivering what is under way")
+        finally:
+            seconds = time.monotonic() - self._started
+            try:
+                self._writer.flush(FLUSH_TIMEOUT_S)
+            finally:
+                self._settle()
+        published = dict(sorted(self._journal.published.items()))
+        return FleetSummary(published, self._failed, seconds, dict(self._versions))
+
+    def _first_news(self) -> None:
+        """Wait for the first model of any region, and say every few seconds what for."""
+        timeout_s, said_s = self._config.announcement_timeout_s, 0.0
+        while not any(self._announcements.latest(region) for region in self._idle):
+            self._bell.raise_if_stopping()
+            waited_s = time.monotonic() - self._started
+            if waited_s >= timeout_s:
+                raise self._announcements.none_came(min(self._idle), 0, timeout_s)
+            if waited_s - said_s >= PROGRESS_EVERY_S:
+                self._say(f"waiting for the first model (is a merger running?), {waited_s:.0f} s")
+                said_s = waited_s
+            self._bell.wait(IDLE_S_MAX)
+            self._bell.silence()
+
+    def _done(self) -> bool:
+        config = self._config
+        if self._bell.stopping:
+            return True
+        if config.seconds_max is not None and time.monotonic() - self._started >= config.seconds_max:
+            return True
+        if config.updates_max is not None and self._appended >= config.updates_max:
+            return True
+        limit = config.version_max
+        return limit is not None and all(self._versions.get(region, -1) >= limit for region in self._idle)
+
+    def _begin_rounds(self) -> None:
+        """Every free device whose region has a version that is new to it fetches that version and starts."""
+        self._bell.silence()
+        now = time.monotonic()
+        for region, idle in self._idle.items():
+            announcement = self._announcements.latest(region)
+            if announcement is None:
+                continue
+            self._versions[region] = announcement.version
+            ready = [member for member in idle if member.last_base < announcement.version]
+            if not ready:
+                continue
+            base = self._bases.announced(announcement)
+            self._idle[region] = [member for member in idle if member.last_base >= announcement.version]
+            for member in ready:
+                member.last_base = base.version
+                due = now + member.round_seconds(self._config)
+                heapq.heappush(self._rounds, (due, member.index, member, base))
+
+    def _end_a_round_or_wait(self) -> None:
+        wait_s = self._rounds[0][0] - time.monotonic() if self._rounds else IDLE_S_MAX
+        if wait_s > 0:
+            self._bell.wait(min(wait_s, IDLE_S_MAX))
+            return
+        _, _, member, base = heapq.heappop(self._rounds)
+        self._contribute(member, base)
+        self._idle[member.author.region].append(member)
+
+    def _contribute(self, member: Member, base: Base) -> None:
+        from learning.training import train_locally
+
+        behaviour = next_behaviour(member, self._config)
+        member.rounds += 1
+        train_config = self._task.config.at(seed=member.training_seed, version=base.version)
+        outcome = train_locally(self._task, base.parameters, self._shards[member.index], train_config)
+        turn = Round(
+            author=member.author,
+            base=base,
+            layout=self._bases.layout,
+            codec=self._config.codec,
+            outcome=outcome,
+            created_at_ms=time.time_ns() // 1_000_000,
+        )
+        for number, what in enumerate(perform(behaviour, turn)):
+            # A replay's first record is the honest one; only its copy is the replay.
+            is_original = behaviour is Behaviour.REPLAY and number == 0
+            self._append(member, Behaviour.HONEST if is_original else behaviour, base, what)
+
+    def _append(self, member: Member, behaviour: Behaviour, base: Base, what: Publication) -> None:
+        check_size(what.value, base.policy, self._message_bytes_max)
+        attempt = self._journal.invoked(
+            device=member.author.device_id,
+            region=what.region,
+            behaviour=behaviour.label,
+            update_id=what.update_id,
+        )
+        headers = self._observer.publishing(what.region, self._config.codec, len(what.value))
+        sent = _Sent(member, behaviour, base.version, what, time.time(), attempt, headers)
+        answered = partial(self._answered, sent)
+        future = self._writer.append(
+            what.topic, what.value, key=what.key, partition=what.partition, headers=headers
+        )
+        future.add_done_callback(answered)
+        self._appended += 1
+
+    def _answered(self, sent: _Sent, future: Future[Position]) -> None:
+        """A future swallows what its callbacks raise, so this one does nothing that can fail."""
+        self._answers.append((sent, future, time.time()))
+
+    def _settle(self) -> None:
+        """Take down what the broker has answered."""
+        self._observer.beat()
+        self._writer.poll()
+        while self._answers:
+            sent, future, now = self._answers.popleft()
+            error = future.exception()
+            if error is None:
+                position = future.result()
+                self._journal.acknowledged(_entry(sent, position, now))
+                self._observer.acknowledged(sent.what.region, now - sent.time)
+                self._observer.placed(sent.headers, position)
+                self._journal.answered(
+                    sent.attempt, "ok", partition=position.partition, offset=position.offset
+                )
+                continue
+            self._failed += 1
+            self._observer.unacknowledged(sent.what.region, error)
+            self._observer.placed(sent.headers, None)
+            reason = error.message if isinstance(error, FluvialError) else str(error)
+            # Refused for what it is: it stands nowhere. Anything else may have reached the log unheard.
+            outcome: Outcome = "fail" if isinstance(error, UsageProblem) else "unknown"
+            self._journal.answered(sent.attempt, outcome, reason=reason)
+            self._say(f"an update of {sent.member.author.device_id} was not acknowledged: {reason}")
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now - self._told < PROGRESS_EVERY_S:
+            return
+        total = self._journal.total
+        rate = (total - self._told_total) / (now - self._told)
+        newest = max(self._versions.values(), default=-1)
+        if total == self._told_total and not self._rounds:
+            self._say(f"all have contributed: waiting for version {newest + 1}, {total} updates so far")
+        else:
+            at_work = len(self._rounds)
+            self._say(f"version {newest}: {total} updates published, {rate:.1f}/s, {at_work} devices at work")
+        self._told, self._told_total = now, total
+
+
+def _entry(sent: _Sent, position: Position, now: float) -> Entry:
+    return Entry(
+        time=now,
+        sent=sent.time,
+        device=sent.member.author.device_id,
+        region=sent.what.region,
+        partition=position.partition,
+        offset=position.offset,
+        behaviour=sent.behaviour.label,
+        base_version=sent.base_version,
+        update_id=sent.what.update_id,
+    )

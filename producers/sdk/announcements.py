@@ -1,0 +1,201 @@
+"""Following ``fl.<task>.models``: which version is the newest for each region, as the merger signed it.
+
+Announcements may come late or twice, and anybody with access to the broker may write there: a follower believes a
+merger's certificate and signature only, and keeps the highest version.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from aggregation.errors import TimeoutProblem
+from aggregation.fold.events import RejectedRecord
+from backends.kafka.reading import LogReader
+from backends.log import LogRecord
+from backends.outages import retry_through_outage
+from schemas.avro import CodecError
+from schemas.certificates import Trust
+from schemas.envelope import open_envelope
+from schemas.records import authenticate
+from schemas.topics import models_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from backends.settings import Settings
+    from schemas.manifests import Genesis
+
+UNVERIFIED_SAID_MAX = 3
+"""So many bad records are named; a flood of them is only counted, and stands in the error when a wait ends in vain."""
+
+log = logging.getLogger("fluvial")
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A version that is ready for a region's devices. The hashes are hex."""
+
+    task: str
+    region: str
+    version: int
+    manifest_sha256: str
+    model_sha256: str
+    policy_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """A record of the models topic that is not a merger's announcement, and why."""
+
+    reason: str
+
+
+def verify_announcement(record: LogRecord, genesis: Genesis, trust: Trust) -> Announcement | Unverified:
+    """The announcement in one record, if a merger of this task signed it; else why not. Pure."""
+    try:
+        envelope = open_envelope(record.value or b"")
+    except CodecError as error:
+        return Unverified(str(error))
+    if envelope.kind != "ModelAnnouncement":
+        return Unverified(f"a {envelope.kind} does not belong here")
+    signer = authenticate(envelope, record.timestamp_ms, trust)
+    if isinstance(signer, RejectedRecord):
+        return Unverified(signer.detail)
+    announcement = Announcement(**envelope.record)
+    if announcement.task != genesis.task or announcement.region not in genesis.regions:
+        return Unverified(f"it is for {announcement.region[:64]!r} of the task {announcement.task[:64]!r}")
+    return announcement
+
+
+class _ClosedError(Exception):
+    """The follower was closed while it waited for the broker."""
+
+
+class Announcements:
+    """A background follower of one task's announcements; one serves any number of devices of all regions.
+
+    ``on_news`` is called on the follower's thread whenever a region got a higher version. Close it, or use ``with``.
+    An error that ends the follower is raised again by the next call of ``latest`` or ``wait_for``.
+    """
+
+    def __init__(
+        self, settings: Settings, genesis: Genesis, on_news: Callable[[], None] | None = None
+    ) -> None:
+        self._settings = settings
+        self._genesis = genesis
+        self._trust = Trust.from_pem(genesis.authorities)
+        self._on_news = on_news
+        self._latest: dict[str, Announcement] = {}
+        self._caught_up = False
+        self._unverified = 0
+        self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._follow, name="announcements", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop following; takes up to a quarter of a second."""
+        self._closed.set()
+        self._thread.join()
+
+    def latest(self, region: str) -> Announcement | None:
+        """The newest announcement to ``region``; None before the first, and while the past is being read."""
+        with self._changed:
+            self._raise_error()
+            return self._latest.get(region) if self._caught_up else None
+
+    def wait_for(self, region: str, version: int, timeout_s: float) -> Announcement:
+        """The newest announcement of at least ``version``; TimeoutProblem (FLV-2502) when none comes in time."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                self._raise_error()
+                latest = self._latest.get(region)
+                if self._caught_up and latest is not None and latest.version >= version:
+                    return latest
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise self.none_came(region, version, timeout_s)
+                self._changed.wait(left_s)
+
+    def none_came(self, region: str, version: int, timeout_s: float) -> TimeoutProblem:
+        """FLV-2502, ready to raise."""
+        latest = self._latest.get(region)
+        newest = f"the newest is version {latest.version}" if latest else "there is none at all"
+        if self._unverified:
+            newest += f" ({self._unverified} records there are not a merger's announcements)"
+        return TimeoutProblem(
+            "FLV-2502",
+            f"version {version} or newer was not announced to region {region} within {timeout_s:g} s: {newest}",
+            where=f"topic {models_topic(self._genesis.task)}",
+            hint=f"is a merger running? start one with `fluvial merger --task {self._genesis.task}`",
+        )
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _follow(self) -> None:
+        topic = models_topic(self._genesis.task)
+        try:
+            with LogReader(self._settings, f"fluvial-announcements-{self._genesis.task}") as reader:
+                start, past_end = retry_through_outage(f"read {topic}", lambda: self._bounds(reader, topic))
+                self._catch_up(start, past_end)
+                for record in reader.follow({(topic, 0): start}):
+                    if self._closed.is_set():
+                        return
+                    if record is not None:
+                        self._take(record)
+                        self._catch_up(record.offset + 1, past_end)
+        except _ClosedError:
+            return
+        except Exception as error:  # noqa: BLE001 (handed to whoever asks next, on their thread)
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+            if self._on_news is not None:
+                self._on_news()
+
+    def _bounds(self, reader: LogReader, topic: str) -> tuple[int, int]:
+        if self._closed.is_set():
+            raise _ClosedError
+        return reader.bounds(topic, 0)
+
+    def _catch_up(self, next_offset: int, past_end: int) -> None:
+        """Answers begin once the announcements of the past are read: the newest of them, not the first."""
+        if not self._caught_up and next_offset >= past_end:
+            with self._changed:
+                self._caught_up = True
+                self._changed.notify_all()
+            if self._on_news is not None:
+                self._on_news()
+
+    def _take(self, record: LogRecord) -> None:
+        verified = verify_announcement(record, self._genesis, self._trust)
+        if isinstance(verified, Unverified):
+            self._unverified += 1
+            if self._unverified <= UNVERIFIED_SAID_MAX:
+                log.warning("disregarding %s[0]@%d: %s", record.topic, record.offset, verified.reason)
+            return
+        with self._changed:
+            known = self._latest.get(verified.region)
+            if known is not None and known.version >= verified.version:
+                return
+            self._latest[verified.region] = verified
+            self._changed.notify_all()
+        if self._on_news is not None:
+            self._on_news()

@@ -1,0 +1,106 @@
+"""The models that devices start from: read once, checked against their hash, shared by all devices of a process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from aggregation.errors import UsageProblem
+from backends.clock import SYSTEM_CLOCK, Clock
+from backends.outages import retry_through_outage
+from schemas.checkpoints import decode_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from aggregation.policy import Policy
+    from backends.store.task_store import TaskStore
+    from producers.sdk.announcements import Announcement
+    from schemas.manifests import Genesis
+
+CACHED_BASES_MAX = 4
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Base:
+    """A version to train from. ``parameters`` float32[P] is read-only; ``sha256`` names its model.safetensors."""
+
+    version: int
+    sha256: str
+    parameters: npt.NDArray[np.float32]
+    policy: Policy
+
+
+class Bases:
+    """A small cache over one task's store. Waits out an outage with a visible message.
+
+    ``check`` is called before every attempt; what it raises ends the waiting (a fleet that has to stop).
+    """
+
+    def __init__(
+        self,
+        store: TaskStore,
+        genesis: Genesis,
+        check: Callable[[], None] = lambda: None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.store = store
+        self.genesis = genesis
+        self.layout = genesis.tensor_layout
+        self._first_policy = genesis.first_policy
+        self._check = check
+        self._clock = clock
+        self._bases: OrderedDict[tuple[int, str], Base] = OrderedDict()
+
+    def announced(self, announcement: Announcement) -> Base:
+        """The base that an announcement names."""
+        return self._base(announcement.version, announcement.model_sha256, announcement.policy_sha256)
+
+    def at(self, version: int) -> Base:
+        """The base of an earlier version, by its manifest; UsageProblem (FLV-2507) when there is no such version."""
+        if version == 0:
+            return self._base(0, self.genesis.model_sha256, self._first_policy.sha256)
+        head = self._retry("find the newest version", self.store.head)
+        if head is None or not 0 < version <= head.version:
+            newest = head.version if head else 0
+            raise UsageProblem(
+                "FLV-2507",
+                f"there is no version {version} of {self.genesis.task}, the newest is {newest}",
+                hint=f"list them with `fluvial versions --task {self.genesis.task}`",
+            )
+        manifest = self._retry(f"read manifest {version}", lambda: self.store.manifest(version))
+        return self._base(version, manifest.model_sha256, manifest.policy_sha256)
+
+    def _base(self, version: int, sha256: str, policy_sha256: str) -> Base:
+        known = self._bases.get((version, sha256))
+        if known is not None:
+            self._bases.move_to_end((version, sha256))
+            return known
+        data = self._retry(f"read model {version}", lambda: self.store.model_bytes(version, sha256))
+        parameters = decode_model(data, self.layout)
+        parameters.setflags(write=False)
+        base = Base(version, sha256, parameters, self._policy(policy_sha256))
+        self._bases[version, sha256] = base
+        while len(self._bases) > CACHED_BASES_MAX:
+            self._bases.popitem(last=False)
+        return base
+
+    def _policy(self, sha256: str) -> Policy:
+        if self._first_policy.sha256 == sha256:
+            return self._first_policy
+        for base in self._bases.values():
+            if base.policy.sha256 == sha256:
+                return base.policy
+        return self._retry("read the policy", lambda: self.store.policy(sha256))
+
+    def _retry(self, what: str, action: Callable[[], Result]) -> Result:
+        def tried() -> Result:
+            self._check()
+            return action()
+
+        return retry_through_outage(what, tried, clock=self._clock)

@@ -1,0 +1,266 @@
+"""One device, in a few calls.
+
+::
+
+    with Device.open(settings, task="digits", region="eu", key=path) as device:
+        base = device.fetch()                            # the newest announced version, hash-checked
+        outcome = device.train(base, task, examples)     # or any training of one's own: a Contribution
+        receipt = device.publish(base, outcome)          # clipped, quantized, signed, acknowledged by the broker
+        verdict = device.verdict(receipt)                # accepted, or refused and why
+
+Everything blocks. A refused update is a verdict, not an exception.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from aggregation.errors import FluvialError, TimeoutProblem, UsageProblem
+from aggregation.partitioning import murmur2
+from backends.clock import SYSTEM_CLOCK, Clock
+from backends.kafka.reading import LogReader
+from backends.kafka.writing import LogWriter
+from backends.keys import load_signer
+from backends.log import LogRecord, Position, RecordWriter
+from backends.observer import UNOBSERVED, Observer
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
+from producers.sdk.announcements import Announcements
+from producers.sdk.bases import Base, Bases
+from producers.sdk.updates import Author, Outcome, Publication, check_size, honest_record, seal_update
+from schemas.avro import CodecError
+from schemas.certificates import BadCertificateError, Role, Trust
+from schemas.topics import verdicts_topic
+from schemas.windows import decode_verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from aggregation.codecs import CodecName
+    from aggregation.fold.events import Verdict
+    from backends.settings import Settings
+    from learning import Examples, Task
+    from learning.training import LocalResult
+    from schemas.envelope import Signer
+    from schemas.manifests import Genesis
+
+ANNOUNCEMENT_TIMEOUT_S = 60.0
+VERDICT_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where the broker put an update."""
+
+    topic: str
+    partition: int
+    offset: int
+    update_id: str
+
+    @property
+    def place(self) -> str:
+        """``topic[partition]@offset``."""
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+class Device:
+    """A device of one region. Not thread-safe; many devices may share a writer, announcements and bases."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        author: Author,
+        *,
+        bases: Bases,
+        writer: RecordWriter,
+        announcements: Announcements,
+        codec: CodecName = "int8",
+        clock: Clock = SYSTEM_CLOCK,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
+        self.author = author
+        self.codec: CodecName = codec
+        self._settings = settings
+        self._bases = bases
+        self._writer = writer
+        self._announcements = announcements
+        self._owns_announcements = False
+        self._clock = clock
+        self._observer = observer
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        task: str,
+        region: str,
+        key: Path,
+        genesis_sha256: str | None = None,
+        codec: CodecName = "int8",
+        seed: int = 0,
+        writer: RecordWriter | None = None,
+        announcements: Announcements | None = None,
+        observer: Observer = UNOBSERVED,
+    ) -> Device:
+        """A device by its key file (``fluvial ca issue`` writes one); its id and region stand in the certificate.
+
+        ``genesis_sha256`` is the trust anchor: without it, the store is believed. UsageProblem FLV-2407 (region),
+        FLV-2302 and FLV-2303 (key file), FLV-2506 (a certificate that does not fit); what the store raises.
+        """
+        store = TaskStore(open_object_store(settings.store), task)
+        genesis = store.genesis(genesis_sha256)
+        signer = load_signer(key)
+        author = Author(genesis, region, device_id_of(signer, genesis, region, key), signer, seed)
+        device = cls(
+            settings,
+            author,
+            bases=Bases(store, genesis),
+            writer=writer or LogWriter(settings, f"fluvial-device-{author.device_id}"),
+            announcements=announcements or Announcements(settings, genesis),
+            codec=codec,
+            observer=observer,
+        )
+        device._owns_announcements = announcements is None
+        return device
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Deliver what is under way and release what this device opened itself."""
+        self._writer.flush()
+        if self._owns_announcements:
+            self._announcements.close()
+
+    @property
+    def device_id(self) -> str:
+        """The id that the certificate says."""
+        return self.author.device_id
+
+    def fetch(self, *, newer_than: int = -1, timeout_s: float = ANNOUNCEMENT_TIMEOUT_S) -> Base:
+        """The newest announced version, once it is above ``newer_than``. TimeoutProblem FLV-2502 if there is none.
+
+        Announcements of the past are read first, so a device that just started gets the newest, not the first.
+        """
+        announcement = self._announcements.wait_for(self.author.region, newer_than + 1, timeout_s)
+        return self._bases.announced(announcement)
+
+    def fetch_version(self, version: int) -> Base:
+        """An earlier version, by its manifest. UsageProblem FLV-2507 when there is none of that number."""
+        return self._bases.at(version)
+
+    def train(self, base: Base, task: Task, examples: Examples) -> LocalResult:
+        """Train the task's model from ``base`` on this device's examples; what ``learning.training`` raises."""
+        from learning.training import train_locally
+
+        seed = murmur2(self.device_id.encode()) ^ self.author.seed
+        return train_locally(task, base.parameters, examples, task.config.at(seed=seed, version=base.version))
+
+    def publish(self, base: Base, outcome: Outcome) -> Receipt:
+        """Clip, quantize, sign and append; returns when the broker has it.
+
+        UsageProblem FLV-2501 (too large, before anything is sent), FLV-2504 (not a delta of this layout);
+        ConnectionProblem FLV-3100 and TimeoutProblem FLV-3102 when the broker does not confirm. Publishing again
+        after those is safe: a second copy is a `duplicate`.
+        """
+        created_at_ms = round(self._clock.time() * 1000)
+        record = honest_record(
+            self.author,
+            base,
+            self._bases.layout,
+            codec=self.codec,
+            outcome=outcome,
+            created_at_ms=created_at_ms,
+        )
+        value = seal_update(self.author, record)
+        check_size(value, base.policy, self._settings.message_bytes_max)
+        what = self.author.publication(value, record["update_id"])
+        position = self._append(what)
+        return Receipt(position.topic, position.partition, position.offset, what.update_id)
+
+    def _append(self, what: Publication) -> Position:
+        observer, began_s = self._observer, self._clock.monotonic()
+        headers = observer.publishing(what.region, self.codec, len(what.value))
+        try:
+            position = self._writer.append_now(
+                what.topic, what.value, key=what.key, partition=what.partition, headers=headers
+            )
+        except FluvialError as error:
+            observer.unacknowledged(what.region, error)
+            observer.placed(headers, None)
+            raise
+        observer.acknowledged(what.region, self._clock.monotonic() - began_s)
+        observer.placed(headers, position)
+        return position
+
+    def verdict(self, receipt: Receipt, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Verdict:
+        """What became of an update; TimeoutProblem FLV-2503 when no worker has judged it in time."""
+        topic = verdicts_topic(self.author.genesis.task, self.author.region)
+        deadline = time.monotonic() + timeout_s
+        with LogReader(self._settings, f"fluvial-verdicts-{self.device_id}") as reader:
+            # One verdict per offset and none out of turn: an update's verdict never stands before its own offset.
+            start = min(receipt.offset, reader.bounds(topic, receipt.partition)[1])
+            for record in reader.follow({(topic, receipt.partition): start}):
+                if record is not None:
+                    verdict = _verdict_in(record)
+                    if verdict is not None and verdict.offset == receipt.offset:
+                        return verdict
+                if time.monotonic() > deadline:
+                    break
+        raise TimeoutProblem(
+            "FLV-2503",
+            f"no verdict on {receipt.place} within {timeout_s:g} s",
+            where=f"topic {topic}[{receipt.partition}]",
+            hint=f"is a worker running? start one with `fluvial worker --task {self.author.genesis.task} "
+            f"--region {self.author.region}`",
+        )
+
+
+def _verdict_in(record: LogRecord) -> Verdict | None:
+    """The verdict in a record; None when somebody wrote something else there."""
+    try:
+        return decode_verdict(record.value or b"")
+    except CodecError:
+        return None
+
+
+def device_id_of(signer: Signer, genesis: Genesis, region: str, key: Path) -> str:
+    """The id in a device's certificate; FLV-2407 or FLV-2506 unless this region's CA issued it to a device."""
+    check_region(genesis, region)
+    try:
+        identity = Trust.from_pem(genesis.authorities).identify(signer.certificate)
+    except BadCertificateError as error:
+        raise _unfit(genesis, region, key, str(error)) from error
+    if identity.role is not Role.DEVICE:
+        raise _unfit(genesis, region, key, f"it is a {identity.role.value}'s")
+    if identity.region != region:
+        raise _unfit(genesis, region, key, f"it is of region {identity.region}")
+    return identity.name
+
+
+def check_region(genesis: Genesis, region: str) -> None:
+    """UsageProblem FLV-2407 unless the task has ``region``."""
+    if region not in genesis.regions:
+        raise UsageProblem(
+            "FLV-2407",
+            f"the task {genesis.task} has no region {region!r}, it has {', '.join(sorted(genesis.regions))}",
+            hint="name one of them with `--region`; a task's regions are fixed when it is created",
+        )
+
+
+def _unfit(genesis: Genesis, region: str, key: Path, reason: str) -> UsageProblem:
+    return UsageProblem(
+        "FLV-2506",
+        f"the certificate is not a device's of region {region} in the task {genesis.task}: {reason}",
+        where=str(key),
+        hint=f"issue one with `fluvial ca issue --task {genesis.task} --region {region} --role device NAME`",
+    )

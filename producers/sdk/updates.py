@@ -1,0 +1,206 @@
+"""From a trained delta to signed bytes: clip, quantize, encode, sign, and where to append them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregation.codecs import CodecName, EncodedTensor, data_bytes, encode_delta
+from aggregation.errors import UsageProblem
+from aggregation.partitioning import murmur2, partition_of
+from schemas import avro
+from schemas.certificates import CERTIFICATE_BYTES_MAX
+from schemas.topics import updates_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aggregation.layout import Layout
+    from aggregation.policy import Policy
+    from producers.sdk.bases import Base
+    from schemas.envelope import Signer
+    from schemas.manifests import Genesis
+
+UPDATE_ID_HEX = 32
+_FRAMING_BYTES_MAX = CERTIFICATE_BYTES_MAX + 2048
+_TENSOR_FRAMING_BYTES = 40
+_DIMENSION_BYTES = 10
+
+
+class Outcome(Protocol):
+    """What local training gives: ``learning``'s LocalResult is one, a ``Contribution`` of one's own another."""
+
+    @property
+    def delta(self) -> npt.NDArray[np.float32]:
+        """float32[P]: local - base."""
+        ...
+
+    @property
+    def num_examples(self) -> int:
+        """Examples trained on."""
+        ...
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss."""
+        ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Whatever else the device reports."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contribution:
+    """An ``Outcome`` from training that is not ``learning``'s: any framework, or none."""
+
+    delta: npt.NDArray[np.float32]
+    num_examples: int
+    loss: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Bytes, and where to append them. ``region`` is the region of the log that they go to."""
+
+    region: str
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes
+    update_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """A device as it signs: its id, its region, its key, and the task it works for."""
+
+    genesis: Genesis
+    region: str
+    device_id: str
+    signer: Signer
+    seed: int = 0
+
+    def rng(self, base_version: int, purpose: int = 0) -> np.random.Generator:
+        """The generator of this device's random choices on one base, such as stochastic rounding."""
+        entropy = [self.seed, murmur2(self.device_id.encode()), abs(base_version), purpose]
+        return np.random.default_rng(entropy)
+
+    def update_id(self, base: Base) -> str:
+        """The id of this device's one contribution to ``base``: a retry has the same."""
+        text = f"{self.genesis.task}/{self.region}/{self.device_id}/{base.version}/{base.sha256}"
+        return hashlib.sha256(text.encode()).hexdigest()[:UPDATE_ID_HEX]
+
+    def publication(self, value: bytes, update_id: str, region: str | None = None) -> Publication:
+        """``value``, addressed to this device's partition of its own region's log, or of ``region``'s."""
+        there = region or self.region
+        partition = partition_of(self.device_id, self.genesis.regions[there].partitions)
+        topic = updates_topic(self.genesis.task, there)
+        return Publication(there, topic, partition, self.device_id.encode(), value, update_id)
+
+
+def clipped(delta: npt.NDArray[np.float32], norm_clip: float) -> npt.NDArray[np.float32]:
+    """``delta`` float32[P], scaled down to the L2 norm ``norm_clip`` if it is above."""
+    norm = float(np.linalg.norm(delta.astype(np.float64)))
+    if norm <= norm_clip:
+        return delta
+    return (delta.astype(np.float64) * (norm_clip / norm)).astype(np.float32)
+
+
+def check_delta(delta: npt.NDArray[np.float32], layout: Layout) -> None:
+    """Raise UsageProblem FLV-2504 unless ``delta`` is finite float32[P]."""
+    if delta.shape != (layout.parameters,) or delta.dtype != np.float32:
+        raise UsageProblem(
+            "FLV-2504",
+            f"the delta is {delta.dtype}{list(delta.shape)}, the model's layout takes float32[{layout.parameters}]",
+            hint="publish local parameters minus base parameters, flat, in the layout's order",
+        )
+    broken = int(np.count_nonzero(~np.isfinite(delta)))
+    if broken:
+        raise UsageProblem(
+            "FLV-2504",
+            f"the delta has {broken} values that are NaN or infinite, every value has to be finite",
+            hint='lower CONFIG["learning_rate"] in the task file, or scale the inputs to about 0 … 1',
+        )
+
+
+def choose_codec(policy: Policy, wanted: CodecName) -> CodecName:
+    """``wanted`` where the policy takes it, else the first that it takes."""
+    return wanted if wanted in policy.updates.codecs else policy.updates.codecs[0]
+
+
+def update_record(
+    author: Author,
+    base: Base,
+    tensors: list[EncodedTensor],
+    *,
+    codec: CodecName,
+    outcome: Outcome,
+    created_at_ms: int,
+) -> dict[str, Any]:
+    """A ClientUpdate as the Avro schema wants it."""
+    return {
+        "task": author.genesis.task,
+        "region": author.region,
+        "device_id": author.device_id,
+        "base_version": base.version,
+        "base_sha256": base.sha256,
+        "update_id": author.update_id(base),
+        "num_examples": outcome.num_examples,
+        "local_loss": outcome.loss,
+        "codec": codec,
+        "tensors": [
+            {"name": t.name, "shape": list(t.shape), "scale": t.scale, "data": t.data} for t in tensors
+        ],
+        "client_metrics": {**outcome.metrics, "delta_norm": float(np.linalg.norm(outcome.delta))},
+        "created_at": created_at_ms,
+    }
+
+
+def honest_record(
+    author: Author, base: Base, layout: Layout, *, codec: CodecName, outcome: Outcome, created_at_ms: int
+) -> dict[str, Any]:
+    """Clip, quantize and describe an honest update. UsageProblem FLV-2504: the delta is not the layout's."""
+    check_delta(outcome.delta, layout)
+    chosen = choose_codec(base.policy, codec)
+    delta = clipped(outcome.delta, base.policy.updates.norm_clip)
+    tensors = encode_delta(delta, layout, chosen, author.rng(base.version))
+    return update_record(author, base, tensors, codec=chosen, outcome=outcome, created_at_ms=created_at_ms)
+
+
+def seal_update(author: Author, record: dict[str, Any]) -> bytes:
+    """The signed envelope of a ClientUpdate."""
+    return author.signer.sign_payload("ClientUpdate", avro.encode("ClientUpdate", record))
+
+
+def record_bytes_max(policy: Policy, message_bytes_max: int) -> int:
+    """The largest record that both the policy and the broker take, in bytes."""
+    return min(policy.updates.bytes_max, message_bytes_max)
+
+
+def check_size(value: bytes, policy: Policy, message_bytes_max: int) -> None:
+    """Raise UsageProblem FLV-2501 when a record is larger than the policy or the broker takes."""
+    limit = record_bytes_max(policy, message_bytes_max)
+    if len(value) > limit:
+        which = "policy's updates.bytes_max" if limit == policy.updates.bytes_max else "broker's limit"
+        raise UsageProblem(
+            "FLV-2501",
+            f"the update is {len(value)} bytes, the {which} is {limit}",
+            hint="use the int8 codec (`--codec int8`), a quarter of float32, or a smaller model",
+        )
+
+
+def largest_update_bytes(layout: Layout, policy: Policy) -> int:
+    """An upper bound of one signed update's bytes, in the widest codec that the policy takes."""
+    elements = max(data_bytes(codec, layout.parameters) for codec in policy.updates.codecs)
+    framing = sum(
+        len(spec.name.encode()) + _DIMENSION_BYTES * len(spec.shape) + _TENSOR_FRAMING_BYTES
+        for spec in layout.tensors
+    )
+    return elements + framing + _FRAMING_BYTES_MAX

@@ -1,0 +1,194 @@
+"""From a closed window to what is published of it: objects under their hashes, and the aggregate's payload.
+
+Pure, and used by the worker and by the audit alike: whoever folds the same log gets the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aggregation.defences.anomaly import NormHistory
+from aggregation.errors import IntegrityProblem
+from aggregation.fold.events import Verdict, WindowClosed
+from aggregation.fold.state import OpenWindow, PartitionState
+from aggregation.server.aggregates import Aggregate
+from schemas import avro as codec
+from schemas.checkpoints import encode_sums
+from schemas.objects import sha256_hex
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aggregation.codecs import Direction
+    from aggregation.layout import Layout
+    from aggregation.policy import Policy
+
+VERDICT_DETAIL_MAX = 300
+"""Characters of a verdict's detail; device-supplied text in it is cut before."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedWindow:
+    """What to store (``objects`` by SHA-256, before the record) and what to publish (``payload``, signed by
+    whoever).
+    """
+
+    aggregate: Aggregate
+    payload: bytes
+    objects: Mapping[str, bytes]
+
+
+def encode_window(state: PartitionState, closed: WindowClosed) -> EncodedWindow:
+    """Seal the window that the fold just closed.
+
+    ``state`` is as the fold left it, and gets the new chain link.
+    """
+    snapshot = encode_state(state)
+    objects = {sha256_hex(snapshot): snapshot}
+    sum_sha256 = ""
+    if closed.sums is not None:
+        sums = encode_sums(closed.sums)
+        sum_sha256 = sha256_hex(sums)
+        objects[sum_sha256] = sums
+    record: dict[str, Any] = {
+        "task": state.task,
+        "region": state.region,
+        "partition": state.partition,
+        "sequence": closed.sequence,
+        "first_offset": closed.first_offset,
+        "next_offset": closed.next_offset,
+        "version": closed.version,
+        "policy_sha256": closed.policy_sha256,
+        "counts": dict(closed.counts),
+        "accepted": closed.accepted,
+        "weight_total": closed.weight_total,
+        "staleness_total": closed.staleness_total,
+        "staleness_max": closed.staleness_max,
+        "update_bytes": closed.update_bytes,
+        "sum_sha256": sum_sha256,
+        "state_sha256": sha256_hex(snapshot),
+        "contributors_sha256": closed.contributors_sha256,
+        "previous_sha256": state.previous_sha256,
+    }
+    payload = codec.encode("RegionalAggregate", record)
+    aggregate = aggregate_of(record, payload)
+    state.previous_sha256 = aggregate.sha256
+    return EncodedWindow(aggregate, payload, objects)
+
+
+def aggregate_of(record: Mapping[str, Any], payload: bytes) -> Aggregate:
+    """The typed form of a decoded RegionalAggregate; its identity is the SHA-256 of the payload."""
+    return Aggregate(sha256=sha256_hex(payload), **record)
+
+
+def encode_state(state: PartitionState) -> bytes:
+    """The state right after a window closed (its open window is empty). Equal states give equal bytes."""
+    assert not state.window.records, "a state is only sealed between windows"
+    return codec.encode(
+        "PartitionState",
+        {
+            "task": state.task,
+            "region": state.region,
+            "partition": state.partition,
+            "next_offset": state.next_offset,
+            "sequence": state.sequence,
+            "version": state.version,
+            "floor": state.floor,
+            "policy_sha256": state.policy_sha256,
+            "reference_sha256": state.reference_sha256,
+            "models": [{"version": version, "sha256": sha} for version, sha in sorted(state.models.items())],
+            "counted": [
+                {"version": version, "devices": sorted(devices)}
+                for version, devices in sorted(state.counted.items())
+            ],
+            "revoked": sorted(state.revoked),
+            "norms": state.history.values(),
+        },
+    )
+
+
+def state_names(data: bytes) -> tuple[str, str]:
+    """The objects that a snapshot needs to be restored: (policy_sha256, reference_sha256 or "")."""
+    record = _decode_state(data)
+    return record["policy_sha256"], record["reference_sha256"]
+
+
+def restore_state(
+    data: bytes,
+    aggregate: Aggregate,
+    *,
+    partitions: int,
+    layout: Layout,
+    policy: Policy,
+    reference: Direction | None,
+) -> PartitionState:
+    """The state that ``aggregate`` names, from its snapshot ``data`` and the objects of ``state_names``."""
+    record = _decode_state(data)
+    if (record["region"], record["partition"], record["next_offset"]) != (
+        *aggregate.slot,
+        aggregate.next_offset,
+    ):
+        raise IntegrityProblem(
+            "FLV-3005", f"the snapshot of {record['region']}[{record['partition']}] is not its aggregate's"
+        )
+    return PartitionState(
+        task=record["task"],
+        region=record["region"],
+        partition=record["partition"],
+        partitions=partitions,
+        layout=layout,
+        next_offset=record["next_offset"],
+        version=record["version"],
+        floor=record["floor"],
+        policy=policy,
+        policy_sha256=record["policy_sha256"],
+        reference=reference,
+        reference_sha256=record["reference_sha256"],
+        models={entry["version"]: entry["sha256"] for entry in record["models"]},
+        counted={entry["version"]: set(entry["devices"]) for entry in record["counted"]},
+        revoked=set(record["revoked"]),
+        history=NormHistory(record["norms"]),
+        sequence=record["sequence"],
+        previous_sha256=aggregate.sha256,
+        window=OpenWindow(first_offset=record["next_offset"]),
+    )
+
+
+def _decode_state(data: bytes) -> dict[str, Any]:
+    try:
+        schema, record = codec.decode(data)
+    except codec.CodecError as error:
+        raise IntegrityProblem("FLV-3005", f"not a partition's snapshot: {error}") from error
+    if schema.name != "PartitionState":
+        raise IntegrityProblem("FLV-3005", f"expected a PartitionState, got a {schema.name}")
+    return record
+
+
+def encode_verdict(verdict: Verdict) -> bytes:
+    """A verdict as it stands in its topic."""
+    return codec.encode(
+        "Verdict",
+        {
+            "offset": verdict.offset,
+            "outcome": verdict.outcome,
+            "detail": verdict.detail[:VERDICT_DETAIL_MAX],
+            "device_id": verdict.device_id,
+            "update_id": verdict.update_id,
+            "base_version": verdict.base_version,
+            "staleness": verdict.staleness,
+            "weight": verdict.weight,
+            "clip": verdict.clip,
+            "norm": verdict.norm,
+            "norm_deviations": verdict.norm_deviations,
+            "cosine": verdict.cosine,
+        },
+    )
+
+
+def decode_verdict(data: bytes) -> Verdict:
+    """The inverse of ``encode_verdict``; raises ``codec.CodecError``."""
+    schema, record = codec.decode(data)
+    if schema.name != "Verdict":
+        raise codec.CodecError(f"expected a Verdict, got a {schema.name}")
+    return Verdict(**record)

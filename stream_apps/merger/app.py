@@ -1,0 +1,128 @@
+"""The global merger.
+
+::
+
+    fl.<task>.aggregates.<region>[p], all regions    signed RegionalAggregate records
+        │  collect: one actor, any order between partitions
+        ▼
+    Committer.offer                                  authenticate → pending, in sequence by partition
+        │  merge_when_due (task): FedBuff's K reached, or the deadline passed
+        ▼
+    Committer.merge_if_due                           Σ sums → server optimizer → manifest by one conditional PUT
+        ├─▶ object store      versions/<n>/manifest.json, then model and optimizer
+        ├─▶ fl.<task>.updates.<region>[p]   a Barrier in every partition of every region
+        └─▶ fl.<task>.models                an announcement a region, after its barriers are acknowledged
+
+Every merger reads all partitions, in a consumer group of its own: two at once race for the conditional PUT, and the
+loser adopts the winner's head.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Iterable, Mapping
+from pathlib import Path
+
+import faust
+from faust.types import TP
+
+from aggregation.errors import FluvialError
+from backends.kafka.faust.transport import create_app, log_record, raw_topic
+from backends.observer import UNOBSERVED, LastScrape, Observer
+from backends.settings import Settings
+from schemas.certificates import CONTROL, Role
+from schemas.envelope import Signer
+from schemas.topics import aggregates_topic
+from stream_apps.credentials import own_identity, require_valid
+from stream_apps.merger.loop import MergeLoop
+from stream_apps.merger.merger import Merger
+from stream_apps.process_context import open_process_context
+from stream_apps.running import tell
+
+MERGE_EVERY_S = 0.1
+DIVERGENCE = frozenset({"FLV-3002", "FLV-3003"})
+SHOWN_S_MAX = 65.0
+"""A little more than the longest interval between scrapes that the alerts are made for."""
+SHOWN_POLL_S = 0.25
+AGGREGATE_BYTES = 4096
+
+log = logging.getLogger("fluvial.merger")
+
+
+def build_app(
+    settings: Settings,
+    *,
+    task: str,
+    name: str,
+    genesis_sha256: str,
+    signer: Signer,
+    data_folder: Path,
+    observer: Observer = UNOBSERVED,
+) -> faust.App:
+    """The Faust app of one merger process. Reads the genesis document, and waits for the store if it is away."""
+    outside = open_process_context(settings, task, genesis_sha256, signer, name, observer=observer)
+    identity = own_identity(signer, outside.trust, region=CONTROL, role=Role.MERGER)
+    require_valid(identity)
+    merger = MergeLoop(Merger(outside))
+    regions = {aggregates_topic(task, region): region for region in outside.genesis.partitions}
+
+    async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
+        offsets = await merger.resume()
+        return {tp: offsets[(regions[tp.topic], tp.partition)] for tp in assigned}
+
+    app = create_app(
+        f"fluvial-{task}-merger-{name}-{uuid.uuid4().hex[:8]}",
+        settings,
+        resume,
+        data_folder=str(data_folder),
+        record_bytes=AGGREGATE_BYTES,
+    )
+
+    tell(app, observer)
+    stopped = asyncio.Event()
+
+    async def or_end(work: Awaitable[None]) -> None:
+        """What the committer cannot heal ends this merger, loudly."""
+        try:
+            await work
+        except Exception as error:
+            stopped.set()  # which of two windows is the right one must not be decided by which came first
+            known = isinstance(error, FluvialError)
+            version = merger.committer.head.number
+            at = {"version": version}
+            text = "the merger stops at version %d.\n%s"
+            log.error(text, version, error, exc_info=not known, extra=at)  # noqa: TRY400
+            await _be_seen(observer, error)
+            await app.crash(error)
+
+    async def merge_if_due() -> None:
+        require_valid(identity)
+        await merger.merge_if_due()
+
+    @app.agent(raw_topic(app, *regions), name="collect")
+    async def collect(stream: faust.StreamT[bytes]) -> None:
+        async for event in stream.events():
+            await or_end(merger.offer(log_record(event.message), regions[event.message.topic]))
+
+    @app.task
+    async def merge_when_due() -> None:
+        while not (app.should_stop or stopped.is_set()):
+            await or_end(merge_if_due())
+            await app.sleep(MERGE_EVERY_S)
+
+    return app
+
+
+async def _be_seen(observer: Observer, error: Exception) -> None:
+    """Let a scrape see a divergence: it is a proof, and a process that is gone shows nothing."""
+    farewell = LastScrape()
+    observer.merger_stopped(error, farewell)
+    if getattr(error, "error_id", "") not in DIVERGENCE:
+        return
+    deadline_s = time.monotonic() + SHOWN_S_MAX
+    # It is shown on the thread of a scrape, which knows no event of this loop.
+    while farewell.awaited and not farewell.shown and time.monotonic() < deadline_s:  # noqa: ASYNC110
+        await asyncio.sleep(SHOWN_POLL_S)

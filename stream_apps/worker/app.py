@@ -1,0 +1,106 @@
+"""The regional worker.
+
+::
+
+    fl.<task>.updates.<region>[p]     signed envelopes: ClientUpdate, Barrier, Tick, Revoke
+        │  fold_region: one actor a partition (isolated), records in offset order
+        ▼
+    PartitionWorker.process           decode → authenticate → fold (pure) → effects
+        ├─▶ fl.<task>.verdicts.<region>[p]     one Verdict an offset
+        ├─▶ object store                       a closed window's sums and state, by SHA-256
+        ├─▶ fl.<task>.aggregates.<region>[p]   one signed RegionalAggregate a closed window
+        └─▶ fl.<task>.updates.<region>[p]      a Tick when the open window is old (timer: ask_for_ticks)
+
+Workers of a region share its partitions by consumer group; any of them may join, leave or die at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Iterable, Mapping
+from pathlib import Path
+
+import faust
+from faust.types import TP
+
+from aggregation.errors import ConnectionProblem, UsageProblem
+from backends.kafka.faust.transport import create_app, log_record, raw_topic
+from backends.observer import UNOBSERVED, Observer
+from backends.settings import Settings
+from schemas.certificates import Role
+from schemas.envelope import Signer
+from schemas.topics import updates_topic
+from stream_apps.credentials import own_identity, require_valid
+from stream_apps.process_context import open_process_context
+from stream_apps.running import tell
+from stream_apps.worker.region import RegionWorker
+
+TICK_EVERY_S = 0.25
+OVERHEAD_BYTES = 2048
+
+log = logging.getLogger("fluvial.worker")
+
+
+def build_app(
+    settings: Settings,
+    *,
+    task: str,
+    region: str,
+    name: str,
+    genesis_sha256: str,
+    signer: Signer,
+    data_folder: Path,
+    observer: Observer = UNOBSERVED,
+) -> faust.App:
+    """The Faust app of one worker process. Reads the genesis document, and waits for the store if it is away."""
+    outside = open_process_context(settings, task, genesis_sha256, signer, name, observer=observer)
+    if region not in outside.genesis.regions:
+        raise unknown_region(task, region, outside.genesis.regions)
+    identity = own_identity(signer, outside.trust, region=region, role=Role.WORKER)
+    require_valid(identity)
+    worker = RegionWorker(outside, region)
+    topic_name = updates_topic(task, region)
+
+    async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
+        offsets = await worker.resume(tp.partition for tp in assigned)
+        return {TP(topic_name, partition): offset for partition, offset in offsets.items()}
+
+    app = create_app(
+        f"fluvial-{task}-{region}",
+        settings,
+        resume,
+        data_folder=str(data_folder),
+        record_bytes=outside.layout.parameters + OVERHEAD_BYTES,
+        member_name=name,
+    )
+
+    tell(app, observer)
+
+    @app.agent(raw_topic(app, topic_name), isolated_partitions=True, name=f"fold_{region}")
+    async def fold_region(stream: faust.StreamT[bytes]) -> None:
+        async for event in stream.events():
+            await or_end(worker.process(log_record(event.message)))
+
+    @app.timer(interval=TICK_EVERY_S)
+    async def ask_for_ticks() -> None:
+        await or_end(tick())
+
+    async def tick() -> None:
+        require_valid(identity)
+        await worker.tick(tp.partition for tp in app.consumer.assignment())
+
+    async def or_end(work: Awaitable[None]) -> None:
+        """What waiting does not heal ends this process, loudly; another takes its partitions over."""
+        try:
+            await work
+        except (UsageProblem, ConnectionProblem) as error:
+            log.error("worker %s ends.\n%s", name, error)  # noqa: TRY400
+            await app.crash(error)
+
+    return app
+
+
+def unknown_region(task: str, region: str, regions: Iterable[str]) -> UsageProblem:
+    """FLV-3201: the task has no such region."""
+    known = ", ".join(sorted(regions))
+    return UsageProblem("FLV-3201", f"task {task} has no region {region!r}", hint=f"its regions are: {known}")

@@ -1,0 +1,55 @@
+"""A worker of one region without its framework: which partitions it has, and what it does with their records.
+
+Faust drives it in production (``regional_worker``), the seeded scheduler in ``tests/simulation``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+
+from backends.log import LogRecord
+from stream_apps.process_context import ProcessContext
+from stream_apps.worker.partition import PartitionWorker
+
+log = logging.getLogger("fluvial.worker")
+
+
+class RegionWorker:
+    """The partitions of one region that this process has, or has had: one ``PartitionWorker`` each."""
+
+    def __init__(self, outside: ProcessContext, region: str) -> None:
+        self.outside = outside
+        self.region = region
+        self.partitions: dict[int, PartitionWorker] = {}
+
+    async def resume(self, assigned: Iterable[int]) -> Mapping[int, int]:
+        """Where each assigned partition goes on. Idempotent: it is asked again whenever the flow was paused."""
+        mine = sorted(assigned)
+        for partition in mine:
+            if partition not in self.partitions:
+                self.partitions[partition] = PartitionWorker(self.outside, self.region, partition)
+        found = await asyncio.gather(*(self.partitions[partition].resume() for partition in mine))
+        offsets = dict(zip(mine, found, strict=True))
+        self.outside.observer.assigned(self.region, mine)
+        log.info(
+            "worker %s has %s",
+            self.outside.name,
+            ", ".join(f"{partition}@{offset}" for partition, offset in offsets.items()) or "nothing",
+        )
+        return offsets
+
+    async def process(self, record: LogRecord) -> None:
+        """Fold one record of an assigned partition; ConnectionProblem where only a fresh process may do better."""
+        await self.partitions[record.partition].process(record)
+
+    async def tick(self, assigned: Iterable[int]) -> None:
+        """Close windows that are old, by a Tick in their log, and take acknowledgements in.
+
+        Call it a few times a second.
+        """
+        for partition in assigned:
+            if partition in self.partitions:
+                await self.partitions[partition].tick()
+        self.outside.writer.poll()

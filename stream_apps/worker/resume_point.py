@@ -1,0 +1,205 @@
+"""What a partition's logs say about where to go on: the newest window, the standing verdicts, a cut log."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aggregation.errors import IntegrityProblem
+from aggregation.server.aggregates import Aggregate
+from backends.log import LogRecord, RecordReader
+from schemas.avro import CodecError
+from schemas.certificates import Role, Trust
+from schemas.envelope import open_envelope
+from schemas.records import authenticate
+from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
+from schemas.windows import aggregate_of, decode_verdict
+
+TAIL_RECORDS_FIRST = 8
+TAIL_RECORDS_MAX = 16_384
+"""Records of one piece that is read backwards: it bounds memory where somebody has filled a topic with junk."""
+PUBLISHED_MAX = 65_536
+VERDICT_BYTES_MAX = 4096
+RECENT_RECORDS_MAX = 512
+_TAIL_BYTES = 64
+"""Of a record's end, which is its signature: with its time and length, enough to know it again."""
+
+log = logging.getLogger("fluvial.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """A partition's newest published window, and two that contradict each other if there are such."""
+
+    newest: Aggregate | None
+    conflict: tuple[Aggregate, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedVerdicts:
+    """Verdicts that stand already, by offset, as bytes; up to which offset all are judged; where the log ends."""
+
+    verdicts: dict[int, bytes]
+    judged: int
+    end: int
+
+
+def read_resume_point(
+    reader: RecordReader, trust: Trust, task: str, region: str, partition: int
+) -> ResumePoint:
+    """The highest sequence near the end of the partition's output that a worker of its region signed.
+
+    ``conflict`` holds an aggregate and the hash of another of the same sequence, if any among those read are so.
+    """
+    topic = aggregates_topic(task, region)
+    known: dict[int, Aggregate] = {}
+    conflict = None
+    for records in backwards(reader, topic, partition):
+        for record in records:
+            aggregate = read_aggregate(record, trust, task, region)
+            if aggregate is None:
+                continue
+            other = known.setdefault(aggregate.sequence, aggregate)
+            if other.sha256 != aggregate.sha256:
+                conflict = (aggregate, other.sha256)
+        if known:
+            break
+    return ResumePoint(known[max(known)] if known else None, conflict)
+
+
+def read_published_verdicts(
+    reader: RecordReader, task: str, region: str, partition: int, start: int
+) -> PublishedVerdicts:
+    """The verdicts that stand already on the offsets from ``start`` on: they need not be written again.
+
+    Verdicts stand in the order of their offsets, but for copies that a worker wrote which had lost its partition.
+    At most ``STANDING_MAX`` are looked at: the rest is written again, and readers drop the copies. What claims to
+    judge an offset beyond the log's end without judging all before it was planted, and is left out.
+    """
+    topic = verdicts_topic(task, region)
+    standing: dict[int, bytes] = {}
+    for records in backwards(reader, topic, partition):
+        oldest = None
+        for record in records:
+            try:
+                offset = decode_verdict((record.value or b"")[:VERDICT_BYTES_MAX]).offset
+            except CodecError:
+                log.warning(
+                    "%s[%d]@%d is not a verdict",
+                    topic,
+                    partition,
+                    record.offset,
+                    extra={"partition": partition, "offset": record.offset},
+                )
+                continue
+            oldest = offset if oldest is None else min(oldest, offset)
+            if start <= offset < start + PUBLISHED_MAX and record.value is not None:
+                standing[offset] = record.value
+        if oldest is not None and oldest < start:
+            break
+    # The end after the verdicts: meanwhile others may append and judge.
+    _, end = reader.bounds(updates_topic(task, region), partition)
+    judged = start
+    while judged in standing:
+        judged += 1
+    return PublishedVerdicts(
+        {at: value for at, value in standing.items() if at < max(end, judged)}, judged, end
+    )
+
+
+def backwards(reader: RecordReader, topic: str, partition: int) -> Iterator[list[LogRecord]]:
+    """A partition's records from its end back, in growing pieces; each piece in order of its offsets."""
+    low, high = reader.bounds(topic, partition)
+    span = TAIL_RECORDS_FIRST
+    while high > low:
+        start = max(low, high - span)
+        yield list(reader.read(topic, partition, start, high))
+        high = start
+        span = min(span * 4, TAIL_RECORDS_MAX)
+
+
+class RecentRecords:
+    """The records folded last, so that a log that was rewritten under a running worker is noticed.
+
+    A broker that lost the end of a log (a cut segment, an unclean election) gives its offsets to other records.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[int, tuple[int, int, bytes]] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._known.clear()
+
+    def add(self, record: LogRecord) -> None:
+        """Remember a record, and forget the oldest of more than ``RECENT_RECORDS_MAX``."""
+        self._known[record.offset] = _mark(record)
+        if len(self._known) > RECENT_RECORDS_MAX:
+            self._known.popitem(last=False)
+
+    def require_same(self, record: LogRecord, where: str) -> None:
+        """IntegrityProblem FLV-3204 if another record stood at this offset when it was folded."""
+        known = self._known.get(record.offset)
+        if known is not None and known != _mark(record):
+            raise IntegrityProblem(
+                "FLV-3204",
+                f"offset {record.offset} holds another record than the one that was folded",
+                where=where,
+                hint="the log was cut and written on: bring the lost records back, see docs/runbooks/truncated-log.md",
+            )
+
+
+def _mark(record: LogRecord) -> tuple[int, int, bytes]:
+    value = record.value or b""
+    return (record.timestamp_ms, len(value), value[-_TAIL_BYTES:])
+
+
+def log_was_cut(where: str, end: int, folded: int) -> IntegrityProblem:
+    """FLV-3204. Kafka would read such a log from its beginning, and what is new in it would pass for folded before."""
+    return IntegrityProblem(
+        "FLV-3204",
+        f"the log ends at offset {end}, it was folded up to {folded} already",
+        where=where,
+        hint="the log was cut, made anew or restored from an older copy: bring the missing records back, "
+        "see docs/runbooks/truncated-log.md",
+    )
+
+
+def divergence(one: Aggregate, other_sha256: str) -> IntegrityProblem:
+    """Two folds of one log that differ: FLV-3002."""
+    return IntegrityProblem(
+        "FLV-3002",
+        f"divergence: aggregate {one.sequence} of {one.region}[{one.partition}] is {one.sha256[:12]}, "
+        f"and also {other_sha256[:12]}",
+        hint="two workers folded one log differently: run `fluvial audit` to see which is right, and stop the other",
+    )
+
+
+def read_aggregate(record: LogRecord, trust: Trust, task: str, region: str) -> Aggregate | None:
+    """The aggregate in a record, if a worker of this region signed it for this task; None, and a warning, otherwise."""
+    where = f"{record.topic}[{record.partition}]@{record.offset}"
+    place = {"region": region, "partition": record.partition, "offset": record.offset}
+    try:
+        envelope = open_envelope(record.value or b"")
+    except CodecError as error:
+        log.warning("ignored %s: %s", where, error, extra=place)
+        return None
+    signer = authenticate(envelope, record.timestamp_ms, trust)
+    authentic = getattr(signer, "role", None) is Role.WORKER and envelope.kind == "RegionalAggregate"
+    if not authentic or getattr(signer, "region", None) != region:
+        log.warning("ignored %s: not signed by a worker of %s", where, region, extra=place)
+        return None
+    aggregate = aggregate_of(envelope.record, envelope.payload)
+    if (aggregate.task, aggregate.slot) != (task, (region, record.partition)):
+        log.warning(
+            "ignored %s: it is for %s[%d] of %s",
+            where,
+            aggregate.region,
+            aggregate.partition,
+            aggregate.task,
+            extra=place,
+        )
+        return None
+    return aggregate
