@@ -38,9 +38,9 @@ WORKER, FOLD, TAIL = (
     "aggregation/fold/transition.py",
     "stream_apps/worker/resume_point.py",
 )
-COMMITTER, MERGE, STORE = (
+MERGER, AGGREGATES, STORE = (
     "stream_apps/merger/merger.py",
-    "aggregation/server/merge.py",
+    "aggregation/server/aggregates.py",
     "backends/store/task_store.py",
 )
 LOOP = "                async for one in self._records(min(self.state.next_offset, record.offset), record):\n"
@@ -91,7 +91,7 @@ MUTATIONS = (
         "the sequence check: a window is merged again when it comes again",
         (
             (
-                MERGE,
+                AGGREGATES,
                 "        if known is not None or sequence < self._next[slot]:\n            return False\n",
                 "        self._next[slot] = sequence\n        self._known.pop((slot, sequence - 1), None)\n",
             ),
@@ -101,7 +101,7 @@ MUTATIONS = (
         "the cursors: what a version holds stays waiting for the next",
         (
             (
-                MERGE,
+                AGGREGATES,
                 "        self._waiting = [a for a in self._waiting if a.sequence >= cursors[a.slot]]\n",
                 "",
             ),
@@ -111,7 +111,7 @@ MUTATIONS = (
         "barriers before the announcement: devices are told first",
         (
             (
-                COMMITTER,
+                MERGER,
                 '            value = self.outside.signer.sign("Barrier", barrier)\n',
                 (
                     "            self._announce(region)\n"
@@ -212,7 +212,7 @@ MUTATIONS = (
         "the parent's hash: a version does not name the one before it",
         (
             (
-                COMMITTER,
+                MERGER,
                 "            parent_sha256=self.head.manifest_sha256,\n",
                 "            parent_sha256=self.head.model_sha256,\n",
             ),
@@ -232,7 +232,7 @@ MUTATIONS = (
         "the head after a lost race: the loser goes on from its own",
         (
             (
-                COMMITTER,
+                MERGER,
                 "            self.adopt_head()\n            self.outside",
                 "            self.outside",
             ),

@@ -32,7 +32,7 @@ DOCUMENT: dict[str, Any] = yaml.safe_load(TEXT)
 SPECIFICATION = json.loads((ROOT / "tests" / "vendor" / "asyncapi" / "3.0.0.json").read_text())
 EXTERNAL = {
     f"../schemas/{path.name}": json.loads(path.read_text())
-    for path in (ROOT / "schemas" / "avsc").glob("*.schema.json")
+    for path in (ROOT / "schemas").glob("*.schema.json")
 }
 
 
