@@ -94,7 +94,7 @@ class Observer:
         """Barriers and announcements of a version are acknowledged everywhere."""
 
     def merger_stopped(self, error: BaseException, last_scrape: LastScrape) -> None:
-        """This merger ends for a reason that no retry removes; it may stay a little while ``last_scrape`` is awaited."""
+        """This merger ends for a reason that no retry removes; it may stay a little for the ``last_scrape``."""
 
     # -- evaluator
 
