@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fluvial.local.stack import LocalStack
 from fluvial.terminal.output import Output
+from tests import warming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from backends.settings import Settings
 
 # Where downloads are kept is no setting of what is tested: without it every run would fetch Kafka again.
 _KEPT = {"FLUVIAL_CACHE"}
+
+os.environ.update(warming.child_settings())  # noqa: TID251
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile the kernels once, before the processes that would all do so at the same time."""
+    if session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput"):
+        warming.compile_kernels()
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +39,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """The session's stack itself, for tests that kill parts of it and start them again."""
+    warming.archive_classes(tmp_path_factory.mktemp("archive"))
     stack = LocalStack(tmp_path_factory.mktemp("stack"), reporter=Output())
     stack.up()
     yield stack

@@ -6,10 +6,9 @@ of them. Whoever waits here waits for a condition, with a limit that says what d
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
+import tempfile
 import time
 import uuid
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ import numpy as np
 
 from aggregation.optimizers import initial_state
 from backends import keys
+from backends.environment import child_environment
 from backends.kafka.admin import declare_topics
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
@@ -39,6 +39,7 @@ from schemas.topics import aggregates_topic, models_topic, topics_of, updates_to
 from schemas.windows import decode_verdict
 from stream_apps.worker.resume_point import read_aggregate
 from tests import factories
+from tests.integration.forked import Forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,7 +71,7 @@ class Running:
 
     name: str
     log_path: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
 
     @property
     def log(self) -> str:
@@ -323,26 +324,23 @@ class Federation:
 def start_process(home: Path, folder: Path, arguments: list[str], name: str) -> Running:
     """Start the `fluvial` command with these arguments; its log is appended to ``<name>.log``."""
     path = folder / f"{name}.log"
-    with path.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fluvial.cli", "--home", str(home), *arguments],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},  # noqa: TID251
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    return Running(name, path, process)
+    return Running(name, path, fork(["--home", str(home), *arguments], stdout=path))
 
 
 def run_command(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run the `fluvial` command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "fluvial.cli", "--home", str(home), *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},  # noqa: TID251
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-        check=False,
-    )
+    command = ["--home", str(home), *arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
+        process = fork(command, stdout=stdout, stderr=stderr, cwd=cwd)
+        try:
+            code = process.wait(WAIT_S)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(command, code, stdout.read_text(), stderr.read_text())
+
+
+def fork(arguments: list[str], *, stdout: Path, stderr: Path | None = None, cwd: Path = ROOT) -> Forked:
+    """The `fluvial` command as a process of its own that shares the imports of all others."""
+    environment = child_environment({"PYTHONPATH": str(ROOT)})
+    return Forked(arguments, cwd=cwd, environment=environment, stdout=stdout, stderr=stderr)
