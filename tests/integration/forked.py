@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -37,14 +37,19 @@ class Forked:
         environment: Mapping[str, str],
         stdout: Path,
         stderr: Path | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
-        """Start `fluvial` with ``arguments``; what it says is appended to the files."""
-        given = (list(arguments), str(cwd), dict(environment), str(stdout), str(stderr or stdout))
+        """Start `fluvial` with ``arguments``; what it says is appended to the files.
+
+        ``prepare`` (a function of a module, or a partial of one) is called in the process before all else.
+        """
+        given = (list(arguments), str(cwd), dict(environment), str(stdout), str(stderr or stdout), prepare)
         self._process = _CONTEXT.Process(target=_run, args=given)
+        for path in {stdout, stderr or stdout}:
+            path.touch()  # it may be read before the process has opened it
         with contextlib.chdir(ROOT):  # where the server finds what it preloads
             self._process.start()
         _STARTED.append(self)
-        stdout.touch()  # it is read before the process has opened it
         assert self._process.pid is not None
         self.pid = self._process.pid
 
@@ -86,7 +91,14 @@ def _end_all() -> None:
         one.kill()
 
 
-def _run(arguments: list[str], cwd: str, environment: dict[str, str], stdout: str, stderr: str) -> None:
+def _run(
+    arguments: list[str],
+    cwd: str,
+    environment: dict[str, str],
+    stdout: str,
+    stderr: str,
+    prepare: Callable[[], None] | None,
+) -> None:
     """In the forked process: become the `fluvial` command."""
     assert _PRELOADED in sys.modules, "the server has preloaded nothing: see its own output"
     _STARTED.clear()
@@ -94,6 +106,8 @@ def _run(arguments: list[str], cwd: str, environment: dict[str, str], stdout: st
     os.environ.clear()  # noqa: TID251
     os.environ.update(environment)  # noqa: TID251
     _say_into(stdout, stderr)
+    if prepare is not None:
+        prepare()
     from fluvial import cli
 
     sys.argv = ["fluvial", *arguments]

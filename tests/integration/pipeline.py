@@ -321,18 +321,22 @@ class Federation:
         return "\n".join(f"--- {one.name} ({one.process.poll()})\n{one.log[-3000:]}" for one in self.running)
 
 
-def start_process(home: Path, folder: Path, arguments: list[str], name: str) -> Running:
+def start_process(
+    home: Path, folder: Path, arguments: list[str], name: str, prepare: Callable[[], None] | None = None
+) -> Running:
     """Start the `fluvial` command with these arguments; its log is appended to ``<name>.log``."""
     path = folder / f"{name}.log"
-    return Running(name, path, fork(["--home", str(home), *arguments], stdout=path))
+    return Running(name, path, fork(["--home", str(home), *arguments], stdout=path, prepare=prepare))
 
 
-def run_command(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run_command(
+    home: Path, *arguments: str, cwd: Path = ROOT, prepare: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the `fluvial` command to its end."""
     command = ["--home", str(home), *arguments]
     with tempfile.TemporaryDirectory() as folder:
         stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
-        process = fork(command, stdout=stdout, stderr=stderr, cwd=cwd)
+        process = fork(command, stdout=stdout, stderr=stderr, cwd=cwd, prepare=prepare)
         try:
             code = process.wait(WAIT_S)
         finally:
@@ -340,7 +344,14 @@ def run_command(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.Com
         return subprocess.CompletedProcess(command, code, stdout.read_text(), stderr.read_text())
 
 
-def fork(arguments: list[str], *, stdout: Path, stderr: Path | None = None, cwd: Path = ROOT) -> Forked:
+def fork(
+    arguments: list[str],
+    *,
+    stdout: Path,
+    stderr: Path | None = None,
+    cwd: Path = ROOT,
+    prepare: Callable[[], None] | None = None,
+) -> Forked:
     """The `fluvial` command as a process of its own that shares the imports of all others."""
     environment = child_environment({"PYTHONPATH": str(ROOT)})
-    return Forked(arguments, cwd=cwd, environment=environment, stdout=stdout, stderr=stderr)
+    return Forked(arguments, cwd=cwd, environment=environment, stdout=stdout, stderr=stderr, prepare=prepare)

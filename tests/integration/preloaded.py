@@ -1,21 +1,13 @@
-"""What the server imports, once, before it forks: all that the long-running processes and the commands use."""
+"""What the server imports, once, before it forks: every module of ours with all that it imports, and the kernels."""
 
 from __future__ import annotations
 
 import importlib
-from typing import Final
+import pkgutil
 
 from tests import warming
 
-MODULES: Final = (
-    *(
-        f"fluvial.commands.{name}"
-        for name in ("analysts", "canary", "console", "fleet", "operators", "processes")
-    ),
-    *("fluvial.commands.skip", "fluvial.commands.tasks", "fluvial.proof.audit", "learning.task", "minio"),
-    *(f"stream_apps.{name}.app" for name in ("evaluator", "merger", "worker")),
-)
-
-for module in MODULES:
-    importlib.import_module(module)
+for _package in ("backends", "fluvial", "learning", "producers", "stream_apps"):
+    for _found in pkgutil.walk_packages(importlib.import_module(_package).__path__, f"{_package}."):
+        importlib.import_module(_found.name)
 warming.call_kernels()
