@@ -51,7 +51,9 @@ def one_update(parameters: int) -> dict[str, float]:
     """Microseconds for one int8 update of ``parameters`` parameters."""
     layout = synthetic.layout_of(parameters)
     tensors = synthetic.tensors_of(layout, 1)
-    delta = codecs.view_delta("int8", [t["data"] for t in tensors], tuple(t["scale"] for t in tensors))
+    delta = codecs.view_delta(
+        "int8", [t["data"] for t in tensors], tuple(t["scale"] for t in tensors), layout
+    )
     sums = np.zeros(layout.parameters, dtype=np.int64)
     coefficients = np.full(len(tensors), 400_000, dtype=np.int64)
 

@@ -15,19 +15,21 @@ import math
 import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 import rfc8785
 
-from aggregation.codecs import CODECS, CodecName
 from aggregation.errors import UsageProblem
-from aggregation.weights.staleness import WEIGHT_ONE, StalenessKind, staleness_weights
+from aggregation.weights.staleness import WEIGHT_ONE, staleness_weights
 
 VERSIONS_MAX_LIMIT = 10_000
 UPDATE_BYTES_LIMIT = 64 << 20
 SUM_LIMIT = (1 << 63) - 1
 INT8_MAGNITUDE_MAX = 128
+CodecName = Literal["int8", "float32"]
+"""The names of this format are its own and frozen, whatever members the families get later."""
+CODECS: tuple[CodecName, ...] = get_args(CodecName)
 POLICIES_CACHED_MAX = 32
 """A task has few policies, and every partition and version asks for the same ones."""
 
@@ -47,7 +49,7 @@ class StalenessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``weights`` is derived; see ``staleness``.
     """
 
-    kind: StalenessKind = "polynomial"
+    kind: Literal["constant", "polynomial", "hinge"] = "polynomial"
     versions_max: int = 20
     exponent: float = 0.5
     hinge_versions: int = 4
@@ -152,13 +154,7 @@ def policy_from_mapping(document: Mapping[str, Any]) -> Policy:
     policy = _convert(document)
     _check(policy)
     staleness = policy.staleness
-    weights = staleness_weights(
-        staleness.kind,
-        versions_max=staleness.versions_max,
-        exponent=staleness.exponent,
-        hinge_versions=staleness.hinge_versions,
-        hinge_slope=staleness.hinge_slope,
-    )
+    weights = staleness_weights(staleness.kind, staleness, versions_max=staleness.versions_max)
     _check_weights(weights)
     if staleness.weights and staleness.weights != weights:
         raise _refused("staleness.weights", staleness.weights, "left out: it is derived from the other keys")

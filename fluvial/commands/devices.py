@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aggregation.codecs import CODECS, DEFAULT_CODEC
 from aggregation.errors import UsageProblem
 from fluvial.cli import EXIT_INTERRUPTED
 from fluvial.commands.tasks import check_known_region, region_option, task_option
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 WEIGHT_ONE = 65_536
 CLIP_WORTH_SAYING = 0.999
+
+codec_option = click.option(
+    "--codec", type=click.Choice(list(CODECS)), default=DEFAULT_CODEC, show_default=True
+)
 
 
 @click.command()
@@ -64,7 +69,7 @@ CLIP_WORTH_SAYING = 0.999
     show_default=True,
     help="Sigma of the devices' log-normal speeds.",
 )
-@click.option("--codec", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
+@codec_option
 @click.option("--seconds", "seconds_max", type=float, help="Stop after so long. Default: never.")
 @click.option(
     "--versions", "version_max", type=click.IntRange(0), help="Stop when this version is announced."
@@ -145,9 +150,6 @@ key_option = click.option(
     "--key",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Its key file. Default: the one that `fluvial ca issue` wrote on this machine.",
-)
-codec_option = click.option(
-    "--codec", type=click.Choice(["int8", "float32"]), default="int8", show_default=True
 )
 timeout_option = click.option(
     "--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds to wait."
@@ -326,7 +328,7 @@ def _open(
     region: str,
     device_id: str,
     key: Path | None,
-    codec: str = "int8",
+    codec: str = DEFAULT_CODEC,
     seed: int = 0,
 ) -> tuple[TaskFile, Device]:
     from backends.keys import signer_path
@@ -351,7 +353,7 @@ def _open(
         region=region,
         key=path,
         genesis_sha256=file.genesis_sha256,
-        codec="float32" if codec == "float32" else "int8",
+        codec=codec,
         seed=seed,
     )
     if one.device_id != device_id:

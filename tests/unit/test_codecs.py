@@ -17,8 +17,8 @@ from tests.factories import LAYOUT, delta, encoded
 ONE = Layout.of([("w", (4,))])
 
 
-def view(values: list[codecs.EncodedTensor], codec: CodecName) -> Delta:
-    return codecs.view_delta(codec, [t.data for t in values], tuple(t.scale for t in values))
+def view(values: list[codecs.EncodedTensor], codec: CodecName, layout: Layout = LAYOUT) -> Delta:
+    return codecs.view_delta(codec, [t.data for t in values], tuple(t.scale for t in values), layout)
 
 
 def decoded(one: Delta, layout: Layout) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -50,7 +50,7 @@ def test_stochastic_rounding_is_unbiased() -> None:
     trials = 4000
     total = np.zeros(4)
     for _ in range(trials):
-        total += decoded(view(codecs.encode_delta(values, ONE, "int8", rng), "int8"), ONE)
+        total += decoded(view(codecs.encode_delta(values, ONE, "int8", rng), "int8", ONE), ONE)
     level = 1.0 / 127
     assert np.all(np.abs(total / trials - values) < 5 * level / math.sqrt(trials))
 
