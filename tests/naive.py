@@ -73,6 +73,21 @@ def accumulate_float32(sums: Ints, x: npt.NDArray[np.float32], factor: float) ->
     return [int(s) + round(value * factor) for s, value in zip(sums, x.tolist(), strict=True)]
 
 
+def unpack_int8(data: bytes) -> list[int]:
+    """One byte an element, two's complement."""
+    return [byte - 256 if byte > 127 else byte for byte in data]
+
+
+def pack_int8(levels: Sequence[float]) -> bytes | None:
+    """The inverse; None where a level does not fit."""
+    return bytes(int(q) % 256 for q in levels) if all(-128 <= q <= 127 for q in levels) else None
+
+
+def unpack_float32(data: bytes) -> list[float]:
+    """Four bytes an element, IEEE 754, little-endian."""
+    return list(struct.unpack(f"<{len(data) // 4}f", data))
+
+
 def fedbuff_step(
     model: Floats,
     deltas: Sequence[Floats],
