@@ -59,6 +59,16 @@ def event_of(value: bytes | None, timestamp_ms: int = NOW_MS) -> Any:
     return decode_record(value, timestamp_ms, TRUST, bytes_max=BYTES_MAX)
 
 
+def test_a_record_of_exactly_the_limit_is_read_and_one_byte_more_is_too_large() -> None:
+    whole = decode_record(GOOD, NOW_MS, TRUST, bytes_max=len(GOOD))
+    assert isinstance(whole, Update)
+    assert whole.record_bytes == len(GOOD)
+    above = decode_record(GOOD, NOW_MS, TRUST, bytes_max=len(GOOD) - 1)
+    assert isinstance(above, RejectedRecord)
+    assert above.rejection is RejectionReason.TOO_LARGE
+    assert above.detail == f"{len(GOOD)} bytes, the policy allows {len(GOOD) - 1}"
+
+
 def tensors(**changed: Any) -> list[dict[str, Any]]:
     """The good tensors with the last one changed."""
     entries = [
