@@ -15,12 +15,12 @@ Member = TypeVar("Member")
 def member_of(family: Mapping[str, Member], name: str, *, called: str) -> Member:
     """The member ``name`` of a family; ``called`` is what one of its members is called, such as "codec".
 
-    Raises ``UsageProblem`` (FLV-2005), which lists the names that there are.
+    Raises ``UsageProblem`` (FLV-2006), which lists the names that there are.
     """
     member = family.get(name)
     if member is None:
         raise UsageProblem(
-            "FLV-2005",
+            "FLV-2006",
             f"there is no {called} {name[:64]!r}, the known ones are {', '.join(family)}",
             hint=f"choose one of them; docs/policy.md says what each {called} does",
         )

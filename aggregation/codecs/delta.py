@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aggregation.codecs.norms import norm_of
 from aggregation.codecs.table import CODECS, CodecName, codec_named
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def encode_delta(
 ) -> list[EncodedTensor]:
     """Encode ``delta`` float32[P]; ``rng`` supplies stochastic rounding.
 
-    Raises ``UsageProblem`` (FLV-2005) for a codec that there is none of.
+    Raises ``UsageProblem`` (FLV-2006) for a codec that there is none of.
     """
     encode, edges = codec_named(codec).encode, layout.starts.tolist()
     return [
@@ -97,15 +98,6 @@ def is_finite(delta: Delta) -> bool:
     if not all(math.isfinite(scale) and scale >= 0.0 for scale in delta.scales):
         return False
     return CODECS[delta.codec].is_finite(delta.flat)
-
-
-def norm_of(scales: Sequence[float], squares: Sequence[float]) -> float:
-    """√(Σ_t scale_t² · squares_t), the tensors in layout order, in float64."""
-    total = 0.0
-    for scale, square in zip(scales, squares, strict=True):
-        if square:  # a huge scale over zeros is still zero, not inf * 0
-            total += scale * scale * float(square)
-    return math.sqrt(total)
 
 
 def measure(delta: Delta, layout: Layout) -> Measured:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from aggregation.codecs.delta import norm_of
+from aggregation.codecs.norms import norm_of
 
 if TYPE_CHECKING:
     from aggregation.codecs.shape import Float64Array, Int8Array

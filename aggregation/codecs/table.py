@@ -23,5 +23,5 @@ DEFAULT_CODEC: Final = Int8.name
 
 
 def codec_named(name: str) -> Codec:
-    """The codec of this name; ``UsageProblem`` (FLV-2005) where there is none."""
+    """The codec of this name; ``UsageProblem`` (FLV-2006) where there is none."""
     return member_of(CODECS, name, called="codec")

@@ -83,7 +83,7 @@ def test_every_codec_is_held_to_the_laws() -> None:
 def test_an_unknown_codec_is_refused_with_the_names_that_there_are() -> None:
     with pytest.raises(UsageProblem, match=f"'int3', the known ones are {', '.join(CODECS)}") as caught:
         codecs.encode_delta(delta(1), LAYOUT, "int3", np.random.default_rng(1))
-    assert caught.value.error_id == "FLV-2005"
+    assert caught.value.error_id == "FLV-2006"
 
 
 def test_a_device_encodes_by_every_codec_without_a_compiler() -> None:

@@ -13,7 +13,8 @@ from aggregation.codecs import CODECS, DEFAULT_CODEC
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
-from fluvial.commands.devices import device, fleet
+from fluvial.commands.devices import device
+from fluvial.commands.fleet import fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -20,5 +20,5 @@ DIVISORS: Final[Mapping[str, Divisor]] = MappingProxyType(
 
 
 def divisor_of(divide_by: str, *, updates: int, weight_total: int) -> float:
-    """What a version's weighted sum is divided by; ``UsageProblem`` (FLV-2005) for a divisor that there is none of."""
+    """What a version's weighted sum is divided by; ``UsageProblem`` (FLV-2006) for a divisor that there is none of."""
     return member_of(DIVISORS, divide_by, called="divisor").of(updates, weight_total)

@@ -28,7 +28,7 @@ STALENESS_KINDS: Final[Mapping[str, StalenessKind]] = MappingProxyType(
 def staleness_weights(kind: str, parameters: StalenessParameters, *, versions_max: int) -> tuple[int, ...]:
     """The weights for staleness 0, 1, ... ``versions_max``, each in units of 1/``WEIGHT_ONE``.
 
-    ``UsageProblem`` (FLV-2005) for a kind that there is none of.
+    ``UsageProblem`` (FLV-2006) for a kind that there is none of.
     """
     weight = member_of(STALENESS_KINDS, kind, called="staleness kind").weight
     return tuple(round(WEIGHT_ONE * weight(tau, parameters)) for tau in range(versions_max + 1))
