@@ -28,8 +28,8 @@ class Signer:
         return self.sign_payload(kind, codec.encode(kind, record))
 
     def sign_payload(self, kind: str, payload: bytes) -> bytes:
-        """Wrap encoded bytes of the newest schema of ``kind`` in a signed envelope."""
-        signature = self.key.sign(signed_bytes(kind, codec.schema_for(kind).sha256, payload))
+        """Wrap encoded bytes, whose header names a schema of ``kind``, in a signed envelope."""
+        signature = self.key.sign(signed_bytes(kind, codec.schema_of(payload).sha256, payload))
         envelope = {"kind": kind, "payload": payload, "certificate": self.certificate, "signature": signature}
         return codec.encode(ENVELOPE, envelope)
 
