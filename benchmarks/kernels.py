@@ -102,7 +102,7 @@ def _whole_fold_us(parameters: int, devices: int = 100) -> float:
     def fold_all() -> None:
         state.counted.clear()
         for value in records:
-            event = decode_record(value, now_ms, trust, bytes_max=policy.updates.bytes_max)
+            event = decode_record(value, now_ms, trust, policy)
             fold_into(state, state.next_offset, event)
 
     return median_s(fold_all) / devices * 1e6

@@ -105,8 +105,13 @@ def schema_of(data: bytes) -> Schema:
         raise CodecError("not single-object encoded Avro")
     schema = registry().get(header)
     if schema is None:
-        raise UnknownSchemaError(f"unknown schema fingerprint {header[len(MARKER) :].hex()}")
+        raise UnknownSchemaError(unknown_schema(header))
     return schema
+
+
+def unknown_schema(header: bytes) -> str:
+    """What is said of a schema that its reader does not know."""
+    return f"unknown schema fingerprint {header[len(MARKER) :].hex()}"
 
 
 def decode(data: bytes) -> tuple[Schema, dict[str, Any]]:

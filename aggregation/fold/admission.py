@@ -6,7 +6,7 @@ The checks run from cheap and certain to dear and statistical; the first that fa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aggregation import codecs
 from aggregation.defences import anomaly
@@ -17,6 +17,9 @@ from aggregation.partitioning import partition_of
 if TYPE_CHECKING:
     from aggregation.codecs import Delta, Measured
     from aggregation.fold.state import PartitionState
+
+CODEC_SHOWN_MAX: Final = 64
+"""Characters of a codec's name in a verdict: a device may write any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def _wrong_base(state: PartitionState, update: Update) -> RejectedUpdate | None:
 def _wrong_form(state: PartitionState, update: Update) -> RejectedUpdate | None:
     layout = state.layout
     if update.codec not in state.policy.updates.codecs:
-        detail = f"codec {update.codec}, the policy takes {', '.join(state.policy.updates.codecs)}"
+        detail = f"codec {update.codec[:CODEC_SHOWN_MAX]}, the policy takes {', '.join(state.policy.updates.codecs)}"
         return RejectedUpdate(RejectionReason.WRONG_LAYOUT, detail)
     if update.names != layout.names:
         return RejectedUpdate(

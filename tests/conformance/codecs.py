@@ -14,6 +14,7 @@ import pytest
 from aggregation import codecs
 from aggregation.codecs import CODECS, Codec, Delta
 from aggregation.layout import Layout
+from aggregation.policy.checks import MAGNITUDE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -345,6 +346,9 @@ class CodecLaws:
             sums = np.zeros(layout.parameters, dtype=np.int64)
             codecs.accumulate_into(sums, one, measured, layout, weight=1.0, clip=clip, exponent=exponent)
             assert int(np.abs(sums).max()) <= bound
+
+    def test_its_levels_are_within_what_the_policys_overflow_check_assumes(self) -> None:
+        assert 1 <= self.codec.magnitude_max <= MAGNITUDE_MAX
 
     def test_no_level_is_larger_than_its_magnitude_says(self) -> None:
         rng = np.random.default_rng(3)
