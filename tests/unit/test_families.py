@@ -5,16 +5,20 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aggregation.codecs import CODECS, DEFAULT_CODEC
+from aggregation.errors import UsageProblem
 from aggregation.optimizers import OPTIMIZERS
+from aggregation.policy import NEWEST, policy_from_mapping
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
 from fluvial.commands.devices import device
 from fluvial.commands.fleet import fleet
+from fluvial.proof.checker import codecs as checker_codecs
+from fluvial.proof.checker import optimizers as checker_optimizers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,6 +40,44 @@ INDEPENDENT = "fluvial/proof/checker/"
 """The checker shares nothing with the fold by contract, so it has names of its own."""
 
 
+FIRST = {
+    "codecs": ("int8", "float32"),
+    "kind": ("constant", "polynomial", "hinge"),
+    "optimizer": ("sgd", "adam"),
+    "divide_by": ("updates", "weights"),
+}
+"""The names of policies of the format v1, for ever."""
+
+
+def sections(key: str, name: str) -> dict[str, Any]:
+    """A policy's sections in which ``key`` names one member."""
+    section = {"codecs": "updates", "kind": "staleness", "optimizer": "server", "divide_by": "server"}[key]
+    return {section: {key: [name] if key == "codecs" else name}}
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [(key, name) for key, family in FAMILIES.items() for name in family]
+)
+def test_every_member_may_stand_in_a_policy_of_the_newest_format_and_the_first_ones_in_v1(
+    key: str, name: str
+) -> None:
+    assert policy_from_mapping(sections(key, name)).format == NEWEST
+    first = sections(key, name) | {"format": "fluvial/policy/v1"}
+    if name in FIRST[key]:
+        assert policy_from_mapping(first).format == "fluvial/policy/v1"
+    else:
+        with pytest.raises(UsageProblem, match=f"'{name}'") as caught:
+            policy_from_mapping(first)
+        assert caught.value.error_id == "FLV-2001"
+
+
+@pytest.mark.parametrize("key", FAMILIES)
+def test_a_name_that_no_member_has_is_refused_with_the_names_that_there_are(key: str) -> None:
+    with pytest.raises(UsageProblem, match=f"'nothing'.*{', '.join(FAMILIES[key])}") as caught:
+        policy_from_mapping(sections(key, "nothing"))
+    assert caught.value.error_id == "FLV-2001"
+
+
 @pytest.mark.parametrize("key", FAMILIES)
 def test_the_policys_page_lists_exactly_the_members_that_there_are(key: str) -> None:
     page = (ROOT / "docs" / "policy.md").read_text()
@@ -48,6 +90,11 @@ def test_the_command_line_offers_exactly_the_codecs_that_there_are(command: clic
     (option,) = [one for one in command.params if one.name == "codec"]
     assert option.type.to_info_dict()["choices"] == tuple(CODECS)
     assert option.default == DEFAULT_CODEC
+
+
+def test_the_independent_checker_knows_every_member() -> None:
+    assert set(checker_codecs.FORMS) == set(CODECS)
+    assert set(checker_optimizers.OPTIMIZERS) == set(OPTIMIZERS)
 
 
 def test_no_code_compares_with_a_members_name() -> None:
