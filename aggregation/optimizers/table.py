@@ -10,6 +10,7 @@ import numpy as np
 from aggregation.families import member_of
 from aggregation.optimizers.adam import Adam
 from aggregation.optimizers.sgd import Sgd
+from aggregation.optimizers.yogi import Yogi
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     )
 
 OPTIMIZERS: Final[Mapping[str, Optimizer]] = MappingProxyType(
-    {optimizer.name: optimizer for optimizer in (Sgd(), Adam())}
+    {optimizer.name: optimizer for optimizer in (Sgd(), Adam(), Yogi())}
 )
 
 

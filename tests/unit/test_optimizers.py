@@ -42,6 +42,33 @@ class TestAdam(OptimizerLaws):
         return m / (math.sqrt(v) + server.adaptivity), {"m": m, "v": v}
 
 
+class TestYogi(OptimizerLaws):
+    name = "yogi"
+    array_names = ("m", "v")
+
+    def naive(self, server: Server, state: dict[str, float], delta: float) -> tuple[float, dict[str, float]]:
+        squared = delta * delta
+        change = (1.0 - server.beta_2) * squared
+        m = server.beta_1 * state["m"] + (1.0 - server.beta_1) * delta
+        if state["v"] > squared:
+            v = state["v"] - change
+        elif state["v"] < squared:
+            v = state["v"] + change
+        else:
+            v = state["v"]
+        return m / (math.sqrt(v) + server.adaptivity), {"m": m, "v": v}
+
+    def test_a_small_delta_hardly_shrinks_what_is_remembered_of_a_large_one(self) -> None:
+        large, small = np.full(P, 10.0), np.full(P, 0.1)
+        model, state = server_step(
+            self.server(), np.zeros(P, dtype=np.float32), initial_state(self.server(), P), large
+        )
+        _, after = server_step(self.server(), model, state, small)
+        assert np.allclose(after["v"], state["v"] - 0.01 * 0.1**2)
+        _, adams = server_step(Server("adam"), model, state, small)
+        assert np.all(adams["v"] < after["v"])
+
+
 def test_every_optimizer_is_held_to_the_laws() -> None:
     assert {laws.name for laws in OptimizerLaws.__subclasses__()} == set(OPTIMIZERS)
 

@@ -42,8 +42,21 @@ def _adam(server: Server, state: State, delta: Floats) -> tuple[Floats, State]:
     return m / (np.sqrt(v) + float(server["adaptivity"])), {"m": m, "v": v}
 
 
+def _yogi(server: Server, state: State, delta: Floats) -> tuple[Floats, State]:
+    """Direction m / (√v + adaptivity), without bias correction.
+
+    m = beta_1 · m + (1 - beta_1) · delta; v = v - ((1 - beta_2) · delta²) · sign(v - delta²).
+    """
+    before = _kept(state, {"m", "v"}, delta)
+    beta_1, beta_2, squared = float(server["beta_1"]), float(server["beta_2"]), delta * delta
+    m = beta_1 * before["m"] + (1.0 - beta_1) * delta
+    v = before["v"] - ((1.0 - beta_2) * squared) * np.sign(before["v"] - squared)
+    return m / (np.sqrt(v) + float(server["adaptivity"])), {"m": m, "v": v}
+
+
 OPTIMIZERS: Final[dict[str, Callable[[Server, State, Floats], tuple[Floats, State]]]] = {
     "sgd": _sgd,
     "adam": _adam,
+    "yogi": _yogi,
 }
 """Every server optimizer that this checker knows."""
