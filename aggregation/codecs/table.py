@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from aggregation.codecs.float32 import Float32
+from aggregation.codecs.int4 import Int4
 from aggregation.codecs.int8 import Int8
 from aggregation.families import member_of
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 CodecName = str
 """A name in ``CODECS``, once it was looked up; before that, whatever a record or a caller says."""
 
-CODECS: Final[Mapping[str, Codec]] = MappingProxyType({codec.name: codec for codec in (Int8(), Float32())})
+CODECS: Final[Mapping[str, Codec]] = MappingProxyType(
+    {codec.name: codec for codec in (Int8(), Float32(), Int4())}
+)
 DEFAULT_CODEC: Final = Int8.name
 """What a device encodes by unless it is told otherwise."""
 

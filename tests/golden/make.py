@@ -179,6 +179,7 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "client_update.v2.later.avro": lambda: update_bytes(
             "d-0001", codec="a-later-one", tensors=encoded(delta(0))
         ),
+        "client_update.v2.int4.avro": lambda: update_bytes("d-0001", codec="int4"),
         "barrier.v1.avro": lambda: barrier_bytes(1, rules()),
         "tick.v1.avro": lambda: tick_bytes(3),
         "revoke.v1.avro": lambda: revoke_bytes("d-0001", "ab12"),

@@ -41,6 +41,30 @@ class TestInt8(QuantizedCodecLaws):
         assert self.codec.squares(one.flat, ONE) == [2 * 128**2 + 127**2]
 
 
+class TestInt4(QuantizedCodecLaws):
+    name = "int4"
+    bits = 4
+    largest = 7
+
+    def naive_unpack(self, data: bytes, elements: int) -> list[float]:
+        return [*naive.unpack_int4(data, elements)]
+
+    def naive_pack(self, levels: Sequence[float]) -> bytes | None:
+        return naive.pack_int4(levels)
+
+    def test_the_low_half_comes_first_and_the_padding_is_zero(self) -> None:
+        assert self.naive_pack([1, -1, 7]) == bytes([0xF1, 0x07])
+        assert self.codec.pack(np.array([1, -1, 7], dtype=np.int8)) == bytes([0xF1, 0x07])  # type: ignore[attr-defined]
+
+    def test_a_refusal_names_the_tensor(self) -> None:
+        layout = Layout.of([("w", (2,)), ("b", (3,))])
+        good = [b"\x11", b"\x11\x01"]
+        assert codecs.wrong_data("int4", good, (1.0, 1.0), layout) == ""
+        for bad in (b"\x18\x01", b"\x81\x01", b"\x11\x08", b"\x11\x11"):
+            problem = codecs.wrong_data("int4", [good[0], bad], (1.0, 1.0), layout)
+            assert problem == "tensor b has the level -8, or padding that is not 0"
+
+
 class TestFloat32(CodecLaws):
     name = "float32"
     bits = 32

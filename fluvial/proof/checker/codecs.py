@@ -58,9 +58,18 @@ def _float32(data: bytes, elements: int) -> Elements | None:
     return np.frombuffer(data, dtype="<f4", count=elements)
 
 
+def _int4(data: bytes, elements: int) -> Elements | None:
+    """Two a byte, low half first, two's complement; -8 and padding other than 0 are not written."""
+    halves = [half for byte in data for half in (byte & 15, byte >> 4)]
+    if 8 in halves or any(halves[elements:]):  # noqa: PLR2004 (the half of -8)
+        return None
+    return np.array([half - 16 if half > 7 else half for half in halves[:elements]], dtype=np.int8)  # noqa: PLR2004
+
+
 FORMS: Final = {
     "int8": Form(lambda n: n, _int8),
     "float32": Form(lambda n: 4 * n, _float32, scale_is_one=True),
+    "int4": Form(lambda n: (n + 1) // 2, _int4),
 }
 """Every codec that this checker knows."""
 
