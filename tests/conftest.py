@@ -10,7 +10,8 @@ import pytest
 
 from fluvial.local.stack import LocalStack
 from fluvial.terminal.output import Output
-from tests import warming
+from tests import sharing, warming
+from tests.requirements import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,21 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile the kernels once, before the processes that would all do so at the same time."""
     if session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput"):
         warming.compile_kernels()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """``@pytest.mark.needs("promtool")``: skip or fail where this machine lacks it."""
+    for mark in item.iter_markers("needs"):
+        require(*mark.args)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests out so that all processes end at about the same time: the longest first, in small groups."""
+    items.sort(key=sharing.rank)
+    for item in items:
+        group = sharing.group(item)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from aggregation.fold.rejections import ACCEPTED
 from fluvial.local import downloads
 from fluvial.local.stack import LocalStack
 from fluvial.terminal.output import Output
@@ -38,19 +37,11 @@ def compile_kernels() -> None:
 
 
 def call_kernels() -> None:
-    """Fold an update of every codec behind a barrier: all kernels are compiled, or loaded from their cache."""
-    import numpy as np
+    """Compile every kernel, or load it from its cache, as the audit does before it forks."""
+    from aggregation.codecs import CODECS
+    from fluvial.proof.audit.pool import _load_kernels
 
-    from aggregation.codecs import CODECS, direction_of
-    from tests import factories
-
-    rules = factories.policy()
-    site = factories.Site(factories.state_of(rules))
-    layout = site.state.layout
-    site.fold(factories.barrier(1, rules, direction_of(np.ones(layout.parameters), layout)))
-    for codec in CODECS:
-        verdict = site.fold(factories.update(f"d-{codec}", base=1, codec=codec))
-        assert verdict.outcome == ACCEPTED, verdict
+    _load_kernels(CODECS)
 
 
 def archive_classes(folder: Path) -> None:

@@ -19,6 +19,7 @@ from backends.settings import StoreSettings
 from backends.store.file import FileStore
 from backends.store.s3 import S3Store
 from fluvial.local import ports
+from tests.requirements import require_minio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,8 +114,7 @@ def test_an_error_that_nobody_knows_is_still_ours(call) -> None:
 @pytest.mark.integration
 @every_call
 def test_wrong_keys_are_refused_and_not_taken_for_an_outage(call, stack: Settings) -> None:
-    if stack.store.kind != "minio":
-        pytest.skip("no MinIO here")
+    require_minio(stack)
     with pytest.raises(StoreRefused) as caught:
         call(S3Store(msgspec.structs.replace(stack.store, secret_key="wrong" * 8)))
     assert caught.value.error_id == "FLV-4003"
@@ -124,8 +124,7 @@ def test_wrong_keys_are_refused_and_not_taken_for_an_outage(call, stack: Setting
 @pytest.mark.integration
 @every_call
 def test_a_missing_bucket_is_named_and_not_taken_for_a_missing_object(call, stack: Settings) -> None:
-    if stack.store.kind != "minio":
-        pytest.skip("no MinIO here")
+    require_minio(stack)
     with pytest.raises(FluvialError) as caught:
         call(S3Store(msgspec.structs.replace(stack.store, bucket="not-there")))
     assert caught.value.error_id == "FLV-4006"

@@ -14,6 +14,7 @@ from backends.store.factory import open_object_store
 from backends.store.file import FileStore
 from backends.store.task_store import Head, TaskStore
 from schemas.objects import object_key, sha256_hex
+from tests.requirements import require_minio
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> TaskStore:
     if request.param == "file":
         return TaskStore(FileStore(tmp_path / "objects"), task)
     settings = request.getfixturevalue("stack")
-    if settings.store.kind != "minio":
-        pytest.skip("no Go on this machine, so the stack has no MinIO")
+    require_minio(settings)
     return TaskStore(open_object_store(settings.store), task)
 
 

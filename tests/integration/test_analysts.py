@@ -237,7 +237,7 @@ def test_the_documented_sql_and_the_example_script_run(federation: Federation, t
     assert re.search(r"^7 +2\.0 ", done.stdout, re.MULTILINE), done.stdout
 
 
-@pytest.mark.skipif(not (shutil.which("kcat") and shutil.which("jq")), reason="needs kcat and jq")
+@pytest.mark.needs("kcat", "jq")
 def test_the_documented_pipes_of_kcat_and_jq_run(federation: Federation) -> None:
     commands = re.findall(r"^kcat .*$", DOC, re.MULTILINE)
     assert len(commands) == 2

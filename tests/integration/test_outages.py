@@ -16,6 +16,7 @@ from schemas.objects import object_key
 from schemas.topics import updates_topic
 from tests import factories
 from tests.integration.pipeline import WAIT_S, Federation, Running, until
+from tests.requirements import require_minio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,8 +114,7 @@ def test_kafka_dies_and_comes_back(
 def test_the_store_dies_and_comes_back(
     breakable_stack: LocalStack, federation: Federation, worker: Running, merger: Running
 ) -> None:
-    if federation.settings.store.kind != "minio":
-        pytest.skip("no MinIO here")
+    require_minio(federation.settings)
     sender = Sender(federation)
     sender.window()
     version_is_known(federation, 1)
@@ -136,8 +136,7 @@ def test_the_store_is_away_when_the_merger_needs_it(
     breakable_stack: LocalStack, federation: Federation, worker: Running
 ) -> None:
     """The window is there; its merger starts into an outage."""
-    if federation.settings.store.kind != "minio":
-        pytest.skip("no MinIO here")
+    require_minio(federation.settings)
     sender = Sender(federation)
     sender.window()
     until(lambda: federation.aggregates(SLOT), f"a window\n{federation.logs()}")
@@ -214,8 +213,8 @@ def test_sums_that_are_damaged_are_waited_for(federation: Federation, worker: Ru
 def test_sigterm_ends_what_waits_for_an_outage_to_end(
     breakable_stack: LocalStack, federation: Federation, worker: Running, merger: Running, service: str
 ) -> None:
-    if service == "minio" and federation.settings.store.kind != "minio":
-        pytest.skip("no MinIO here")
+    if service == "minio":
+        require_minio(federation.settings)
     sender = Sender(federation)
     sender.window()
     version_is_known(federation, 1)

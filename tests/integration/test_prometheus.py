@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -28,10 +27,6 @@ if TYPE_CHECKING:
 
     from backends.settings import Settings
 
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None,
-    reason="prometheus is not installed: sudo apt install --no-install-recommends prometheus",
-)
 POLICY = factories.policy(window={"updates_max": 2, "seconds_max": 3600.0}, buffer={"updates": 2})
 
 
@@ -135,7 +130,7 @@ def traffic(federation: Federation) -> Iterator[None]:
     assert problems == []
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 def test_a_worker_that_is_killed_lets_alerts_fire_and_its_successor_ends_them(
     prometheus: Prometheus, stack: Settings, tmp_path: Path
 ) -> None:
@@ -169,7 +164,7 @@ def test_a_worker_that_is_killed_lets_alerts_fire_and_its_successor_ends_them(
         federation.end()
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 def test_up_starts_it_once_status_shows_it_and_up_heals_it(local_stack: LocalStack, capfd) -> None:
     home = local_stack.home
     with_prometheus(home)
@@ -202,7 +197,7 @@ def test_up_starts_it_once_status_shows_it_and_up_heals_it(local_stack: LocalSta
         stop_prometheus(home)
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 def test_with_rules_that_are_no_rules_the_stack_comes_up_and_says_so(
     local_stack: LocalStack, tmp_path: Path, capfd
 ) -> None:

@@ -22,10 +22,11 @@ from backends.environment import load_settings, read_stack_file
 from backends.settings import StackFile, credentials_path, stack_path
 from backends.store.factory import open_object_store
 from fluvial import cli
-from fluvial.local import downloads, ports, tools
+from fluvial.local import downloads, ports
 from fluvial.local.process import Daemon, PidFile
 from fluvial.local.stack import LocalStack
 from fluvial.terminal.output import Output
+from tests.requirements import require, require_minio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,8 +82,7 @@ def test_keys_are_private(local_stack: LocalStack) -> None:
 
 def test_the_store_comes_back_with_its_objects_after_a_kill(local_stack: LocalStack) -> None:
     settings = local_stack.up()
-    if settings.store.kind != "minio":
-        pytest.skip("no MinIO here")
+    require_minio(settings)
     store = open_object_store(settings.store)
     store.put("survivor", b"x")
     local_stack.kill("minio")
@@ -283,8 +283,7 @@ def test_a_failed_build_shows_its_last_lines(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("FLUVIAL_CACHE", str(tmp_path))
     monkeypatch.setattr(downloads, "_minio_version", lambda: "not-a-version")
     monkeypatch.setenv("GOPROXY", "off")
-    if tools.go_problem():
-        pytest.skip("no Go here")
+    require("go")
     with pytest.raises(FluvialError) as caught:
         downloads.minio_binary(Output())
     assert caught.value.error_id == "FLV-1007"
