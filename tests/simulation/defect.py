@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aggregation.fold.events import Event, Parked
 from schemas.records import decode_record, skip_in
 from schemas.topics import updates_topic
-from stream_apps.worker import partition as worker
+from stream_apps.worker import folding as worker
 from tests import factories
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ def federation(tmp_path: Path) -> Iterator[SmallFederation]:
 
 def worker(federation: SmallFederation, name: str = "w-1") -> PartitionWorker:
     settings = federation.settings
-    outside = ProcessContext.of(
+    context = ProcessContext.of(
         genesis=federation.genesis,
         store=federation.objects,
         writer=LogWriter(settings, name, give_up=False),
@@ -50,7 +50,7 @@ def worker(federation: SmallFederation, name: str = "w-1") -> PartitionWorker:
         name=name,
         open_reader=lambda purpose: LogReader(settings, f"{name}-{purpose}"),
     )
-    return PartitionWorker(outside, *SLOT)
+    return PartitionWorker(context, *SLOT)
 
 
 def send(federation: SmallFederation, count: int) -> None:
@@ -116,7 +116,7 @@ def test_a_worker_that_was_outrun_changes_nothing(federation: SmallFederation) -
         send(federation, 5)
         await zombie.resume()
         await process(zombie, log(federation))
-        zombie.outside.writer.flush()
+        zombie.context.writer.flush()
         await other.resume()
         send(federation, 4)
         await process(other, log(federation))
@@ -139,7 +139,7 @@ def test_a_log_that_is_shorter_than_what_was_folded_stops_its_partition(federati
         await one.resume()
         await process(one, log(federation))
         assert one.stopped is None
-        one.outside.writer.flush()
+        one.context.writer.flush()
         late = worker(federation, "w-2")
         bounds = LogReader.bounds
         with pytest.MonkeyPatch.context() as patch:
@@ -162,7 +162,7 @@ def test_a_stopped_partition_is_tried_again_when_it_is_assigned_again(
         await one.resume()
         send(federation, 4)
         with monkeypatch.context() as broken:
-            broken.setattr("stream_apps.worker.partition.encode_window", lambda *_: 1 / 0)
+            broken.setattr("stream_apps.worker.outbox.encode_window", lambda *_: 1 / 0)
             await process(one, log(federation))
         assert one.stopped is not None and one.stopped.error_id == "FLV-3202"
         assert sequences(federation) == []
@@ -189,7 +189,7 @@ def test_a_producer_that_has_failed_for_good_ends_the_worker_and_not_only_the_pa
         one = worker(federation)
         await one.resume()
         send(federation, 3)
-        monkeypatch.setattr(one.outside.writer, "append", fail)
+        monkeypatch.setattr(one.context.writer, "append", fail)
         with pytest.raises(ConnectionProblem):
             await one.process(log(federation)[0])
         await process(one, log(federation)[1:])  # whatever Faust delivers before the end
@@ -204,7 +204,7 @@ def test_one_tick_is_under_way_at_a_time(
     federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outage must not pile ticks up that are all written when it ends."""
-    monkeypatch.setattr("stream_apps.worker.partition.TICK_REPEAT_S", 0.0)
+    monkeypatch.setattr("stream_apps.worker.ticking.TICK_REPEAT_S", 0.0)
 
     async def run() -> None:
         one = worker(federation)
@@ -217,7 +217,7 @@ def test_one_tick_is_under_way_at_a_time(
             asked.append(Future())
             return asked[-1]
 
-        monkeypatch.setattr(one.outside.writer, "append", never)
+        monkeypatch.setattr(one.context.writer, "append", never)
         for _ in range(5):
             await asyncio.sleep(0.02)
             await one.tick()
@@ -299,7 +299,7 @@ def test_a_verdict_that_stands_and_is_not_ours_does_not_hide_ours(federation: Sm
         one = worker(federation)
         await one.resume()
         await process(one, log(federation))
-        one.outside.writer.flush()
+        one.context.writer.flush()
 
     asyncio.run(run())
     assert judged(federation) == [1, 0, 1]
