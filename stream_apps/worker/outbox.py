@@ -65,13 +65,9 @@ class Outbox:
     def clear(self) -> None:
         """Forget everything: all of it follows from the log again."""
         self.published = {}
+        self._windows = deque()  # new ones: what is under way on a thread goes on with the old
         self._verdicts = deque()
         self._under_way = None
-        self.forget_windows()
-
-    def forget_windows(self) -> None:
-        """Others have published them."""
-        self._windows = deque()
 
     @property
     def unacknowledged(self) -> int:

@@ -87,8 +87,6 @@ class PartitionWorker:
         await self._outbox.drain()
         found = await resume_from(self.place, self.state)
         self._folding.go_on_from(found.state)  # at once: a Tick for the state before would come too late
-        if found.adopted:
-            self._outbox.forget_windows()
         problem = found.problem or await self._learn_verdicts()
         if problem is not None:
             self._stop(problem)

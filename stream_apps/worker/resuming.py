@@ -27,13 +27,9 @@ log = logging.getLogger("fluvial.worker")
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Where a partition goes on, or why it cannot (``problem``).
-
-    ``adopted``: ``state`` is another worker's, who has published all windows before it.
-    """
+    """Where a partition goes on, or why it cannot (``problem``)."""
 
     state: PartitionState
-    adopted: bool = False
     problem: IntegrityProblem | None = None
 
 
@@ -65,7 +61,7 @@ async def resume_from(place: PartitionPlace, own: PartitionState) -> Resumed:
         published.version,
         extra=place.fields(published.next_offset, published),
     )
-    return Resumed(published, adopted=True)
+    return Resumed(published)
 
 
 async def published_verdicts(place: PartitionPlace, state: PartitionState) -> PublishedVerdicts:
