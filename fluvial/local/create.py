@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
-from aggregation.policy import Policy
+from aggregation.policy import NEWEST, Policy
 from backends import keys
 from backends.kafka.admin import declare_topics
 from backends.kafka.reading import LogReader
@@ -73,14 +73,19 @@ def create_task(
     check_regions(regions)
     loaded = load_task(reference)
     task = check_task_name(name, "--name") if name else loaded.name
-    policy = layered_policy(explicit=policy_text, task=loaded.policy_overrides, defaults=policy_defaults)
     store = TaskStore(open_object_store(settings.store), task)
     existing = _existing(store)
+    policy = layered_policy(
+        explicit=policy_text,
+        task=loaded.policy_overrides,
+        defaults=policy_defaults,
+        default_format=_policy_format(existing),
+    )
     folder = keys_folder(settings.home, task)
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
-    _make_keys(folder, regions)
-    genesis, model, optimizer = _genesis(
+    make_keys(folder, regions)
+    genesis, model, optimizer = first_version(
         task, loaded, regions=regions, policy=policy, folder=folder, seed=seed
     )
     _check_update_size(genesis.tensor_layout, policy, settings)
@@ -154,7 +159,8 @@ def _existing(store: TaskStore) -> bytes | None:
         return None
 
 
-def _make_keys(folder: Path, regions: Mapping[str, int]) -> None:
+def make_keys(folder: Path, regions: Mapping[str, int]) -> None:
+    """The CAs of a task's regions and of its control, and a key for every worker, the merger and the operator."""
     for authority in (CONTROL, *sorted(regions)):
         keys.create_authority(folder, authority)
     for region in sorted(regions):
@@ -163,7 +169,7 @@ def _make_keys(folder: Path, regions: Mapping[str, int]) -> None:
     keys.issue(folder, CONTROL, Role.OPERATOR, OPERATOR)
 
 
-def _genesis(
+def first_version(
     task: str, loaded: Task, *, regions: Mapping[str, int], policy: Policy, folder: Path, seed: int
 ) -> tuple[Genesis, bytes, bytes]:
     """The genesis document, the first model's file and the first optimizer state's file."""
@@ -225,6 +231,11 @@ def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output
                     where=f"{topic}[{partition}]",
                     hint="choose another name with `--name`, or delete the old task's topics",
                 )
+
+
+def _policy_format(existing: bytes | None) -> str:
+    """What a policy is that does not say its format: the newest, or as the task that stands there was made with."""
+    return NEWEST if existing is None else decode_genesis(existing).first_policy.format
 
 
 def _difference(existing: bytes, wanted: Genesis) -> str:
