@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from backends.log import RecordReader
+from backends.reading_back import backwards
 from schemas.avro import CodecError
 from schemas.certificates import Role, Trust
 from schemas.envelope import open_envelope
 from schemas.records import authenticate
 from schemas.topics import models_topic
-from stream_apps.worker.resume_point import backwards
 
 
 def announced_manifests(reader: RecordReader, trust: Trust, task: str) -> dict[int, str]:

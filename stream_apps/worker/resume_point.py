@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate
 from backends.log import LogRecord, RecordReader
+from backends.reading_back import backwards
 from schemas.avro import CodecError
 from schemas.certificates import Role, Trust
 from schemas.envelope import open_envelope
@@ -17,9 +17,6 @@ from schemas.records import authenticate
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from schemas.windows import aggregate_of, decode_verdict
 
-TAIL_RECORDS_FIRST = 8
-TAIL_RECORDS_MAX = 16_384
-"""Records of one piece that is read backwards: it bounds memory where somebody has filled a topic with junk."""
 PUBLISHED_MAX = 65_536
 VERDICT_BYTES_MAX = 4096
 RECENT_RECORDS_MAX = 512
@@ -107,17 +104,6 @@ def read_published_verdicts(
     return PublishedVerdicts(
         {at: value for at, value in standing.items() if at < max(end, judged)}, judged, end
     )
-
-
-def backwards(reader: RecordReader, topic: str, partition: int) -> Iterator[list[LogRecord]]:
-    """A partition's records from its end back, in growing pieces; each piece in order of its offsets."""
-    low, high = reader.bounds(topic, partition)
-    span = TAIL_RECORDS_FIRST
-    while high > low:
-        start = max(low, high - span)
-        yield list(reader.read(topic, partition, start, high))
-        high = start
-        span = min(span * 4, TAIL_RECORDS_MAX)
 
 
 class RecentRecords:
