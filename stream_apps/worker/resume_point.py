@@ -11,11 +11,10 @@ from aggregation.server.aggregates import Aggregate
 from backends.log import LogRecord, RecordReader
 from backends.reading_back import backwards
 from schemas.avro import CodecError
-from schemas.certificates import Role, Trust
-from schemas.envelope import open_envelope
-from schemas.records import authenticate
+from schemas.certificates import Trust
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
-from schemas.windows import aggregate_of, decode_verdict
+from schemas.windows import decode_verdict
+from stream_apps.published import read_aggregate
 
 PUBLISHED_MAX = 65_536
 VERDICT_BYTES_MAX = 4096
@@ -55,7 +54,7 @@ def read_resume_point(
     conflict = None
     for records in backwards(reader, topic, partition):
         for record in records:
-            aggregate = read_aggregate(record, trust, task, region)
+            aggregate = read_aggregate(record, trust, task, region, log)
             if aggregate is None:
                 continue
             other = known.setdefault(aggregate.sequence, aggregate)
@@ -161,31 +160,3 @@ def divergence(one: Aggregate, other_sha256: str) -> IntegrityProblem:
         f"and also {other_sha256[:12]}",
         hint="two workers folded one log differently: run `fluvial audit` to see which is right, and stop the other",
     )
-
-
-def read_aggregate(record: LogRecord, trust: Trust, task: str, region: str) -> Aggregate | None:
-    """The aggregate in a record, if a worker of this region signed it for this task; None, and a warning, otherwise."""
-    where = f"{record.topic}[{record.partition}]@{record.offset}"
-    place = {"region": region, "partition": record.partition, "offset": record.offset}
-    try:
-        envelope = open_envelope(record.value or b"")
-    except CodecError as error:
-        log.warning("ignored %s: %s", where, error, extra=place)
-        return None
-    signer = authenticate(envelope, record.timestamp_ms, trust)
-    authentic = getattr(signer, "role", None) is Role.WORKER and envelope.kind == "RegionalAggregate"
-    if not authentic or getattr(signer, "region", None) != region:
-        log.warning("ignored %s: not signed by a worker of %s", where, region, extra=place)
-        return None
-    aggregate = aggregate_of(envelope.record, envelope.payload)
-    if (aggregate.task, aggregate.slot) != (task, (region, record.partition)):
-        log.warning(
-            "ignored %s: it is for %s[%d] of %s",
-            where,
-            aggregate.region,
-            aggregate.partition,
-            aggregate.task,
-            extra=place,
-        )
-        return None
-    return aggregate

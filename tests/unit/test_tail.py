@@ -11,9 +11,8 @@ from aggregation.fold.events import Verdict
 from backends.log import LogRecord
 from schemas.avro import encode
 from schemas.certificates import Role
-from schemas.topics import aggregates_topic, models_topic, updates_topic, verdicts_topic
+from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from schemas.windows import encode_verdict
-from stream_apps.merger.announced import announced_manifests
 from stream_apps.worker.resume_point import (
     RECENT_RECORDS_MAX,
     RecentRecords,
@@ -169,19 +168,3 @@ def test_no_more_records_are_remembered_than_the_limit() -> None:
     recent.require_same(LogRecord(UPDATES, 0, 0, factories.NOW_MS, None, b"forgotten"), "here")
     with pytest.raises(IntegrityProblem):
         recent.require_same(LogRecord(UPDATES, 0, 1, factories.NOW_MS, None, b"known"), "here")
-
-
-def announcement(version: int, manifest: str, role: Role = Role.MERGER) -> bytes:
-    fields = {"task": TASK, "region": REGION, "version": version, "manifest_sha256": factories.sha(manifest)}
-    hashes = {"model_sha256": factories.sha("model"), "policy_sha256": factories.sha("policy")}
-    region = factories.CONTROL if role is Role.MERGER else REGION
-    return factories.signer(region, role, "m-1").sign("ModelAnnouncement", fields | hashes)
-
-
-def test_manifests_are_known_by_what_mergers_announced() -> None:
-    logs = Logs()
-    models = models_topic(TASK)
-    logs.append(models, announcement(1, "one"), b"junk", announcement(2, "two"))
-    logs.append(models, announcement(2, "forged", Role.DEVICE))
-    found = announced_manifests(logs, factories.trust(), TASK)
-    assert found == {1: factories.sha("one"), 2: factories.sha("two")}
