@@ -92,11 +92,11 @@ MUTATIONS = (
         "barriers before the announcement: devices are told first",
         (
             (
-                MERGER,
-                '            value = self.outside.signer.sign("Barrier", barrier)\n',
+                "stream_apps/merger/telling.py",
+                "            self._write_barriers(version, region, headers)\n",
                 (
-                    "            self._announce(region)\n"
-                    '            value = self.outside.signer.sign("Barrier", barrier)\n'
+                    "            self._announce(version, region, headers)\n"
+                    "            self._write_barriers(version, region, headers)\n"
                 ),
             ),
         ),
@@ -207,9 +207,9 @@ MUTATIONS = (
         "the parent's hash: a version does not name the one before it",
         (
             (
-                MERGER,
-                "            parent_sha256=self.head.manifest_sha256,\n",
-                "            parent_sha256=self.head.model_sha256,\n",
+                "stream_apps/merger/deciding.py",
+                "        parent_sha256=head.manifest_sha256,\n",
+                "        parent_sha256=head.model_sha256,\n",
             ),
         ),
     ),
@@ -228,8 +228,8 @@ MUTATIONS = (
         (
             (
                 MERGER,
-                "            self.adopt_head()\n            self.outside",
-                "            self.outside",
+                "        self._adopt_head()\n        self.context.observer.adopted(self.head",
+                "        self.context.observer.adopted(self.head",
             ),
         ),
     ),
@@ -248,5 +248,68 @@ MUTATIONS = (
     Mutation(
         "a refused aggregate: a window counts as published whatever the broker said",
         ((OUTBOX, "        published.result(timeout=0)", "        published.done()"),),
+    ),
+    Mutation(
+        "acknowledged barriers: devices are told while a version's barriers are on their way",
+        (
+            (
+                "stream_apps/merger/telling.py",
+                (
+                    '        self._flush(f"write the barriers of version {version.number} to {region}")\n'
+                    "        for future in written:\n            future.result(timeout=0)\n"
+                ),
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "a manifest is read twice: what comes damaged once is taken for the head",
+        (
+            (
+                "stream_apps/merger/adopting.py",
+                "        if data != self._store.manifest_bytes(number):\n",
+                "        if False:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "telling again: a merger that starts tells nobody of the version whose merger died",
+        (
+            (
+                MERGER,
+                "            self._adopting.require_announced(self.head)\n            self.finish()\n",
+                "            self._adopting.require_announced(self.head)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "facts: a merger that starts goes on behind windows that no version holds",
+        (
+            (
+                "stream_apps/merger/windows.py",
+                "            first[slot] = min(first[slot], offset)\n",
+                "            pass\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "lost windows: what the framework lost of an aggregates topic is not read",
+        (
+            (
+                "stream_apps/merger/windows.py",
+                "        if record.offset > expected:\n",
+                "        if False:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a lost answer: a merger takes its own commit for another's",
+        (
+            (
+                "stream_apps/merger/committing.py",
+                " or self._store.manifest_bytes(version) == data\n",
+                "\n",
+            ),
+        ),
     ),
 )

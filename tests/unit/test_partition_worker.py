@@ -11,16 +11,17 @@ import pytest
 
 from aggregation.errors import ConnectionProblem, FluvialError
 from aggregation.fold.events import Tick, Verdict
+from aggregation.server.aggregates import Aggregate
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
 from backends.log import LogRecord
 from schemas.certificates import Role
+from schemas.records import aggregate_in
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from schemas.windows import decode_verdict, encode_verdict
 from stream_apps.credentials import own_identity, require_valid
 from stream_apps.process_context import ProcessContext
 from stream_apps.worker.partition import PartitionWorker
-from stream_apps.worker.resume_point import read_aggregate
 from tests import factories
 from tests.small_federation import SmallFederation, on_mock_cluster
 from tests.unit.worker_site import AGGREGATES, UPDATES, VERDICTS, WorkerSite, away
@@ -73,10 +74,10 @@ def log(federation: SmallFederation) -> list[LogRecord]:
 def sequences(federation: SmallFederation) -> list[int]:
     """The windows in the aggregates topic, in the order in which they stand there."""
     found = [
-        read_aggregate(record, federation.trust, federation.task, "eu")
+        aggregate_in(record.value, record.timestamp_ms, federation.trust, federation.task, ("eu", 0))
         for record in records(federation, aggregates_topic(federation.task, "eu"))
     ]
-    return [one.sequence for one in found if one is not None]
+    return [one.sequence for one in found if isinstance(one, Aggregate)]
 
 
 def judged(federation: SmallFederation) -> list[int]:

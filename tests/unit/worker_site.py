@@ -12,17 +12,17 @@ import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from aggregation.errors import ConnectionProblem, FluvialError
+from aggregation.server.aggregates import Aggregate
 from backends.log import Headers, LogRecord, Position
 from backends.settings import StoreSettings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from schemas.manifests import Genesis, Region, TensorEntry
-from schemas.records import decode_record
+from schemas.records import aggregate_in, decode_record
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from stream_apps.process_context import ProcessContext
 from stream_apps.worker.partition import PartitionWorker
 from stream_apps.worker.place import PartitionPlace
-from stream_apps.worker.resume_point import read_aggregate
 from tests import factories
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from aggregation.fold.events import Event
     from aggregation.policy import Policy
-    from aggregation.server.aggregates import Aggregate
     from backends.object_store import ObjectStore
 
 TASK, REGION = factories.TASK, factories.REGION
@@ -211,8 +210,9 @@ class WorkerSite:
 
     def newest(self) -> Aggregate:
         """The window that was published last."""
-        read = read_aggregate(self.broker.records[AGGREGATES][-1], self.context.trust, TASK, REGION)
-        assert read is not None
+        record = self.broker.records[AGGREGATES][-1]
+        read = aggregate_in(record.value, record.timestamp_ms, self.context.trust, TASK, (REGION, 0))
+        assert isinstance(read, Aggregate)
         return read
 
 
