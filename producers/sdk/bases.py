@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from aggregation.policy import Policy
     from backends.store.task_store import TaskStore
-    from producers.sdk.announcements import Announcement
     from schemas.manifests import Genesis
+    from schemas.records import Announcement
 
 CACHED_BASES_MAX = 4
 Result = TypeVar("Result")
