@@ -76,7 +76,6 @@ verify: setup ## the part of check that runs nothing
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
 
 format: setup ## let ruff format and mend what it can
 	@$(BIN)/ruff format $(SOURCES)

@@ -11,7 +11,7 @@ import signal
 import threading
 
 from aggregation.errors import UsageProblem
-from backends.settings import crash_point_asked
+from backends.environment import crash_point_asked
 
 POINTS = (
     "worker.before-verdicts",

@@ -1,7 +1,7 @@
 """Logs of the long-running processes: lines for people, or one JSON object a line with fields.
 
-What a line may have beside its message is listed in ``FIELDS``: where in the log something happened, and in whom. A
-record's key, a device's id or a payload are not in the list, so no call can put one there by ``extra=``.
+What a line may have beside its message is listed in ``FIELDS``: where in the log something happened, in which process.
+A record's key, a device's id or a payload are not in the list, so no call can put one there by ``extra=``.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ class Observer:
     def announced(self, version: int) -> None:
         """Barriers and announcements of a version are acknowledged everywhere."""
 
-    def merger_stopped(self, error: BaseException, farewell: LastScrape) -> None:
-        """This merger ends for what waiting does not heal; it may stay a little while ``farewell`` is awaited."""
+    def merger_stopped(self, error: BaseException, last_scrape: LastScrape) -> None:
+        """This merger ends for a reason that no retry removes; it may stay a little for the ``last_scrape``."""
 
     # -- evaluator
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from aggregation.errors import UsageProblem
-from backends.settings import prices_file
+from backends.environment import prices_file
 
 GIB: Final = 1 << 30
 

@@ -26,7 +26,8 @@ import psutil
 import urllib3
 from playwright.sync_api import Page, sync_playwright
 
-from backends.settings import Settings, child_environment
+from backends.environment import child_environment
+from backends.settings import Settings
 from benchmarks import latency, machine, synthetic
 from fluvial.local.stack import LocalStack
 from fluvial.terminal.output import Output

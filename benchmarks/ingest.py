@@ -21,10 +21,11 @@ from typing import Any
 import psutil
 from confluent_kafka.admin import AdminClient
 
+from backends.environment import child_environment
 from backends.kafka.admin import declare_topics
 from backends.kafka.reading import LogReader
 from backends.outages import retry_through_outage
-from backends.settings import Settings, child_environment
+from backends.settings import Settings
 from benchmarks import machine, synthetic
 from fluvial.local.stack import LocalStack
 from fluvial.terminal.output import Output

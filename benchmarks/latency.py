@@ -19,8 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from backends.environment import child_environment
 from backends.kafka.reading import LogReader
-from backends.settings import Settings, child_environment
+from backends.settings import Settings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from benchmarks import machine, synthetic

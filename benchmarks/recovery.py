@@ -23,9 +23,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from backends.environment import child_environment
 from backends.kafka.consumer_groups import describe_groups
 from backends.kafka.reading import LogReader
-from backends.settings import Settings, child_environment
+from backends.settings import Settings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from benchmarks import machine, synthetic

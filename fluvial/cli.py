@@ -23,14 +23,13 @@ import click.shell_completion
 import click.utils
 
 from aggregation.errors import FluvialError, UsageProblem
-from fluvial.processes.signals import is_interruption
+from fluvial.processes.signals import EXIT_INTERRUPTED, is_interruption
 from fluvial.terminal.invocation import Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXIT_DEFECT: Final = 5
-EXIT_INTERRUPTED: Final = 130
 
 
 class Entry(NamedTuple):
@@ -68,7 +67,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "evaluator": Entry(
         "fluvial.commands.processes:evaluator", _RUN, "Evaluate every version on held-out data."
     ),
-    "fleet": Entry("fluvial.commands.devices:fleet", _RUN, "Drive many devices."),
+    "fleet": Entry("fluvial.commands.fleet:fleet", _RUN, "Drive many devices."),
     "device": Entry("fluvial.commands.devices:device", _RUN, "Fetch, train and publish as one device."),
     "status": Entry("fluvial.commands.operators:status", _LOOK, "What runs, how far it is, what lags."),
     "versions": Entry("fluvial.commands.operators:versions", _LOOK, "List the model's versions."),

@@ -16,9 +16,9 @@ import threading
 import faust
 
 from aggregation.errors import FluvialError
+from backends.environment import log_format_asked
 from backends.logging_setup import logging_config
 from backends.observer import UNOBSERVED, Observer
-from backends.settings import log_format_asked
 
 STOP_S_MAX = 8.0
 BEAT_EVERY_S = 1.0

@@ -175,7 +175,7 @@ MERGERS: Final = (
     _counter("fluvial_version_stored_bytes_total", "bytes", MERGER, (), "Bytes stored for versions.", "What do versions cost in storage?"),
     _gauge("fluvial_region_expected", "1", MERGER, REGION, "1 for every region of the genesis document.", "Which regions should there be?"),
     _gauge("fluvial_region_last_window_timestamp_seconds", "Unix seconds", MERGER, REGION, "LogAppendTime of the region's newest window.", "Which region is silent?"),
-    _gauge("fluvial_merger_stopped", "0 or 1", MERGER, ("error_id",), "1 once this merger stops for what waiting does not heal, by the error's id; absent before. Where two windows contradict each other it stays until it was scraped once, a minute at most; else it ends at once.", "Has a merger stopped, and why?"),
+    _gauge("fluvial_merger_stopped", "0 or 1", MERGER, ("error_id",), "1 once this merger stops for a reason that no retry removes, by the error's id; absent before. Where two windows contradict each other it stays until it was scraped once, a minute at most; else it ends at once.", "Has a merger stopped, and why?"),
     _gauge("fluvial_privacy_epsilon", "epsilon", MERGER, (), "The privacy budget that was spent. Reserved: absent until a policy has a budget.", "How much of the privacy budget is spent?"),
 )
 

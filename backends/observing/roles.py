@@ -31,7 +31,7 @@ class MergerMetrics(MetricsObserver):
         self._merging_since_s = 0.0
         self._published: dict[tuple[Slot, int], tuple[int, ...]] = {}
         self._stopped = ""
-        self._farewell: LastScrape | None = None
+        self._last_scrape: LastScrape | None = None
 
     def adopted(self, version: int, regions: Collection[str]) -> None:
         """See ``Observer``."""
@@ -82,12 +82,12 @@ class MergerMetrics(MetricsObserver):
         self.metrics.counter("fluvial_version_races_lost_total").inc()
         self.metrics.gauge("fluvial_version").set(version)
 
-    def merger_stopped(self, error: BaseException, farewell: LastScrape) -> None:
+    def merger_stopped(self, error: BaseException, last_scrape: LastScrape) -> None:
         """See ``Observer``."""
         self._stopped = error_id(error)
         self.metrics.gauge("fluvial_merger_stopped").labels(self._stopped).set(1)
-        farewell.awaited = True
-        self._farewell = farewell
+        last_scrape.awaited = True
+        self._last_scrape = last_scrape
 
     def ready_problem(self) -> str:
         """See ``MetricsObserver``."""
@@ -98,8 +98,8 @@ class MergerMetrics(MetricsObserver):
     def refresh(self) -> None:
         """See ``MetricsObserver``."""
         super().refresh()
-        if self._farewell is not None:
-            self._farewell.shown = True  # this is a scrape, and it has it
+        if self._last_scrape is not None:
+            self._last_scrape.shown = True  # this is a scrape, and it has it
 
 
 class EvaluatorMetrics(MetricsObserver):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from aggregation.errors import Finding, FluvialError, TimeoutProblem, UsageProblem
-from fluvial.commands.devices import stop_on_signals
 from fluvial.commands.tasks import check_known_region, region_option, task_option
 from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
+from fluvial.processes.signals import stop_on_signals
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 from producers.canary import EVERY_S, OBJECTIVE_S, WRONG_VERDICT
 

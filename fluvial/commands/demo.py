@@ -11,7 +11,7 @@ import click
 from fluvial.terminal.invocation import Invocation, pass_invocation
 
 if TYPE_CHECKING:
-    from fluvial.session.run import RunPlan, RunResult
+    from fluvial.session.plan import RunPlan, RunResult
 
 DEVICES = 40
 REGIONS = "eu,us,ap"
@@ -138,7 +138,8 @@ def demo(
 def _plan(reference: str, options: Options) -> RunPlan:
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import quick_policy
-    from fluvial.session.run import RunPlan, task_name_of
+    from fluvial.session.plan import RunPlan
+    from fluvial.session.run import task_name_of
     from producers.fleet.population import FleetConfig
 
     devices, attackers, misbehaving = options["devices"], options["attackers"], options["misbehaving"]

@@ -116,8 +116,9 @@ def run(
 def _run(invocation: Invocation, task: Task, options: Options, policy_text: str) -> int:
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import quick_policy
+    from fluvial.session.plan import RunPlan
     from fluvial.session.report.render import final_model, write_report
-    from fluvial.session.run import RunPlan, run_session
+    from fluvial.session.run import run_session
     from fluvial.session.summary import document, summarize
     from producers.fleet.population import FleetConfig
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from backends.settings import load_settings_with_sources
+from backends.environment import load_settings_with_sources
 from backends.store.factory import open_object_store
 from fluvial.local.stack import LocalStack
 from fluvial.processes.metrics_server import remove_targets

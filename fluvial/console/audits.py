@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import fluvial.processes.tether
-from backends.settings import child_environment
+from backends.environment import child_environment
 from fluvial.console.limits import (
     AUDIT_END_S,
     AUDIT_OUTPUT_BYTES_MAX,

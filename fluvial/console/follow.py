@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from aggregation.errors import FluvialError
+from backends.environment import load_settings
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
-from backends.settings import load_settings
 from fluvial.console.limits import AGGREGATES_TAIL, LOOK_S, METRICS_TAIL, VERDICTS_TAIL
 from fluvial.console.threads import OpenAgain
 from fluvial.reading.replay import authentic_aggregate

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
 
+from backends.environment import load_settings
 from backends.kafka.admin import BrokerProbe
 from backends.kafka.consumer_groups import Group, describe_groups
 from backends.kafka.reading import LogReader
 from backends.object_store import ObjectStore
-from backends.settings import load_settings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from fluvial.console.budget import Budget, PagedLog, PagedStore

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from backends.environment import load_settings
 from backends.kafka.reading import LogReader
-from backends.settings import Settings, load_settings
+from backends.settings import Settings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from fluvial.console.budget import Budget, PagedLog, PagedStore

@@ -23,7 +23,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from rich.text import Text
 
 from aggregation.errors import ConnectionProblem, FluvialError
-from backends.settings import cache_dir, credentials_path, load_settings, read_stack_file
+from backends.environment import cache_dir, load_settings, read_stack_file
+from backends.settings import credentials_path
 from backends.store.factory import open_object_store
 from fluvial.local import downloads, tools
 from fluvial.local.files import PRIVATE_MODE

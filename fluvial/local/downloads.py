@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aggregation.errors import EnvironmentProblem
-from backends.settings import cache_dir, child_environment
+from backends.environment import cache_dir, child_environment
 from fluvial.local import files, tools
 from fluvial.local.resources import infra_file
 from fluvial.processes.signals import undisturbed

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from aggregation.errors import EnvironmentProblem, TimeoutProblem
-from backends.settings import CredentialsFile, StackFile, credentials_path, read_credentials_file, stack_path
+from backends.environment import read_credentials_file
+from backends.settings import CredentialsFile, StackFile, credentials_path, stack_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ import msgspec
 import psutil
 
 from aggregation.errors import EnvironmentProblem, TimeoutProblem
-from backends.settings import child_environment
+from backends.environment import child_environment
 from fluvial.processes.signals import undisturbed
 
 if TYPE_CHECKING:

@@ -16,38 +16,31 @@ import psutil
 
 from aggregation.errors import (
     ConnectionProblem,
-    EnvironmentProblem,
-    FluvialError,
-    TimeoutProblem,
     UsageProblem,
 )
+from backends.environment import load_settings, read_stack_file, resolve_home
 from backends.settings import (
     UPDATE_BYTES_MAX_DEFAULT,
     Settings,
     StackFile,
     credentials_path,
     file_store_path,
-    load_settings,
-    read_stack_file,
-    resolve_home,
     stack_path,
 )
 from fluvial.local import downloads, files, ports, tools
 from fluvial.local.kafka import KafkaBroker, Listener
 from fluvial.local.minio import MinioServer
-from fluvial.local.prometheus import NOT_INSTALLED, PrometheusServer, find_prometheus
+from fluvial.local.prometheus import PrometheusServer
+from fluvial.local.starting import Starting
 from fluvial.terminal.output import Reporter, quiet_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from fluvial.local.process import Daemon
 
 StoreChoice = Literal["auto", "minio", "file"]
 ServiceName = Literal["kafka", "minio"]
-_PORT_ATTEMPTS_MAX = 3
-_PORTS = ("kafka_port", "controller_port", "store_port", "prometheus_port")
 
 
 @dataclass(frozen=True)
@@ -112,16 +105,17 @@ class LocalStack:
             java = tools.require_java().path
             jars = downloads.kafka_jars(self._reporter)
             binary = downloads.minio_binary(self._reporter) if state.store_kind == "minio" else None
-            started: list[Daemon] = []
+            starting = self._starting()
             try:
                 if binary is not None:
-                    state = self._up_minio(state, binary, started)
-                state = self._up_kafka(state, java, jars, started)
-                state = self._up_prometheus(state, started)
+                    state = starting.minio(self._minio, state, binary)
+                state = starting.kafka(self._kafka, state, java, jars)
+                if self._with_prometheus or state.prometheus:
+                    state = starting.prometheus(self._prometheus, state)
                 # Inside the guard: a stack that nothing describes would be an orphan.
                 files.write_stack_file(self.home, msgspec.structs.replace(state, running=True))
             except BaseException:
-                self._undo(started)
+                starting.undo()
                 raise
         return load_settings(self.home, environ={})
 
@@ -211,11 +205,10 @@ class LocalStack:
             if state is None:
                 raise _not_running(name)
             if name == "kafka":
-                state = self._up_kafka(
-                    state, tools.require_java().path, downloads.kafka_jars(self._reporter), []
-                )
+                java, jars = tools.require_java().path, downloads.kafka_jars(self._reporter)
+                state = self._starting().kafka(self._kafka, state, java, jars)
             else:
-                state = self._up_minio(state, downloads.minio_binary(self._reporter), [])
+                state = self._starting().minio(self._minio, state, downloads.minio_binary(self._reporter))
             files.write_stack_file(self.home, state)
 
     def _planned(self, before: StackFile | None) -> StackFile:
@@ -251,124 +244,15 @@ class LocalStack:
             )
         return before.store_kind
 
-    def _up_minio(self, state: StackFile, binary: Path, started: list[Daemon]) -> StackFile:
-        credentials, new = files.ensure_credentials(self.home)
-        daemon = self._minio.daemon
-        if daemon.process() is not None:
-            if state.running and not new:
-                self._minio.wait_ready(state, credentials, self._reporter)
-                self._reporter.say(
-                    f"MinIO   {ports.LOOPBACK}:{state.store_port} runs already (pid {_pid(daemon)})"
-                )
-                return state
-            # From an `up` that was killed, or with keys that nobody has any more.
-            daemon.stop(self._reporter)
-
-        def attempt(state: StackFile) -> None:
-            started.append(daemon)
-            self._minio.start(state, credentials, binary)
-            self._minio.wait_ready(state, credentials, self._reporter)
-
-        return self._on_free_ports("MinIO", ("store_port",), state, attempt, daemon)
-
-    def _up_kafka(self, state: StackFile, java: str, jars: Path, started: list[Daemon]) -> StackFile:
-        daemon = self._kafka.daemon
-        if daemon.process() is not None:
-            recorded = read_stack_file(self.home)
-            known = state.running and recorded is not None
-            if known and recorded is not None and recorded.update_bytes_max == state.update_bytes_max:
-                self._kafka.wait_ready(state, self._reporter)
-                self._reporter.say(
-                    f"Kafka   {ports.LOOPBACK}:{state.kafka_port} runs already (pid {_pid(daemon)})"
-                )
-                return state
-            if known:
-                self._reporter.say(f"Kafka: restarting it, updates may now be {state.update_bytes_max} bytes")
-            daemon.stop(self._reporter)
-
-        def attempt(state: StackFile) -> None:
-            started.append(daemon)
-            self._kafka.start(state, java, jars, self._reporter)
-            self._kafka.wait_ready(state, self._reporter)
-
-        state = self._on_free_ports("Kafka", ("kafka_port", "controller_port"), state, attempt, daemon)
-        return msgspec.structs.replace(state, cluster_id=self._kafka.cluster_id())
-
-    def _up_prometheus(self, state: StackFile, started: list[Daemon]) -> StackFile:
-        """Never fails: what only watches keeps nothing from running."""
-        daemon, server = self._prometheus.daemon, self._prometheus
-        if not self._with_prometheus and not state.prometheus:
-            return state
-        program = find_prometheus()
-        if program is None:
-            self._reporter.say(NOT_INSTALLED)
-            return msgspec.structs.replace(state, prometheus=False)
-        state = msgspec.structs.replace(state, prometheus=True)
-        address = f"{ports.LOOPBACK}:{state.prometheus_port}"
-        if daemon.process() is not None:
-            if ports.is_listening(state.prometheus_port):
-                self._reporter.say(f"Prometheus http://{address} runs already (pid {_pid(daemon)})")
-                return state
-            daemon.kill()
-
-        def attempt(state: StackFile) -> None:
-            started.append(daemon)
-            server.start(state.prometheus_port, program)
-            server.wait_ready(state.prometheus_port, self._reporter)
-
-        try:
-            return self._on_free_ports("Prometheus", ("prometheus_port",), state, attempt, daemon)
-        except (EnvironmentProblem, TimeoutProblem) as error:
-            daemon.kill()
-            self._reporter.say(_runs_without(error))
-            return state
-
-    def _on_free_ports(
-        self,
-        label: str,
-        names: tuple[str, ...],
-        state: StackFile,
-        attempt: Callable[[StackFile], None],
-        daemon: Daemon,
-    ) -> StackFile:
-        """Start on the recorded ports if they are free, else on others; again if somebody was faster."""
-        for last in [False] * (_PORT_ATTEMPTS_MAX - 1) + [True]:
-            state = self._with_free_ports(label, names, state)
-            try:
-                attempt(state)
-            except EnvironmentProblem:
-                taken = [getattr(state, name) for name in names if not ports.is_free(getattr(state, name))]
-                if last or not taken or daemon.process() is not None:
-                    raise
-                self._reporter.say(f"{label}: port {taken[0]} was taken meanwhile, choosing another")
-            else:
-                break
-        address = f"{ports.LOOPBACK}:{getattr(state, names[0])}"
-        self._reporter.say(f"{label:<7} {address} is up (pid {_pid(daemon)})")
-        return state
-
-    def _with_free_ports(self, label: str, names: tuple[str, ...], state: StackFile) -> StackFile:
-        chosen = {name: getattr(state, name) for name in _PORTS}
-        for name in names:
-            before = chosen.pop(name)
-            chosen[name] = ports.choose(before, avoid=frozenset(chosen.values()))
-            if before and chosen[name] != before:
-                self._reporter.say(
-                    f"{label}: port {before} is taken by another program, using {chosen[name]}"
-                )
-        return msgspec.structs.replace(state, **chosen)
-
-    def _undo(self, started: list[Daemon]) -> None:
-        for daemon in started:
-            daemon.kill()
-            daemon.pid_path.unlink(missing_ok=True)
-
     def _delete_data(self) -> None:
         for path in (self._home_folder("data"), self._home_folder("config"), self._home_folder("logs")):
             shutil.rmtree(path, ignore_errors=True)
         for path in (stack_path(self.home), credentials_path(self.home)):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
+
+    def _starting(self) -> Starting:
+        return Starting(self.home, self._reporter)
 
     def _home_folder(self, name: str) -> Path:
         return self.home / name
@@ -384,15 +268,6 @@ class LocalStack:
         if process is not None:
             return ServiceStatus(name, "running", address, process.pid)
         return ServiceStatus(name, "dead" if state.running else "stopped", address)
-
-
-def _pid(daemon: Daemon) -> int:
-    process = daemon.process()
-    return process.pid if process is not None else 0
-
-
-def _runs_without(error: FluvialError) -> str:
-    return f"warning[FLV-7021]: the stack runs without Prometheus: {error.error_id}: {error.message}\n  {error.where}"
 
 
 def _not_running(name: str) -> ConnectionProblem:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aggregation.errors import EnvironmentProblem
-from backends.settings import java_home
+from backends.environment import java_home
 
 JAVA_VERSION_MIN: Final = (17,)
 GO_VERSION_MIN: Final = (1, 24)

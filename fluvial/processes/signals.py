@@ -1,4 +1,4 @@
-"""Blocks that a signal may not cut off: it is taken when they are over."""
+"""How a command meets Ctrl-C and SIGTERM: it stops in good order, and some blocks are ended first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
+
+EXIT_INTERRUPTED: Final = 130
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,3 +50,20 @@ def is_interruption(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) or (
         isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
     )
+
+
+def stop_on_signals(*stops: Callable[[], None]) -> threading.Event:
+    """SIGTERM and the first Ctrl-C stop in good order; the event is set by Ctrl-C. A second signal exits at once."""
+    interrupted = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        if number == signal.SIGINT:
+            interrupted.set()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.default_int_handler)
+        for stop in stops:
+            stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return interrupted

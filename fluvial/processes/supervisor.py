@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
+from backends.environment import child_environment
 from backends.logging_setup import human_lines
-from backends.settings import child_environment
 from fluvial.processes.signals import undisturbed
 
 if TYPE_CHECKING:

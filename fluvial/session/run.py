@@ -15,25 +15,25 @@ import contextlib
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from aggregation.errors import Finding, FluvialError, TimeoutProblem
+from aggregation.errors import TimeoutProblem
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import task_folder, task_names
 from fluvial.console.child import ConsoleChild
-from fluvial.local.stack import LocalStack, StoreChoice
+from fluvial.local.stack import LocalStack
 from fluvial.processes.supervisor import Supervisor
 from fluvial.reading.progress import Follower, Place, Published, RunFacts, read_journal
+from fluvial.session.plan import RunPlan, RunResult, VersionRow, warnings_about
 from fluvial.session.progress_view import open_view
 from fluvial.session.readiness import Readiness
 from fluvial.session.strikes import Chaos, Strike
-from schemas.manifests import Manifest, decode_manifest
-from schemas.objects import model_key, sha256_hex
+from schemas.manifests import decode_manifest
+from schemas.objects import sha256_hex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import FrameType
 
@@ -48,107 +48,6 @@ STALL_S: Final = 180.0
 """A run that shows no new version for this long has failed."""
 DRAIN_S: Final = 90.0
 LAST_EVALUATION_S: Final = 20.0
-_MISSING_SHOWN: Final = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunPlan:
-    """What to run. `regions` maps each region to its number of partitions; `workers` are per region."""
-
-    reference: str
-    name: str
-    regions: Mapping[str, int]
-    devices: int
-    versions: int
-    attackers: int = 0
-    misbehaving: int = 0
-    seed: int = 0
-    workers: int = 1
-    chaos: int = 0
-    alpha: float = 1.0
-    store: StoreChoice = "auto"
-    policy_text: str = ""
-    policy_defaults: str = ""
-    each_version: bool = False
-    console: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class VersionRow:
-    """One version as its manifest has it."""
-
-    version: int
-    manifest_sha256: str
-    manifest: Manifest
-
-
-@dataclass(kw_only=True)
-class RunResult:
-    """What a run came to. `problem()` says whether that is well."""
-
-    plan: RunPlan
-    task_file: TaskFile
-    settings: Settings
-    facts: RunFacts
-    journal: Path
-    published: list[Published]
-    missing: list[Place]
-    strikes: list[Strike]
-    rows: list[VersionRow]
-    audit: AuditReport
-    training_seconds: float
-    seconds: float
-    started_at: float
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def task(self) -> str:
-        """The task's name."""
-        return self.task_file.task
-
-    @property
-    def accuracy(self) -> list[float]:
-        """The accuracy of every evaluated version above 0, ascending."""
-        return [evaluation.accuracy for evaluation in self.facts.curve() if evaluation.accuracy is not None]
-
-    @property
-    def model_place(self) -> str:
-        """Where the last version's model lies in the store."""
-        store, key = self.settings.store, model_key(self.task, self.rows[-1].version)
-        return f"{store.url}/{key}" if store.kind == "file" else f"{store.url}/{store.bucket}/{key}"
-
-    @property
-    def updates_per_second(self) -> float:
-        """Updates judged per second of training."""
-        return sum(self.facts.outcomes().values()) / self.training_seconds if self.training_seconds else 0.0
-
-    def problem(self) -> FluvialError | None:
-        """The first thing that is not as it must be: a missing verdict, two verdicts, a difference."""
-        command = f"fluvial audit --task {self.task}"
-        if self.missing:
-            shown = ", ".join(_shown(self.task, place) for place in self.missing[:_MISSING_SHOWN])
-            return Finding(
-                "FLV-6304",
-                f"{len(self.missing)} of {len(self.published)} published updates have no verdict",
-                where=shown,
-                hint=f"`{command}` tells whether the versions are right; the journal is {self.journal}",
-            )
-        if self.facts.conflicts:
-            place, (one, other) = next(iter(self.facts.conflicts.items()))
-            return Finding(
-                "FLV-6305",
-                f"{len(self.facts.conflicts)} updates have two verdicts, as {one.outcome} and {other.outcome}",
-                where=_shown(self.task, place),
-                hint=f"two workers disagree, a defect: please report it with the output of `{command}`",
-            )
-        if not self.audit.identical:
-            return Finding(
-                "FLV-6306",
-                f"the audit of {self.audit.versions} versions found a difference",
-                where="\n  ".join(str(finding) for finding in self.audit.findings.shown[:_MISSING_SHOWN]),
-                hint=f"`{command}` shows all of it",
-            )
-        return None
 
 
 def run_session(plan: RunPlan, home: Path, output: Output) -> RunResult:
@@ -343,15 +242,6 @@ def task_name_of(reference: str) -> str:
     return load_task(reference).name
 
 
-def warnings_about(plan: RunPlan) -> list[str]:
-    """What its reader should know about a run, whatever came out of it."""
-    honest = plan.devices - plan.attackers - plan.misbehaving
-    if plan.attackers and honest <= plan.attackers:
-        split = f"{plan.attackers} of {plan.devices} devices attack and {honest} are honest"
-        return [f"{split}: no defence holds without an honest majority, so do not wonder about the accuracy"]
-    return []
-
-
 def _create(plan: RunPlan, settings: Settings, output: Output) -> TaskFile:
     from fluvial.local.create import create_task
 
@@ -420,7 +310,3 @@ def _signals_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _shown(task: str, place: Place) -> str:
-    return f"fl.{task}.updates.{place.region}[{place.partition}]@{place.offset}"

@@ -18,7 +18,7 @@ from fluvial.reading.progress import sparkline
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fluvial.session.run import RunResult
+    from fluvial.session.plan import RunResult
     from fluvial.terminal.output import Output
 
 STDOUT: Final = "-"

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from backends.settings import Settings, load_settings, resolve_home
+from backends.environment import load_settings, resolve_home
+from backends.settings import Settings
 from fluvial.terminal.output import Output
 
 if TYPE_CHECKING:

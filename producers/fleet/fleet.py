@@ -9,12 +9,11 @@ the start of a round and published at its end, so slow devices are stale, as the
 from __future__ import annotations
 
 import heapq
-import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aggregation.errors import FluvialError, UsageProblem
 from backends.kafka.writing import LogWriter
@@ -24,8 +23,10 @@ from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import keys_folder
 from producers.fleet.behaviours import Behaviour, Round, perform
+from producers.fleet.bell import Bell, StopAskedError
 from producers.fleet.journal import Entry, Journal, Outcome
 from producers.fleet.population import next_behaviour, populate
+from producers.fleet.summary import FleetSummary
 from producers.sdk.announcements import Announcements
 from producers.sdk.bases import Bases
 from producers.sdk.updates import check_size
@@ -54,80 +55,6 @@ class Speaker(Protocol):
     def say(self, text: str) -> None:
         """One line of progress."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class FleetSummary:
-    """What a fleet has done.
-
-    ``published`` counts acknowledged records by behaviour; ``failed`` records were never acknowledged; ``versions`` is
-    the newest version that each region was told of.
-    """
-
-    published: dict[str, int]
-    failed: int
-    seconds: float
-    versions: dict[str, int]
-
-    @property
-    def updates(self) -> int:
-        """Records acknowledged."""
-        return sum(self.published.values())
-
-    @property
-    def updates_per_second(self) -> float:
-        """Records acknowledged a second, from the first announcement on."""
-        return self.updates / self.seconds if self.seconds > 0 else 0.0
-
-    def document(self) -> dict[str, Any]:
-        """The summary as JSON wants it."""
-        return {
-            "updates": self.updates,
-            "failed": self.failed,
-            "published": self.published,
-            "seconds": round(self.seconds, 3),
-            "updates_per_second": round(self.updates_per_second, 2),
-            "versions": self.versions,
-        }
-
-
-class StopAskedError(Exception):
-    """The fleet was asked to stop while it waited for something."""
-
-
-class Bell:
-    """How other threads and signal handlers wake the loop: there is news, or it has to stop."""
-
-    def __init__(self) -> None:
-        self._rung = threading.Event()
-        self._stop = threading.Event()
-
-    def ring(self) -> None:
-        """There is news."""
-        self._rung.set()
-
-    def stop(self) -> None:
-        """Begin no more rounds."""
-        self._stop.set()
-        self._rung.set()
-
-    @property
-    def stopping(self) -> bool:
-        """Whether ``stop`` was called."""
-        return self._stop.is_set()
-
-    def raise_if_stopping(self) -> None:
-        """Raise ``StopAskedError`` once ``stop`` was called."""
-        if self.stopping:
-            raise StopAskedError
-
-    def silence(self) -> None:
-        """Forget the news so far: the caller looks at everything next."""
-        self._rung.clear()
-
-    def wait(self, timeout_s: float) -> None:
-        """Wait for news, at most ``timeout_s``."""
-        self._rung.wait(timeout_s)
 
 
 class Fleet:

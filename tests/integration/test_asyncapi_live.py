@@ -16,9 +16,9 @@ import jsonschema
 import pytest
 import yaml
 
+from backends.environment import load_settings
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
-from backends.settings import load_settings
 from backends.tasks import read_task_file
 from fluvial.local.stack import LocalStack
 from schemas.topics import topics_of

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from backends.settings import child_environment
+from backends.environment import child_environment
 from fluvial.local import tools
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from backends.settings import child_environment
+from backends.environment import child_environment
 from fluvial.local.stack import LocalStack
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import urllib3
 
-from backends.settings import read_stack_file
+from backends.environment import read_stack_file
 from fluvial import cli
 from fluvial.local import ports
 from fluvial.local.resources import infra_file
@@ -104,7 +104,7 @@ def stop_prometheus(home: Path) -> None:
         process.terminate()
         psutil.wait_procs([process], timeout=20)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fluvial.local.stack.find_prometheus", lambda: None)
+        patch.setattr("fluvial.local.starting.find_prometheus", lambda: None)
         LocalStack(home, reporter=Output()).up()
 
 
@@ -222,7 +222,7 @@ def test_with_rules_that_are_no_rules_the_stack_comes_up_and_says_so(
 def test_where_it_is_not_installed_the_stack_comes_up_with_a_hint(
     local_stack: LocalStack, capfd, monkeypatch
 ) -> None:
-    monkeypatch.setattr("fluvial.local.stack.find_prometheus", lambda: None)
+    monkeypatch.setattr("fluvial.local.starting.find_prometheus", lambda: None)
     capfd.readouterr()
     assert cli.main(["--home", str(local_stack.home), "up", "--with-prometheus", "--json"]) == 0
     shown = capfd.readouterr()

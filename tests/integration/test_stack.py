@@ -18,7 +18,8 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from aggregation.errors import ConnectionProblem, FluvialError
-from backends.settings import StackFile, credentials_path, load_settings, read_stack_file, stack_path
+from backends.environment import load_settings, read_stack_file
+from backends.settings import StackFile, credentials_path, stack_path
 from backends.store.factory import open_object_store
 from fluvial import cli
 from fluvial.local import downloads, ports, tools

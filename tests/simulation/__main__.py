@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backends.settings import child_environment
+from backends.environment import child_environment
 
 CHUNK = 8
 SAY_EVERY_S = 5.0

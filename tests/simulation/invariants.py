@@ -1,9 +1,9 @@
 """What has to hold after every run, whatever struck it.
 
-``fluvial.proof.checker``, which shares no code with the workers, checks all seven invariants over the logs and objects as
-they stand at the end. What only the simulator can see is checked here beside it: every value that a manifest's key ever
-had, the exact order of appends over all topics, and that the workers' own fold, from offset 0 and from every snapshot,
-gives what was published.
+``fluvial.proof.checker``, which shares no code with the workers, checks all seven invariants over the logs and objects
+as they stand at the end. What only the simulator can see is checked here beside it: every value that a manifest's key
+ever had, the exact order of appends over all topics, and that the workers' own fold, from offset 0 and from every
+snapshot, gives what was published.
 """
 
 from __future__ import annotations

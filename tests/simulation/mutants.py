@@ -164,7 +164,7 @@ MUTATIONS = (
         (
             (
                 WORKER,
-                '        retry_through_outage(f"publish the verdicts of {self}", self._flush_verdicts, clock=outside.clock)\n',
+                '        retry_through_outage(f"publish the verdicts of {self}", self._flush_verdicts, clock=outside.clock)\n',  # noqa: E501
                 "        self._verdicts.clear()\n",
             ),
         ),

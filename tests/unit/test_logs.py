@@ -15,8 +15,8 @@ import pytest
 
 from aggregation.errors import IntegrityProblem, UsageProblem
 from backends import logging_setup as logs
+from backends.environment import load_settings, log_format_asked
 from backends.logging_setup import JsonFormatter, describe_process, human_lines, logging_config
-from backends.settings import load_settings, log_format_asked
 from fluvial.processes.supervisor import _cause
 
 PROBLEM = IntegrityProblem(

@@ -191,15 +191,15 @@ def test_publish_times_go_from_the_worker_to_the_merger_in_a_header(tmp_path: Pa
 def test_a_merger_that_stops_says_why_until_a_scrape_has_seen_it(tmp_path: Path) -> None:
     merger = MergerMetrics(Metrics("merger"), task="t", home=tmp_path)
     merger.adopted(3, ["eu"])
-    farewell = LastScrape()
-    assert value(merger, "fluvial_merger_stopped", error_id="FLV-3002") is None and not farewell.awaited
-    merger.merger_stopped(IntegrityProblem("FLV-3002", "divergence"), farewell)
-    assert farewell.awaited and not farewell.shown
+    last_scrape = LastScrape()
+    assert value(merger, "fluvial_merger_stopped", error_id="FLV-3002") is None and not last_scrape.awaited
+    merger.merger_stopped(IntegrityProblem("FLV-3002", "divergence"), last_scrape)
+    assert last_scrape.awaited and not last_scrape.shown
     assert merger.ready_problem() == "the merger stopped: FLV-3002" and not merger.live_problem()
     assert (
         'fluvial_merger_stopped{error_id="FLV-3002"} 1.0' in generate_latest(merger.metrics.registry).decode()
     )
-    assert farewell.shown
+    assert last_scrape.shown
 
 
 def test_times_beyond_what_a_header_holds_are_thinned_evenly() -> None:

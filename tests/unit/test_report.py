@@ -17,9 +17,9 @@ from backends.tasks import TaskFile
 from fluvial.cli import cli
 from fluvial.proof.audit import AuditReport, Findings
 from fluvial.reading.progress import Place, Published, RunFacts
+from fluvial.session.plan import RunPlan, RunResult, VersionRow
 from fluvial.session.report import charts
 from fluvial.session.report.render import behaviours, render, write_report
-from fluvial.session.run import RunPlan, RunResult, VersionRow
 from fluvial.session.strikes import Strike
 from fluvial.session.summary import document, summarize
 from fluvial.terminal.output import Output

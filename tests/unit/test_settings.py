@@ -8,15 +8,8 @@ import msgspec
 import pytest
 
 from aggregation.errors import ConnectionProblem, UsageProblem
-from backends.settings import (
-    CredentialsFile,
-    StackFile,
-    credentials_path,
-    load_settings,
-    load_settings_with_sources,
-    resolve_home,
-    stack_path,
-)
+from backends.environment import load_settings, load_settings_with_sources, resolve_home
+from backends.settings import CredentialsFile, StackFile, credentials_path, stack_path
 
 REMOTE = {
     "FLUVIAL_BOOTSTRAP_SERVERS": "kafka-1:9092,kafka-2:9092",

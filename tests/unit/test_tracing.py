@@ -14,10 +14,10 @@ import pytest
 
 from aggregation.errors import UsageProblem
 from aggregation.fold.events import Verdict, WindowClosed
+from backends.environment import load_settings
 from backends.log import Headers, LogRecord, Position
 from backends.observing import tracing as module
 from backends.observing.tracing import Tracing, context_in, tracing
-from backends.settings import load_settings
 from tests import factories
 from tests.collector import Collector, collecting
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fluvial.reading.progress import Place, RunFacts
-    from fluvial.session.run import RunResult
+    from fluvial.session.plan import RunResult
 
 LINEAGE_ROWS_MAX: Final = 200
 VERSION_ROWS_MAX: Final = 500

@@ -1,0 +1,319 @@
+"""Reading the settings: from the local stack's files and from the environment.
+
+This is the only file that reads the environment. `load_settings` merges three sources, the later winning:
+
+1. ``<home>/stack.json``: what ``fluvial up`` started on this machine (addresses, limits, never a secret);
+2. ``<home>/credentials.json`` (mode 600): the keys of that stack's object store, and of no other;
+3. ``FLUVIAL_*`` variables: for workers on other machines.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+import platformdirs
+
+from aggregation.errors import ConnectionProblem, UsageProblem
+from backends.logging_setup import LogFormat
+from backends.settings import (
+    DEFAULT_HOME,
+    TRACE_RATIO_DEFAULT,
+    UPDATE_BYTES_MAX_DEFAULT,
+    CredentialsFile,
+    Settings,
+    StackFile,
+    StoreSettings,
+    credentials_path,
+    file_store_path,
+    stack_path,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ADDRESS: Final = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})$")
+_BUCKET: Final = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+
+_Record = TypeVar("_Record", bound=msgspec.Struct)
+
+
+def resolve_home(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Path:
+    """The folder of local state, absolute: the argument, else FLUVIAL_HOME, else ``./.fluvial``."""
+    environ = os.environ if environ is None else environ
+    chosen = home or Path(environ.get("FLUVIAL_HOME") or DEFAULT_HOME)
+    return chosen.expanduser().resolve()
+
+
+def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """The per-user folder of downloads and builds: FLUVIAL_CACHE, else the platform's own place."""
+    environ = os.environ if environ is None else environ
+    chosen = environ.get("FLUVIAL_CACHE")
+    return Path(chosen).expanduser().resolve() if chosen else Path(platformdirs.user_cache_dir("fluvial"))
+
+
+def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a process that we start: ours, and `extra` over it."""
+    return {**os.environ, **(extra or {})}
+
+
+def crash_point_asked(environ: Mapping[str, str] | None = None) -> str:
+    """FLUVIAL_CRASH_AT, for ``backends.crash_points``; "" when it is not set."""
+    environ = os.environ if environ is None else environ
+    return environ.get("FLUVIAL_CRASH_AT", "")
+
+
+def prices_file(environ: Mapping[str, str] | None = None) -> Path | None:
+    """FLUVIAL_PRICES, when it is set: the file of unit prices for ``backends.prices``."""
+    environ = os.environ if environ is None else environ
+    chosen = environ.get("FLUVIAL_PRICES")
+    return Path(chosen).expanduser().resolve() if chosen else None
+
+
+def log_format_asked(environ: Mapping[str, str] | None = None) -> LogFormat:
+    """FLUVIAL_LOG_FORMAT alone: whatever else is wrong has to be logged in some format. FLV-1002 for an unknown one."""
+    merge = _Merge(os.environ if environ is None else environ)
+    if not merge.from_variable("log_format", "FLUVIAL_LOG_FORMAT"):
+        return "human"
+    try:
+        asked: LogFormat = msgspec.convert(merge.values["log_format"], LogFormat)
+    except msgspec.ValidationError:
+        raise _wrong("log_format", merge.values["log_format"], "human or json", merge) from None
+    return asked
+
+
+def java_home(environ: Mapping[str, str] | None = None) -> Path | None:
+    """JAVA_HOME, when it is set: it chooses the Java that runs the broker."""
+    environ = os.environ if environ is None else environ
+    chosen = environ.get("JAVA_HOME")
+    return Path(chosen) if chosen else None
+
+
+def read_stack_file(home: Path) -> StackFile | None:
+    """The local stack's description, or None when there has never been one.
+
+    Raises:
+        UsageProblem: FLV-1003, the file is there and not readable as one.
+    """
+    return _read_json(stack_path(home), StackFile)
+
+
+def read_credentials_file(home: Path) -> CredentialsFile | None:
+    """The local store's keys, or None when there are none.
+
+    Raises:
+        UsageProblem: FLV-1003, the file is there and not readable as one.
+    """
+    return _read_json(credentials_path(home), CredentialsFile)
+
+
+def load_settings(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Merge stack file, credentials and environment into validated settings.
+
+    Raises:
+        ConnectionProblem: FLV-1001, nothing says where Kafka or the store are (the stack is down).
+        UsageProblem: FLV-1002, a value is not what it must be; FLV-1003, a file is damaged.
+    """
+    return load_settings_with_sources(home, environ)[0]
+
+
+def load_settings_with_sources(
+    home: Path | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """As `load_settings`, with the source of each value, such as ``{"store.kind": "stack.json"}``."""
+    environ = os.environ if environ is None else environ
+    folder = resolve_home(home, environ)
+    merge = _Merge(environ)
+    merge.put("home", str(folder), _home_source(home, environ))
+    stack = read_stack_file(folder)
+    if stack is not None and stack.running:
+        _merge_stack(merge, folder, stack)
+    _merge_environment(merge)
+    _require_addresses(merge, folder, stack)
+    return _build(merge), merge.sources
+
+
+class _Merge:
+    """Values by dotted name, each with the source that it came from; a later source wins."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.values: dict[str, Any] = {}
+        self.sources: dict[str, str] = {}
+
+    def put(self, name: str, value: object, source: str) -> None:
+        self.values[name] = value
+        self.sources[name] = source
+
+    def default(self, name: str, value: object) -> None:
+        if name not in self.values:
+            self.put(name, value, "default")
+
+    def from_variable(self, name: str, variable: str) -> bool:
+        value = self.environ.get(variable, "")
+        if value:
+            self.put(name, value, variable)
+        return bool(value)
+
+
+def _home_source(home: Path | None, environ: Mapping[str, str]) -> str:
+    if home is not None:
+        return "--home"
+    return "FLUVIAL_HOME" if environ.get("FLUVIAL_HOME") else "default"
+
+
+def _merge_stack(merge: _Merge, folder: Path, stack: StackFile) -> None:
+    merge.put("bootstrap_servers", f"127.0.0.1:{stack.kafka_port}", "stack.json")
+    merge.put("update_bytes_max", stack.update_bytes_max, "stack.json")
+    merge.put("store.kind", stack.store_kind, "stack.json")
+    if stack.store_kind == "file":
+        merge.put("store.path", str(file_store_path(folder)), "stack.json")
+        return
+    merge.put("store.endpoint", f"127.0.0.1:{stack.store_port}", "stack.json")
+    merge.put("store.bucket", stack.bucket, "stack.json")
+    credentials = read_credentials_file(folder)
+    if credentials is not None:
+        merge.put("store.access_key", credentials.store_access_key, "credentials.json")
+        merge.put("store.secret_key", credentials.store_secret_key, "credentials.json")
+
+
+def _merge_environment(merge: _Merge) -> None:
+    merge.from_variable("bootstrap_servers", "FLUVIAL_BOOTSTRAP_SERVERS")
+    merge.from_variable("update_bytes_max", "FLUVIAL_UPDATE_BYTES_MAX")
+    merge.from_variable("log_format", "FLUVIAL_LOG_FORMAT")
+    merge.from_variable("otlp_endpoint", "FLUVIAL_OTLP_ENDPOINT")
+    merge.from_variable("trace_ratio", "FLUVIAL_TRACE_RATIO")
+    if merge.environ.get("FLUVIAL_STORE_ENDPOINT") or merge.environ.get("FLUVIAL_STORE_PATH"):
+        # Another store than the local stack's: its keys must not be sent there, so nothing of it is kept.
+        for name in [name for name in merge.values if name.startswith("store.")]:
+            del merge.values[name], merge.sources[name]
+    if merge.from_variable("store.endpoint", "FLUVIAL_STORE_ENDPOINT"):
+        _split_endpoint(merge)
+        merge.put("store.kind", "s3", "FLUVIAL_STORE_ENDPOINT")
+    if merge.from_variable("store.path", "FLUVIAL_STORE_PATH"):
+        merge.put("store.kind", "file", "FLUVIAL_STORE_PATH")
+    for name in ("kind", "bucket", "access_key", "secret_key", "secure", "region"):
+        merge.from_variable(f"store.{name}", f"FLUVIAL_STORE_{name.upper()}")
+
+
+def _split_endpoint(merge: _Merge) -> None:
+    """Accept a URL where a host:port is expected: its scheme says whether the connection is secure."""
+    value = str(merge.values["store.endpoint"])
+    if "://" not in value:
+        return
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"} or url.path.strip("/") or not url.netloc or "@" in url.netloc:
+        raise _wrong("store.endpoint", value, "host:port, or a URL like https://store.example:9000", merge)
+    has_port = url.netloc.rpartition(":")[2].isdigit()
+    port = "" if has_port else (":443" if url.scheme == "https" else ":80")
+    merge.put("store.endpoint", url.netloc + port, "FLUVIAL_STORE_ENDPOINT")
+    merge.put("store.secure", url.scheme == "https", "FLUVIAL_STORE_ENDPOINT")
+
+
+def _require_addresses(merge: _Merge, folder: Path, stack: StackFile | None) -> None:
+    missing = [name for name in ("bootstrap_servers", "store.kind") if name not in merge.values]
+    if not missing:
+        return
+    state = "has never been started" if stack is None else "is down"
+    variables = {"bootstrap_servers": "FLUVIAL_BOOTSTRAP_SERVERS", "store.kind": "FLUVIAL_STORE_ENDPOINT"}
+    names = " and ".join(variables[name] for name in missing)
+    raise ConnectionProblem(
+        "FLV-1001",
+        f"the local stack {state}, and {names} {'is' if len(missing) == 1 else 'are'} not set",
+        where=f"home {folder}",
+        hint="start it with `fluvial up`, or point at running services with FLUVIAL_BOOTSTRAP_SERVERS and "
+        "FLUVIAL_STORE_ENDPOINT",
+    )
+
+
+def _build(merge: _Merge) -> Settings:
+    merge.default("update_bytes_max", UPDATE_BYTES_MAX_DEFAULT)
+    merge.default("log_format", "human")
+    merge.default("otlp_endpoint", "")
+    merge.default("trace_ratio", TRACE_RATIO_DEFAULT)
+    for field in msgspec.structs.fields(StoreSettings):
+        if field.default is not msgspec.NODEFAULT:
+            merge.default(f"store.{field.name}", field.default)
+    store = {name.removeprefix("store."): value for name, value in merge.values.items() if "store." in name}
+    document = {name: value for name, value in merge.values.items() if "." not in name} | {"store": store}
+    try:
+        # Not strict: environment variables are text, and "8388608" or "true" must become a number or a bool.
+        settings = msgspec.convert(document, Settings, strict=False, dec_hook=_path_from_text)
+    except msgspec.ValidationError as error:
+        name = str(error).rpartition("`$.")[2].rstrip("`")
+        raise _wrong(name, merge.values.get(name), str(error).partition(" - at")[0], merge) from None
+    _check(settings, merge)
+    return settings
+
+
+def _path_from_text(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value).expanduser().resolve()
+    message = f"expected a path, got {value!r}"
+    raise ValueError(message)
+
+
+def _check(settings: Settings, merge: _Merge) -> None:
+    store = settings.store
+    for server in settings.bootstrap_servers.split(","):
+        if not _is_address(server.strip()):
+            expected = "host:port, or several with commas"
+            raise _wrong("bootstrap_servers", settings.bootstrap_servers, expected, merge)
+    if settings.otlp_endpoint and not _is_collector(settings.otlp_endpoint):
+        expected = "a URL without user or query, such as http://127.0.0.1:4318"
+        raise _wrong("otlp_endpoint", settings.otlp_endpoint.rpartition("@")[2], expected, merge)
+    if store.kind == "file":
+        if store.path is None:
+            raise _wrong("store.path", None, "a folder, for a store of kind `file`", merge)
+        return
+    if not _is_address(store.endpoint):
+        raise _wrong("store.endpoint", store.endpoint, "host:port", merge)
+    if not _BUCKET.match(store.bucket):
+        raise _wrong("store.bucket", store.bucket, "3 to 63 of a-z 0-9 . -", merge)
+    for name, value in (("access_key", store.access_key), ("secret_key", store.secret_key)):
+        if not value:
+            raise _wrong(f"store.{name}", "", f"the store's key, in FLUVIAL_STORE_{name.upper()}", merge)
+
+
+def _is_collector(value: str) -> bool:
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        return False
+    plain = not (url.query or url.fragment or "@" in url.netloc)
+    return url.scheme in {"http", "https"} and bool(url.hostname) and plain and port != 0
+
+
+def _is_address(value: str) -> bool:
+    match = _ADDRESS.match(value)
+    return match is not None and 0 < int(match.group(2)) < 2**16
+
+
+def _wrong(name: str, value: object, expected: str, merge: _Merge) -> UsageProblem:
+    shown = "***" if name.endswith("secret_key") and value else repr(value)
+    return UsageProblem(
+        "FLV-1002",
+        f"setting {name}: expected {expected}, got {shown}",
+        where=f"from {merge.sources.get(name, 'default')}",
+        hint="see every value and its source with `fluvial config show --sources`",
+    )
+
+
+def _read_json(path: Path, kind: type[_Record]) -> _Record | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageProblem(
+            "FLV-1003",
+            f"{path.name} cannot be read: {error}",
+            where=str(path),
+            hint="move the file away and run `fluvial up`: it writes a new one"
+            + (" (data in the store stays locked to the old keys)" if kind is CredentialsFile else ""),
+        ) from error

@@ -1,0 +1,136 @@
+"""What a run is asked to do, and what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from aggregation.errors import Finding, FluvialError
+from fluvial.local.stack import StoreChoice
+from fluvial.reading.progress import Place, Published, RunFacts
+from fluvial.session.strikes import Strike
+from schemas.manifests import Manifest
+from schemas.objects import model_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from backends.settings import Settings
+    from backends.tasks import TaskFile
+    from fluvial.proof.audit import AuditReport
+
+_MISSING_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What to run. `regions` maps each region to its number of partitions; `workers` are per region."""
+
+    reference: str
+    name: str
+    regions: Mapping[str, int]
+    devices: int
+    versions: int
+    attackers: int = 0
+    misbehaving: int = 0
+    seed: int = 0
+    workers: int = 1
+    chaos: int = 0
+    alpha: float = 1.0
+    store: StoreChoice = "auto"
+    policy_text: str = ""
+    policy_defaults: str = ""
+    each_version: bool = False
+    console: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """One version as its manifest has it."""
+
+    version: int
+    manifest_sha256: str
+    manifest: Manifest
+
+
+@dataclass(kw_only=True)
+class RunResult:
+    """What a run came to. `problem()` says whether that is well."""
+
+    plan: RunPlan
+    task_file: TaskFile
+    settings: Settings
+    facts: RunFacts
+    journal: Path
+    published: list[Published]
+    missing: list[Place]
+    strikes: list[Strike]
+    rows: list[VersionRow]
+    audit: AuditReport
+    training_seconds: float
+    seconds: float
+    started_at: float
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.task_file.task
+
+    @property
+    def accuracy(self) -> list[float]:
+        """The accuracy of every evaluated version above 0, ascending."""
+        return [evaluation.accuracy for evaluation in self.facts.curve() if evaluation.accuracy is not None]
+
+    @property
+    def model_place(self) -> str:
+        """Where the last version's model lies in the store."""
+        store, key = self.settings.store, model_key(self.task, self.rows[-1].version)
+        return f"{store.url}/{key}" if store.kind == "file" else f"{store.url}/{store.bucket}/{key}"
+
+    @property
+    def updates_per_second(self) -> float:
+        """Updates judged per second of training."""
+        return sum(self.facts.outcomes().values()) / self.training_seconds if self.training_seconds else 0.0
+
+    def problem(self) -> FluvialError | None:
+        """The first thing that is not as it must be: a missing verdict, two verdicts, a difference."""
+        command = f"fluvial audit --task {self.task}"
+        if self.missing:
+            shown = ", ".join(_shown(self.task, place) for place in self.missing[:_MISSING_SHOWN])
+            return Finding(
+                "FLV-6304",
+                f"{len(self.missing)} of {len(self.published)} published updates have no verdict",
+                where=shown,
+                hint=f"`{command}` tells whether the versions are right; the journal is {self.journal}",
+            )
+        if self.facts.conflicts:
+            place, (one, other) = next(iter(self.facts.conflicts.items()))
+            return Finding(
+                "FLV-6305",
+                f"{len(self.facts.conflicts)} updates have two verdicts, as {one.outcome} and {other.outcome}",
+                where=_shown(self.task, place),
+                hint=f"two workers disagree, a defect: please report it with the output of `{command}`",
+            )
+        if not self.audit.identical:
+            return Finding(
+                "FLV-6306",
+                f"the audit of {self.audit.versions} versions found a difference",
+                where="\n  ".join(str(finding) for finding in self.audit.findings.shown[:_MISSING_SHOWN]),
+                hint=f"`{command}` shows all of it",
+            )
+        return None
+
+
+def warnings_about(plan: RunPlan) -> list[str]:
+    """What its reader should know about a run, whatever came out of it."""
+    honest = plan.devices - plan.attackers - plan.misbehaving
+    if plan.attackers and honest <= plan.attackers:
+        split = f"{plan.attackers} of {plan.devices} devices attack and {honest} are honest"
+        return [f"{split}: no defence holds without an honest majority, so do not wonder about the accuracy"]
+    return []
+
+
+def _shown(task: str, place: Place) -> str:
+    return f"fl.{task}.updates.{place.region}[{place.partition}]@{place.offset}"

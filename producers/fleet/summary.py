@@ -1,0 +1,41 @@
+"""What a fleet did, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSummary:
+    """What a fleet has done.
+
+    ``published`` counts acknowledged records by behaviour; ``failed`` records were never acknowledged; ``versions`` is
+    the newest version that each region was told of.
+    """
+
+    published: dict[str, int]
+    failed: int
+    seconds: float
+    versions: dict[str, int]
+
+    @property
+    def updates(self) -> int:
+        """Records acknowledged."""
+        return sum(self.published.values())
+
+    @property
+    def updates_per_second(self) -> float:
+        """Records acknowledged a second, from the first announcement on."""
+        return self.updates / self.seconds if self.seconds > 0 else 0.0
+
+    def document(self) -> dict[str, Any]:
+        """The summary as JSON wants it."""
+        return {
+            "updates": self.updates,
+            "failed": self.failed,
+            "published": self.published,
+            "seconds": round(self.seconds, 3),
+            "updates_per_second": round(self.updates_per_second, 2),
+            "versions": self.versions,
+        }
