@@ -2,11 +2,12 @@
 
 ::
 
-    from fluvial import Contribution, Device, Task, load_model, simulate
+    from fluvial import Device, Task, load_model, simulate
 
     with Device.open(task="digits", region="eu", key=Path("device.pem")) as device:  # a device maker's program
         base = device.fetch()
-        receipt = device.publish(base, Contribution(delta, num_examples=100, loss=0.3))
+        trained = my_training(device.arrays(base))  # arrays by name; any framework, or none
+        receipt = device.publish(base, device.contribution(base, trained, num_examples=100, loss=0.3))
         print(device.verdict(receipt).outcome)
 
     model = load_model("digits")  # the newest version: arrays by name, and with torch the user's own module
@@ -26,7 +27,8 @@ from typing import TYPE_CHECKING, Final
 from fluvial._siblings import own_module, settle
 
 if TYPE_CHECKING:
-    from backends.settings import Settings, load_settings
+    from backends.environment import load_settings
+    from backends.settings import Settings
     from fluvial.reading.models import Model, load_model
     from learning.datasets import Dataset
     from learning.simulation import simulate
@@ -57,7 +59,7 @@ _HOMES: Final = {
     "Settings": "backends.settings",
     "Task": "learning.task",
     "load_model": "fluvial.reading.models",
-    "load_settings": "backends.settings",
+    "load_settings": "backends.environment",
     "load_task": "learning.task",
     "simulate": "learning.simulation",
 }

@@ -57,21 +57,13 @@ def _same(origin: str, ours: Path) -> bool:
 
 
 def _step_aside(taken: Sequence[str]) -> None:
-    module = _import_scope()
-
-    class OurScope(module.ImportScope):  # type: ignore[misc, name-defined]  # loaded by its place, not by its name
-        """Our own modules: what they import of ours is ours."""
-
-        def real_name(self, top: str) -> str:
-            return _real_names.get(top, top)
-
-        def places(self, fullname: str, path: Sequence[str] | None) -> Sequence[str] | None:
-            return [str(_ROOT)] if fullname in places else path
-
     _real_names.update({name: f"fluvial.{name}" for name in taken})
-    places = {_real_names.get(name, name) for name in SIBLINGS}
-    scope: ImportScope = OurScope()
-    module.enter(scope, ["fluvial", *(name for name in SIBLINGS if name not in taken)])
+    mechanism = _import_scope()
+    scope: ImportScope = mechanism.ImportScope(
+        lambda top: _real_names.get(top, top),
+        places={_real_names.get(name, name): str(_ROOT) for name in SIBLINGS},
+    )
+    mechanism.enter(scope, ["fluvial", *(name for name in SIBLINGS if name not in taken)])
     if _runs_as_command():
         sys.modules["__main__"].__dict__["__builtins__"] = scope.builtins
 

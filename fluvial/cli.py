@@ -22,7 +22,8 @@ import click
 import click.shell_completion
 import click.utils
 
-from aggregation.errors import FluvialError, UsageProblem
+from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
+from fluvial.extras import EXTRAS_OF_COMMANDS, extra_with
 from fluvial.processes.signals import EXIT_INTERRUPTED, is_interruption
 from fluvial.terminal.invocation import Invocation
 
@@ -208,6 +209,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(sys.stdout, click.utils.PacifyFlushWrapper):
             return 0
         raise
+    except ModuleNotFoundError as error:
+        extra = extra_with(error.name)
+        if extra is None:
+            return _defect(invocation, error)
+        invocation.output.problem(_not_installed(str(error.name), extra, argv))
+        return EnvironmentProblem.exit_code
     except Exception as error:  # the last line of defence, and it says so  # noqa: BLE001
         if is_interruption(error):
             invocation.output.say("interrupted")
@@ -239,6 +246,18 @@ def _usage(invocation: Invocation, error: click.ClickException, argv: Sequence[s
 def _command_path(argv: Sequence[str]) -> str:
     """For errors of the parser, which knows no context: the command as it was typed."""
     return " ".join(["fluvial", *[word for word in argv if word in COMMANDS][:1]])
+
+
+def _not_installed(module: str, extra: str, argv: Sequence[str]) -> EnvironmentProblem:
+    """The package was installed without the extra that this command needs."""
+    command = next((word for word in argv if word in COMMANDS), "")
+    needed = EXTRAS_OF_COMMANDS.get(command, extra)
+    return EnvironmentProblem(
+        "FLV-1030",
+        f"`{_command_path(argv)}` needs the package {module.partition('.')[0]}, which is not installed",
+        where=f"in {sys.prefix}",
+        hint=f"pip install 'fluvial[{needed}]'",
+    )
 
 
 def _has_json_flag(context: click.Context) -> bool:

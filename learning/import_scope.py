@@ -12,31 +12,36 @@ a scope's own classes work, because a class carries its unambiguous name.
 from __future__ import annotations
 
 import builtins
-import importlib
 import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import ModuleType
 
 
 class ImportScope:
-    """Modules that share a meaning of top-level names. Subclasses say which (`real_name`)."""
+    """Modules that share a meaning of top-level names.
 
-    def __init__(self) -> None:
+    ``real_name`` gives the module that a top-level name stands for, the same name where there is no other. ``places``
+    are the folders of modules that are not found where Python would look: by full name.
+    """
+
+    def __init__(self, real_name: Callable[[str], str], places: Mapping[str, str] | None = None) -> None:
+        self._real_name = real_name
+        self._places = places or {}
         self.builtins: dict[str, Any] = {**vars(builtins), "__import__": self._import}
         """What a module of this scope has as ``__builtins__``."""
 
-    def real_name(self, top: str) -> str:
-        """The module that the top-level name `top` stands for in this scope; `top` itself where there is no other."""
-        raise NotImplementedError
-
-    def places(self, fullname: str, path: Sequence[str] | None) -> Sequence[str] | None:  # noqa: ARG002 (for subclasses)
-        """The folders where the module `fullname` is looked for; `path` is what Python would take."""
-        return path
+    def find(self, fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
+        """A module of this scope; ``path`` is where Python would look."""
+        place = self._places.get(fullname)
+        spec = PathFinder.find_spec(fullname, path if place is None else [place])
+        if spec is not None and spec.origin is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(fullname, spec.origin, self)
+        return spec
 
     def _import(
         self,
@@ -48,7 +53,7 @@ class ImportScope:
     ) -> ModuleType:
         """As ``builtins.__import__``, with names as this scope means them. Relative imports need no meaning."""
         top, dot, rest = name.partition(".")
-        real = top if level else self.real_name(top)
+        real = top if level else self._real_name(top)
         if real == top:
             return builtins.__import__(name, globals, locals, fromlist or (), level)
         try:
@@ -90,15 +95,10 @@ class _Finder(MetaPathFinder):
         self,
         fullname: str,
         path: Sequence[str] | None,
-        target: ModuleType | None = None,
+        target: ModuleType | None = None,  # noqa: ARG002 (Python's signature)
     ) -> ModuleSpec | None:
         scope = self.scopes.get(fullname.partition(".")[0])
-        if scope is None:
-            return None
-        spec = PathFinder.find_spec(fullname, scope.places(fullname, path), target)
-        if spec is not None and spec.origin is not None and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _Loader(fullname, spec.origin, scope)
-        return spec
+        return None if scope is None else scope.find(fullname, path)
 
 
 _FINDER = _Finder()

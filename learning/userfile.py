@@ -42,7 +42,7 @@ def import_users(path: Path, source: bytes) -> ModuleType:
     for name in [name for name in sys.modules if name.startswith(f"{package.__name__}.")]:
         del sys.modules[name]
     importlib.invalidate_caches()  # a file may have been written since the folder was last listed
-    scope = _UsersScope(package.__name__, folder)
+    scope = ImportScope(_UsersNames(package.__name__, folder).real_name)
     enter(scope, [package.__name__])
     module = ModuleType(f"{package.__name__}.{stem}")
     module.__file__ = str(path)
@@ -61,11 +61,10 @@ def import_users(path: Path, source: bytes) -> ModuleType:
     return module
 
 
-class _UsersScope(ImportScope):
-    """A user's folder: what lies there comes first."""
+class _UsersNames:
+    """What top-level names mean in a user's folder: what lies there comes first."""
 
     def __init__(self, package: str, folder: str) -> None:
-        super().__init__()
         self._package = package
         self._folder = folder
         self._known: dict[str, str] = {}

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.codecs import kernels
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -104,6 +102,8 @@ def data_bytes(codec: CodecName, elements: int) -> int:
 
 def is_finite(delta: Delta) -> bool:
     """Whether all scales are finite and not negative, and no float32 element is NaN or infinite."""
+    from aggregation.codecs import kernels
+
     if not all(math.isfinite(scale) and scale >= 0.0 for scale in delta.scales):
         return False
     return delta.codec == "int8" or bool(kernels.all_finite_float32(delta.flat))
@@ -111,6 +111,8 @@ def is_finite(delta: Delta) -> bool:
 
 def measure(delta: Delta, layout: Layout) -> Measured:
     """The L2 norm, √(Σ_t scale_t² · Σ q²), the tensors in layout order, in float64."""
+    from aggregation.codecs import kernels
+
     tensors = len(layout.tensors)
     squares: npt.NDArray[np.int64] | npt.NDArray[np.float64]
     if delta.codec == "int8":
@@ -129,6 +131,8 @@ def measure(delta: Delta, layout: Layout) -> Measured:
 
 def cosine(delta: Delta, norm: float, reference: Direction, layout: Layout) -> float:
     """Cosine similarity of the delta with the reference, in [-1, 1]; 0.0 when either is zero."""
+    from aggregation.codecs import kernels
+
     if norm == 0.0 or reference.norm == 0.0:
         return 0.0
     tensors = len(layout.tensors)
@@ -157,6 +161,8 @@ def accumulate_into(
     exponent: int,
 ) -> None:
     """Add ``weight * clip * delta`` to ``sums`` int64[P] in units of 2**-exponent."""
+    from aggregation.codecs import kernels
+
     factor = weight * clip
     unit = float(1 << exponent)
     if delta.codec == "float32":
