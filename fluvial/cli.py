@@ -209,17 +209,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(sys.stdout, click.utils.PacifyFlushWrapper):
             return 0
         raise
-    except ModuleNotFoundError as error:
-        extra = extra_with(error.name)
-        if extra is None:
-            return _defect(invocation, error)
-        invocation.output.problem(_not_installed(str(error.name), extra, argv))
-        return EnvironmentProblem.exit_code
     except Exception as error:  # the last line of defence, and it says so  # noqa: BLE001
         if is_interruption(error):
             invocation.output.say("interrupted")
             return EXIT_INTERRUPTED
-        return _defect(invocation, error)
+        return _unexpected(invocation, error, argv)
     return outcome if isinstance(outcome, int) and not isinstance(outcome, bool) else 0
 
 
@@ -246,6 +240,15 @@ def _usage(invocation: Invocation, error: click.ClickException, argv: Sequence[s
 def _command_path(argv: Sequence[str]) -> str:
     """For errors of the parser, which knows no context: the command as it was typed."""
     return " ".join(["fluvial", *[word for word in argv if word in COMMANDS][:1]])
+
+
+def _unexpected(invocation: Invocation, error: Exception, argv: Sequence[str]) -> int:
+    extra = extra_with(error.name) if isinstance(error, ModuleNotFoundError) else None
+    if extra is None:
+        return _defect(invocation, error)
+    problem = _not_installed(str(getattr(error, "name", "")), extra, argv)
+    invocation.output.problem(problem)
+    return problem.exit_code
 
 
 def _not_installed(module: str, extra: str, argv: Sequence[str]) -> EnvironmentProblem:

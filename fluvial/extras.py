@@ -6,7 +6,8 @@ from typing import Final
 
 MODULES: Final = {
     "device": (
-        "confluent_kafka", "cryptography", "fastavro", "minio", "numpy", "rfc8785", "safetensors", "tenacity", "urllib3",
+        "confluent_kafka", "cryptography", "fastavro", "minio", "numpy",
+        "rfc8785", "safetensors", "tenacity", "urllib3",
     ),
     "worker": ("aiokafka", "cramjam", "faust", "mode", "numba", "opentelemetry", "prometheus_client", "psutil"),
     "learning": ("torch", "sklearn"),
