@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import fluvial
 from aggregation.errors import IntegrityProblem, UsageProblem
@@ -93,11 +94,11 @@ def test_the_modules_of_an_extra_are_those_of_its_packages(extra: str) -> None:
     top_levels: dict[str, set[str]] = {}
     for module, distributions in importlib.metadata.packages_distributions().items():
         for distribution in distributions:
-            top_levels.setdefault(distribution.lower(), set()).add(module)
+            top_levels.setdefault(canonicalize_name(distribution), set()).add(module)
     known = {module for modules in MODULES.values() for module in modules}
     unseen = set(MODULES[extra]) - {"mode"}  # that one comes with Faust, by a package of its own
     for requirement in requirements(extra):
-        brought = top_levels[requirement.name.lower()]
+        brought = top_levels[canonicalize_name(requirement.name)]
         assert brought & known, f"{requirement.name} brings {brought}"
         unseen -= brought
     assert unseen == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pickle
 import subprocess
@@ -206,9 +207,10 @@ def clashing(folder: Path) -> Path:
 SCRIPT = """
 {first}
 from fluvial import Contribution, Dataset, Device, load_model, load_task, simulate
+from fluvial._siblings import own_module
 {then}
 print(schemas.WHOSE, learning.WHOSE, aggregation.WHOSE)
-print(Device.publish.__qualname__, load_model.__name__)
+print(Device.publish.__qualname__, load_model.__name__, bool(own_module("schemas.avro").registry()))
 from fluvial.cli import main
 raise SystemExit(main(["--help"]))
 """
@@ -224,7 +226,7 @@ def test_a_script_beside_files_of_our_names_gets_his_and_we_get_ours(
 ) -> None:
     write(clashing(tmp_path), {"script.py": SCRIPT.format(first=first, then=then)})
     said = output_of(tmp_path, "script.py")
-    assert said.startswith("his schemas his learning his aggregation\nDevice.publish load_model\n")
+    assert said.startswith("his schemas his learning his aggregation\nDevice.publish load_model True\n")
     assert "Usage: fluvial" in said
 
 
@@ -249,6 +251,24 @@ def test_without_a_clash_importing_is_pythons_own(tmp_path: Path) -> None:
         "print(sys.meta_path == before, type(fluvial.cli.__loader__).__name__, schemas.__name__)"
     )
     assert output_of(tmp_path, "-c", program) == "True SourceFileLoader schemas\n"
+
+
+def test_our_code_names_our_packages_in_import_statements_only() -> None:
+    """A text such as `resources.files("schemas")` means whatever is called so in the process: his, in a clash."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for package in (*OURS, "fluvial")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).rpartition(".")[2] in {"files", "import_module", "find_spec", "__import__"}
+        and [
+            word
+            for word in node.args
+            if isinstance(word, ast.Constant) and str(word.value).split(".")[0] in OURS
+        ]
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("start", [["-m", "fluvial.cli"], ["-m", "fluvial"], ["-P", "-m", "fluvial.cli"]])
