@@ -2,11 +2,14 @@
 
 A manifest records the merger's one decision, which aggregates went in, and the hashes of everything derived
 from it. Version 0's is the *genesis*: its hash is what an auditor has to trust beforehand, and nothing else.
+
+These are the documents as the rest of the system sees them, whatever format they were read from; ``schemas.documents``
+has the formats. A document is written in the format that it was read in.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import rfc8785
@@ -14,11 +17,17 @@ import rfc8785
 from aggregation.errors import IntegrityProblem
 from aggregation.layout import Layout
 from aggregation.policy import Policy, policy_from_canonical
+from schemas.documents import genesis_v1, genesis_v2, manifest_v1
+from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS, decode_document, encode_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from aggregation.server.aggregates import Aggregate, Slot
+
+
+WEIGHTS: Final = "weights"
+"""The section of every tensor of a v1 document."""
 
 
 class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,10 +38,11 @@ class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tensor of the layout."""
+    """One tensor of the layout. ``section``: where in the layout it stands; v1 documents know ``weights`` only."""
 
     name: str
     shape: tuple[int, ...]
+    section: str = WEIGHTS
 
 
 class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,11 +56,14 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_sha256: str
     optimizer_sha256: str
     version: int = 0
-    format: str = "fluvial/genesis/v1"
+    format: str = genesis_v1.FORMAT
 
     def canonical(self) -> bytes:
-        """The document's bytes."""
-        return rfc8785.dumps(msgspec.to_builtins(self))
+        """The document's bytes, in its format."""
+        keys = msgspec.to_builtins(self)
+        if self.format == genesis_v1.FORMAT:
+            keys["layout"] = [{"name": tensor.name, "shape": tensor.shape} for tensor in self.layout]
+        return encode_document(keys, GENESIS_FORMATS)
 
     @property
     def tensor_layout(self) -> Layout:
@@ -60,7 +73,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def first_policy(self) -> Policy:
         """The policy in force until a barrier brings another."""
-        return policy_from_canonical(msgspec.json.encode(self.policy, order="sorted"))
+        return policy_from_canonical(rfc8785.dumps(self.policy))
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -116,11 +129,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference_sha256: str
     floor: int
     reason: str = "version"
-    format: str = "fluvial/manifest/v1"
+    format: str = manifest_v1.FORMAT
 
     def canonical(self) -> bytes:
-        """The document's bytes."""
-        return rfc8785.dumps(msgspec.to_builtins(self))
+        """The document's bytes, in its format."""
+        return encode_document(msgspec.to_builtins(self), MANIFEST_FORMATS)
 
     @property
     def slot_cursors(self) -> dict[Slot, int]:
@@ -128,33 +141,19 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {(region, p): c for region, row in self.cursors.items() for p, c in enumerate(row)}
 
 
-Document = TypeVar("Document", Genesis, Manifest)
+def genesis_format(sections: Iterable[str]) -> str:
+    """The format of a new genesis document: v1 where all tensors are weights, as every task's before sections were."""
+    return genesis_v1.FORMAT if set(sections) <= {WEIGHTS} else genesis_v2.FORMAT
 
 
 def decode_genesis(data: bytes) -> Genesis:
-    """Read a genesis document; raises IntegrityProblem (FLV-4102)."""
-    return _decode(data, Genesis)
+    """Read a genesis document of any released format; raises IntegrityProblem (FLV-4102)."""
+    return msgspec.convert(decode_document(data, GENESIS_FORMATS, "genesis"), Genesis)
 
 
 def decode_manifest(data: bytes) -> Manifest:
-    """Read a manifest; raises IntegrityProblem (FLV-4102)."""
-    return _decode(data, Manifest)
-
-
-def _decode(data: bytes, kind: type[Document]) -> Document:
-    try:
-        document = msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise IntegrityProblem("FLV-4102", f"not a {kind.__name__.lower()} document: {error}") from error
-    try:
-        canonical = document.canonical()
-    except rfc8785.CanonicalizationError as error:
-        raise IntegrityProblem(
-            "FLV-4102", f"the {kind.__name__.lower()} document has no canonical form: {error}"
-        ) from error
-    if canonical != data:
-        raise IntegrityProblem("FLV-4102", f"the {kind.__name__.lower()} document is not in canonical form")
-    return document
+    """Read a manifest of any released format; raises IntegrityProblem (FLV-4102)."""
+    return msgspec.convert(decode_document(data, MANIFEST_FORMATS, "manifest"), Manifest)
 
 
 def next_cursors(before: Mapping[Slot, int], inputs: tuple[Aggregate, ...]) -> dict[str, tuple[int, ...]]:

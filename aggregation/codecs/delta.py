@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from aggregation.layout import Layout
 
-CodecName = Literal["int8", "float32"]
-CODECS: tuple[CodecName, ...] = get_args(CodecName)
+CodecName = str
+CODECS: tuple[CodecName, ...] = ("int8", "float32")
 INT8_LEVELS = 127
 
 

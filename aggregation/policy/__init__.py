@@ -1,22 +1,34 @@
-"""Policies: every limit and every choice that decides what the logs mean. One module a format."""
+"""Policies: every limit and every choice that decides what the logs mean. One module a format.
 
-from aggregation.policy.v1 import (
-    SUM_LIMIT,
-    UPDATE_BYTES_LIMIT,
-    AnomalyPolicy,
-    BufferPolicy,
-    FixedPointPolicy,
-    Policy,
-    ServerPolicy,
-    StalenessPolicy,
-    UpdatesPolicy,
-    WindowPolicy,
+People write TOML (``docs/policy.md`` explains each key); the system speaks canonical JSON (RFC 8785), whose SHA-256
+names the policy in barriers, aggregates and manifests. Staleness weights are computed once, when the TOML is read, and
+stand in the document as integers. Read ``v2`` (the newest format), ``v1`` (frozen), ``checks``, ``reading``.
+"""
+
+from aggregation.policy.checks import SUM_LIMIT, UPDATE_BYTES_LIMIT
+from aggregation.policy.policy import Policy
+from aggregation.policy.reading import (
+    BYTE_ORDER_MARK,
+    FORMATS,
+    NEWEST,
     policy_from_canonical,
     policy_from_mapping,
     policy_from_toml,
 )
+from aggregation.policy.v2 import (
+    AnomalyPolicy,
+    BufferPolicy,
+    FixedPointPolicy,
+    ServerPolicy,
+    StalenessPolicy,
+    UpdatesPolicy,
+    WindowPolicy,
+)
 
 __all__ = [
+    "BYTE_ORDER_MARK",
+    "FORMATS",
+    "NEWEST",
     "SUM_LIMIT",
     "UPDATE_BYTES_LIMIT",
     "AnomalyPolicy",

@@ -9,16 +9,14 @@ Sources: the polynomial 1/(1+tau)^a is FedBuff (Nguyen et al. 2022, section 5) w
 
 from __future__ import annotations
 
-from typing import Literal
-
 WEIGHT_FRACTION_BITS = 16
 WEIGHT_ONE = 1 << WEIGHT_FRACTION_BITS
 
-StalenessKind = Literal["constant", "polynomial", "hinge"]
+STALENESS_KINDS = ("constant", "polynomial", "hinge")
 
 
 def staleness_weights(
-    kind: StalenessKind, *, versions_max: int, exponent: float, hinge_versions: int, hinge_slope: float
+    kind: str, *, versions_max: int, exponent: float, hinge_versions: int, hinge_slope: float
 ) -> tuple[int, ...]:
     """The weights for staleness 0, 1, ... ``versions_max``, each in units of 1/``WEIGHT_ONE``.
 
@@ -35,5 +33,7 @@ def staleness_weights(
                 return float((1.0 + tau) ** -exponent)
             case "hinge":
                 return 1.0 if tau <= hinge_versions else 1.0 / (hinge_slope * (tau - hinge_versions) + 1.0)
+            case _:
+                raise ValueError(f"no staleness kind {kind!r}")
 
     return tuple(round(WEIGHT_ONE * weight(tau)) for tau in range(versions_max + 1))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
-from aggregation.policy import Policy
+from aggregation.policy import NEWEST, Policy
 from backends import keys
 from backends.kafka.admin import declare_topics
 from backends.kafka.reading import LogReader
@@ -73,9 +73,14 @@ def create_task(
     check_regions(regions)
     loaded = load_task(reference)
     task = check_task_name(name, "--name") if name else loaded.name
-    policy = layered_policy(explicit=policy_text, task=loaded.policy_overrides, defaults=policy_defaults)
     store = TaskStore(open_object_store(settings.store), task)
     existing = _existing(store)
+    policy = layered_policy(
+        explicit=policy_text,
+        task=loaded.policy_overrides,
+        defaults=policy_defaults,
+        default_format=_policy_format(existing),
+    )
     folder = keys_folder(settings.home, task)
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
@@ -225,6 +230,11 @@ def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output
                     where=f"{topic}[{partition}]",
                     hint="choose another name with `--name`, or delete the old task's topics",
                 )
+
+
+def _policy_format(existing: bytes | None) -> str:
+    """What a policy is that does not say its format: the newest, or as the task that stands there was made with."""
+    return NEWEST if existing is None else decode_genesis(existing).first_policy.format
 
 
 def _difference(existing: bytes, wanted: Genesis) -> str:

@@ -9,7 +9,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import UsageProblem
-from aggregation.policy import Policy, policy_from_toml
+from aggregation.policy import BYTE_ORDER_MARK, NEWEST, Policy, policy_from_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ def read_policy_file(path: Path | None) -> str:
         return ""
     try:
         text = path.read_text(encoding="utf-8")
-        tomllib.loads(text)
+        tomllib.loads(text.removeprefix(BYTE_ORDER_MARK))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageProblem(
             "FLV-2001",
@@ -41,13 +41,16 @@ def read_policy_file(path: Path | None) -> str:
     return text
 
 
-def layered_policy(*, explicit: str = "", task: Mapping[str, Any], defaults: str = "") -> Policy:
+def layered_policy(
+    *, explicit: str = "", task: Mapping[str, Any], defaults: str = "", default_format: str = NEWEST
+) -> Policy:
     """The policy of `explicit` (TOML) over the POLICY of a `task` file over `defaults` (TOML).
 
     Raises:
         UsageProblem: FLV-2001 (form), FLV-2002 (meaning), FLV-2003 (overflow).
     """
-    return policy_from_toml(defaults, overrides=_laid_over(task, tomllib.loads(explicit)))
+    overrides = _laid_over(task, tomllib.loads(explicit.removeprefix(BYTE_ORDER_MARK)))
+    return policy_from_toml(defaults, overrides=overrides, default_format=default_format)
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 POLICY_TOML = """
+format = "fluvial/policy/v1"
 [updates]
 norm_clip = 0.4
 norm_max = 100.0

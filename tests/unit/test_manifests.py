@@ -35,7 +35,7 @@ def genesis() -> Genesis:
         regions={"us": Region(1, pem("us")), "eu": Region(2, pem("eu"))},
         control_authority=pem("control"),
         layout=tuple(TensorEntry(spec.name, spec.shape) for spec in LAYOUT.tensors),
-        policy=msgspec.to_builtins(policy()),
+        policy=msgspec.json.decode(policy().canonical()),
         model_sha256=sha("model"),
         optimizer_sha256=sha("optimizer"),
     )

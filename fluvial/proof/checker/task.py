@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import rfc8785
 
@@ -30,6 +30,10 @@ class Objects(Protocol):
     def keys(self, prefix: str, /) -> Iterable[str]:
         """All keys that begin with ``prefix``."""
         ...
+
+
+POLICY_FORMATS: Final = frozenset({None, "fluvial/policy/v2"})
+"""A v1 document does not say its format. v2 has the same keys with the same meanings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,12 @@ class Shelf:
     def policy(self, name: str) -> dict[str, Any]:
         """The policy document that ``name`` names."""
         if name not in self._policies:
-            self._policies[name] = json.loads(self.named(name))
+            policy = json.loads(self.named(name))
+            if policy.get("format") not in POLICY_FORMATS:
+                raise Damaged(
+                    f"policy {name} is of the format {policy['format']!r}, which this checker does not know"
+                )
+            self._policies[name] = policy
         return self._policies[name]
 
     def direction(self, name: str) -> Direction | None:

@@ -1,0 +1,136 @@
+"""What a document's types cannot say. Written for the newest format; older ones are checked by what they mean in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Final
+
+from aggregation.codecs import CODECS
+from aggregation.errors import UsageProblem
+from aggregation.policy.v2 import DocumentV2
+from aggregation.weights.staleness import STALENESS_KINDS, WEIGHT_ONE
+
+VERSIONS_MAX_LIMIT: Final = 10_000
+UPDATE_BYTES_LIMIT: Final = 64 << 20
+SUM_LIMIT: Final = (1 << 63) - 1
+INT8_MAGNITUDE_MAX: Final = 128
+OPTIMIZERS: Final = ("sgd", "adam")
+DIVISORS: Final = ("updates", "weights")
+HINT: Final = "docs/policy.md lists every key with its unit and default"
+
+
+def refused(key: str, value: object, bound: str) -> UsageProblem:
+    """FLV-2002: a key whose value is out of its bounds."""
+    message = f"the policy is refused: {key} = {value!r}, it has to be {bound}"
+    return UsageProblem("FLV-2002", message, hint=HINT)
+
+
+def check_weights(weights: tuple[int, ...]) -> None:
+    """No weight may be 0.
+
+    An update that counts for nothing is not accepted, and a sum of weights has to divide.
+    """
+    for versions, weight in enumerate(weights):
+        if not 1 <= weight <= WEIGHT_ONE:
+            raise refused(
+                f"staleness.weights[{versions}]",
+                weight,
+                f"between 1 and {WEIGHT_ONE}: lower staleness.versions_max, "
+                "or let the weights fall less steeply",
+            )
+
+
+def _check_name(key: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        message = f"the policy is refused: {key} has {name!r}, known are {', '.join(known)}"
+        raise UsageProblem("FLV-2001", message, hint=HINT)
+
+
+def check(document: DocumentV2) -> None:
+    """Check what the types cannot say: ranges, then names, then keys against each other, then overflow.
+
+    Raises UsageProblem: FLV-2001 (a name that no family has), FLV-2002 (meaning), FLV-2003 (overflow).
+    """
+    for key, value, low, high in ranges(document):
+        if not (low <= value <= high):  # NaN fails too
+            raise refused(key, value, f"between {low:g} and {high:g}")
+    if document.updates.norm_max < document.updates.norm_clip:
+        raise refused(
+            "updates.norm_max",
+            document.updates.norm_max,
+            f"at least updates.norm_clip = {document.updates.norm_clip:g}",
+        )
+    for codec in document.updates.codecs:
+        _check_name("updates.codecs", codec, CODECS)
+    if not document.updates.codecs or len(set(document.updates.codecs)) != len(document.updates.codecs):
+        raise refused("updates.codecs", document.updates.codecs, f"some of {', '.join(CODECS)}, each once")
+    _check_name("staleness.kind", document.staleness.kind, STALENESS_KINDS)
+    _check_name("server.optimizer", document.server.optimizer, OPTIMIZERS)
+    _check_name("server.divide_by", document.server.divide_by, DIVISORS)
+    if document.window.records_max < document.window.updates_max:
+        raise refused(
+            "window.records_max",
+            document.window.records_max,
+            f"at least window.updates_max = {document.window.updates_max}",
+        )
+    if document.anomaly.history_updates_min > document.anomaly.history_updates:
+        raise refused(
+            "anomaly.history_updates_min",
+            document.anomaly.history_updates_min,
+            f"at most anomaly.history_updates = {document.anomaly.history_updates}",
+        )
+    _check_overflow(document)
+
+
+def ranges(document: DocumentV2) -> list[tuple[str, float, float, float]]:
+    """(key, value, least, greatest) of every key that is a number."""
+    tiny, huge = 1e-12, 1e12
+    staleness, server, anomaly = document.staleness, document.server, document.anomaly
+    return [
+        ("updates.bytes_max", document.updates.bytes_max, 1, UPDATE_BYTES_LIMIT),
+        ("updates.norm_clip", document.updates.norm_clip, tiny, huge),
+        ("updates.norm_max", document.updates.norm_max, tiny, huge),
+        ("staleness.versions_max", staleness.versions_max, 0, VERSIONS_MAX_LIMIT),
+        ("staleness.exponent", staleness.exponent, 0.0, 16.0),
+        ("staleness.hinge_versions", staleness.hinge_versions, 0, VERSIONS_MAX_LIMIT),
+        ("staleness.hinge_slope", staleness.hinge_slope, 0.0, huge),
+        ("window.updates_max", document.window.updates_max, 1, 1_000_000),
+        ("window.records_max", document.window.records_max, 1, 10_000_000),
+        ("window.seconds_max", document.window.seconds_max, 0.01, 86_400.0),
+        ("buffer.updates", document.buffer.updates, 1, 100_000_000),
+        ("buffer.seconds_max", document.buffer.seconds_max, 0.01, 604_800.0),
+        ("server.learning_rate", server.learning_rate, tiny, huge),
+        ("server.momentum", server.momentum, 0.0, 0.999999),
+        ("server.beta_1", server.beta_1, 0.0, 0.999999),
+        ("server.beta_2", server.beta_2, 0.0, 0.999999),
+        ("server.adaptivity", server.adaptivity, tiny, huge),
+        ("anomaly.norm_deviations_max", anomaly.norm_deviations_max, 0.1, huge),
+        ("anomaly.cosine_min", anomaly.cosine_min, -1.0, 1.0),
+        ("anomaly.history_updates", anomaly.history_updates, 1, 100_000),
+        ("anomaly.history_updates_min", anomaly.history_updates_min, 2, 100_000),
+        ("fixed_point.exponent", document.fixed_point.exponent, 8, 48),
+    ]
+
+
+def _check_overflow(document: DocumentV2) -> None:
+    """No sum of a version may leave int64.
+
+    After clipping, one update adds at most ``norm_clip * 2**exponent`` to an element, plus the rounding of
+    its coefficient (half a unit times an int8's magnitude, 128), plus the rounding of norm, clip and product
+    (a few parts in 2**53; 2**-50 is more than all of them); a version holds ``updates_per_version_max``
+    updates.
+    """
+    updates_per_version_max = document.buffer.updates - 1 + document.window.updates_max
+    clipped = math.ceil(document.updates.norm_clip * (1 << document.fixed_point.exponent))
+    one_update = clipped + (clipped >> 50) + 1 + INT8_MAGNITUDE_MAX
+    largest = updates_per_version_max * one_update
+    if largest > SUM_LIMIT:
+        raise UsageProblem(
+            "FLV-2003",
+            "the policy could overflow: (buffer.updates - 1 + window.updates_max) = "
+            f"{updates_per_version_max} updates of updates.norm_clip = {document.updates.norm_clip:g} "
+            f"at fixed_point.exponent = {document.fixed_point.exponent} "
+            f"reach {largest:.3e}, the bound is {SUM_LIMIT:.3e}",
+            hint="lower fixed_point.exponent, updates.norm_clip, buffer.updates or window.updates_max",
+        )

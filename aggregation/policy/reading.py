@@ -1,0 +1,221 @@
+"""Reading policies: from the TOML that people write, and from documents, whose bytes are what a hash names.
+
+A document says its format; one without says v1 (``v1``). People's TOML may leave the format out: it is then read as the
+newest, or as the format that the caller names, such as that of a task which exists already.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+import msgspec
+import rfc8785
+
+from aggregation.errors import UsageProblem
+from aggregation.policy import v1, v2
+from aggregation.policy.checks import HINT, check, check_weights, refused
+from aggregation.policy.policy import Policy
+from aggregation.policy.v1 import DocumentV1, meaning_of_v1
+from aggregation.policy.v2 import DocumentV2, StalenessPolicy
+from aggregation.weights.staleness import staleness_weights
+
+NEWEST: Final = v2.FORMAT
+POLICIES_CACHED_MAX: Final = 32
+"""A task has few policies, and every partition and version asks for the same ones."""
+BYTE_ORDER_MARK: Final = "\ufeff"
+DOCUMENT_HINT: Final = "documents are written by `fluvial task create`, from TOML: see docs/policy.md"
+
+Document = TypeVar("Document", DocumentV1, DocumentV2)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How documents of one format are read: what they mean in the newest, and their bytes from keys and values."""
+
+    meaning: Callable[[Mapping[str, Any]], DocumentV2]
+    encode: Callable[[DocumentV2], bytes]
+    strict: bool
+    """Whether a document has to be in canonical form. v1's readers never asked."""
+
+
+def _meaning_of_v1(document: Mapping[str, Any]) -> DocumentV2:
+    return meaning_of_v1(_convert(document, DocumentV1))
+
+
+def _encode_v1(meaning: DocumentV2) -> bytes:
+    sections = msgspec.to_builtins(meaning)
+    del sections["format"]
+    return rfc8785.dumps(msgspec.to_builtins(_convert(sections, DocumentV1)))
+
+
+def _meaning_of_v2(document: Mapping[str, Any]) -> DocumentV2:
+    return _convert(document, DocumentV2)
+
+
+def _encode_v2(meaning: DocumentV2) -> bytes:
+    return rfc8785.dumps(msgspec.to_builtins(meaning))
+
+
+FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
+    {
+        v1.FORMAT: Format(_meaning_of_v1, _encode_v1, strict=False),
+        v2.FORMAT: Format(_meaning_of_v2, _encode_v2, strict=True),
+    }
+)
+"""Every format that this version of Fluvial reads, oldest first."""
+
+
+def policy_from_toml(
+    text: str, *, overrides: Mapping[str, Any] | None = None, default_format: str = NEWEST
+) -> Policy:
+    """Read a policy from TOML; a byte order mark at its beginning is left out.
+
+    Raises ``UsageProblem``: FLV-2001 (form), FLV-2002 (meaning), FLV-2003 (overflow), FLV-2005 (format).
+    """
+    try:
+        document = tomllib.loads(text.removeprefix(BYTE_ORDER_MARK))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageProblem("FLV-2001", f"the policy is not TOML: {error}") from error
+    return policy_from_mapping(_merged(document, overrides or {}), default_format=default_format)
+
+
+def policy_from_mapping(document: Mapping[str, Any], *, default_format: str = NEWEST) -> Policy:
+    """Read a policy from nested mappings, sections first: ``{"buffer": {"updates": 20}}``.
+
+    Without a ``format`` key it is of ``default_format``. Staleness weights are derived here, once. Raises as
+    ``policy_from_toml``.
+    """
+    name = document.get("format", default_format)
+    chosen = _format(name)
+    keys = {key: value for key, value in document.items() if key != "format"}
+    meaning = chosen.meaning(keys | ({"format": name} if name != v1.FORMAT else {}))
+    check(meaning)
+    derived = _with_weights(meaning)
+    return _policy(name, chosen.encode(derived), derived)
+
+
+@lru_cache(maxsize=POLICIES_CACHED_MAX)
+def policy_from_canonical(data: bytes) -> Policy:
+    """Read a document. The staleness table is taken as it stands, never computed again.
+
+    The policy's hash is that of ``data``. Raises as ``policy_from_toml``.
+    """
+    try:
+        text = data.decode("utf-8")  # json would also take UTF-16, and a byte order mark
+        document = json.loads(text, object_pairs_hook=_once_a_format, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise UsageProblem(
+            "FLV-2001", f"the policy is not a JSON document: {error}", hint=DOCUMENT_HINT
+        ) from error
+    if not isinstance(document, dict):
+        raise UsageProblem(
+            "FLV-2001",
+            f"the policy is not a JSON object, it is a {type(document).__name__}",
+            hint=DOCUMENT_HINT,
+        )
+    if document.get("format") == v1.FORMAT:
+        raise _wrong_format(f"it names {v1.FORMAT!r}, and documents of that format do not say so")
+    name = document.get("format", v1.FORMAT)
+    chosen = _format(name)
+    meaning = chosen.meaning(document)
+    check(meaning)
+    if len(meaning.staleness.weights) != meaning.staleness.versions_max + 1:
+        raise refused(
+            "staleness.weights", len(meaning.staleness.weights), "staleness.versions_max + 1 entries"
+        )
+    check_weights(meaning.staleness.weights)
+    if chosen.strict and chosen.encode(meaning) != data:
+        raise UsageProblem(
+            "FLV-2001", f"the policy is not in the canonical form of {name} (RFC 8785)", hint=DOCUMENT_HINT
+        )
+    return _policy(name, data, meaning)
+
+
+def _policy(name: str, document: bytes, meaning: DocumentV2) -> Policy:
+    return Policy(
+        format=name,
+        document=document,
+        updates=meaning.updates,
+        staleness=meaning.staleness,
+        window=meaning.window,
+        buffer=meaning.buffer,
+        server=meaning.server,
+        anomaly=meaning.anomaly,
+        fixed_point=meaning.fixed_point,
+    )
+
+
+def _format(name: object) -> Format:
+    found = FORMATS.get(name) if isinstance(name, str) else None
+    if found is None:
+        raise _wrong_format(f"its format is {name!r}, known are {', '.join(FORMATS)}")
+    return found
+
+
+def _wrong_format(problem: str) -> UsageProblem:
+    return UsageProblem(
+        "FLV-2005",
+        f"the policy is refused: {problem}",
+        hint="a later format needs a later Fluvial: upgrade this process; docs/policy.md lists the formats",
+    )
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _once_a_format(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if sum(key == "format" for key, _ in pairs) > 1:
+        raise _wrong_format("it has two formats")
+    return dict(pairs)
+
+
+def _with_weights(meaning: DocumentV2) -> DocumentV2:
+    staleness = meaning.staleness
+    weights = staleness_weights(
+        staleness.kind,
+        versions_max=staleness.versions_max,
+        exponent=staleness.exponent,
+        hinge_versions=staleness.hinge_versions,
+        hinge_slope=staleness.hinge_slope,
+    )
+    check_weights(weights)
+    if staleness.weights and staleness.weights != weights:
+        raise refused("staleness.weights", staleness.weights, "left out: it is derived from the other keys")
+    table: StalenessPolicy = msgspec.structs.replace(staleness, weights=weights)
+    return msgspec.structs.replace(meaning, staleness=table)
+
+
+def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overrides.items():
+        below = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[key] = _merged(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _convert(document: Mapping[str, Any], kind: type[Document]) -> Document:
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        later = _reads_as_newest(document)
+        raise UsageProblem(
+            "FLV-2001",
+            f"the policy is refused: {error}",
+            hint=f'that is of a later format: write format = "{NEWEST}"' if later else HINT,
+        ) from error
+
+
+def _reads_as_newest(document: Mapping[str, Any]) -> bool:
+    try:
+        check(msgspec.convert(dict(document) | {"format": NEWEST}, DocumentV2))
+    except (msgspec.ValidationError, UsageProblem):
+        return False
+    return True
