@@ -84,8 +84,8 @@ def create_task(
     folder = keys_folder(settings.home, task)
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
-    _make_keys(folder, regions)
-    genesis, model, optimizer = _genesis(
+    make_keys(folder, regions)
+    genesis, model, optimizer = first_version(
         task, loaded, regions=regions, policy=policy, folder=folder, seed=seed
     )
     _check_update_size(genesis.tensor_layout, policy, settings)
@@ -159,7 +159,8 @@ def _existing(store: TaskStore) -> bytes | None:
         return None
 
 
-def _make_keys(folder: Path, regions: Mapping[str, int]) -> None:
+def make_keys(folder: Path, regions: Mapping[str, int]) -> None:
+    """The CAs of a task's regions and of its control, and a key for every worker, the merger and the operator."""
     for authority in (CONTROL, *sorted(regions)):
         keys.create_authority(folder, authority)
     for region in sorted(regions):
@@ -168,7 +169,7 @@ def _make_keys(folder: Path, regions: Mapping[str, int]) -> None:
     keys.issue(folder, CONTROL, Role.OPERATOR, OPERATOR)
 
 
-def _genesis(
+def first_version(
     task: str, loaded: Task, *, regions: Mapping[str, int], policy: Policy, folder: Path, seed: int
 ) -> tuple[Genesis, bytes, bytes]:
     """The genesis document, the first model's file and the first optimizer state's file."""

@@ -16,8 +16,7 @@ from aggregation.fold.events import Barrier, Event, Parked, RejectedRecord, Verd
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
 from aggregation.server.aggregates import Aggregate, Slot
-from backends.kafka.reading import LogReader
-from backends.log import LogRecord
+from backends.log import LogRecord, RecordReader
 from backends.store.task_store import TaskStore
 from schemas.avro import CodecError
 from schemas.certificates import Trust
@@ -153,7 +152,7 @@ def resume_after(objects: TaskStore, genesis: Genesis, aggregate: Aggregate) -> 
 
 
 def read_aggregates(
-    reader: LogReader, trust: Trust, task: str, slot: Slot, *, start: int, end: int
+    reader: RecordReader, trust: Trust, task: str, slot: Slot, *, start: int, end: int
 ) -> Iterator[PublishedAggregate]:
     """The records ``start`` to ``end`` - 1 of one partition of an aggregates topic, each authenticated."""
     region, partition = slot
@@ -162,7 +161,7 @@ def read_aggregates(
 
 
 def find_aggregate(
-    reader: LogReader, trust: Trust, task: str, slot: Slot, *, sequence: int, sha256: str
+    reader: RecordReader, trust: Trust, task: str, slot: Slot, *, sequence: int, sha256: str
 ) -> Aggregate:
     """The published aggregate ``sequence`` with this hash; ``IntegrityProblem`` (FLV-5006) when there is none.
 
