@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from backends.environment import load_settings
     from backends.settings import Settings
     from fluvial.reading.models import Model, load_model
+    from fluvial.session.simulation import simulate
     from learning.datasets import Dataset
-    from learning.simulation import simulate
     from learning.task import Task, load_task
     from producers.sdk.device import Device
     from producers.sdk.updates import Contribution
@@ -61,7 +61,7 @@ _HOMES: Final = {
     "load_model": "fluvial.reading.models",
     "load_settings": "backends.environment",
     "load_task": "learning.task",
-    "simulate": "learning.simulation",
+    "simulate": "fluvial.session.simulation",
 }
 
 
