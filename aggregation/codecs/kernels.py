@@ -21,7 +21,7 @@ Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
 CACHED = __name__ == "aggregation.codecs.kernels"
-"""numba's cache on disk holds module names, so a process that knows this module by another one (ADR 15) compiles anew."""
+"""numba's cache on disk holds module names: a process that knows this module by another one (ADR 15) keeps off."""
 
 INT32_BLOCK = 1 << 16
 LOW_HALF = 0x0F
