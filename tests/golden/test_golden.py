@@ -75,7 +75,7 @@ def test_the_released_log_gives_the_released_verdicts_aggregates_and_model() -> 
     expected = released()
     assert [verdict.outcome for verdict in verdicts] == expected["outcomes"]
     assert [aggregate.sha256 for aggregate in aggregates] == expected["aggregates"]
-    assert make.sha256_hex(make.encode_model(checkpoint.model, make.LAYOUT)) == expected["model"]
+    assert sha256_hex(encode_model(checkpoint.model, LAYOUT)) == expected["model"]
     assert make.hashes() == expected
 
 

@@ -24,4 +24,4 @@ def install_defect(place: str, partition: int, offset: int) -> None:
             raise ZeroDivisionError("a defect of ours")
         return effects
 
-    aggregation.fold.transition._fold_update = defective
+    vars(aggregation.fold.transition)["_fold_update"] = defective

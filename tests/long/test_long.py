@@ -12,7 +12,7 @@ import pytest
 
 from backends.environment import child_environment
 from fluvial.local import tools
-from tests.simulation.mutants import MUTATIONS
+from tests.simulation.mutations import MUTATIONS
 
 ROOT = Path(__file__).parents[2]
 HOUR_S = 3600

@@ -13,7 +13,7 @@ import pytest
 from backends.observer import UNOBSERVED
 from fluvial import cli
 from fluvial.local.process import Daemon
-from fluvial.processes.signals import undisturbed
+from fluvial.processes.signals import EXIT_INTERRUPTED, undisturbed
 from fluvial.processes.supervisor import Supervisor
 from fluvial.proof.audit import pool
 from fluvial.proof.audit.repeated import audit_again_and_again
@@ -121,5 +121,5 @@ def test_an_interruption_that_is_noticed_late_is_no_defect(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli.cli, "main", lambda *_, **__: noticed_late())
-    assert cli.main(["status"]) == cli.EXIT_INTERRUPTED
+    assert cli.main(["status"]) == EXIT_INTERRUPTED
     assert "interrupted" in capsys.readouterr().err
