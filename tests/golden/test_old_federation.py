@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aggregation.fold.events import Barrier
-from aggregation.policy import policy_from_canonical, policy_from_mapping
+from aggregation.policy import policy_from_canonical
 from backends.log import LogRecord
 from backends.memory.log import MemoryReader
 from backends.settings import Settings, StoreSettings
@@ -163,7 +163,7 @@ def barrier_version(record: LogRecord) -> int | None:
         envelope = open_envelope(record.value or b"")
     except CodecError:
         return None
-    event = decode_record(record.value, record.timestamp_ms, TRUST, POLICY)
+    event = decode_record(record.value, record.timestamp_ms, TRUST, genesis().first_policy)
     return event.version if envelope.kind == "Barrier" and isinstance(event, Barrier) else None
 
 
@@ -216,4 +216,3 @@ def test_the_recorded_order_of_arrivals_gives_the_recorded_models() -> None:
 
 
 TRUST = federation(log_with("none", at=clock()), store_of(objects()), clock()).trust
-POLICY = policy_from_mapping({"updates": {"bytes_max": 1 << 26}})
