@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from schemas.certificates import Role
 import copy
 import json
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from aggregation.weights.staleness import STALENESS_KINDS
 from backends.kafka.reading import LogReader
 from fluvial.proof.checker import Acknowledged, CheckReport, CheckRequest, StoreAddress, check, check_logs
 from schemas import avro as codec
+from schemas.certificates import Role
 from schemas.envelope import Signer, open_envelope
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
@@ -92,9 +92,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     with on_mock_cluster(folder) as settings:
         federation = SmallFederation(settings)
         federation.append("eu", 0, b"garbage")
-        stranger = Signer(
-            factories.certificate("control", Role.MERGER, "x", secret="z"), factories.key("x")
-        )
+        stranger = Signer(factories.certificate("control", Role.MERGER, "x", secret="z"), factories.key("x"))
         federation.append(
             "eu", 1, factories.barrier_bytes(9, federation.policy, by=stranger, task=federation.task)
         )
