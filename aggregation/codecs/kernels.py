@@ -14,12 +14,16 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+UInt8Array = npt.NDArray[np.uint8]
 Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
 INT32_BLOCK = 1 << 16
+LOW_HALF = 0x0F
+UNUSED_HALF = 0x08
+"""The half byte of -8, which is the sign bit alone: flipping it and taking 8 away gives a half its sign."""
 
 
 @njit(cache=True, nogil=True)
@@ -122,3 +126,40 @@ def accumulate_float32_into(sums: Int64Array, x: Float32Array, factor: float) ->
     """
     for i in range(x.shape[0]):
         sums[i] += np.int64(np.rint(np.float64(x[i]) * factor))
+
+
+@njit(cache=True, nogil=True)
+def first_wrong_int4(packed: UInt8Array, starts: Int64Array) -> int:
+    """The first tensor with a half of -8, or with padding that is not 0; -1 if there is none.
+
+    packed: uint8, each tensor's (n + 1) // 2 bytes one after another; starts: int64[T+1].
+    """
+    at = 0
+    for t in range(starts.shape[0] - 1):
+        size = starts[t + 1] - starts[t]
+        part = packed[at : at + (size + 1) // 2]
+        at += part.shape[0]
+        wrong = 0
+        for i in range(part.shape[0]):
+            wrong |= int((part[i] & LOW_HALF) == UNUSED_HALF) | int(part[i] >> 4 == UNUSED_HALF)
+        if size % 2 == 1:
+            wrong |= int(part[-1] >> 4 != 0)
+        if wrong:
+            return t
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def unpack_int4_into(q: Int8Array, packed: UInt8Array, starts: Int64Array) -> None:
+    """``q``: int8[P] becomes the halves of ``packed`` in two's complement, low ones first; see ``first_wrong_int4``."""
+    at = 0
+    for t in range(starts.shape[0] - 1):
+        into = q[starts[t] : starts[t + 1]]
+        whole = into.shape[0] // 2
+        part = packed[at : at + (into.shape[0] + 1) // 2]
+        at += part.shape[0]
+        for i in range(whole):
+            into[2 * i] = np.int8((part[i] & LOW_HALF) ^ UNUSED_HALF) - np.int8(8)
+            into[2 * i + 1] = np.int8((part[i] >> 4) ^ UNUSED_HALF) - np.int8(8)
+        if into.shape[0] % 2 == 1:
+            into[-1] = np.int8((part[-1] & LOW_HALF) ^ UNUSED_HALF) - np.int8(8)

@@ -2,12 +2,14 @@
 
 The rules, kept by ``fold`` and checked by ``validate``:
 
-1. ``next_offset`` is the only offset the fold takes; the open window covers ``[window.first_offset,
-next_offset)``. 2. ``models`` holds the hashes of the live base versions, those an update may still name:
-``oldest_base`` to ``version``. 3. ``counted`` holds (device, base version) pairs of live versions only: one
-contribution each. 4. A window that closes is numbered ``sequence``; the next one begins where it ended, so
-windows tile the log. 5. A refused record changes ``next_offset`` and the window's counts, and nothing else.
-   (An ``anomalous`` one also uses up its device's contribution and enters the norm history.)
+1. ``next_offset`` is the only offset that the fold takes; the open window covers ``[window.first_offset,
+   next_offset)``.
+2. ``models`` holds the hashes of the live base versions, those an update may still name: ``oldest_base`` to
+   ``version``.
+3. ``counted`` holds (device, base version) pairs of live versions only: one contribution each.
+4. A window that closes is numbered ``sequence``; the next one begins where it ended, so windows tile the log.
+5. A refused record changes ``next_offset`` and the window's counts, and nothing else. (An ``anomalous`` one also uses
+   up its device's contribution and enters the norm history.)
 """
 
 from __future__ import annotations

@@ -178,13 +178,7 @@ def _once_a_format(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _with_weights(meaning: DocumentV2) -> DocumentV2:
     staleness = meaning.staleness
-    weights = staleness_weights(
-        staleness.kind,
-        versions_max=staleness.versions_max,
-        exponent=staleness.exponent,
-        hinge_versions=staleness.hinge_versions,
-        hinge_slope=staleness.hinge_slope,
-    )
+    weights = staleness_weights(staleness.kind, staleness, versions_max=staleness.versions_max)
     check_weights(weights)
     if staleness.weights and staleness.weights != weights:
         raise refused("staleness.weights", staleness.weights, "left out: it is derived from the other keys")

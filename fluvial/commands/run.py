@@ -89,7 +89,7 @@ def new(invocation: Invocation, name: str) -> None:
 @click.option(
     "--simulate",
     is_flag=True,
-    help="In this process, without Kafka: the same rules in float arithmetic, in seconds.",
+    help="In this process, without Kafka: the same fold and the same merge, on a clock of its own.",
 )
 @json_option
 @pass_invocation
@@ -158,21 +158,15 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
 
 
 def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str) -> None:
+    from fluvial.local.create import parse_regions
     from fluvial.local.policies import layered_policy, quick_policy
     from fluvial.reading.progress import sparkline
-    from learning.simulation import VersionFacts, simulate, simulation_under
+    from fluvial.session.simulation import VersionFacts, simulate
 
     output = invocation.output
     versions = options["versions"]
     policy = layered_policy(
         explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(options["devices"])
-    )
-    config = simulation_under(
-        policy,
-        devices=options["devices"],
-        versions=versions,
-        alpha=options["alpha"],
-        seed=options["seed"],
     )
 
     def on_version(facts: VersionFacts) -> None:
@@ -180,9 +174,18 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         output.say(f"version {facts.version}/{versions}  {metrics}")
 
     output.say(
-        f"simulating {config.devices} devices in this process: no Kafka, no signatures, nothing stored"
+        f"simulating {options['devices']} devices in this process: the real rules, no Kafka, nothing stored"
     )
-    result = simulate(task, config, on_version=on_version)
+    result = simulate(
+        task,
+        devices=options["devices"],
+        versions=versions,
+        policy=policy,
+        regions=parse_regions(options["regions"]),
+        alpha=options["alpha"],
+        seed=options["seed"],
+        on_version=on_version,
+    )
     curve = [facts.metrics["accuracy"] for facts in result.versions if "accuracy" in facts.metrics]
     output.document(
         {
@@ -191,7 +194,8 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
             "versions": len(result.versions),
             "accuracy": [round(value, 6) for value in curve],
             "loss": [round(facts.metrics["loss"], 6) for facts in result.versions],
-            "verdicts": dict(result.verdicts),
+            "verdicts": result.verdicts,
+            "model_sha256": result.versions[-1].model_sha256,
         }
     )
     last = result.versions[-1].metrics

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from aggregation.fold.events import Parked
 from aggregation.fold.rejections import PARKED
 from aggregation.server.aggregates import Aggregate, Slot
-from backends.kafka.reading import LogReader
+from backends.log import RecordReader
 from backends.skips import find_skips
 from fluvial.reading.verdicts import read_verdicts
 from schemas.certificates import Trust
@@ -29,7 +29,7 @@ class ParkedRecords:
 
 
 def parked_in(
-    reader: LogReader, trust: Trust, task: str, slot: Slot, windows: Iterable[Aggregate]
+    reader: RecordReader, trust: Trust, task: str, slot: Slot, windows: Iterable[Aggregate]
 ) -> ParkedRecords:
     """The parked records of published ``windows`` of one partition. Reads the log only if there are any.
 

@@ -16,8 +16,7 @@ from aggregation.fold.events import Barrier, Event, Parked, Verdict, WindowClose
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
 from aggregation.server.aggregates import Aggregate, Slot
-from backends.kafka.reading import LogReader
-from backends.log import LogRecord
+from backends.log import LogRecord, RecordReader
 from backends.store.task_store import TaskStore
 from schemas.certificates import Trust
 from schemas.manifests import Genesis
@@ -91,7 +90,7 @@ class PartitionReplay:
     def _step(self, record: LogRecord) -> Replayed:
         state = self.state
         event = self._parked.get(record.offset) or decode_record(
-            record.value, record.timestamp_ms, self._trust, bytes_max=state.policy.updates.bytes_max
+            record.value, record.timestamp_ms, self._trust, state.policy
         )
         loaded = self._loaded(event) if isinstance(event, Barrier) and state.applies(event) else event
         verdict: Verdict | None = None
@@ -151,7 +150,7 @@ def resume_after(objects: TaskStore, genesis: Genesis, aggregate: Aggregate) -> 
 
 
 def read_aggregates(
-    reader: LogReader, trust: Trust, task: str, slot: Slot, *, start: int, end: int
+    reader: RecordReader, trust: Trust, task: str, slot: Slot, *, start: int, end: int
 ) -> Iterator[PublishedAggregate]:
     """The records ``start`` to ``end`` - 1 of one partition of an aggregates topic, each authenticated."""
     region, partition = slot
@@ -160,7 +159,7 @@ def read_aggregates(
 
 
 def find_aggregate(
-    reader: LogReader, trust: Trust, task: str, slot: Slot, *, sequence: int, sha256: str
+    reader: RecordReader, trust: Trust, task: str, slot: Slot, *, sequence: int, sha256: str
 ) -> Aggregate:
     """The published aggregate ``sequence`` with this hash; ``IntegrityProblem`` (FLV-5006) when there is none.
 

@@ -10,7 +10,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.fold.events import Verdict
 from aggregation.server.aggregates import Slot
 from aggregation.weights.staleness import WEIGHT_ONE
-from backends.kafka.reading import LogReader
+from backends.log import RecordReader
 from schemas.avro import CodecError
 from schemas.topics import verdicts_topic
 from schemas.windows import decode_verdict
@@ -44,7 +44,7 @@ class Once:
         return False
 
 
-def read_verdicts(reader: LogReader, task: str, slot: Slot, first: int, end: int) -> Iterator[Verdict]:
+def read_verdicts(reader: RecordReader, task: str, slot: Slot, first: int, end: int) -> Iterator[Verdict]:
     """The verdicts of the offsets ``first`` to ``end`` - 1 of an updates partition, each once, as far as they exist.
 
     Every offset has a verdict and duplicates only add records, so that of offset o stands at position o or later.
@@ -60,7 +60,7 @@ def read_verdicts(reader: LogReader, task: str, slot: Slot, first: int, end: int
             return
 
 
-def newest_verdicts(reader: LogReader, task: str, slot: Slot, count: int) -> Iterator[tuple[int, Verdict]]:
+def newest_verdicts(reader: RecordReader, task: str, slot: Slot, count: int) -> Iterator[tuple[int, Verdict]]:
     """The verdicts in the last ``count`` records of a partition, each with the time of its record in milliseconds."""
     topic = verdicts_topic(task, slot[0])
     low, high = reader.bounds(topic, slot[1])

@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from aggregation.codecs import DEFAULT_CODEC
 from aggregation.errors import FluvialError, TimeoutProblem, UsageProblem
 from aggregation.partitioning import murmur2
 from backends.clock import SYSTEM_CLOCK, Clock
@@ -77,7 +78,7 @@ class Device:
         bases: Bases,
         writer: RecordWriter,
         announcements: Announcements,
-        codec: CodecName = "int8",
+        codec: CodecName = DEFAULT_CODEC,
         clock: Clock = SYSTEM_CLOCK,
         observer: Observer = UNOBSERVED,
     ) -> None:
@@ -100,7 +101,7 @@ class Device:
         region: str,
         key: Path,
         genesis_sha256: str | None = None,
-        codec: CodecName = "int8",
+        codec: CodecName = DEFAULT_CODEC,
         seed: int = 0,
         writer: RecordWriter | None = None,
         announcements: Announcements | None = None,

@@ -306,7 +306,7 @@ class PartitionWorker:
         self._folding = record.offset  # where a raising fold leaves next_offset is not known
         self.outside.observer.folding(self.slot, record)
         event: Event = await self._skipped(record.offset) or decode_record(
-            record.value, record.timestamp_ms, self.outside.trust, bytes_max=state.policy.updates.bytes_max
+            record.value, record.timestamp_ms, self.outside.trust, state.policy
         )
         if isinstance(event, Barrier) and state.applies(event):
             event = await self._retry(

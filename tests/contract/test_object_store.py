@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aggregation.errors import UsageProblem
+from backends.memory.store import MemoryStore
 from backends.object_store import ObjectNotFound, ObjectStore
 from backends.store.factory import open_object_store
 from backends.store.file import FileStore
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 RACERS = 32
 
 
-@pytest.fixture(params=["file", pytest.param("minio", marks=pytest.mark.integration)])
+@pytest.fixture(params=["file", "memory", pytest.param("minio", marks=pytest.mark.integration)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     if request.param == "file":
         return FileStore(tmp_path / "objects")
+    if request.param == "memory":
+        return MemoryStore()
     settings = request.getfixturevalue("stack")
     if settings.store.kind != "minio":
         pytest.skip("no Go on this machine, so the stack has no MinIO")

@@ -103,8 +103,7 @@ class Stage:
             for region, partition in self.genesis.slots:
                 state, topic = self._state(region, partition), updates_topic(self.task, region)
                 for record in reader.read(topic, partition, 0, reader.bounds(topic, partition)[1]):
-                    bytes_max = state.policy.updates.bytes_max
-                    event = decode_record(record.value, record.timestamp_ms, trust, bytes_max=bytes_max)
+                    event = decode_record(record.value, record.timestamp_ms, trust, state.policy)
                     for effect in fold_into(state, record.offset, event):
                         if isinstance(effect, Verdict):
                             verdicts[region, partition, record.offset] = effect

@@ -12,7 +12,11 @@ import msgspec
 import pytest
 import rfc8785
 
+from aggregation.codecs import CODECS, DEFAULT_CODEC
 from aggregation.fold.events import Parked
+from aggregation.optimizers import OPTIMIZERS
+from aggregation.weights.divisors import DIVISORS
+from aggregation.weights.staleness import STALENESS_KINDS
 from backends.kafka.reading import LogReader
 from fluvial.proof.checker import Acknowledged, CheckReport, CheckRequest, StoreAddress, check, check_logs
 from schemas import avro as codec
@@ -152,6 +156,13 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
         "int8",
     ),
     "few records a window": (small(window={"updates_max": 2, "records_max": 5}), "int8"),
+    **{f"the optimizer {name}": (small(server={"optimizer": name}), DEFAULT_CODEC) for name in OPTIMIZERS},
+    **{f"the codec {name}": (small(updates={"codecs": [name]}), name) for name in CODECS},
+    **{
+        f"the staleness kind {name}": (small(staleness={"kind": name}), DEFAULT_CODEC)
+        for name in STALENESS_KINDS
+    },
+    **{f"divided by {name}": (small(server={"divide_by": name}), DEFAULT_CODEC) for name in DIVISORS},
 }
 
 

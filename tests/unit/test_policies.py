@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,7 +71,10 @@ def test_a_wrong_policy_is_refused_before_anything_starts(
 
 def test_a_simulation_obeys_the_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "policy.toml"
-    path.write_text("[buffer]\nupdates = 3\n")
+    path.write_text('[updates]\ncodecs = ["float32"]\n[buffer]\nupdates = 3\n')
     common = ["run", "digits", "--simulate", "--versions", "2", "--devices", "4", "--json"]
     assert main([*common, "--policy", str(path)]) == 0
-    assert '"accepted": 6' in capsys.readouterr().out
+    said = json.loads(capsys.readouterr().out)
+    assert said["versions"] == 2 and said["verdicts"]["accepted"] >= 6
+    assert main([*common, "--policy", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["model_sha256"] == said["model_sha256"]

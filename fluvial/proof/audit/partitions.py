@@ -14,13 +14,12 @@ from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.fold.events import Barrier, Parked
 from aggregation.fold.rejections import ACCEPTED, PARKED
 from aggregation.server.aggregates import Aggregate, Slot
-from backends.kafka.reading import LogReader
+from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
-from backends.settings import Settings
 from backends.skips import find_parking_skip
-from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import AGGREGATE, LOG, OBJECT, SKIPS, Findings, fields_of, first_difference
+from fluvial.proof.audit.sources import OpenSources
 from fluvial.reading.parked import parked_in
 from fluvial.reading.replay import FoldRaised, PartitionReplay, read_aggregates, resume_after, start_of_log
 from schemas.certificates import Trust
@@ -45,7 +44,7 @@ class PartitionJob:
     are what the merge needs: where the store's are damaged, the recomputed ones go to ``spill``.
     """
 
-    settings: Settings
+    sources: OpenSources
     task: str
     genesis_sha256: str
     slot: Slot
@@ -104,10 +103,11 @@ def fold_partition(
     job: PartitionJob, heard: Callable[[Slot, int], None], stopped: Callable[[], bool]
 ) -> FoldedPartition:
     """Fold ``job``'s partition; ``heard(slot, next_offset)`` follows it, ``stopped()`` ends it with ``Interrupted``."""
-    objects = TaskStore(open_object_store(job.settings.store), job.task)
+    sources = job.sources()
+    objects = TaskStore(sources.store, job.task)
     genesis = objects.genesis(job.genesis_sha256)
     region, partition = job.slot
-    with LogReader(job.settings, f"fluvial-audit-{job.task}-{region}-{partition}") as reader:
+    with sources.open_reader(f"fluvial-audit-{job.task}-{region}-{partition}") as reader:
         parked: dict[int, Parked] = {}
         while True:
             audited = _Audited(job, objects, genesis, reader, parked)
@@ -125,7 +125,7 @@ class _Audited:
         job: PartitionJob,
         objects: TaskStore,
         genesis: Genesis,
-        reader: LogReader,
+        reader: RecordReader,
         parked: Mapping[int, Parked],
     ) -> None:
         self._job = job

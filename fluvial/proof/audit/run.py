@@ -8,15 +8,15 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.server.aggregates import Aggregate, Slot
-from backends.kafka.reading import LogReader
+from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
 from backends.settings import Settings
-from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile
 from fluvial.proof.audit.findings import GENESIS, Findings
@@ -25,6 +25,7 @@ from fluvial.proof.audit.pool import Folders
 from fluvial.proof.audit.progress import Progress
 from fluvial.proof.audit.report import AuditReport
 from fluvial.proof.audit.signed import check_announcements, check_barriers
+from fluvial.proof.audit.sources import OpenSources, sources_of
 from fluvial.proof.audit.versions import Chain, MergedVersion, Remerge, read_chain
 from fluvial.reading.replay import find_aggregate
 from fluvial.terminal.output import Output, quiet_output
@@ -59,18 +60,21 @@ def audit_task(
     last: int | None = None,
     jobs: int | None = None,
     output: Output | None = None,
+    sources: OpenSources | None = None,
 ) -> AuditReport:
     """Recompute versions ``first`` to ``last`` (None: the head) from the logs and compare everything bit for bit.
 
     Trusts the genesis document whose hash ``task_file`` pins, and with ``first`` > 1 also version ``first`` - 1.
-    ``jobs`` processes fold partitions in parallel (None: one a core, fewer for a short log).
+    ``jobs`` processes fold partitions in parallel (None: one a core, fewer for a short log). ``sources``: where to
+    read; None for the broker and the store of ``settings``.
 
     Raises UsageProblem FLV-5010 (versions that do not exist, jobs below 1), FLV-5011 (the store has no such task),
     and what an outage raises; what the audit finds is in the report.
     """
     output = output or quiet_output()
     started_s = time.monotonic()
-    objects = TaskStore(open_object_store(settings.store), task_file.task)
+    sources = partial(sources_of, settings) if sources is None else sources
+    objects = TaskStore(sources().store, task_file.task)
     findings = Findings()
     genesis = _genesis(objects, task_file.genesis_sha256, findings)
     if jobs is not None and jobs < 1:
@@ -94,7 +98,7 @@ def audit_task(
             seconds,
             jobs or 1,
         )
-    return _Audit(settings, task_file, objects, genesis=genesis, findings=findings, output=output).run(
+    return _Audit(sources, task_file, objects, genesis=genesis, findings=findings, output=output).run(
         first, last, jobs, started_s
     )
 
@@ -102,7 +106,7 @@ def audit_task(
 class _Audit:
     def __init__(
         self,
-        settings: Settings,
+        sources: OpenSources,
         task_file: TaskFile,
         objects: TaskStore,
         *,
@@ -110,7 +114,7 @@ class _Audit:
         findings: Findings,
         output: Output,
     ) -> None:
-        self._settings = settings
+        self._sources = sources
         self._task = task_file.task
         self._genesis_sha256 = task_file.genesis_sha256
         self._objects = objects
@@ -125,7 +129,7 @@ class _Audit:
         processes = min(jobs or _cores(), len(self._genesis.slots))
         with (
             Folders(processes, self._genesis.first_policy.updates.codecs) as folders,
-            LogReader(self._settings, f"fluvial-audit-{self._task}") as reader,
+            self._sources().open_reader(f"fluvial-audit-{self._task}") as reader,
         ):
             bounds = self._bounds(reader)
             chain = read_chain(
@@ -178,7 +182,7 @@ class _Audit:
         assert head is not None, "the genesis was read, so there is a version 0"
         return head.version
 
-    def _bounds(self, reader: LogReader) -> _Bounds:
+    def _bounds(self, reader: RecordReader) -> _Bounds:
         announcements = reader.bounds(models_topic(self._task), 0)[1]
         slots = self._genesis.slots
         aggregates = {
@@ -198,7 +202,7 @@ class _Audit:
 
     def _work(
         self,
-        reader: LogReader,
+        reader: RecordReader,
         chain: Chain,
         bounds: _Bounds,
         *,
@@ -214,7 +218,7 @@ class _Audit:
             whole = stop_after is None or chain.last < stop_after
             work.append(
                 PartitionJob(
-                    settings=self._settings,
+                    sources=self._sources,
                     task=self._task,
                     genesis_sha256=self._genesis_sha256,
                     slot=slot,
@@ -229,7 +233,7 @@ class _Audit:
         return work
 
     def _start(
-        self, reader: LogReader, trust: Trust, chain: Chain, slot: Slot, trusted: int
+        self, reader: RecordReader, trust: Trust, chain: Chain, slot: Slot, trusted: int
     ) -> Aggregate | None:
         newest = chain.newest_input(slot, trusted)
         if newest is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aggregation.fold.events import Barrier
-from backends.kafka.reading import LogReader
+from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import SIGNED_NAME, Findings
@@ -40,7 +40,7 @@ def check_barriers(
 
 
 def check_announcements(
-    reader: LogReader, objects: TaskStore, chain: Chain, head: int, *, end: int, findings: Findings
+    reader: RecordReader, objects: TaskStore, chain: Chain, head: int, *, end: int, findings: Findings
 ) -> int:
     """Every record of the models topic below offset ``end``; returns how many were authentic."""
     trust = Trust.from_pem(chain.genesis.authorities)

@@ -110,6 +110,7 @@ class Sealed:
     """
 
     kind: str
+    schema_version: int
     payload: bytes
     signature: bytes
     signer: Signer | None
@@ -302,4 +303,4 @@ def _open(notary: Notary, value: bytes) -> Sealed:
             record = decode(payload, kind)
         except Undecodable:
             record = None
-    return Sealed(kind, payload, signature, signer, genuine, record, len(value))
+    return Sealed(kind, schema.version, payload, signature, signer, genuine, record, len(value))

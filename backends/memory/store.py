@@ -1,0 +1,54 @@
+"""An object store in memory. Thread-safe; kept for as long as it lives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from backends.object_store import ObjectNotFound, check_key, check_prefix
+
+
+class MemoryStore:
+    """``ObjectStore`` as a dictionary."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes. Raises ObjectNotFound."""
+        check_key(key)
+        try:
+            return self._objects[key]
+        except KeyError:
+            raise ObjectNotFound(key, where=self.describe()) from None
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store ``data`` in place of what is there."""
+        check_key(key)
+        with self._lock:
+            self._objects[key] = bytes(data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store ``data`` if the key is free: True if this call did it."""
+        check_key(key)
+        with self._lock:
+            if key in self._objects:
+                return False
+            self._objects[key] = bytes(data)
+            return True
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object under the key."""
+        check_key(key)
+        return key in self._objects
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Every key that starts with ``prefix``, in ascending order."""
+        check_prefix(prefix)
+        with self._lock:
+            return iter(sorted(key for key in self._objects if key.startswith(prefix)))
+
+    def describe(self) -> str:
+        """One line for humans."""
+        return f"a store in memory, {len(self._objects)} objects"

@@ -1,0 +1,350 @@
+"""A task trained in this process, on a clock of its own: ``fluvial run --simulate``.
+
+There is no second set of rules: devices sign and publish real updates, the workers' own loops fold them, the merger's
+own loop makes versions, under the whole policy (``in_process``). What is simulated is time. Every device trains at its
+own pace on its own examples; its update arrives when its round is over; a tick of the clock closes old windows and
+brings deadlines. One history follows from the arguments, and so does the model, bit for bit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from aggregation.errors import UsageProblem
+from aggregation.policy import Policy
+from backends import keys
+from backends.memory.clock import ManualClock
+from backends.memory.log import MemoryReader
+from backends.memory.store import MemoryStore
+from backends.store.task_store import TaskStore
+from fluvial.local.create import MERGER, check_regions, first_version, make_keys, worker_name
+from fluvial.local.policies import layered_policy, quick_policy
+from fluvial.session.in_process import InProcessFederation, memory_log_of
+from producers.fleet.behaviours import Behaviour, Round, perform
+from producers.fleet.population import FleetConfig, Member, next_behaviour, populate
+from producers.sdk.bases import Base, Bases
+from schemas.certificates import CONTROL as CONTROL_REGION
+from schemas.certificates import Role
+from schemas.checkpoints import decode_model
+from schemas.objects import model_key
+from schemas.records import Announcement, announcement_in
+from schemas.topics import models_topic, verdicts_topic
+from schemas.windows import decode_verdict
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from aggregation.codecs import CodecName
+    from aggregation.fold.events import Verdict
+    from learning import Examples, Task, TrainConfig
+    from schemas.manifests import Manifest
+
+ONE_REGION: Final[Mapping[str, int]] = {"local": 1}
+ROUND_S: Final = 1.0
+"""The median of a device's round, in seconds of the simulated clock."""
+TICK_S: Final = 0.25
+VERSIONS_MAX: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateFacts:
+    """One record of a device and its verdict. ``honest``: whether its device followed the rules in that round."""
+
+    region: str
+    partition: int
+    offset: int
+    device: int
+    honest: bool
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFacts:
+    """One version. ``metrics`` are those of the held-out examples, ``step_norm`` is the L2 norm of its global step."""
+
+    version: int
+    metrics: Mapping[str, float]
+    step_norm: float
+    updates: int
+    staleness_mean: float
+    model_sha256: str
+
+
+@dataclass(slots=True)
+class SimulationResult:
+    """What happened. ``parameters`` float32[P]: the last version's model, flat, in the layout's order."""
+
+    parameters: npt.NDArray[np.float32]
+    versions: list[VersionFacts] = field(default_factory=list)
+    updates: list[UpdateFacts] = field(default_factory=list)
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """How many records of devices got which verdict."""
+        return dict(Counter(update.verdict.outcome for update in self.updates))
+
+    def curve(self, metric: str = "accuracy") -> list[float]:
+        """One metric over the versions; a version whose task does not report it gives NaN."""
+        return [facts.metrics.get(metric, math.nan) for facts in self.versions]
+
+
+def simulate(
+    task: Task | str | Path,
+    *,
+    devices: int = 40,
+    versions: int = 30,
+    attackers: int = 0,
+    misbehaving: int = 0,
+    policy: Policy | None = None,
+    regions: Mapping[str, int] = ONE_REGION,
+    alpha: float = 1.0,
+    speed_spread: float = 0.5,
+    codec: CodecName = "int8",
+    seed: int = 0,
+    train_config: TrainConfig | None = None,
+    on_version: Callable[[VersionFacts], None] | None = None,
+) -> SimulationResult:
+    """Train ``task`` until ``versions`` versions are made; the same arguments give the same result.
+
+    ``task``: a loaded one, a shipped name, or a task file's path. ``policy``: None for the task's own over the quick
+    defaults of a run. ``regions`` maps each to its partitions. ``attackers``: the last so many devices, by sign-flip
+    and noise in turn; ``misbehaving``: so many before them break rules. ``alpha``: the Dirichlet concentration of the
+    split. ``speed_spread``: sigma of the log-normal pace. ``on_version`` is called after each version, for progress.
+
+    Raises UsageProblem: FLV-2216 (versions), FLV-2405 (regions), FLV-2505 (devices), FLV-2217 (nothing more can be
+    accepted), and what loading data and training raise.
+    """
+    from learning.task import load_task
+
+    loaded = load_task(str(task)) if isinstance(task, str | Path) else task
+    if not 1 <= versions <= VERSIONS_MAX:
+        raise UsageProblem(
+            "FLV-2216",
+            f"a simulation of {versions} versions: it has to be 1 to {VERSIONS_MAX}",
+            hint="choose another number of versions",
+        )
+    check_regions(regions)
+    config = FleetConfig(
+        devices=devices,
+        attackers=attackers,
+        misbehaving=misbehaving,
+        seed=seed,
+        alpha=alpha,
+        round_s=ROUND_S,
+        speed_spread=speed_spread,
+        codec=codec,
+    )
+    rules = policy or layered_policy(task=loaded.policy_overrides, defaults=quick_policy(devices))
+    with tempfile.TemporaryDirectory(prefix="fluvial-simulation-") as folder:
+        simulation = _Simulation(
+            loaded,
+            config,
+            policy=rules,
+            regions=regions,
+            folder=Path(folder),
+            train_config=train_config or loaded.config,
+        )
+        return _run_to_its_end(simulation, versions, on_version)
+
+
+def _run_to_its_end(
+    simulation: _Simulation, versions: int, on_version: Callable[[VersionFacts], None] | None
+) -> SimulationResult:
+    """On a loop of its own, also where the caller has one, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(simulation.to_the_end(versions, on_version))
+    done: list[SimulationResult] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(asyncio.run(simulation.to_the_end(versions, on_version)))
+        except BaseException as error:  # noqa: BLE001 (raised again for the caller)
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="simulation")
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+    return done[0]
+
+
+class _Simulation:
+    """The devices of one run and the federation that they work for. Time is the clock's."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: FleetConfig,
+        *,
+        policy: Policy,
+        regions: Mapping[str, int],
+        folder: Path,
+        train_config: TrainConfig,
+    ) -> None:
+        from learning.partition import split_among_devices
+
+        self._task, self._config, self._train_config = task, config, train_config
+        data = task.data()
+        self._held_out: Examples = data.test
+        self._shards = split_among_devices(data.train, config.devices, config.alpha, config.seed)
+        make_keys(folder, regions)
+        genesis, model, optimizer = first_version(
+            task.name, task, regions=regions, policy=policy, folder=folder, seed=config.seed
+        )
+        self._store = TaskStore(MemoryStore(), task.name)
+        self._store.put_object(policy.canonical())
+        self._store.commit(0, genesis.canonical())
+        self._store.write_checkpoint(0, model, optimizer)
+        self._clock = ManualClock(time.time())
+        self._log = memory_log_of(genesis, self._clock)
+        self._federation = InProcessFederation(
+            genesis,
+            self._log,
+            self._store,
+            workers={
+                region: keys.load_signer(keys.signer_path(folder, region, Role.WORKER, worker_name(region)))
+                for region in regions
+            },
+            merger=keys.load_signer(keys.signer_path(folder, CONTROL_REGION, Role.MERGER, MERGER)),
+            clock=self._clock,
+        )
+        self._bases = Bases(self._store, genesis, clock=self._clock)
+        self._members = populate(genesis, folder, config)
+        self._rounds: list[tuple[float, int, Member, Base]] = []
+        self._idle = list(self._members)
+        self._announced: dict[str, Announcement] = {}
+        self._heard = 0
+        self._published: dict[tuple[str, int, int], tuple[int, bool]] = {}
+        self._parameters = decode_model(model, genesis.tensor_layout)
+        self._versions: list[VersionFacts] = []
+
+    async def to_the_end(
+        self, versions: int, on_version: Callable[[VersionFacts], None] | None
+    ) -> SimulationResult:
+        await self._federation.start()
+        self._tell(versions, on_version)
+        while len(self._versions) < versions:
+            self._begin_rounds()
+            self._clock.advance_to(self._next_moment())
+            self._end_rounds()
+            await self._federation.fold()
+            await self._federation.tick()
+            await self._federation.settle()
+            self._tell(versions, on_version)
+        return SimulationResult(self._parameters, self._versions, self._updates())
+
+    def _next_moment(self) -> float:
+        """The next round's end, or the next tick if that is sooner or everybody waits for a version."""
+        tick = self._clock.now_s + TICK_S
+        if self._rounds:
+            return min(tick, self._rounds[0][0])
+        if not self._federation.updates_waiting:
+            accepted = Counter(update.verdict.outcome for update in self._updates())
+            raise UsageProblem(
+                "FLV-2217",
+                f"version {len(self._versions) + 1} cannot be made: every device has published, and nothing that was "
+                f"accepted waits ({dict(accepted)})",
+                hint="loosen anomaly.cosine_min or anomaly.norm_deviations_max in the policy, or use fewer attackers",
+            )
+        return tick
+
+    def _begin_rounds(self) -> None:
+        """Every free device whose region has a version that is new to it fetches that version and starts."""
+        waiting = []
+        for member in self._idle:
+            announcement = self._announced.get(member.author.region)
+            if announcement is None or member.last_base >= announcement.version:
+                waiting.append(member)
+                continue
+            base = self._bases.announced(announcement)
+            member.last_base = base.version
+            due_s = self._clock.now_s + member.round_seconds(self._config)
+            heapq.heappush(self._rounds, (due_s, member.index, member, base))
+        self._idle = waiting
+
+    def _end_rounds(self) -> None:
+        while self._rounds and self._rounds[0][0] <= self._clock.now_s:
+            _, _, member, base = heapq.heappop(self._rounds)
+            self._contribute(member, base)
+            self._idle.append(member)
+
+    def _contribute(self, member: Member, base: Base) -> None:
+        from learning.training import train_locally
+
+        behaviour = next_behaviour(member, self._config)
+        member.rounds += 1
+        config = self._train_config.at(seed=member.training_seed, version=base.version)
+        turn = Round(
+            author=member.author,
+            base=base,
+            layout=self._bases.layout,
+            codec=self._config.codec,
+            outcome=train_locally(self._task, base.parameters, self._shards[member.index], config),
+            created_at_ms=round(self._clock.time() * 1000),
+        )
+        for what in perform(behaviour, turn):
+            at = self._log.append(what.topic, what.partition, what.key, what.value, ())
+            honest = behaviour is Behaviour.HONEST
+            self._published[what.region, at.partition, at.offset] = (member.index, honest)
+
+    def _tell(self, versions: int, on_version: Callable[[VersionFacts], None] | None) -> None:
+        """What the merger has announced, and every version that is new, evaluated."""
+        genesis = self._federation.genesis
+        topic = models_topic(genesis.task)
+        end = self._log.end(topic, 0)
+        for record in MemoryReader(self._log).read(topic, 0, self._heard, end):
+            found = announcement_in(record.value, record.timestamp_ms, self._federation.trust)
+            if isinstance(found, Announcement) and found.belongs_to(genesis.task, genesis.regions):
+                self._announced[found.region] = found
+        self._heard = end
+        head = min(versions, self._federation.merger.head.number)
+        for number in range(len(self._versions) + 1, head + 1):
+            facts = self._evaluated(self._store.manifest(number))
+            self._versions.append(facts)
+            if on_version is not None:
+                on_version(facts)
+
+    def _evaluated(self, manifest: Manifest) -> VersionFacts:
+        from learning.training import evaluate_parameters
+
+        data = self._store.store.get(model_key(self._task.name, manifest.version))
+        parameters = decode_model(data, self._bases.layout)
+        step = parameters.astype(np.float64) - self._parameters.astype(np.float64)
+        self._parameters = parameters
+        return VersionFacts(
+            version=manifest.version,
+            metrics=evaluate_parameters(self._task, parameters, self._held_out),
+            step_norm=float(np.linalg.norm(step)),
+            updates=manifest.accepted,
+            staleness_mean=manifest.staleness_total / manifest.accepted,
+            model_sha256=manifest.model_sha256,
+        )
+
+    def _updates(self) -> list[UpdateFacts]:
+        """Every record of a device with its verdict, in the order of the logs, partition by partition."""
+        found = []
+        genesis = self._federation.genesis
+        for region, partition in genesis.slots:
+            topic = verdicts_topic(genesis.task, region)
+            for record in MemoryReader(self._log).read(topic, partition, 0, self._log.end(topic, partition)):
+                verdict = decode_verdict(record.value or b"")
+                known = self._published.get((region, partition, verdict.offset))
+                if known is not None:
+                    found.append(UpdateFacts(region, partition, verdict.offset, *known, verdict))
+        return found

@@ -1,0 +1,218 @@
+"""A log, a store and a task folder from before formats: audited, checked, resumed and replayed as they were."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aggregation.fold.events import Barrier
+from aggregation.policy import policy_from_canonical
+from backends.log import LogRecord
+from backends.memory.log import MemoryReader
+from backends.settings import Settings, StoreSettings
+from backends.tasks import read_task_file
+from fluvial.proof.audit import AuditReport, audit_task
+from fluvial.proof.audit.sources import Sources
+from fluvial.proof.checker import check_logs
+from fluvial.reading.verdicts import verdict_document
+from producers.sdk.bases import Base
+from producers.sdk.updates import Author, Contribution, honest_record, seal_update
+from schemas.avro import CodecError
+from schemas.certificates import Role
+from schemas.envelope import open_envelope
+from schemas.objects import sha256_hex
+from schemas.records import decode_record
+from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
+from schemas.windows import decode_verdict
+from tests.golden.old_federation import (
+    EXPECTED,
+    FOLDER,
+    ORDER,
+    TASK,
+    clock,
+    federation,
+    genesis,
+    log_with,
+    objects,
+    partitions,
+    records,
+    signer,
+    slot_of,
+    store_of,
+)
+
+RANGES = [EXPECTED["audit"], *EXPECTED["audits_of_a_part"]]
+
+
+def audited(tmp_path: Path, kept: dict[str, bytes], first: int, last: int) -> AuditReport:
+    """The real audit over the recorded log, with the recorded task folder in a home."""
+    home = tmp_path / "home"
+    shutil.copytree(FOLDER / "task", home / "tasks" / TASK, dirs_exist_ok=True)
+    settings = Settings(
+        home=home,
+        bootstrap_servers="127.0.0.1:1",
+        store=StoreSettings(kind="file", path=tmp_path / "unused"),
+    )
+    log, store = log_with(at=clock()), store_of(kept)
+    return audit_task(
+        settings,
+        read_task_file(home, TASK),
+        first=first,
+        last=last,
+        jobs=1,
+        sources=lambda: Sources(lambda _purpose: MemoryReader(log), store.store),
+    )
+
+
+@pytest.mark.parametrize("expected", RANGES, ids=lambda one: f"{one['from']} to {one['to']}")
+def test_it_is_audited_to_the_same_digest(tmp_path: Path, expected: dict[str, Any]) -> None:
+    document = audited(tmp_path, objects(), expected["from"], expected["to"]).document()
+    timing = {"seconds", "jobs"}
+    assert {name: document[name] for name in document.keys() - timing} == {
+        name: expected[name] for name in expected.keys() - timing
+    }
+
+
+def test_a_flipped_bit_in_it_is_found(tmp_path: Path) -> None:
+    kept = objects()
+    key = f"{TASK}/versions/3/model.safetensors"
+    kept[key] = kept[key][:-1] + bytes([kept[key][-1] ^ 1])
+    report = audited(tmp_path, kept, 1, 8)
+    assert not report.identical
+    assert any(key in str(one) for one in report.document()["findings"])
+
+
+def test_the_independent_checker_finds_nothing_wrong() -> None:
+    logs = {
+        (topic, p): [(one.offset, one.timestamp_ms, one.key, one.value) for one in records(topic, p)]
+        for topic, count in partitions()
+        for p in range(count)
+    }
+    report = check_logs(logs, objects(), TASK, EXPECTED["genesis_sha256"], drained=False)
+    assert list(report.violations) == []
+
+
+def test_its_documents_keep_their_bytes_and_hashes() -> None:
+    kept, task = objects(), genesis()
+    assert sha256_hex(task.canonical()) == EXPECTED["genesis_sha256"]
+    policy = task.first_policy
+    assert policy.format == "fluvial/policy/v1"
+    stored = kept[f"{TASK}/objects/{policy.sha256[:2]}/{policy.sha256}"]
+    assert policy == policy_from_canonical(stored)
+    for number, one in enumerate(EXPECTED["versions"]):
+        manifest = kept[f"{TASK}/versions/{one.get('version', number)}/manifest.json"]
+        assert sha256_hex(manifest) == one["manifest_sha256"]
+
+
+def test_its_verdicts_read_as_they_did() -> None:
+    for one in EXPECTED["partitions"]:
+        slot = (one["region"], one["partition"])
+        read = [
+            decode_verdict(record.value or b"") for record in records(verdicts_topic(TASK, slot[0]), slot[1])
+        ]
+        documents = [verdict_document(slot, verdict) for verdict in {v.offset: v for v in read}.values()]
+        bare = [{k: v for k, v in doc.items() if k not in {"region", "partition"}} for doc in documents]
+        assert sorted(bare, key=lambda doc: doc["offset"]) == one["verdicts"]
+
+
+def test_workers_and_merger_go_on_where_it_ended() -> None:
+    """They resume from the old snapshots and the old head, and make the next version of new updates."""
+    at = clock()
+    log, store = log_with(at=at), store_of(objects())
+    running = federation(log, store, at)
+
+    async def run() -> None:
+        await running.start()
+        assert running.merger.head.number == 8
+        head = store.manifest(8)
+        task = genesis()
+        data = store.model_bytes(8, head.model_sha256)
+        assert sha256_hex(data) == EXPECTED["versions"][-1]["model_sha256"]
+        for number in range(12):
+            name, region = f"d-{number:04d}", sorted(task.regions)[number % 2]
+            path = FOLDER / "task" / "keys" / region / "device" / f"{name}.pem"
+            if path.exists():
+                author = Author(task, region, name, signer(region, Role.DEVICE, name))
+                base = Base(8, head.model_sha256, running.merger.head.checkpoint.model, task.first_policy)
+                outcome = Contribution(base.parameters * 0 + 0.001, 10, 0.5)
+                layout = task.tensor_layout
+                record = honest_record(author, base, layout, codec="int8", outcome=outcome, created_at_ms=0)
+                what = author.publication(seal_update(author, record), record["update_id"])
+                log.append(what.topic, what.partition, what.key, what.value, ())
+        for _ in range(100):
+            at.advance_to(at.now_s + 1.0)
+            await running.fold()
+            await running.tick()
+            await running.settle()
+            if running.merger.head.number > 8:
+                return
+
+    asyncio.run(run())
+    assert running.merger.head.number == 9
+    assert store.manifest(9).accepted > 0
+    assert store.manifest(9).parent_sha256 == EXPECTED["versions"][-1]["manifest_sha256"]
+
+
+def barrier_version(record: LogRecord) -> int | None:
+    """The version of a Barrier of a merger; None for any other record."""
+    try:
+        envelope = open_envelope(record.value or b"")
+    except CodecError:
+        return None
+    event = decode_record(record.value, record.timestamp_ms, TRUST, bytes_max=1 << 26)
+    return event.version if envelope.kind == "Barrier" and isinstance(event, Barrier) else None
+
+
+def test_the_recorded_order_of_arrivals_gives_the_recorded_models() -> None:
+    """What `--simulate` runs on, fed as the real stack was: the same windows, and every version's very model.
+
+    The log's records and the choice of windows are the recorded ones; everything else is folded and merged anew, from
+    an empty store with nothing but version 0.
+    """
+    at = clock()
+    kept = {key: data for key, data in objects().items() if "/versions/0/" in key}
+    task = genesis()
+    store = store_of(kept)
+    store.put_object(task.first_policy.canonical())
+    # Verdicts: they say at which of two records a worker obeyed an operator's Skip.
+    inputs = [
+        name
+        for region in task.regions
+        for name in (updates_topic(TASK, region), verdicts_topic(TASK, region))
+    ]
+    log = log_with(*inputs, at=at)
+    running = federation(log, store, at)
+    waiting = {slot: list(records(updates_topic(TASK, slot[0]), slot[1])) for slot in task.slots}
+
+    async def fold_until_barrier(version: int) -> None:
+        for slot, ahead in waiting.items():
+            while ahead and (barrier_version(ahead[0]) or 0) < version:
+                await running.workers[slot[0]].process(ahead.pop(0))
+
+    async def run() -> list[str]:
+        for region, worker in running.workers.items():
+            await worker.resume(range(task.regions[region].partitions))
+        running.merger.resume()
+        models = []
+        for version in ORDER["versions"]:
+            await fold_until_barrier(version["version"])
+            for window in version["windows"]:
+                slot = slot_of(window)
+                record = log.record(aggregates_topic(TASK, slot[0]), slot[1], window["sequence"])
+                running.merger.offer(record, slot[0])
+            at.advance_to(at.now_s + task.first_policy.buffer.seconds_max)
+            running.merger.merge_if_due()
+            assert running.merger.head.number == version["version"]
+            models.append(running.merger.head.model_sha256)
+        return models
+
+    assert asyncio.run(run()) == [
+        one["model_sha256"] for one in EXPECTED["versions"] if one.get("version", 1) > 0
+    ]
+
+
+TRUST = federation(log_with("none", at=clock()), store_of(objects()), clock()).trust
