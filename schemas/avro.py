@@ -55,7 +55,7 @@ class Schema:
 def registry() -> dict[bytes, Schema]:
     """Every released schema by its ten-byte header."""
     schemas = {}
-    for entry in sorted((resources.files("schemas") / "avsc").iterdir(), key=lambda path: path.name):
+    for entry in sorted((resources.files(__package__) / "avsc").iterdir(), key=lambda path: path.name):
         if entry.name.endswith(".avsc"):
             schema = _load(entry.name, entry.read_bytes())
             schemas[schema.header] = schema

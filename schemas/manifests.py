@@ -54,6 +54,11 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int = 0
     format: str = genesis_v1.FORMAT
 
+    def __post_init__(self) -> None:
+        """ValueError for sections that the format cannot say: a v1 document would lose them in silence."""
+        if self.format == genesis_v1.FORMAT and any(tensor.section != WEIGHTS for tensor in self.layout):
+            raise ValueError(f"{self.format} has no sections but {WEIGHTS}: see genesis_format")
+
     def canonical(self) -> bytes:
         """The document's bytes, in its format."""
         keys = msgspec.to_builtins(self)

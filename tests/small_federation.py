@@ -1,7 +1,7 @@
 """A whole federation in one process: devices, workers and merger over any Kafka and any store, without Faust.
 
-Written from the pure functions alone, so that what audits and operators' commands read does not come from the code
-that they share with nobody. Windows close at every barrier; every call is one visible step.
+It has no rules of its own: a record is folded by the step that audits share, a version is derived and described by the
+merger's pure functions. Windows close at every barrier; every call is one visible step.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ import numpy as np
 from confluent_kafka import Producer
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from aggregation.fold.events import Barrier, Parked, Verdict
+from aggregation.fold.events import Parked
 from aggregation.fold.state import PartitionState
-from aggregation.fold.transition import fold_into
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate, Slot
-from aggregation.server.merge import Checkpoint, add_sums, merge
+from aggregation.server.merge import Checkpoint
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
 from backends.settings import Settings, StoreSettings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, write_task_file
+from fluvial.reading.replay import PartitionReplay
 from schemas.certificates import Trust
-from schemas.checkpoints import decode_direction, encode_direction, encode_model, encode_optimizer
-from schemas.manifests import Genesis, Manifest, Region, TensorEntry, input_of, next_cursors, sum_counts
+from schemas.checkpoints import encode_model, encode_optimizer
+from schemas.manifests import Genesis, Manifest, Region, TensorEntry
 from schemas.objects import sha256_hex
-from schemas.records import decode_record
 from schemas.topics import (
     aggregates_topic,
     metrics_topic,
@@ -44,7 +43,10 @@ from schemas.topics import (
     updates_topic,
     verdicts_topic,
 )
-from schemas.windows import EncodedWindow, encode_verdict, encode_window
+from schemas.windows import EncodedWindow, encode_verdict
+from stream_apps.merger.deciding import next_manifest
+from stream_apps.merger.deriving import derive
+from stream_apps.merger.version import first_version, version_of
 from tests import factories
 
 PARTITIONS = {"eu": 2, "us": 1}
@@ -78,10 +80,10 @@ class SmallFederation:
     def _create(self) -> None:
         rng = np.random.default_rng(7)
         model = rng.normal(0.0, 1.0, self.layout.parameters).astype(np.float32)
-        self.checkpoint = Checkpoint(model, initial_state(self.policy.server, self.layout.parameters))
+        checkpoint = Checkpoint(model, initial_state(self.policy.server, self.layout.parameters))
         model_bytes, optimizer_bytes = (
             encode_model(model, self.layout),
-            encode_optimizer(self.checkpoint.optimizer),
+            encode_optimizer(checkpoint.optimizer),
         )
         pem = {
             r: factories.authority(r).public_bytes(Encoding.PEM).decode()
@@ -114,7 +116,7 @@ class SmallFederation:
         }
         self.parked: dict[tuple[Slot, int], Parked] = {}
         """What ``fold`` takes in the place of a record, as workers do where an operator's Skip parks it."""
-        self.cursors: dict[Slot, int] = dict.fromkeys(self.genesis.slots, 0)
+        self.head = first_version(self.genesis, checkpoint)
         self.announce(0)
 
     @property
@@ -168,27 +170,16 @@ class SmallFederation:
             for (region, p), state in self.states.items():
                 topic = updates_topic(self.task, region)
                 end = reader.bounds(topic, p)[1]
+                parked = {at: one for (slot, at), one in self.parked.items() if slot == (region, p)}
+                replay = PartitionReplay(state, self.trust, self.objects, parked)
                 for record in reader.read(topic, p, state.next_offset, end):
-                    event = self.parked.get(((region, p), record.offset)) or decode_record(
-                        record.value,
-                        record.timestamp_ms,
-                        self.trust,
-                        state.policy,
+                    step = replay.step(record)
+                    self.writer.append(
+                        verdicts_topic(self.task, region), encode_verdict(step.verdict), partition=p
                     )
-                    if isinstance(event, Barrier) and state.applies(event):
-                        event = self._loaded(event)
-                    for effect in fold_into(state, record.offset, event):
-                        if isinstance(effect, Verdict):
-                            self.writer.append(
-                                verdicts_topic(self.task, region), encode_verdict(effect), partition=p
-                            )
-                        else:
-                            self.publish(encode_window(state, effect))
+                    if step.encoded is not None:
+                        self.publish(step.encoded)
         self.writer.flush()
-
-    def _loaded(self, barrier: Barrier) -> Barrier:
-        reference = decode_direction(self.objects.get_object(barrier.reference_sha256), self.layout)
-        return replace(barrier, policy=self.objects.policy(barrier.policy_sha256), reference=reference)
 
     def publish(self, encoded: EncodedWindow) -> None:
         """A window's objects and record."""
@@ -206,49 +197,22 @@ class SmallFederation:
         """The merger's work: all pending windows become a version, told to everybody."""
         chosen = tuple(self.pending)
         self.pending = []
-        accepted = sum(one.accepted for one in chosen)
-        weight_total = sum(one.weight_total for one in chosen)
-        total = add_sums(
+        derived = derive(
+            self.head.checkpoint,
             (self.objects.sums(one.sum_sha256, self.layout) for one in chosen if one.sum_sha256),
-            self.layout.parameters,
-        )
-        step = merge(
-            self.checkpoint,
-            total,
-            updates=accepted,
-            weight_total=weight_total,
+            updates=sum(one.accepted for one in chosen),
+            weight_total=sum(one.weight_total for one in chosen),
             policy=self.policy,
             layout=self.layout,
         )
-        model, optimizer = (
-            encode_model(step.checkpoint.model, self.layout),
-            encode_optimizer(step.checkpoint.optimizer),
-        )
-        parent = self.manifests[-1] if self.manifests else self.genesis
-        manifest = Manifest(
-            task=self.task,
-            version=self.version + 1,
-            parent_sha256=sha256_hex(parent.canonical()),
-            policy_sha256=self.policy.sha256,
-            inputs=tuple(input_of(one) for one in chosen),
-            cursors=next_cursors(self.cursors, chosen),
-            counts=sum_counts(chosen),
-            accepted=accepted,
-            weight_total=weight_total,
-            staleness_total=sum(one.staleness_total for one in chosen),
-            staleness_max=max(one.staleness_max for one in chosen),
-            update_bytes=sum(one.update_bytes for one in chosen),
-            model_sha256=sha256_hex(model),
-            optimizer_sha256=sha256_hex(optimizer),
-            reference_sha256=self.objects.put_object(encode_direction(step.reference)),
-            floor=0,
-        )
+        manifest = next_manifest(self.task, self.head, chosen, derived)
+        self.objects.put_object(derived.reference)
         assert self.objects.commit(manifest.version, manifest.canonical())
-        self.objects.write_checkpoint(manifest.version, model, optimizer)
+        self.objects.write_checkpoint(manifest.version, derived.model, derived.optimizer)
         self.objects.put_facts(
             manifest.version, {"created_at_ms": 1_790_000_000_000 + manifest.version * 1000, "merger": "m-1"}
         )
-        self.checkpoint, self.cursors = step.checkpoint, manifest.slot_cursors
+        self.head = version_of(manifest, sha256_hex(manifest.canonical()), derived.checkpoint)
         self.manifests.append(manifest)
         self.models.append(manifest.model_sha256)
         self.tell()

@@ -51,7 +51,7 @@ class FoldRaised(IntegrityProblem):
             "FLV-5014",
             f"folding offset {record.offset} raised {type(cause).__name__}: {cause}",
             where=f"{record.topic}[{record.partition}]@{record.offset}",
-            hint="this is a defect of ours: please report it with this record; `fluvial skip` parks it",
+            hint="this is a defect of ours: please report it with this record; `fluvial park` parks it",
         )
         self.offset = record.offset
 

@@ -309,9 +309,11 @@ class _Simulation:
         topic = models_topic(genesis.task)
         end = self._log.end(topic, 0)
         for record in MemoryReader(self._log).read(topic, 0, self._heard, end):
-            found = announcement_in(record.value, record.timestamp_ms, self._federation.trust)
-            if isinstance(found, Announcement) and found.belongs_to(genesis.task, genesis.regions):
-                self._announced[found.region] = found
+            announcement = announcement_in(record.value, record.timestamp_ms, self._federation.trust)
+            if isinstance(announcement, Announcement) and announcement.belongs_to(
+                genesis.task, genesis.regions
+            ):
+                self._announced[announcement.region] = announcement
         self._heard = end
         head = min(versions, self._federation.merger.head.number)
         for number in range(len(self._versions) + 1, head + 1):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate
-from backends.log import LogRecord, RecordReader
+from backends.log import RecordReader
 from backends.reading_back import backwards
 from schemas.avro import CodecError
 from schemas.certificates import Trust
@@ -18,9 +17,6 @@ from stream_apps.published import read_aggregate
 
 PUBLISHED_MAX = 65_536
 VERDICT_BYTES_MAX = 4096
-RECENT_RECORDS_MAX = 512
-_TAIL_BYTES = 64
-"""Of a record's end, which is its signature: with its time and length, enough to know it again."""
 
 log = logging.getLogger("fluvial.worker")
 
@@ -71,7 +67,7 @@ def read_published_verdicts(
     """The verdicts that stand already on the offsets from ``start`` on: they need not be written again.
 
     Verdicts stand in the order of their offsets, but for copies that a worker wrote which had lost its partition.
-    At most ``STANDING_MAX`` are looked at: the rest is written again, and readers drop the copies. What claims to
+    At most ``PUBLISHED_MAX`` are looked at: the rest is written again, and readers drop the copies. What claims to
     judge an offset beyond the log's end without judging all before it was planted, and is left out.
     """
     topic = verdicts_topic(task, region)
@@ -103,42 +99,6 @@ def read_published_verdicts(
     return PublishedVerdicts(
         {at: value for at, value in standing.items() if at < max(end, judged)}, judged, end
     )
-
-
-class RecentRecords:
-    """The records folded last, so that a log that was rewritten under a running worker is noticed.
-
-    A broker that lost the end of a log (a cut segment, an unclean election) gives its offsets to other records.
-    """
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[int, tuple[int, int, bytes]] = OrderedDict()
-
-    def clear(self) -> None:
-        """Forget them."""
-        self._known.clear()
-
-    def add(self, record: LogRecord) -> None:
-        """Remember a record, and forget the oldest of more than ``RECENT_RECORDS_MAX``."""
-        self._known[record.offset] = _mark(record)
-        if len(self._known) > RECENT_RECORDS_MAX:
-            self._known.popitem(last=False)
-
-    def require_same(self, record: LogRecord, where: str) -> None:
-        """IntegrityProblem FLV-3204 if another record stood at this offset when it was folded."""
-        known = self._known.get(record.offset)
-        if known is not None and known != _mark(record):
-            raise IntegrityProblem(
-                "FLV-3204",
-                f"offset {record.offset} holds another record than the one that was folded",
-                where=where,
-                hint="the log was cut and written on: bring the lost records back, see docs/runbooks/truncated-log.md",
-            )
-
-
-def _mark(record: LogRecord) -> tuple[int, int, bytes]:
-    value = record.value or b""
-    return (record.timestamp_ms, len(value), value[-_TAIL_BYTES:])
 
 
 def log_was_cut(where: str, end: int, folded: int) -> IntegrityProblem:

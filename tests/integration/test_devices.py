@@ -164,6 +164,20 @@ def test_creating_a_task_twice_changes_nothing(stack: Settings, name: str) -> No
     assert store.policy(policy.sha256) == policy
 
 
+def test_a_task_from_before_policies_had_formats_is_found_unchanged_by_the_same_command(
+    stack: Settings, name: str
+) -> None:
+    first = create(stack, name, policy_text='format = "fluvial/policy/v1"')
+    assert (
+        "format"
+        not in json.loads(TaskStore(open_object_store(stack.store), name).manifest_bytes(0))["policy"]
+    )
+    assert create(stack, name) == first
+    with pytest.raises(UsageProblem, match="differs in policy") as caught:
+        create(stack, name, policy_text='format = "fluvial/policy/v2"')
+    assert caught.value.error_id == "FLV-2403"
+
+
 @pytest.mark.parametrize(
     ("options", "difference"),
     [

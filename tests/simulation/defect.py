@@ -1,4 +1,4 @@
-"""A defect of ours, on purpose: one record makes every worker's fold raise, until an operator sets it aside."""
+"""A defect of ours, on purpose: one record makes every worker's fold raise, until an operator parks it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aggregation.fold.events import Event, Parked
 from aggregation.policy import Policy
 from schemas.records import decode_record, skip_in
 from schemas.topics import updates_topic
-from stream_apps.worker import partition as worker
+from stream_apps.worker import folding as worker
 from tests import factories
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ class Defect:
         for slot in self._genesis.slots:
             for record in self._records(slot, 0):
                 if record.value == self.poisoned and self._skipped(slot, record.offset) is None:
-                    self._set_aside(slot, record.offset)
+                    self._park(slot, record.offset)
         self._log.loop.later(NOTICED_AFTER_S, self._look)
 
-    def _set_aside(self, slot: Slot, offset: int) -> None:
+    def _park(self, slot: Slot, offset: int) -> None:
         record = {
             "task": self._genesis.task,
             "region": slot[0],
@@ -84,5 +84,5 @@ class Defect:
         return None
 
     def event(self, slot: Slot, record: LogRecord) -> Event | None:
-        """What a reader folds that has not the defect: ``Skipped`` for the record that was set aside, else None."""
+        """What a reader folds that has not the defect: ``Parked`` for the record that was parked, else None."""
         return self._skipped(slot, record.offset) if record.value == self.poisoned else None

@@ -7,6 +7,7 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
+import schemas
 from fluvial.documents.asyncapi.examples import METRICS, RECORDS, avro_json, envelope
 from fluvial.local.create import PARTITIONS_MAX
 from schemas import avro as codec
@@ -239,6 +240,6 @@ def _later(record: str) -> dict[str, Any]:
 
 def _avsc(record: str, version: int = 1) -> dict[str, Any]:
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", record).lower()
-    file = resources.files("schemas") / "avsc" / f"{name}.v{version}.avsc"
+    file = resources.files(schemas) / "avsc" / f"{name}.v{version}.avsc"
     document: dict[str, Any] = json.loads(file.read_bytes())
     return document
