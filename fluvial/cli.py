@@ -22,7 +22,8 @@ import click
 import click.shell_completion
 import click.utils
 
-from aggregation.errors import FluvialError, UsageProblem
+from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
+from fluvial.extras import EXTRAS_OF_COMMANDS, extra_with
 from fluvial.processes.signals import EXIT_INTERRUPTED, is_interruption
 from fluvial.terminal.invocation import Invocation
 
@@ -215,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_interruption(error):
             invocation.output.say("interrupted")
             return EXIT_INTERRUPTED
-        return _defect(invocation, error)
+        return _unexpected(invocation, error, argv)
     return outcome if isinstance(outcome, int) and not isinstance(outcome, bool) else 0
 
 
@@ -242,6 +243,27 @@ def _usage(invocation: Invocation, error: click.ClickException, argv: Sequence[s
 def _command_path(argv: Sequence[str]) -> str:
     """For errors of the parser, which knows no context: the command as it was typed."""
     return " ".join(["fluvial", *[word for word in argv if word in COMMANDS or word in ALIASES][:1]])
+
+
+def _unexpected(invocation: Invocation, error: Exception, argv: Sequence[str]) -> int:
+    extra = extra_with(error.name) if isinstance(error, ModuleNotFoundError) else None
+    if extra is None:
+        return _defect(invocation, error)
+    problem = _not_installed(str(getattr(error, "name", "")), extra, argv)
+    invocation.output.problem(problem)
+    return problem.exit_code
+
+
+def _not_installed(module: str, extra: str, argv: Sequence[str]) -> EnvironmentProblem:
+    """The package was installed without the extra that this command needs."""
+    command = next((word for word in argv if word in COMMANDS), "")
+    needed = EXTRAS_OF_COMMANDS.get(command, extra)
+    return EnvironmentProblem(
+        "FLV-1030",
+        f"`{_command_path(argv)}` needs the package {module.partition('.')[0]}, which is not installed",
+        where=f"in {sys.prefix}",
+        hint=f"pip install 'fluvial[{needed}]'",
+    )
 
 
 def _has_json_flag(context: click.Context) -> bool:

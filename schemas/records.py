@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Skip, Tick, Update
 from aggregation.fold.rejections import RejectionReason
-from aggregation.policy import UPDATE_BYTES_LIMIT
-from schemas.avro import CodecError, UnknownSchemaError
+from aggregation.policy import UPDATE_BYTES_LIMIT, Policy
+from schemas.avro import CodecError, UnknownSchemaError, unknown_schema
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
 from schemas.envelope import ClosedEnvelope, Envelope, read_envelope
 from schemas.windows import aggregate_of
@@ -36,16 +36,20 @@ SIGNERS = {
 """Which role may sign which record."""
 
 INGRESS_KINDS = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
+UPDATE_SCHEMAS: Final = {"fluvial/policy/v1": 1, "fluvial/policy/v2": 2}
+"""The newest ClientUpdate that a policy's format takes. To a policy, a newer one is what it was to the Fluvial that
+wrote it, an unknown schema: so workers old and new give one verdict, and a log audits alike for ever."""
 DEVICE_TEXT_MAX = 64
 """Characters of ``device_id`` and ``update_id``."""
 COHORTS: Final = {float(cohort): cohort for cohort in range(100)}
 """What a device may say in ``client_metrics["cohort"]``; anything else is as if it had said nothing."""
 
 
-def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes_max: int) -> Event:
-    """The event in one record of an updates topic; ``timestamp_ms`` is its LogAppendTime."""
+def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: Policy) -> Event:
+    """The event in one record of an updates topic; ``timestamp_ms`` is its LogAppendTime, ``policy`` that in force."""
     if value is None:
         return RejectedRecord(RejectionReason.UNDECODABLE, "the record has no value")
+    bytes_max = policy.updates.bytes_max
     if len(value) > bytes_max:
         # No more than that of a size which no policy allows: who reads a bomb need not know how large it is.
         size = f"over {UPDATE_BYTES_LIMIT}" if len(value) > UPDATE_BYTES_LIMIT else f"{len(value)}"
@@ -56,6 +60,8 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes
         return RejectedRecord(RejectionReason.UNKNOWN_SCHEMA, str(error))
     except CodecError as error:
         return RejectedRecord(RejectionReason.UNDECODABLE, str(error))
+    if envelope.kind == "ClientUpdate" and envelope.schema.version > UPDATE_SCHEMAS[policy.format]:
+        return RejectedRecord(RejectionReason.UNKNOWN_SCHEMA, unknown_schema(envelope.schema.header))
     if envelope.kind not in INGRESS_KINDS:
         return RejectedRecord(
             RejectionReason.UNDECODABLE, f"a {envelope.kind} does not belong into an updates topic"

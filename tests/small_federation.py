@@ -173,7 +173,7 @@ class SmallFederation:
                         record.value,
                         record.timestamp_ms,
                         self.trust,
-                        bytes_max=state.policy.updates.bytes_max,
+                        state.policy,
                     )
                     if isinstance(event, Barrier) and state.applies(event):
                         event = self._loaded(event)

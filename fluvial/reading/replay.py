@@ -90,7 +90,7 @@ class PartitionReplay:
     def _step(self, record: LogRecord) -> Replayed:
         state = self.state
         event = self._parked.get(record.offset) or decode_record(
-            record.value, record.timestamp_ms, self._trust, bytes_max=state.policy.updates.bytes_max
+            record.value, record.timestamp_ms, self._trust, state.policy
         )
         loaded = self._loaded(event) if isinstance(event, Barrier) and state.applies(event) else event
         verdict: Verdict | None = None

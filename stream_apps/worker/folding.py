@@ -67,7 +67,7 @@ class Folding:
             record.value,
             record.timestamp_ms,
             self._place.context.trust,
-            bytes_max=state.policy.updates.bytes_max,
+            state.policy,
         )
         if isinstance(event, Barrier) and state.applies(event):
             event = await self._loaded(event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aggregation.fold.events import Event, Parked
+from aggregation.policy import Policy
 from schemas.records import decode_record, skip_in
 from schemas.topics import updates_topic
 from stream_apps.worker import folding as worker
@@ -40,10 +41,10 @@ class Defect:
         """The workers are as they were."""
         worker.decode_record = decode_record
 
-    def _decode(self, value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes_max: int) -> Event:
+    def _decode(self, value: bytes | None, timestamp_ms: int, trust: Trust, policy: Policy) -> Event:
         if value is not None and value == self.poisoned:
             raise ZeroDivisionError("a defect")
-        return decode_record(value, timestamp_ms, trust, bytes_max=bytes_max)
+        return decode_record(value, timestamp_ms, trust, policy)
 
     def strike(self) -> None:
         """The record stands in a log, and from time to time an operator looks; whoever likes may copy it."""

@@ -132,7 +132,7 @@ def _windows(federation: Federation, slot: Slot, state: PartitionState) -> Itera
     records = federation.log.records[updates_topic(federation.genesis.task, slot[0]), slot[1]]
     for record in records[state.next_offset :]:
         event = federation.defect.event(slot, record) or decode_record(
-            record.value, record.timestamp_ms, federation.trust, bytes_max=state.policy.updates.bytes_max
+            record.value, record.timestamp_ms, federation.trust, state.policy
         )
         if isinstance(event, Barrier) and state.applies(event):
             reference = _reference(federation, event.reference_sha256)
