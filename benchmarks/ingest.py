@@ -9,6 +9,7 @@ account of each process over that time.
 
 from __future__ import annotations
 
+from functools import partial
 import argparse
 import json
 import subprocess
@@ -124,7 +125,7 @@ def _await_verdicts(
                     f"a worker ended with {process.returncode}; see its log in {made.settings.home}"
                 )
         ends = [
-            retry_through_outage("see how far the workers are", lambda p=p: _ends(reader, topic, updates, p))
+            retry_through_outage("see how far the workers are", partial(_ends, reader, topic, updates, p))
             for p in range(made.partitions)
         ]
         count = sum(written for written, _ in ends) - control
@@ -153,7 +154,7 @@ def _times(reader: LogReader, made: synthetic.Synthetic) -> tuple[int, int]:
 
 def _cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
-    return times.user + times.system
+    return float(times.user + times.system)
 
 
 def _peak_rss_mb(pid: int) -> float:

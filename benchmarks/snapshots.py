@@ -13,6 +13,7 @@ the shares are above a real worker's. Shorter windows mean more states.
 
 from __future__ import annotations
 
+from unittest import mock
 import argparse
 import asyncio
 import itertools
@@ -117,11 +118,8 @@ def accounted_states(account: Account, states: set[str]) -> Iterator[None]:
         account.state_bytes.append(len(data))
         return data
 
-    sealing.encode_state = encode_state
-    try:
+    with mock.patch.object(sealing, "encode_state", encode_state):
         yield
-    finally:
-        sealing.encode_state = encode
 
 
 def accounted(outside: ProcessContext, account: Account, states: set[str], topic: str) -> ProcessContext:

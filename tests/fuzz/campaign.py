@@ -237,7 +237,12 @@ class Campaign:
         self._poll()
         if number >= IN_FLIGHT_MAX:
             oldest = self._sent[-IN_FLIGHT_MAX].position
-            until(lambda: self._poll() or oldest.done(), "an acknowledgement from the broker")
+
+            def acknowledged() -> bool:
+                self._poll()
+                return oldest.done()
+
+            until(acknowledged, "an acknowledgement from the broker")
 
     def _await_verdicts(self, reader: LogReader) -> None:
         """Let the pipeline catch up. AssertionError where it does not: something has stalled it."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,14 +207,13 @@ def test_an_export_onto_a_full_disk_leaves_no_half_file_and_ends_once_there_is_r
         assert export(federation, out)["partitions"][0]["files_kept"] == 1
 
 
-@pytest.mark.skipif(not shutil.which("prlimit"), reason="needs prlimit, of util-linux")
 def test_an_export_beyond_a_quota_leaves_no_half_file_and_ends_once_the_quota_is_lifted(
     federation: Federation, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    fluvial = [sys.executable, "-m", "fluvial.cli", "--home", str(federation.settings.home)]
-    command = ["prlimit", "--fsize=1024:", *fluvial, "export", str(out), "--task", federation.task, "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    quota = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+    command = ["export", str(out), "--task", federation.task, "--json"]
+    done = run_command(federation.settings.home, *command, prepare=quota)
     refused_for_want_of_room(done, set(), out)
     assert export(federation, out)["records"] == 9
 
@@ -236,7 +237,7 @@ def test_the_documented_sql_and_the_example_script_run(federation: Federation, t
     assert re.search(r"^7 +2\.0 ", done.stdout, re.MULTILINE), done.stdout
 
 
-@pytest.mark.skipif(not (shutil.which("kcat") and shutil.which("jq")), reason="needs kcat and jq")
+@pytest.mark.needs("kcat", "jq")
 def test_the_documented_pipes_of_kcat_and_jq_run(federation: Federation) -> None:
     commands = re.findall(r"^kcat .*$", DOC, re.MULTILINE)
     assert len(commands) == 2

@@ -399,7 +399,7 @@ def test_the_audit_agrees_with_every_verdict_and_version(outcome: Outcome) -> No
     ids=["unknown key", "out of range", "contradiction", "overflow", "not TOML"],
 )
 def test_a_bad_policy_is_refused_at_start_up(
-    stack: Settings, tmp_path: Path, capfd, policy: str, names: tuple[str, ...]
+    stack: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str], policy: str, names: tuple[str, ...]
 ) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(policy)

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aggregation.fold.rejections import ACCEPTED
-from fluvial.local.stack import LocalStack
 from fluvial.proof.audit import audit_task
-from fluvial.terminal.output import Output
 from schemas.objects import sha256_hex
 from schemas.topics import metrics_topic, verdicts_topic
 from tests import factories
@@ -24,6 +22,8 @@ from tests.integration.pipeline import Federation, Running, start_process, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fluvial.local.stack import LocalStack
 
 SLOT = ("eu", 0)
 STOP_S = 15.0
@@ -33,18 +33,9 @@ POLICY = factories.policy(
 
 
 @pytest.fixture(scope="module")
-def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A stack that may be broken: the session's is shared."""
-    stack = LocalStack(tmp_path_factory.mktemp("console-stack"), reporter=Output())
-    stack.up()
-    yield stack
-    stack.down()
-
-
-@pytest.fixture(scope="module")
-def federation(own_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+def federation(breakable_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """Three versions of four updates each, some refusals and junk, and a worker and a merger that go on."""
-    federation = Federation(own_stack.up(), tmp_path_factory.mktemp("console"), {"eu": 1}, POLICY)
+    federation = Federation(breakable_stack.up(), tmp_path_factory.mktemp("console"), {"eu": 1}, POLICY)
     federation.start("worker", "worker-eu-0")
     federation.start("merger", "merger-0")
     for version in range(3):
@@ -281,9 +272,9 @@ def test_ctrl_c_ends_it_with_130(federation: Federation) -> None:
 
 
 def test_a_broker_that_goes_away_is_said_and_comes_back(
-    console: Console, federation: Federation, own_stack: LocalStack
+    console: Console, federation: Federation, breakable_stack: LocalStack
 ) -> None:
-    own_stack.kill("kafka")
+    breakable_stack.kill("kafka")
     try:
         now = console.until(
             "now", lambda now: now["sources"]["kafka"]["level"] == "bad", "the outage is shown"
@@ -294,7 +285,7 @@ def test_a_broker_that_goes_away_is_said_and_comes_back(
         assert (status, problem["error"]["id"]) == (502, "FLV-3100")
         assert console.ask("versions")[0] == 200, "the store still answers"
     finally:
-        own_stack.start("kafka")
+        breakable_stack.start("kafka")
     offset = federation.append(SLOT, federation.update("d-after", base=3))
     console.until(
         "flow",

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from backends.environment import child_environment
 from fluvial.local.stack import LocalStack
 
 if TYPE_CHECKING:
@@ -136,25 +135,6 @@ def test_ctrl_c_in_mid_demo_leaves_nothing_behind(home: Path, tmp_path: Path, nu
             demo.wait()
     assert "interrupted" in log.read_text()
     until(lambda: processes_of(home) == [], "everything has ended", 15)
-
-
-def test_a_users_task_runs_from_new_to_audit(home: Path, tmp_path: Path) -> None:
-    made = subprocess.run(
-        [sys.executable, "-m", "fluvial.cli", "new", "mine"],
-        cwd=tmp_path,
-        env=child_environment({"PYTHONPATH": str(ROOT)}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
-    file = str(tmp_path / "mine.py")
-    done = fluvial(home, "run", file, "--devices", "6", "--versions", "3", "--store", "file", "--json")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["task"] == "mine" and told["versions"] >= 3 and told["audit"]["identical"] is True
-    assert "version 1/3  accuracy" in done.stderr
 
 
 def test_a_task_that_cannot_train_fails_the_run_with_its_own_line(home: Path, tmp_path: Path) -> None:

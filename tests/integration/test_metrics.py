@@ -68,7 +68,7 @@ def scrape(address: str) -> Samples:
 
 
 def by_label(samples: Samples, name: str, label: str) -> dict[str, float]:
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for (sample, labels), value in samples.items():
         if sample == name:
             found[dict(labels)[label]] += value

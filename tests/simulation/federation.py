@@ -390,7 +390,7 @@ class Federation:
         process = self.processes[name]
         self.trace("fault:", kind, name)
         strikes: dict[str, Callable[[], object]] = {
-            "kill": lambda: process.alive and self.restart(name),
+            "kill": lambda: self.restart(name) if process.alive else None,
             "pause": lambda: self._for_a_while(process.pause, process.wake, PAUSE_S_MAX),
             "log away": lambda: self._away(self.log, "away"),
             "store away": lambda: self._away(self.store_faults, "away"),

@@ -99,7 +99,8 @@ class Logs:
         yield from self.records.get((topic, partition), [])[start:end]
 
     def last(self, topic: str, partition: int) -> LogRecord | None:
-        return (self.records.get((topic, partition)) or [None])[-1]
+        found = self.records.get((topic, partition))
+        return found[-1] if found else None
 
 
 class ManualClock:

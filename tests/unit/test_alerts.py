@@ -25,10 +25,7 @@ AT_ONCE = {"FluvialOffsetGap", "FluvialDivergence", "FluvialMergerDivergence", "
 SWITCH = "FluvialDeadMansSwitch"
 RECORDED = re.compile(r"^[a-z_]+:[a-z_]+:[a-z0-9_]+$")
 SERIES = re.compile(r"\b(?:[a-z_]+:)?fluvial_[a-z0-9_]+(?::[a-z0-9_]+)?")
-promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None,
-    reason="promtool is not installed: sudo apt install --no-install-recommends prometheus",
-)
+promtool = pytest.mark.needs("promtool")
 
 
 @cache

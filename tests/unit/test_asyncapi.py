@@ -46,7 +46,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     """The document with one thing planted in it (None: taken out)."""
     document = copy.deepcopy(DOCUMENT)
     *way, last = path.split("/")
-    place = document
+    place: Any = document
     for step in way:
         place = place[int(step)] if isinstance(place, list) else place[step]
     if value is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from schemas.certificates import Role
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ def copied(federation: SmallFederation, tmp_path: Path) -> Settings:
     return msgspec.structs.replace(federation.settings, store=store)
 
 
-def audit(federation: SmallFederation, settings: Settings | None = None, **options: int) -> AuditReport:
+def audit(federation: SmallFederation, settings: Settings | None = None, **options: Any) -> AuditReport:
     return audit_task(settings or federation.settings, federation.task_file, **({"jobs": 1} | options))
 
 
@@ -81,7 +82,8 @@ def test_an_audit_to_a_version_stops_there_and_is_comparable(federation: SmallFe
 
 
 def test_versions_that_do_not_exist_are_refused(federation: SmallFederation) -> None:
-    for wrong in ({"last": 9}, {"first": 0}, {"first": 3, "last": 2}, {"jobs": 0}):
+    wrongs: list[dict[str, Any]] = [{"last": 9}, {"first": 0}, {"first": 3, "last": 2}, {"jobs": 0}]
+    for wrong in wrongs:
         with pytest.raises(UsageProblem) as caught:
             audit(federation, **wrong)
         assert caught.value.error_id == "FLV-5010"
@@ -232,7 +234,7 @@ def test_an_identical_duplicate_is_no_finding_and_an_invented_window_is(own: Sma
 
 def test_an_aggregate_that_no_worker_signed_is_named(own: SmallFederation) -> None:
     own.writer.append_now("fl.digits.aggregates.eu", b"\xc3\x01 not ours", partition=0)
-    forged = factories.signer("eu", factories.Role.WORKER, "w-9", secret=" of another CA")
+    forged = factories.signer("eu", Role.WORKER, "w-9", secret=" of another CA")
     own.writer.append_now(
         "fl.digits.aggregates.eu", forged.sign_payload("RegionalAggregate", b""), partition=0
     )
@@ -246,7 +248,8 @@ def test_windows_that_are_not_published_yet_are_no_finding(own: SmallFederation)
 
 
 def test_a_window_that_was_left_out_in_the_middle_is_a_finding(own: SmallFederation) -> None:
-    publish, skipped = own.publish, []
+    publish = own.publish
+    skipped: list[object] = []
     own.publish = skipped.append  # type: ignore[method-assign, assignment]
     own.send(4)
     own.fold()

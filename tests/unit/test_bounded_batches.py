@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiokafka.consumer import fetcher
 import struct
 
 import cramjam
@@ -137,6 +138,6 @@ def test_a_fetch_that_cuts_its_last_batch_gives_the_whole_ones() -> None:
 
 
 def test_installed_it_is_what_aiokafka_reads_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded_batches.fetcher, "MemoryRecords", bounded_batches.fetcher.MemoryRecords)
+    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)
     bounded_batches.install()
-    assert bounded_batches.fetcher.MemoryRecords is BoundedRecords
+    assert fetcher.MemoryRecords is BoundedRecords

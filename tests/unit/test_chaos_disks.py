@@ -100,11 +100,12 @@ def test_a_quota_stops_a_running_process_and_can_be_lifted(tmp_path: Path) -> No
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert child.stdin is not None and child.stdout is not None
+    stdin, stdout = child.stdin, child.stdout
+    assert stdin is not None and stdout is not None
 
     def write() -> str:
-        print("go", file=child.stdin, flush=True)
-        return child.stdout.readline().strip()
+        print("go", file=stdin, flush=True)
+        return stdout.readline().strip()
 
     disk = Disk("broker", None)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from schemas.certificates import Role
 import copy
 import json
 from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
         federation = SmallFederation(settings)
         federation.append("eu", 0, b"garbage")
         stranger = Signer(
-            factories.certificate("control", factories.Role.MERGER, "x", secret="z"), factories.key("x")
+            factories.certificate("control", Role.MERGER, "x", secret="z"), factories.key("x")
         )
         federation.append(
             "eu", 1, factories.barrier_bytes(9, federation.policy, by=stranger, task=federation.task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 import signal
 import subprocess
@@ -26,11 +27,12 @@ from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 from fluvial.terminal.output import Output
 
 ROOT = Path(__file__).parents[2]
+Raising = Callable[[BaseException], None]
 DISCONNECTED = ["config", "show", "--json"]
 
 
 @pytest.fixture
-def raising(monkeypatch: pytest.MonkeyPatch):
+def raising(monkeypatch: pytest.MonkeyPatch) -> Raising:
     """Make `fluvial config` raise what the test gives it, through the real frame."""
 
     def install(error: BaseException) -> None:
@@ -59,7 +61,7 @@ def raising(monkeypatch: pytest.MonkeyPatch):
     ],
 )
 def test_the_kind_of_an_error_decides_the_exit_code(
-    raising, capsys, kind: type[FluvialError], code: int
+    raising: Raising, capsys: pytest.CaptureFixture[str], kind: type[FluvialError], code: int
 ) -> None:
     raising(kind("FLV-1234", "expected this, got that", hint="try `fluvial up`", where="record 7"))
     assert cli.main(["config"]) == code
@@ -68,7 +70,7 @@ def test_the_kind_of_an_error_decides_the_exit_code(
     assert err == "error[FLV-1234]: expected this, got that\n  record 7\nhint: try `fluvial up`\n"
 
 
-def test_with_json_an_error_is_the_one_document(raising, capsys) -> None:
+def test_with_json_an_error_is_the_one_document(raising: Raising, capsys: pytest.CaptureFixture[str]) -> None:
     raising(ConnectionProblem("FLV-1001", "down", hint="up"))
     assert cli.main(["config", "--json"]) == 2
     out, err = capsys.readouterr()
@@ -76,7 +78,7 @@ def test_with_json_an_error_is_the_one_document(raising, capsys) -> None:
     assert err.startswith("error[FLV-1001]: down")
 
 
-def test_a_defect_is_told_from_everything_else_and_leaves_its_traceback(raising, capsys, home: Path) -> None:
+def test_a_defect_is_told_from_everything_else_and_leaves_its_traceback(raising: Raising, capsys: pytest.CaptureFixture[str], home: Path) -> None:
     (home / "logs").mkdir(parents=True)
     raising(ZeroDivisionError("by zero"))
     assert cli.main(["--home", str(home), "config", "--json"]) == 5
@@ -85,19 +87,19 @@ def test_a_defect_is_told_from_everything_else_and_leaves_its_traceback(raising,
     assert "ZeroDivisionError: by zero" in report.read_text()
 
 
-def test_a_defect_is_shown_on_request(raising, capsys) -> None:
+def test_a_defect_is_shown_on_request(raising: Raising, capsys: pytest.CaptureFixture[str]) -> None:
     raising(ZeroDivisionError("by zero"))
     assert cli.main(["--traceback", "config"]) == 5
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
-def test_an_interruption_is_130(raising, error: BaseException) -> None:
+def test_an_interruption_is_130(raising: Raising, error: BaseException) -> None:
     raising(error)
     assert cli.main(["config"]) == 130
 
 
-def test_a_command_may_end_with_a_code_of_its_own(raising) -> None:
+def test_a_command_may_end_with_a_code_of_its_own(raising: Raising) -> None:
     raising(click.exceptions.Exit(1))
     assert cli.main(["config"]) == 1
 
@@ -105,22 +107,22 @@ def test_a_command_may_end_with_a_code_of_its_own(raising) -> None:
 @pytest.mark.parametrize(
     "arguments", [["up", "--stoer"], ["down", "extra"], ["up", "--store", "tape"], ["nonsense"]]
 )
-def test_wrong_usage_is_4_with_an_id(capsys, arguments: list[str]) -> None:
+def test_wrong_usage_is_4_with_an_id(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert cli.main([*arguments, "--json"]) == 4
     assert json.loads(capsys.readouterr().out)["error"]["id"] == "FLV-6001"
 
 
-def test_a_near_miss_is_told(capsys) -> None:
+def test_a_near_miss_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["staus"]) == 4
     assert "Did you mean status" in capsys.readouterr().err
 
 
-def test_a_real_command_reports_that_the_stack_is_down(capsys, home: Path) -> None:
+def test_a_real_command_reports_that_the_stack_is_down(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     assert cli.main(["--home", str(home), *DISCONNECTED]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["id"] == "FLV-1001"
 
 
-def test_deleting_without_a_terminal_needs_yes(capsys, home: Path) -> None:
+def test_deleting_without_a_terminal_needs_yes(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     assert cli.main(["--home", str(home), "down", "--delete-data"]) == 4
     assert "error[FLV-6002]" in capsys.readouterr().err
 
@@ -138,7 +140,7 @@ def test_the_overview_lists_every_command_and_loads_none() -> None:
 
 
 @pytest.mark.parametrize(("alias", "name"), cli.ALIASES.items())
-def test_an_earlier_name_of_a_command_works_and_is_listed_nowhere(alias: str, name: str, capsys) -> None:
+def test_an_earlier_name_of_a_command_works_and_is_listed_nowhere(alias: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([alias, "--help"]) == cli.main([name, "--help"]) == 0
     by_alias, by_name = capsys.readouterr().out.split(f"Usage: fluvial {name} ")
     assert by_alias == f"Usage: fluvial {alias} " + by_name
@@ -148,13 +150,13 @@ def test_an_earlier_name_of_a_command_works_and_is_listed_nowhere(alias: str, na
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_of_the_table_loads_and_explains_itself(name: str, capsys) -> None:
+def test_every_command_of_the_table_loads_and_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([name, "--help"]) == 0
     assert f"fluvial {name}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_printed(shell: str, capsys) -> None:
+def test_completion_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["completion", shell]) == 0
     assert "_FLUVIAL_COMPLETE" in capsys.readouterr().out
 
@@ -167,14 +169,14 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert done.stderr == ""
 
 
-def test_waiting_says_what_for_and_how_long(capsys) -> None:
+def test_waiting_says_what_for_and_how_long(capsys: pytest.CaptureFixture[str]) -> None:
     with Output(every_s=0.05).waiting("workers to join group fluvial-eu") as waiting:
         waiting.note("0 of 2")
         time.sleep(0.3)
     assert "waiting for workers to join group fluvial-eu (0 of 2), 0 s" in capsys.readouterr().err
 
 
-def test_off_a_terminal_nothing_is_coloured_or_folded(capsys) -> None:
+def test_off_a_terminal_nothing_is_coloured_or_folded(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output()
     output.table(["name", "value"], [["x" * 60, "y" * 90]])
     output.say("z" * 300, style="red")
@@ -183,7 +185,7 @@ def test_off_a_terminal_nothing_is_coloured_or_folded(capsys) -> None:
     assert "\x1b" not in out + err
 
 
-def test_with_json_only_documents_reach_stdout(capsys) -> None:
+def test_with_json_only_documents_reach_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output(json=True)
     output.print("text")
     output.table(["a"], [["b"]])
@@ -233,12 +235,12 @@ def test_sigterm_ends_a_command_as_ctrl_c_does() -> None:
     assert found is signal.default_int_handler
 
 
-def test_an_error_of_the_parser_names_the_commands_own_help(capsys) -> None:
+def test_an_error_of_the_parser_names_the_commands_own_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "x.py", "--devices"]) == 4
     assert "see `fluvial run --help`" in capsys.readouterr().err
 
 
-def test_wide_tables_off_a_terminal_are_whole(capsys) -> None:
+def test_wide_tables_off_a_terminal_are_whole(capsys: pytest.CaptureFixture[str]) -> None:
     Output().table(["check", "found", "how to mend"], [["java", "y" * 150, "z" * 200]])
     out = capsys.readouterr().out
     assert "java" in out and "y" * 150 in out and "z" * 200 in out

@@ -31,7 +31,7 @@ class TestInt8(QuantizedCodecLaws):
     largest = 127
 
     def naive_unpack(self, data: bytes, elements: int) -> list[float]:
-        return [*naive.unpack_int8(data)][:elements]
+        return [float(level) for level in naive.unpack_int8(data)][:elements]
 
     def naive_pack(self, levels: Sequence[float]) -> bytes | None:
         return naive.pack_int8(levels)

@@ -91,7 +91,7 @@ def test_contributors_go_on_where_the_page_before_ended(
     for _ in range(3):
         log.read = 0
         page = page_on(store, log, tmp_path)
-        answer = answers(page, lambda page, query=after: version.contributors_page(page, HUGE, query), log)
+        answer = answers(page, partial(contributors_of, HUGE, after), log)
         offsets += [row["offset"] for row in answer["contributors"]]
         after = {"after": answer["next"]}
     assert offsets == list(range(300))
@@ -209,7 +209,7 @@ def test_refusals_are_paged_from_what_was_followed(page: Page, log: LongLog) -> 
     offsets: list[int] = []
     query: dict[str, str] = {}
     while True:
-        answer = answers(page, lambda page, query=query: refusals.refused_page(page, query), log)
+        answer = answers(page, partial(refusals.refused_page, query=query), log)
         offsets += [row["offset"] for row in answer["records"]]
         if answer["next"] is None:
             break

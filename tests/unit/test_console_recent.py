@@ -55,7 +55,8 @@ def judge(
     recent: Recent, offset: int, outcome: str = ACCEPTED, *, position: int | None = None, **more: Any
 ) -> None:
     at = offset if position is None else position
-    verdict = Verdict(offset, outcome, **({"device_id": "d", "staleness": 0} | more))
+    fields: dict[str, Any] = {"device_id": "d", "staleness": 0} | more
+    verdict = Verdict(offset, outcome, **fields)
     recent.add_verdict(SLOT, at, verdict, NOW_MS + offset)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import importlib.metadata
 import subprocess
 import sys
@@ -213,11 +214,12 @@ def test_weights_of_another_model_are_refused_with_the_first_difference(settings
 
 
 def test_what_is_not_there_is_said(settings: Settings, tmp_path: Path) -> None:
-    for call, error_id in (
+    calls: list[tuple[Callable[[], object], str]] = [
         (lambda: fluvial.load_model("letters", settings=settings), "FLV-2401"),
         (lambda: fluvial.load_model("numbers", 3, settings=settings), "FLV-2507"),
         (lambda: fluvial.load_model(tmp_path / "none.safetensors"), "FLV-2219"),
-    ):
+    ]
+    for call, error_id in calls:
         with pytest.raises(UsageProblem) as caught:
             call()
         assert caught.value.error_id == error_id

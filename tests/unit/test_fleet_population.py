@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_later_a_misbehaving_device_is_mostly_honest() -> None:
     ],
     ids=str,
 )
-def test_a_setting_out_of_bounds_is_refused_by_name(wrong: dict[str, object]) -> None:
+def test_a_setting_out_of_bounds_is_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageProblem, match=list(wrong)[-1]) as caught:
         FleetConfig(**wrong)
     assert caught.value.error_id == "FLV-2505"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aggregation.codecs import CodecName, direction_of
 from aggregation.errors import IntegrityProblem
 from aggregation.fold import state as partition_state
-from aggregation.fold.events import Event, RejectedRecord, Revoke, Update, Verdict, WindowClosed
+from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Update, Verdict, WindowClosed
 from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from aggregation.fold.transition import fold_into
 from schemas.windows import EncodedWindow, encode_window, restore_state, state_names
@@ -266,7 +266,7 @@ def test_the_sums_are_the_weighted_clipped_deltas_in_fixed_point() -> None:
         tensors = encoded(factories.delta(n), "float32")
         site.fold(update(name, base=n % 2, codec="float32", tensors=tensors))
         values = factories.delta(n).astype(np.float64)
-        expected += values * min(1.0, 0.2 / np.linalg.norm(values)) / np.sqrt(1 + (1 - n % 2))
+        expected += values * min(1.0, 0.2 / float(np.linalg.norm(values))) / np.sqrt(1 + (1 - n % 2))
     (window,) = site.closed
     assert window.sums is not None
     # weights are rounded to 1/65536
@@ -321,7 +321,7 @@ class Follower:
         self.events = events
         self.policies = {one.sha256: one for one in rules}
         self.references = {
-            e.reference_sha256: e.reference for e in events if hasattr(e, "reference_sha256") and e.reference
+            e.reference_sha256: e.reference for e in events if isinstance(e, Barrier) and e.reference
         }
         self.first = rules[0]
         self.state: PartitionState = state_of(self.first)

@@ -89,7 +89,7 @@ def test_nothing_is_loaded_for_a_barrier_that_changes_nothing(site: WorkerSite) 
 
 def test_folding_changes_the_state_and_returns_what_has_to_become_true(site: WorkerSite) -> None:
     folding = Folding(site.place)
-    effects = []
+    effects: list[Effect] = []
     for number in range(3):
         record = site.update(number)
         effects += folding.fold(record, event_in(folding, record))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import hashlib
 import json
 from pathlib import Path
@@ -47,7 +48,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
 
 def keys_of(kind: Any, name: str = "") -> dict[str, str]:
     """Every key of a document, dotted, with its type and default in words."""
-    found = {}
+    found: dict[str, str] = {}
     for field in msgspec.structs.fields(kind):
         inner = [one for one in (field.type, *getattr(field.type, "__args__", ())) if isinstance(one, type)]
         nested = [one for one in inner if issubclass(one, msgspec.Struct)]
@@ -118,13 +119,14 @@ def test_every_name_that_v1_knows_is_still_in_its_table() -> None:
 def test_a_name_that_came_after_v1_is_refused_in_it_with_its_key_and_the_format_that_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(checks, "OPTIMIZERS", (*checks.OPTIMIZERS, "planted"))
+    monkeypatch.setattr(checks, "OPTIMIZERS", (*OPTIMIZERS, "planted"))
     later = json.loads(V1)
     later["server"]["optimizer"] = "planted"
-    for read in (
+    reads: list[Callable[[], object]] = [
         lambda: policy_from_canonical(rfc8785.dumps(later)),
         lambda: policy_from_toml('format = "fluvial/policy/v1"\n[server]\noptimizer = "planted"\n'),
-    ):
+    ]
+    for read in reads:
         with pytest.raises(UsageProblem) as caught:
             read()
         assert "server.optimizer" in caught.value.message

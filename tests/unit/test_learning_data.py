@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
-from learning.datasets import FASHION_FOLDER, Examples, digits, fashion, read_idx
+from learning.datasets import Examples, digits, fashion, read_idx
 from learning.partition import dirichlet_split, split_among_devices
 
 
@@ -25,7 +26,7 @@ def test_digits_are_scaled_and_split_in_a_fixed_stratified_way() -> None:
 
 
 def test_digits_are_those_of_scikit_learn() -> None:
-    x, y = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
+    x, y = load_digits(return_X_y=True)
     data = digits()
     assert np.isclose(data.train.x.sum() + data.test.x.sum(), x.sum() / 16.0, rtol=1e-5)
     assert np.array_equal(np.sort(np.concatenate([data.train.y, data.test.y])), np.sort(y))
@@ -37,7 +38,7 @@ def test_absent_fashion_files_are_named_with_the_install_command(tmp_path: Path)
     assert (caught.value.error_id, caught.value.hint) == ("FLV-2206", "apt-get install dataset-fashion-mnist")
 
 
-@pytest.mark.skipif(not FASHION_FOLDER.is_dir(), reason="the package dataset-fashion-mnist is not installed")
+@pytest.mark.needs("fashion-mnist")
 def test_fashion_is_thinned_evenly_and_scaled() -> None:
     data = fashion(train_examples=1_000, test_examples=200)
     assert data.train.x.shape == (1_000, 1, 28, 28)

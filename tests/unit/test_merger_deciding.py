@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 import numpy as np
 import pytest
 
@@ -31,7 +32,7 @@ EMPTY = aggregate("us", 0, 0, accepted=0)
     ],
 )
 def test_a_version_is_due_when_enough_updates_wait_or_some_have_waited_long_enough(
-    waiting: tuple, since_s: float | None, now_s: float, due: tuple
+    waiting: tuple[Any, ...], since_s: float | None, now_s: float, due: tuple[Any, ...]
 ) -> None:
     assert windows_due(waiting, POLICY, since_s=since_s, now_s=now_s) == due
 

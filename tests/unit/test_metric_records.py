@@ -172,7 +172,7 @@ def a_version(observer: MetricRecords, *headers: Any) -> None:
         observer.window_taken(record, aggregate)
     manifest = Manifest(
         task="t", version=1, parent_sha256="1" * 64, policy_sha256="2" * 64, inputs=tuple(map(input_of, taken)),
-        cursors=next_cursors({("eu", 0): 0}, taken), counts=sum_counts(tuple(taken)), accepted=12,
+        cursors=next_cursors({("eu", 0): 0}, tuple(taken)), counts=sum_counts(tuple(taken)), accepted=12,
         weight_total=4 << 16, staleness_total=12, staleness_max=3, update_bytes=4000, model_sha256="3" * 64,
         optimizer_sha256="4" * 64, reference_sha256="5" * 64, floor=0,
     )  # fmt: skip

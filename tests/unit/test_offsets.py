@@ -49,7 +49,7 @@ class SmallLog:
 @pytest.mark.parametrize(("text", "point"), POINTS, ids=[text for text, _ in POINTS])
 def test_each_form_means_one_point(text: str, point: object) -> None:
     assert parse_point(text) == point
-    assert parse_range(text) == Range(point, End())  # type: ignore[arg-type]
+    assert parse_range(text) == Range(point, End())
 
 
 @pytest.mark.parametrize(

@@ -94,13 +94,13 @@ def test_to_a_policy_of_an_older_format_a_later_schema_is_as_unknown_as_to_its_f
 
 def test_a_codec_that_nobody_knows_is_read_and_then_refused_by_its_name() -> None:
     site = Site(state_of(POLICY))
-    (verdict,) = fold_into(site.state, 0, decode_record(LATER, NOW_MS, TRUST, POLICY))
+    verdict = site.fold(decode_record(LATER, NOW_MS, TRUST, POLICY))
     assert (verdict.outcome, verdict.detail) == (
         "wrong_layout",
         "codec a-later-one, the policy takes int8, float32",
     )
     long = update_bytes(DEVICE, codec="x" * 5000, tensors=encoded(delta(0)))
-    (verdict,) = fold_into(site.state, 1, decode_record(long, NOW_MS, TRUST, POLICY))
+    verdict = site.fold(decode_record(long, NOW_MS, TRUST, POLICY))
     assert verdict.detail == f"codec {'x' * 64}, the policy takes int8, float32"
 
 
@@ -295,8 +295,10 @@ def test_a_revoked_device_is_refused_from_that_offset_on(by: str) -> None:
     site = Site(state_of(POLICY))
     event = event_of(GOOD)
     assert isinstance(event, Update)
-    names = {"device_id": DEVICE} if by == "device" else {"serial": event.certificate_serial}
-    assert site.append(revoke_bytes(**names)).outcome == "control"
+    revoke = (
+        revoke_bytes(device_id=DEVICE) if by == "device" else revoke_bytes(serial=event.certificate_serial)
+    )
+    assert site.append(revoke).outcome == "control"
     assert site.append(GOOD).outcome == "revoked"
     assert site.append(update_bytes("d-0002")).outcome == "accepted"
 
@@ -457,7 +459,8 @@ def test_the_fold_does_not_read_what_a_device_says_of_its_cohort() -> None:
     verdicts = [
         fold_into(state, 0, replace(update, cohort=cohort)) for state, cohort in ((first, None), (second, 7))
     ]
-    assert verdicts[0] == verdicts[1] and verdicts[0][0].outcome == "accepted"
+    verdict = verdicts[0][0]
+    assert isinstance(verdict, Verdict) and verdict.outcome == "accepted" and verdicts[0] == verdicts[1]
     assert snapshot(first) == snapshot(second)
 
 

@@ -48,7 +48,8 @@ class Logs:
 
     def last(self, topic: str, partition: int) -> LogRecord | None:
         assert partition == 0
-        return (self.topics.get(topic) or [None])[-1]
+        found = self.topics.get(topic)
+        return found[-1] if found else None
 
 
 def verdict(offset: int, outcome: str = "accepted") -> bytes:

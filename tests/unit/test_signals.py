@@ -3,16 +3,19 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from backends.observer import UNOBSERVED
 from fluvial import cli
 from fluvial.local.process import Daemon
-from fluvial.processes.signals import undisturbed
+from fluvial.processes.signals import EXIT_INTERRUPTED, undisturbed
 from fluvial.processes.supervisor import Supervisor
+from fluvial.proof.audit import pool
 from fluvial.proof.audit.repeated import audit_again_and_again
 from fluvial.terminal.output import quiet_output
 
@@ -70,6 +73,33 @@ def test_a_child_whose_start_is_interrupted_ends_with_its_supervisor(
     assert not supervisor.running("x")
 
 
+class InterruptedPool(ProcessPoolExecutor):
+    """Ctrl-C while the processes are forked."""
+
+    forked: list[int]
+
+    def submit(self, *arguments: Any, **options: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        future = super().submit(*arguments, **options)
+        self.forked += self._processes
+        return future
+
+
+def test_an_audit_that_is_interrupted_while_it_forks_ends_and_leaves_no_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    InterruptedPool.forked = []
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", InterruptedPool)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), pool.Folders(2):
+            pytest.fail("the signal was lost")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(InterruptedPool.forked) == 2
+    assert not any(psutil.pid_exists(pid) for pid in InterruptedPool.forked)
+
+
 def noticed_late() -> Any:
     """What the interpreter makes of a KeyboardInterrupt that a C function had left behind."""
     raise SystemError("<built-in function monotonic> returned a result with an exception set") from (
@@ -91,5 +121,5 @@ def test_an_interruption_that_is_noticed_late_is_no_defect(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli.cli, "main", lambda *_, **__: noticed_late())
-    assert cli.main(["status"]) == cli.EXIT_INTERRUPTED
+    assert cli.main(["status"]) == EXIT_INTERRUPTED
     assert "interrupted" in capsys.readouterr().err
