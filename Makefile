@@ -24,7 +24,7 @@ RECORDS ?= 100000
 SEED ?= 1
 SECONDS ?= 60
 
-.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-decoder check verify format bench lock clean
+.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-decoder check verify format bench docs docs-serve lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,9 +92,16 @@ bench: setup ## print the benchmark figures
 	@for name in import_time kernels layout ingest latency recovery snapshots audit observing export console; do echo "== benchmarks/$$name.py"; \
 	  PYTHONPATH=. $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
+docs: setup ## build the documentation site into build/site; a dead link or anchor ends it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict $(ARGS)
+	@echo "docs: build/site/index.html"
+
+docs-serve: setup ## the same on a local port, built again when a page changes
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve $(ARGS)
+
 lock: setup ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --universal --python-version 3.11 --upgrade \
+	@$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --extra docs --universal --python-version 3.11 --upgrade \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock
 
 clean: ## remove the environment and caches (not .fluvial: `fluvial down --delete-data` does)

@@ -90,7 +90,7 @@ def build_app(
         await worker.tick(tp.partition for tp in app.consumer.assignment())
 
     async def or_end(work: Awaitable[None]) -> None:
-        """What waiting does not heal ends this process, loudly; another takes its partitions over."""
+        """Where waiting does not help this process ends, and says so; another takes its partitions over."""
         try:
             await work
         except (UsageProblem, ConnectionProblem) as error:

@@ -13,11 +13,16 @@ from backends.store.file import FileStore
 from backends.store.task_store import TaskStore
 from schemas.envelope import open_envelope
 from schemas.objects import manifest_key, model_key, optimizer_key
+from schemas.records import Announcement, announcement_in
 from schemas.topics import aggregates_topic, models_topic, updates_topic
+from stream_apps.merger.adopting import Adopting
+from stream_apps.merger.committing import Committing
 from stream_apps.merger.merger import Merger
+from stream_apps.merger.policies import Policies
 from stream_apps.process_context import ProcessContext
 from tests import factories
 from tests.small_federation import SmallFederation, on_mock_cluster
+from tests.unit.merger_parts import Logs, publish_window, small_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,6 +227,24 @@ def test_advice_beyond_the_end_of_a_log_is_not_followed(federation: SmallFederat
     federation.objects.put_facts(1, {"aggregate_offsets": {"eu": {"0": 99, "1": 1}, "gone": {"0": 3}}})
     offsets = merger_of(federation, "late").resume()
     assert offsets == {("eu", 0): 0, ("eu", 1): 1, ("us", 0): 0}
+
+
+def test_a_merger_that_starts_tells_of_the_version_whose_merger_died(tmp_path: Path) -> None:
+    logs = Logs()
+    context = small_task(tmp_path, logs=logs)
+    policies = Policies(context)
+    window = publish_window(context, logs, ("eu", 0))
+    assert Committing(context, policies).commit(Adopting(context, policies).genesis(), (window,)) is not None
+    Merger(context).resume()
+    told = [
+        announcement_in(record.value, record.timestamp_ms, context.trust)
+        for record in logs.records[models_topic(context.genesis.task), 0]
+    ]
+    assert [(one.region, one.version) for one in told if isinstance(one, Announcement)] == [
+        ("eu", 1), ("us", 1),
+    ]  # fmt: skip
+    for region, partition in context.genesis.slots:
+        assert len(logs.records[updates_topic(context.genesis.task, region), partition]) == 1
 
 
 def test_a_newest_manifest_that_is_lost_is_not_committed_a_second_time(federation: SmallFederation) -> None:

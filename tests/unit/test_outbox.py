@@ -239,6 +239,20 @@ def test_verdicts_are_waited_for_once_though_the_caller_is_cancelled(
     assert judged(site) == [0]
 
 
+def test_a_window_is_published_though_verdicts_were_waited_for_when_the_caller_was_cancelled(
+    site: WorkerSite, outbox: Outbox
+) -> None:
+    async def run() -> None:
+        gate = Gate(site)
+        Fold(outbox).until_a_window_closes()
+        await gate.cancelled_inside(outbox.flush_verdicts())
+        gate.open.set()
+        await outbox.drain()
+
+    asyncio.run(run())
+    assert len(site.written(AGGREGATES)) == 1
+
+
 def test_what_is_cleared_is_forgotten(site: WorkerSite, outbox: Outbox) -> None:
     outbox.published = {9: encode_verdict(ACCEPTED)}
     Fold(outbox).until_a_window_closes()

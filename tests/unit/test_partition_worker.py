@@ -334,6 +334,29 @@ def test_a_worker_waits_for_the_broker_when_too_many_verdicts_are_on_their_way(
     asyncio.run(run())
 
 
+def test_a_refused_verdict_is_sent_again_though_no_record_comes_any_more(tmp_path: Path) -> None:
+    site = WorkerSite(tmp_path)
+
+    async def run() -> None:
+        one = site.worker()
+        await one.resume()
+        await one.process(site.update(0))
+        site.broker.refusing[VERDICTS] = [away()]
+        site.broker.flush()
+        assert site.written(VERDICTS) == []
+        await one.tick()
+        await one.process(site.update(1))  # waits for what the tick began
+        assert len(site.written(VERDICTS)) == 1
+        flushes = site.broker.flushes
+        site.broker.flush()
+        await one.tick()
+        await one.resume()
+        assert site.broker.flushes == flushes + 1  # our own: what is acknowledged is not waited for again
+        assert len(site.written(VERDICTS)) == 2
+
+    asyncio.run(run())
+
+
 def test_a_refused_aggregate_ends_the_worker_and_a_fresh_one_publishes_the_window(tmp_path: Path) -> None:
     site = WorkerSite(tmp_path)
 

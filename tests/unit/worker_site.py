@@ -204,7 +204,7 @@ class WorkerSite:
 
     def event(self, record: LogRecord) -> Event:
         """What a record says."""
-        return decode_record(record.value, record.timestamp_ms, self.context.trust, factories.policy())
+        return decode_record(record.value, record.timestamp_ms, self.context.trust, self.rules)
 
     def newest(self) -> Aggregate:
         """The window that was published last."""
