@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from backends.settings import Settings
     from fluvial.reading.models import Model, load_model
     from fluvial.session.simulation import simulate
-    from learning.datasets import Dataset
+    from learning.config import TrainConfig
+    from learning.datasets import Dataset, Examples
+    from learning.helpers import fit, score
     from learning.task import Task, load_task
     from producers.sdk.device import Device
     from producers.sdk.updates import Contribution
@@ -42,12 +44,16 @@ __all__ = [
     "Contribution",
     "Dataset",
     "Device",
+    "Examples",
     "Model",
     "Settings",
     "Task",
+    "TrainConfig",
+    "fit",
     "load_model",
     "load_settings",
     "load_task",
+    "score",
     "simulate",
 ]
 
@@ -55,12 +61,16 @@ _HOMES: Final = {
     "Contribution": "producers.sdk.updates",
     "Dataset": "learning.datasets",
     "Device": "producers.sdk.device",
+    "Examples": "learning.datasets",
     "Model": "fluvial.reading.models",
     "Settings": "backends.settings",
     "Task": "learning.task",
+    "TrainConfig": "learning.config",
+    "fit": "learning.helpers",
     "load_model": "fluvial.reading.models",
     "load_settings": "backends.environment",
     "load_task": "learning.task",
+    "score": "learning.helpers",
     "simulate": "fluvial.session.simulation",
 }
 

@@ -141,9 +141,7 @@ class CodecLaws:
             (one,) = codecs.encode_delta(values, layout, self.name, rng)
             total += self.decoded(layout, [one.data], [one.scale])
             scale = one.scale
-        assert np.all(
-            np.abs(total / TRIALS - values) <= 5 * self.levels_off_max * scale / math.sqrt(TRIALS)
-        )
+        assert np.all(np.abs(total / TRIALS - values) <= 5 * self.levels_off_max * scale / math.sqrt(TRIALS))
 
     def test_equal_seeds_give_equal_bytes(self) -> None:
         layout = layout_of([(64, 5)])

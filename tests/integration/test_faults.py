@@ -120,9 +120,7 @@ def slots() -> list[Slot]:
 
 
 @pytest.fixture(scope="module")
-def after_faults(
-    stack: Settings, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[AfterFaults]:
+def after_faults(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AfterFaults]:
     """A run in which everything happened that may happen to a process; all updates judged and merged."""
     federation = Federation(stack, tmp_path_factory.mktemp("faults"), {REGION: PARTITIONS}, POLICY)
     try:
@@ -299,7 +297,9 @@ def test_a_restarted_worker_does_not_write_again_what_stands_there(after_faults:
 
 
 @pytest.mark.parametrize("what", ["model", "sums", "manifest"])
-def test_the_audit_names_a_flipped_byte(after_faults: AfterFaults, capfd: pytest.CaptureFixture[str], what: str) -> None:
+def test_the_audit_names_a_flipped_byte(
+    after_faults: AfterFaults, capfd: pytest.CaptureFixture[str], what: str
+) -> None:
     federation, _ = after_faults
     version = 2
     manifest = federation.store.manifest(version)

@@ -181,7 +181,10 @@ def test_only_an_operators_skip_of_this_very_partition_parks(
     worker = start_defective(federation, "before", bad)
     worker.says(f"folding offset {bad} raised")
     record = {"task": federation.task, "region": "eu", "partition": 0, "offset": bad, "reason": "wrong"}
-    changed: dict[str, Any] = {"another partition's": {"partition": 1}, "another task's": {"task": "other"}}.get(by, {})
+    changed: dict[str, Any] = {
+        "another partition's": {"partition": 1},
+        "another task's": {"task": "other"},
+    }.get(by, {})
     signer = federation.merger_signer if by == "a merger" else federation.operator_signer
     false = federation.append(PARKED, signer.sign("Skip", record | changed))
     document = park(federation, bad, capsys)

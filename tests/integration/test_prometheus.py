@@ -166,7 +166,9 @@ def test_a_worker_that_is_killed_lets_alerts_fire_and_its_successor_ends_them(
 
 
 @pytest.mark.needs("prometheus")
-def test_up_starts_it_once_status_shows_it_and_up_heals_it(local_stack: LocalStack, capfd: pytest.CaptureFixture[str]) -> None:
+def test_up_starts_it_once_status_shows_it_and_up_heals_it(
+    local_stack: LocalStack, capfd: pytest.CaptureFixture[str]
+) -> None:
     home = local_stack.home
     with_prometheus(home)
     try:

@@ -237,7 +237,12 @@ def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Only:
 
 @pytest.mark.parametrize(("present", "error_id"), [((), "FLV-1004"), (("java",), "FLV-1005")])
 def test_a_missing_program_is_named_with_the_command_that_installs_it(
-    only: Only, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, present: tuple[str, ...], error_id: str
+    only: Only,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    present: tuple[str, ...],
+    error_id: str,
 ) -> None:
     only(*present)
     monkeypatch.setenv("FLUVIAL_CACHE", str(tmp_path / "empty"))

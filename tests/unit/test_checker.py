@@ -92,9 +92,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     with on_mock_cluster(folder) as settings:
         federation = SmallFederation(settings)
         federation.append("eu", 0, b"garbage")
-        stranger = Signer(
-            factories.certificate("control", Role.MERGER, "x", secret="z"), factories.key("x")
-        )
+        stranger = Signer(factories.certificate("control", Role.MERGER, "x", secret="z"), factories.key("x"))
         federation.append(
             "eu", 1, factories.barrier_bytes(9, federation.policy, by=stranger, task=federation.task)
         )

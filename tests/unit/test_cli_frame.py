@@ -78,7 +78,9 @@ def test_with_json_an_error_is_the_one_document(raising: Raising, capsys: pytest
     assert err.startswith("error[FLV-1001]: down")
 
 
-def test_a_defect_is_told_from_everything_else_and_leaves_its_traceback(raising: Raising, capsys: pytest.CaptureFixture[str], home: Path) -> None:
+def test_a_defect_is_told_from_everything_else_and_leaves_its_traceback(
+    raising: Raising, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
     (home / "logs").mkdir(parents=True)
     raising(ZeroDivisionError("by zero"))
     assert cli.main(["--home", str(home), "config", "--json"]) == 5
@@ -117,7 +119,9 @@ def test_a_near_miss_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean status" in capsys.readouterr().err
 
 
-def test_a_real_command_reports_that_the_stack_is_down(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+def test_a_real_command_reports_that_the_stack_is_down(
+    capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
     assert cli.main(["--home", str(home), *DISCONNECTED]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["id"] == "FLV-1001"
 
@@ -140,7 +144,9 @@ def test_the_overview_lists_every_command_and_loads_none() -> None:
 
 
 @pytest.mark.parametrize(("alias", "name"), cli.ALIASES.items())
-def test_an_earlier_name_of_a_command_works_and_is_listed_nowhere(alias: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_earlier_name_of_a_command_works_and_is_listed_nowhere(
+    alias: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main([alias, "--help"]) == cli.main([name, "--help"]) == 0
     by_alias, by_name = capsys.readouterr().out.split(f"Usage: fluvial {name} ")
     assert by_alias == f"Usage: fluvial {alias} " + by_name
@@ -150,7 +156,9 @@ def test_an_earlier_name_of_a_command_works_and_is_listed_nowhere(alias: str, na
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_of_the_table_loads_and_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_the_table_loads_and_explains_itself(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main([name, "--help"]) == 0
     assert f"fluvial {name}" in capsys.readouterr().out
 
