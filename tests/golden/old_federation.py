@@ -13,7 +13,7 @@ from aggregation.server.aggregates import Slot
 from backends import keys
 from backends.log import LogRecord
 from backends.memory.clock import ManualClock
-from backends.memory.log import MemoryLog
+from backends.memory.log import MemoryLog, MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
 from backends.store.task_store import TaskStore
 from fluvial.local.create import MERGER, worker_name
@@ -103,7 +103,13 @@ def federation(log: MemoryLog, store: TaskStore, at: ManualClock) -> InProcessFe
     task = genesis()
     workers = {region: signer(region, Role.WORKER, worker_name(region)) for region in task.regions}
     return InProcessFederation(
-        task, log, store, workers=workers, merger=signer(CONTROL, Role.MERGER, MERGER), clock=at
+        task,
+        store,
+        writer=MemoryWriter(log),
+        open_reader=lambda _purpose: MemoryReader(log),
+        workers=workers,
+        merger=signer(CONTROL, Role.MERGER, MERGER),
+        clock=at,
     )
 
 
