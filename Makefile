@@ -82,12 +82,12 @@ format: setup ## let ruff format and mend what it can
 	@$(BIN)/ruff check --fix $(SOURCES)
 
 bench: setup ## print the benchmark figures
-	@for name in kernels ingest latency recovery snapshots audit observing export console; do echo "== benchmarks/$$name.py"; \
+	@for name in import_time kernels ingest latency recovery snapshots audit observing export console; do echo "== benchmarks/$$name.py"; \
 	  PYTHONPATH=. $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
 lock: setup ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	@$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --universal --python-version 3.11 --upgrade \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock
 
 clean: ## remove the environment and caches (not .fluvial: `fluvial down --delete-data` does)

@@ -1,13 +1,14 @@
 """The tensor layout of a task: which tensors, in which order, of which shapes.
 
-It never changes within a task.
+It never changes within a task. Its tensors stand in named sections, which differ in what is done with them.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +23,21 @@ FORBIDDEN_NAMES = frozenset({"", "__metadata__"})
 """Names that a tensor cannot have; the second is what a safetensors file calls its own header entry."""
 
 
+WEIGHTS: Final = "weights"
+"""Trainable parameters: clipped, scored, and moved by the server optimizer."""
+BUFFERS: Final = "buffers"
+"""Running statistics of a model, such as a batch norm's mean."""
+SECTIONS: Final = (WEIGHTS, BUFFERS)
+"""What a tensor may be, in the order in which sections stand in a layout."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One tensor's name and shape. A scalar has the shape ``()`` and the size 1."""
+    """One tensor's name, shape and section. A scalar has the shape ``()`` and the size 1."""
 
     name: str
     shape: tuple[int, ...]
+    section: str = WEIGHTS
 
     @property
     def size(self) -> int:
@@ -40,7 +50,7 @@ class Layout:
     """The tensors of a model in their fixed order.
 
     A model, a delta or a window's sums are one flat array of ``parameters`` elements: the tensors in this
-    order, each in C order. Tensor *t* is ``flat[starts[t]:starts[t + 1]]``.
+    order, each in C order. Tensor *t* is ``flat[starts[t]:starts[t + 1]]``, and every section is one range.
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -59,26 +69,50 @@ class Layout:
         object.__setattr__(self, "parameters", int(starts[-1]))
 
     @classmethod
-    def of(cls, tensors: Iterable[tuple[str, tuple[int, ...]]]) -> Layout:
-        """Build and check a layout; raises ``UsageProblem`` (FLV-2004) when it cannot be a model's."""
-        specs = tuple(TensorSpec(name, tuple(int(n) for n in shape)) for name, shape in tensors)
+    def of(cls, tensors: Iterable[tuple[str, tuple[int, ...]] | tuple[str, tuple[int, ...], str]]) -> Layout:
+        """Build and check a layout of (name, shape) or (name, shape, section); without one, it is ``weights``.
+
+        Raises ``UsageProblem`` (FLV-2004) when it cannot be a model's.
+        """
+        specs = tuple(
+            TensorSpec(name, tuple(int(n) for n in shape), *section) for name, shape, *section in tensors
+        )
         problem = _problem_with(specs)
         if problem:
             raise UsageProblem("FLV-2004", f"the model's tensor layout is refused: {problem}")
         return cls(specs)
 
+    def section(self, name: str) -> range:
+        """The flat indices of a section's elements; empty where the model has none of them.
+
+        KeyError for a name that is not in ``SECTIONS``.
+        """
+        if name not in SECTIONS:
+            raise KeyError(name)
+        places = [SECTIONS.index(tensor.section) for tensor in self.tensors]
+        wanted = SECTIONS.index(name)
+        begin, end = bisect_left(places, wanted), bisect_right(places, wanted)
+        return range(int(self.starts[begin]), int(self.starts[end]))
+
 
 def _problem_with(specs: tuple[TensorSpec, ...]) -> str:
     if not specs:
         return "it has no tensors"
-    names = [spec.name for spec in specs]
+    names: set[str] = set()
+    place = 0
     for spec in specs:
         if spec.name in FORBIDDEN_NAMES:
             return f"a tensor may not be called {spec.name!r}"
-        if names.count(spec.name) > 1:
+        if spec.name in names:
             return f"two tensors are called {spec.name!r}"
+        names.add(spec.name)
         if any(n < 1 for n in spec.shape):
             return f"tensor {spec.name!r} has the shape {spec.shape}; every dimension must be at least 1"
+        if spec.section not in SECTIONS:
+            return f"tensor {spec.name!r} is of the section {spec.section!r}; there are {', '.join(SECTIONS)}"
+        if SECTIONS.index(spec.section) < place:
+            return f"tensor {spec.name!r} of the section {spec.section!r} stands behind a later section's"
+        place = SECTIONS.index(spec.section)
     total = sum(spec.size for spec in specs)
     if total > PARAMETERS_MAX:
         return f"it has {total} parameters, the limit is {PARAMETERS_MAX}"

@@ -51,7 +51,9 @@ def one_update(parameters: int) -> dict[str, float]:
     """Microseconds for one int8 update of ``parameters`` parameters."""
     layout = synthetic.layout_of(parameters)
     tensors = synthetic.tensors_of(layout, 1)
-    delta = codecs.view_delta("int8", [t["data"] for t in tensors], tuple(t["scale"] for t in tensors))
+    delta = codecs.view_delta(
+        "int8", [t["data"] for t in tensors], tuple(t["scale"] for t in tensors), layout
+    )
     sums = np.zeros(layout.parameters, dtype=np.int64)
     coefficients = np.full(len(tensors), 400_000, dtype=np.int64)
 
@@ -100,7 +102,7 @@ def _whole_fold_us(parameters: int, devices: int = 100) -> float:
     def fold_all() -> None:
         state.counted.clear()
         for value in records:
-            event = decode_record(value, now_ms, trust, bytes_max=policy.updates.bytes_max)
+            event = decode_record(value, now_ms, trust, policy)
             fold_into(state, state.next_offset, event)
 
     return median_s(fold_all) / devices * 1e6

@@ -22,7 +22,8 @@ import click
 import click.shell_completion
 import click.utils
 
-from aggregation.errors import FluvialError, UsageProblem
+from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
+from fluvial.extras import EXTRAS_OF_COMMANDS, extra_with
 from fluvial.processes.signals import EXIT_INTERRUPTED, is_interruption
 from fluvial.terminal.invocation import Invocation
 
@@ -61,7 +62,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "fluvial.commands.tasks:ca", _RUN, "Make a region's certificate authority, issue certificates."
     ),
     "revoke": Entry("fluvial.commands.tasks:revoke", _RUN, "Bar a device from a task, from now on."),
-    "skip": Entry("fluvial.commands.skip:skip", _RUN, "Set aside a record that makes the fold itself raise."),
+    "park": Entry("fluvial.commands.park:park", _RUN, "Park a record that makes the fold itself raise."),
     "worker": Entry("fluvial.commands.processes:worker", _RUN, "Run a regional worker."),
     "merger": Entry("fluvial.commands.processes:merger", _RUN, "Run the global merger."),
     "evaluator": Entry(
@@ -97,6 +98,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "completion": Entry("fluvial.cli:completion", _LOOK, "Print shell completion for bash, zsh or fish."),
 }
 
+ALIASES: Final = {"skip": "park"}
+"""Earlier names of commands: they work, and are listed nowhere."""
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are used: the overview and completion stay fast."""
@@ -107,7 +111,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # click's signature  # noqa: ARG002
         """Import the command behind a name."""
-        entry = COMMANDS.get(cmd_name)
+        entry = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
         if entry is None:
             return None
         module, _, attribute = entry.target.partition(":")
@@ -123,7 +127,7 @@ class LazyGroup(click.Group):
         """As click's, with the nearest names when there is no such command."""
         import difflib
 
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in {**COMMANDS, **ALIASES} and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], COMMANDS, n=2)
             meant = f" Did you mean {' or '.join(near)}?" if near else ""
             message = f"No such command {args[0]!r}.{meant}"
@@ -212,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_interruption(error):
             invocation.output.say("interrupted")
             return EXIT_INTERRUPTED
-        return _defect(invocation, error)
+        return _unexpected(invocation, error, argv)
     return outcome if isinstance(outcome, int) and not isinstance(outcome, bool) else 0
 
 
@@ -238,7 +242,28 @@ def _usage(invocation: Invocation, error: click.ClickException, argv: Sequence[s
 
 def _command_path(argv: Sequence[str]) -> str:
     """For errors of the parser, which knows no context: the command as it was typed."""
-    return " ".join(["fluvial", *[word for word in argv if word in COMMANDS][:1]])
+    return " ".join(["fluvial", *[word for word in argv if word in COMMANDS or word in ALIASES][:1]])
+
+
+def _unexpected(invocation: Invocation, error: Exception, argv: Sequence[str]) -> int:
+    extra = extra_with(error.name) if isinstance(error, ModuleNotFoundError) else None
+    if extra is None:
+        return _defect(invocation, error)
+    problem = _not_installed(str(getattr(error, "name", "")), extra, argv)
+    invocation.output.problem(problem)
+    return problem.exit_code
+
+
+def _not_installed(module: str, extra: str, argv: Sequence[str]) -> EnvironmentProblem:
+    """The package was installed without the extra that this command needs."""
+    command = next((word for word in argv if word in COMMANDS), "")
+    needed = EXTRAS_OF_COMMANDS.get(command, extra)
+    return EnvironmentProblem(
+        "FLV-1030",
+        f"`{_command_path(argv)}` needs the package {module.partition('.')[0]}, which is not installed",
+        where=f"in {sys.prefix}",
+        hint=f"pip install 'fluvial[{needed}]'",
+    )
 
 
 def _has_json_flag(context: click.Context) -> bool:

@@ -43,4 +43,5 @@ def __getattr__(name: str) -> object:
     """Import the module that holds `name` when it is first asked for (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'learning' has no attribute {name!r}; it offers {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = _HOMES[name].removeprefix("learning")
+    return getattr(importlib.import_module(__name__ + home), name)  # a process may know us by a longer name

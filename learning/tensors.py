@@ -22,10 +22,14 @@ from aggregation.errors import UsageProblem
 from learning.randomness import seeded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from learning.task import Task
 
 TensorLayout = list[tuple[str, tuple[int, ...]]]
 Flat = NDArray[np.float32]
+Module = nn.Module
+"""For those who hand a model on and know no torch."""
 
 
 def shared_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -72,6 +76,34 @@ def load_parameters(model: nn.Module, flat: Flat) -> None:
         for value in tensors.values():
             value.copy_(source[start : start + value.numel()].view(value.shape))
             start += value.numel()
+
+
+def model_with(task: Task, arrays: Mapping[str, Flat]) -> nn.Module:
+    """The task's own model with these weights: float32 arrays by tensor name, of the model's shapes.
+
+    Raises UsageProblem FLV-2213 when they are not this model's.
+    """
+    model = task.model()
+    layout = layout_of(model)
+    given = {name: array.shape for name, array in arrays.items()}
+    if given != dict(layout):
+        raise UsageProblem(
+            "FLV-2213",
+            f"the weights are of another model: {_difference(given, dict(layout))}",
+            where=str(task.path),
+            hint="use the task file that the checkpoint was trained with",
+        )
+    parts = [arrays[name].astype(np.float32).reshape(-1) for name, _ in layout]
+    load_parameters(model, np.concatenate(parts))
+    return model
+
+
+def _difference(given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str:
+    """The first tensor in which two layouts differ."""
+    name = next(name for name in [*expected, *given] if given.get(name) != expected.get(name))
+    return (
+        f"{name} is {given.get(name, 'missing')}, the task's model has {expected.get(name, 'no such tensor')}"
+    )
 
 
 def initial_parameters(task: Task, seed: int) -> Flat:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from aggregation.codecs import DEFAULT_CODEC
 from aggregation.errors import FluvialError
 from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import RejectionReason
@@ -51,7 +52,9 @@ def canary_update(author: Author, created_at_ms: int) -> Publication:
     zeros = np.zeros(layout.parameters, dtype=np.float32)
     base = Base(BASE_VERSION, genesis.model_sha256, zeros, genesis.first_policy)
     outcome = Contribution(zeros, 1, 0.0)
-    record = honest_record(author, base, layout, codec="int8", outcome=outcome, created_at_ms=created_at_ms)
+    record = honest_record(
+        author, base, layout, codec=DEFAULT_CODEC, outcome=outcome, created_at_ms=created_at_ms
+    )
     text = f"{record['update_id']}/{created_at_ms}"
     record["update_id"] = hashlib.sha256(text.encode()).hexdigest()[:UPDATE_ID_HEX]
     return author.publication(seal_update(author, record), record["update_id"])

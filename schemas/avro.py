@@ -6,6 +6,7 @@ fingerprint, so every released version decodes for ever.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -54,7 +55,7 @@ class Schema:
 def registry() -> dict[bytes, Schema]:
     """Every released schema by its ten-byte header."""
     schemas = {}
-    for entry in sorted((resources.files("schemas") / "avsc").iterdir(), key=lambda path: path.name):
+    for entry in sorted((resources.files(__package__) / "avsc").iterdir(), key=lambda path: path.name):
         if entry.name.endswith(".avsc"):
             schema = _load(entry.name, entry.read_bytes())
             schemas[schema.header] = schema
@@ -62,17 +63,32 @@ def registry() -> dict[bytes, Schema]:
 
 
 @cache
-def schema_for(name: str) -> Schema:
-    """The newest version of the record ``name``; KeyError for a name that has none."""
+def schemas_for(name: str) -> tuple[Schema, ...]:
+    """Every released version of the record ``name``, oldest first; KeyError for a name that has none."""
     versions = [schema for schema in registry().values() if schema.name == name]
     if not versions:
         raise KeyError(name)
-    return max(versions, key=lambda schema: schema.version)
+    return tuple(sorted(versions, key=lambda schema: schema.version))
+
+
+def schema_for(name: str) -> Schema:
+    """The newest version of the record ``name``; KeyError for a name that has none."""
+    return schemas_for(name)[-1]
 
 
 def encode(name: str, record: dict[str, Any]) -> bytes:
-    """Encode ``record`` by the newest schema of ``name``, header included."""
-    schema = schema_for(name)
+    """Encode ``record`` by the oldest schema of ``name`` that can hold it, header included.
+
+    So readers that know no newer one are told nothing that they cannot read before there is something new to say.
+    """
+    *older, newest = schemas_for(name)
+    for schema in older:
+        with contextlib.suppress(ValueError):  # a symbol that its enum does not have
+            return _encoded(schema, record)
+    return _encoded(newest, record)
+
+
+def _encoded(schema: Schema, record: dict[str, Any]) -> bytes:
     out = io.BytesIO()
     out.write(schema.header)
     fastavro.schemaless_writer(out, schema.parsed, record)
@@ -89,8 +105,13 @@ def schema_of(data: bytes) -> Schema:
         raise CodecError("not single-object encoded Avro")
     schema = registry().get(header)
     if schema is None:
-        raise UnknownSchemaError(f"unknown schema fingerprint {header[len(MARKER) :].hex()}")
+        raise UnknownSchemaError(unknown_schema(header))
     return schema
+
+
+def unknown_schema(header: bytes) -> str:
+    """What is said of a schema that its reader does not know."""
+    return f"unknown schema fingerprint {header[len(MARKER) :].hex()}"
 
 
 def decode(data: bytes) -> tuple[Schema, dict[str, Any]]:

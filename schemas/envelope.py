@@ -28,8 +28,12 @@ class Signer:
         return self.sign_payload(kind, codec.encode(kind, record))
 
     def sign_payload(self, kind: str, payload: bytes) -> bytes:
-        """Wrap encoded bytes of the newest schema of ``kind`` in a signed envelope."""
-        signature = self.key.sign(signed_bytes(kind, codec.schema_for(kind).sha256, payload))
+        """Wrap encoded bytes, whose header names a schema of ``kind``, in a signed envelope.
+
+        Bytes that name no schema are signed as if they were of the newest.
+        """
+        schema = codec.registry().get(payload[: codec.HEADER_BYTES], codec.schema_for(kind))
+        signature = self.key.sign(signed_bytes(kind, schema.sha256, payload))
         envelope = {"kind": kind, "payload": payload, "certificate": self.certificate, "signature": signature}
         return codec.encode(ENVELOPE, envelope)
 

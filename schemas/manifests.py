@@ -9,13 +9,13 @@ has the formats. A document is written in the format that it was read in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import rfc8785
 
 from aggregation.errors import IntegrityProblem
-from aggregation.layout import Layout
+from aggregation.layout import WEIGHTS, Layout
 from aggregation.policy import Policy, policy_from_canonical
 from schemas.documents import genesis_v1, genesis_v2, manifest_v1
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS, decode_document, encode_document
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from aggregation.server.aggregates import Aggregate, Slot
-
-
-WEIGHTS: Final = "weights"
-"""The section of every tensor of a v1 document."""
 
 
 class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +54,11 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int = 0
     format: str = genesis_v1.FORMAT
 
+    def __post_init__(self) -> None:
+        """ValueError for sections that the format cannot say: a v1 document would lose them in silence."""
+        if self.format == genesis_v1.FORMAT and any(tensor.section != WEIGHTS for tensor in self.layout):
+            raise ValueError(f"{self.format} has no sections but {WEIGHTS}: see genesis_format")
+
     def canonical(self) -> bytes:
         """The document's bytes, in its format."""
         keys = msgspec.to_builtins(self)
@@ -68,7 +69,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def tensor_layout(self) -> Layout:
         """The layout as the pure core wants it."""
-        return Layout.of((tensor.name, tensor.shape) for tensor in self.layout)
+        return Layout.of((tensor.name, tensor.shape, tensor.section) for tensor in self.layout)
 
     @property
     def first_policy(self) -> Policy:

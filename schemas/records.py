@@ -1,18 +1,28 @@
-"""From the bytes of one log record to the event that the fold takes: decode, authenticate, translate. Pure.
+"""From the bytes of one log record to what it says: decode, authenticate, translate. Pure.
 
-Nothing here raises on bad input: whatever is wrong with a record becomes ``Refused`` with its rejection.
+``decode_record`` reads an updates topic for the fold, ``skip_in`` looks there for Skips only; ``aggregate_in`` and
+``announcement_in`` read the topics of windows and versions. Nothing here raises on bad input: whatever is wrong with a
+record becomes ``RejectedRecord``, which the fold counts, or ``Unverified``, which readers pass over or report.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Skip, Tick, Update
 from aggregation.fold.rejections import RejectionReason
-from aggregation.policy import UPDATE_BYTES_LIMIT
-from schemas.avro import CodecError, UnknownSchemaError
+from aggregation.policy import UPDATE_BYTES_LIMIT, Policy
+from schemas.avro import CodecError, UnknownSchemaError, unknown_schema
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
 from schemas.envelope import ClosedEnvelope, Envelope, read_envelope
+from schemas.windows import aggregate_of
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from aggregation.server.aggregates import Aggregate, Slot
 
 SIGNERS = {
     "ClientUpdate": Role.DEVICE,
@@ -26,16 +36,20 @@ SIGNERS = {
 """Which role may sign which record."""
 
 INGRESS_KINDS = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
+UPDATE_SCHEMAS: Final = {"fluvial/policy/v1": 1, "fluvial/policy/v2": 2}
+"""The newest ClientUpdate that a policy's format takes. To a policy, a newer one is what it was to the Fluvial that
+wrote it, an unknown schema: so workers old and new give one verdict, and a log audits alike for ever."""
 DEVICE_TEXT_MAX = 64
 """Characters of ``device_id`` and ``update_id``."""
 COHORTS: Final = {float(cohort): cohort for cohort in range(100)}
 """What a device may say in ``client_metrics["cohort"]``; anything else is as if it had said nothing."""
 
 
-def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes_max: int) -> Event:
-    """The event in one record of an updates topic; ``timestamp_ms`` is its LogAppendTime."""
+def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: Policy) -> Event:
+    """The event in one record of an updates topic; ``timestamp_ms`` is its LogAppendTime, ``policy`` that in force."""
     if value is None:
         return RejectedRecord(RejectionReason.UNDECODABLE, "the record has no value")
+    bytes_max = policy.updates.bytes_max
     if len(value) > bytes_max:
         # No more than that of a size which no policy allows: who reads a bomb need not know how large it is.
         size = f"over {UPDATE_BYTES_LIMIT}" if len(value) > UPDATE_BYTES_LIMIT else f"{len(value)}"
@@ -46,6 +60,8 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes
         return RejectedRecord(RejectionReason.UNKNOWN_SCHEMA, str(error))
     except CodecError as error:
         return RejectedRecord(RejectionReason.UNDECODABLE, str(error))
+    if envelope.kind == "ClientUpdate" and envelope.schema.version > UPDATE_SCHEMAS[policy.format]:
+        return RejectedRecord(RejectionReason.UNKNOWN_SCHEMA, unknown_schema(envelope.schema.header))
     if envelope.kind not in INGRESS_KINDS:
         return RejectedRecord(
             RejectionReason.UNDECODABLE, f"a {envelope.kind} does not belong into an updates topic"
@@ -62,18 +78,111 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes
 
 
 def skip_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Skip | None:
-    """The Skip in one record of an updates topic, if it is one that an operator signed; of whatever partition.
+    """The Skip in one record of an updates topic, if it is one that an operator signed; of whatever partition."""
+    opened = _verified(value, timestamp_ms, trust, "Skip")
+    if isinstance(opened, Unverified):
+        return None
+    record = opened[0].record
+    return Skip(record["task"], record["region"], record["partition"], record["offset"], record["reason"])
 
-    Cheap for all others: a record's payload is not looked at unless its envelope says that it is a Skip.
+
+class Flaw(enum.Enum):
+    """What is wrong with a record; each is followed by what ``Unverified.detail`` holds then."""
+
+    UNDECODABLE = enum.auto()
+    """The codec's error."""
+    WRONG_KIND = enum.auto()
+    """The kind that it is."""
+    FORGED = enum.auto()
+    """What is wrong with its certificate or signature, in words."""
+    WRONG_REGION = enum.auto()
+    """Of which region its signer is, in words."""
+    WRONG_PLACE = enum.auto()
+    """Where it belongs, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """A record that is not what its topic holds, and why."""
+
+    flaw: Flaw
+    detail: str
+
+    @property
+    def reason(self) -> str:
+        """Why, in words that go on from "the record"."""
+        match self.flaw:
+            case Flaw.UNDECODABLE:
+                return f"cannot be decoded: {self.detail}"
+            case Flaw.WRONG_KIND:
+                return f"is a {self.detail}"
+            case Flaw.FORGED | Flaw.WRONG_REGION | Flaw.WRONG_PLACE:
+                return self.detail
+            case _:
+                assert_never(self.flaw)
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A version that is ready for a region's devices. The hashes are hex."""
+
+    task: str
+    region: str
+    version: int
+    manifest_sha256: str
+    model_sha256: str
+    policy_sha256: str
+
+    def belongs_to(self, task: str, regions: Container[str]) -> bool:
+        """Whether it is for that task, and for a region of it: a signature alone does not say so."""
+        return self.task == task and self.region in regions
+
+
+def announcement_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Announcement | Unverified:
+    """The announcement in one record of a models topic, if a merger signed it; of whatever task and region."""
+    opened = _verified(value, timestamp_ms, trust, "ModelAnnouncement")
+    if isinstance(opened, Unverified):
+        return opened
+    return Announcement(**opened[0].record)
+
+
+def aggregate_in(
+    value: bytes | None, timestamp_ms: int, trust: Trust, task: str, slot: Slot
+) -> Aggregate | Unverified:
+    """The closed window in one record of an aggregates topic, if a worker of the region of ``slot`` signed it.
+
+    ``slot`` is the partition that the record stands in, ``timestamp_ms`` its LogAppendTime.
+    """
+    opened = _verified(value, timestamp_ms, trust, "RegionalAggregate")
+    if isinstance(opened, Unverified):
+        return opened
+    envelope, signer = opened
+    if signer.region != slot[0]:
+        return Unverified(Flaw.WRONG_REGION, f"is signed by a worker of {signer.region}, not of {slot[0]}")
+    aggregate = aggregate_of(envelope.record, envelope.payload)
+    if (aggregate.task, aggregate.slot) != (task, slot):
+        home = f"{aggregate.region}[{aggregate.partition}] of task {aggregate.task}"
+        return Unverified(Flaw.WRONG_PLACE, f"belongs to {home}, not here")
+    return aggregate
+
+
+def _verified(
+    value: bytes | None, timestamp_ms: int, trust: Trust, kind: str
+) -> tuple[Envelope, Identity] | Unverified:
+    """The opened envelope and its signer, if it is of this kind and signed by who may sign that.
+
+    The payload is decoded last: that costs memory and time which a stranger must not be able to spend.
     """
     try:
         envelope = read_envelope(value or b"")
-        if envelope.kind != "Skip" or isinstance(authenticate(envelope, timestamp_ms, trust), RejectedRecord):
-            return None
-        record = envelope.open().record
-    except CodecError:
-        return None
-    return Skip(record["task"], record["region"], record["partition"], record["offset"], record["reason"])
+        if envelope.kind != kind:
+            return Unverified(Flaw.WRONG_KIND, envelope.kind)
+        signer = authenticate(envelope, timestamp_ms, trust)
+        if isinstance(signer, RejectedRecord):
+            return Unverified(Flaw.FORGED, signer.detail)
+        return envelope.open(), signer
+    except CodecError as error:
+        return Unverified(Flaw.UNDECODABLE, str(error))
 
 
 def authenticate(envelope: ClosedEnvelope, timestamp_ms: int, trust: Trust) -> Identity | RejectedRecord:

@@ -1,4 +1,4 @@
-"""Whether a process's own key is one whose records the others will believe: asked at its start, and while it runs.
+"""Whether a process's own key is one whose records the others verify: asked at its start, and while it runs.
 
 Whatever is signed by another role, for another region or after the certificate's end stands in the log and is passed
 over by every reader, so such a process would work on for ever and achieve nothing.
@@ -37,7 +37,7 @@ def require_valid(identity: Identity) -> None:
 def _unfit(region: str, role: Role, reason: str) -> UsageProblem:
     return UsageProblem(
         "FLV-3203",
-        f"nobody would believe what this process signs as a {role.value} of {region}: {reason}",
+        f"every reader would reject what this process signs as a {role.value} of {region}: {reason}",
         hint=f"issue a key with `fluvial ca issue --region {region} --role {role.value} NAME`, "
         "and name it with `--key`; if it is not valid yet, see to this machine's clock",
     )

@@ -414,7 +414,7 @@ class Site:
 
     def event(self, value: bytes | None, timestamp_ms: int = NOW_MS) -> Event:
         """What a record says; objects of a barrier are filled in (the policy in force, no reference)."""
-        event = decode_record(value, timestamp_ms, self.trust, bytes_max=self.state.policy.updates.bytes_max)
+        event = decode_record(value, timestamp_ms, self.trust, self.state.policy)
         if isinstance(event, Barrier):
             fields = {name: getattr(event, name) for name in event.__slots__}
             event = Barrier(**(fields | {"policy": self.state.policy}))

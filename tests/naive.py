@@ -73,6 +73,36 @@ def accumulate_float32(sums: Ints, x: npt.NDArray[np.float32], factor: float) ->
     return [int(s) + round(value * factor) for s, value in zip(sums, x.tolist(), strict=True)]
 
 
+def unpack_int8(data: bytes) -> list[int]:
+    """One byte an element, two's complement."""
+    return [byte - 256 if byte > 127 else byte for byte in data]
+
+
+def pack_int8(levels: Sequence[float]) -> bytes | None:
+    """The inverse; None where a level does not fit."""
+    return bytes(int(q) % 256 for q in levels) if all(-128 <= q <= 127 for q in levels) else None
+
+
+def unpack_int4(data: bytes, elements: int) -> list[int]:
+    """Two elements a byte, the low half first, two's complement."""
+    bits = "".join(f"{byte:08b}"[4:] + f"{byte:08b}"[:4] for byte in data)
+    halves = [int(bits[i : i + 4], 2) for i in range(0, len(bits), 4)][:elements]
+    return [half - 16 if half >= 8 else half for half in halves]
+
+
+def pack_int4(levels: Sequence[float]) -> bytes | None:
+    """The inverse, the last half filled up with 0; None where a level is not in -7 … 7."""
+    if not all(-7 <= level <= 7 for level in levels):
+        return None
+    halves = [int(level) % 16 for level in levels] + [0] * (len(levels) % 2)
+    return bytes(low + 16 * high for low, high in zip(halves[::2], halves[1::2], strict=True))
+
+
+def unpack_float32(data: bytes) -> list[float]:
+    """Four bytes an element, IEEE 754, little-endian."""
+    return list(struct.unpack(f"<{len(data) // 4}f", data))
+
+
 def fedbuff_step(
     model: Floats,
     deltas: Sequence[Floats],

@@ -14,15 +14,22 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+UInt8Array = npt.NDArray[np.uint8]
 Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
+CACHED = __name__ == "aggregation.codecs.kernels"
+"""numba's cache on disk holds module names: a process that knows this module by another one (ADR 15) keeps off."""
+
 INT32_BLOCK = 1 << 16
+LOW_HALF = 0x0F
+UNUSED_HALF = 0x08
+"""The half byte of -8, which is the sign bit alone: flipping it and taking 8 away gives a half its sign."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def _dot(a: Int8Array, b: Int8Array) -> int:
     """The exact sum of a·b. A product is at most 2**14, so a block of ``INT32_BLOCK`` of them fits int32."""
     total = np.int64(0)
@@ -36,7 +43,7 @@ def _dot(a: Int8Array, b: Int8Array) -> int:
     return total  # type: ignore[return-value]  # numba returns an int
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def squares_int8(q: Int8Array, starts: Int64Array, squares: Int64Array) -> None:
     """``squares[t]`` becomes the exact sum of q² over tensor t.
 
@@ -47,7 +54,7 @@ def squares_int8(q: Int8Array, starts: Int64Array, squares: Int64Array) -> None:
         squares[t] = _dot(part, part)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def dots_int8(q: Int8Array, reference: Int8Array, starts: Int64Array, dots: Int64Array) -> None:
     """``dots[t]`` becomes the exact sum of q·reference over tensor t.
 
@@ -57,7 +64,7 @@ def dots_int8(q: Int8Array, reference: Int8Array, starts: Int64Array, dots: Int6
         dots[t] = _dot(q[starts[t] : starts[t + 1]], reference[starts[t] : starts[t + 1]])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def accumulate_int8_into(
     sums: Int64Array, q: Int8Array, starts: Int64Array, coefficients: Int64Array
 ) -> None:
@@ -73,7 +80,7 @@ def accumulate_int8_into(
             into[i] += np.int64(part[i]) * c
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def all_finite_float32(x: Float32Array) -> bool:
     """Whether no element of x: float32[P] is NaN or infinite."""
     bits = x.view(np.int32)
@@ -84,7 +91,7 @@ def all_finite_float32(x: Float32Array) -> bool:
     return bool(worst != np.int32(0x7F800000))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def squares_float32(x: Float32Array, starts: Int64Array, squares: Float64Array) -> None:
     """``squares[t]`` becomes Σ x² over tensor t, in float64, element by element in order.
 
@@ -99,7 +106,7 @@ def squares_float32(x: Float32Array, starts: Int64Array, squares: Float64Array) 
         squares[t] = total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def dots_float32(x: Float32Array, reference: Int8Array, starts: Int64Array, dots: Float64Array) -> None:
     """``dots[t]`` becomes Σ x·reference over tensor t, in float64, element by element in order.
 
@@ -114,7 +121,7 @@ def dots_float32(x: Float32Array, reference: Int8Array, starts: Int64Array, dots
         dots[t] = total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def accumulate_float32_into(sums: Int64Array, x: Float32Array, factor: float) -> None:
     """``sums[i] += rint(x[i] · factor)``: one float64 product, rounded half to even.
 
@@ -122,3 +129,40 @@ def accumulate_float32_into(sums: Int64Array, x: Float32Array, factor: float) ->
     """
     for i in range(x.shape[0]):
         sums[i] += np.int64(np.rint(np.float64(x[i]) * factor))
+
+
+@njit(cache=CACHED, nogil=True)
+def first_wrong_int4(packed: UInt8Array, starts: Int64Array) -> int:
+    """The first tensor with a half of -8, or with padding that is not 0; -1 if there is none.
+
+    packed: uint8, each tensor's (n + 1) // 2 bytes one after another; starts: int64[T+1].
+    """
+    at = 0
+    for t in range(starts.shape[0] - 1):
+        size = starts[t + 1] - starts[t]
+        part = packed[at : at + (size + 1) // 2]
+        at += part.shape[0]
+        wrong = 0
+        for i in range(part.shape[0]):
+            wrong |= int((part[i] & LOW_HALF) == UNUSED_HALF) | int(part[i] >> 4 == UNUSED_HALF)
+        if size % 2 == 1:
+            wrong |= int(part[-1] >> 4 != 0)
+        if wrong:
+            return t
+    return -1
+
+
+@njit(cache=CACHED, nogil=True)
+def unpack_int4_into(q: Int8Array, packed: UInt8Array, starts: Int64Array) -> None:
+    """``q``: int8[P] becomes the halves of ``packed`` in two's complement, low ones first; see ``first_wrong_int4``."""
+    at = 0
+    for t in range(starts.shape[0] - 1):
+        into = q[starts[t] : starts[t + 1]]
+        whole = into.shape[0] // 2
+        part = packed[at : at + (into.shape[0] + 1) // 2]
+        at += part.shape[0]
+        for i in range(whole):
+            into[2 * i] = np.int8((part[i] & LOW_HALF) ^ UNUSED_HALF) - np.int8(8)
+            into[2 * i + 1] = np.int8((part[i] >> 4) ^ UNUSED_HALF) - np.int8(8)
+        if into.shape[0] % 2 == 1:
+            into[-1] = np.int8((part[-1] & LOW_HALF) ^ UNUSED_HALF) - np.int8(8)

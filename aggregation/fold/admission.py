@@ -5,9 +5,8 @@ The checks run from cheap and certain to dear and statistical; the first that fa
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aggregation import codecs
 from aggregation.defences import anomaly
@@ -18,6 +17,9 @@ from aggregation.partitioning import partition_of
 if TYPE_CHECKING:
     from aggregation.codecs import Delta, Measured
     from aggregation.fold.state import PartitionState
+
+CODEC_SHOWN_MAX: Final = 64
+"""Characters of a codec's name in a verdict: a device may write any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def admit(state: PartitionState, update: Update) -> Admitted | RejectedUpdate:
     denied = _not_ours(state, update) or _wrong_base(state, update) or _wrong_form(state, update)
     if denied:
         return denied
-    delta = codecs.view_delta(update.codec, update.data, update.scales)
+    delta = codecs.view_delta(update.codec, update.data, update.scales, state.layout)
     if not codecs.is_finite(delta):
         return RejectedUpdate(
             RejectionReason.NOT_FINITE, "a scale or an element is NaN, infinite, or a scale is negative"
@@ -110,7 +112,7 @@ def _wrong_base(state: PartitionState, update: Update) -> RejectedUpdate | None:
 def _wrong_form(state: PartitionState, update: Update) -> RejectedUpdate | None:
     layout = state.layout
     if update.codec not in state.policy.updates.codecs:
-        detail = f"codec {update.codec}, the policy takes {', '.join(state.policy.updates.codecs)}"
+        detail = f"codec {update.codec[:CODEC_SHOWN_MAX]}, the policy takes {', '.join(state.policy.updates.codecs)}"
         return RejectedUpdate(RejectionReason.WRONG_LAYOUT, detail)
     if update.names != layout.names:
         return RejectedUpdate(
@@ -119,17 +121,8 @@ def _wrong_form(state: PartitionState, update: Update) -> RejectedUpdate | None:
         )
     if update.shapes != layout.shapes:
         return RejectedUpdate(RejectionReason.WRONG_LAYOUT, "a tensor's shape is not the model's")
-    for spec, data in zip(layout.tensors, update.data, strict=True):
-        expected = codecs.data_bytes(update.codec, spec.size)
-        if len(data) != expected:
-            return RejectedUpdate(
-                RejectionReason.WRONG_LAYOUT, f"tensor {spec.name} has {len(data)} bytes, expected {expected}"
-            )
-    if update.codec == "float32" and any(
-        math.isfinite(scale) and scale >= 0.0 and scale != 1.0 for scale in update.scales
-    ):
-        return RejectedUpdate(RejectionReason.WRONG_LAYOUT, "a float32 tensor has a scale other than 1")
-    return None
+    problem = codecs.wrong_data(update.codec, update.data, update.scales, layout)
+    return RejectedUpdate(RejectionReason.WRONG_LAYOUT, problem) if problem else None
 
 
 def _judge_content(state: PartitionState, update: Update, delta: Delta) -> Admitted | RejectedUpdate:

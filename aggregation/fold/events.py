@@ -102,9 +102,9 @@ class Revoke:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """An authenticated Skip: the record at ``offset`` of this partition, which made the fold raise, is set aside.
+    """An authenticated Skip: the record at ``offset`` of this partition, which made the fold raise, is parked.
 
-    It acts where that record stands, as ``Skipped``. Where it stands itself it changes nothing.
+    It acts where that record stands, as ``Parked``. Where it stands itself it changes nothing.
     """
 
     task: str

@@ -1,5 +1,6 @@
-"""Server optimizers: one elementwise step from a mean delta."""
+"""Server optimizers: one elementwise step from a mean delta. A file a member; ``OPTIMIZERS`` names them."""
 
-from aggregation.optimizers.step import OptimizerState, initial_state, server_step
+from aggregation.optimizers.shape import Optimizer, OptimizerState, ServerParameters
+from aggregation.optimizers.table import OPTIMIZERS, initial_state, server_step
 
-__all__ = ["OptimizerState", "initial_state", "server_step"]
+__all__ = ["OPTIMIZERS", "Optimizer", "OptimizerState", "ServerParameters", "initial_state", "server_step"]

@@ -8,15 +8,16 @@ from typing import Final
 
 from aggregation.codecs import CODECS
 from aggregation.errors import UsageProblem
+from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy.v2 import DocumentV2
+from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS, WEIGHT_ONE
 
 VERSIONS_MAX_LIMIT: Final = 10_000
 UPDATE_BYTES_LIMIT: Final = 64 << 20
 SUM_LIMIT: Final = (1 << 63) - 1
-INT8_MAGNITUDE_MAX: Final = 128
-OPTIMIZERS: Final = ("sgd", "adam")
-DIVISORS: Final = ("updates", "weights")
+MAGNITUDE_MAX: Final = 128
+"""The largest level of any codec: the bound of what rounding a coefficient can add to an element."""
 HINT: Final = "docs/policy.md lists every key with its unit and default"
 
 
@@ -117,13 +118,13 @@ def _check_overflow(document: DocumentV2) -> None:
     """No sum of a version may leave int64.
 
     After clipping, one update adds at most ``norm_clip * 2**exponent`` to an element, plus the rounding of
-    its coefficient (half a unit times an int8's magnitude, 128), plus the rounding of norm, clip and product
+    its coefficient (half a unit times the largest level, 128), plus the rounding of norm, clip and product
     (a few parts in 2**53; 2**-50 is more than all of them); a version holds ``updates_per_version_max``
     updates.
     """
     updates_per_version_max = document.buffer.updates - 1 + document.window.updates_max
     clipped = math.ceil(document.updates.norm_clip * (1 << document.fixed_point.exponent))
-    one_update = clipped + (clipped >> 50) + 1 + INT8_MAGNITUDE_MAX
+    one_update = clipped + (clipped >> 50) + 1 + MAGNITUDE_MAX
     largest = updates_per_version_max * one_update
     if largest > SUM_LIMIT:
         raise UsageProblem(

@@ -30,6 +30,9 @@ POLICIES_CACHED_MAX: Final = 32
 """A task has few policies, and every partition and version asks for the same ones."""
 BYTE_ORDER_MARK: Final = "\ufeff"
 DOCUMENT_HINT: Final = "documents are written by `fluvial task create`, from TOML: see docs/policy.md"
+UPGRADE_HINT: Final = (
+    "a later format needs a later Fluvial: upgrade this process; docs/policy.md lists the formats"
+)
 
 Document = TypeVar("Document", DocumentV1, DocumentV2)
 
@@ -120,7 +123,9 @@ def policy_from_canonical(data: bytes) -> Policy:
             hint=DOCUMENT_HINT,
         )
     if document.get("format") == v1.FORMAT:
-        raise _wrong_format(f"it names {v1.FORMAT!r}, and documents of that format do not say so")
+        raise _wrong_format(
+            f"it names {v1.FORMAT!r}, and documents of that format do not say so", DOCUMENT_HINT
+        )
     name = document.get("format", v1.FORMAT)
     chosen = _format(name)
     meaning = chosen.meaning(document)
@@ -158,12 +163,8 @@ def _format(name: object) -> Format:
     return found
 
 
-def _wrong_format(problem: str) -> UsageProblem:
-    return UsageProblem(
-        "FLV-2005",
-        f"the policy is refused: {problem}",
-        hint="a later format needs a later Fluvial: upgrade this process; docs/policy.md lists the formats",
-    )
+def _wrong_format(problem: str, hint: str = UPGRADE_HINT) -> UsageProblem:
+    return UsageProblem("FLV-2005", f"the policy is refused: {problem}", hint=hint)
 
 
 def _no_constant(name: str) -> float:
@@ -172,19 +173,13 @@ def _no_constant(name: str) -> float:
 
 def _once_a_format(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if sum(key == "format" for key, _ in pairs) > 1:
-        raise _wrong_format("it has two formats")
+        raise _wrong_format("it has two formats", DOCUMENT_HINT)
     return dict(pairs)
 
 
 def _with_weights(meaning: DocumentV2) -> DocumentV2:
     staleness = meaning.staleness
-    weights = staleness_weights(
-        staleness.kind,
-        versions_max=staleness.versions_max,
-        exponent=staleness.exponent,
-        hinge_versions=staleness.hinge_versions,
-        hinge_slope=staleness.hinge_slope,
-    )
+    weights = staleness_weights(staleness.kind, staleness, versions_max=staleness.versions_max)
     check_weights(weights)
     if staleness.weights and staleness.weights != weights:
         raise refused("staleness.weights", staleness.weights, "left out: it is derived from the other keys")

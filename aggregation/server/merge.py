@@ -4,8 +4,8 @@ Adding windows is adding int64, so any grouping gives the same bits. *Which* win
 decision (of whoever wins the conditional PUT) and is recorded in the manifest; everything else here is
 derived from it.
 
-FedBuff (Nguyen et al. 2022, algorithm 1, line 10): the mean delta is the weighted sum divided by the number
-of updates. ``divide_by = "weights"`` divides by the sum of the staleness weights instead.
+FedBuff (Nguyen et al. 2022, algorithm 1, line 10): the mean delta is the weighted sum divided by what the policy's
+``server.divide_by`` names, see ``weights.divisors``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.optimizers import server_step
 from aggregation.policy import SUM_LIMIT, Policy
 from aggregation.server.aggregates import Aggregate
-from aggregation.weights.staleness import WEIGHT_ONE
+from aggregation.weights.divisors import divisor_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -101,7 +101,7 @@ def merge(
             "FLV-3004",
             f"a version of {updates} updates with the weight {weight_total}, expected 1 or more of each",
         )
-    divisor = float(updates) if policy.server.divide_by == "updates" else weight_total / WEIGHT_ONE
+    divisor = divisor_of(policy.server.divide_by, updates=updates, weight_total=weight_total)
     mean_delta = total.astype(np.float64) / float(1 << policy.fixed_point.exponent) / divisor
     model, optimizer = server_step(policy.server, parent.model, parent.optimizer, mean_delta)
     step = model.astype(np.float64) - parent.model.astype(np.float64)

@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from aggregation.codecs import CODECS
 from aggregation.server.aggregates import Aggregate, Slot
 from backends.log import Headers, LogRecord
 from backends.observer import LastScrape
 from backends.observing.metrics import Metrics
 from backends.observing.process import OTHER, MetricsObserver, error_id
 from backends.observing.times_header import unpack
-from backends.observing.worker import CODECS, WorkerMetrics
+from backends.observing.worker import WorkerMetrics
 from schemas.manifests import Manifest
 
 WINDOWS_REMEMBERED_MAX: Final = 2048

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
+from aggregation.codecs import CODECS
 from aggregation.errors import FluvialError
 from aggregation.fold.events import Event, Update, Verdict, WindowClosed
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
@@ -20,7 +21,6 @@ from backends.observing.process import OTHER, MetricsObserver, error_id
 from schemas.canaries import is_canary
 
 OUTCOMES: Final = frozenset({ACCEPTED, CONTROL, PARKED, *(one.outcome for one in RejectionReason)})
-CODECS: Final = frozenset({"int8", "float32"})
 
 
 class WorkerMetrics(MetricsObserver):
@@ -160,10 +160,10 @@ class WorkerMetrics(MetricsObserver):
         return self.metrics.counter(name).labels(region, outcome if outcome in OUTCOMES else OTHER)
 
     def _observe_update(self, one: WatchedPartition, update: Update, verdict: Verdict) -> None:
-        key = (one.slot[0], update.codec)
+        codec = update.codec if update.codec in CODECS else OTHER  # a device may write any name
+        key = (one.slot[0], codec)
         sizes = self._bytes.get(key)
         if sizes is None:
-            codec = update.codec if update.codec in CODECS else OTHER
             sizes = self.metrics.histogram("fluvial_update_bytes").labels(one.slot[0], codec)
             self._bytes[key] = sizes
         sizes.observe(update.record_bytes)

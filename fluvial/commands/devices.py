@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aggregation.codecs import CODECS, DEFAULT_CODEC
 from aggregation.errors import UsageProblem
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.commands.tasks import check_known_region, region_option, task_option
@@ -35,7 +36,7 @@ key_option = click.option(
     help="Its key file. Default: the one that `fluvial ca issue` wrote on this machine.",
 )
 codec_option = click.option(
-    "--codec", type=click.Choice(["int8", "float32"]), default="int8", show_default=True
+    "--codec", type=click.Choice(list(CODECS)), default=DEFAULT_CODEC, show_default=True
 )
 timeout_option = click.option(
     "--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds to wait."
@@ -214,7 +215,7 @@ def _open(
     region: str,
     device_id: str,
     key: Path | None,
-    codec: str = "int8",
+    codec: str = DEFAULT_CODEC,
     seed: int = 0,
 ) -> tuple[TaskFile, Device]:
     from backends.keys import signer_path
@@ -239,7 +240,7 @@ def _open(
         region=region,
         key=path,
         genesis_sha256=file.genesis_sha256,
-        codec="float32" if codec == "float32" else "int8",
+        codec=codec,
         seed=seed,
     )
     if one.device_id != device_id:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from aggregation.codecs import CODECS, DEFAULT_CODEC
 from fluvial.commands.tasks import task_option
 from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
@@ -48,7 +49,7 @@ from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
     show_default=True,
     help="Sigma of the devices' log-normal speeds.",
 )
-@click.option("--codec", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
+@click.option("--codec", type=click.Choice(list(CODECS)), default=DEFAULT_CODEC, show_default=True)
 @click.option("--seconds", "seconds_max", type=float, help="Stop after so long. Default: never.")
 @click.option(
     "--versions", "version_max", type=click.IntRange(0), help="Stop when this version is announced."

@@ -202,8 +202,8 @@ class Console:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         watch = await self._watch(request)
         viewer = self.hub.enter(watch.task)
+        response = web.StreamResponse(headers=_STREAM_HEADERS)
         try:
-            response = web.StreamResponse(headers=_STREAM_HEADERS)
             await response.prepare(request)
             channel = self.hub.channel(watch.task)
             if "now" not in channel.frames:

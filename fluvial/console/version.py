@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aggregation.errors import UsageProblem
 from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
+from aggregation.weights.divisors import divisor_of
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.console.limits import ROWS_MAX
 from fluvial.console.now import staleness_counts, version_cost
@@ -296,5 +297,4 @@ def _divisor(page: Page, manifest: Manifest) -> float:
         page.objects.manifest(manifest.version - 1).policy_sha256 if manifest.version > 1 else first.sha256
     )
     policy = first if before == first.sha256 else page.objects.policy(before)
-    by_updates = policy.server.divide_by == "updates"
-    return float(manifest.accepted) if by_updates else manifest.weight_total / WEIGHT_ONE
+    return divisor_of(policy.server.divide_by, updates=manifest.accepted, weight_total=manifest.weight_total)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+from aggregation.codecs import DEFAULT_CODEC, data_bytes
 from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
@@ -21,7 +22,7 @@ from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, keys_folder, write_task_file
 from fluvial.local.policies import layered_policy
-from producers.sdk.updates import largest_update_bytes, record_bytes_max
+from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.manifests import Genesis, Region, TensorEntry, decode_genesis
@@ -199,11 +200,9 @@ def _check_update_size(layout: Layout, policy: Policy, settings: Settings) -> No
     needed, limit = largest_update_bytes(layout, policy), record_bytes_max(policy, settings.message_bytes_max)
     if needed > limit:
         which = "policy's updates.bytes_max" if limit == policy.updates.bytes_max else "broker's record limit"
-        codecs = (
-            ""
-            if policy.updates.codecs == ("int8",)
-            else '`updates.codecs = ["int8"]` in the policy (a quarter of float32), '
-        )
+        widest = max(policy.updates.codecs, key=lambda name: data_bytes(name, layout.parameters))
+        share = size_beside(DEFAULT_CODEC, widest)
+        codecs = f'`updates.codecs = ["{DEFAULT_CODEC}"]` in the policy ({share}), ' if share else ""
         raise UsageProblem(
             "FLV-2404",
             f"one update of {layout.parameters} parameters takes up to {needed} bytes, the {which} is {limit}",

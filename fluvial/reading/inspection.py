@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 from typing import Any, Final
 
 import numpy as np
 
+from aggregation.codecs import CODECS
 from aggregation.fold.events import Verdict
 from aggregation.server.aggregates import Slot
 from backends.log import LogRecord
@@ -22,7 +24,6 @@ from schemas.records import SIGNERS
 from schemas.topics import updates_topic
 
 RAW_SHOWN_BYTES: Final = 64
-_BYTES_PER_ELEMENT: Final = {"int8": 1, "float32": 4}
 
 
 def inspect_record(view: TaskView, slot: Slot, offset: int) -> dict[str, Any]:
@@ -100,10 +101,10 @@ def _update(record: dict[str, Any]) -> dict[str, Any]:
 def _tensor(codec: str, tensor: dict[str, Any]) -> dict[str, Any]:
     data: bytes = tensor["data"]
     norm: float | None = None
-    width = _BYTES_PER_ELEMENT.get(codec)
-    if width is not None and len(data) % width == 0:
-        elements = np.frombuffer(data, dtype=np.int8 if codec == "int8" else "<f4").astype(np.float64)
-        norm = finite(abs(tensor["scale"]) * float(np.sqrt(np.sum(elements * elements))))
+    if codec in CODECS:
+        with contextlib.suppress(ValueError):  # not a whole number of elements
+            levels = CODECS[codec].decode(data)
+            norm = finite(abs(tensor["scale"]) * float(np.sqrt(np.sum(levels * levels))))
     return {
         "name": tensor["name"],
         "shape": list(tensor["shape"]),

@@ -11,6 +11,7 @@ from aggregation.fold.events import Parked, Verdict
 from aggregation.fold.rejections import ACCEPTED, PARKED
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Slot
+from aggregation.weights.divisors import divisor_of
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.reading.parked import parked_in
 from fluvial.reading.replay import (
@@ -131,11 +132,7 @@ def lineage_of(view: TaskView, version: int, *, refold: bool) -> Lineage:
 
 
 def _divisor(policy: Policy, manifest: Manifest) -> float:
-    return (
-        float(manifest.accepted)
-        if policy.server.divide_by == "updates"
-        else manifest.weight_total / WEIGHT_ONE
-    )
+    return divisor_of(policy.server.divide_by, updates=manifest.accepted, weight_total=manifest.weight_total)
 
 
 def _from_verdicts(view: TaskView, slot: Slot, inputs: list[Input], problems: list[str]) -> Iterator[Tile]:

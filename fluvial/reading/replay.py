@@ -12,19 +12,17 @@ from types import MappingProxyType
 from typing import assert_never
 
 from aggregation.errors import FluvialError, IntegrityProblem
-from aggregation.fold.events import Barrier, Event, Parked, RejectedRecord, Verdict, WindowClosed
+from aggregation.fold.events import Barrier, Event, Parked, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
 from aggregation.server.aggregates import Aggregate, Slot
 from backends.log import LogRecord, RecordReader
 from backends.store.task_store import TaskStore
-from schemas.avro import CodecError
 from schemas.certificates import Trust
-from schemas.envelope import open_envelope
 from schemas.manifests import Genesis
-from schemas.records import authenticate, decode_record
+from schemas.records import Flaw, Unverified, aggregate_in, decode_record
 from schemas.topics import aggregates_topic
-from schemas.windows import EncodedWindow, aggregate_of, encode_window, restore_state, state_names
+from schemas.windows import EncodedWindow, encode_window, restore_state, state_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class FoldRaised(IntegrityProblem):
             "FLV-5014",
             f"folding offset {record.offset} raised {type(cause).__name__}: {cause}",
             where=f"{record.topic}[{record.partition}]@{record.offset}",
-            hint="this is a defect of ours: please report it with this record; `fluvial skip` parks it",
+            hint="this is a defect of ours: please report it with this record; `fluvial park` parks it",
         )
         self.offset = record.offset
 
@@ -92,7 +90,7 @@ class PartitionReplay:
     def _step(self, record: LogRecord) -> Replayed:
         state = self.state
         event = self._parked.get(record.offset) or decode_record(
-            record.value, record.timestamp_ms, self._trust, bytes_max=state.policy.updates.bytes_max
+            record.value, record.timestamp_ms, self._trust, state.policy
         )
         loaded = self._loaded(event) if isinstance(event, Barrier) and state.applies(event) else event
         verdict: Verdict | None = None
@@ -182,21 +180,8 @@ def find_aggregate(
 
 def authentic_aggregate(record: LogRecord, trust: Trust, task: str, slot: Slot) -> PublishedAggregate:
     """What a record of an aggregates topic's partition ``slot`` is; ``problem`` says why it is none."""
-    try:
-        envelope = open_envelope(record.value or b"")
-    except CodecError as error:
-        return PublishedAggregate(record.offset, None, f"cannot be decoded: {error}")
-    if envelope.kind != "RegionalAggregate":
-        return PublishedAggregate(record.offset, None, f"is a {envelope.kind}, not a RegionalAggregate")
-    signer = authenticate(envelope, record.timestamp_ms, trust)
-    if isinstance(signer, RejectedRecord):
-        return PublishedAggregate(record.offset, None, signer.detail)
-    if signer.region != slot[0]:
-        return PublishedAggregate(
-            record.offset, None, f"is signed by a worker of {signer.region}, not of {slot[0]}"
-        )
-    aggregate = aggregate_of(envelope.record, envelope.payload)
-    if (aggregate.task, aggregate.slot) != (task, slot):
-        home = f"{aggregate.region}[{aggregate.partition}] of task {aggregate.task}"
-        return PublishedAggregate(record.offset, None, f"belongs to {home}, not here")
-    return PublishedAggregate(record.offset, aggregate)
+    found = aggregate_in(record.value, record.timestamp_ms, trust, task, slot)
+    if isinstance(found, Unverified):
+        other = ", not a RegionalAggregate" if found.flaw is Flaw.WRONG_KIND else ""
+        return PublishedAggregate(record.offset, None, f"{found.reason}{other}")
+    return PublishedAggregate(record.offset, found)

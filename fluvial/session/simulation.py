@@ -35,12 +35,12 @@ from fluvial.local.policies import layered_policy, quick_policy
 from fluvial.session.in_process import InProcessFederation, memory_log_of
 from producers.fleet.behaviours import Behaviour, Round, perform
 from producers.fleet.population import FleetConfig, Member, next_behaviour, populate
-from producers.sdk.announcements import Announcement, Unverified, verify_announcement
 from producers.sdk.bases import Base, Bases
 from schemas.certificates import CONTROL as CONTROL_REGION
 from schemas.certificates import Role
 from schemas.checkpoints import decode_model
 from schemas.objects import model_key
+from schemas.records import Announcement, announcement_in
 from schemas.topics import models_topic, verdicts_topic
 from schemas.windows import decode_verdict
 
@@ -308,8 +308,10 @@ class _Simulation:
         topic = models_topic(genesis.task)
         end = self._log.end(topic, 0)
         for record in MemoryReader(self._log).read(topic, 0, self._heard, end):
-            announcement = verify_announcement(record, genesis, self._federation.trust)
-            if not isinstance(announcement, Unverified):
+            announcement = announcement_in(record.value, record.timestamp_ms, self._federation.trust)
+            if isinstance(announcement, Announcement) and announcement.belongs_to(
+                genesis.task, genesis.regions
+            ):
                 self._announced[announcement.region] = announcement
         self._heard = end
         head = min(versions, self._federation.merger.head.number)

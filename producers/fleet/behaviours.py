@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.codecs import CodecName, EncodedTensor, encode_delta
+from aggregation.codecs import CodecName, EncodedTensor, data_bytes, encode_delta
 from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from producers.sdk.updates import (
     Author,
@@ -222,14 +222,11 @@ def _wrong_layout(turn: Round) -> list[Publication]:
 
 
 def _not_a_number(turn: Round) -> list[Publication]:
-    """NaN elements in float32; where the policy takes int8 only, a NaN scale."""
-    codec = choose_codec(turn.base.policy, "float32")
-    if codec == "float32":
-        delta = turn.outcome.delta.copy()
-        delta[:: max(1, delta.size // 8)] = np.nan
-        tensors = encode_delta(delta, turn.layout, codec, turn.author.rng(turn.base.version))
-    else:
-        tensors = [EncodedTensor(s.name, s.shape, float("nan"), bytes(s.size)) for s in turn.layout.tensors]
+    """NaN elements in the widest codec that the policy takes; one that quantizes makes them NaN scales."""
+    codec = max(turn.base.policy.updates.codecs, key=lambda name: data_bytes(name, turn.layout.parameters))
+    delta = turn.outcome.delta.copy()
+    delta[:: max(1, delta.size // 8)] = np.nan
+    tensors = encode_delta(delta, turn.layout, codec, turn.author.rng(turn.base.version))
     return [turn.encoded(turn.described(tensors, codec))]
 
 

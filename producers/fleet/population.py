@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aggregation.codecs import CODECS, CodecName
+from aggregation.codecs import CODECS, DEFAULT_CODEC, CodecName
 from aggregation.errors import UsageProblem
 from backends import keys
 from producers.fleet.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour
@@ -47,7 +47,7 @@ class FleetConfig:
     round_s: float = 0.2
     speed_spread: float = 0.5
     misbehaviour_rate: float = 0.25
-    codec: CodecName = "int8"
+    codec: CodecName = DEFAULT_CODEC
     announcement_timeout_s: float = 120.0
     seconds_max: float | None = None
     version_max: int | None = None

@@ -1,6 +1,6 @@
 """Following ``fl.<task>.models``: which version is the newest for each region, as the merger signed it.
 
-Announcements may come late or twice, and anybody with access to the broker may write there: a follower believes a
+Announcements may come late or twice, and anybody with access to the broker may write there: a follower goes by a
 merger's certificate and signature only, and keeps the highest version.
 """
 
@@ -9,18 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from aggregation.errors import TimeoutProblem
-from aggregation.fold.events import RejectedRecord
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
-from schemas.avro import CodecError
 from schemas.certificates import Trust
-from schemas.envelope import open_envelope
-from schemas.records import authenticate
+from schemas.records import Announcement, Flaw, Unverified, announcement_in
 from schemas.topics import models_topic
 
 if TYPE_CHECKING:
@@ -34,42 +30,6 @@ UNVERIFIED_SAID_MAX = 3
 """So many bad records are named; a flood of them is only counted, and stands in the error when a wait ends in vain."""
 
 log = logging.getLogger("fluvial")
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """A version that is ready for a region's devices. The hashes are hex."""
-
-    task: str
-    region: str
-    version: int
-    manifest_sha256: str
-    model_sha256: str
-    policy_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unverified:
-    """A record of the models topic that is not a merger's announcement, and why."""
-
-    reason: str
-
-
-def verify_announcement(record: LogRecord, genesis: Genesis, trust: Trust) -> Announcement | Unverified:
-    """The announcement in one record, if a merger of this task signed it; else why not. Pure."""
-    try:
-        envelope = open_envelope(record.value or b"")
-    except CodecError as error:
-        return Unverified(str(error))
-    if envelope.kind != "ModelAnnouncement":
-        return Unverified(f"a {envelope.kind} does not belong here")
-    signer = authenticate(envelope, record.timestamp_ms, trust)
-    if isinstance(signer, RejectedRecord):
-        return Unverified(signer.detail)
-    announcement = Announcement(**envelope.record)
-    if announcement.task != genesis.task or announcement.region not in genesis.regions:
-        return Unverified(f"it is for {announcement.region[:64]!r} of the task {announcement.task[:64]!r}")
-    return announcement
 
 
 class _ClosedError(Exception):
@@ -185,17 +145,27 @@ class Announcements:
                 self._on_news()
 
     def _take(self, record: LogRecord) -> None:
-        verified = verify_announcement(record, self._genesis, self._trust)
-        if isinstance(verified, Unverified):
+        found = announcement_in(record.value, record.timestamp_ms, self._trust)
+        problem = _problem_of(found, self._genesis)
+        if isinstance(found, Unverified) or problem:
             self._unverified += 1
             if self._unverified <= UNVERIFIED_SAID_MAX:
-                log.warning("disregarding %s[0]@%d: %s", record.topic, record.offset, verified.reason)
+                log.warning("disregarding %s[0]@%d: %s", record.topic, record.offset, problem)
             return
         with self._changed:
-            known = self._latest.get(verified.region)
-            if known is not None and known.version >= verified.version:
+            known = self._latest.get(found.region)
+            if known is not None and known.version >= found.version:
                 return
-            self._latest[verified.region] = verified
+            self._latest[found.region] = found
             self._changed.notify_all()
         if self._on_news is not None:
             self._on_news()
+
+
+def _problem_of(found: Announcement | Unverified, genesis: Genesis) -> str:
+    """Why a follower of this task passes it over; "" if it does not."""
+    if isinstance(found, Announcement):
+        if found.belongs_to(genesis.task, genesis.regions):
+            return ""
+        return f"it is for {found.region[:64]!r} of the task {found.task[:64]!r}"
+    return f"a {found.detail} does not belong here" if found.flaw is Flaw.WRONG_KIND else found.detail

@@ -6,21 +6,23 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from aggregation.errors import UsageProblem
 from backends.clock import SYSTEM_CLOCK, Clock
 from backends.outages import retry_through_outage
 from schemas.checkpoints import decode_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    import numpy as np
     import numpy.typing as npt
 
+    from aggregation.layout import Layout
     from aggregation.policy import Policy
     from backends.store.task_store import TaskStore
-    from producers.sdk.announcements import Announcement
     from schemas.manifests import Genesis
+    from schemas.records import Announcement
 
 CACHED_BASES_MAX = 4
 Result = TypeVar("Result")
@@ -34,6 +36,29 @@ class Base:
     sha256: str
     parameters: npt.NDArray[np.float32]
     policy: Policy
+
+
+def arrays_of(flat: npt.NDArray[np.float32], layout: Layout) -> dict[str, npt.NDArray[np.float32]]:
+    """float32[P] as the layout's tensors by name, in their shapes. They share ``flat``'s memory."""
+    return {
+        spec.name: flat[layout.starts[t] : layout.starts[t + 1]].reshape(spec.shape)
+        for t, spec in enumerate(layout.tensors)
+    }
+
+
+def flat_of(arrays: Mapping[str, npt.ArrayLike], layout: Layout) -> npt.NDArray[np.float32]:
+    """The inverse of ``arrays_of``, from arrays of any float type. UsageProblem FLV-2504: they are not the layout's."""
+    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    expected = {spec.name: spec.shape for spec in layout.tensors}
+    if shapes != expected:
+        name = next(name for name in [*expected, *shapes] if shapes.get(name) != expected.get(name))
+        raise UsageProblem(
+            "FLV-2504",
+            f"tensor {name} is {shapes.get(name, 'missing')}, the model's layout has {expected.get(name, 'none')}",
+            hint="give every tensor of `device.arrays(base)`, under its name and in its shape",
+        )
+    parts = [np.asarray(arrays[spec.name], dtype=np.float32).reshape(-1) for spec in layout.tensors]
+    return np.concatenate(parts)
 
 
 class Bases:

@@ -2,13 +2,15 @@
 
 ::
 
-    with Device.open(settings, task="digits", region="eu", key=path) as device:
+    with Device.open(task="digits", region="eu", key=path) as device:
         base = device.fetch()                            # the newest announced version, hash-checked
-        outcome = device.train(base, task, examples)     # or any training of one's own: a Contribution
+        trained = my_training(device.arrays(base))       # arrays by name; any framework, or none
+        outcome = device.contribution(base, trained, num_examples=100, loss=0.3)
         receipt = device.publish(base, outcome)          # clipped, quantized, signed, acknowledged by the broker
         verdict = device.verdict(receipt)                # accepted, or refused and why
 
-Everything blocks. A refused update is a verdict, not an exception.
+With a task file and torch, ``outcome = device.train(base, task, examples)`` is the whole middle. Everything blocks.
+A refused update is a verdict, not an exception.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from aggregation.codecs import DEFAULT_CODEC
 from aggregation.errors import FluvialError, TimeoutProblem, UsageProblem
 from aggregation.partitioning import murmur2
 from backends.clock import SYSTEM_CLOCK, Clock
+from backends.environment import load_settings
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
 from backends.keys import load_signer
@@ -28,16 +32,28 @@ from backends.observer import UNOBSERVED, Observer
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from producers.sdk.announcements import Announcements
-from producers.sdk.bases import Base, Bases
-from producers.sdk.updates import Author, Outcome, Publication, check_size, honest_record, seal_update
+from producers.sdk.bases import Base, Bases, arrays_of, flat_of
+from producers.sdk.updates import (
+    Author,
+    Contribution,
+    Outcome,
+    Publication,
+    check_size,
+    honest_record,
+    seal_update,
+)
 from schemas.avro import CodecError
 from schemas.certificates import BadCertificateError, Role, Trust
 from schemas.topics import verdicts_topic
 from schemas.windows import decode_verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
 
     from aggregation.codecs import CodecName
     from aggregation.fold.events import Verdict
@@ -77,7 +93,7 @@ class Device:
         bases: Bases,
         writer: RecordWriter,
         announcements: Announcements,
-        codec: CodecName = "int8",
+        codec: CodecName = DEFAULT_CODEC,
         clock: Clock = SYSTEM_CLOCK,
         observer: Observer = UNOBSERVED,
     ) -> None:
@@ -94,13 +110,13 @@ class Device:
     @classmethod
     def open(
         cls,
-        settings: Settings,
+        settings: Settings | None = None,
         *,
         task: str,
         region: str,
         key: Path,
         genesis_sha256: str | None = None,
-        codec: CodecName = "int8",
+        codec: CodecName = DEFAULT_CODEC,
         seed: int = 0,
         writer: RecordWriter | None = None,
         announcements: Announcements | None = None,
@@ -108,9 +124,11 @@ class Device:
     ) -> Device:
         """A device by its key file (``fluvial ca issue`` writes one); its id and region stand in the certificate.
 
+        Without ``settings``, the addresses come from FLUVIAL_* variables or the stack on this machine (FLV-1001).
         ``genesis_sha256`` is the trust anchor: without it, the store is believed. UsageProblem FLV-2407 (region),
         FLV-2302 and FLV-2303 (key file), FLV-2506 (a certificate that does not fit); what the store raises.
         """
+        settings = settings or load_settings()
         store = TaskStore(open_object_store(settings.store), task)
         genesis = store.genesis(genesis_sha256)
         signer = load_signer(key)
@@ -164,6 +182,26 @@ class Device:
 
         seed = murmur2(self.device_id.encode()) ^ self.author.seed
         return train_locally(task, base.parameters, examples, task.config.at(seed=seed, version=base.version))
+
+    def arrays(self, base: Base) -> dict[str, npt.NDArray[np.float32]]:
+        """``base`` as read-only arrays by tensor name, in the model's shapes: for training in any framework."""
+        return arrays_of(base.parameters, self._bases.layout)
+
+    def contribution(
+        self,
+        base: Base,
+        trained: Mapping[str, npt.ArrayLike],
+        *,
+        num_examples: int,
+        loss: float,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Contribution:
+        """What to publish of ``trained``, all arrays by name as ``arrays`` gives them, after training from ``base``.
+
+        UsageProblem FLV-2504 when they are not the layout's tensors.
+        """
+        delta = flat_of(trained, self._bases.layout) - base.parameters
+        return Contribution(delta, num_examples, loss, metrics or {})
 
     def publish(self, base: Base, outcome: Outcome) -> Receipt:
         """Clip, quantize, sign and append; returns when the broker has it.

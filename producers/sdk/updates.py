@@ -29,6 +29,8 @@ UPDATE_ID_HEX = 32
 _FRAMING_BYTES_MAX = CERTIFICATE_BYTES_MAX + 2048
 _TENSOR_FRAMING_BYTES = 40
 _DIMENSION_BYTES = 10
+_WIDTH_ELEMENTS = 1 << 10
+"""How many elements codecs are compared by: enough that no padding counts."""
 
 
 class Outcome(Protocol):
@@ -189,16 +191,33 @@ def check_size(value: bytes, policy: Policy, message_bytes_max: int) -> None:
     limit = record_bytes_max(policy, message_bytes_max)
     if len(value) > limit:
         which = "policy's updates.bytes_max" if limit == policy.updates.bytes_max else "broker's limit"
+        narrow = min(policy.updates.codecs, key=_width)
+        share = size_beside(narrow, max(policy.updates.codecs, key=_width))
+        narrower = f"use the {narrow} codec (`--codec {narrow}`), {share}, or" if share else "use"
         raise UsageProblem(
             "FLV-2501",
             f"the update is {len(value)} bytes, the {which} is {limit}",
-            hint="use the int8 codec (`--codec int8`), a quarter of float32, or a smaller model",
+            hint=f"{narrower} a smaller model",
         )
+
+
+def size_beside(narrow: CodecName, wide: CodecName) -> str:
+    """What part of the codec ``wide``'s bytes ``narrow`` takes, in words; "" where it takes no fewer."""
+    times = _width(wide) // _width(narrow)
+    if times <= 1:
+        return ""
+    return f"{ {2: 'half', 4: 'a quarter', 8: 'an eighth'}.get(times, f'1/{times}') } of {wide}"
+
+
+def _width(codec: CodecName) -> int:
+    return data_bytes(codec, _WIDTH_ELEMENTS)
 
 
 def largest_update_bytes(layout: Layout, policy: Policy) -> int:
     """An upper bound of one signed update's bytes, in the widest codec that the policy takes."""
-    elements = max(data_bytes(codec, layout.parameters) for codec in policy.updates.codecs)
+    elements = max(
+        sum(data_bytes(codec, spec.size) for spec in layout.tensors) for codec in policy.updates.codecs
+    )
     framing = sum(
         len(spec.name.encode()) + _DIMENSION_BYTES * len(spec.shape) + _TENSOR_FRAMING_BYTES
         for spec in layout.tensors

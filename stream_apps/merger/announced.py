@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from backends.log import RecordReader
-from schemas.avro import CodecError
-from schemas.certificates import Role, Trust
-from schemas.envelope import open_envelope
-from schemas.records import authenticate
+from backends.reading_back import backwards
+from schemas.certificates import Trust
+from schemas.records import Announcement, announcement_in
 from schemas.topics import models_topic
-from stream_apps.worker.resume_point import backwards
 
 
-def announced_manifests(reader: RecordReader, trust: Trust, task: str) -> dict[int, str]:
+def announced_manifests(
+    reader: RecordReader, trust: Trust, task: str, regions: Container[str]
+) -> dict[int, str]:
     """SHA-256 of the manifests by version, of the newest announcements: back to the first that a merger signed."""
     found: dict[int, str] = {}
     for records in backwards(reader, models_topic(task), 0):
         for record in records:
-            try:
-                envelope = open_envelope(record.value or b"")
-            except CodecError:
-                continue
-            signer = authenticate(envelope, record.timestamp_ms, trust)
-            authentic = getattr(signer, "role", None) is Role.MERGER and envelope.kind == "ModelAnnouncement"
-            if authentic and envelope.record["task"] == task:
-                found[envelope.record["version"]] = envelope.record["manifest_sha256"]
+            said = announcement_in(record.value, record.timestamp_ms, trust)
+            if isinstance(said, Announcement) and said.belongs_to(task, regions):
+                found[said.version] = said.manifest_sha256
         if found:
             return found
     return found

@@ -5,10 +5,10 @@
     fl.<task>.aggregates.<region>[p], all regions    signed RegionalAggregate records
         │  collect: one actor, any order between partitions
         ▼
-    Committer.offer                                  authenticate → pending, in sequence by partition
+    Merger.offer                                     authenticate → pending, in sequence by partition
         │  merge_when_due (task): FedBuff's K reached, or the deadline passed
         ▼
-    Committer.merge_if_due                           Σ sums → server optimizer → manifest by one conditional PUT
+    Merger.merge_if_due                              Σ sums → server optimizer → manifest by one conditional PUT
         ├─▶ object store      versions/<n>/manifest.json, then model and optimizer
         ├─▶ fl.<task>.updates.<region>[p]   a Barrier in every partition of every region
         └─▶ fl.<task>.models                an announcement a region, after its barriers are acknowledged
@@ -63,14 +63,14 @@ def build_app(
     observer: Observer = UNOBSERVED,
 ) -> faust.App:
     """The Faust app of one merger process. Reads the genesis document, and waits for the store if it is away."""
-    outside = open_process_context(settings, task, genesis_sha256, signer, name, observer=observer)
-    identity = own_identity(signer, outside.trust, region=CONTROL, role=Role.MERGER)
+    context = open_process_context(settings, task, genesis_sha256, signer, name, observer=observer)
+    identity = own_identity(signer, context.trust, region=CONTROL, role=Role.MERGER)
     require_valid(identity)
-    merger = MergeLoop(Merger(outside))
-    regions = {aggregates_topic(task, region): region for region in outside.genesis.partitions}
+    loop = MergeLoop(Merger(context))
+    regions = {aggregates_topic(task, region): region for region in context.genesis.partitions}
 
     async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
-        offsets = await merger.resume()
+        offsets = await loop.resume()
         return {tp: offsets[(regions[tp.topic], tp.partition)] for tp in assigned}
 
     app = create_app(
@@ -85,13 +85,13 @@ def build_app(
     stopped = asyncio.Event()
 
     async def or_end(work: Awaitable[None]) -> None:
-        """What the committer cannot heal ends this merger, loudly."""
+        """What does not pass by waiting ends this merger, and is said."""
         try:
             await work
         except Exception as error:
             stopped.set()  # which of two windows is the right one must not be decided by which came first
             known = isinstance(error, FluvialError)
-            version = merger.committer.head.number
+            version = loop.merger.head.number
             at = {"version": version}
             text = "the merger stops at version %d.\n%s"
             log.error(text, version, error, exc_info=not known, extra=at)  # noqa: TRY400
@@ -100,12 +100,12 @@ def build_app(
 
     async def merge_if_due() -> None:
         require_valid(identity)
-        await merger.merge_if_due()
+        await loop.merge_if_due()
 
     @app.agent(raw_topic(app, *regions), name="collect")
     async def collect(stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():
-            await or_end(merger.offer(log_record(event.message), regions[event.message.topic]))
+            await or_end(loop.offer(log_record(event.message), regions[event.message.topic]))
 
     @app.task
     async def merge_when_due() -> None:
@@ -118,11 +118,11 @@ def build_app(
 
 async def _be_seen(observer: Observer, error: Exception) -> None:
     """Let a scrape see a divergence: it is a proof, and a process that is gone shows nothing."""
-    farewell = LastScrape()
-    observer.merger_stopped(error, farewell)
+    last_scrape = LastScrape()
+    observer.merger_stopped(error, last_scrape)
     if getattr(error, "error_id", "") not in DIVERGENCE:
         return
     deadline_s = time.monotonic() + SHOWN_S_MAX
     # It is shown on the thread of a scrape, which knows no event of this loop.
-    while farewell.awaited and not farewell.shown and time.monotonic() < deadline_s:  # noqa: ASYNC110
+    while last_scrape.awaited and not last_scrape.shown and time.monotonic() < deadline_s:  # noqa: ASYNC110
         await asyncio.sleep(SHOWN_POLL_S)

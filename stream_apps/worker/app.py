@@ -53,12 +53,12 @@ def build_app(
     observer: Observer = UNOBSERVED,
 ) -> faust.App:
     """The Faust app of one worker process. Reads the genesis document, and waits for the store if it is away."""
-    outside = open_process_context(settings, task, genesis_sha256, signer, name, observer=observer)
-    if region not in outside.genesis.regions:
-        raise unknown_region(task, region, outside.genesis.regions)
-    identity = own_identity(signer, outside.trust, region=region, role=Role.WORKER)
+    context = open_process_context(settings, task, genesis_sha256, signer, name, observer=observer)
+    if region not in context.genesis.regions:
+        raise unknown_region(task, region, context.genesis.regions)
+    identity = own_identity(signer, context.trust, region=region, role=Role.WORKER)
     require_valid(identity)
-    worker = RegionWorker(outside, region)
+    worker = RegionWorker(context, region)
     topic_name = updates_topic(task, region)
 
     async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
@@ -70,7 +70,7 @@ def build_app(
         settings,
         resume,
         data_folder=str(data_folder),
-        record_bytes=outside.layout.parameters + OVERHEAD_BYTES,
+        record_bytes=context.layout.parameters + OVERHEAD_BYTES,
         member_name=name,
     )
 

@@ -19,8 +19,8 @@ log = logging.getLogger("fluvial.worker")
 class RegionWorker:
     """The partitions of one region that this process has, or has had: one ``PartitionWorker`` each."""
 
-    def __init__(self, outside: ProcessContext, region: str) -> None:
-        self.outside = outside
+    def __init__(self, context: ProcessContext, region: str) -> None:
+        self.context = context
         self.region = region
         self.partitions: dict[int, PartitionWorker] = {}
 
@@ -29,13 +29,13 @@ class RegionWorker:
         mine = sorted(assigned)
         for partition in mine:
             if partition not in self.partitions:
-                self.partitions[partition] = PartitionWorker(self.outside, self.region, partition)
+                self.partitions[partition] = PartitionWorker(self.context, self.region, partition)
         found = await asyncio.gather(*(self.partitions[partition].resume() for partition in mine))
         offsets = dict(zip(mine, found, strict=True))
-        self.outside.observer.assigned(self.region, mine)
+        self.context.observer.assigned(self.region, mine)
         log.info(
             "worker %s has %s",
-            self.outside.name,
+            self.context.name,
             ", ".join(f"{partition}@{offset}" for partition, offset in offsets.items()) or "nothing",
         )
         return offsets
@@ -52,4 +52,4 @@ class RegionWorker:
         for partition in assigned:
             if partition in self.partitions:
                 await self.partitions[partition].tick()
-        self.outside.writer.poll()
+        self.context.writer.poll()

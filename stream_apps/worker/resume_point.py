@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate
-from backends.log import LogRecord, RecordReader
+from backends.log import RecordReader
+from backends.reading_back import backwards
 from schemas.avro import CodecError
-from schemas.certificates import Role, Trust
-from schemas.envelope import open_envelope
-from schemas.records import authenticate
+from schemas.certificates import Trust
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
-from schemas.windows import aggregate_of, decode_verdict
+from schemas.windows import decode_verdict
+from stream_apps.published import read_aggregate
 
-TAIL_RECORDS_FIRST = 8
-TAIL_RECORDS_MAX = 16_384
-"""Records of one piece that is read backwards: it bounds memory where somebody has filled a topic with junk."""
 PUBLISHED_MAX = 65_536
 VERDICT_BYTES_MAX = 4096
-RECENT_RECORDS_MAX = 512
-_TAIL_BYTES = 64
-"""Of a record's end, which is its signature: with its time and length, enough to know it again."""
 
 log = logging.getLogger("fluvial.worker")
 
@@ -58,7 +50,7 @@ def read_resume_point(
     conflict = None
     for records in backwards(reader, topic, partition):
         for record in records:
-            aggregate = read_aggregate(record, trust, task, region)
+            aggregate = read_aggregate(record, trust, task, region, log)
             if aggregate is None:
                 continue
             other = known.setdefault(aggregate.sequence, aggregate)
@@ -75,7 +67,7 @@ def read_published_verdicts(
     """The verdicts that stand already on the offsets from ``start`` on: they need not be written again.
 
     Verdicts stand in the order of their offsets, but for copies that a worker wrote which had lost its partition.
-    At most ``STANDING_MAX`` are looked at: the rest is written again, and readers drop the copies. What claims to
+    At most ``PUBLISHED_MAX`` are looked at: the rest is written again, and readers drop the copies. What claims to
     judge an offset beyond the log's end without judging all before it was planted, and is left out.
     """
     topic = verdicts_topic(task, region)
@@ -109,53 +101,6 @@ def read_published_verdicts(
     )
 
 
-def backwards(reader: RecordReader, topic: str, partition: int) -> Iterator[list[LogRecord]]:
-    """A partition's records from its end back, in growing pieces; each piece in order of its offsets."""
-    low, high = reader.bounds(topic, partition)
-    span = TAIL_RECORDS_FIRST
-    while high > low:
-        start = max(low, high - span)
-        yield list(reader.read(topic, partition, start, high))
-        high = start
-        span = min(span * 4, TAIL_RECORDS_MAX)
-
-
-class RecentRecords:
-    """The records folded last, so that a log that was rewritten under a running worker is noticed.
-
-    A broker that lost the end of a log (a cut segment, an unclean election) gives its offsets to other records.
-    """
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[int, tuple[int, int, bytes]] = OrderedDict()
-
-    def clear(self) -> None:
-        """Forget them."""
-        self._known.clear()
-
-    def add(self, record: LogRecord) -> None:
-        """Remember a record, and forget the oldest of more than ``RECENT_RECORDS_MAX``."""
-        self._known[record.offset] = _mark(record)
-        if len(self._known) > RECENT_RECORDS_MAX:
-            self._known.popitem(last=False)
-
-    def require_same(self, record: LogRecord, where: str) -> None:
-        """IntegrityProblem FLV-3204 if another record stood at this offset when it was folded."""
-        known = self._known.get(record.offset)
-        if known is not None and known != _mark(record):
-            raise IntegrityProblem(
-                "FLV-3204",
-                f"offset {record.offset} holds another record than the one that was folded",
-                where=where,
-                hint="the log was cut and written on: bring the lost records back, see docs/runbooks/truncated-log.md",
-            )
-
-
-def _mark(record: LogRecord) -> tuple[int, int, bytes]:
-    value = record.value or b""
-    return (record.timestamp_ms, len(value), value[-_TAIL_BYTES:])
-
-
 def log_was_cut(where: str, end: int, folded: int) -> IntegrityProblem:
     """FLV-3204. Kafka would read such a log from its beginning, and what is new in it would pass for folded before."""
     return IntegrityProblem(
@@ -175,31 +120,3 @@ def divergence(one: Aggregate, other_sha256: str) -> IntegrityProblem:
         f"and also {other_sha256[:12]}",
         hint="two workers folded one log differently: run `fluvial audit` to see which is right, and stop the other",
     )
-
-
-def read_aggregate(record: LogRecord, trust: Trust, task: str, region: str) -> Aggregate | None:
-    """The aggregate in a record, if a worker of this region signed it for this task; None, and a warning, otherwise."""
-    where = f"{record.topic}[{record.partition}]@{record.offset}"
-    place = {"region": region, "partition": record.partition, "offset": record.offset}
-    try:
-        envelope = open_envelope(record.value or b"")
-    except CodecError as error:
-        log.warning("ignored %s: %s", where, error, extra=place)
-        return None
-    signer = authenticate(envelope, record.timestamp_ms, trust)
-    authentic = getattr(signer, "role", None) is Role.WORKER and envelope.kind == "RegionalAggregate"
-    if not authentic or getattr(signer, "region", None) != region:
-        log.warning("ignored %s: not signed by a worker of %s", where, region, extra=place)
-        return None
-    aggregate = aggregate_of(envelope.record, envelope.payload)
-    if (aggregate.task, aggregate.slot) != (task, (region, record.partition)):
-        log.warning(
-            "ignored %s: it is for %s[%d] of %s",
-            where,
-            aggregate.region,
-            aggregate.partition,
-            aggregate.task,
-            extra=place,
-        )
-        return None
-    return aggregate

@@ -16,7 +16,7 @@ from aggregation.fold.rejections import ACCEPTED, CONTROL
 from backends import keys
 from backends.log import Position
 from fluvial.proof.audit import audit_task
-from producers.sdk.announcements import Announcement, Announcements
+from producers.sdk.announcements import Announcements
 from schemas.certificates import Role
 from schemas.topics import updates_topic, verdicts_topic
 from tests import factories
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aggregation.server.aggregates import Slot
     from backends.kafka.reading import LogReader
     from backends.settings import Settings
+    from schemas.records import Announcement
 
 REGION: Final = "eu"
 PARTITIONS: Final = {"eu": 2, "us": 1}

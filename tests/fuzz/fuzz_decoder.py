@@ -28,7 +28,7 @@ from aggregation.fold.events import Event
 from schemas.certificates import Role
 from tests import factories
 
-BYTES_MAX = 1 << 20
+POLICY = factories.policy(updates={"bytes_max": 1 << 20})
 TIMESTAMP_MS = factories.NOW_MS
 TRUST = factories.trust()
 SIGNERS = {
@@ -67,7 +67,7 @@ def signed(body: bytes) -> bytes:
 
 def require_event(value: bytes) -> None:
     """The decoder never raises and always says what the record is."""
-    event = decode_record(value, TIMESTAMP_MS, TRUST, bytes_max=BYTES_MAX)
+    event = decode_record(value, TIMESTAMP_MS, TRUST, POLICY)
     if not isinstance(event, EVENTS):
         raise TypeError(f"{event!r} is no event")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aggregation.codecs import CODECS
 from aggregation.fold.rejections import ACCEPTED, CONTROL
 from schemas import avro as codec
 from schemas.avro import HEADER_BYTES, MARKER
@@ -159,7 +160,7 @@ def fields_swapped(m: Mutator, at: Moment) -> bytes:
         other.device_id, at, task="another", region="us", base=at.version + m.random.choice([-1, 0, 5])
     )
     two |= {
-        "codec": m.random.choice(["int8", "float32"]),
+        "codec": m.random.choice([*CODECS, "a-later-one"]),
         "base_sha256": m.random.choice([at.model_sha256, "0"]),
     }
     swapped = m.random.sample(sorted(one), m.random.randint(1, 3))

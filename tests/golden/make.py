@@ -25,7 +25,6 @@ from schemas.objects import sha256_hex
 from schemas.records import decode_record
 from schemas.windows import encode_state, encode_verdict, encode_window
 from tests.factories import (
-    BYTES_MAX,
     LAYOUT,
     NOW_MS,
     TASK,
@@ -104,7 +103,7 @@ def replay(records: list[bytes]) -> tuple[list[Verdict], list[Aggregate], list[b
     payloads: list[bytes] = []
     sums = []
     for offset, value in enumerate(records):
-        event = decode_record(value, NOW_MS, trusted, bytes_max=BYTES_MAX)
+        event = decode_record(value, NOW_MS, trusted, rules())
         if hasattr(event, "policy"):
             event = type(event)(**{n: getattr(event, n) for n in event.__slots__} | {"policy": rules()})
         for effect in fold_into(state, offset, event):
@@ -177,6 +176,10 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
     return {
         "client_update.v1.int8.avro": lambda: update_bytes("d-0001"),
         "client_update.v1.float32.avro": lambda: update_bytes("d-0001", codec="float32"),
+        "client_update.v2.later.avro": lambda: update_bytes(
+            "d-0001", codec="a-later-one", tensors=encoded(delta(0))
+        ),
+        "client_update.v2.int4.avro": lambda: update_bytes("d-0001", codec="int4"),
         "barrier.v1.avro": lambda: barrier_bytes(1, rules()),
         "tick.v1.avro": lambda: tick_bytes(3),
         "revoke.v1.avro": lambda: revoke_bytes("d-0001", "ab12"),

@@ -14,7 +14,7 @@ from aggregation.policy import policy_from_canonical
 from schemas import avro as codec
 from schemas.envelope import ENVELOPE, open_envelope
 from schemas.records import INGRESS_KINDS, authenticate, decode_record
-from tests.factories import BYTES_MAX, NOW_MS, trust
+from tests.factories import NOW_MS, policy, trust
 from tests.golden import make
 
 HERE = Path(__file__).parent
@@ -49,7 +49,7 @@ def test_a_released_signature_still_verifies(name: str) -> None:
     envelope = open_envelope(data)
     assert not isinstance(authenticate(envelope, NOW_MS, trust()), RejectedRecord)
     if envelope.kind in INGRESS_KINDS:
-        assert not isinstance(decode_record(data, NOW_MS, trust(), bytes_max=BYTES_MAX), RejectedRecord)
+        assert not isinstance(decode_record(data, NOW_MS, trust(), policy()), RejectedRecord)
 
 
 def test_every_released_schema_has_a_golden_record() -> None:

@@ -163,7 +163,7 @@ def barrier_version(record: LogRecord) -> int | None:
         envelope = open_envelope(record.value or b"")
     except CodecError:
         return None
-    event = decode_record(record.value, record.timestamp_ms, TRUST, bytes_max=1 << 26)
+    event = decode_record(record.value, record.timestamp_ms, TRUST, genesis().first_policy)
     return event.version if envelope.kind == "Barrier" and isinstance(event, Barrier) else None
 
 

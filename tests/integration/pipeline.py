@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from aggregation.optimizers import initial_state
+from aggregation.server.aggregates import Aggregate
 from backends import keys
 from backends.kafka.admin import declare_topics
 from backends.kafka.reading import LogReader
@@ -35,9 +36,9 @@ from schemas.certificates import CONTROL, Role, Trust
 from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.objects import sha256_hex
+from schemas.records import aggregate_in
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
 from schemas.windows import decode_verdict
-from stream_apps.worker.resume_point import read_aggregate
 from tests import factories
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
     from aggregation.layout import Layout
     from aggregation.policy import Policy
-    from aggregation.server.aggregates import Aggregate, Slot
+    from aggregation.server.aggregates import Slot
     from backends.settings import Settings
     from schemas.envelope import Signer
 
@@ -295,9 +296,12 @@ class Federation:
         """A partition's aggregates without duplicates, by sequence; a duplicate has to be the same, bit for bit."""
         found: dict[int, Aggregate] = {}
         for record in self.records(aggregates_topic(self.task, slot[0]), slot[1]):
-            aggregate = read_aggregate(record, self.trust, self.task, slot[0])
-            assert aggregate is not None, (
-                f"{record.topic}[{record.partition}]@{record.offset} is not authentic"
+            aggregate = aggregate_in(record.value, record.timestamp_ms, self.trust, self.task, slot)
+            assert isinstance(aggregate, Aggregate), (
+                record.topic,
+                record.partition,
+                record.offset,
+                aggregate,
             )
             assert found.setdefault(aggregate.sequence, aggregate) == aggregate, "two folds of one log differ"
         return [found[sequence] for sequence in sorted(found)]

@@ -103,8 +103,7 @@ class Stage:
             for region, partition in self.genesis.slots:
                 state, topic = self._state(region, partition), updates_topic(self.task, region)
                 for record in reader.read(topic, partition, 0, reader.bounds(topic, partition)[1]):
-                    bytes_max = state.policy.updates.bytes_max
-                    event = decode_record(record.value, record.timestamp_ms, trust, bytes_max=bytes_max)
+                    event = decode_record(record.value, record.timestamp_ms, trust, state.policy)
                     for effect in fold_into(state, record.offset, event):
                         if isinstance(effect, Verdict):
                             verdicts[region, partition, record.offset] = effect
@@ -163,6 +162,20 @@ def test_creating_a_task_twice_changes_nothing(stack: Settings, name: str) -> No
     assert store.has_checkpoint(0)
     policy = store.genesis(first.genesis_sha256).first_policy
     assert store.policy(policy.sha256) == policy
+
+
+def test_a_task_from_before_policies_had_formats_is_found_unchanged_by_the_same_command(
+    stack: Settings, name: str
+) -> None:
+    first = create(stack, name, policy_text='format = "fluvial/policy/v1"')
+    assert (
+        "format"
+        not in json.loads(TaskStore(open_object_store(stack.store), name).manifest_bytes(0))["policy"]
+    )
+    assert create(stack, name) == first
+    with pytest.raises(UsageProblem, match="differs in policy") as caught:
+        create(stack, name, policy_text='format = "fluvial/policy/v2"')
+    assert caught.value.error_id == "FLV-2403"
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,9 @@ from backends.kafka.writing import LogWriter
 from backends.log import Position
 from fluvial import cli
 from fluvial.proof.audit import audit_task
-from schemas.certificates import Role
 from schemas.envelope import open_envelope
 from schemas.objects import manifest_key, model_key, object_key, sha256_hex
-from schemas.records import authenticate
+from schemas.records import Announcement, announcement_in
 from schemas.topics import models_topic, updates_topic
 from tests import factories
 from tests.integration.pipeline import Federation, until
@@ -108,10 +107,9 @@ class Crowd:
 
 def announced(federation: Federation, record: LogRecord) -> int:
     """The version in a record of the models topic, which a merger has to have signed."""
-    envelope = open_envelope(record.value or b"")
-    signer = authenticate(envelope, record.timestamp_ms, federation.trust)
-    assert getattr(signer, "role", None) is Role.MERGER
-    return int(envelope.record["version"])
+    found = announcement_in(record.value, record.timestamp_ms, federation.trust)
+    assert isinstance(found, Announcement), found
+    return found.version
 
 
 def slots() -> list[Slot]:

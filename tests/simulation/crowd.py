@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from aggregation.errors import ConnectionProblem, IntegrityProblem, TimeoutProblem
-from producers.sdk.announcements import Announcement, Unverified, verify_announcement
 from producers.sdk.bases import Base, Bases
 from producers.sdk.device import Device, Receipt
 from producers.sdk.updates import Author, Contribution
+from schemas.records import Announcement, Unverified, announcement_in
 from schemas.topics import aggregates_topic, models_topic, updates_topic
 from tests import factories
 from tests.simulation.keys import remembering
@@ -58,8 +58,10 @@ class Followed:
             await self._log.more(place, offset, self._process)
             for record in self._log.records[place][offset:]:
                 offset = record.offset + 1
-                one = verify_announcement(record, self._genesis, self._trust)
-                if isinstance(one, Unverified):
+                one = announcement_in(record.value, record.timestamp_ms, self._trust)
+                if isinstance(one, Unverified) or not one.belongs_to(
+                    self._genesis.task, self._genesis.regions
+                ):
                     continue
                 known = self._latest.get(one.region)
                 if known is None or one.version > known.version:

@@ -1,13 +1,14 @@
-"""A defect of ours, on purpose: one record makes every worker's fold raise, until an operator sets it aside."""
+"""A defect of ours, on purpose: one record makes every worker's fold raise, until an operator parks it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from aggregation.fold.events import Event, Parked
+from aggregation.policy import Policy
 from schemas.records import decode_record, skip_in
 from schemas.topics import updates_topic
-from stream_apps.worker import partition as worker
+from stream_apps.worker import folding as worker
 from tests import factories
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ class Defect:
         """The workers are as they were."""
         worker.decode_record = decode_record
 
-    def _decode(self, value: bytes | None, timestamp_ms: int, trust: Trust, *, bytes_max: int) -> Event:
+    def _decode(self, value: bytes | None, timestamp_ms: int, trust: Trust, policy: Policy) -> Event:
         if value is not None and value == self.poisoned:
             raise ZeroDivisionError("a defect")
-        return decode_record(value, timestamp_ms, trust, bytes_max=bytes_max)
+        return decode_record(value, timestamp_ms, trust, policy)
 
     def strike(self) -> None:
         """The record stands in a log, and from time to time an operator looks; whoever likes may copy it."""
@@ -58,10 +59,10 @@ class Defect:
         for slot in self._genesis.slots:
             for record in self._records(slot, 0):
                 if record.value == self.poisoned and self._skipped(slot, record.offset) is None:
-                    self._set_aside(slot, record.offset)
+                    self._park(slot, record.offset)
         self._log.loop.later(NOTICED_AFTER_S, self._look)
 
-    def _set_aside(self, slot: Slot, offset: int) -> None:
+    def _park(self, slot: Slot, offset: int) -> None:
         record = {
             "task": self._genesis.task,
             "region": slot[0],
@@ -83,5 +84,5 @@ class Defect:
         return None
 
     def event(self, slot: Slot, record: LogRecord) -> Event | None:
-        """What a reader folds that has not the defect: ``Skipped`` for the record that was set aside, else None."""
+        """What a reader folds that has not the defect: ``Parked`` for the record that was parked, else None."""
         return self._skipped(slot, record.offset) if record.value == self.poisoned else None

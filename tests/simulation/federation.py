@@ -177,6 +177,8 @@ class Federation:
             repeated=self.rng.choice((0.0, 0.05, 0.3)),
             damaged=self.rng.choice((0.0, 0.0, 0.02)),
         )
+        # From a stream of its own: the runs in which the broker refuses nothing are as they were without this.
+        self.refusing = seeded(self.seed, "refusals").choice((0.0, 0.0, 0.0, 0.05))
         # Every fourth run forgets its oldest bases for lack of room.
         partition_state.COUNTED_MAX = checker_fold.COUNTED_MAX = 3 if self.seed % 4 == 0 else 1_000_000
         self._create(model, optimizer)
@@ -241,17 +243,20 @@ class Federation:
         else:
             self._start_merger(process)
 
-    def _outside(self, process: Process, signer: Any, name: str) -> ProcessContext:
+    def _context(self, process: Process, signer: Any, name: str) -> ProcessContext:
         return ProcessContext.of(
             genesis=self.genesis,
             store=TaskStore(MemoryStore(process, self.objects), TASK),
-            writer=MemoryWriter(process, self.log),
+            writer=MemoryWriter(process, self.log, refused=lambda: self._refused(process)),
             signer=signer,
             name=name,
             open_reader=lambda _purpose: MemoryReader(process, self.log),
             trust=_trust(),
             clock=SimulatedClock(process, EPOCH_MS / 1000),
         )
+
+    def _refused(self, process: Process) -> float:
+        return 0.0 if self.healthy or not process.name.startswith("worker") else self.refusing
 
     def _member(self, process: Process) -> Member:
         member = Member(process, self.log, faithful=lambda: self.healthy)
@@ -266,10 +271,10 @@ class Federation:
         return member
 
     def _start_worker(self, process: Process, region: str) -> None:
-        outside = self._outside(
+        context = self._context(
             process, remembering(factories.worker_signer(process.name, region)), process.name
         )
-        worker = RegionWorker(outside, region)
+        worker = RegionWorker(context, region)
         member = self._member(process)
 
         async def resume(assigned: Iterable[Place]) -> Mapping[Place, int]:
@@ -296,9 +301,9 @@ class Federation:
 
         async def run() -> None:
             signer = remembering(factories.merger_signer(process.name))
-            outside = self._outside(process, signer, process.name)
+            context = self._context(process, signer, process.name)
             try:
-                merger = MergeLoop(await process.thread(lambda: Merger(outside)))
+                merger = MergeLoop(await process.thread(lambda: Merger(context)))
             except FluvialError as error:
                 member.failed(error)
                 return

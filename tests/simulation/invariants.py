@@ -20,10 +20,9 @@ from schemas.avro import CodecError
 from schemas.checkpoints import decode_direction
 from schemas.envelope import open_envelope
 from schemas.objects import manifest_key, object_key
-from schemas.records import decode_record
+from schemas.records import Unverified, aggregate_in, decode_record
 from schemas.topics import aggregates_topic, models_topic, updates_topic
 from schemas.windows import encode_window, restore_state
-from stream_apps.worker.resume_point import read_aggregate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,8 +110,8 @@ def _refolded(federation: Federation, slot: Slot) -> Iterator[str]:
     """5: the fold from offset 0, and from every snapshot to the next window, gives what was published."""
     published: dict[int, Aggregate] = {}
     for record in federation.log.records[aggregates_topic(federation.genesis.task, slot[0]), slot[1]]:
-        one = read_aggregate(record, federation.trust, federation.genesis.task, slot[0])
-        if one is None:
+        one = aggregate_in(record.value, record.timestamp_ms, federation.trust, federation.genesis.task, slot)
+        if isinstance(one, Unverified):
             continue
         if published.setdefault(one.sequence, one).sha256 != one.sha256:
             yield f"3: window {one.sequence} of {slot} was published with two contents"
@@ -133,7 +132,7 @@ def _windows(federation: Federation, slot: Slot, state: PartitionState) -> Itera
     records = federation.log.records[updates_topic(federation.genesis.task, slot[0]), slot[1]]
     for record in records[state.next_offset :]:
         event = federation.defect.event(slot, record) or decode_record(
-            record.value, record.timestamp_ms, federation.trust, bytes_max=state.policy.updates.bytes_max
+            record.value, record.timestamp_ms, federation.trust, state.policy
         )
         if isinstance(event, Barrier) and state.applies(event):
             reference = _reference(federation, event.reference_sha256)

@@ -1,7 +1,8 @@
 """An in-memory log that keeps Kafka's promises and breaks only what Kafka may break.
 
 Records of one producer stand in one partition in the order of their appending, each once. What is slow here: requests,
-answers. What is lost: the answers of a device's producer, and what a process that dies had not yet sent.
+answers. What is lost: the answers of a device's producer, and what a process that dies had not yet sent. What is
+refused: some records of a worker, each with an error for its answer.
 """
 
 from __future__ import annotations
@@ -79,14 +80,24 @@ class _Outgoing:
 
 
 class MemoryWriter:
-    """``RecordWriter`` of one process. ``unsure`` is the probability that an acknowledgement is lost (devices only)."""
+    """``RecordWriter`` of one process.
+
+    ``unsure`` is the probability that an acknowledgement is lost (devices only), ``refused`` that the broker does not
+    take a record and says so (workers only).
+    """
 
     def __init__(
-        self, process: Process, log: MemoryLog, *, unsure: Callable[[], float] | None = None
+        self,
+        process: Process,
+        log: MemoryLog,
+        *,
+        unsure: Callable[[], float] | None = None,
+        refused: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._process = process
         self._log = log
         self._unsure = unsure
+        self._refused = refused
         self._queues: dict[Place, deque[_Outgoing]] = {}
         self._waiting = 0
         self._flushing: list[Pause] = []
@@ -146,7 +157,9 @@ class MemoryWriter:
         rng = self._process.rng
         for _ in range(rng.randint(1, len(queue))):
             outgoing = queue.popleft()
-            self._land(outgoing)
+            chance = self._refused()
+            if not chance or rng.random() >= chance:
+                self._land(outgoing)
             self._process.later(self._process.latency_s(), lambda outgoing=outgoing: self._answer(outgoing))  # type: ignore[misc]
         if queue:
             self._process.later(self._process.latency_s(), lambda: self._send(queue))
@@ -160,8 +173,10 @@ class MemoryWriter:
             woken, self._flushing = self._flushing, []
             for pause in woken:
                 pause.wake()
-        assert outgoing.landed is not None
-        if self._unsure is not None and self._process.rng.random() < self._unsure():
+        if outgoing.landed is None:
+            self._process.trace(self._process.name, "refused", *outgoing.place)
+            outgoing.future.set_exception(ConnectionProblem("FLV-3100", "the broker refused the record"))
+        elif self._unsure is not None and self._process.rng.random() < self._unsure():
             self._process.trace(self._process.name, "lost acknowledgement", outgoing.landed)
             outgoing.future.set_exception(ConnectionProblem("FLV-3100", "the acknowledgement was lost"))
         else:

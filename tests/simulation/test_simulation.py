@@ -15,7 +15,8 @@ from stream_apps.merger.loop import MergeLoop
 from stream_apps.worker.region import RegionWorker
 from tests.simulation.crowd import SimulatedDevice
 from tests.simulation.federation import Federation
-from tests.simulation.mutants import MUTATIONS, Mutation, mutate
+from tests.simulation.mutants import mutate
+from tests.simulation.mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -117,6 +118,21 @@ def test_a_norm_at_the_clip_is_not_clipped_and_one_above_it_is() -> None:
         )
         assert isinstance(again, Admitted)
         assert again.clip == clip
+
+
+def test_a_norm_at_its_limit_passes_and_one_above_it_is_refused() -> None:
+    tensors = encoded(delta(0, size=1.0))
+    free = admit(state_of(RULES), update("d-1", tensors=tensors))
+    assert isinstance(free, Admitted)
+    norm = free.measured.norm
+    for limit, passes in ((norm, True), (math.nextafter(norm, 0.0), False)):
+        judged = admit(
+            state_of(policy(updates={"norm_max": limit, "norm_clip": limit / 2})),
+            update("d-1", tensors=tensors),
+        )
+        assert isinstance(judged, Admitted) is passes
+        if isinstance(judged, RejectedUpdate):
+            assert (judged.rejection, judged.norm) == (RejectionReason.NORM_EXCEEDED, norm)
 
 
 @pytest.mark.parametrize("changed", [{}, {"base_version": 9}, {"scales": (1e9,) * 3}])

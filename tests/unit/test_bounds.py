@@ -50,7 +50,12 @@ def test_a_record_of_countless_items_is_given_up_early(changed: dict[str, Any]) 
     record = factories.update_record("d-1") | changed
     value = factories.device_signer("d-1").sign("ClientUpdate", record)
     began_s = time.monotonic()
-    event = decode_record(value, factories.NOW_MS, factories.trust(), bytes_max=factories.BYTES_MAX * 2)
+    event = decode_record(
+        value,
+        factories.NOW_MS,
+        factories.trust(),
+        factories.policy(updates={"bytes_max": factories.BYTES_MAX * 2}),
+    )
     assert event.rejection.outcome == "undecodable"  # type: ignore[union-attr]
     assert f"over {ITEMS_MAX} items" in event.detail  # type: ignore[union-attr]
     assert time.monotonic() - began_s < DECODE_S_MAX

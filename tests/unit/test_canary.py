@@ -102,7 +102,7 @@ class Region1:
             return future
         offset = len(self.values)
         self.values.append(value)
-        event = decode_record(value, factories.NOW_MS, factories.trust(), bytes_max=1 << 20)
+        event = decode_record(value, factories.NOW_MS, factories.trust(), factories.policy())
         (verdict, *_) = fold_into(self.state, offset, event)
         assert isinstance(verdict, Verdict)
         self.due.append((self.polls + self.delay, encode_verdict(replace(verdict, **self.spoil))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,11 @@ import msgspec
 import pytest
 import rfc8785
 
+from aggregation.codecs import CODECS, DEFAULT_CODEC
 from aggregation.fold.events import Parked
+from aggregation.optimizers import OPTIMIZERS
+from aggregation.weights.divisors import DIVISORS
+from aggregation.weights.staleness import STALENESS_KINDS
 from fluvial.proof.checker import Acknowledged, CheckReport, CheckRequest, StoreAddress, check, check_logs
 from schemas import avro as codec
 from schemas.envelope import Signer, open_envelope
@@ -144,6 +149,13 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
         "int8",
     ),
     "few records a window": (small(window={"updates_max": 2, "records_max": 5}), "int8"),
+    **{f"the optimizer {name}": (small(server={"optimizer": name}), DEFAULT_CODEC) for name in OPTIMIZERS},
+    **{f"the codec {name}": (small(updates={"codecs": [name]}), name) for name in CODECS},
+    **{
+        f"the staleness kind {name}": (small(staleness={"kind": name}), DEFAULT_CODEC)
+        for name in STALENESS_KINDS
+    },
+    **{f"divided by {name}": (small(server={"divide_by": name}), DEFAULT_CODEC) for name in DIVISORS},
 }
 
 
@@ -481,6 +493,41 @@ def test_another_genesis_is_not_this_task(data: Copy) -> None:
     data.genesis_sha256 = "0" * 64
     report = data.check()
     assert broken(report) == {2} and not report.identical
+
+
+def with_genesis(data: Copy, change: Callable[[dict[str, Any]], None]) -> None:
+    """The federation as if it had begun with another genesis document, whose hash is trusted."""
+    document = json.loads(data.objects[manifest_key(data.task, 0)])
+    change(document)
+    data.objects[manifest_key(data.task, 0)] = rfc8785.dumps(document)
+    data.genesis_sha256 = sha256_hex(data.objects[manifest_key(data.task, 0)])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda document: document.update(format="fluvial/genesis/v9"), "genesis document"),
+        (lambda document: document.pop("format"), "genesis document"),
+        (lambda document: document["policy"].update(format="fluvial/policy/v9"), "first policy"),
+        (lambda document: document["policy"].update(format=["fluvial/policy/v2"]), "first policy"),
+    ],
+    ids=["an unknown genesis", "a genesis without a format", "an unknown first policy", "a list as a format"],
+)
+def test_nothing_is_checked_by_rules_that_a_later_format_may_have_changed(
+    change: Callable[[dict[str, Any]], None], said: str, data: Copy
+) -> None:
+    with_genesis(data, change)
+    report = data.check()
+    assert broken(report) == {2} and not report.identical
+    assert f"{said} is of the format" in report.violations[0].message
+
+
+def test_a_manifest_of_an_unknown_format_ends_the_chain(data: Copy) -> None:
+    manifest = json.loads(data.objects[manifest_key(data.task, 2)])
+    data.objects[manifest_key(data.task, 2)] = rfc8785.dumps(manifest | {"format": "fluvial/manifest/v9"})
+    report = data.check()
+    assert report.versions == 1
+    assert any("format 'fluvial/manifest/v9'" in violation.message for violation in report.violations)
 
 
 def skipping(*, by: Signer) -> Copy:

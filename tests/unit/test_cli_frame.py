@@ -137,6 +137,16 @@ def test_the_overview_lists_every_command_and_loads_none() -> None:
         assert name in done.stdout and entry.summary.split(",")[0][:20] in done.stdout
 
 
+@pytest.mark.parametrize(("alias", "name"), cli.ALIASES.items())
+def test_an_earlier_name_of_a_command_works_and_is_listed_nowhere(alias: str, name: str, capsys) -> None:
+    assert cli.main([alias, "--help"]) == cli.main([name, "--help"]) == 0
+    by_alias, by_name = capsys.readouterr().out.split(f"Usage: fluvial {name} ")
+    assert by_alias == f"Usage: fluvial {alias} " + by_name
+    assert cli.main(["--help"]) == 0
+    assert f"\n  {alias} " not in capsys.readouterr().out
+    assert alias not in cli.cli.list_commands(click.Context(cli.cli))
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_of_the_table_loads_and_explains_itself(name: str, capsys) -> None:
     assert cli.main([name, "--help"]) == 0

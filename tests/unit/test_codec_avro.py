@@ -32,14 +32,15 @@ NAMES = [
     "PartitionState",
     "Verdict",
 ]
-UPDATE_HEADER = codec.schema_for("ClientUpdate").header
+UPDATE_HEADER = codec.schemas_for("ClientUpdate")[0].header
+RELEASED = [(name, number) for name in NAMES for number in range(1, 1 + len(codec.schemas_for(name)))]
 
 
-def schema_file(name: str) -> dict[str, Any]:
+def schema_file(name: str, version: int = 1) -> dict[str, Any]:
     """A schema's document, as released."""
     snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
     document: dict[str, Any] = json.loads(
-        resources.files("schemas").joinpath("avsc", f"{snake}.v1.avsc").read_text()
+        resources.files("schemas").joinpath("avsc", f"{snake}.v{version}.avsc").read_text()
     )
     return document
 
@@ -55,28 +56,38 @@ def update_body(tensors: bytes) -> bytes:
     return UPDATE_HEADER + out
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_record_has_a_schema_with_docs_on_the_record_and_on_every_field(name: str) -> None:
-    document = schema_file(name)
+@pytest.mark.parametrize(("name", "version"), RELEASED)
+def test_every_record_has_a_schema_with_docs_on_the_record_and_on_every_field(
+    name: str, version: int
+) -> None:
+    document = schema_file(name, version)
     assert document["doc"]
     assert all(field["doc"] for field in document["fields"])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_header_is_the_marker_and_the_specifications_fingerprint(name: str) -> None:
-    canonical = to_parsing_canonical_form(schema_file(name))
+@pytest.mark.parametrize(("name", "version"), RELEASED)
+def test_the_header_is_the_marker_and_the_specifications_fingerprint(name: str, version: int) -> None:
+    canonical = to_parsing_canonical_form(schema_file(name, version))
     expected = b"\xc3\x01" + struct.pack("<Q", naive.crc64_avro(canonical.encode()))
-    assert codec.schema_for(name).header == expected
+    assert codec.schemas_for(name)[version - 1].header == expected
 
 
 def test_the_fingerprint_of_the_specifications_example_is_ours() -> None:
     assert naive.crc64_avro(b'"null"') == 0x63DD24E7CC258F8A
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_signatures_bind_the_full_schema_docs_and_defaults_included(name: str) -> None:
-    expected = hashlib.sha256(rfc8785.dumps(schema_file(name))).digest()
-    assert codec.schema_for(name).sha256 == expected
+@pytest.mark.parametrize(("name", "version"), RELEASED)
+def test_signatures_bind_the_full_schema_docs_and_defaults_included(name: str, version: int) -> None:
+    expected = hashlib.sha256(rfc8785.dumps(schema_file(name, version))).digest()
+    assert codec.schemas_for(name)[version - 1].sha256 == expected
+
+
+def test_a_record_is_written_by_the_oldest_schema_that_can_hold_it() -> None:
+    first, second = codec.schemas_for("ClientUpdate")
+    for name, expected in (("int8", first), ("float32", first), ("int4", second), ("ø" * 9, second)):
+        data = codec.encode("ClientUpdate", update_record("d-1") | {"codec": name})
+        assert codec.schema_of(data) == expected
+        assert codec.decode(data)[1]["codec"] == name
 
 
 def test_no_two_schemas_share_a_header() -> None:

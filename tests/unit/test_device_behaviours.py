@@ -72,9 +72,7 @@ class Logs:
 
     def append(self, what: Publication) -> Verdict:
         state = self.states[what.region, what.partition]
-        event = decode_record(
-            what.value, factories.NOW_MS, self.trust, bytes_max=self.policy.updates.bytes_max
-        )
+        event = decode_record(what.value, factories.NOW_MS, self.trust, self.policy)
         verdict, *_ = fold_into(state, state.next_offset, event)
         state.validate()
         assert isinstance(verdict, Verdict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,9 @@ from producers.sdk.updates import (
 from schemas.avro import encode
 from schemas.manifests import Genesis
 from tests import factories
+
+if TYPE_CHECKING:
+    from aggregation.codecs import CodecName
 
 
 def author(device_id: str = "d-0001", seed: int = 0) -> Author:
@@ -49,6 +54,22 @@ def test_a_delta_above_the_clipping_norm_is_scaled_down_to_it() -> None:
     long = np.array([30.0, 40.0], dtype=np.float32)
     assert np.linalg.norm(clipped(long, 10.0)) == pytest.approx(10.0)
     assert clipped(long, 50.0) is long
+
+
+@pytest.mark.parametrize("codec", ["int8", "float32"])
+def test_an_honest_update_carries_its_delta_clipped(codec: CodecName) -> None:
+    """The fold clips too, but what a device sends is the quantized delta: its range is that of the clipped one."""
+    limited = base(updates={"norm_clip": 2.0})
+    who = author()
+    record = honest_record(who, limited, factories.LAYOUT, codec=codec, outcome=delta(100.0), created_at_ms=1)
+    sent = np.concatenate(
+        [
+            np.frombuffer(tensor["data"], dtype=np.int8 if codec == "int8" else "<f4").astype(np.float64)
+            * (tensor["scale"] if codec == "int8" else 1.0)
+            for tensor in record["tensors"]
+        ]
+    )
+    assert np.linalg.norm(sent) == pytest.approx(2.0, rel=0.01)
 
 
 def test_a_delta_of_zeros_is_a_delta() -> None:

@@ -94,7 +94,7 @@ def test_later_a_misbehaving_device_is_mostly_honest() -> None:
         {"misbehaviour_rate": 1.5},
         {"seconds_max": 0.0},
         {"seed": -1},
-        {"codec": "int4"},
+        {"codec": "int3"},
     ],
     ids=str,
 )

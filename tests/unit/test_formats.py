@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregation.errors import IntegrityProblem, UsageProblem
-from aggregation.policy import FORMATS, NEWEST, policy_from_canonical, policy_from_mapping, policy_from_toml
+from aggregation.policy import (
+    FORMATS,
+    NEWEST,
+    checks,
+    policy_from_canonical,
+    policy_from_mapping,
+    policy_from_toml,
+)
+from aggregation.policy.checks import ranges
 from aggregation.policy.v1 import DocumentV1
 from aggregation.policy.v2 import DocumentV2
 from fluvial.local.policies import layered_policy, read_policy_file
@@ -66,6 +74,62 @@ def test_a_key_planted_into_a_released_format_is_noticed(name: str) -> None:
     planted = msgspec.defstruct("Planted", [("planted", int, 0)], bases=(kind,), kw_only=True, frozen=True)
     assert keys_of(planted) != released()[name]
     assert set(keys_of(planted)) - set(released()[name]) == {"planted"}
+
+
+def planted_in(kind: type[msgspec.Struct], section: str) -> type[msgspec.Struct]:
+    """The same document with one more key, with a default, in one of its sections."""
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    wider = msgspec.defstruct(
+        "Wider", [("planted", int, 0)], bases=(types[section],), kw_only=True, frozen=True
+    )
+    fields = [(section, wider, wider())]
+    return msgspec.defstruct("Planted", fields, bases=(kind,), kw_only=True, frozen=True)
+
+
+@pytest.mark.parametrize("section", json.loads(V1))
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_key_planted_into_a_section_of_a_released_policy_is_noticed(name: str, section: str) -> None:
+    found = keys_of(planted_in(DOCUMENTS[name], section))
+    assert set(found) - set(released()[name]) == {f"{section}.planted"}
+
+
+@pytest.mark.parametrize("entry", ranges(DocumentV2()), ids=lambda entry: str(entry[0]))
+def test_a_released_policy_is_read_for_ever_so_no_range_may_become_narrower(
+    entry: tuple[str, float, float, float],
+) -> None:
+    key, _, low, high = entry
+    least, greatest = json.loads((GOLDEN / "policy_ranges.json").read_text())[key]
+    assert low <= least
+    assert high >= greatest
+
+
+def test_every_name_that_v1_knows_is_still_in_its_table() -> None:
+    for section, key, names in (
+        ("updates", "codecs", [["int8"], ["float32"]]),
+        ("staleness", "kind", ["constant", "polynomial", "hinge"]),
+        ("server", "optimizer", ["sgd", "adam"]),
+        ("server", "divide_by", ["updates", "weights"]),
+    ):
+        for name in names:
+            one = policy_from_mapping({section: {key: name}}, default_format="fluvial/policy/v1")
+            assert policy_from_canonical(one.canonical()) == one
+
+
+def test_a_name_that_came_after_v1_is_refused_in_it_with_its_key_and_the_format_that_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checks, "OPTIMIZERS", (*checks.OPTIMIZERS, "planted"))
+    later = json.loads(V1)
+    later["server"]["optimizer"] = "planted"
+    for read in (
+        lambda: policy_from_canonical(rfc8785.dumps(later)),
+        lambda: policy_from_toml('format = "fluvial/policy/v1"\n[server]\noptimizer = "planted"\n'),
+    ):
+        with pytest.raises(UsageProblem) as caught:
+            read()
+        assert "server.optimizer" in caught.value.message
+        assert NEWEST in str(caught.value.hint)
+    assert policy_from_canonical(rfc8785.dumps(later | {"format": NEWEST})).server.optimizer == "planted"
 
 
 @pytest.mark.parametrize("data", [V1, V2], ids=["v1", "v2"])
@@ -133,6 +197,15 @@ def test_a_policy_is_refused_that_has(data: bytes, error_id: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in REFUSED if name.startswith(("two formats", "v1's format"))]
+)
+def test_whoever_has_a_document_that_names_its_format_wrongly_is_not_told_to_upgrade(name: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        policy_from_canonical(REFUSED[name][0])
+    assert "upgrade" not in str(caught.value.hint)
+
+
 def test_an_unknown_format_says_which_are_known() -> None:
     with pytest.raises(UsageProblem, match="fluvial/policy/v1, fluvial/policy/v2"):
         policy_from_toml('format = "fluvial/policy/v9"\n')
@@ -186,6 +259,15 @@ def test_a_task_with_buffers_has_a_v2_genesis_that_names_every_tensors_section()
     assert document["format"] == "fluvial/genesis/v2"
     assert [tensor["section"] for tensor in document["layout"]][-1] == "buffers"
     assert decode_genesis(one.canonical()) == one
+
+
+def test_a_v1_genesis_never_loses_a_section_in_silence() -> None:
+    with pytest.raises(ValueError, match="fluvial/genesis/v1 has no sections but weights"):
+        msgspec.structs.replace(with_sections(), format="fluvial/genesis/v1").canonical()
+    with pytest.raises(ValueError, match="has no sections"):
+        Genesis(
+            **{name: getattr(with_sections(), name) for name in Genesis.__struct_fields__ if name != "format"}
+        )
 
 
 def test_a_genesis_holds_a_policy_of_any_format() -> None:

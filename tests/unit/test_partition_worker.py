@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aggregation.errors import ConnectionProblem, FluvialError
-from aggregation.fold.events import Verdict
+from aggregation.fold.events import Tick, Verdict
+from aggregation.server.aggregates import Aggregate
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
 from backends.log import LogRecord
 from schemas.certificates import Role
+from schemas.records import aggregate_in
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from schemas.windows import decode_verdict, encode_verdict
 from stream_apps.credentials import own_identity, require_valid
 from stream_apps.process_context import ProcessContext
 from stream_apps.worker.partition import PartitionWorker
-from stream_apps.worker.resume_point import read_aggregate
 from tests import factories
 from tests.small_federation import SmallFederation, on_mock_cluster
+from tests.unit.worker_site import AGGREGATES, UPDATES, VERDICTS, WorkerSite, away
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +44,7 @@ def federation(tmp_path: Path) -> Iterator[SmallFederation]:
 
 def worker(federation: SmallFederation, name: str = "w-1") -> PartitionWorker:
     settings = federation.settings
-    outside = ProcessContext.of(
+    context = ProcessContext.of(
         genesis=federation.genesis,
         store=federation.objects,
         writer=LogWriter(settings, name, give_up=False),
@@ -50,7 +52,7 @@ def worker(federation: SmallFederation, name: str = "w-1") -> PartitionWorker:
         name=name,
         open_reader=lambda purpose: LogReader(settings, f"{name}-{purpose}"),
     )
-    return PartitionWorker(outside, *SLOT)
+    return PartitionWorker(context, *SLOT)
 
 
 def send(federation: SmallFederation, count: int) -> None:
@@ -72,10 +74,10 @@ def log(federation: SmallFederation) -> list[LogRecord]:
 def sequences(federation: SmallFederation) -> list[int]:
     """The windows in the aggregates topic, in the order in which they stand there."""
     found = [
-        read_aggregate(record, federation.trust, federation.task, "eu")
+        aggregate_in(record.value, record.timestamp_ms, federation.trust, federation.task, ("eu", 0))
         for record in records(federation, aggregates_topic(federation.task, "eu"))
     ]
-    return [one.sequence for one in found if one is not None]
+    return [one.sequence for one in found if isinstance(one, Aggregate)]
 
 
 def judged(federation: SmallFederation) -> list[int]:
@@ -116,7 +118,7 @@ def test_a_worker_that_was_outrun_changes_nothing(federation: SmallFederation) -
         send(federation, 5)
         await zombie.resume()
         await process(zombie, log(federation))
-        zombie.outside.writer.flush()
+        zombie.context.writer.flush()
         await other.resume()
         send(federation, 4)
         await process(other, log(federation))
@@ -139,7 +141,7 @@ def test_a_log_that_is_shorter_than_what_was_folded_stops_its_partition(federati
         await one.resume()
         await process(one, log(federation))
         assert one.stopped is None
-        one.outside.writer.flush()
+        one.context.writer.flush()
         late = worker(federation, "w-2")
         bounds = LogReader.bounds
         with pytest.MonkeyPatch.context() as patch:
@@ -162,7 +164,7 @@ def test_a_stopped_partition_is_tried_again_when_it_is_assigned_again(
         await one.resume()
         send(federation, 4)
         with monkeypatch.context() as broken:
-            broken.setattr("stream_apps.worker.partition.encode_window", lambda *_: 1 / 0)
+            broken.setattr("stream_apps.worker.outbox.encode_window", lambda *_: 1 / 0)
             await process(one, log(federation))
         assert one.stopped is not None and one.stopped.error_id == "FLV-3202"
         assert sequences(federation) == []
@@ -189,7 +191,7 @@ def test_a_producer_that_has_failed_for_good_ends_the_worker_and_not_only_the_pa
         one = worker(federation)
         await one.resume()
         send(federation, 3)
-        monkeypatch.setattr(one.outside.writer, "append", fail)
+        monkeypatch.setattr(one.context.writer, "append", fail)
         with pytest.raises(ConnectionProblem):
             await one.process(log(federation)[0])
         await process(one, log(federation)[1:])  # whatever Faust delivers before the end
@@ -204,7 +206,7 @@ def test_one_tick_is_under_way_at_a_time(
     federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outage must not pile ticks up that are all written when it ends."""
-    monkeypatch.setattr("stream_apps.worker.partition.TICK_REPEAT_S", 0.0)
+    monkeypatch.setattr("stream_apps.worker.ticking.TICK_REPEAT_S", 0.0)
 
     async def run() -> None:
         one = worker(federation)
@@ -217,7 +219,7 @@ def test_one_tick_is_under_way_at_a_time(
             asked.append(Future())
             return asked[-1]
 
-        monkeypatch.setattr(one.outside.writer, "append", never)
+        monkeypatch.setattr(one.context.writer, "append", never)
         for _ in range(5):
             await asyncio.sleep(0.02)
             await one.tick()
@@ -227,6 +229,130 @@ def test_one_tick_is_under_way_at_a_time(
         assert len(asked) == 2
 
     asyncio.run(run())
+
+
+# -- the clock of a window, in memory
+
+
+def ticks(site: WorkerSite) -> list[int]:
+    """The first offsets of the windows that were asked to close."""
+    site.broker.flush()
+    found = [site.event(record) for record in site.broker.records[UPDATES]]
+    return [event.window_first_offset for event in found if isinstance(event, Tick)]
+
+
+def test_a_windows_clock_starts_with_its_first_record_and_no_other(tmp_path: Path) -> None:
+    site = WorkerSite(tmp_path)  # windows of three updates, two seconds
+
+    async def run() -> None:
+        one = site.worker()
+        await one.resume()
+        site.clock.now_s = 100.0
+        await one.process(site.update(0))
+        site.clock.now_s = 101.0
+        await one.process(site.update(1))
+        for now_s, expected in ((101.875, []), (102.0, [0]), (102.125, [0])):
+            site.clock.now_s = now_s
+            await one.tick()
+            assert ticks(site) == expected, now_s
+
+    asyncio.run(run())
+
+
+def test_the_next_windows_clock_starts_with_its_own_first_record(tmp_path: Path) -> None:
+    site = WorkerSite(tmp_path)
+
+    async def run() -> None:
+        one = site.worker()
+        await one.resume()
+        for number in range(3):
+            await one.process(site.update(number))
+        assert one.state.window.first_offset == 3
+        site.clock.now_s = 50.0
+        await one.tick()
+        assert ticks(site) == []  # an empty window has no age
+        await one.process(site.update(3))
+        for now_s, expected in ((51.875, []), (52.0, [3])):
+            site.clock.now_s = now_s
+            await one.tick()
+            assert ticks(site) == expected, now_s
+
+    asyncio.run(run())
+
+
+def test_a_tick_that_came_to_nothing_is_written_again(tmp_path: Path) -> None:
+    site = WorkerSite(tmp_path)
+
+    async def run() -> None:
+        one = site.worker()
+        await one.resume()
+        await one.process(site.update(0))
+        site.broker.refusing[UPDATES] = [away()]
+        written = []
+        for now_s in (10.0, 11.875, 12.0, 13.0):
+            site.clock.now_s = now_s
+            await one.tick()
+            written.append(len(ticks(site)))
+        assert written == [0, 0, 1, 1]
+
+    asyncio.run(run())
+
+
+def test_a_stopped_partition_asks_for_nothing(tmp_path: Path) -> None:
+    site = WorkerSite(tmp_path)
+
+    async def run() -> None:
+        one = site.worker()
+        await one.resume()
+        await one.process(site.update(0))
+        beyond = site.update(1)
+        await one.process(replace(beyond, offset=beyond.offset + 5))  # a real gap
+        assert one.stopped is not None and one.stopped.error_id == "FLV-3001"
+        site.clock.now_s = 1000.0
+        await one.tick()
+        assert ticks(site) == []
+
+    asyncio.run(run())
+
+
+def test_a_worker_waits_for_the_broker_when_too_many_verdicts_are_on_their_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream_apps.worker.outbox.VERDICTS_UNACKNOWLEDGED_MAX", 4)
+    site = WorkerSite(tmp_path, factories.policy(anomaly={"enabled": False}))
+
+    async def run() -> None:
+        one = site.worker()
+        await one.resume()
+        standing = []
+        for number in range(6):
+            await one.process(site.update(number))
+            standing.append(len(site.written(VERDICTS)))
+        assert standing == [0, 0, 0, 4, 4, 4]
+
+    asyncio.run(run())
+
+
+def test_a_refused_aggregate_ends_the_worker_and_a_fresh_one_publishes_the_window(tmp_path: Path) -> None:
+    site = WorkerSite(tmp_path)
+
+    async def run() -> None:
+        one = site.worker()
+        await one.resume()
+        site.broker.refusing[AGGREGATES] = [away()]
+        updates = [site.update(number) for number in range(3)]
+        with pytest.raises(ConnectionProblem):
+            await process(one, updates)
+        assert one.stopped is not None
+        fresh = site.worker()
+        assert await fresh.resume() == 0
+        await process(fresh, updates)
+        assert site.newest().next_offset == 3
+
+    asyncio.run(run())
+
+
+# -- whose records count
 
 
 @pytest.mark.parametrize(
@@ -299,7 +425,7 @@ def test_a_verdict_that_stands_and_is_not_ours_does_not_hide_ours(federation: Sm
         one = worker(federation)
         await one.resume()
         await process(one, log(federation))
-        one.outside.writer.flush()
+        one.context.writer.flush()
 
     asyncio.run(run())
     assert judged(federation) == [1, 0, 1]

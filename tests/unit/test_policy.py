@@ -69,7 +69,7 @@ def test_overrides_reach_single_keys() -> None:
         ("[buffer]\nupdates = 5.5", "buffer.updates"),
         ("[buffer]\nupdates = true", "buffer.updates"),
         ('[staleness]\nkind = "linear"', "linear"),
-        ('[updates]\ncodecs = ["int4"]', "int4"),
+        ('[updates]\ncodecs = ["int3"]', "int3"),
     ],
 )
 def test_a_wrong_form_is_refused_by_key(text: str, said: str) -> None:

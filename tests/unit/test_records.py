@@ -14,10 +14,11 @@ import pytest
 from aggregation.fold.events import Barrier, RejectedRecord, Revoke, Tick, Update
 from aggregation.fold.rejections import RejectionReason
 from aggregation.fold.transition import fold_into
+from aggregation.policy import FORMATS
 from schemas import avro as codec
 from schemas.certificates import CONTROL, Role
 from schemas.envelope import ENVELOPE, Signer, open_envelope
-from schemas.records import decode_record
+from schemas.records import UPDATE_SCHEMAS, decode_record
 from tests import naive
 from tests.factories import (
     BYTES_MAX,
@@ -56,7 +57,51 @@ POLICY = policy()
 
 
 def event_of(value: bytes | None, timestamp_ms: int = NOW_MS) -> Any:
-    return decode_record(value, timestamp_ms, TRUST, bytes_max=BYTES_MAX)
+    return decode_record(value, timestamp_ms, TRUST, POLICY)
+
+
+def test_a_record_of_exactly_the_limit_is_read_and_one_byte_more_is_too_large() -> None:
+    whole = decode_record(GOOD, NOW_MS, TRUST, policy(updates={"bytes_max": len(GOOD)}))
+    assert isinstance(whole, Update)
+    assert whole.record_bytes == len(GOOD)
+    above = decode_record(GOOD, NOW_MS, TRUST, policy(updates={"bytes_max": len(GOOD) - 1}))
+    assert isinstance(above, RejectedRecord)
+    assert above.rejection is RejectionReason.TOO_LARGE
+    assert above.detail == f"{len(GOOD)} bytes, the policy allows {len(GOOD) - 1}"
+
+
+LATER = update_bytes(DEVICE, codec="a-later-one", tensors=encoded(delta(0)))
+V1 = policy(format="fluvial/policy/v1")
+
+
+def test_every_policy_format_says_which_updates_it_takes() -> None:
+    assert set(UPDATE_SCHEMAS) == set(FORMATS)
+
+
+@pytest.mark.parametrize(
+    "by", [None, worker_signer(), signer("us", Role.DEVICE, DEVICE)], ids=["", "worker", "us"]
+)
+def test_to_a_policy_of_an_older_format_a_later_schema_is_as_unknown_as_to_its_fluvial(
+    by: Signer | None,
+) -> None:
+    value = update_bytes(DEVICE, by=by, codec="a-later-one", tensors=encoded(delta(0)))
+    fingerprint = codec.schemas_for("ClientUpdate")[1].header[2:].hex()
+    event = decode_record(value, NOW_MS, TRUST, V1)
+    assert event == RejectedRecord(
+        RejectionReason.UNKNOWN_SCHEMA, f"unknown schema fingerprint {fingerprint}"
+    )
+
+
+def test_a_codec_that_nobody_knows_is_read_and_then_refused_by_its_name() -> None:
+    site = Site(state_of(POLICY))
+    (verdict,) = fold_into(site.state, 0, decode_record(LATER, NOW_MS, TRUST, POLICY))
+    assert (verdict.outcome, verdict.detail) == (
+        "wrong_layout",
+        "codec a-later-one, the policy takes int8, float32",
+    )
+    long = update_bytes(DEVICE, codec="x" * 5000, tensors=encoded(delta(0)))
+    (verdict,) = fold_into(site.state, 1, decode_record(long, NOW_MS, TRUST, POLICY))
+    assert verdict.detail == f"codec {'x' * 64}, the policy takes int8, float32"
 
 
 def tensors(**changed: Any) -> list[dict[str, Any]]:

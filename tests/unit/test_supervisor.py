@@ -15,7 +15,7 @@ import pytest
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
 from fluvial.processes import supervisor as module
-from fluvial.processes.supervisor import Supervisor
+from fluvial.processes.supervisor import Limits, Supervisor
 from fluvial.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -133,6 +133,24 @@ def test_a_child_that_always_dies_fails_the_run_and_names_the_cause(children: Su
         until(watch, "the run fails")
     assert caught.value.error_id == "FLV-6301"
     assert caught.value.where == "error[FLV-3100]: cannot list topics\n  hint: up"
+
+
+def test_a_child_that_dies_again_and_again_fails_the_run_however_long_it_stayed_up(
+    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKOFF_S", 0.02)
+    monkeypatch.setattr(module, "START_S", 0.0)  # none of its deaths is one at its start
+    with Supervisor(tmp_path, tmp_path, said, limits=Limits(restarts_max=3)) as children:
+        children.start_command("tired", python("import sys; sys.exit(1)"))
+
+        def watch() -> bool:
+            children.check()
+            return False
+
+        with pytest.raises(EnvironmentProblem, match="4 times now") as caught:
+            until(watch, "the run fails")
+        assert caught.value.error_id == "FLV-6301"
+        assert children.statuses()[0].restarts == 3
 
 
 def test_a_usage_error_is_not_tried_again(children: Supervisor) -> None:

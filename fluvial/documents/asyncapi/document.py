@@ -7,6 +7,7 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
+import schemas
 from fluvial.documents.asyncapi.examples import METRICS, RECORDS, avro_json, envelope
 from fluvial.local.create import PARTITIONS_MAX
 from schemas import avro as codec
@@ -206,6 +207,7 @@ def _message(record: str, topic: Topic) -> dict[str, Any]:
             "x-signed-by": SIGNERS[record].value,
             "x-inside": {
                 "payload": {"$ref": f"#/components/schemas/{record}"},
+                **_later(record),
                 "example": avro_json(RECORDS[record]),
             },
             "examples": [{"name": "signed", "payload": avro_json(envelope(record))}],
@@ -219,12 +221,25 @@ def _message(record: str, topic: Topic) -> dict[str, Any]:
 def _schemas(table: tuple[Topic, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
     records = [record for topic in table for record in topic.records if record != "JSON"]
     for record in (ENVELOPE, *records):
-        yield record, {"schemaFormat": AVRO, "schema": _avsc(record)}
+        for schema in codec.schemas_for(record):
+            yield _schema_name(schema), {"schemaFormat": AVRO, "schema": _avsc(record, schema.version)}
     yield "Metrics", {"$ref": f"../schemas/{METRICS_SCHEMA}"}
 
 
-def _avsc(record: str) -> dict[str, Any]:
+def _schema_name(schema: codec.Schema) -> str:
+    return schema.name if schema.version == 1 else f"{schema.name}.v{schema.version}"
+
+
+def _later(record: str) -> dict[str, Any]:
+    """The later versions of a record, which a writer uses where the first cannot hold what it says."""
+    later = codec.schemas_for(record)[1:]
+    return (
+        {"x-later": [{"$ref": f"#/components/schemas/{_schema_name(one)}"} for one in later]} if later else {}
+    )
+
+
+def _avsc(record: str, version: int = 1) -> dict[str, Any]:
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", record).lower()
-    file = resources.files("schemas") / "avsc" / f"{name}.v{codec.schema_for(record).version}.avsc"
+    file = resources.files(schemas) / "avsc" / f"{name}.v{version}.avsc"
     document: dict[str, Any] = json.loads(file.read_bytes())
     return document

@@ -7,7 +7,7 @@ import multiprocessing
 import queue
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing.queues import Queue as ProcessQueue
 from multiprocessing.synchronize import Event as ProcessEvent
@@ -47,7 +47,7 @@ class Folders:
     Enter it before this process has connections and threads of its own, which a fork would copy half of.
     """
 
-    def __init__(self, processes: int, codecs: Sequence[CodecName] = CODECS) -> None:
+    def __init__(self, processes: int, codecs: Iterable[CodecName] = CODECS) -> None:
         self.processes = processes
         self._pool: ProcessPoolExecutor | None = None
         if processes <= 1:
@@ -104,12 +104,12 @@ def _follow(
             future.result()
 
 
-def _load_kernels(codecs: Sequence[CodecName]) -> None:
+def _load_kernels(codecs: Iterable[CodecName]) -> None:
     """Load the compiled loops by a first use of each, once for all processes forked from here."""
     layout = Layout.of([("w", (1,))])
     reference = direction_of(np.ones(1), layout)
     for codec in codecs:
-        delta = view_delta(codec, [bytes(data_bytes(codec, 1))], (1.0,))
+        delta = view_delta(codec, [bytes(data_bytes(codec, 1))], (1.0,), layout)
         is_finite(delta)
         measured = measure(delta, layout)
         cosine(delta, 1.0, reference, layout)

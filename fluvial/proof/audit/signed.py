@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aggregation.fold.events import Barrier, RejectedRecord
+from aggregation.fold.events import Barrier
 from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import SIGNED_NAME, Findings
 from fluvial.proof.audit.partitions import FoldedPartition
 from fluvial.proof.audit.versions import Chain
-from schemas.avro import CodecError
 from schemas.certificates import Trust
-from schemas.envelope import open_envelope
-from schemas.records import authenticate
+from schemas.records import Announcement, Unverified, announcement_in
 from schemas.topics import models_topic, updates_topic
 
 
@@ -50,48 +48,34 @@ def check_announcements(
     authentic = 0
     for record in reader.read(topic, 0, 0, end):
         where = f"{topic}[0]@{record.offset}"
-        try:
-            envelope = open_envelope(record.value or b"")
-        except CodecError as error:
-            findings.add(
-                SIGNED_NAME,
-                "announcement",
-                where,
-                "record",
-                expected="authentic",
-                got=f"cannot be decoded: {error}",
-            )
-            continue
-        signer = authenticate(envelope, record.timestamp_ms, trust)
-        if isinstance(signer, RejectedRecord) or envelope.kind != "ModelAnnouncement":
-            problem = signer.detail if isinstance(signer, RejectedRecord) else f"is a {envelope.kind}"
-            findings.add(SIGNED_NAME, "announcement", where, "record", expected="authentic", got=problem)
+        found = announcement_in(record.value, record.timestamp_ms, trust)
+        if isinstance(found, Unverified):
+            findings.add(SIGNED_NAME, "announcement", where, "record", expected="authentic", got=found.reason)
             continue
         authentic += 1
-        _check_announcement(envelope.record, where, objects, chain, head=head, findings=findings)
+        _check_announcement(found, where, objects, chain, head=head, findings=findings)
     return authentic
 
 
 def _check_announcement(
-    said: dict[str, object], where: str, objects: TaskStore, chain: Chain, *, head: int, findings: Findings
+    said: Announcement, where: str, objects: TaskStore, chain: Chain, *, head: int, findings: Findings
 ) -> None:
-    version = said["version"]
-    assert isinstance(version, int)
+    version = said.version
     what = f"announcement of version {version}"
-    if said["task"] != objects.task or said["region"] not in chain.genesis.regions:
+    if not said.belongs_to(objects.task, chain.genesis.regions):
         findings.add(
             SIGNED_NAME,
             what,
             where,
             "task and region",
             expected=objects.task,
-            got=f"{said['task']} {said['region']}",
+            got=f"{said.task} {said.region}",
         )
     elif 0 <= version <= chain.last:
         fields = [
-            ("manifest_sha256", chain.sha256(version), said["manifest_sha256"]),
-            ("model_sha256", chain.hashes(version)[0], said["model_sha256"]),
-            ("policy_sha256", chain.policy_sha256(version), said["policy_sha256"]),
+            ("manifest_sha256", chain.sha256(version), said.manifest_sha256),
+            ("model_sha256", chain.hashes(version)[0], said.model_sha256),
+            ("policy_sha256", chain.policy_sha256(version), said.policy_sha256),
         ]
         findings.compare(SIGNED_NAME, what, where, fields)
     elif not 0 <= version <= head and not _exists(objects, version):

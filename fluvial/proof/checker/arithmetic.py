@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import numpy as safetensors
 
+from fluvial.proof.checker.optimizers import OPTIMIZERS
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Model = npt.NDArray[np.float32]
@@ -129,32 +131,16 @@ def server_step(
 ) -> tuple[Model, dict[str, Floats]]:
     """One step of the server optimizer: model float32[P], its state and the mean delta float64[P].
 
-    sgd: velocity = momentum · velocity + delta (none without momentum); model += learning_rate · velocity.
-    adam: m = beta_1 · m + (1 - beta_1) · delta; v = beta_2 · v + (1 - beta_2) · delta²;
-    model += learning_rate · (m / (√v + adaptivity)). No bias correction.
+    model += learning_rate · direction; the direction is the optimizer's.
     """
-    zeros = np.zeros(model.size, dtype=np.float64)
-    after: dict[str, Floats]
-    if server["optimizer"] == "adam":
-        m, v = (state["m"], state["v"]) if set(state) == {"m", "v"} else (zeros, zeros)
-        beta_1, beta_2 = float(server["beta_1"]), float(server["beta_2"])
-        m = beta_1 * m + (1.0 - beta_1) * delta
-        v = beta_2 * v + (1.0 - beta_2) * (delta * delta)
-        direction, after = m / (np.sqrt(v) + float(server["adaptivity"])), {"m": m, "v": v}
-    elif float(server["momentum"]) > 0.0:
-        velocity = state["velocity"] if set(state) == {"velocity"} else zeros
-        velocity = float(server["momentum"]) * velocity + delta
-        direction, after = velocity, {"velocity": velocity}
-    else:
-        direction, after = delta, {}
+    direction, after = OPTIMIZERS[server["optimizer"]](server, state, delta)
     new = model.astype(np.float64) + float(server["learning_rate"]) * direction
     return new.astype(np.float32), after
 
 
 def mean_delta(total: Ints, updates: int, weight_total: int, policy: dict[str, Any]) -> Floats:
     """The weighted sum in model units over the number of updates (or over their weights)."""
-    by_updates = policy["server"]["divide_by"] == "updates"
-    divisor = float(updates) if by_updates else weight_total / WEIGHT_ONE
+    divisor = {"updates": float(updates), "weights": weight_total / WEIGHT_ONE}[policy["server"]["divide_by"]]
     return total.astype(np.float64) / float(2 ** policy["fixed_point"]["exponent"]) / divisor
 
 

@@ -15,7 +15,14 @@ from fluvial.proof.checker import arithmetic, wire
 from fluvial.proof.checker.derived import Entry, Logs, Window
 from fluvial.proof.checker.partitions import PartitionResult
 from fluvial.proof.checker.report import Findings, Slot
-from fluvial.proof.checker.task import Damaged, Shelf, object_key, version_key
+from fluvial.proof.checker.task import (
+    MANIFEST_FORMATS,
+    Damaged,
+    Shelf,
+    known_format,
+    object_key,
+    version_key,
+)
 from fluvial.proof.checker.wire import Undecodable
 
 CLOCK_SKEW_MS = 0
@@ -99,6 +106,7 @@ def _version(data: bytes, number: int, chain: Chain) -> Version | None:
     what = f"manifest of version {number}"
     try:
         manifest, canonical = _parsed(data)
+        known_format(manifest, MANIFEST_FORMATS, what)
         named = ("manifest_sha256", "model_sha256", "policy_sha256", "reference_sha256", "floor", "reason")
         signed = {"manifest_sha256": arithmetic.sha256(data)} | {key: manifest[key] for key in named[1:]}
         inputs = [(one["region"], one["partition"], one["sequence"]) for one in manifest["inputs"]]
@@ -107,6 +115,9 @@ def _version(data: bytes, number: int, chain: Chain) -> Version | None:
             [manifest[key] for key in _NEEDED],
             [one[key] for one in manifest["inputs"] for key in _NEEDED_OF_INPUTS],
         )
+    except Damaged as damage:
+        findings.violate(2, str(damage))
+        return None
     except (ValueError, KeyError, TypeError, rfc8785.CanonicalizationError) as error:
         findings.violate(2, f"{what} is not a manifest: {type(error).__name__}")
         return None

@@ -18,7 +18,7 @@ from fluvial.proof.checker.derived import Logs
 from fluvial.proof.checker.partitions import check_partition
 from fluvial.proof.checker.reading import KafkaLogs, StoreAddress, open_objects
 from fluvial.proof.checker.report import Acknowledged, CheckReport, Findings, Progress, Slot
-from fluvial.proof.checker.task import Objects, Shelf, task_of, version_key
+from fluvial.proof.checker.task import Damaged, Objects, Shelf, task_of, version_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,11 @@ def check_logs(
         got = "missing" if genesis is None else sha256(genesis)
         findings.violate(2, f"the genesis document of {task} is {got}, expected {genesis_sha256}")
         return findings.report()
-    shelf = Shelf(store, task_of(genesis))
+    try:
+        shelf = Shelf(store, task_of(genesis))
+    except Damaged as damage:
+        findings.violate(2, f"nothing of {task} can be checked: {damage}")
+        return findings.report()
     chain = read_chain(shelf, findings)
     by_slot: dict[Slot, list[Acknowledged]] = {slot: [] for slot in shelf.task.slots}
     for one in acknowledged:

@@ -22,10 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fluvial.proof.checker import arithmetic, wire
+from fluvial.proof.checker.codecs import form_of
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.wire import Sealed, Undecodable
 
+UPDATE_SCHEMAS = {None: 1, "fluvial/policy/v2": 2}
+"""The newest version of ClientUpdate that a policy's format takes; a v1 document does not say its format."""
 TEXT_CHARACTERS_MAX = 64
 """Of an update id."""
 SKIPPED = "skipped"
@@ -148,6 +151,9 @@ class Partition:
             sealed = wire.open_sealed(self._task.notary, value)
         except Undecodable as error:
             return None, error.outcome
+        newest = UPDATE_SCHEMAS[self._policy.get("format")]
+        if sealed.kind == "ClientUpdate" and sealed.schema_version > newest:
+            return None, "unknown_schema"
         return (sealed, "") if sealed.kind in wire.IN_UPDATES_TOPICS else (None, "undecodable")
 
     def _unauthentic(self, offset: int, sealed: Sealed, timestamp_ms: int) -> Verdict | None:
@@ -182,8 +188,7 @@ class Partition:
         if outcome:
             return self._refuse(verdict_of(offset, outcome, **names))
         scales = [tensor["scale"] for tensor in update["tensors"]]
-        dtype = np.dtype(np.int8) if update["codec"] == "int8" else np.dtype("<f4")
-        parts = [np.frombuffer(tensor["data"], dtype=dtype) for tensor in update["tensors"]]
+        parts = form_of(update["codec"]).parts(update["tensors"], self._task.layout)
         finite = all(bool(np.isfinite(part).all()) for part in parts)
         if not finite or not all(math.isfinite(scale) and scale >= 0.0 for scale in scales):
             return self._refuse(verdict_of(offset, "not_finite", **names))
@@ -214,17 +219,12 @@ class Partition:
         return "duplicate" if update["device_id"] in self._counted.get(base, set()) else ""
 
     def _wrong_form(self, update: dict[str, Any]) -> str:
-        codec, tensors, layout = update["codec"], update["tensors"], self._task.layout
-        element_bytes = 1 if codec == "int8" else 4
-        fits = codec in self._policy["updates"]["codecs"] and len(tensors) == len(layout)
-        for tensor, spec in zip(tensors, layout, strict=False):
-            fits = fits and tensor["name"] == spec.name and tuple(tensor["shape"]) == spec.shape
-            fits = fits and len(tensor["data"]) == element_bytes * (spec.end - spec.begin)
-            if codec == "float32":
-                # A scale that is no number at all is `not_finite`, not a matter of form.
-                scale = tensor["scale"]
-                fits = fits and (scale == 1.0 or not math.isfinite(scale) or scale < 0.0)
-        return "" if fits else "wrong_layout"
+        taken = update["codec"] in self._policy["updates"]["codecs"]
+        return (
+            ""
+            if taken and form_of(update["codec"]).fits(update["tensors"], self._task.layout)
+            else "wrong_layout"
+        )
 
     def _judge(
         self,

@@ -34,6 +34,16 @@ class Objects(Protocol):
 
 POLICY_FORMATS: Final = frozenset({None, "fluvial/policy/v2"})
 """A v1 document does not say its format. v2 has the same keys with the same meanings."""
+GENESIS_FORMATS: Final = frozenset({"fluvial/genesis/v1", "fluvial/genesis/v2"})
+"""v2 says each tensor's section, on which nothing that is checked here depends."""
+MANIFEST_FORMATS: Final = frozenset({"fluvial/manifest/v1"})
+
+
+def known_format(document: dict[str, Any], formats: frozenset[str | None], what: str) -> None:
+    """``Damaged`` where a document is of a format that this checker cannot read: it would guess what it means."""
+    name = document.get("format")
+    if not isinstance(name, str | None) or name not in formats:
+        raise Damaged(f"{what} is of the format {name!r}, which this checker does not know")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +83,10 @@ def version_key(task: str, version: int, name: str) -> str:
 
 @lru_cache(maxsize=16)
 def task_of(genesis: bytes) -> Task:
-    """The task that a genesis document describes."""
+    """The task that a genesis document describes; ``Damaged`` where it or its policy is of an unknown format."""
     document = json.loads(genesis)
+    known_format(document, GENESIS_FORMATS, "the genesis document")
+    known_format(document["policy"], POLICY_FORMATS, "the first policy")
     layout, begin = [], 0
     for tensor in document["layout"]:
         end = begin + math.prod(tensor["shape"])
@@ -122,10 +134,7 @@ class Shelf:
         """The policy document that ``name`` names."""
         if name not in self._policies:
             policy = json.loads(self.named(name))
-            if policy.get("format") not in POLICY_FORMATS:
-                raise Damaged(
-                    f"policy {name} is of the format {policy['format']!r}, which this checker does not know"
-                )
+            known_format(policy, POLICY_FORMATS, f"policy {name}")
             self._policies[name] = policy
         return self._policies[name]
 

@@ -14,7 +14,7 @@ import re
 import struct
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 import fastavro
@@ -45,6 +45,7 @@ CACHED_BYTES_MAX: Final = 8192
 """Longer records are read anew each time: a cache of large updates would fill the memory."""
 CACHED_RECORDS_MAX: Final = 4096
 
+_SCHEMAS: Final = Path(__file__).parents[3] / "schemas" / "avsc"
 _HEADER_BYTES: Final = 10
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
 _ROLES: Final = frozenset(SIGNED_BY.values())
@@ -110,6 +111,7 @@ class Sealed:
     """
 
     kind: str
+    schema_version: int
     payload: bytes
     signature: bytes
     signer: Signer | None
@@ -141,7 +143,7 @@ def refusal_of(sealed: Sealed, timestamp_ms: int) -> str:
 def schemas() -> dict[bytes, Schema]:
     """Every released schema by its header."""
     found = {}
-    for entry in (resources.files("schemas") / "avsc").iterdir():
+    for entry in _SCHEMAS.iterdir():
         if entry.name.endswith(".avsc"):
             text = json.loads(entry.read_bytes())
             canonical_form = to_parsing_canonical_form(fastavro.parse_schema(text, _write_hint=False))
@@ -302,4 +304,4 @@ def _open(notary: Notary, value: bytes) -> Sealed:
             record = decode(payload, kind)
         except Undecodable:
             record = None
-    return Sealed(kind, payload, signature, signer, genuine, record, len(value))
+    return Sealed(kind, schema.version, payload, signature, signer, genuine, record, len(value))

@@ -1,4 +1,4 @@
-"""A record that makes the fold raise, set aside by an operator's Skip: the fold, who may sign it, what audits say."""
+"""A record that makes the fold raise, parked by an operator's Skip: the fold, who may sign it, what audits say."""
 
 from __future__ import annotations
 

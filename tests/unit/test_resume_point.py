@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-import pytest
-
-from aggregation.errors import IntegrityProblem
 from aggregation.fold.events import Verdict
 from backends.log import LogRecord
 from schemas.avro import encode
 from schemas.certificates import Role
-from schemas.topics import aggregates_topic, models_topic, updates_topic, verdicts_topic
+from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from schemas.windows import encode_verdict
-from stream_apps.merger.announced import announced_manifests
-from stream_apps.worker.resume_point import (
-    RECENT_RECORDS_MAX,
-    RecentRecords,
-    read_published_verdicts,
-    read_resume_point,
-)
+from stream_apps.worker.resume_point import read_published_verdicts, read_resume_point
 from tests import factories
 
 if TYPE_CHECKING:
@@ -144,44 +135,3 @@ def test_windows_are_found_behind_more_junk_than_one_piece_holds() -> None:
     logs.append(AGGREGATES, window(0), *[b"junk"] * 300)
     tail = read_resume_point(logs, factories.trust(), TASK, REGION, 0)
     assert tail.newest is not None
-
-
-def test_another_record_at_an_offset_that_was_folded_is_noticed() -> None:
-    recent = RecentRecords()
-    record = LogRecord(UPDATES, 0, 7, factories.NOW_MS, None, b"update" * 40)
-    recent.add(record)
-    recent.require_same(record, "here")
-    rewritten = [
-        LogRecord(UPDATES, 0, 7, factories.NOW_MS + 1, None, record.value),
-        LogRecord(UPDATES, 0, 7, factories.NOW_MS, None, b"update" * 39 + b"UPDATE"),
-        LogRecord(UPDATES, 0, 7, factories.NOW_MS, None, b"longer" + b"update" * 40),
-        LogRecord(UPDATES, 0, 7, factories.NOW_MS, None, None),
-    ]
-    for other in rewritten:
-        with pytest.raises(IntegrityProblem, match="FLV-3204"):
-            recent.require_same(other, "here")
-
-
-def test_no_more_records_are_remembered_than_the_limit() -> None:
-    recent = RecentRecords()
-    for offset in range(RECENT_RECORDS_MAX + 1):
-        recent.add(LogRecord(UPDATES, 0, offset, factories.NOW_MS, None, b"u"))
-    recent.require_same(LogRecord(UPDATES, 0, 0, factories.NOW_MS, None, b"forgotten"), "here")
-    with pytest.raises(IntegrityProblem):
-        recent.require_same(LogRecord(UPDATES, 0, 1, factories.NOW_MS, None, b"known"), "here")
-
-
-def announcement(version: int, manifest: str, role: Role = Role.MERGER) -> bytes:
-    fields = {"task": TASK, "region": REGION, "version": version, "manifest_sha256": factories.sha(manifest)}
-    hashes = {"model_sha256": factories.sha("model"), "policy_sha256": factories.sha("policy")}
-    region = factories.CONTROL if role is Role.MERGER else REGION
-    return factories.signer(region, role, "m-1").sign("ModelAnnouncement", fields | hashes)
-
-
-def test_manifests_are_known_by_what_mergers_announced() -> None:
-    logs = Logs()
-    models = models_topic(TASK)
-    logs.append(models, announcement(1, "one"), b"junk", announcement(2, "two"))
-    logs.append(models, announcement(2, "forged", Role.DEVICE))
-    found = announced_manifests(logs, factories.trust(), TASK)
-    assert found == {1: factories.sha("one"), 2: factories.sha("two")}

@@ -85,9 +85,9 @@ def start_defective(federation: Federation, place: str, offset: int) -> Running:
     return running
 
 
-def skip(federation: Federation, offset: int, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """Run `fluvial skip`, which waits for the verdict; its document."""
-    arguments = ["--home", str(federation.settings.home), "skip", "--task", federation.task, "--region", "eu"]
+def park(federation: Federation, offset: int, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Run `fluvial park`, which waits for the verdict; its document."""
+    arguments = ["--home", str(federation.settings.home), "park", "--task", federation.task, "--region", "eu"]
     arguments += ["--partition", "0", "--offset", str(offset), "--reason", "the fold raises on it"]
     capsys.readouterr()
     code = cli.main([*arguments, "--yes", "--json"])
@@ -119,7 +119,7 @@ def test_a_parked_record_is_left_out_and_all_others_count(
     federation.await_verdicts(PARKED, first[-1])
     assert len(federation.verdicts(PARKED)) == len(first)
 
-    document = skip(federation, bad, capsys)
+    document = park(federation, bad, capsys)
     assert document["verdict"]["outcome"] == "skipped"
     last = parked.send(1)[-1]
     assert outcomes(federation, last) == [
@@ -150,7 +150,7 @@ def test_who_takes_over_after_the_skip_agrees(
     (bad,) = devices.send()
     worker = start_defective(federation, "before", bad)
     worker.says(f"folding offset {bad} raised")
-    skip(federation, bad, capsys)
+    park(federation, bad, capsys)
     federation.await_verdicts(PARKED, bad + 1)
     worker.kill()
     if successor == "mended":
@@ -202,7 +202,7 @@ def test_only_an_operators_skip_of_this_very_partition_parks(
     changed = {"another partition's": {"partition": 1}, "another task's": {"task": "other"}}.get(by, {})
     signer = federation.merger_signer if by == "a merger" else federation.operator_signer
     false = federation.append(PARKED, signer.sign("Skip", record | changed))
-    document = skip(federation, bad, capsys)
+    document = park(federation, bad, capsys)
     assert document["skip_offset"] == false + 1
     assert f"Skip at offset {false + 1}" in document["verdict"]["detail"]
     federation.await_verdicts(PARKED, false + 1)

@@ -1,4 +1,4 @@
-"""`fluvial skip` on the real stack, with a worker that a thread plays: what it writes, refuses, waits for and says."""
+"""`fluvial park` on the real stack, with a worker that a thread plays: what it writes, refuses, waits for and says."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def call(
     """Run the command with --json: (exit code, document, stderr)."""
 
     def run(offset: int, *more: str, reason: str = "it raises") -> tuple[int, dict[str, Any], str]:
-        arguments = ["--home", str(federation.settings.home), "skip", "--task", federation.task]
+        arguments = ["--home", str(federation.settings.home), "park", "--task", federation.task]
         arguments += ["--region", "eu", "--partition", "0"]
         arguments += ["--offset", str(offset), "--reason", reason, "--json", *more]
         code = cli.main(arguments)
@@ -130,7 +130,7 @@ def test_a_skip_is_signed_obeyed_and_audited(federation: SmallFederation, call: 
 
 
 def test_what_it_tells_people(federation: SmallFederation, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--home", str(federation.settings.home), "skip", "--task", federation.task]
+    arguments = ["--home", str(federation.settings.home), "park", "--task", federation.task]
     arguments += ["--region", "eu", "--partition", "0"]
     with worker(federation, 2):
         assert cli.main([*arguments, "--offset", "2", "--reason", "it raises", "--yes"]) == 0
@@ -152,7 +152,7 @@ def test_nobody_to_ask_and_no_yes_writes_nothing(federation: SmallFederation, ca
     [(1, "FLV-6430"), (3, "FLV-6431"), (4, "FLV-6202"), (700, "FLV-6202")],
     ids=["folded already", "not come to yet", "the log's end", "beyond it"],
 )
-def test_what_cannot_be_set_aside_is_refused(
+def test_what_cannot_be_parked_is_refused(
     federation: SmallFederation, call: Any, offset: int, error_id: str
 ) -> None:
     end = end_of_log(federation)
@@ -193,7 +193,7 @@ def test_a_record_that_a_worker_could_fold_meanwhile_is_told(federation: SmallFe
 @pytest.mark.parametrize(
     ("value", "told"), [(b"garbage", "not single-object encoded Avro"), (None, "not single-object encoded")]
 )
-def test_a_record_that_nobody_can_read_can_be_set_aside(
+def test_a_record_that_nobody_can_read_can_be_parked(
     federation: SmallFederation, call: Any, value: bytes | None, told: str
 ) -> None:
     federation.fold()
@@ -204,7 +204,7 @@ def test_a_record_that_nobody_can_read_can_be_set_aside(
     assert told in document["record"]["problem"] and told in said
 
 
-def test_a_record_that_makes_our_own_reading_raise_can_be_set_aside(
+def test_a_record_that_makes_our_own_reading_raise_can_be_parked(
     federation: SmallFederation, call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The defect may lie in what the command itself would use to describe the record."""

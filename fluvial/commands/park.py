@@ -1,4 +1,4 @@
-"""`fluvial skip`: set aside a record that makes the fold itself raise."""
+"""`fluvial park`: leave out a record that makes the fold itself raise, by an operator's signed Skip."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fluvial.terminal.output import Output, Waiting
 
 REASON_CHARACTERS_MAX = 200
-SKIP_CONFIRMED_S = 30.0
+CONFIRMED_S_MAX = 30.0
 VERDICT_POLL_S = 0.5
 
 
@@ -51,7 +51,7 @@ def _check_reason(_context: click.Context, _parameter: click.Parameter, value: s
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @pass_invocation
-def skip(
+def park(
     invocation: Invocation,
     *,
     task_name: str | None,
@@ -62,7 +62,7 @@ def skip(
     timeout_s: float,
     yes: bool,
 ) -> None:
-    """Set aside one record that makes the fold raise (FLV-3202), so that its partition goes on without it.
+    """Park one record that makes the fold raise (FLV-3202), so that its partition goes on without it.
 
     The record stays in the log and counts as `skipped`. One that can be folded after all is folded as if nothing were.
     """
@@ -76,10 +76,10 @@ def skip(
         record = _parkable(view, slot, offset)
         what = _description(view, record)
         output.say(f"the record: {_sentence(record, what)}")
-        output.confirm(f"set it aside for ever, so that {region}[{partition}] goes on without it?", yes=yes)
+        output.confirm(f"park it for ever, so that {region}[{partition}] goes on without it?", yes=yes)
         position = _append(view, slot, offset, reason)
         output.say(f"the Skip stands at {position.topic}[{position.partition}]@{position.offset}")
-        verdict = _await_skipped(output, view, slot, offset, position=position, timeout_s=timeout_s)
+        verdict = _await_parked(output, view, slot, offset, position=position, timeout_s=timeout_s)
     output.document(
         {
             "task": view.task,
@@ -115,7 +115,7 @@ def _parkable(view: TaskView, slot: Slot, offset: int) -> LogRecord:
     if known is not None:
         raise UsageProblem(
             "FLV-6430",
-            f"offset {offset} was folded already, its verdict is {known.outcome}: there is nothing to set aside",
+            f"offset {offset} was folded already, its verdict is {known.outcome}: there is nothing to park",
             where=where,
             hint=f"see where the partition stands with `fluvial status`; "
             f"`fluvial inspect {region} {partition} {offset}` explains the verdict",
@@ -138,7 +138,7 @@ def _description(view: TaskView, record: LogRecord) -> dict[str, Any]:
     }
     try:
         return known | _signed(view, record)
-    except Exception as error:  # it may be the very defect: the record can be set aside all the same  # noqa: BLE001
+    except Exception as error:  # it may be the very defect: the record can be parked all the same  # noqa: BLE001
         return known | {"problem": f"it cannot be read: {type(error).__name__}: {error}"}
 
 
@@ -184,18 +184,18 @@ def _append(view: TaskView, slot: Slot, offset: int, reason: str) -> Position:
     keys = keys_folder(view.settings.home, view.task)
     signer = load_signer(signer_path(keys, CONTROL, Role.OPERATOR, OPERATOR))
     record = {"task": view.task, "region": region, "partition": partition, "offset": offset, "reason": reason}
-    writer = LogWriter(view.settings, f"fluvial-skip-{view.task}")
+    writer = LogWriter(view.settings, f"fluvial-park-{view.task}")
     appended = writer.append(
         updates_topic(view.task, region),
         signer.sign("Skip", record),
         key=OPERATOR.encode(),
         partition=partition,
     )
-    writer.flush(SKIP_CONFIRMED_S)
+    writer.flush(CONFIRMED_S_MAX)
     return appended.result(timeout=0)
 
 
-def _await_skipped(
+def _await_parked(
     output: Output, view: TaskView, slot: Slot, offset: int, *, position: Position, timeout_s: float
 ) -> Verdict:
     """The verdict ``skipped`` at ``offset``, once a worker has published it.
@@ -206,7 +206,7 @@ def _await_skipped(
     from aggregation.fold.rejections import PARKED
 
     where = f"{position.topic}[{position.partition}]@{offset}, its Skip at {position.offset}"
-    with output.waiting(f"a worker of {slot[0]} to set offset {offset} aside") as waiting:
+    with output.waiting(f"a worker of {slot[0]} to park offset {offset}") as waiting:
         verdict = _verdict_within(view, slot, offset, timeout_s, waiting)
     if verdict is None:
         raise TimeoutProblem(
@@ -218,7 +218,7 @@ def _await_skipped(
     if verdict.outcome != PARKED:
         raise Finding(
             "FLV-6433",
-            f"nothing was set aside: a worker could fold offset {offset} after all, it is {verdict.outcome}",
+            f"nothing was parked: a worker could fold offset {offset} after all, it is {verdict.outcome}",
             where=where,
             hint="nothing is left to do: the Skip changes nothing",
         )

@@ -1,0 +1,53 @@
+"""Which extra of the package brings what: for errors that say what to install. `pyproject.toml` holds the lists."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MODULES: Final = {
+    "device": (
+        "confluent_kafka", "cryptography", "fastavro", "minio", "numpy",
+        "rfc8785", "safetensors", "tenacity", "urllib3",
+    ),
+    "worker": ("aiokafka", "cramjam", "faust", "mode", "numba", "opentelemetry", "prometheus_client", "psutil"),
+    "learning": ("torch", "sklearn"),
+    "console": ("aiohttp",),
+    "all": ("jinja2", "matplotlib", "pyarrow"),
+}  # fmt: skip
+"""The modules that an extra adds to those of the extras before it."""
+
+EXTRAS_OF_COMMANDS: Final = {
+    "demo": "all",
+    "run": "all",
+    "up": "worker",
+    "down": "worker",
+    "doctor": "worker",
+    "config": "worker",
+    "task": "worker,learning",
+    "ca": "device",
+    "revoke": "device",
+    "skip": "worker",
+    "worker": "worker",
+    "merger": "worker",
+    "evaluator": "worker,learning",
+    "fleet": "worker,learning",
+    "device": "worker,learning",
+    "status": "worker",
+    "versions": "worker",
+    "lineage": "worker",
+    "verdicts": "worker",
+    "tap": "device",
+    "export": "all",
+    "inspect": "worker",
+    "audit": "worker",
+    "canary": "worker",
+    "console": "console",
+    "chaos": "all",
+}
+"""What a command needs to do all that it can; `new` and `completion` need none."""
+
+
+def extra_with(module: str | None) -> str | None:
+    """The extra that brings a module; None for one that none of them brings."""
+    top = (module or "").partition(".")[0]
+    return next((extra for extra, modules in MODULES.items() if top in modules), None)

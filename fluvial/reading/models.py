@@ -1,0 +1,142 @@
+"""A version's weights for whoever wants to use them: by name, or as the user's own torch module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+
+from aggregation.errors import IntegrityProblem, UsageProblem
+from backends.environment import load_settings, resolve_home
+from backends.object_store import ObjectNotFound
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
+from backends.tasks import read_task_file, task_names
+from producers.sdk.bases import Bases, arrays_of
+from schemas.objects import sha256_hex
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from backends.settings import Settings
+    from learning.task import Task
+    from learning.tensors import Module
+
+MODEL_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """One version of a task's model.
+
+    ``arrays`` are float32, read-only, by tensor name, in the model's shapes. ``sha256`` names the bytes of its
+    ``model.safetensors``. ``version`` is None for a file that does not say. ``reference`` is the task's code as this
+    machine knows it (a file, or a shipped task's name), "" where it knows none.
+    """
+
+    arrays: Mapping[str, npt.NDArray[np.float32]]
+    sha256: str
+    task: str = ""
+    version: int | None = None
+    reference: str = ""
+
+    def module(self, task: Task | None = None) -> Module:
+        """The user's own ``torch.nn.Module`` with these weights: what ``model()`` of the task file makes.
+
+        Without ``task`` the file that the task was created with is loaded; a model from a file has to be told.
+        Needs `fluvial[learning]`. UsageProblem FLV-2213 when the weights are not that model's; FLV-2218 when nothing
+        says which task; what loading a task file raises.
+        """
+        from learning.task import load_task
+        from learning.tensors import model_with
+
+        if task is None and not self.reference:
+            raise UsageProblem(
+                "FLV-2218",
+                "nothing says which task file these weights belong to",
+                where=self.task,
+                hint='give it: `model.module(load_task("mine.py"))`',
+            )
+        return model_with(task or load_task(self.reference), self.arrays)
+
+
+def load_model(
+    task: Task | str | Path,
+    version: int | None = None,
+    *,
+    settings: Settings | None = None,
+    home: Path | None = None,
+    genesis_sha256: str | None = None,
+) -> Model:
+    """The weights of a version of a task, or of a ``.safetensors`` file; the newest version unless told.
+
+    Args:
+        task: a task's name, a loaded ``Task``, or the path of a model.safetensors (then nothing else is needed).
+        version: 0 is the model that training began with.
+        settings: where the store is; without, from FLUVIAL_* variables or the stack of ``home``.
+        home: the folder of local state, ``./.fluvial`` unless told.
+        genesis_sha256: the trust anchor. Without, the one that this machine knows the task by; else the store is
+            believed. The model is held against the hash in its manifest; whether the manifest follows from the logs
+            is what `fluvial audit` says.
+
+    Raises:
+        UsageProblem: FLV-2401, no such task; FLV-2507, no such version; FLV-2219, no such file.
+        IntegrityProblem: FLV-4101 or FLV-4103, the bytes are not what they have to be.
+        ConnectionProblem: FLV-1001, nothing says where the store is; and what the store raises.
+    """
+    if isinstance(task, str | Path) and Path(task).suffix == MODEL_SUFFIX:
+        return _from_file(Path(task))
+    name = str(task) if isinstance(task, str | Path) else task.name
+    folder = resolve_home(home if settings is None else settings.home)
+    file = read_task_file(folder, name) if name in task_names(folder) else None
+    settings = settings or load_settings(home)
+    store = TaskStore(open_object_store(settings.store), name)
+    try:
+        genesis = store.genesis(genesis_sha256 or (file.genesis_sha256 if file else None))
+    except ObjectNotFound as error:
+        raise UsageProblem(
+            "FLV-2401",
+            f"no task {name!r}",
+            where=store.store.describe(),
+            hint="`fluvial task list` shows those that this machine knows",
+        ) from error
+    bases = Bases(store, genesis)
+    head = store.head()
+    assert head is not None, "the genesis was read, so there is a version 0"
+    base = bases.at(head.version if version is None else version)
+    given = "" if isinstance(task, str | Path) else task.reference
+    return Model(
+        arrays=MappingProxyType(arrays_of(base.parameters, bases.layout)),
+        sha256=base.sha256,
+        task=name,
+        version=base.version,
+        reference=given or (file.reference if file else ""),
+    )
+
+
+def _from_file(path: Path) -> Model:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageProblem(
+            "FLV-2219",
+            f"no model file {path}: {error.strerror or error}",
+            hint="`fluvial device fetch --out model.safetensors` writes one",
+        ) from error
+    try:
+        arrays = load_tensors(data)
+    except SafetensorError as error:
+        raise IntegrityProblem("FLV-4101", f"{path} is no model file: {error}") from error
+    wrong = {name: array.dtype for name, array in arrays.items() if array.dtype != np.float32}
+    if wrong:
+        raise IntegrityProblem("FLV-4101", f"{path} holds other than float32: {wrong}")
+    for array in arrays.values():
+        array.setflags(write=False)
+    return Model(arrays=MappingProxyType(arrays), sha256=sha256_hex(data))

@@ -1,0 +1,84 @@
+"""Committing: one conditional PUT of the manifest makes a version true. What it names is stored before or derived.
+
+1. Derive: sums, server step, manifest. Waits while a window's sums cannot be read.
+2. Store the step's direction: workers load it as soon as they see the version's barrier.
+3. Put the manifest, if none stands there. Of two mergers one wins.
+4. The winner writes the model and the optimizer's state. Where it dies before, whoever adopts the version does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aggregation.server.aggregates import Aggregate
+from backends.crash_points import crash_point
+from backends.log import Headers
+from backends.outages import UNREADABLE, retry_through_outage
+from schemas.manifests import Manifest
+from schemas.objects import sha256_hex
+from stream_apps.merger.deciding import next_manifest
+from stream_apps.merger.deriving import Derived, derive
+from stream_apps.merger.policies import Policies
+from stream_apps.merger.version import Version, version_of
+from stream_apps.process_context import ProcessContext
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A version that this merger made; ``headers`` go on the records that tell of it."""
+
+    version: Version
+    manifest: Manifest
+    headers: Headers
+
+
+class Committing:
+    """Makes versions of one task."""
+
+    def __init__(self, context: ProcessContext, policies: Policies) -> None:
+        self._context = context
+        self._store = context.store
+        self._policies = policies
+
+    def commit(self, head: Version, chosen: tuple[Aggregate, ...]) -> Committed | None:
+        """The version after ``head``, of these windows; None where another merger was faster."""
+        clock, observer = self._context.clock, self._context.observer
+        observer.merging(head.number + 1, chosen)
+        derived, manifest = retry_through_outage(
+            "merge", lambda: self._next_version(head, chosen), UNREADABLE, clock
+        )
+        number, data = manifest.version, manifest.canonical()
+        retry_through_outage(
+            "store the step's direction", lambda: self._store.put_object(derived.reference), clock=clock
+        )
+        observer.committing(number)
+        crash_point("merger.before-commit")
+        if not retry_through_outage(f"commit version {number}", lambda: self._put(number, data), clock=clock):
+            return None
+        crash_point("merger.after-commit")
+        retry_through_outage(
+            "write the checkpoint",
+            lambda: self._store.write_checkpoint(number, derived.model, derived.optimizer),
+            clock=clock,
+        )
+        crash_point("merger.after-checkpoint")
+        size = len(data) + len(derived.model) + len(derived.optimizer) + len(derived.reference)
+        headers = observer.committed(manifest, chosen, size)
+        return Committed(version_of(manifest, sha256_hex(data), derived.checkpoint), manifest, headers)
+
+    def _put(self, version: int, data: bytes) -> bool:
+        """The conditional PUT. A lost answer is no answer: then what stands there decides whether it was ours."""
+        return self._store.commit(version, data) or self._store.manifest_bytes(version) == data
+
+    def _next_version(self, head: Version, chosen: tuple[Aggregate, ...]) -> tuple[Derived, Manifest]:
+        layout = self._context.layout
+        derived = derive(
+            head.checkpoint,
+            # One at a time: a window's sums are twice as large as the model.
+            (self._store.sums(one.sum_sha256, layout) for one in chosen if one.sum_sha256),
+            updates=sum(one.accepted for one in chosen),
+            weight_total=sum(one.weight_total for one in chosen),
+            policy=self._policies.of(head.policy_sha256),
+            layout=layout,
+        )
+        return derived, next_manifest(self._context.genesis.task, head, chosen, derived)

@@ -1,0 +1,60 @@
+"""From a parent and exact sums to the bytes of the next version: pure, so whoever does it gets the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregation.layout import Layout
+from aggregation.policy import Policy
+from aggregation.server.merge import Checkpoint, add_sums, merge
+from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
+from schemas.manifests import Manifest
+from schemas.objects import sha256_hex
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """The next checkpoint, and the bytes that go to the store; ``reference`` is the step's direction."""
+
+    checkpoint: Checkpoint
+    model: bytes
+    optimizer: bytes
+    reference: bytes
+
+    def is_what(self, manifest: Manifest) -> bool:
+        """Whether model and optimizer are those that the manifest names."""
+        named = (manifest.model_sha256, manifest.optimizer_sha256)
+        return (sha256_hex(self.model), sha256_hex(self.optimizer)) == named
+
+
+def derive(
+    parent: Checkpoint,
+    sums: Iterable[npt.NDArray[np.int64]],
+    *,
+    updates: int,
+    weight_total: int,
+    policy: Policy,
+    layout: Layout,
+) -> Derived:
+    """One global step from ``parent``; ``sums`` are int64[P] arrays, taken one at a time.
+
+    Raises ``IntegrityProblem`` (FLV-3004) where no policy allows such sums, counts or weights.
+    """
+    step = merge(
+        parent,
+        add_sums(sums, layout.parameters),
+        updates=updates,
+        weight_total=weight_total,
+        policy=policy,
+        layout=layout,
+    )
+    return Derived(
+        checkpoint=step.checkpoint,
+        model=encode_model(step.checkpoint.model, layout),
+        optimizer=encode_optimizer(step.checkpoint.optimizer),
+        reference=encode_direction(step.reference),
+    )

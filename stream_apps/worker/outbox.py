@@ -1,0 +1,199 @@
+"""What the fold decided and is not true yet: verdicts on their way, closed windows.
+
+The order of a window's effects, each awaited before the next:
+
+1. its verdicts are acknowledged;
+2. its objects are stored under their hashes;
+3. its aggregate record is published.
+
+An effect stays here until it has happened. A caller may be cancelled while it waits (Faust cancels agents when
+partitions move): what it waited for goes on, and the next call waits for it first. Doing an effect twice is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+
+from aggregation.fold.events import Verdict, WindowClosed
+from aggregation.fold.state import PartitionState
+from backends.crash_points import crash_point
+from backends.log import FLUSH_TIMEOUT_S, Headers, Position
+from backends.outages import retry_through_outage
+from schemas.windows import EncodedWindow, encode_verdict, encode_window
+from stream_apps.worker.place import PartitionPlace
+
+VERDICTS_UNACKNOWLEDGED_MAX = 4096
+"""A partition's verdicts on their way to the broker; more wait, so that an outage cannot fill the memory."""
+
+log = logging.getLogger("fluvial.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class _VerdictRecord:
+    """A verdict as it goes to its topic."""
+
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A closed window whose effects are not true yet."""
+
+    closed: WindowClosed
+    encoded: EncodedWindow
+    headers: Headers
+
+
+class Outbox:
+    """One partition's effects. ``published`` holds verdicts that stood in the topic before us, by offset."""
+
+    def __init__(self, place: PartitionPlace) -> None:
+        self.published: dict[int, bytes] = {}
+        self._place = place
+        self._windows: deque[_Window] = deque()
+        self._verdicts: deque[tuple[_VerdictRecord, Future[Position]]] = deque()
+        self._under_way: asyncio.Task[None] | None = None
+
+    def clear(self) -> None:
+        """Forget everything: all of it follows from the log again."""
+        self.published = {}
+        self._windows = deque()  # new ones: what is under way on a thread goes on with the old
+        self._verdicts = deque()
+        self._under_way = None
+
+    @property
+    def unacknowledged(self) -> int:
+        """Verdicts on their way to the broker."""
+        return len(self._verdicts)
+
+    # -- taking effects in
+
+    def add_verdict(self, verdict: Verdict, headers: Headers, state: PartitionState) -> None:
+        """Send a verdict on its way, unless it stands there from before a restart."""
+        value = encode_verdict(verdict)
+        standing = self.published.pop(verdict.offset, None)
+        if standing is not None:
+            if standing == value:
+                return
+            log.warning(
+                "%s: another verdict stands for offset %d; it is not ours",
+                self._place,
+                verdict.offset,
+                extra=self._place.fields(verdict.offset, state),
+            )
+        self._send(_VerdictRecord(verdict.device_id.encode(), value, headers))
+        while self._verdicts and self._verdicts[0][1].done() and not self._verdicts[0][1].exception():
+            self._verdicts.popleft()
+
+    def add_window(self, closed: WindowClosed, headers: Headers, state: PartitionState) -> None:
+        """Keep a window that closed until its effects are true; ``state`` is as the fold left it."""
+        self._windows.append(_Window(closed, encode_window(state, closed), headers))
+
+    def _send(self, one: _VerdictRecord) -> None:
+        place = self._place
+        future = place.context.writer.append(
+            place.verdicts, one.value, key=one.key, partition=place.partition, headers=one.headers
+        )
+        self._verdicts.append((one, future))
+
+    # -- making them true
+
+    async def make_room(self) -> None:
+        """Wait for the broker when too many verdicts are on their way."""
+        if self.unacknowledged >= VERDICTS_UNACKNOWLEDGED_MAX:
+            await self.flush_verdicts()
+
+    async def flush_verdicts(self) -> None:
+        """Wait until every verdict is acknowledged, as long as it takes."""
+        place = self._place
+        await self._finish()
+        self._begin(place.retry(f"publish the verdicts of {place}", self._flush_verdicts))
+        await self._finish()
+
+    async def drain(self) -> None:
+        """Make every closed window's effects true, in order, as long as it takes."""
+        if self._windows and self._under_way is None:
+            self._begin(self._publish_windows())
+        await self._finish()
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        self._under_way = asyncio.create_task(work)
+
+    async def _finish(self) -> None:
+        """Wait for what is under way. A cancelled caller leaves it running for the next one."""
+        work = self._under_way
+        if work is None:
+            return
+        try:
+            await asyncio.shield(work)
+        finally:
+            if work.done() and self._under_way is work:
+                self._under_way = None
+
+    async def _publish_windows(self) -> None:
+        windows = self._windows
+        while windows and windows is self._windows:  # else they were forgotten meanwhile
+            await asyncio.to_thread(self._publish_window, windows[0])
+            windows.popleft()
+
+    # -- blocking, on a thread
+
+    def _publish_window(self, window: _Window) -> None:
+        place, context, encoded = self._place, self._place.context, window.encoded
+        crash_point("worker.before-verdicts")
+        retry_through_outage(f"publish the verdicts of {place}", self._flush_verdicts, clock=context.clock)
+        crash_point("worker.after-verdicts")
+        for data in encoded.objects.values():
+            put = partial(context.store.put_object, data)
+            retry_through_outage(f"store a window of {place}", put, clock=context.clock)
+        crash_point("worker.after-objects")
+        self._publish_aggregate(window)
+        context.observer.window_published(place.slot, window.closed, encoded.aggregate)
+        one = encoded.aggregate
+        log.debug(
+            "%s published window %d: %d accepted",
+            place,
+            one.sequence,
+            one.accepted,
+            extra={
+                "region": place.region,
+                "partition": place.partition,
+                "offset": one.next_offset - 1,
+                "version": one.version,
+                "sequence": one.sequence,
+            },
+        )
+        crash_point("worker.after-aggregate")
+
+    def _publish_aggregate(self, window: _Window) -> None:
+        place, context = self._place, self._place.context
+        published = context.writer.append(
+            place.aggregates,
+            context.signer.sign_payload("RegionalAggregate", window.encoded.payload),
+            key=str(place.partition).encode(),
+            partition=place.partition,
+            headers=window.headers,
+        )
+        flush = partial(context.writer.flush, FLUSH_TIMEOUT_S)
+        retry_through_outage(f"publish a window of {place}", flush, clock=context.clock)
+        published.result(timeout=0)  # raises what the broker said, if it refused the record
+
+    def _flush_verdicts(self) -> None:
+        """Wait for all; send those again that the broker refused. Raises what it says if it refuses one once more."""
+        self._place.context.writer.flush(FLUSH_TIMEOUT_S)
+        failed = [one for one, future in self._verdicts if future.exception(timeout=0) is not None]
+        self._verdicts.clear()
+        for one in failed:
+            self._send(one)
+        if failed:
+            self._place.context.writer.flush(FLUSH_TIMEOUT_S)
+            for _, future in self._verdicts:
+                future.result(timeout=0)

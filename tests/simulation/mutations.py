@@ -1,0 +1,315 @@
+"""What is taken away, one safeguard a mutation, by the lines that hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """``edits`` are (file, old, new); each old text stands in its file exactly once."""
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+
+
+WORKER, OUTBOX, TICKING = (
+    "stream_apps/worker/partition.py",
+    "stream_apps/worker/outbox.py",
+    "stream_apps/worker/ticking.py",
+)
+FOLD = "aggregation/fold/transition.py"
+MERGER, AGGREGATES, STORE = (
+    "stream_apps/merger/merger.py",
+    "aggregation/server/aggregates.py",
+    "backends/store/task_store.py",
+)
+LOOP = "                async for one in self._folding.records_through(record):\n"
+ENCODING, ADMISSION = "schemas/windows.py", "aggregation/fold/admission.py"
+
+MUTATIONS = (
+    Mutation(
+        "the offset check: a record that comes twice is folded twice",
+        (
+            (
+                FOLD,
+                "    if offset < state.next_offset:\n        return ()\n",
+                "    offset = state.next_offset\n",
+            ),
+            (WORKER, "        if record.offset < state.next_offset:\n            return\n", ""),
+        ),
+    ),
+    Mutation(
+        "the gap check: a record that the framework lost is passed over",
+        (
+            (FOLD, "    if offset > state.next_offset:\n", "    state.next_offset = offset\n    if False:\n"),
+            (
+                WORKER,
+                LOOP,
+                "                for one in (record,):\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the dedup: a device may contribute to one base as often as it likes",
+        ((ADMISSION, "    if update.device_id in state.counted.get(base, ()):\n", "    if False:\n"),),
+    ),
+    Mutation(
+        "the partition check: a copy in another partition counts too",
+        ((ADMISSION, "    if home != state.partition:\n", "    if False:\n"),),
+    ),
+    Mutation(
+        "the conditional header: a manifest is written over the one that stands",
+        (
+            (
+                STORE,
+                "        return self.store.create(objects.manifest_key(self.task, version), manifest)\n",
+                "        self.store.put(objects.manifest_key(self.task, version), manifest)\n        return True\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the sequence check: a window is merged again when it comes again",
+        (
+            (
+                AGGREGATES,
+                "        if known is not None or sequence < self._next[slot]:\n            return False\n",
+                "        self._next[slot] = sequence\n        self._known.pop((slot, sequence - 1), None)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the cursors: what a version holds stays waiting for the next",
+        (
+            (
+                AGGREGATES,
+                "        self._waiting = [a for a in self._waiting if a.sequence >= cursors[a.slot]]\n",
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "barriers before the announcement: devices are told first",
+        (
+            (
+                "stream_apps/merger/telling.py",
+                "            self._write_barriers(version, region, headers)\n",
+                (
+                    "            self._announce(version, region, headers)\n"
+                    "            self._write_barriers(version, region, headers)\n"
+                ),
+            ),
+        ),
+    ),
+    Mutation(
+        "the hash comparison: damaged bytes are taken as they come",
+        ((STORE, "        if sha256_hex(data) != sha256:\n", "        if False:\n"),),
+    ),
+    Mutation(
+        "the resume override: a worker goes on where its group has committed",
+        (
+            (
+                "stream_apps/worker/region.py",
+                "await asyncio.gather(*(self.partitions[partition].resume() for partition in mine))\n",
+                "[]\n",
+            ),
+            (
+                "stream_apps/worker/region.py",
+                "        offsets = dict(zip(mine, found, strict=True))\n",
+                "        offsets = {}\n",
+            ),
+            (
+                WORKER,
+                LOOP,
+                "                self.state.next_offset = max(self.state.next_offset, record.offset)\n"
+                + LOOP,
+            ),
+        ),
+    ),
+    Mutation(
+        "state in the snapshot: who has contributed is forgotten",
+        (
+            (
+                ENCODING,
+                '        counted={entry["version"]: set(entry["devices"]) for entry in record["counted"]},\n',
+                "        counted={},\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "state in the snapshot: the norms of the detector are forgotten",
+        (
+            (
+                ENCODING,
+                '        history=NormHistory(record["norms"]),\n',
+                "        history=NormHistory([]),\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "verdicts before the aggregate: a window is published while its verdicts are on their way",
+        (
+            (
+                OUTBOX,
+                (
+                    "        retry_through_outage("
+                    'f"publish the verdicts of {place}", self._flush_verdicts, clock=context.clock)\n'
+                ),
+                "        self._verdicts.clear()\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "objects before the aggregate: a window is published before what it names is stored",
+        (
+            (
+                OUTBOX,
+                "        for data in encoded.objects.values():\n",
+                "        for data in encoded.objects.values() if encoded.aggregate.sequence == 0 else ():\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the outbox: a window's effects are begun and not finished when the agent is cancelled",
+        (
+            (
+                OUTBOX,
+                "            await asyncio.to_thread(self._publish_window, windows[0])\n",
+                "            await asyncio.to_thread(self._publish_window, windows.popleft())\n",
+            ),
+            (OUTBOX, "            windows.popleft()\n", ""),
+            (
+                OUTBOX,
+                "            await asyncio.shield(work)\n",
+                "            await work\n",
+            ),
+            (
+                OUTBOX,
+                "            if work.done() and self._under_way is work:\n",
+                "            if not work.cancelled():\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "standing verdicts: a restarted worker takes the newest verdict for all of them",
+        (
+            (
+                OUTBOX,
+                "        standing = self.published.pop(verdict.offset, None)\n",
+                (
+                    "        newest = max(self.published, default=-1)\n"
+                    "        standing = value if verdict.offset <= newest + 1 else None\n"
+                ),
+            ),
+        ),
+    ),
+    Mutation(
+        "the parent's hash: a version does not name the one before it",
+        (
+            (
+                "stream_apps/merger/deciding.py",
+                "        parent_sha256=head.manifest_sha256,\n",
+                "        parent_sha256=head.model_sha256,\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "old barriers: a late merger sets a partition back",
+        (
+            (
+                "aggregation/fold/state.py",
+                " and barrier.version > self.version",
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "the head after a lost race: the loser goes on from its own",
+        (
+            (
+                MERGER,
+                "        self._adopt_head()\n        self.context.observer.adopted(self.head",
+                "        self.context.observer.adopted(self.head",
+            ),
+        ),
+    ),
+    Mutation(
+        "ticks: an old window is never asked to close",
+        ((TICKING, "    if now_s - window_since_s < age_s_max:\n", "    if True:\n"),),
+    ),
+    Mutation(
+        "refused verdicts: what the broker did not take is not sent again",
+        ((OUTBOX, "        for one in failed:\n            self._send(one)\n", ""),),
+    ),
+    Mutation(
+        "refused verdicts: a second refusal is passed over",
+        ((OUTBOX, "                future.result(timeout=0)\n", "                future.done()\n"),),
+    ),
+    Mutation(
+        "a refused aggregate: a window counts as published whatever the broker said",
+        ((OUTBOX, "        published.result(timeout=0)", "        published.done()"),),
+    ),
+    Mutation(
+        "acknowledged barriers: devices are told while a version's barriers are on their way",
+        (
+            (
+                "stream_apps/merger/telling.py",
+                (
+                    '        self._flush(f"write the barriers of version {version.number} to {region}")\n'
+                    "        for future in written:\n            future.result(timeout=0)\n"
+                ),
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "a manifest is read twice: what comes damaged once is taken for the head",
+        (
+            (
+                "stream_apps/merger/adopting.py",
+                "        if data != self._store.manifest_bytes(number):\n",
+                "        if False:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "telling again: a merger that starts tells nobody of the version whose merger died",
+        (
+            (
+                MERGER,
+                "            self._adopting.require_announced(self.head)\n            self.finish()\n",
+                "            self._adopting.require_announced(self.head)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "facts: a merger that starts goes on behind windows that no version holds",
+        (
+            (
+                "stream_apps/merger/windows.py",
+                "            first[slot] = min(first[slot], offset)\n",
+                "            pass\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "lost windows: what the framework lost of an aggregates topic is not read",
+        (
+            (
+                "stream_apps/merger/windows.py",
+                "        if record.offset > expected:\n",
+                "        if False:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a lost answer: a merger takes its own commit for another's",
+        (
+            (
+                "stream_apps/merger/committing.py",
+                " or self._store.manifest_bytes(version) == data\n",
+                "\n",
+            ),
+        ),
+    ),
+)
