@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import fastavro
 
@@ -98,18 +98,28 @@ def signer(region: str, role: Role, name: str) -> Signer:
     return keys.load_signer(keys.signer_path(KEYS, region, role, name))
 
 
+class Signers(TypedDict):
+    """Those of the workers by their regions, and the merger's."""
+
+    workers: dict[str, Signer]
+    merger: Signer
+
+
+def signers() -> Signers:
+    """The recorded keys."""
+    workers = {region: signer(region, Role.WORKER, worker_name(region)) for region in genesis().regions}
+    return {"workers": workers, "merger": signer(CONTROL, Role.MERGER, MERGER)}
+
+
 def federation(log: MemoryLog, store: TaskStore, at: ManualClock) -> InProcessFederation:
     """Workers and merger with the recorded keys."""
-    task = genesis()
-    workers = {region: signer(region, Role.WORKER, worker_name(region)) for region in task.regions}
     return InProcessFederation(
-        task,
+        genesis(),
         store,
         writer=MemoryWriter(log),
         open_reader=lambda _purpose: MemoryReader(log),
-        workers=workers,
-        merger=signer(CONTROL, Role.MERGER, MERGER),
         clock=at,
+        **signers(),
     )
 
 
