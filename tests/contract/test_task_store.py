@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aggregation.errors import IntegrityProblem
+from backends.memory.store import MemoryStore
 from backends.store.factory import open_object_store
 from backends.store.file import FileStore
 from backends.store.task_store import Head, TaskStore
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 MERGERS = 32
 
 
-@pytest.fixture(params=["file", pytest.param("minio", marks=pytest.mark.integration)])
+@pytest.fixture(params=["file", "memory", pytest.param("minio", marks=pytest.mark.integration)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> TaskStore:
     task = f"t-{uuid.uuid4().hex[:10]}"
     if request.param == "file":
         return TaskStore(FileStore(tmp_path / "objects"), task)
+    if request.param == "memory":
+        return TaskStore(MemoryStore(), task)
     settings = request.getfixturevalue("stack")
     if settings.store.kind != "minio":
         pytest.skip("no Go on this machine, so the stack has no MinIO")
