@@ -18,10 +18,9 @@ import numpy as np
 from confluent_kafka import Producer
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from aggregation.fold import transition
-from aggregation.fold.admission import Admitted, RejectedUpdate
-from aggregation.fold.events import Parked, Update
+from aggregation.fold.events import Effect, Event, Parked
 from aggregation.fold.state import PartitionState
+from aggregation.fold.transition import fold_into
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
 from aggregation.policy import Policy
@@ -44,6 +43,7 @@ from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.manifests import Genesis, Manifest, Region, TensorEntry
 from schemas.objects import sha256_hex
 from schemas.topics import aggregates_topic, metrics_topic, models_topic, topics_of, updates_topic
+from stream_apps.worker import folding
 from tests import factories
 
 PARTITIONS = {"eu": 2, "us": 1}
@@ -89,7 +89,7 @@ class SmallFederation:
         self.objects = TaskStore(store, self.task)
         self.manifests: list[Manifest] = []
         self.parked: dict[tuple[Slot, int], Parked] = {}
-        """Updates at which the workers' fold raises, until they find the operator's Skip that stands behind."""
+        """Records at which the workers' fold raises, until they find the operator's Skip that stands behind."""
         self._create()
         self._running = InProcessFederation(
             self.genesis,
@@ -210,19 +210,18 @@ class SmallFederation:
 
     @contextmanager
     def _defect(self) -> Iterator[None]:
-        """The fold raises at every record that is to be parked, as one with a defect would."""
-        admit = transition.admit
+        """The workers' fold raises at every record that is to be parked."""
 
-        def defective(state: PartitionState, update: Update) -> Admitted | RejectedUpdate:
-            if ((state.region, state.partition), state.next_offset) in self.parked:
+        def defective(state: PartitionState, offset: int, event: Event) -> tuple[Effect, ...]:
+            if ((state.region, state.partition), offset) in self.parked and not isinstance(event, Parked):
                 raise ZeroDivisionError("a defect")
-            return admit(state, update)
+            return fold_into(state, offset, event)
 
-        transition.admit = defective
+        folding.fold_into = defective
         try:
             yield
         finally:
-            transition.admit = admit
+            folding.fold_into = fold_into
 
     def publish_payload(self, region: str, partition: int, payload: bytes) -> None:
         """An aggregate record with this payload, signed by a worker of the region."""
