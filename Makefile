@@ -82,7 +82,7 @@ format: setup ## let ruff format and mend what it can
 	@$(BIN)/ruff check --fix $(SOURCES)
 
 bench: setup ## print the benchmark figures
-	@for name in import_time kernels ingest latency recovery snapshots audit observing export console; do echo "== benchmarks/$$name.py"; \
+	@for name in import_time kernels layout ingest latency recovery snapshots audit observing export console; do echo "== benchmarks/$$name.py"; \
 	  PYTHONPATH=. $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
 lock: setup ## resolve the dependencies anew into requirements.lock

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from aggregation.codecs import DEFAULT_CODEC
 from aggregation.errors import UsageProblem
 from aggregation.policy import Policy
 from backends import keys
@@ -112,7 +113,7 @@ def simulate(
     regions: Mapping[str, int] = ONE_REGION,
     alpha: float = 1.0,
     speed_spread: float = 0.5,
-    codec: CodecName = "int8",
+    codec: CodecName = DEFAULT_CODEC,
     seed: int = 0,
     train_config: TrainConfig | None = None,
     on_version: Callable[[VersionFacts], None] | None = None,

@@ -222,6 +222,40 @@ def test_every_refusal_is_the_same_one() -> None:
     assert len(outcomes) >= 12, outcomes
 
 
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("fluvial/policy/v1", "unknown_schema"), ("fluvial/policy/v2", "wrong_layout")],
+    ids=["v1", "v2"],
+)
+def test_a_later_update_gets_the_verdict_of_the_policys_format(policy: str, expected: str) -> None:
+    federation = SmallFederation(policy=factories.policy(format=policy))
+    (device,) = factories.devices(1, partition=0, partitions=2, start=500)
+    tensors = factories.encoded(factories.delta(5, federation.layout), "int4", 5, federation.layout)
+    federation.append("eu", 0, federation.update("eu", device, seed=5, codec="int4", tensors=tensors))
+    federation.rounds(1)
+    federation.fold()
+    data = copy_of(federation)
+    _, _, _, first = data.logs[verdicts_topic(federation.task, "eu"), 0][0]
+    assert codec.decode(first or b"")[1]["outcome"] == expected
+    assert [one.message for one in data.check().violations] == []
+
+
+def test_bytes_that_int4_does_not_write_are_the_wrong_layout() -> None:
+    federation = SmallFederation(policy=factories.policy(updates={"codecs": ["int4"]}))
+    for number, device in enumerate(factories.devices(3, partition=0, partitions=2, start=500)):
+        tensors = factories.encoded(factories.delta(5, federation.layout), "int4", 5, federation.layout)
+        bad = bytes([(0x08, 0x80, 0x11)[number]]) + tensors[0].data[1:]
+        tensors[0] = replace(tensors[0], data=bad)
+        federation.append("eu", 0, federation.update("eu", device, seed=5, codec="int4", tensors=tensors))
+    federation.rounds(1)
+    federation.fold()
+    data = copy_of(federation)
+    entries = data.logs[verdicts_topic(federation.task, "eu"), 0][:3]
+    outcomes = [codec.decode(value or b"")[1]["outcome"] for _, _, _, value in entries]
+    assert outcomes == ["wrong_layout", "wrong_layout", "accepted"]
+    assert [one.message for one in data.check().violations] == []
+
+
 def test_it_reads_a_broker_and_a_store_by_itself(tmp_path: Path) -> None:
     with on_mock_cluster(tmp_path) as settings:
         federation = SmallFederation(settings)

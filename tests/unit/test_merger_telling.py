@@ -76,9 +76,7 @@ def test_what_is_told_is_the_version_with_its_hashes_signed_by_the_merger(tmp_pa
     headers = (("traceparent", b"00"),)
     Telling(context).tell(version, headers)
     (record,) = logs.records[updates_topic(TASK, "us"), 0]
-    barrier = decode_record(
-        record.value, factories.NOW_MS, context.trust, bytes_max=context.policy.updates.bytes_max
-    )
+    barrier = decode_record(record.value, factories.NOW_MS, context.trust, context.policy)
     shared = ("version", "manifest_sha256", "model_sha256", "policy_sha256")
     named = (version.number, version.manifest_sha256, version.model_sha256, version.policy_sha256)
     assert tuple(getattr(barrier, name) for name in shared) == named

@@ -204,9 +204,7 @@ class WorkerSite:
 
     def event(self, record: LogRecord) -> Event:
         """What a record says."""
-        return decode_record(
-            record.value, record.timestamp_ms, self.context.trust, bytes_max=factories.BYTES_MAX
-        )
+        return decode_record(record.value, record.timestamp_ms, self.context.trust, factories.policy())
 
     def newest(self) -> Aggregate:
         """The window that was published last."""
