@@ -26,7 +26,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "task": "worker,learning",
     "ca": "device",
     "revoke": "device",
-    "skip": "worker",
+    "park": "worker",
     "worker": "worker",
     "merger": "worker",
     "evaluator": "worker,learning",

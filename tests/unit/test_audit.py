@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from schemas.certificates import Role
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from backends.settings import Settings
 from fluvial.proof.audit import AuditReport, audit_task
 from schemas import avro as codec
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key
+from schemas.topics import aggregates_topic
 from tests import factories
 from tests.small_federation import SmallFederation, on_mock_cluster
 
@@ -38,8 +38,12 @@ def copied(federation: SmallFederation, tmp_path: Path) -> Settings:
     return msgspec.structs.replace(federation.settings, store=store)
 
 
-def audit(federation: SmallFederation, settings: Settings | None = None, **options: Any) -> AuditReport:
-    return audit_task(settings or federation.settings, federation.task_file, **({"jobs": 1} | options))
+def audit(federation: SmallFederation, settings: Settings | None = None, **options: int) -> AuditReport:
+    """In one process unless ``jobs`` says otherwise, over ``settings``, else over what the federation stands on."""
+    sources = None if settings or options.get("jobs", 1) > 1 else federation.sources
+    return audit_task(
+        settings or federation.settings, federation.task_file, sources=sources, **({"jobs": 1} | options)
+    )
 
 
 def flip(settings: Settings, key: str, *, at: int = -1) -> None:
@@ -82,8 +86,7 @@ def test_an_audit_to_a_version_stops_there_and_is_comparable(federation: SmallFe
 
 
 def test_versions_that_do_not_exist_are_refused(federation: SmallFederation) -> None:
-    wrongs: list[dict[str, Any]] = [{"last": 9}, {"first": 0}, {"first": 3, "last": 2}, {"jobs": 0}]
-    for wrong in wrongs:
+    for wrong in ({"last": 9}, {"first": 0}, {"first": 3, "last": 2}, {"jobs": 0}):
         with pytest.raises(UsageProblem) as caught:
             audit(federation, **wrong)
         assert caught.value.error_id == "FLV-5010"
@@ -197,12 +200,11 @@ def test_a_manifest_that_claims_another_model_is_named(federation: SmallFederati
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[SmallFederation]:
-    """A small task of its own, whose logs a test may spoil."""
-    with on_mock_cluster(tmp_path) as settings:
-        federation = SmallFederation(settings, partitions={"eu": 1})
-        federation.rounds(2)
-        yield federation
+def own() -> SmallFederation:
+    """A small task of its own, in memory, whose logs a test may spoil."""
+    federation = SmallFederation(partitions={"eu": 1})
+    federation.rounds(2)
+    return federation
 
 
 def test_an_aggregate_of_another_content_is_named_by_field(own: SmallFederation) -> None:
@@ -234,7 +236,7 @@ def test_an_identical_duplicate_is_no_finding_and_an_invented_window_is(own: Sma
 
 def test_an_aggregate_that_no_worker_signed_is_named(own: SmallFederation) -> None:
     own.writer.append_now("fl.digits.aggregates.eu", b"\xc3\x01 not ours", partition=0)
-    forged = factories.signer("eu", Role.WORKER, "w-9", secret=" of another CA")
+    forged = factories.signer("eu", factories.Role.WORKER, "w-9", secret=" of another CA")
     own.writer.append_now(
         "fl.digits.aggregates.eu", forged.sign_payload("RegionalAggregate", b""), partition=0
     )
@@ -248,17 +250,19 @@ def test_windows_that_are_not_published_yet_are_no_finding(own: SmallFederation)
 
 
 def test_a_window_that_was_left_out_in_the_middle_is_a_finding(own: SmallFederation) -> None:
-    publish = own.publish
-    skipped: list[object] = []
-    own.publish = skipped.append  # type: ignore[method-assign, assignment]
     own.send(4)
     own.fold()
-    own.publish = publish  # type: ignore[method-assign]
     own.send(4, seed=1000)  # the same devices again: refused, so a tick has to close the window
+    own.fold()
+    own.clock.sleep(3600.0)
     own.close_windows()
     own.fold()
-    report = audit(own)
-    assert [one.sequence for one in own.pending] == [3]
+    left_out = audit(own).partitions[0].aggregates[2]
+    windows = own.records(aggregates_topic(own.task, "eu"), 0)
+    assert len(windows) == 4
+    gone = [object_key(own.task, sha256) for sha256 in (left_out.sum_sha256, left_out.state_sha256)]
+    sources = own.spoiled(lambda record: None if record == windows[2] else record.value, without=gone)
+    report = audit_task(own.settings, own.task_file, jobs=1, sources=sources)
     assert [(one.what, one.got) for one in report.findings] == [("aggregate 2 of eu[0]", "no record")] + [
         (f"{kind} of aggregate 2 of eu[0]", "no object") for kind in ("state", "sum")
     ]
@@ -288,9 +292,8 @@ def test_a_barrier_of_a_version_that_was_never_committed_is_named(own: SmallFede
     ]
 
 
-def test_a_task_without_versions_is_folded_all_the_same(tmp_path: Path) -> None:
-    with on_mock_cluster(tmp_path) as settings:
-        federation = SmallFederation(settings, partitions={"eu": 1})
-        federation.send(2)
-        report = audit(federation)
+def test_a_task_without_versions_is_folded_all_the_same() -> None:
+    federation = SmallFederation(partitions={"eu": 1})
+    federation.send(2)
+    report = audit(federation)
     assert report.identical and report.versions == 0 and report.updates == 2

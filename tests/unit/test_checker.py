@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from schemas.certificates import Role
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from aggregation.fold.events import Parked
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
-from backends.kafka.reading import LogReader
 from fluvial.proof.checker import Acknowledged, CheckReport, CheckRequest, StoreAddress, check, check_logs
 from schemas import avro as codec
 from schemas.envelope import Signer, open_envelope
@@ -68,45 +66,40 @@ class Copy:
 def copy_of(federation: SmallFederation) -> Copy:
     """Read everything, by the project's own reader."""
     task = federation.task
-    logs: dict[tuple[str, int], list[Entry]] = {}
-    with LogReader(federation.settings, "test-checker") as reader:
-        for topic in topics_of(task, federation.partitions):
-            for p in range(topic.partitions):
-                end = reader.bounds(topic.name, p)[1]
-                read = reader.read(topic.name, p, 0, end)
-                logs[topic.name, p] = [(r.offset, r.timestamp_ms, r.key, r.value) for r in read]
+    logs: dict[tuple[str, int], list[Entry]] = {
+        (topic.name, p): [
+            (r.offset, r.timestamp_ms, r.key, r.value) for r in federation.records(topic.name, p)
+        ]
+        for topic in topics_of(task, federation.partitions)
+        for p in range(topic.partitions)
+    }
     store = federation.objects.store
     objects = {key: store.get(key) for key in store.list(f"{task}/")}
     return Copy(task, federation.task_file.genesis_sha256, logs, objects)
 
 
-def federation_on(folder: Path, **options: Any) -> Iterator[SmallFederation]:
-    with on_mock_cluster(folder) as settings:
-        yield SmallFederation(settings, **options)
-
-
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+def original() -> Copy:
     """Four versions over three partitions, with garbage, a stranger's barrier and a stranger's announcement."""
-    folder = tmp_path_factory.mktemp("checker")
-    with on_mock_cluster(folder) as settings:
-        federation = SmallFederation(settings)
-        federation.append("eu", 0, b"garbage")
-        stranger = Signer(factories.certificate("control", Role.MERGER, "x", secret="z"), factories.key("x"))
-        federation.append(
-            "eu", 1, factories.barrier_bytes(9, federation.policy, by=stranger, task=federation.task)
-        )
-        federation.writer.append_now(models_topic(federation.task), b"junk", partition=0)
-        federation.rounds(4)
-        federation.fold()
-        data = copy_of(federation)
-        log = data.logs[updates_topic(federation.task, "us"), 0]
-        for offset, _, _, value in log:
-            envelope = open_envelope(value or b"")
-            if envelope.kind == "ClientUpdate":
-                said = envelope.record
-                data.acknowledged.append(Acknowledged("us", 0, offset, said["update_id"], said["device_id"]))
-        yield data
+    federation = SmallFederation()
+    federation.append("eu", 0, b"garbage")
+    stranger = Signer(
+        factories.certificate("control", factories.Role.MERGER, "x", secret="z"), factories.key("x")
+    )
+    federation.append(
+        "eu", 1, factories.barrier_bytes(9, federation.policy, by=stranger, task=federation.task)
+    )
+    federation.writer.append_now(models_topic(federation.task), b"junk", partition=0)
+    federation.rounds(4)
+    federation.fold()
+    data = copy_of(federation)
+    log = data.logs[updates_topic(federation.task, "us"), 0]
+    for offset, _, _, value in log:
+        envelope = open_envelope(value or b"")
+        if envelope.kind == "ClientUpdate":
+            said = envelope.record
+            data.acknowledged.append(Acknowledged("us", 0, offset, said["update_id"], said["device_id"]))
+    return data
 
 
 @pytest.fixture
@@ -167,66 +160,66 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_policy_recomputes(kind: str, tmp_path: Path) -> None:
+def test_every_kind_of_policy_recomputes(kind: str) -> None:
     options, codec_name = KINDS[kind]
-    for federation in federation_on(tmp_path, **options):
-        for version in range(4):
-            for region, count in PARTITIONS.items():
-                for p in range(count):
-                    for number, device in enumerate(factories.devices(5, partition=p, partitions=count)):
-                        base = max(0, version - number)
-                        value = federation.update(
-                            region, device, seed=version * 97 + number * 7 + p, base=base, codec=codec_name
-                        )
-                        federation.append(region, p, value)
-            federation.close_windows()
-            federation.fold()
-            federation.merge()
+    federation = SmallFederation(**options)
+    for version in range(4):
+        for region, count in PARTITIONS.items():
+            for p in range(count):
+                for number, device in enumerate(factories.devices(5, partition=p, partitions=count)):
+                    base = max(0, version - number)
+                    value = federation.update(
+                        region, device, seed=version * 97 + number * 7 + p, base=base, codec=codec_name
+                    )
+                    federation.append(region, p, value)
+        federation.close_windows()
         federation.fold()
-        report = copy_of(federation).check()
-        assert [one.message for one in report.violations] == []
-        assert report.identical and report.versions == 4
+        federation.merge()
+    federation.fold()
+    report = copy_of(federation).check()
+    assert [one.message for one in report.violations] == []
+    assert report.identical and report.versions == 4
 
 
-def test_every_refusal_is_the_same_one(tmp_path: Path) -> None:
-    for federation in federation_on(tmp_path):
-        federation.rounds(1)
-        device, other = factories.devices(2, partition=0, partitions=2, start=500)
-        (stray,) = factories.devices(1, partition=1, partitions=2, start=500)
-        good, task, layout = federation.update("eu", device, seed=1), federation.task, federation.layout
-        expired = factories.NOT_BEFORE.replace(month=2)
-        odd = [
-            b"", good[:-3], good[:10] + b"\xff" * 40, b"\xc3\x01" + b"12345678" + good[10:],
-            good[:-1] + bytes([good[-1] ^ 1]),
-            factories.update_bytes(device, seed=2, base=7, base_sha256="x", region="eu", task=task, layout=layout),
-            federation.update("eu", device, seed=2, base_sha256="x"),
-            federation.update("eu", stray, seed=3),
-            federation.update("eu", device, seed=4, by=factories.device_signer(other, "eu")),
-            federation.update("eu", device, seed=4, by=factories.device_signer(device, "us")),
-            federation.update("eu", device, seed=4, by=factories.worker_signer("w-1", "eu")),
-            federation.update("eu", device, seed=4, by=factories.device_signer(device, "eu", not_after=expired)),
-            federation.update("eu", device, seed=4, by=factories.device_signer(device, "eu", secret="other")),
-            federation.update("eu", device, seed=4, by=factories.device_signer(device, "eu", is_authority=True)),
-            federation.update("eu", device, seed=4, update_id="u" * 65),
-            federation.update("eu", device, seed=5, tensors=factories.encoded(factories.delta(1))),
-            factories.tick_bytes(0, partition=0, by=factories.worker_signer("w-1", "us"), region="eu", task=task),
-            factories.tick_bytes(0, partition=1, by=factories.worker_signer("w-1", "eu"), region="eu", task=task),
-            factories.tick_bytes(0, partition=0, by=factories.worker_signer("w-1", "eu"), region="eu", task="x"),
-            good, good,
-            factories.revoke_bytes(device_id=other, task=federation.task),
-            federation.update("eu", other, seed=6),
-        ]  # fmt: skip
-        for value in odd:
-            federation.append("eu", 0, value)
-        federation.rounds(2)
-        federation.fold()
-        report = copy_of(federation).check()
-        outcomes = {
-            codec.decode(value or b"")[1]["outcome"]
-            for _, _, _, value in copy_of(federation).logs[verdicts_topic(federation.task, "eu"), 0]
-        }
-        assert [one.message for one in report.violations] == []
-        assert len(outcomes) >= 12, outcomes
+def test_every_refusal_is_the_same_one() -> None:
+    federation = SmallFederation()
+    federation.rounds(1)
+    device, other = factories.devices(2, partition=0, partitions=2, start=500)
+    (stray,) = factories.devices(1, partition=1, partitions=2, start=500)
+    good, task, layout = federation.update("eu", device, seed=1), federation.task, federation.layout
+    expired = factories.NOT_BEFORE.replace(month=2)
+    odd = [
+        b"", good[:-3], good[:10] + b"\xff" * 40, b"\xc3\x01" + b"12345678" + good[10:],
+        good[:-1] + bytes([good[-1] ^ 1]),
+        factories.update_bytes(device, seed=2, base=7, base_sha256="x", region="eu", task=task, layout=layout),
+        federation.update("eu", device, seed=2, base_sha256="x"),
+        federation.update("eu", stray, seed=3),
+        federation.update("eu", device, seed=4, by=factories.device_signer(other, "eu")),
+        federation.update("eu", device, seed=4, by=factories.device_signer(device, "us")),
+        federation.update("eu", device, seed=4, by=factories.worker_signer("w-1", "eu")),
+        federation.update("eu", device, seed=4, by=factories.device_signer(device, "eu", not_after=expired)),
+        federation.update("eu", device, seed=4, by=factories.device_signer(device, "eu", secret="other")),
+        federation.update("eu", device, seed=4, by=factories.device_signer(device, "eu", is_authority=True)),
+        federation.update("eu", device, seed=4, update_id="u" * 65),
+        federation.update("eu", device, seed=5, tensors=factories.encoded(factories.delta(1))),
+        factories.tick_bytes(0, partition=0, by=factories.worker_signer("w-1", "us"), region="eu", task=task),
+        factories.tick_bytes(0, partition=1, by=factories.worker_signer("w-1", "eu"), region="eu", task=task),
+        factories.tick_bytes(0, partition=0, by=factories.worker_signer("w-1", "eu"), region="eu", task="x"),
+        good, good,
+        factories.revoke_bytes(device_id=other, task=federation.task),
+        federation.update("eu", other, seed=6),
+    ]  # fmt: skip
+    for value in odd:
+        federation.append("eu", 0, value)
+    federation.rounds(2)
+    federation.fold()
+    report = copy_of(federation).check()
+    outcomes = {
+        codec.decode(value or b"")[1]["outcome"]
+        for _, _, _, value in copy_of(federation).logs[verdicts_topic(federation.task, "eu"), 0]
+    }
+    assert [one.message for one in report.violations] == []
+    assert len(outcomes) >= 12, outcomes
 
 
 @pytest.mark.parametrize(
@@ -234,39 +227,38 @@ def test_every_refusal_is_the_same_one(tmp_path: Path) -> None:
     [("fluvial/policy/v1", "unknown_schema"), ("fluvial/policy/v2", "wrong_layout")],
     ids=["v1", "v2"],
 )
-def test_a_later_update_gets_the_verdict_of_the_policys_format(
-    policy: str, expected: str, tmp_path: Path
-) -> None:
-    for federation in federation_on(tmp_path, policy=factories.policy(format=policy)):
-        (device,) = factories.devices(1, partition=0, partitions=2, start=500)
+def test_a_later_update_gets_the_verdict_of_the_policys_format(policy: str, expected: str) -> None:
+    federation = SmallFederation(policy=factories.policy(format=policy))
+    (device,) = factories.devices(1, partition=0, partitions=2, start=500)
+    tensors = factories.encoded(factories.delta(5, federation.layout), "int4", 5, federation.layout)
+    federation.append("eu", 0, federation.update("eu", device, seed=5, codec="int4", tensors=tensors))
+    federation.rounds(1)
+    federation.fold()
+    data = copy_of(federation)
+    _, _, _, first = data.logs[verdicts_topic(federation.task, "eu"), 0][0]
+    assert codec.decode(first or b"")[1]["outcome"] == expected
+    assert [one.message for one in data.check().violations] == []
+
+
+def test_bytes_that_int4_does_not_write_are_the_wrong_layout() -> None:
+    federation = SmallFederation(policy=factories.policy(updates={"codecs": ["int4"]}))
+    for number, device in enumerate(factories.devices(3, partition=0, partitions=2, start=500)):
         tensors = factories.encoded(factories.delta(5, federation.layout), "int4", 5, federation.layout)
+        bad = bytes([(0x08, 0x80, 0x11)[number]]) + tensors[0].data[1:]
+        tensors[0] = replace(tensors[0], data=bad)
         federation.append("eu", 0, federation.update("eu", device, seed=5, codec="int4", tensors=tensors))
-        federation.rounds(1)
-        federation.fold()
-        data = copy_of(federation)
-        _, _, _, first = data.logs[verdicts_topic(federation.task, "eu"), 0][0]
-        assert codec.decode(first or b"")[1]["outcome"] == expected
-        assert [one.message for one in data.check().violations] == []
-
-
-def test_bytes_that_int4_does_not_write_are_the_wrong_layout(tmp_path: Path) -> None:
-    for federation in federation_on(tmp_path, policy=factories.policy(updates={"codecs": ["int4"]})):
-        for number, device in enumerate(factories.devices(3, partition=0, partitions=2, start=500)):
-            tensors = factories.encoded(factories.delta(5, federation.layout), "int4", 5, federation.layout)
-            bad = bytes([(0x08, 0x80, 0x11)[number]]) + tensors[0].data[1:]
-            tensors[0] = replace(tensors[0], data=bad)
-            federation.append("eu", 0, federation.update("eu", device, seed=5, codec="int4", tensors=tensors))
-        federation.rounds(1)
-        federation.fold()
-        data = copy_of(federation)
-        entries = data.logs[verdicts_topic(federation.task, "eu"), 0][:3]
-        outcomes = [codec.decode(value or b"")[1]["outcome"] for _, _, _, value in entries]
-        assert outcomes == ["wrong_layout", "wrong_layout", "accepted"]
-        assert [one.message for one in data.check().violations] == []
+    federation.rounds(1)
+    federation.fold()
+    data = copy_of(federation)
+    entries = data.logs[verdicts_topic(federation.task, "eu"), 0][:3]
+    outcomes = [codec.decode(value or b"")[1]["outcome"] for _, _, _, value in entries]
+    assert outcomes == ["wrong_layout", "wrong_layout", "accepted"]
+    assert [one.message for one in data.check().violations] == []
 
 
 def test_it_reads_a_broker_and_a_store_by_itself(tmp_path: Path) -> None:
-    for federation in federation_on(tmp_path):
+    with on_mock_cluster(tmp_path) as settings:
+        federation = SmallFederation(settings)
         federation.rounds(2)
         federation.fold()
         request = CheckRequest(
@@ -277,7 +269,7 @@ def test_it_reads_a_broker_and_a_store_by_itself(tmp_path: Path) -> None:
         )
         told: list[tuple[str, int, int]] = []
 
-        def follow(*progress: Any, told: list[tuple[str, int, int]] = told) -> None:
+        def follow(*progress: Any) -> None:
             told.append(progress)
 
         report = check(request, on_progress=follow)
@@ -572,25 +564,25 @@ def test_a_manifest_of_an_unknown_format_ends_the_chain(data: Copy) -> None:
     assert any("format 'fluvial/manifest/v9'" in violation.message for violation in report.violations)
 
 
-def skipping(federation: SmallFederation, *, by: Signer) -> Copy:
-    """A record of us[0] that the operator's Skip behind it names."""
+def skipping(*, by: Signer) -> Copy:
+    """A record of us[0] that workers parked, and the Skip behind it that stands for it."""
+    federation = SmallFederation()
     (device,) = factories.devices(1, start=700)
     parked = federation.append(US, 0, federation.update(US, device, seed=3))
     fields = {"task": federation.task, "region": US, "partition": 0, "offset": parked, "reason": "it raises"}
-    at = federation.append(US, 0, by.sign("Skip", fields))
+    at = federation.append(US, 0, factories.operator_signer().sign("Skip", fields))
     federation.parked[(US, 0), parked] = Parked(at, "it raises")
     federation.rounds(2)
     federation.fold()
-    return copy_of(federation)
+    data = copy_of(federation)
+    data.edit(updates_topic(data.task, US), at, by.sign("Skip", fields))
+    return data
 
 
-def test_a_record_that_an_operator_skipped_is_skipped_here_too(tmp_path: Path) -> None:
-    for federation in federation_on(tmp_path):
-        report = skipping(federation, by=factories.operator_signer()).check()
-        assert [one.message for one in report.violations] == []
+def test_a_record_that_an_operator_skipped_is_skipped_here_too() -> None:
+    report = skipping(by=factories.operator_signer()).check()
+    assert [one.message for one in report.violations] == []
 
 
-def test_nobody_else_can_have_a_record_skipped(tmp_path: Path) -> None:
-    for federation in federation_on(tmp_path):
-        report = skipping(federation, by=factories.merger_signer()).check()
-        assert 4 in broken(report)
+def test_nobody_else_can_have_a_record_skipped() -> None:
+    assert 4 in broken(skipping(by=factories.merger_signer()).check())

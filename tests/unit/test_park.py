@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aggregation.fold.state import PartitionState
+    from backends.log import LogRecord
 
 SLOT = ("eu", 0)
 RULES = policy(window={"updates_max": 4, "records_max": 40}, anomaly={"enabled": False})
@@ -309,11 +310,20 @@ def test_two_parked_records_are_both_left_out(stage: Stage) -> None:
 def test_a_record_that_was_skipped_without_a_skip_is_a_finding(stage: Stage) -> None:
     stage.send(2)
     (parked,) = stage.send()
-    stage.park(parked, parked + 9)  # its worker claims so
-    stage.skip(parked, by=worker_signer())
+    skip = stage.skip(parked)
+    stage.park(parked, skip)
     stage.send(2)
     stage.federation.fold()
-    found = stage.complaints()
+
+    def by_a_worker(record: LogRecord) -> bytes | None:
+        place = ("fl.digits.updates.eu", skip)
+        return (
+            skip_bytes(parked, by=worker_signer()) if (record.topic, record.offset) == place else record.value
+        )
+
+    sources = stage.federation.spoiled(by_a_worker)
+    report = audit_task(stage.federation.settings, stage.federation.task_file, jobs=1, sources=sources)
+    found = [(one.error_id, one.field, one.got) for one in report.findings]
     assert found[0] == ("FLV-5013", "records that it counts as skipped", "1")
     # The rest is folded as it stands, so that the sums show as well what was left out.
     assert {"FLV-5004"} <= {error_id for error_id, _, _ in found[1:]}
