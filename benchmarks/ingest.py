@@ -9,13 +9,13 @@ account of each process over that time.
 
 from __future__ import annotations
 
-from functools import partial
 import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from schemas.topics import aggregates_topic, topics_of, updates_topic, verdicts_
 
 PARTITIONS = 4
 DRAIN_TIMEOUT_S = 300.0
-POLICY = {
+POLICY: dict[str, Any] = {
     "updates": {"norm_clip": 10.0},
     "staleness": {"versions_max": 200},
     "window": {"updates_max": 512, "records_max": 10_000, "seconds_max": 30.0},

@@ -13,7 +13,6 @@ the shares are above a real worker's. Shorter windows mean more states.
 
 from __future__ import annotations
 
-from unittest import mock
 import argparse
 import asyncio
 import itertools
@@ -25,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from backends.kafka.reading import LogReader
 from backends.keys import load_signer, signer_path

@@ -36,6 +36,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         require(*mark.args)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the tests out so that all processes end at about the same time: the longest first, in small groups."""
     items.sort(key=sharing.rank)

@@ -12,9 +12,11 @@ import pytest
 from aggregation.fold.events import RejectedRecord
 from aggregation.policy import policy_from_canonical
 from schemas import avro as codec
+from schemas.checkpoints import encode_model
 from schemas.envelope import ENVELOPE, open_envelope
+from schemas.objects import sha256_hex
 from schemas.records import INGRESS_KINDS, authenticate, decode_record
-from tests.factories import NOW_MS, policy, trust
+from tests.factories import LAYOUT, NOW_MS, policy, trust
 from tests.golden import make
 
 HERE = Path(__file__).parent

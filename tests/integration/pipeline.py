@@ -212,7 +212,7 @@ class Federation:
 
     def record(self, device_id: str, *, base: int = 0, **changed: Any) -> dict[str, Any]:
         """An honest ClientUpdate of this task, with ``changed`` fields."""
-        fields = {
+        fields: dict[str, Any] = {
             "task": self.task,
             "region": next(iter(self.partitions)),
             "base_sha256": changed.get("base_sha256") or self.model_sha256(max(0, base)),
@@ -233,12 +233,12 @@ class Federation:
 
     def tick(self, slot: Slot) -> int:
         """Close a partition's open window, as its worker's clock would; the tick's offset."""
-        first_offset = (self.aggregates(slot) or [None])[-1]
+        closed = self.aggregates(slot)
         record = {
             "task": self.task,
             "region": slot[0],
             "partition": slot[1],
-            "window_first_offset": first_offset.next_offset if first_offset else 0,
+            "window_first_offset": closed[-1].next_offset if closed else 0,
         }
         return self.append(slot, self.worker_signer(slot[0]).sign("Tick", record))
 

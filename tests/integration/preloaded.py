@@ -9,5 +9,6 @@ from tests import warming
 
 for _package in ("backends", "fluvial", "learning", "producers", "stream_apps"):
     for _found in pkgutil.walk_packages(importlib.import_module(_package).__path__, f"{_package}."):
-        importlib.import_module(_found.name)
+        if not _found.name.endswith("__main__"):  # a program, which would begin
+            importlib.import_module(_found.name)
 warming.call_kernels()

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 POLICY = factories.policy(window={"updates_max": 2, "seconds_max": 3600.0}, buffer={"updates": 2})
 DOC = (ROOT / "docs" / "analysts.md").read_text()
-VALID = jsonschema.Draft202012Validator(json.loads((ROOT / "schemas" / "metrics.v1.schema.json").read_text()))
+SCHEMA: dict[str, Any] = json.loads((ROOT / "schemas" / "metrics.v1.schema.json").read_text())
+VALID = jsonschema.Draft202012Validator(SCHEMA)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_live_records_fit_the_schema_have_no_other_fields_and_come_within_a_seco
     assert sorted(kinds(federation)) == ["region_minute"] * 2 + ["version"] * 2 + ["window"] * 2
     for appended_ms, document in found:
         VALID.validate(document)
-        kind = VALID.schema["$defs"][document["kind"]]
+        kind = SCHEMA["$defs"][document["kind"]]
         known = [re.escape(name) + "$" for name in kind["properties"]] + list(kind["patternProperties"])
         assert all(any(re.match(pattern, name) for pattern in known) for name in document)
         assert not any(str(value).startswith("d-") for value in document.values())
@@ -218,6 +219,12 @@ def test_an_export_beyond_a_quota_leaves_no_half_file_and_ends_once_the_quota_is
     assert export(federation, out)["records"] == 9
 
 
+def rows_of(query: str, folder: Path) -> list[Any]:
+    found = duckdb.sql(query.replace("OUT", str(folder)))
+    assert found is not None
+    return found.fetchall()
+
+
 def test_the_documented_sql_and_the_example_script_run(federation: Federation, tmp_path: Path) -> None:
     export(federation, tmp_path / "out")
     queries = [
@@ -225,14 +232,14 @@ def test_the_documented_sql_and_the_example_script_run(federation: Federation, t
     ]
     assert len(queries) == 4
     for query in queries:
-        assert duckdb.sql(query.replace("OUT", str(tmp_path / "out"))).fetchall()
+        assert rows_of(query, tmp_path / "out")
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "examples" / "analysis.py"), str(tmp_path / "out")],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "region_minute" in done.stdout and "cost_total" in done.stdout
-    by_cohort = duckdb.sql(queries[2].replace("OUT", str(tmp_path / "out"))).fetchall()
+    by_cohort = rows_of(queries[2], tmp_path / "out")
     assert [(cohort, accepted, cost > 0) for cohort, accepted, cost in by_cohort] == [(7, 2, True)]
     assert re.search(r"^7 +2\.0 ", done.stdout, re.MULTILINE), done.stdout
 
@@ -254,7 +261,7 @@ def test_the_documented_pipes_of_kcat_and_jq_run(federation: Federation) -> None
 
 
 def test_the_tables_of_the_page_have_every_field_of_the_schema() -> None:
-    for kind, schema in VALID.schema["$defs"].items():
+    for kind, schema in SCHEMA["$defs"].items():
         section = DOC.split(f"### {kind}\n")[1].split("### ")[0]
         rows = dict(re.findall(r"^\| `([a-z_0-9]+)` \| [a-z ]+ \| (.*) \|$", section, re.MULTILINE))
         assert rows == {name: field["description"] for name, field in schema["properties"].items()}

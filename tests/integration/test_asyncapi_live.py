@@ -57,20 +57,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     fluvial = [sys.executable, "-m", "fluvial.cli", "--home", str(home)]
     small = ["--devices", "8", "--versions", "4", "--regions", "eu:1,us:1", "--store", "file", "--json"]
     try:
-        for arguments in (["new", "mine"], ["run", "mine.py", *small]):
-            done = subprocess.run(
-                [*fluvial, *arguments],
-                cwd=folder,
-                env=child_environment({"PYTHONPATH": str(ROOT)}),
-                capture_output=True,
-                text=True,
-                timeout=RUN_S,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
+        typed([*fluvial, "new", "mine"], folder)
+        done = typed([*fluvial, "run", "mine.py", *small], folder)
         yield Run(home, json.loads(done.stdout), done.stderr)
     finally:
         LocalStack(home).down()
+
+
+def typed(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=child_environment({"PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def named(reference: dict[str, str]) -> Any:

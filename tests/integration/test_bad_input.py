@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from aggregation.server.aggregates import Slot
     from backends.settings import Settings
     from schemas.envelope import Signer
 
@@ -73,13 +75,13 @@ class Bench:
         """A signer of another CA that calls itself eu."""
         return keys.load_signer(keys.issue(self.strange_keys, "eu", Role.DEVICE, device_id))
 
-    def honest(self, device_id: str = "", **changed: object) -> bytes:
+    def honest(self, device_id: str = "", **changed: Any) -> bytes:
         """An update at version 1, good but for ``changed``."""
         return self.federation.update(device_id or self.fresh(), base=changed.pop("base", 1), **changed)
 
     def delta(self, values: np.ndarray, codec: str = "float32") -> bytes:
         """A rightly signed update of any delta."""
-        tensors = factories.encoded(values.astype(np.float32), codec, 1, self.federation.layout)  # type: ignore[arg-type]
+        tensors = factories.encoded(values.astype(np.float32), codec, 1, self.federation.layout)
         return self.honest(codec=codec, tensors=tensors)
 
     def of_norm(self, norm: float) -> bytes:
@@ -316,11 +318,13 @@ def reach_version_1(federation: Federation) -> None:
         federation.tick(slot)
     for slot in (EU0, EU1):
         until(
-            lambda slot=slot: any(
-                v.detail.startswith("barrier to version 1") for v in federation.verdicts(slot)
-            ),
+            partial(knows_version_1, federation, slot),
             f"the barrier of version 1 in {slot}\n{federation.logs()}",
         )
+
+
+def knows_version_1(federation: Federation, slot: Slot) -> bool:
+    return any(v.detail.startswith("barrier to version 1") for v in federation.verdicts(slot))
 
 
 @pytest.mark.parametrize("name", ROWS)

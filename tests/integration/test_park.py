@@ -181,12 +181,13 @@ def test_only_an_operators_skip_of_this_very_partition_parks(
     worker = start_defective(federation, "before", bad)
     worker.says(f"folding offset {bad} raised")
     record = {"task": federation.task, "region": "eu", "partition": 0, "offset": bad, "reason": "wrong"}
-    changed: dict[str, Any] = {
+    changes: dict[str, dict[str, Any]] = {
+        "a merger": {},
         "another partition's": {"partition": 1},
         "another task's": {"task": "other"},
-    }.get(by, {})
+    }
     signer = federation.merger_signer if by == "a merger" else federation.operator_signer
-    false = federation.append(PARKED, signer.sign("Skip", record | changed))
+    false = federation.append(PARKED, signer.sign("Skip", record | changes[by]))
     document = park(federation, bad, capsys)
     assert document["skip_offset"] == false + 1
     assert f"Skip at offset {false + 1}" in document["verdict"]["detail"]

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from aggregation.codecs import Direction
     from aggregation.fold.state import PartitionState
-    from fluvial.proof.checker import Violation
     from aggregation.server.aggregates import Aggregate, Slot
+    from fluvial.proof.checker import Violation
     from tests.simulation.federation import Federation
 
 
@@ -86,7 +86,7 @@ def _out_of_order(federation: Federation) -> Iterator[str]:
                 )
     place = (models_topic(task), 0)
     for record, kind, content in _signed(federation, place):
-        version, region = content.get("version", 0), content.get("region")
+        version, region = content.get("version", 0), str(content.get("region"))
         if kind != "ModelAnnouncement" or not version:
             continue
         if manifest_key(task, version) not in federation.objects.objects:

@@ -6,7 +6,7 @@ its caller has gone on; a read may return damaged bytes, once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from backends.object_store import ObjectNotFound, StoreFull, StoreUnavailable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from aggregation.errors import Finding, UsageProblem
 from backends.settings import Settings
 from fluvial.proof.audit import AuditReport, audit_task
 from schemas import avro as codec
+from schemas.certificates import Role
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key
 from schemas.topics import aggregates_topic
 from tests import factories

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from aiokafka.consumer import fetcher
 import struct
 
 import cramjam
 import psutil
 import pytest
+from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c

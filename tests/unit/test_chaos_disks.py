@@ -117,8 +117,8 @@ def test_a_quota_stops_a_running_process_and_can_be_lifted(tmp_path: Path) -> No
     finally:
         child.kill()
         child.wait()
-        child.stdin.close()
-        child.stdout.close()
+        stdin.close()
+        stdout.close()
     with pytest.raises(ProcessLookupError):
         disk.fill(child.pid)
 

@@ -20,6 +20,7 @@ from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
 from fluvial.proof.checker import Acknowledged, CheckReport, CheckRequest, StoreAddress, check, check_logs
 from schemas import avro as codec
+from schemas.certificates import Role
 from schemas.envelope import Signer, open_envelope
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
@@ -84,7 +85,7 @@ def original() -> Copy:
     federation = SmallFederation()
     federation.append("eu", 0, b"garbage")
     stranger = Signer(
-        factories.certificate("control", factories.Role.MERGER, "x", secret="z"), factories.key("x")
+        factories.certificate("control", Role.MERGER, "x", secret="z"), factories.key("x")
     )
     federation.append(
         "eu", 1, factories.barrier_bytes(9, federation.policy, by=stranger, task=federation.task)

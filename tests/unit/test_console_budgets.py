@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,7 +92,7 @@ def test_contributors_go_on_where_the_page_before_ended(
     for _ in range(3):
         log.read = 0
         page = page_on(store, log, tmp_path)
-        answer = answers(page, partial(contributors_of, HUGE, after), log)
+        answer = answers(page, partial(version.contributors_page, version=HUGE, query=after), log)
         offsets += [row["offset"] for row in answer["contributors"]]
         after = {"after": answer["next"]}
     assert offsets == list(range(300))

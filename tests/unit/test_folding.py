@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from aggregation.fold.events import Event
+    from aggregation.fold.events import Effect, Event
     from backends.log import LogRecord
 
 PARKED_VERDICT = encode_verdict(Verdict(0, "skipped", "parked by the operator's Skip at offset 1: it raises"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregation.errors import IntegrityProblem, UsageProblem
+from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy import (
     FORMATS,
     NEWEST,

@@ -84,7 +84,8 @@ def test_what_is_no_window_is_passed_over_and_said(
 
 
 def test_the_wait_begins_with_the_first_updates_and_anew_when_the_head_has_moved(taken: Taken) -> None:
-    assert taken.windows.waiting_since_s is None
+    nothing_waits_since = taken.windows.waiting_since_s
+    assert nothing_waits_since is None
     taken.offer(0)
     began_s = taken.clock.now_s
     taken.clock.now_s += 5

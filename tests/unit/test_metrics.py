@@ -192,9 +192,10 @@ def test_a_merger_that_stops_says_why_until_a_scrape_has_seen_it(tmp_path: Path)
     merger = MergerMetrics(Metrics("merger"), task="t", home=tmp_path)
     merger.adopted(3, ["eu"])
     last_scrape = LastScrape()
-    assert value(merger, "fluvial_merger_stopped", error_id="FLV-3002") is None and not last_scrape.awaited
+    assert value(merger, "fluvial_merger_stopped", error_id="FLV-3002") is None
+    assert [last_scrape.awaited, last_scrape.shown] == [False, False]
     merger.merger_stopped(IntegrityProblem("FLV-3002", "divergence"), last_scrape)
-    assert last_scrape.awaited and not last_scrape.shown
+    assert [last_scrape.awaited, last_scrape.shown] == [True, False]
     assert merger.ready_problem() == "the merger stopped: FLV-3002" and not merger.live_problem()
     assert (
         'fluvial_merger_stopped{error_id="FLV-3002"} 1.0' in generate_latest(merger.metrics.registry).decode()

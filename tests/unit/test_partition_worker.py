@@ -166,7 +166,8 @@ def test_a_stopped_partition_is_tried_again_when_it_is_assigned_again(
         with monkeypatch.context() as broken:
             broken.setattr("stream_apps.worker.outbox.encode_window", lambda *_: 1 / 0)
             await process(one, log(federation))
-        assert one.stopped is not None and one.stopped.error_id == "FLV-3202"
+        problem = one.stopped
+        assert problem is not None and problem.error_id == "FLV-3202"
         assert sequences(federation) == []
         assert await one.resume() == 0
         assert one.stopped is None

@@ -80,7 +80,7 @@ def test_a_wrong_form_is_refused_by_key(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize("entry", ranges(DocumentV2()), ids=lambda entry: str(entry[0]))
-def test_every_bound_is_kept_and_named(entry: tuple[str, float, float, float]) -> None:
+def test_every_bound_is_kept_and_named(entry: tuple[str, int | float, float, float]) -> None:
     name, default, low, high = entry
     section, key = name.split(".")
     kind = type(default)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aggregation.fold.events import Barrier, RejectedRecord, Revoke, Tick, Update
+from aggregation.fold.events import Barrier, RejectedRecord, Revoke, Tick, Update, Verdict
 from aggregation.fold.rejections import RejectionReason
 from aggregation.fold.transition import fold_into
 from aggregation.policy import FORMATS
