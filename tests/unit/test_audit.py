@@ -40,7 +40,7 @@ def copied(federation: SmallFederation, tmp_path: Path) -> Settings:
     return msgspec.structs.replace(federation.settings, store=store)
 
 
-def audit(federation: SmallFederation, settings: Settings | None = None, **options: int) -> AuditReport:
+def audit(federation: SmallFederation, settings: Settings | None = None, **options: Any) -> AuditReport:
     """In one process unless ``jobs`` says otherwise, over ``settings``, else over what the federation stands on."""
     sources = None if settings or options.get("jobs", 1) > 1 else federation.sources
     return audit_task(
@@ -88,7 +88,8 @@ def test_an_audit_to_a_version_stops_there_and_is_comparable(federation: SmallFe
 
 
 def test_versions_that_do_not_exist_are_refused(federation: SmallFederation) -> None:
-    for wrong in ({"last": 9}, {"first": 0}, {"first": 3, "last": 2}, {"jobs": 0}):
+    wrongs: list[dict[str, Any]] = [{"last": 9}, {"first": 0}, {"first": 3, "last": 2}, {"jobs": 0}]
+    for wrong in wrongs:
         with pytest.raises(UsageProblem) as caught:
             audit(federation, **wrong)
         assert caught.value.error_id == "FLV-5010"
@@ -238,7 +239,7 @@ def test_an_identical_duplicate_is_no_finding_and_an_invented_window_is(own: Sma
 
 def test_an_aggregate_that_no_worker_signed_is_named(own: SmallFederation) -> None:
     own.writer.append_now("fl.digits.aggregates.eu", b"\xc3\x01 not ours", partition=0)
-    forged = factories.signer("eu", factories.Role.WORKER, "w-9", secret=" of another CA")
+    forged = factories.signer("eu", Role.WORKER, "w-9", secret=" of another CA")
     own.writer.append_now(
         "fl.digits.aggregates.eu", forged.sign_payload("RegionalAggregate", b""), partition=0
     )
