@@ -1,4 +1,4 @@
-"""Federated learning on the log: what people run (the `fluvial` command) and what they import.
+"""Federated learning on the log: what people run (the ``fluvial`` command) and what they import.
 
 ::
 
@@ -13,9 +13,9 @@
     model = load_model("digits")  # the newest version: arrays by name, and with torch the user's own module
     task = load_task("mine.py")   # a task file: what is learned
 
-Everything here loads when it is first asked for, so `import fluvial` takes a moment and no torch. What a name needs
-is one of the extras: `pip install 'fluvial[device]'` for `Device` and `load_model`, `'fluvial[learning]'` for tasks,
-`'fluvial[all]'` for simulating and for the local stack.
+Everything here loads when it is first asked for, so ``import fluvial`` takes a moment and no torch. What a name needs
+is one of the extras: ``pip install 'fluvial[device]'`` for ``Device`` and ``load_model``, ``'fluvial[learning]'`` for
+tasks, ``'fluvial[all]'`` for simulating and for the local stack.
 
 The packages that Fluvial is made of keep out of the way of a user's modules of the same names: see ``_siblings``.
 """
@@ -76,7 +76,7 @@ _HOMES: Final = {
 
 
 def __getattr__(name: str) -> object:
-    """Import the module that holds `name` when it is first asked for (PEP 562)."""
+    """Import the module that holds ``name`` when it is first asked for (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'fluvial' has no attribute {name!r}; it offers {', '.join(__all__)}")
     try:
