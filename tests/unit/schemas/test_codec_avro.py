@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-import time
 import tracemalloc
 from importlib import resources
 from typing import Any
@@ -156,15 +155,13 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
-def test_lengths_that_lie_are_refused_fast_and_in_little_memory(bomb: bytes) -> None:
+def test_lengths_that_lie_are_refused_in_little_memory(bomb: bytes) -> None:
     data = update_body(bomb)
     tracemalloc.start()
-    began = time.perf_counter()
     with pytest.raises(codec.CodecError):
         codec.decode(data)
-    elapsed_s, peak = time.perf_counter() - began, tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert elapsed_s < 1.0
     assert peak < 1 << 20
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 import tracemalloc
 import warnings
 from dataclasses import replace
@@ -484,11 +483,9 @@ def test_a_strangers_bomb_costs_no_more_than_its_bytes() -> None:
     bomb = whole[:at] + naive.zigzag(count) + bytes(11 * count) + whole[at:]
     value = reenveloped(payload=bomb)
     tracemalloc.start()
-    began = time.perf_counter()
     event = event_of(value)
-    elapsed_s, peak = time.perf_counter() - began, tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert isinstance(event, RejectedRecord)
     assert event.rejection is RejectionReason.BAD_SIGNATURE
-    assert elapsed_s < 0.5
     assert peak < 3 * len(value)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,10 @@ from aggregation.errors import EnvironmentProblem, UsageProblem
 from fluvial.processes import supervisor as module
 from fluvial.processes.supervisor import Limits, Supervisor
 from fluvial.terminal.output import Output
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 WAIT_S = 15.0
 
@@ -37,13 +37,6 @@ class Said(Output):
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-u", "-c", code]
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {WAIT_S:g} s: {what}"
-        time.sleep(0.02)
 
 
 def gone(pid: int) -> bool:

@@ -183,9 +183,7 @@ def test_a_target_that_stays_down_is_waited_for_and_then_left_out(
 
 def test_stopping_ends_a_paused_child_too(scene: Scene) -> None:
     scene.supervisor.pause("evaluator")
-    began = time.monotonic()
     scene.supervisor.stop(["evaluator"])
-    assert time.monotonic() - began < 5.0
-    assert scene.supervisor.exit_code("evaluator") == -15
+    assert scene.supervisor.exit_code("evaluator") == -15, "by SIGTERM: nobody had to wait and kill it"
     with pytest.raises(ValueError, match="does not run"):
         scene.supervisor.pause("evaluator")
