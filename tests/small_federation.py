@@ -1,62 +1,65 @@
-"""A whole federation in one process: devices, workers and merger over any Kafka and any store, without Faust.
+"""A whole federation in one process, on any log and any store, without Faust: every call is one visible step.
 
-It has no rules of its own: a record is folded by the step that audits share, a version is derived and described by the
-merger's pure functions. Windows close at every barrier; every call is one visible step.
+Devices and what tests spoil come from ``tests.factories``. What workers and the merger do is done by themselves
+(``fluvial.session.in_process``): nothing here folds, merges or makes a manifest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from confluent_kafka import Producer
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from aggregation.fold.events import Parked
+from aggregation.fold.events import Effect, Event, Parked
 from aggregation.fold.state import PartitionState
+from aggregation.fold.transition import fold_into
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
 from aggregation.policy import Policy
-from aggregation.server.aggregates import Aggregate, Slot
-from aggregation.server.merge import Checkpoint
+from aggregation.server.aggregates import Slot
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
+from backends.log import LogRecord, RecordReader, RecordWriter
+from backends.memory.clock import ManualClock
+from backends.memory.log import MemoryLog, MemoryReader, MemoryWriter
+from backends.memory.store import MemoryStore
+from backends.object_store import ObjectStore
 from backends.settings import Settings, StoreSettings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, write_task_file
-from fluvial.reading.replay import PartitionReplay
+from fluvial.proof.audit.sources import Sources
+from fluvial.session.in_process import InProcessFederation
 from schemas.certificates import Trust
 from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.manifests import Genesis, Manifest, Region, TensorEntry
 from schemas.objects import sha256_hex
-from schemas.topics import (
-    aggregates_topic,
-    metrics_topic,
-    models_topic,
-    topics_of,
-    updates_topic,
-    verdicts_topic,
-)
-from schemas.windows import EncodedWindow, encode_verdict
-from stream_apps.merger.deciding import next_manifest
-from stream_apps.merger.deriving import derive
-from stream_apps.merger.version import first_version, version_of
+from schemas.topics import aggregates_topic, metrics_topic, models_topic, topics_of, updates_topic
+from stream_apps.worker import folding
 from tests import factories
 
 PARTITIONS = {"eu": 2, "us": 1}
+IN_MEMORY: Final = Settings(
+    home=Path("/nowhere"),
+    bootstrap_servers="memory",
+    store=StoreSettings(kind="file", path=Path("/nowhere")),
+)
+"""No broker and no folder: for tests of what takes a reader and a store. Commands open their own."""
 
 
 @dataclass
 class SmallFederation:
     """One task on ``settings``. ``create`` it, then ``send``, ``fold`` and ``merge`` as often as wanted."""
 
-    settings: Settings
+    settings: Settings = IN_MEMORY
     task: str = factories.TASK
     partitions: Mapping[str, int] = field(default_factory=lambda: dict(PARTITIONS))
     policy: Policy = field(
@@ -67,24 +70,44 @@ class SmallFederation:
     )
 
     def __post_init__(self) -> None:
-        self.objects = TaskStore(open_object_store(self.settings.store), self.task)
-        self.writer = LogWriter(self.settings, f"small-federation-{self.task}")
-        self.pending: list[Aggregate] = []
+        self.clock = ManualClock(factories.NOW_MS / 1000)
+        store: ObjectStore
+        self.writer: RecordWriter
+        self.open_reader: Callable[[str], RecordReader]
+        topics = topics_of(self.task, self.partitions)
+        if self.settings is IN_MEMORY:
+            log = MemoryLog({topic.name: topic.partitions for topic in topics}, self.clock)
+            store, self.writer = MemoryStore(), MemoryWriter(log)
+            self.open_reader = lambda _purpose: MemoryReader(log)
+        else:
+            store = open_object_store(self.settings.store)
+            self.writer = writer = LogWriter(self.settings, f"small-federation-{self.task}")
+            self.open_reader = lambda purpose: LogReader(self.settings, f"small-federation-{purpose}")
+            for topic in topics:
+                # The test cluster makes what it is asked for.
+                writer._producer.list_topics(topic.name, timeout=10)
+        self.objects = TaskStore(store, self.task)
         self.manifests: list[Manifest] = []
-        for topic in topics_of(self.task, self.partitions):
-            self.writer._producer.list_topics(
-                topic.name, timeout=10
-            )  # the test cluster makes what it is asked for
+        self.parked: dict[tuple[Slot, int], Parked] = {}
+        """Records at which the workers' fold raises, until they find the operator's Skip that stands behind."""
         self._create()
+        self._running = InProcessFederation(
+            self.genesis,
+            self.objects,
+            writer=self.writer,
+            open_reader=self.open_reader,
+            workers={region: factories.worker_signer("w-1", region) for region in self.partitions},
+            merger=factories.merger_signer(),
+            clock=self.clock,
+        )
+        # The merger is not resumed: it was there before the task, so it has no version 0 to tell of again.
+        asyncio.run(self._running.resume_workers())
 
     def _create(self) -> None:
         rng = np.random.default_rng(7)
         model = rng.normal(0.0, 1.0, self.layout.parameters).astype(np.float32)
-        checkpoint = Checkpoint(model, initial_state(self.policy.server, self.layout.parameters))
-        model_bytes, optimizer_bytes = (
-            encode_model(model, self.layout),
-            encode_optimizer(checkpoint.optimizer),
-        )
+        model_bytes = encode_model(model, self.layout)
+        optimizer_bytes = encode_optimizer(initial_state(self.policy.server, self.layout.parameters))
         pem = {
             r: factories.authority(r).public_bytes(Encoding.PEM).decode()
             for r in (*self.partitions, "control")
@@ -103,20 +126,6 @@ class SmallFederation:
         assert self.objects.commit(0, self.genesis.canonical())
         self.trust = Trust.from_pem(self.genesis.authorities)
         self.models = [self.genesis.model_sha256]
-        self.states: dict[Slot, PartitionState] = {
-            (region, p): replace(
-                factories.state_of(
-                    self.policy, partition=p, partitions=self.partitions[region], layout=self.layout
-                ),
-                task=self.task,
-                region=region,
-                models={0: self.genesis.model_sha256},
-            )
-            for region, p in self.genesis.slots
-        }
-        self.parked: dict[tuple[Slot, int], Parked] = {}
-        """What ``fold`` takes in the place of a record, as workers do where an operator's Skip parks it."""
-        self.head = first_version(self.genesis, checkpoint)
         self.announce(0)
 
     @property
@@ -130,6 +139,36 @@ class SmallFederation:
     def write_task_file(self) -> None:
         """As ``fluvial task create`` would."""
         write_task_file(self.settings.home, self.task_file)
+
+    @property
+    def sources(self) -> Callable[[], Sources]:
+        """Where an audit in this process may read."""
+        return lambda: Sources(self.open_reader, self.objects.store)
+
+    def spoiled(
+        self, value_of: Callable[[LogRecord], bytes | None], *, without: Collection[str] = ()
+    ) -> Callable[[], Sources]:
+        """A copy in memory that nobody would write so.
+
+        ``value_of`` gives each record's value, None to leave it out; the objects ``without`` are gone.
+        """
+        topics = topics_of(self.task, self.partitions)
+        log, store = MemoryLog({topic.name: topic.partitions for topic in topics}, self.clock), MemoryStore()
+        for topic in topics:
+            for partition in range(topic.partitions):
+                for record in self.records(topic.name, partition):
+                    value = value_of(record)
+                    if value is not None:
+                        log.append(record.topic, partition, record.key, value, record.headers)
+        for key in set(self.objects.store.list(f"{self.task}/")) - set(without):
+            store.put(key, self.objects.store.get(key))
+        return lambda: Sources(lambda _purpose: MemoryReader(log), store)
+
+    @property
+    def states(self) -> dict[Slot, PartitionState]:
+        """What every worker's partition has come to."""
+        workers = self._running.workers
+        return {(region, p): workers[region].partitions[p].state for region, p in self.genesis.slots}
 
     @property
     def version(self) -> int:
@@ -166,27 +205,24 @@ class SmallFederation:
 
     def fold(self) -> None:
         """Every worker's work: fold what is new in the logs, publish verdicts, objects, aggregates."""
-        with LogReader(self.settings, f"small-federation-fold-{self.task}") as reader:
-            for (region, p), state in self.states.items():
-                topic = updates_topic(self.task, region)
-                end = reader.bounds(topic, p)[1]
-                parked = {at: one for (slot, at), one in self.parked.items() if slot == (region, p)}
-                replay = PartitionReplay(state, self.trust, self.objects, parked)
-                for record in reader.read(topic, p, state.next_offset, end):
-                    step = replay.step(record)
-                    self.writer.append(
-                        verdicts_topic(self.task, region), encode_verdict(step.verdict), partition=p
-                    )
-                    if step.encoded is not None:
-                        self.publish(step.encoded)
-        self.writer.flush()
+        with self._defect():
+            asyncio.run(self._running.fold())
 
-    def publish(self, encoded: EncodedWindow) -> None:
-        """A window's objects and record."""
-        for data in encoded.objects.values():
-            self.objects.put_object(data)
-        self.publish_payload(encoded.aggregate.region, encoded.aggregate.partition, encoded.payload)
-        self.pending.append(encoded.aggregate)
+    @contextmanager
+    def _defect(self) -> Iterator[None]:
+        """The workers' fold raises at every record that is to be parked."""
+
+        def defective(state: PartitionState, offset: int, event: Event) -> tuple[Effect, ...]:
+            if ((state.region, state.partition), offset) in self.parked and not isinstance(event, Parked):
+                raise ZeroDivisionError("a defect")
+            return fold_into(state, offset, event)
+
+        name = "fold_into"  # where the worker's folding has it from
+        setattr(folding, name, defective)
+        try:
+            yield
+        finally:
+            setattr(folding, name, fold_into)
 
     def publish_payload(self, region: str, partition: int, payload: bytes) -> None:
         """An aggregate record with this payload, signed by a worker of the region."""
@@ -194,32 +230,21 @@ class SmallFederation:
         self.writer.append_now(aggregates_topic(self.task, region), value, partition=partition)
 
     def merge(self) -> Manifest:
-        """The merger's work: all pending windows become a version, told to everybody."""
-        chosen = tuple(self.pending)
-        self.pending = []
-        derived = derive(
-            self.head.checkpoint,
-            (self.objects.sums(one.sum_sha256, self.layout) for one in chosen if one.sum_sha256),
-            updates=sum(one.accepted for one in chosen),
-            weight_total=sum(one.weight_total for one in chosen),
-            policy=self.policy,
-            layout=self.layout,
-        )
-        manifest = next_manifest(self.task, self.head, chosen, derived)
-        self.objects.put_object(derived.reference)
-        assert self.objects.commit(manifest.version, manifest.canonical())
-        self.objects.write_checkpoint(manifest.version, derived.model, derived.optimizer)
-        self.objects.put_facts(
-            manifest.version, {"created_at_ms": 1_790_000_000_000 + manifest.version * 1000, "merger": "m-1"}
-        )
-        self.head = version_of(manifest, sha256_hex(manifest.canonical()), derived.checkpoint)
+        """The merger's work at its deadline: all windows that wait become a version, told to everybody."""
+
+        async def run() -> bool:
+            await self._running.take()
+            self.clock.sleep(self.policy.buffer.seconds_max)
+            return await self._running.merge_if_due()
+
+        assert asyncio.run(run()), "no update waits"
+        manifest = self.objects.manifest(self._running.merger.head.number)
         self.manifests.append(manifest)
         self.models.append(manifest.model_sha256)
-        self.tell()
         return manifest
 
     def tell(self, **changed: Any) -> None:
-        """Barriers and announcements of the head; ``changed`` spoils a barrier's field."""
+        """Barriers and announcements of the head once more; ``changed`` spoils a barrier's field."""
         manifest = self.manifests[-1]
         for region, count in self.partitions.items():
             for p in range(count):
@@ -270,14 +295,15 @@ class SmallFederation:
             self.merge()
 
     def close_windows(self) -> None:
-        """Ticks, as the workers' clocks would write them."""
+        """Ticks of the workers, for every window that is not empty."""
         self.fold()
-        for (region, p), state in self.states.items():
-            signer = factories.worker_signer("w-1", region)
-            tick = factories.tick_bytes(
-                state.window.first_offset, partition=p, by=signer, region=region, task=self.task
-            )
-            self.append(region, p, tick)
+        self.clock.sleep(self.policy.window.seconds_max)
+        asyncio.run(self._running.tick())
+
+    def records(self, topic: str, partition: int) -> list[LogRecord]:
+        """A partition of one of the task's topics, whole."""
+        with self.open_reader("records") as reader:
+            return list(reader.read(topic, partition, *reader.bounds(topic, partition)))
 
 
 @contextmanager
@@ -297,4 +323,4 @@ def declare(settings: Settings, federation_task: str, partitions: Mapping[str, i
     declare_topics(settings, topics_of(federation_task, partitions))
 
 
-__all__ = ["PARTITIONS", "SmallFederation", "declare", "on_mock_cluster"]
+__all__ = ["IN_MEMORY", "PARTITIONS", "SmallFederation", "declare", "on_mock_cluster"]

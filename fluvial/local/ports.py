@@ -48,8 +48,7 @@ def is_listening(port: int, timeout_s: float = 1.0) -> bool:
 def choose(preferred: int = 0, *, avoid: frozenset[int] = frozenset()) -> int:
     """The preferred port if it is given and free, else a random free one.
 
-    Raises:
-        EnvironmentProblem: FLV-1013, no free port in many tries.
+    Raises EnvironmentProblem: FLV-1013, no free port in many tries.
     """
     if preferred and preferred not in avoid and _becomes_free(preferred):
         return preferred

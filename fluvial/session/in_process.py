@@ -1,4 +1,4 @@
-"""A whole federation in this process: the workers' and the merger's own loops, over a log and a store in memory.
+"""A whole federation in this process: the workers' and the merger's own loops, over any log and store.
 
 ::
 
@@ -14,11 +14,12 @@ each what the others have appended until nobody has more to do, one call after a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from aggregation.server.aggregates import Slot
 from backends.clock import Clock
-from backends.memory.log import MemoryLog, MemoryReader, MemoryWriter
+from backends.log import RecordReader, RecordWriter
+from backends.memory.log import MemoryLog
 from backends.store.task_store import TaskStore
 from schemas.certificates import Trust
 from schemas.envelope import Signer
@@ -37,26 +38,28 @@ def memory_log_of(genesis: Genesis, clock: Clock) -> MemoryLog:
 
 
 class InProcessFederation:
-    """A worker of every region and a merger. ``start`` it, then append to ``log`` and ``settle``.
+    """A worker of every region and a merger. ``start`` it, then append to the log and ``settle``.
 
-    ``workers`` maps each region to its worker's signer.
+    ``open_reader`` takes what the reader is for. ``workers`` maps each region to its worker's signer.
     """
 
     def __init__(
         self,
         genesis: Genesis,
-        log: MemoryLog,
         store: TaskStore,
         *,
+        writer: RecordWriter,
+        open_reader: Callable[[str], RecordReader],
         workers: Mapping[str, Signer],
         merger: Signer,
         clock: Clock,
     ) -> None:
         self.genesis = genesis
-        self.log = log
         self.store = store
         self.clock = clock
         self.trust = Trust.from_pem(genesis.authorities)
+        self._writer = writer
+        self._open_reader = open_reader
         self.workers = {
             region: RegionWorker(self._context(f"worker-{region}", signer), region)
             for region, signer in workers.items()
@@ -64,63 +67,76 @@ class InProcessFederation:
         self.merger = Merger(self._context("merger", merger))
         self._merging = MergeLoop(self.merger)
         self._folded: dict[Slot, int] = {}
-        self._taken: dict[Slot, int] = {}
+        self._taken: dict[Slot, int] = dict.fromkeys(genesis.slots, 0)
 
     def _context(self, name: str, signer: Signer) -> ProcessContext:
         return ProcessContext.of(
             genesis=self.genesis,
             store=self.store,
-            writer=MemoryWriter(self.log),
+            writer=self._writer,
             signer=signer,
             name=name,
-            open_reader=lambda _purpose: MemoryReader(self.log),
+            open_reader=self._open_reader,
             trust=self.trust,
             clock=self.clock,
         )
 
     async def start(self) -> None:
         """Resume workers and merger where log and store say, and settle."""
+        await self.resume_workers()
+        self._taken = dict(await self._merging.resume())
+        await self.settle()
+
+    async def resume_workers(self) -> Mapping[Slot, int]:
+        """Where every partition goes on to be folded."""
         for region, worker in self.workers.items():
             offsets = await worker.resume(range(self.genesis.regions[region].partitions))
             self._folded |= {(region, partition): offset for partition, offset in offsets.items()}
-        self._taken = dict(await self._merging.resume())
-        await self.settle()
+        return dict(self._folded)
 
     async def settle(self) -> None:
         """Fold, merge and tell until nobody has more to do at this time of the clock."""
         while True:
             await self.fold()
             await self.take()
-            before = self.merger.head.number
-            await self._merging.merge_if_due()
-            if self.merger.head.number == before:
+            if not await self.merge_if_due():
                 return
 
     async def fold(self) -> None:
-        """Give every worker the records that it has not folded."""
-        for slot, offset in self._folded.items():
-            topic = updates_topic(self.genesis.task, slot[0])
-            end = self.log.end(topic, slot[1])
-            for record in MemoryReader(self.log).read(topic, slot[1], offset, end):
-                await self.workers[slot[0]].process(record)
-            self._folded[slot] = end
-            stopped = self.workers[slot[0]].partitions[slot[1]].stopped
-            if stopped is not None:
-                raise stopped
+        """Give every worker the records that it has not folded. Raises what stopped a partition."""
+        with self._open_reader("fold") as reader:
+            for slot, offset in self._folded.items():
+                topic = updates_topic(self.genesis.task, slot[0])
+                _, end = reader.bounds(topic, slot[1])
+                for record in reader.read(topic, slot[1], offset, end):
+                    await self.workers[slot[0]].process(record)
+                self._folded[slot] = end
+                stopped = self.workers[slot[0]].partitions[slot[1]].stopped
+                if stopped is not None:
+                    raise stopped
+        self._writer.flush()
 
     async def take(self) -> None:
         """Give the merger the windows that it has not taken."""
-        for slot, offset in self._taken.items():
-            topic = aggregates_topic(self.genesis.task, slot[0])
-            end = self.log.end(topic, slot[1])
-            for record in MemoryReader(self.log).read(topic, slot[1], offset, end):
-                await self._merging.offer(record, slot[0])
-            self._taken[slot] = end
+        with self._open_reader("take") as reader:
+            for slot, offset in self._taken.items():
+                topic = aggregates_topic(self.genesis.task, slot[0])
+                _, end = reader.bounds(topic, slot[1])
+                for record in reader.read(topic, slot[1], offset, end):
+                    await self._merging.offer(record, slot[0])
+                self._taken[slot] = end
+
+    async def merge_if_due(self) -> bool:
+        """Let the merger make the next version; False if it is not due at this time of the clock."""
+        before = self.merger.head.number
+        await self._merging.merge_if_due()
+        return self.merger.head.number > before
 
     async def tick(self) -> None:
         """Let the workers close windows that are old by the clock."""
         for region, worker in self.workers.items():
             await worker.tick(range(self.genesis.regions[region].partitions))
+        self._writer.flush()
 
     @property
     def updates_waiting(self) -> int:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,7 +28,7 @@ from aggregation.errors import UsageProblem
 from aggregation.policy import Policy
 from backends import keys
 from backends.memory.clock import ManualClock
-from backends.memory.log import MemoryReader
+from backends.memory.log import MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
 from backends.store.task_store import TaskStore
 from fluvial.local.create import MERGER, check_regions, first_version, make_keys, worker_name
@@ -168,25 +169,20 @@ def _run_to_its_end(
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(simulation.to_the_end(versions, on_version))
-    done: list[SimulationResult] = []
-    raised: list[BaseException] = []
-
-    def run() -> None:
+    with ThreadPoolExecutor(1, thread_name_prefix="simulation") as beside:
+        running = beside.submit(lambda: asyncio.run(simulation.to_the_end(versions, on_version)))
         try:
-            done.append(asyncio.run(simulation.to_the_end(versions, on_version)))
-        except BaseException as error:  # noqa: BLE001 (raised again for the caller)
-            raised.append(error)
-
-    thread = threading.Thread(target=run, name="simulation")
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
-    return done[0]
+            return running.result()
+        except BaseException:
+            simulation.stopping.set()  # Ctrl-C comes to the caller's thread
+            raise
 
 
 class _Simulation:
-    """The devices of one run and the federation that they work for. Time is the clock's."""
+    """The devices of one run and the federation that they work for. Time is the clock's.
+
+    ``stopping``, once set, ends it at the next round's end: nobody waits for its result any more.
+    """
 
     def __init__(
         self,
@@ -200,6 +196,7 @@ class _Simulation:
     ) -> None:
         from learning.partition import split_among_devices
 
+        self.stopping = threading.Event()
         self._task, self._config, self._train_config = task, config, train_config
         data = task.data()
         self._held_out: Examples = data.test
@@ -212,12 +209,14 @@ class _Simulation:
         self._store.put_object(policy.canonical())
         self._store.commit(0, genesis.canonical())
         self._store.write_checkpoint(0, model, optimizer)
-        self._clock = ManualClock(time.time())
+        # A whole second: how time stamps are rounded must not depend on the moment of the run.
+        self._clock = ManualClock(float(int(time.time())))
         self._log = memory_log_of(genesis, self._clock)
         self._federation = InProcessFederation(
             genesis,
-            self._log,
             self._store,
+            writer=MemoryWriter(self._log),
+            open_reader=lambda _purpose: MemoryReader(self._log),
             workers={
                 region: keys.load_signer(keys.signer_path(folder, region, Role.WORKER, worker_name(region)))
                 for region in regions
@@ -240,7 +239,7 @@ class _Simulation:
     ) -> SimulationResult:
         await self._federation.start()
         self._tell(versions, on_version)
-        while len(self._versions) < versions:
+        while len(self._versions) < versions and not self.stopping.is_set():
             self._begin_rounds()
             self._clock.advance_to(self._next_moment())
             self._end_rounds()

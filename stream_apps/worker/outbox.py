@@ -19,6 +19,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from aggregation.fold.events import Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
@@ -28,7 +29,7 @@ from backends.outages import retry_through_outage
 from schemas.windows import EncodedWindow, encode_verdict, encode_window
 from stream_apps.worker.place import PartitionPlace
 
-VERDICTS_UNACKNOWLEDGED_MAX = 4096
+VERDICTS_UNACKNOWLEDGED_MAX: Final = 4096
 """A partition's verdicts on their way to the broker; more wait, so that an outage cannot fill the memory."""
 
 log = logging.getLogger("fluvial.worker")

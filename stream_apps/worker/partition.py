@@ -33,7 +33,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import Future
-from typing import assert_never
+from typing import Final, assert_never
 
 from aggregation.errors import ConnectionProblem, FluvialError, IntegrityProblem
 from aggregation.fold.events import Effect, Event, Verdict, WindowClosed
@@ -47,7 +47,7 @@ from stream_apps.worker.place import PartitionPlace
 from stream_apps.worker.resuming import cut, published_verdicts, resume_from
 from stream_apps.worker.ticking import AskedTick, tick_due
 
-DEFECT = "FLV-3202"
+DEFECT: Final = "FLV-3202"
 
 log = logging.getLogger("fluvial.worker")
 

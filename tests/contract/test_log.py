@@ -1,4 +1,4 @@
-"""What the log promises, run against librdkafka's own mock cluster and the real broker."""
+"""What the log promises, run against the one in memory, librdkafka's own mock cluster and the real broker."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,13 +20,16 @@ from aggregation.partitioning import partition_of
 from backends.kafka.admin import declare_topics, reachable
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
+from backends.log import RecordReader, RecordWriter
+from backends.memory.clock import ManualClock
+from backends.memory.log import MemoryLog, MemoryReader, MemoryWriter
 from backends.settings import UPDATE_BYTES_MAX_DEFAULT, Settings, StoreSettings
 from schemas.envelope import open_envelope
 from schemas.topics import Topic, topics_of, updates_topic
 from tests import factories
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PARTITIONS = 4  # as many as the mock cluster makes
@@ -49,8 +53,16 @@ def kafka(stack: Settings) -> Settings:
     return stack
 
 
+@dataclass(frozen=True)
+class Log:
+    """One log, with ways in and out of it."""
+
+    writer: Callable[[], RecordWriter]
+    reader: Callable[[], RecordReader]
+
+
 @pytest.fixture(params=["mock", pytest.param("kafka", marks=pytest.mark.integration)])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     if request.param == "kafka":
         yield request.getfixturevalue("stack")
         return
@@ -65,14 +77,37 @@ def name() -> str:
 
 
 @pytest.fixture
-def topic(log: Settings, name: str) -> str:
-    """The topic, there. The mock cluster knows no declaring, it makes what it is asked for."""
-    if is_mock(log):
-        admin = AdminClient({"bootstrap.servers": log.bootstrap_servers})
+def topic(broker: Settings, name: str) -> str:
+    """The topic, there."""
+    make_topic(broker, name)
+    return name
+
+
+@pytest.fixture(params=["memory", "mock", pytest.param("kafka", marks=pytest.mark.integration)])
+def log(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> Iterator[Log]:
+    """A log that has the topic."""
+    if request.param == "memory":
+        memory = MemoryLog({name: PARTITIONS}, ManualClock(1_000.0))
+        yield Log(lambda: MemoryWriter(memory), lambda: MemoryReader(memory))
+    elif request.param == "kafka":
+        yield on_broker(request.getfixturevalue("stack"), name)
+    else:
+        with mock_cluster(tmp_path) as settings:
+            yield on_broker(settings, name)
+
+
+def on_broker(settings: Settings, topic: str) -> Log:
+    make_topic(settings, topic)
+    return Log(lambda: LogWriter(settings, "writer"), lambda: reader_of(settings))
+
+
+def make_topic(settings: Settings, name: str) -> None:
+    """The mock cluster knows no declaring, it makes what it is asked for."""
+    if is_mock(settings):
+        admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
         admin.list_topics(name, timeout=WAIT_S)
     else:
-        declare_topics(log, [table(name)])
-    return name
+        declare_topics(settings, [table(name)])
 
 
 def is_mock(settings: Settings) -> bool:
@@ -87,50 +122,50 @@ def reader_of(settings: Settings) -> LogReader:
     return LogReader(settings, f"contract-{uuid.uuid4().hex}")
 
 
-def test_append_gives_consecutive_offsets(log: Settings, topic: str) -> None:
-    writer = LogWriter(log, "writer")
-    futures = [writer.append(topic, b"%d" % number, partition=3) for number in range(200)]
+def test_append_gives_consecutive_offsets(log: Log, name: str) -> None:
+    writer = log.writer()
+    futures = [writer.append(name, b"%d" % number, partition=3) for number in range(200)]
     writer.flush(WAIT_S)
     positions = [future.result(timeout=0) for future in futures]
     assert [position.offset for position in positions] == list(range(200))
-    assert {(position.topic, position.partition) for position in positions} == {(topic, 3)}
+    assert {(position.topic, position.partition) for position in positions} == {(name, 3)}
 
 
-def test_the_key_chooses_the_partition_that_the_fold_expects(log: Settings, topic: str) -> None:
-    writer = LogWriter(log, "writer")
+def test_the_key_chooses_the_partition_that_the_fold_expects(log: Log, name: str) -> None:
+    writer = log.writer()
     ids = [f"d-{number:04d}" for number in range(IDS)]
-    futures = [writer.append(topic, b"x", key=device.encode()) for device in ids]
+    futures = [writer.append(name, b"x", key=device.encode()) for device in ids]
     writer.flush(WAIT_S)
     chosen = [future.result(timeout=0).partition for future in futures]
     assert chosen == [partition_of(device, PARTITIONS) for device in ids]
     assert len(set(chosen)) == PARTITIONS
 
 
-def test_a_range_is_read_exactly(log: Settings, topic: str) -> None:
-    writer = LogWriter(log, "writer")
+def test_a_range_is_read_exactly(log: Log, name: str) -> None:
+    writer = log.writer()
     for number in range(20):
-        writer.append(topic, b"%d" % number, key=b"k", partition=1)
+        writer.append(name, b"%d" % number, key=b"k", partition=1)
     writer.flush(WAIT_S)
-    with reader_of(log) as reader:
-        assert reader.bounds(topic, 1) == (0, 20)
-        records = list(reader.read(topic, 1, 5, 9))
+    with log.reader() as reader:
+        assert reader.bounds(name, 1) == (0, 20)
+        records = list(reader.read(name, 1, 5, 9))
         assert [(r.offset, r.value, r.key, r.partition) for r in records] == [
             (number, b"%d" % number, b"k", 1) for number in range(5, 9)
         ]
-        assert list(reader.read(topic, 1, 7, 7)) == []
-        again = [r.offset for r in reader.read(topic, 1, 0, 20)]
+        assert list(reader.read(name, 1, 7, 7)) == []
+        again = [r.offset for r in reader.read(name, 1, 0, 20)]
         assert again == list(range(20)), "a reader may go back"
 
 
-def test_reading_beyond_the_end_waits_for_what_is_not_there_yet(log: Settings, topic: str) -> None:
-    writer = LogWriter(log, "writer")
-    writer.append_now(topic, b"first", partition=0)
+def test_reading_beyond_the_end_waits_for_what_is_not_there_yet(log: Log, name: str) -> None:
+    writer = log.writer()
+    writer.append_now(name, b"first", partition=0)
     got: list[bytes | None] = []
     first = threading.Event()
 
     def read() -> None:
-        with reader_of(log) as reader:
-            for record in reader.read(topic, 0, 0, 2):
+        with log.reader() as reader:
+            for record in reader.read(name, 0, 0, 2):
                 got.append(record.value)
                 first.set()
 
@@ -138,26 +173,29 @@ def test_reading_beyond_the_end_waits_for_what_is_not_there_yet(log: Settings, t
     thread.start()
     assert first.wait(WAIT_S)
     assert got == [b"first"] and thread.is_alive()
-    writer.append_now(topic, b"second", partition=0)
+    writer.append_now(name, b"second", partition=0)
     thread.join(WAIT_S)
     assert got == [b"first", b"second"]
 
 
-def test_last_is_the_newest_record(log: Settings, topic: str) -> None:
-    with reader_of(log) as reader:
-        assert reader.last(topic, 2) is None
-        writer = LogWriter(log, "writer")
+def test_last_is_the_newest_record(log: Log, name: str) -> None:
+    with log.reader() as reader:
+        assert reader.last(name, 2) is None
+        writer = log.writer()
         for value in (b"old", b"new"):
-            writer.append_now(topic, value, partition=2)
-        last = reader.last(topic, 2)
+            writer.append_now(name, value, partition=2)
+        last = reader.last(name, 2)
         assert last is not None and (last.offset, last.value) == (1, b"new")
 
 
-def test_follow_gives_what_is_there_and_then_what_comes(log: Settings, topic: str) -> None:
-    writer = LogWriter(log, "writer")
+# -- what is asked of a broker only
+
+
+def test_follow_gives_what_is_there_and_then_what_comes(broker: Settings, topic: str) -> None:
+    writer = LogWriter(broker, "writer")
     writer.append_now(topic, b"0", partition=0)
     writer.append_now(topic, b"1", partition=0)
-    with reader_of(log) as reader:
+    with reader_of(broker) as reader:
         got = []
         for record in reader.follow({(topic, 0): 1, (topic, 3): 0}, timeout_s=WAIT_S):
             if record is None:
@@ -170,20 +208,20 @@ def test_follow_gives_what_is_there_and_then_what_comes(log: Settings, topic: st
         assert got == [(0, b"1"), (3, b"later")]
 
 
-def test_follow_ends_after_its_limit_without_a_record(log: Settings, topic: str) -> None:
-    with reader_of(log) as reader:
+def test_follow_ends_after_its_limit_without_a_record(broker: Settings, topic: str) -> None:
+    with reader_of(broker) as reader:
         assert [r for r in reader.follow({(topic, 0): 0}, timeout_s=0.3) if r is not None] == []
 
 
-def test_a_topic_tells_its_partitions(log: Settings, topic: str) -> None:
-    with reader_of(log) as reader:
+def test_a_topic_tells_its_partitions(broker: Settings, topic: str) -> None:
+    with reader_of(broker) as reader:
         assert reader.partitions(topic) == list(range(PARTITIONS))
 
 
-def test_a_record_beyond_the_one_limit_is_refused_with_its_name(log: Settings, topic: str) -> None:
-    writer = LogWriter(log, "writer")
+def test_a_record_beyond_the_one_limit_is_refused_with_its_name(broker: Settings, topic: str) -> None:
+    writer = LogWriter(broker, "writer")
     with pytest.raises(FluvialError) as caught:
-        writer.append_now(topic, bytes(log.message_bytes_max + 1), partition=0)
+        writer.append_now(topic, bytes(broker.message_bytes_max + 1), partition=0)
     assert caught.value.error_id == "FLV-3105"
 
 

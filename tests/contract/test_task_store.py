@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aggregation.errors import IntegrityProblem
+from backends.memory.store import MemoryStore
 from backends.store.factory import open_object_store
 from backends.store.file import FileStore
 from backends.store.task_store import Head, TaskStore
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 MERGERS = 32
 
 
-@pytest.fixture(params=["file", pytest.param("minio", marks=pytest.mark.integration)])
+@pytest.fixture(params=["file", "memory", pytest.param("minio", marks=pytest.mark.integration)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> TaskStore:
     task = f"t-{uuid.uuid4().hex[:10]}"
     if request.param == "file":
         return TaskStore(FileStore(tmp_path / "objects"), task)
+    if request.param == "memory":
+        return TaskStore(MemoryStore(), task)
     settings = request.getfixturevalue("stack")
     require_minio(settings)
     return TaskStore(open_object_store(settings.store), task)

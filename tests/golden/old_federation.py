@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import fastavro
 
@@ -14,7 +14,7 @@ from aggregation.server.aggregates import Slot
 from backends import keys
 from backends.log import LogRecord
 from backends.memory.clock import ManualClock
-from backends.memory.log import MemoryLog
+from backends.memory.log import MemoryLog, MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
 from backends.store.task_store import TaskStore
 from fluvial.local.create import MERGER, worker_name
@@ -100,12 +100,28 @@ def signer(region: str, role: Role, name: str) -> Signer:
     return keys.load_signer(keys.signer_path(KEYS, region, role, name))
 
 
+class Signers(TypedDict):
+    """Those of the workers by their regions, and the merger's."""
+
+    workers: dict[str, Signer]
+    merger: Signer
+
+
+def signers() -> Signers:
+    """The recorded keys."""
+    workers = {region: signer(region, Role.WORKER, worker_name(region)) for region in genesis().regions}
+    return {"workers": workers, "merger": signer(CONTROL, Role.MERGER, MERGER)}
+
+
 def federation(log: MemoryLog, store: TaskStore, at: ManualClock) -> InProcessFederation:
     """Workers and merger with the recorded keys."""
-    task = genesis()
-    workers = {region: signer(region, Role.WORKER, worker_name(region)) for region in task.regions}
     return InProcessFederation(
-        task, log, store, workers=workers, merger=signer(CONTROL, Role.MERGER, MERGER), clock=at
+        genesis(),
+        store,
+        writer=MemoryWriter(log),
+        open_reader=lambda _purpose: MemoryReader(log),
+        clock=at,
+        **signers(),
     )
 
 

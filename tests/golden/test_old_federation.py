@@ -5,28 +5,28 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from aggregation.fold.events import Barrier
 from aggregation.policy import policy_from_canonical
-from backends.log import LogRecord
+from aggregation.server.aggregates import Aggregate, Slot
+from aggregation.weights.staleness import WEIGHT_ONE
 from backends.memory.log import MemoryReader
 from backends.settings import Settings, StoreSettings
 from backends.tasks import read_task_file
 from fluvial.proof.audit import AuditReport, audit_task
 from fluvial.proof.audit.sources import Sources
 from fluvial.proof.checker import check_logs
+from fluvial.reading.lineage import lineage_of
+from fluvial.reading.task_view import TaskView
 from fluvial.reading.verdicts import verdict_document
 from producers.sdk.bases import Base
 from producers.sdk.updates import Author, Contribution, honest_record, seal_update
-from schemas.avro import CodecError
-from schemas.certificates import Role
-from schemas.envelope import open_envelope
+from schemas.certificates import Role, Trust
 from schemas.objects import sha256_hex
-from schemas.records import decode_record
-from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
+from schemas.records import aggregate_in
+from schemas.topics import aggregates_topic, verdicts_topic
 from schemas.windows import decode_verdict
 from tests.golden.old_federation import (
     EXPECTED,
@@ -41,9 +41,14 @@ from tests.golden.old_federation import (
     partitions,
     records,
     signer,
+    signers,
     slot_of,
     store_of,
 )
+from tests.recorded_order import RecordedOrder, made_again
+
+if TYPE_CHECKING:
+    from backends.kafka.reading import LogReader
 
 RANGES = [EXPECTED["audit"], *EXPECTED["audits_of_a_part"]]
 
@@ -119,6 +124,15 @@ def test_its_verdicts_read_as_they_did() -> None:
         assert sorted(bare, key=lambda doc: doc["offset"]) == one["verdicts"]
 
 
+def end_of_windows(slot: Slot) -> int:
+    """One past the last offset that a published window holds."""
+    read = [
+        aggregate_in(one.value, one.timestamp_ms, Trust.from_pem(genesis().authorities), TASK, slot)
+        for one in records(aggregates_topic(TASK, slot[0]), slot[1])
+    ]
+    return max(one.next_offset for one in read if isinstance(one, Aggregate))
+
+
 def test_workers_and_merger_go_on_where_it_ended() -> None:
     """They resume from the old snapshots and the old head, and make the next version of new updates."""
     at = clock()
@@ -126,6 +140,7 @@ def test_workers_and_merger_go_on_where_it_ended() -> None:
     running = federation(log, store, at)
 
     async def run() -> None:
+        assert await running.resume_workers() == {slot: end_of_windows(slot) for slot in genesis().slots}
         await running.start()
         assert running.merger.head.number == 8
         head = store.manifest(8)
@@ -157,62 +172,48 @@ def test_workers_and_merger_go_on_where_it_ended() -> None:
     assert store.manifest(9).parent_sha256 == EXPECTED["versions"][-1]["manifest_sha256"]
 
 
-def barrier_version(record: LogRecord) -> int | None:
-    """The version of a Barrier of a merger; None for any other record."""
-    try:
-        envelope = open_envelope(record.value or b"")
-    except CodecError:
-        return None
-    event = decode_record(record.value, record.timestamp_ms, TRUST, genesis().first_policy)
-    return event.version if envelope.kind == "Barrier" and isinstance(event, Barrier) else None
+@pytest.mark.parametrize("refold", [False, True], ids=["by verdicts", "folded again"])
+def test_its_lineage_reads_as_it_did(tmp_path: Path, *, refold: bool) -> None:
+    reader = cast("LogReader", MemoryReader(log_with(at=clock())))
+    shutil.copytree(FOLDER / "task", tmp_path / "tasks" / TASK)
+    view = TaskView(
+        Settings(home=tmp_path, bootstrap_servers="", store=StoreSettings(kind="file", path=tmp_path)),
+        read_task_file(tmp_path, TASK),
+        store_of(objects()),
+        genesis(),
+        reader,
+    )
+    for version in ORDER["versions"]:
+        found = lineage_of(view, version["version"], refold=refold)
+        assert found.problems == ()
+        read = {
+            (*tile.slot, tile.named.sequence): [
+                (
+                    one.device_id,
+                    one.offset,
+                    one.staleness,
+                    one.weight / WEIGHT_ONE,
+                    one.clip,
+                    found.share(one),
+                )
+                for one in tile.contributors
+            ]
+            for tile in found.tiles
+        }
+        names = ("device", "offset", "staleness", "weight", "clip", "share")
+        assert read == {
+            (*slot_of(window), window["sequence"]): [
+                tuple(one[name] for name in names) for one in window["updates"]
+            ]
+            for window in version["windows"]
+        }
 
 
-def test_the_recorded_order_of_arrivals_gives_the_recorded_models() -> None:
-    """What `--simulate` runs on, fed as the real stack was: the same windows, and every version's very model.
-
-    The log's records and the choice of windows are the recorded ones; everything else is folded and merged anew, from
-    an empty store with nothing but version 0.
-    """
-    at = clock()
-    kept = {key: data for key, data in objects().items() if "/versions/0/" in key}
-    task = genesis()
-    store = store_of(kept)
-    store.put_object(task.first_policy.canonical())
-    # Verdicts: they say at which of two records a worker obeyed an operator's Skip.
-    inputs = [
-        name
-        for region in task.regions
-        for name in (updates_topic(TASK, region), verdicts_topic(TASK, region))
+def test_the_recorded_order_of_arrivals_gives_the_recorded_versions() -> None:
+    """What `--simulate` runs on, fed as the real stack was: the same windows, every version's manifest and model."""
+    recorded = RecordedOrder(genesis(), store_of(objects()), records)
+    made = made_again(recorded, **signers())
+    assert made == recorded.manifests
+    assert [one.model_sha256 for one in made] == [
+        one["model_sha256"] for one in EXPECTED["versions"] if one["version"]
     ]
-    log = log_with(*inputs, at=at)
-    running = federation(log, store, at)
-    waiting = {slot: list(records(updates_topic(TASK, slot[0]), slot[1])) for slot in task.slots}
-
-    async def fold_until_barrier(version: int) -> None:
-        for slot, ahead in waiting.items():
-            while ahead and (barrier_version(ahead[0]) or 0) < version:
-                await running.workers[slot[0]].process(ahead.pop(0))
-
-    async def run() -> list[str]:
-        for region, worker in running.workers.items():
-            await worker.resume(range(task.regions[region].partitions))
-        running.merger.resume()
-        models = []
-        for version in ORDER["versions"]:
-            await fold_until_barrier(version["version"])
-            for window in version["windows"]:
-                slot = slot_of(window)
-                record = log.record(aggregates_topic(TASK, slot[0]), slot[1], window["sequence"])
-                running.merger.offer(record, slot[0])
-            at.advance_to(at.now_s + task.first_policy.buffer.seconds_max)
-            running.merger.merge_if_due()
-            assert running.merger.head.number == version["version"]
-            models.append(running.merger.head.model_sha256)
-        return models
-
-    assert asyncio.run(run()) == [
-        one["model_sha256"] for one in EXPECTED["versions"] if one.get("version", 1) > 0
-    ]
-
-
-TRUST = federation(log_with("none", at=clock()), store_of(objects()), clock()).trust

@@ -18,6 +18,7 @@ from schemas.envelope import open_envelope
 from schemas.objects import sha256_hex
 from schemas.topics import models_topic, updates_topic
 from tests.integration.pipeline import Federation
+from tests.recorded_order import RecordedOrder, made_again
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -133,7 +134,10 @@ def await_all_merged(federation: Federation) -> None:
 
 
 def require_nothing_lost(federation: Federation, traffic: Traffic) -> None:
-    """One verdict an offset, windows that tile, one chain in which every window stands once, an identical audit."""
+    """One verdict an offset, windows that tile, one chain in which every window stands once, an identical audit.
+
+    And the order in which everything arrived gives the same versions once more, in this process.
+    """
     outcomes: Counter[str] = Counter()
     for slot in federation.slots:
         outcomes += _require_one_verdict_each(federation, traffic, slot)
@@ -144,6 +148,7 @@ def require_nothing_lost(federation: Federation, traffic: Traffic) -> None:
     report = audit_task(federation.settings, federation.task_file, jobs=1)
     assert report.identical, [str(one) for one in report.findings]
     assert (report.versions, report.updates) == (federation.head, _merged(federation))
+    _require_same_versions_again(federation)
 
 
 def _require_one_verdict_each(federation: Federation, traffic: Traffic, slot: Slot) -> Counter[str]:
@@ -176,6 +181,12 @@ def _require_one_chain(federation: Federation) -> None:
         merged += [((one.region, one.partition), one.sequence) for one in manifest.inputs]
         parent = federation.store.manifest_bytes(version)
     assert len(merged) == len(set(merged)), "a window was merged twice"
+
+
+def _require_same_versions_again(federation: Federation) -> None:
+    recorded = RecordedOrder(federation.genesis, federation.store, federation.records)
+    workers = {region: federation.worker_signer(region) for region in federation.partitions}
+    assert made_again(recorded, workers=workers, merger=federation.merger_signer) == recorded.manifests
 
 
 def _knows(federation: Federation, slot: Slot, version: int) -> bool:
