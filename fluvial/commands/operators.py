@@ -1,4 +1,4 @@
-"""``fluvial status``, ``versions``, ``lineage``, ``verdicts``, ``inspect``, ``audit``: operators' and auditors' tools."""
+"""``fluvial status``, ``versions``, ``lineage``, ``verdicts``, ``inspect``, ``audit``: what operators look with."""
 
 from __future__ import annotations
 

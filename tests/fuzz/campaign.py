@@ -22,7 +22,8 @@ from schemas.topics import updates_topic, verdicts_topic
 from tests import factories
 from tests.fuzz.memory import MemorySamples
 from tests.fuzz.mutator import BOMB_BYTES, CODECS, Cast, Device, Fuzzed, Moment, Mutator
-from tests.integration.pipeline import Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from aggregation.fold.events import Verdict

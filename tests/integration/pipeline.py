@@ -41,6 +41,7 @@ from schemas.topics import aggregates_topic, models_topic, topics_of, updates_to
 from schemas.windows import decode_verdict
 from tests import factories
 from tests.integration.forked import Forked
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,17 +54,6 @@ if TYPE_CHECKING:
     from schemas.envelope import Signer
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 90.0
-POLL_S = 0.1
-
-
-def until(condition: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> Any:
-    """What ``condition`` gives as soon as it is true; an AssertionError that says ``what`` after ``timeout_s``."""
-    deadline = time.monotonic() + timeout_s
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        time.sleep(POLL_S)
-    return result
 
 
 @dataclass

@@ -15,8 +15,9 @@ from backends.settings import Settings
 from fluvial import cli
 from fluvial.proof.audit import audit_task
 from schemas.objects import manifest_key, model_key, object_key
-from tests.integration.pipeline import WAIT_S, fork, run_command, until
+from tests.integration.pipeline import fork, run_command
 from tests.small_federation import PARTITIONS, SmallFederation, declare
+from tests.waiting import WAIT_S, until
 
 TASK = "audited"
 

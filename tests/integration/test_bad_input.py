@@ -23,7 +23,8 @@ from fluvial.proof.audit import audit_task
 from schemas.avro import HEADER_BYTES, MARKER
 from schemas.certificates import Role
 from tests import factories
-from tests.integration.pipeline import WAIT_S, Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

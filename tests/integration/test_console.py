@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import signal
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -18,7 +17,8 @@ from fluvial.proof.audit import audit_task
 from schemas.objects import sha256_hex
 from schemas.topics import metrics_topic, verdicts_topic
 from tests import factories
-from tests.integration.pipeline import Federation, Running, start_process, until
+from tests.integration.pipeline import Federation, Running, start_process
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SLOT = ("eu", 0)
 STOP_S = 15.0
+EVENTS_MAX = 60
 POLICY = factories.policy(
     window={"updates_max": 4, "seconds_max": 3600.0}, buffer={"updates": 4, "seconds_max": 3600.0}
 )
@@ -234,16 +235,15 @@ def test_junk_in_followed_topics_is_counted_and_hides_nothing(
     assert console.get("versions/2")["consistent"] is True
 
 
-def test_events_come_within_a_second_of_what_they_tell(console: Console, federation: Federation) -> None:
-    stream = http.client.HTTPConnection("127.0.0.1", console.port, timeout=10)
+def test_events_tell_soon_what_has_happened(console: Console, federation: Federation) -> None:
+    stream = http.client.HTTPConnection("127.0.0.1", console.port, timeout=WAIT_S)
     stream.request("GET", f"/api/tasks/{console.task}/events")
     answer = stream.getresponse()
     accepted = next_now(answer)["regions"][0]["verdicts"][ACCEPTED]
     offset = federation.append(SLOT, federation.update("d-live", base=3))
     federation.await_verdicts(SLOT, offset)
-    began_s = time.monotonic()
-    while next_now(answer)["regions"][0]["verdicts"][ACCEPTED] == accepted:
-        assert time.monotonic() - began_s < 3
+    told = (next_now(answer)["regions"][0]["verdicts"][ACCEPTED] for _ in range(EVENTS_MAX))
+    assert any(count > accepted for count in told)
     stream.close()
 
 
@@ -258,7 +258,7 @@ def next_now(answer: http.client.HTTPResponse) -> Any:
 def test_a_second_console_on_the_port_is_told(console: Console, federation: Federation) -> None:
     words = ["console", "--port", str(console.port)]
     second = start_process(console.home, federation.folder, words, "second")
-    assert second.process.wait(20) == 2
+    assert second.process.wait(WAIT_S) == 2
     assert "error[FLV-6502]" in second.log
     assert "--port" in second.log
 

@@ -13,8 +13,9 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from aggregation.fold.rejections import ACCEPTED
 from tests import factories
-from tests.integration.pipeline import Federation, Running, start_process, until
+from tests.integration.pipeline import Federation, Running, start_process
 from tests.requirements import find_browser
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

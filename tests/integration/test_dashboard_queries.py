@@ -23,8 +23,9 @@ import pytest
 from backends.settings import Settings
 from fluvial.local import ports
 from infra.grafana.build import BOARDS
-from tests.integration.pipeline import Running, run_command, start_process, until
+from tests.integration.pipeline import Running, run_command, start_process
 from tests.requirements import require
+from tests.waiting import until
 
 TASK = "watched"
 REGIONS = ("eu", "us")

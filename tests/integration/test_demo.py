@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,10 @@ import psutil
 import pytest
 
 from fluvial.local.stack import LocalStack
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
@@ -72,13 +72,6 @@ def processes_of(home: Path) -> list[str]:
     return found
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)
-
-
 def test_a_demo_with_kills_ends_with_every_verdict_and_an_identical_audit(home: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     done = fluvial(
@@ -125,8 +118,8 @@ def test_ctrl_c_in_mid_demo_leaves_nothing_behind(home: Path, tmp_path: Path, nu
             start_new_session=True,
         )
     try:
-        until(lambda: "training" in log.read_text() or demo.poll() is not None, "the training begins", 120)
-        until(lambda: any(" worker " in words for words in processes_of(home)), "the workers run", 60)
+        until(lambda: "training" in log.read_text() or demo.poll() is not None, "the training begins", DEMO_S)
+        until(lambda: any(" worker " in words for words in processes_of(home)), "the workers run")
         os.kill(demo.pid, number)
         assert demo.wait(60) == 130, log.read_text()
     finally:
@@ -134,7 +127,7 @@ def test_ctrl_c_in_mid_demo_leaves_nothing_behind(home: Path, tmp_path: Path, nu
             demo.kill()
             demo.wait()
     assert "interrupted" in log.read_text()
-    until(lambda: processes_of(home) == [], "everything has ended", 15)
+    until(lambda: processes_of(home) == [], "everything has ended")
 
 
 def test_a_task_that_cannot_train_fails_the_run_with_its_own_line(home: Path, tmp_path: Path) -> None:

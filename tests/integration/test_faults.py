@@ -25,7 +25,8 @@ from schemas.objects import manifest_key, model_key, object_key, sha256_hex
 from schemas.records import Announcement, announcement_in
 from schemas.topics import models_topic, updates_topic
 from tests import factories
-from tests.integration.pipeline import Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

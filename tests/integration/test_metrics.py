@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas.avro import encode
 from schemas.topics import aggregates_topic
 from tests import factories
-from tests.integration.pipeline import Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

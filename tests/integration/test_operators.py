@@ -15,8 +15,9 @@ from aggregation.fold.rejections import REJECTIONS
 from backends.settings import Settings
 from fluvial import cli
 from tests import factories
-from tests.integration.pipeline import WAIT_S, fork, until
+from tests.integration.pipeline import fork
 from tests.small_federation import SmallFederation, declare
+from tests.waiting import WAIT_S, until
 
 TASK = "operated"
 

@@ -15,8 +15,9 @@ from fluvial.proof.audit import audit_task
 from schemas.objects import object_key
 from schemas.topics import updates_topic
 from tests import factories
-from tests.integration.pipeline import WAIT_S, Federation, Running, until
+from tests.integration.pipeline import Federation, Running
 from tests.requirements import require_minio
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

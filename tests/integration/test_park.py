@@ -17,7 +17,8 @@ from fluvial.proof.audit import audit_task
 from schemas.certificates import Role
 from tests import factories
 from tests.integration.defect import install_defect
-from tests.integration.pipeline import Federation, Running, start_process, until
+from tests.integration.pipeline import Federation, Running, start_process
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

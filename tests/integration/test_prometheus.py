@@ -19,7 +19,8 @@ from fluvial.local.resources import infra_file
 from fluvial.local.stack import LocalStack, StackPlan
 from fluvial.terminal.output import Output
 from tests import factories
-from tests.integration.pipeline import Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
