@@ -17,6 +17,7 @@ from fluvial.proof.chaos.injecting import Injector
 from fluvial.proof.chaos.parts import Cast, Parts
 from fluvial.proof.chaos.schedule import Fault, Kind
 from fluvial.terminal.output import quiet_output
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,7 +133,7 @@ def test_a_paused_part_stands_still_and_goes_on(scene: Scene) -> None:
     before = scene.parts.pid("evaluator")
     engine = scene.plan(("pause", "evaluator", 0.5, ""))
     scene.until(lambda: bool(engine.active))
-    assert scene.status("evaluator") == psutil.STATUS_STOPPED
+    until(lambda: scene.status("evaluator") == psutil.STATUS_STOPPED, "the signal has come")
     scene.until(lambda: bool(engine.records))
     assert scene.status("evaluator") != psutil.STATUS_STOPPED
     assert scene.parts.pid("evaluator") == before
