@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
+# Processes come by the dozen: without bytecode each would compile torch and all else again, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 UV_VERSION := 0.13.9
 VENV := .venv
@@ -15,12 +17,14 @@ SOURCES = $(wildcard $(PACKAGES) tests benchmarks)
 # The first of these that is there and fits; `make setup PYTHON=/path/to/python` chooses another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 ARGS ?=
+# More than cores: a test of the real stack waits for a third of its time.
+PROCESSES ?= 3
 SEEDS ?= 20000
 RECORDS ?= 100000
 SEED ?= 1
 SECONDS ?= 60
 
-.PHONY: help setup demo test twins simulate mutants fuzz fuzz-decoder check verify format bench lock clean
+.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-decoder check verify format bench docs docs-serve lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,12 +50,15 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## train, attack and audit a federation here; options in ARGS="..."
 	@$(BIN)/fluvial demo $(ARGS)
 
-test: setup ## every test, two at a time, each with its own Kafka and object store; options in ARGS="..."
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+test: setup ## every test, PROCESSES=3 at a time, each process with its own Kafka and object store; options in ARGS="..."
+	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+test-long: setup ## what is long by nature: minutes of chaos, thousands of seeds, every mutant (about an hour)
+	@$(BIN)/python -m pytest -m long $(ARGS)
 
 twins: setup ## the kernels' tests once more without the compiler: the source itself is held against the twins
-	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/unit/test_kernels.py tests/unit/test_codecs.py \
-	  tests/unit/test_fold.py tests/unit/test_merge.py
+	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/unit/aggregation/codecs/test_kernels.py tests/unit/aggregation/codecs/test_codecs.py \
+	  tests/unit/aggregation/fold/test_fold.py tests/unit/aggregation/server/test_merge.py
 
 simulate: setup ## SEEDS=20000 simulated schedules of faults, the invariants checked after each
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
@@ -85,9 +92,16 @@ bench: setup ## print the benchmark figures
 	@for name in import_time kernels layout ingest latency recovery snapshots audit observing export console; do echo "== benchmarks/$$name.py"; \
 	  PYTHONPATH=. $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
+docs: setup ## build the documentation site into build/site; a dead link or anchor ends it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict $(ARGS)
+	@echo "docs: build/site/index.html"
+
+docs-serve: setup ## the same on a local port, built again when a page changes
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve $(ARGS)
+
 lock: setup ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --universal --python-version 3.11 --upgrade \
+	@$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --extra docs --universal --python-version 3.11 --upgrade \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock
 
 clean: ## remove the environment and caches (not .fluvial: `fluvial down --delete-data` does)

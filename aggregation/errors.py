@@ -2,7 +2,7 @@
 
 ::
 
-    FluvialError                 has an id, a message, a hint; `category` decides the exit code
+    FluvialError                 has an id, a message, a hint; ``category`` decides the exit code
     ├── UsageProblem             wrong arguments, a refused policy or task file           (exit 4)
     ├── EnvironmentProblem       the machine lacks something: Java, a free port, disk     (exit 2)
     ├── ConnectionProblem        Kafka or the object store is away or refuses us          (exit 2)
@@ -10,7 +10,7 @@
     ├── Finding                  a check ran to its end and found a difference            (exit 1)
     └── IntegrityProblem         a log or an object is not what a signature or hash says  (exit 1)
 
-Expected outcomes of a record (it is stale, it is forged) are *not* exceptions: they are `Rejection`
+Expected outcomes of a record (it is stale, it is forged) are *not* exceptions: they are ``Rejection``
 members, counted and published as verdicts. An exception means a defect, an outage, or wrong use.
 
 Ids are stable: an id is never given a second meaning, and each has a page in ``docs/errors/``.

@@ -18,8 +18,8 @@ from aggregation.errors import UsageProblem
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PARAMETERS_MAX = 1 << 31
-FORBIDDEN_NAMES = frozenset({"", "__metadata__"})
+PARAMETERS_MAX: Final = 1 << 31
+FORBIDDEN_NAMES: Final = frozenset({"", "__metadata__"})
 """Names that a tensor cannot have; the second is what a safetensors file calls its own header entry."""
 
 

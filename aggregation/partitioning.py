@@ -6,11 +6,12 @@ Kafka's default partitioner, murmur2 of the key (the device id in UTF-8).
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
-_MASK = 0xFFFFFFFF
+_MASK: Final = 0xFFFFFFFF
 _M = 0x5BD1E995
-_SEED = 0x9747B28C
-_CACHED_DEVICES_MAX = 65_536
+_SEED: Final = 0x9747B28C
+_CACHED_DEVICES_MAX: Final = 65_536
 
 
 def murmur2(data: bytes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -38,4 +38,4 @@ class SystemClock:
         time.sleep(seconds)
 
 
-SYSTEM_CLOCK: Clock = SystemClock()
+SYSTEM_CLOCK: Final[Clock] = SystemClock()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from typing import Final
 
 from aggregation.errors import UsageProblem
 from backends.environment import crash_point_asked
 
-POINTS = (
+POINTS: Final = (
     "worker.before-verdicts",
     "worker.after-verdicts",
     "worker.after-objects",

@@ -1,6 +1,6 @@
 """Reading the settings: from the local stack's files and from the environment.
 
-This is the only file that reads the environment. `load_settings` merges three sources, the later winning:
+This is the only file that reads the environment. ``load_settings`` merges three sources, the later winning:
 
 1. ``<home>/stack.json``: what ``fluvial up`` started on this machine (addresses, limits, never a secret);
 2. ``<home>/credentials.json`` (mode 600): the keys of that stack's object store, and of no other;
@@ -57,7 +57,7 @@ def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for a process that we start: ours, and `extra` over it."""
+    """The environment for a process that we start: ours, and ``extra`` over it."""
     return {**os.environ, **(extra or {})}
 
 
@@ -96,8 +96,7 @@ def java_home(environ: Mapping[str, str] | None = None) -> Path | None:
 def read_stack_file(home: Path) -> StackFile | None:
     """The local stack's description, or None when there has never been one.
 
-    Raises:
-        UsageProblem: FLV-1003, the file is there and not readable as one.
+    Raises UsageProblem: FLV-1003, the file is there and not readable as one.
     """
     return _read_json(stack_path(home), StackFile)
 
@@ -105,8 +104,7 @@ def read_stack_file(home: Path) -> StackFile | None:
 def read_credentials_file(home: Path) -> CredentialsFile | None:
     """The local store's keys, or None when there are none.
 
-    Raises:
-        UsageProblem: FLV-1003, the file is there and not readable as one.
+    Raises UsageProblem: FLV-1003, the file is there and not readable as one.
     """
     return _read_json(credentials_path(home), CredentialsFile)
 
@@ -114,9 +112,8 @@ def read_credentials_file(home: Path) -> CredentialsFile | None:
 def load_settings(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Merge stack file, credentials and environment into validated settings.
 
-    Raises:
-        ConnectionProblem: FLV-1001, nothing says where Kafka or the store are (the stack is down).
-        UsageProblem: FLV-1002, a value is not what it must be; FLV-1003, a file is damaged.
+    Raises ConnectionProblem: FLV-1001, nothing says where Kafka or the store are (the stack is down). UsageProblem:
+    FLV-1002, a value is not what it must be; FLV-1003, a file is damaged.
     """
     return load_settings_with_sources(home, environ)[0]
 
@@ -124,7 +121,7 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] | None = 
 def load_settings_with_sources(
     home: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> tuple[Settings, dict[str, str]]:
-    """As `load_settings`, with the source of each value, such as ``{"store.kind": "stack.json"}``."""
+    """As ``load_settings``, with the source of each value, such as ``{"store.kind": "stack.json"}``."""
     environ = os.environ if environ is None else environ
     folder = resolve_home(home, environ)
     merge = _Merge(environ)

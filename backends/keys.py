@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -24,10 +25,10 @@ from aggregation.errors import UsageProblem
 from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, NAME_PATTERN, Role
 from schemas.envelope import Signer
 
-AUTHORITY_DAYS = 3650
-LEAF_DAYS = 365
-CLOCK_SKEW = dt.timedelta(minutes=5)
-PRIVATE_MODE = 0o600
+AUTHORITY_DAYS: Final = 3650
+LEAF_DAYS: Final = 365
+CLOCK_SKEW: Final = dt.timedelta(minutes=5)
+PRIVATE_MODE: Final = 0o600
 
 
 def authority_path(folder: Path, region: str) -> Path:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
-FLUSH_TIMEOUT_S = 10.0
+FLUSH_TIMEOUT_S: Final = 10.0
 """How long one wait for acknowledgements lasts before the waiting is said aloud and begun again."""
 
 

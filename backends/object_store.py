@@ -3,8 +3,8 @@
 Two promises carry the whole design, and ``tests/contract/test_object_store.py`` holds every implementation to
 them:
 
-- `create` is atomic: of any number of callers in any number of processes, exactly one gets True for a key;
-- what `put` or `create` has acknowledged survives a crash of the caller, and is read by everyone from then
+- ``create`` is atomic: of any number of callers in any number of processes, exactly one gets True for a key;
+- what ``put`` or ``create`` has acknowledged survives a crash of the caller, and is read by everyone from then
   on.
 
 Methods block and are thread-safe; asynchronous callers use ``asyncio.to_thread``. They do not wait for an
@@ -26,8 +26,8 @@ KEY_BYTES_MAX: Final = 1024
 _SEGMENT: Final = re.compile(r"^[A-Za-z0-9_=@+,:-][A-Za-z0-9._=@+,:-]*$")
 
 
-class ObjectNotFound(IntegrityProblem):  # the name callers read best at `except`
-    """FLV-4001: no object under this key. `key` names it."""
+class ObjectNotFound(IntegrityProblem):  # the name callers read best at ``except``
+    """FLV-4001: no object under this key. ``key`` names it."""
 
     def __init__(self, key: str, *, where: str = "") -> None:
         super().__init__(
@@ -59,14 +59,14 @@ class ObjectStore(Protocol):
         ...
 
     def put(self, key: str, data: bytes) -> None:
-        """Store `data` in place of what is there: for content-addressed or derived objects.
+        """Store ``data`` in place of what is there: for content-addressed or derived objects.
 
         Readers see the old object or the new one, never a mixture.
         """
         ...
 
     def create(self, key: str, data: bytes) -> bool:
-        """Store `data` if the key is free: True if this call did it, False if the key exists.
+        """Store ``data`` if the key is free: True if this call did it, False if the key exists.
 
         After a StoreUnavailable the outcome is unknown: read the key back before concluding anything.
         """
@@ -77,7 +77,7 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Every key that starts with `prefix` (it need not end at a slash), in ascending order."""
+        """Every key that starts with ``prefix`` (it need not end at a slash), in ascending order."""
         ...
 
     def describe(self) -> str:
@@ -88,8 +88,7 @@ class ObjectStore(Protocol):
 def check_key(key: str) -> None:
     """Refuse a key that some store would bend: empty, hidden or dotted segments, odd characters, too long.
 
-    Raises:
-        UsageProblem: FLV-4005.
+    Raises UsageProblem: FLV-4005.
     """
     segments = key.split("/")
     if len(key) > KEY_BYTES_MAX or not all(_SEGMENT.match(segment) for segment in segments):
@@ -99,8 +98,7 @@ def check_key(key: str) -> None:
 def check_prefix(prefix: str) -> None:
     """Refuse a prefix that no valid key could start with.
 
-    Raises:
-        UsageProblem: FLV-4005.
+    Raises UsageProblem: FLV-4005.
     """
     *whole, rest = prefix.split("/")
     if len(prefix) > KEY_BYTES_MAX or not all(_SEGMENT.match(segment) for segment in whole):

@@ -6,7 +6,7 @@ is a record's Kafka headers, which no signature covers and no fold reads. The ru
 - It is called where the work is done, so it is quick: no input or output, no waiting.
 - Calls for one partition come one at a time; calls for different partitions, or of merger and writer, may come from
   different threads.
-- One that raises has a defect: `Observers` says so once, and calls it no more. The pipeline goes on.
+- One that raises has a defect: ``Observers`` says so once, and calls it no more. The pipeline goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from aggregation.errors import FluvialError
 from aggregation.fold.events import Event, Verdict, WindowClosed
@@ -101,7 +101,7 @@ class Observer:
     def recalled(self, evaluations: Sequence[Mapping[str, Any]]) -> None:
         """The evaluations that stand in the metrics topic from before this process, the newest, ascending by version.
 
-        They come once, before `evaluated`. Their fields: ``stream_apps.evaluator.published_evaluations.Evaluation``.
+        They come once, before ``evaluated``. Their fields: ``stream_apps.evaluator.published_evaluations.Evaluation``.
         """
 
     def evaluated(self, record: Mapping[str, Any], seconds: float) -> None:
@@ -117,7 +117,7 @@ class Observer:
         """The broker has an update, so long after it was handed to the producer."""
 
     def placed(self, headers: Headers, position: Position | None) -> None:
-        """The update that carries what `publishing` returned stands at ``position``; None: it was not acknowledged."""
+        """The update that carries what ``publishing`` returned stands at ``position``; None: not acknowledged."""
 
     def unacknowledged(self, region: str, error: BaseException) -> None:
         """An update was not acknowledged, and may or may not stand in the log."""
@@ -156,7 +156,7 @@ class Observer:
         """The object store answered ``get``, ``put``, ``create``, ``exists`` or ``list``."""
 
 
-UNOBSERVED = Observer()
+UNOBSERVED: Final = Observer()
 
 
 class Observers(Observer):

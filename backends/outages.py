@@ -9,22 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from aggregation.errors import ConnectionProblem, FluvialError, IntegrityProblem, TimeoutProblem
 from backends.clock import SYSTEM_CLOCK, Clock
 
-BACKOFF_S_MAX = 5.0
+BACKOFF_S_MAX: Final = 5.0
 Result = TypeVar("Result")
 
 log = logging.getLogger("fluvial")
 
 
 Outage = type[FluvialError]
-OUTAGES: tuple[Outage, ...] = (ConnectionProblem, TimeoutProblem)
-UNREADABLE: tuple[Outage, ...] = (*OUTAGES, IntegrityProblem)
+OUTAGES: Final[tuple[Outage, ...]] = (ConnectionProblem, TimeoutProblem)
+UNREADABLE: Final[tuple[Outage, ...]] = (*OUTAGES, IntegrityProblem)
 """Also an object that is missing or damaged: whoever must not guess waits until somebody restores it."""
 
 

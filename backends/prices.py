@@ -30,8 +30,7 @@ class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load_prices(path: Path | None = None) -> Prices:
     """The prices of ``path``, else of FLUVIAL_PRICES, else those that ship.
 
-    Raises:
-        UsageProblem: FLV-7041, the file cannot be read or is not a table of prices.
+    Raises UsageProblem: FLV-7041, the file cannot be read or is not a table of prices.
     """
     chosen = path or prices_file() or _shipped()
     try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from backends.log import LogRecord, RecordReader
 
-PIECE_RECORDS_FIRST = 8
-PIECE_RECORDS_MAX = 16_384
+PIECE_RECORDS_FIRST: Final = 8
+PIECE_RECORDS_MAX: Final = 16_384
 """Records of one piece: it bounds memory where somebody has filled a topic with junk."""
 
 

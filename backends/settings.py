@@ -31,8 +31,8 @@ UpdateBytesMax = Annotated[int, msgspec.Meta(ge=1024, le=UPDATE_BYTES_LIMIT)]
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where objects live.
 
-    `kind` "minio" is the local stack's server, "s3" any other server that speaks S3 with conditional writes,
-    "file" a folder on this machine. `endpoint` is ``host:port`` with no scheme; `secure` chooses https.
+    ``kind`` "minio" is the local stack's server, "s3" any other server that speaks S3 with conditional writes,
+    "file" a folder on this machine. ``endpoint`` is ``host:port`` with no scheme; ``secure`` chooses https.
     """
 
     kind: StoreKind
@@ -63,9 +63,9 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a process must know about the world outside it.
 
-    `log_format` is that of the long-running processes.
-    `otlp_endpoint` is the URL of an OTLP/HTTP collector, without ``/v1/traces``; "" means that nothing is traced.
-    `trace_ratio` is how many of all updates' traces are kept.
+    ``log_format`` is that of the long-running processes.
+    ``otlp_endpoint`` is the URL of an OTLP/HTTP collector, without ``/v1/traces``; "" means that nothing is traced.
+    ``trace_ratio`` is how many of all updates' traces are kept.
     """
 
     home: Path
@@ -108,17 +108,17 @@ class CredentialsFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def message_bytes_max(update_bytes_max: int) -> int:
-    """The record limit, in bytes, that carries an update of `update_bytes_max` bytes in its envelope."""
+    """The record limit, in bytes, that carries an update of ``update_bytes_max`` bytes in its envelope."""
     return update_bytes_max + ENVELOPE_BYTES_MAX
 
 
 def stack_path(home: Path) -> Path:
-    """Where `StackFile` lives."""
+    """Where ``StackFile`` lives."""
     return home / "stack.json"
 
 
 def credentials_path(home: Path) -> Path:
-    """Where `CredentialsFile` lives."""
+    """Where ``CredentialsFile`` lives."""
     return home / "credentials.json"
 
 

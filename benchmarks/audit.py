@@ -15,6 +15,7 @@ import os
 import resource
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from benchmarks import ingest, machine, synthetic
 from fluvial.local.stack import LocalStack
 from fluvial.proof.audit.partitions import PartitionJob
 from fluvial.proof.audit.pool import Folders
+from fluvial.proof.audit.sources import sources_of
 from fluvial.terminal.output import Output
 from schemas.objects import sha256_hex
 from schemas.topics import aggregates_topic, updates_topic
@@ -33,7 +35,7 @@ def jobs_of(made: synthetic.Synthetic, spill: Path) -> list[PartitionJob]:
     with LogReader(made.settings, "benchmark-bounds") as reader:
         return [
             PartitionJob(
-                settings=made.settings,
+                sources=partial(sources_of, made.settings),
                 task=made.task,
                 genesis_sha256=sha256_hex(made.genesis.canonical()),
                 slot=(made.region, partition),

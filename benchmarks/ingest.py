@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from schemas.topics import aggregates_topic, topics_of, updates_topic, verdicts_
 
 PARTITIONS = 4
 DRAIN_TIMEOUT_S = 300.0
-POLICY = {
+POLICY: dict[str, Any] = {
     "updates": {"norm_clip": 10.0},
     "staleness": {"versions_max": 200},
     "window": {"updates_max": 512, "records_max": 10_000, "seconds_max": 30.0},
@@ -124,7 +125,7 @@ def _await_verdicts(
                     f"a worker ended with {process.returncode}; see its log in {made.settings.home}"
                 )
         ends = [
-            retry_through_outage("see how far the workers are", lambda p=p: _ends(reader, topic, updates, p))
+            retry_through_outage("see how far the workers are", partial(_ends, reader, topic, updates, p))
             for p in range(made.partitions)
         ]
         count = sum(written for written, _ in ends) - control
@@ -153,7 +154,7 @@ def _times(reader: LogReader, made: synthetic.Synthetic) -> tuple[int, int]:
 
 def _cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
-    return times.user + times.system
+    return float(times.user + times.system)
 
 
 def _peak_rss_mb(pid: int) -> float:

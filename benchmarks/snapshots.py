@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from backends.kafka.reading import LogReader
 from backends.keys import load_signer, signer_path
@@ -117,11 +118,8 @@ def accounted_states(account: Account, states: set[str]) -> Iterator[None]:
         account.state_bytes.append(len(data))
         return data
 
-    sealing.encode_state = encode_state
-    try:
+    with mock.patch.object(sealing, "encode_state", encode_state):
         yield
-    finally:
-        sealing.encode_state = encode
 
 
 def accounted(outside: ProcessContext, account: Account, states: set[str], topic: str) -> ProcessContext:

@@ -1,4 +1,4 @@
-"""Federated learning on the log: what people run (the `fluvial` command) and what they import.
+"""Federated learning on the log: what people run (the ``fluvial`` command) and what they import.
 
 ::
 
@@ -13,9 +13,9 @@
     model = load_model("digits")  # the newest version: arrays by name, and with torch the user's own module
     task = load_task("mine.py")   # a task file: what is learned
 
-Everything here loads when it is first asked for, so `import fluvial` takes a moment and no torch. What a name needs
-is one of the extras: `pip install 'fluvial[device]'` for `Device` and `load_model`, `'fluvial[learning]'` for tasks,
-`'fluvial[all]'` for simulating and for the local stack.
+Everything here loads when it is first asked for, so ``import fluvial`` takes a moment and no torch. What a name needs
+is one of the extras: ``pip install 'fluvial[device]'`` for ``Device`` and ``load_model``, ``'fluvial[learning]'`` for
+tasks, ``'fluvial[all]'`` for simulating and for the local stack.
 
 The packages that Fluvial is made of keep out of the way of a user's modules of the same names: see ``_siblings``.
 """
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from backends.settings import Settings
     from fluvial.reading.models import Model, load_model
     from fluvial.session.simulation import simulate
-    from learning.datasets import Dataset
+    from learning.config import TrainConfig
+    from learning.datasets import Dataset, Examples
+    from learning.helpers import fit, score
     from learning.task import Task, load_task
     from producers.sdk.device import Device
     from producers.sdk.updates import Contribution
@@ -42,12 +44,16 @@ __all__ = [
     "Contribution",
     "Dataset",
     "Device",
+    "Examples",
     "Model",
     "Settings",
     "Task",
+    "TrainConfig",
+    "fit",
     "load_model",
     "load_settings",
     "load_task",
+    "score",
     "simulate",
 ]
 
@@ -55,18 +61,22 @@ _HOMES: Final = {
     "Contribution": "producers.sdk.updates",
     "Dataset": "learning.datasets",
     "Device": "producers.sdk.device",
+    "Examples": "learning.datasets",
     "Model": "fluvial.reading.models",
     "Settings": "backends.settings",
     "Task": "learning.task",
+    "TrainConfig": "learning.config",
+    "fit": "learning.helpers",
     "load_model": "fluvial.reading.models",
     "load_settings": "backends.environment",
     "load_task": "learning.task",
+    "score": "learning.helpers",
     "simulate": "fluvial.session.simulation",
 }
 
 
 def __getattr__(name: str) -> object:
-    """Import the module that holds `name` when it is first asked for (PEP 562)."""
+    """Import the module that holds ``name`` when it is first asked for (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'fluvial' has no attribute {name!r}; it offers {', '.join(__all__)}")
     try:

@@ -1,4 +1,4 @@
-"""`python -m fluvial`: the same as the `fluvial` command."""
+"""``python -m fluvial``: the same as the ``fluvial`` command."""
 
 import sys
 

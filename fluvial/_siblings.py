@@ -44,7 +44,7 @@ def own_module(name: str) -> ModuleType:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether importing `name` gives, or has given, the package that lies beside this one."""
+    """Whether importing ``name`` gives, or has given, the package that lies beside this one."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
@@ -82,6 +82,6 @@ def _import_scope() -> ModuleType:
 
 
 def _runs_as_command() -> bool:
-    """Whether this is `python -m fluvial.cli` before its first line: Python runs that module as ``__main__``."""
+    """Whether this is ``python -m fluvial.cli`` before its first line: Python runs that module as ``__main__``."""
     words = sys.orig_argv
     return sys.argv[:1] == ["-m"] and "-m" in words and words[words.index("-m") + 1] in _COMMANDS

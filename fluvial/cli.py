@@ -1,4 +1,4 @@
-"""The `fluvial` command: a table of commands that load when they are called, and one way out for every error.
+"""The ``fluvial`` command: a table of commands that load when they are called, and one way out for every error.
 
 Exit codes: 0 ok, 1 a finding, 2 connection or machine, 3 timeout, 4 usage, 5 a defect of ours, 130
 interrupted.
@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         invocation.output.say("interrupted")
         return EXIT_INTERRUPTED
     except SystemExit:
-        # The reader of our output has seen enough (`| head`): no error to us. click has seen the broken pipe,
+        # The reader of our output has seen enough (``| head``): no error to us. click has seen the broken pipe,
         # wrapped stdout so that nothing fails at exit, and asks for 1.
         if isinstance(sys.stdout, click.utils.PacifyFlushWrapper):
             return 0

@@ -1,4 +1,4 @@
-"""Which extra of the package brings what: for errors that say what to install. `pyproject.toml` holds the lists."""
+"""Which extra of the package brings what: for errors that say what to install. ``pyproject.toml`` holds the lists."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "task": "worker,learning",
     "ca": "device",
     "revoke": "device",
-    "skip": "worker",
+    "park": "worker",
     "worker": "worker",
     "merger": "worker",
     "evaluator": "worker,learning",
@@ -44,7 +44,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "console": "console",
     "chaos": "all",
 }
-"""What a command needs to do all that it can; `new` and `completion` need none."""
+"""What a command needs to do all that it can; ``new`` and ``completion`` need none."""
 
 
 def extra_with(module: str | None) -> str | None:

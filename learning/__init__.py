@@ -16,7 +16,7 @@ Names are resolved on first use, so ``import learning`` alone does not load torc
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from learning.config import TrainConfig
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "Examples", "Task", "TrainConfig", "digits", "fashion", "fit", "load_task", "score"]
 
-_HOMES = {
+_HOMES: Final = {
     "Dataset": "learning.datasets",
     "Examples": "learning.datasets",
     "Task": "learning.task",
@@ -40,7 +40,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import the module that holds `name` when it is first asked for (PEP 562)."""
+    """Import the module that holds ``name`` when it is first asked for (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'learning' has no attribute {name!r}; it offers {', '.join(__all__)}")
     home = _HOMES[name].removeprefix("learning")

@@ -21,7 +21,7 @@ _warned: set[tuple[str, str]] = set()
 
 
 def cohort_ids(task: Task, data: Examples) -> NDArray[Any] | None:
-    """int[n]: the cohort of each example, 0 to 99; None without `cohorts`. Raises UsageProblem FLV-7040."""
+    """int[n]: the cohort of each example, 0 to 99; None without ``cohorts``. Raises UsageProblem FLV-7040."""
     own = task.cohorts(data)
     if own is None:
         return None
@@ -41,7 +41,7 @@ def cohort_ids(task: Task, data: Examples) -> NDArray[Any] | None:
 def declared_cohort(task: Task, data: Examples) -> dict[str, float]:
     """``{"cohort": k}``, the most frequent cohort of a device's own examples, the lowest of several; else ``{}``.
 
-    It is for looking only, so a `cohorts` that cannot be used on a device's data is a warning, once a task, and
+    It is for looking only, so a ``cohorts`` that cannot be used on a device's data is a warning, once a task, and
     training goes on.
     """
     try:

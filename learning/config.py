@@ -6,24 +6,25 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from typing import Final
 
 from aggregation.errors import UsageProblem
 
-_BOUNDS: dict[str, tuple[type, float, float]] = {
+_BOUNDS: Final[dict[str, tuple[type, float, float]]] = {
     "seed": (int, 0, 2**63 - 1),
     "version": (int, 0, 2**53),
     "epochs": (int, 1, 10_000),
     "batch_size": (int, 1, 1_000_000),
     "learning_rate": (float, 1e-9, 1e3),
 }
-_A_TASK_MAY_SET = ("epochs", "batch_size", "learning_rate")
+_A_TASK_MAY_SET: Final = ("epochs", "batch_size", "learning_rate")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """What `train(model, data, config)` gets.
+    """What ``train(model, data, config)`` gets.
 
-    seed: of this device; together with `version` it fixes every random choice of one local round.
+    seed: of this device; together with ``version`` it fixes every random choice of one local round.
     version: the base version that this round starts from (0 = the genesis model).
     epochs: passes over the device's own examples, 1 … 10,000.
     batch_size: examples a step, 1 … 1,000,000.
@@ -54,7 +55,7 @@ class TrainConfig:
                 )
 
     def at(self, *, seed: int, version: int) -> TrainConfig:
-        """The same settings for one device (`seed`) and one base `version`."""
+        """The same settings for one device (``seed``) and one base ``version``."""
         return replace(self, seed=seed, version=version)
 
 
@@ -66,7 +67,7 @@ def config_from_overrides(overrides: Mapping[str, object], *, where: str) -> Tra
     """The default TrainConfig with a task file's ``CONFIG`` laid over it.
 
     Only epochs, batch_size and learning_rate may be set: seed and version belong to the device and the round.
-    Raises UsageProblem FLV-2207 for an unknown key or a bad value; `where` is the task file.
+    Raises UsageProblem FLV-2207 for an unknown key or a bad value; ``where`` is the task file.
     """
     known = [field.name for field in fields(TrainConfig) if field.name in _A_TASK_MAY_SET]
     for key in overrides:

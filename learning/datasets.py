@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +22,9 @@ from aggregation.errors import EnvironmentProblem, UsageProblem
 
 Array = NDArray[Any]
 Pair = tuple[ArrayLike, ArrayLike]
-FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-_PAIR = 2
-_TEST_EVERY = 5  # every fifth example of a class is held out: 1,438 digits to train on, 359 to test on
+FASHION_FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
+_PAIR: Final = 2
+_TEST_EVERY: Final = 5  # every fifth example of a class is held out: 1,438 digits to train on, 359 to test on
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +53,7 @@ class Examples:
         return len(self.x)
 
     def subset(self, indices: ArrayLike) -> Examples:
-        """The examples at `indices` (int64[k]), in that order."""
+        """The examples at ``indices`` (int64[k]), in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return Examples(self.x[chosen], self.y[chosen])
 
@@ -74,7 +74,7 @@ Side = Examples | Pair
 class Dataset:
     """Training examples, which are split among the devices, and held-out test examples, for the evaluator.
 
-    Each side is an `Examples` or a pair (x, y) of arrays. Raises UsageProblem FLV-2205 if malformed.
+    Each side is an ``Examples`` or a pair (x, y) of arrays. Raises UsageProblem FLV-2205 if malformed.
     """
 
     train: Examples
@@ -210,5 +210,5 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         ) from error
 
 
-SHIPPED: dict[str, Callable[[], Dataset]] = {"digits": digits, "fashion": fashion}
+SHIPPED: Final[dict[str, Callable[[], Dataset]]] = {"digits": digits, "fashion": fashion}
 """The data sets a task file may name: ``DATA = "digits"``."""

@@ -1,8 +1,9 @@
-"""Two helpers for task files: `fit` and `score`. A task may as well write its own torch loop."""
+"""Two helpers for task files: ``fit`` and ``score``. A task may as well write its own torch loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from learning.config import TrainConfig
 from learning.datasets import Examples
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-_SCORE_BATCH_EXAMPLES = 1_024
+_SCORE_BATCH_EXAMPLES: Final = 1_024
 
 
 def fit(
@@ -20,8 +21,8 @@ def fit(
 ) -> dict[str, float]:
     """Plain minibatch SGD, in place, over one device's examples; each epoch in a new order.
 
-    loss(outputs, targets) must return a scalar mean over the batch. The order follows from `config.seed` and
-    `config.version` alone. Returns {"loss": mean training loss of the last epoch}.
+    loss(outputs, targets) must return a scalar mean over the batch. The order follows from ``config.seed`` and
+    ``config.version`` alone. Returns {"loss": mean training loss of the last epoch}.
     """
     x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
     order_of = np.random.default_rng([config.seed, config.version])

@@ -15,7 +15,7 @@ import builtins
 import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,7 +67,7 @@ class ImportScope:
 
 
 def enter(scope: ImportScope, packages: Iterable[str]) -> None:
-    """From now on, modules of these top-level packages are loaded into `scope`."""
+    """From now on, modules of these top-level packages are loaded into ``scope``."""
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
     _FINDER.scopes.update(dict.fromkeys(packages, scope))
@@ -101,4 +101,4 @@ class _Finder(MetaPathFinder):
         return None if scope is None else scope.find(fullname, path)
 
 
-_FINDER = _Finder()
+_FINDER: Final = _Finder()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from aggregation.errors import UsageProblem
 
-TASK_NAME_RULE = re.compile(r"[a-z][a-z0-9_-]{0,47}")
+TASK_NAME_RULE: Final = re.compile(r"[a-z][a-z0-9_-]{0,47}")
 
 
 def check_task_name(name: object, where: str = "") -> str:
-    """`name` if it is 1 to 48 of a–z, 0–9, _ and -, starting with a letter; else UsageProblem FLV-2201."""
+    """``name`` if it is 1 to 48 of a–z, 0–9, _ and -, starting with a letter; else UsageProblem FLV-2201."""
     if isinstance(name, str) and TASK_NAME_RULE.fullmatch(name):
         return name
     suggestion = re.sub(r"[^a-z0-9_-]+", "-", str(name).lower()).strip("-_")

@@ -1,18 +1,19 @@
-"""`fluvial new NAME`: write a working task file to edit. No torch here."""
+"""``fluvial new NAME``: write a working task file to edit. No torch here."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
 from learning.names import check_task_name
 
-_TEMPLATE = Path(__file__).parent / "templates" / "task.py.tmpl"
-_SHIPPED_FOLDER = Path(__file__).parent / "tasks"
+_TEMPLATE: Final = Path(__file__).parent / "templates" / "task.py.tmpl"
+_SHIPPED_FOLDER: Final = Path(__file__).parent / "tasks"
 
 
 def write_task(name: str, directory: Path) -> Path:
-    """Write `directory`/`name`.py and return its path; an existing file is never touched.
+    """Write ``directory``/``name``.py and return its path; an existing file is never touched.
 
     Raises UsageProblem FLV-2201 for a bad name, FLV-2211 for a shipped task's name, FLV-2210 if the file
     exists; EnvironmentProblem FLV-2215 if the folder cannot be written.

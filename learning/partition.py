@@ -23,7 +23,7 @@ def dirichlet_split(
     in turn: a class is drawn from q_d restricted to classes that still have examples, and the next unused
     example of that class (in shuffled order) is taken. All n examples are given out, each exactly once.
 
-    labels: int64[n]. Returns `devices` arrays of sorted indices into `labels`, each at least `examples_min`
+    labels: int64[n]. Returns ``devices`` arrays of sorted indices into ``labels``, each at least ``examples_min``
     long.
     Raises UsageProblem FLV-2212 if devices < 1, alpha is not positive and finite, or n < devices ·
     examples_min.
@@ -45,7 +45,7 @@ def dirichlet_split(
 
 
 def _draw_class(mix: NDArray[np.float64], remaining: Indices, uniform: float) -> int:
-    """Inverse-CDF draw from `mix` over classes with remaining > 0 (by what remains if the mix is 0)."""
+    """Inverse-CDF draw from ``mix`` over classes with remaining > 0 (by what remains if the mix is 0)."""
     weights = np.where(remaining > 0, mix, 0.0)
     if weights.sum() <= 0.0:
         weights = remaining.astype(np.float64)
@@ -58,9 +58,9 @@ def _draw_class(mix: NDArray[np.float64], remaining: Indices, uniform: float) ->
 def split_among_devices(
     examples: Examples, devices: int, alpha: float, seed: int, examples_min: int = 1
 ) -> list[Examples]:
-    """One `Examples` a device: `dirichlet_split` for class labels, a shuffled even split for other targets.
+    """One ``Examples`` a device: ``dirichlet_split`` for class labels, a shuffled even split for other targets.
 
-    Raises UsageProblem FLV-2212 as `dirichlet_split` does.
+    Raises UsageProblem FLV-2212 as ``dirichlet_split`` does.
     """
     if examples.y.dtype == np.int64 and examples.y.ndim == 1:
         parts = dirichlet_split(examples.labels, devices, alpha, seed, examples_min)

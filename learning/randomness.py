@@ -6,18 +6,19 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import numpy as np
 import torch
 
 # Torch's, numpy's and Python's default generators belong to the whole process, so two threads that draw from
 # them at once would not be repeatable. Whoever needs real parallel training runs processes.
-_ONE_AT_A_TIME = threading.RLock()
+_ONE_AT_A_TIME: Final = threading.RLock()
 
 
 @contextmanager
 def seeded(*entropy: int) -> Iterator[None]:
-    """Seed torch, numpy and random from `entropy` (integers ≥ 0); restore all three on leaving.
+    """Seed torch, numpy and random from ``entropy`` (integers ≥ 0); restore all three on leaving.
 
     Threads take turns. Everything inside runs on one CPU thread of torch and with deterministic algorithms.
     """

@@ -29,7 +29,7 @@ class Slices:
     """The parts of one task's held-out data, made once."""
 
     def __init__(self, task: Task, held_out: Examples) -> None:
-        """Raises UsageProblem FLV-7040 when the task's `cohorts` gives no cohort a held-out example."""
+        """Raises UsageProblem FLV-7040 when the task's ``cohorts`` gives no cohort a held-out example."""
         self._task = task
         self._parts: dict[str, Examples] = {}
         if held_out.y.dtype == np.int64 and held_out.y.ndim == 1:

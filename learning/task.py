@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -34,9 +34,9 @@ from learning.datasets import SHIPPED, Dataset, Examples
 from learning.names import check_task_name
 from learning.userfile import call_users, import_users
 
-SHIPPED_TASKS_FOLDER = Path(__file__).parent / "tasks"
-_FUNCTIONS = ("model", "train", "evaluate")
-_NAME_LIKE = re.compile(r"[A-Za-z0-9_-]+")
+SHIPPED_TASKS_FOLDER: Final = Path(__file__).parent / "tasks"
+_FUNCTIONS: Final = ("model", "train", "evaluate")
+_NAME_LIKE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class Task:
     _data: list[Dataset] = field(default_factory=list, repr=False)
 
     def model(self) -> nn.Module:
-        """Make a model anew. Raises UsageProblem FLV-2204 if `model` fails or returns something unusable."""
+        """Make a model anew. Raises UsageProblem FLV-2204 if ``model`` fails or returns something unusable."""
         made = call_users(self.path, "model()", "FLV-2204", self._module.model)
         _check_model(made, str(self.path))
         return made  # type: ignore[no-any-return]
@@ -73,7 +73,7 @@ class Task:
         return _metrics(got, "evaluate()", "FLV-2209", str(self.path))
 
     def cohorts(self, examples: Examples) -> object | None:
-        """What the file's `cohorts` says of these examples; None when it has none. Raises FLV-7040."""
+        """What the file's ``cohorts`` says of these examples; None when it has none. Raises FLV-7040."""
         own = getattr(self._module, "cohorts", None)
         if not callable(own):
             return None
@@ -96,7 +96,7 @@ class Task:
 
 
 def load_task(reference: str) -> Task:
-    """The task named `reference`: a shipped one ("digits", "fashion") or the path of a .py file.
+    """The task named ``reference``: a shipped one ("digits", "fashion") or the path of a .py file.
 
     The file is imported and model() is called once; data() waits until it is needed.
     Raises UsageProblem: FLV-2200 no such task, FLV-2201 bad name, FLV-2202 the file fails on import,
@@ -242,7 +242,7 @@ def _check_model(made: object, where: str) -> None:
 
 
 def _metrics(got: object, function: str, error_id: str, where: str) -> dict[str, float]:
-    """`got` as {name: float}; numbers, numpy scalars and one-element tensors are welcome."""
+    """``got`` as {name: float}; numbers, numpy scalars and one-element tensors are welcome."""
     wanted = 'a dict of numbers with a "loss", such as {"loss": 0.3}'
     if not isinstance(got, Mapping) or "loss" not in got:
         shown = sorted(map(str, got)) if isinstance(got, Mapping) else type(got).__name__

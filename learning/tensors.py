@@ -107,7 +107,7 @@ def _difference(given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tup
 
 
 def initial_parameters(task: Task, seed: int) -> Flat:
-    """The weights that `task.model()` starts from, float32[P].
+    """The weights that ``task.model()`` starts from, float32[P].
 
     The same for the same seed and torch version; the process's own random state is left as it was.
     """

@@ -28,7 +28,7 @@ from learning.tensors import Flat, load_parameters, parameters_of, shared_tensor
 class LocalResult:
     """delta: float32[P] = local − base, unclipped. num_examples: trained on. loss: metrics["loss"].
 
-    metrics: what train() reports, and the device's "cohort" where the task has `cohorts`.
+    metrics: what train() reports, and the device's "cohort" where the task has ``cohorts``.
     """
 
     delta: Flat
@@ -51,7 +51,7 @@ _bench_of_thread = threading.local()
 
 
 def train_locally(task: Task, flat_parameters: Flat, data: Examples, config: TrainConfig) -> LocalResult:
-    """Train `task` from float32[P] on one device's examples.
+    """Train ``task`` from float32[P] on one device's examples.
 
     Random draws (shuffling, dropout) follow from config.seed and config.version; threads take turns.
     Raises UsageProblem FLV-2208 if train() fails or ends in NaN, FLV-2213 if P is not the model's.
@@ -86,7 +86,7 @@ def evaluate_parameters(task: Task, flat: Flat, dataset: Examples) -> dict[str, 
 
 
 def _module_with(task: Task, flat: Flat) -> nn.Module:
-    """This thread's module of `task`, holding exactly `flat`."""
+    """This thread's module of ``task``, holding exactly ``flat``."""
     bench: _Workbench | None = getattr(_bench_of_thread, "bench", None)
     if bench is None or bench.task_key != (str(task.path), task.source_sha256):
         bench = _build(task)

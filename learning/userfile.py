@@ -18,19 +18,19 @@ from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from aggregation.errors import FluvialError, UsageProblem
 from learning.import_scope import ImportScope, enter
 
 Result = TypeVar("Result")
 
-_OUR_LEARNING = __name__.rpartition(".")[0]
+_OUR_LEARNING: Final = __name__.rpartition(".")[0]
 """What a task file means by ``learning``, unless he has one: also in a process where that name is somebody else's."""
 
 
 def import_users(path: Path, source: bytes) -> ModuleType:
-    """Execute `source` as a module of its own. Raises UsageProblem FLV-2202, which shows the failing line.
+    """Execute ``source`` as a module of its own. Raises UsageProblem FLV-2202, which shows the failing line.
 
     It may import files that lie beside it, under any name, and these each other. They are read anew each time.
     """
@@ -97,7 +97,7 @@ def _spec_of(name: str) -> ModuleSpec | None:
 
 
 def call_users(path: Path, what: str, error_id: str, function: Callable[[], Result]) -> Result:
-    """function(), with any exception that is not ours made a UsageProblem `error_id` at the user's line."""
+    """function(), with any exception that is not ours made a UsageProblem ``error_id`` at the user's line."""
     try:
         return function()
     except FluvialError as problem:

@@ -120,7 +120,7 @@ class _StoppedError(Exception):
 class Canary:
     """Publishes every ``every_s`` and expects each verdict within ``objective_s`` of handing the update over.
 
-    ``seconds`` of a `Ping` is what a device sees: publish to verdict read, the way through Kafka included twice.
+    ``seconds`` of a ``Ping`` is what a device sees: publish to verdict read, the way through Kafka included twice.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Canary:
         self.partition = author.publication(b"", "").partition
 
     def stop(self) -> None:
-        """`run` ends within a quarter of a second; what is under way then is not counted."""
+        """``run`` ends within a quarter of a second; what is under way then is not counted."""
         self._stopped = True
 
     def run(self, *, once: bool = False) -> Iterator[Ping]:

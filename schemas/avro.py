@@ -14,22 +14,31 @@ import struct
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 import fastavro
 import rfc8785
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-MARKER = b"\xc3\x01"
-FINGERPRINT_BYTES = 8
-HEADER_BYTES = len(MARKER) + FINGERPRINT_BYTES
-ITEMS_MAX = 200_000
+MARKER: Final = b"\xc3\x01"
+FINGERPRINT_BYTES: Final = 8
+HEADER_BYTES: Final = len(MARKER) + FINGERPRINT_BYTES
+ITEMS_MAX: Final = 200_000
 """Items in one record, as fastavro reads them: some ten a tensor."""
-COUNTED = frozenset({"ClientUpdate"})
+COUNTED: Final = frozenset({"ClientUpdate"})
 """What a device writes; the others that repeat anything (a partition's state) are known by their hash."""
-READS_UNCOUNTED_BYTES = 1 << 20
+READS_UNCOUNTED_BYTES: Final = 1 << 20
 """Records up to this size are not counted: even one of nothing but empty tensors takes only some 30 MB to decode."""
-_MALFORMED = (EOFError, ValueError, IndexError, OverflowError, MemoryError, KeyError, TypeError, struct.error)
+_MALFORMED: Final = (
+    EOFError,
+    ValueError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    KeyError,
+    TypeError,
+    struct.error,
+)
 
 
 class CodecError(ValueError):

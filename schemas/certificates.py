@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CONTROL = "control"
-NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
-CACHED_CERTIFICATES_MAX = 65_536
-CACHED_CERTIFICATE_BYTES_MAX = 32 << 20
+CONTROL: Final = "control"
+NAME_PATTERN: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
+CACHED_CERTIFICATES_MAX: Final = 65_536
+CACHED_CERTIFICATE_BYTES_MAX: Final = 32 << 20
 """DER bytes of all remembered certificates: a CA may issue large ones."""
-CERTIFICATE_BYTES_MAX = 4096
+CERTIFICATE_BYTES_MAX: Final = 4096
 
 
 class Role(Enum):
@@ -36,7 +36,7 @@ class Role(Enum):
     OPERATOR = "operator"
 
 
-_MALFORMED = (
+_MALFORMED: Final = (
     ValueError,
     UnsupportedAlgorithm,
     x509.InvalidVersion,
@@ -46,7 +46,7 @@ _MALFORMED = (
 )
 """What ``cryptography`` raises on bytes that only look like a certificate; they have no common base."""
 
-ISSUED_BY_CONTROL = frozenset({Role.MERGER, Role.OPERATOR})
+ISSUED_BY_CONTROL: Final = frozenset({Role.MERGER, Role.OPERATOR})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Equal arrays give equal bytes: safetensors with no metadata, tensors sorted by i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from aggregation.layout import Layout
 
-_SCALES = "fluvial.scales"
-_STEP = "fluvial.step"
+_SCALES: Final = "fluvial.scales"
+_STEP: Final = "fluvial.step"
 
 
 def encode_model(model: npt.NDArray[np.float32], layout: Layout) -> bytes:

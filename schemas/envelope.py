@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import InvalidSignature
 
@@ -13,7 +13,7 @@ from schemas import avro as codec
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-ENVELOPE = "SignedEnvelope"
+ENVELOPE: Final = "SignedEnvelope"
 
 
 @dataclass(frozen=True, slots=True)

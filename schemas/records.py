@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aggregation.server.aggregates import Aggregate, Slot
 
-SIGNERS = {
+SIGNERS: Final = {
     "ClientUpdate": Role.DEVICE,
     "Tick": Role.WORKER,
     "RegionalAggregate": Role.WORKER,
@@ -35,11 +35,11 @@ SIGNERS = {
 }
 """Which role may sign which record."""
 
-INGRESS_KINDS = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
+INGRESS_KINDS: Final = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
 UPDATE_SCHEMAS: Final = {"fluvial/policy/v1": 1, "fluvial/policy/v2": 2}
 """The newest ClientUpdate that a policy's format takes. To a policy, a newer one is what it was to the Fluvial that
 wrote it, an unknown schema: so workers old and new give one verdict, and a log audits alike for ever."""
-DEVICE_TEXT_MAX = 64
+DEVICE_TEXT_MAX: Final = 64
 """Characters of ``device_id`` and ``update_id``."""
 COHORTS: Final = {float(cohort): cohort for cohort in range(100)}
 """What a device may say in ``client_metrics["cohort"]``; anything else is as if it had said nothing."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FOREVER_MS = -1
-DAY_MS = 86_400_000
-METRICS_RETENTION_MS = 30 * DAY_MS
+FOREVER_MS: Final = -1
+DAY_MS: Final = 86_400_000
+METRICS_RETENTION_MS: Final = 30 * DAY_MS
 
 Key = Literal["device_id", "partition", "region", "task"]
 

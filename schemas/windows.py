@@ -6,7 +6,7 @@ Pure, and used by the worker and by the audit alike: whoever folds the same log 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.defences.anomaly import NormHistory
 from aggregation.errors import IntegrityProblem
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aggregation.layout import Layout
     from aggregation.policy import Policy
 
-VERDICT_DETAIL_MAX = 300
+VERDICT_DETAIL_MAX: Final = 300
 """Characters of a verdict's detail; device-supplied text in it is cut before."""
 
 

@@ -12,6 +12,7 @@ import logging.config
 import os
 import signal
 import threading
+from typing import Final
 
 import faust
 
@@ -20,12 +21,12 @@ from backends.environment import log_format_asked
 from backends.logging_setup import logging_config
 from backends.observer import UNOBSERVED, Observer
 
-STOP_S_MAX = 8.0
-BEAT_EVERY_S = 1.0
+STOP_S_MAX: Final = 8.0
+BEAT_EVERY_S: Final = 1.0
 
 log = logging.getLogger("fluvial")
 
-CRASHED = 5
+CRASHED: Final = 5
 
 
 class BoundedWorker(faust.Worker):

@@ -35,7 +35,7 @@ from schemas.envelope import Signer
 from schemas.records import decode_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from aggregation.codecs import CodecName, Direction, EncodedTensor
 
@@ -60,7 +60,7 @@ def model_sha(version: int) -> str:
     return sha(f"model {version}")
 
 
-def policy(**sections: Mapping[str, Any]) -> Policy:
+def policy(**sections: Any) -> Policy:
     """A policy: defaults, but for the given sections' keys."""
     return policy_from_mapping(sections)
 

@@ -176,7 +176,8 @@ def avro(schema: Any, value: Any) -> bytes:
             return b"".join(avro(field["type"], value[field["name"]]) for field in schema["fields"])
         case dict() | str():
             return avro(kind, value)
-    raise ValueError(f"no encoding for {schema}")
+        case _:
+            raise ValueError(f"no encoding for {schema}")
 
 
 def _spans(starts: Ints) -> list[tuple[int, int]]:

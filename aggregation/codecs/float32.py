@@ -5,7 +5,7 @@ Element x adds ``rint(x * (weight * clip * 2**exponent))`` to its sum.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aggregation.layout import Layout
 
-WIDTH_BYTES = 4
+WIDTH_BYTES: Final = 4
 
 
 class Float32(Codec):

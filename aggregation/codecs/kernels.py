@@ -10,6 +10,8 @@ that fit int32.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -20,12 +22,12 @@ Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
-CACHED = __name__ == "aggregation.codecs.kernels"
+CACHED: Final = __name__ == "aggregation.codecs.kernels"
 """numba's cache on disk holds module names: a process that knows this module by another one (ADR 15) keeps off."""
 
-INT32_BLOCK = 1 << 16
-LOW_HALF = 0x0F
-UNUSED_HALF = 0x08
+INT32_BLOCK: Final = 1 << 16
+LOW_HALF: Final = 0x0F
+UNUSED_HALF: Final = 0x08
 """The half byte of -8, which is the sign bit alone: flipping it and taking 8 away gives a half its sign."""
 
 

@@ -17,15 +17,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aggregation.policy import AnomalyPolicy
 
-MAD_TO_SIGMA = 1.4826
-SPREAD_MIN_OF_MEDIAN = 0.1
+MAD_TO_SIGMA: Final = 1.4826
+SPREAD_MIN_OF_MEDIAN: Final = 0.1
 """The spread counts as at least this share of the median, so that near-equal norms do not make every other an
 outlier."""
 

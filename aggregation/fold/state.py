@@ -18,7 +18,7 @@ import hashlib
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.defences.anomaly import NormHistory
 from aggregation.fold.events import Barrier
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from aggregation.layout import Layout
     from aggregation.policy import Policy
 
-NO_SHA256 = ""
+NO_SHA256: Final = ""
 """Stands where a hash would, when there is no such object: no reference before the first step, no first
 aggregate."""
 
-COUNTED_MAX = 1_000_000
+COUNTED_MAX: Final = 1_000_000
 """(device, base version) pairs that are remembered, at some 100 bytes each and 17 in every snapshot."""
 
 

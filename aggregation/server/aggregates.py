@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.state import NO_SHA256
@@ -11,7 +11,7 @@ from aggregation.fold.state import NO_SHA256
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SEQUENCES_AHEAD_MAX = 1024
+SEQUENCES_AHEAD_MAX: Final = 1024
 """Windows of one partition that may come before their predecessor: workers publish in sequence, so more is a defect."""
 
 Slot = tuple[str, int]

@@ -7,18 +7,18 @@ the same settings, by ``faust_broker``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from backends.settings import Settings
 
-REQUEST_TIMEOUT_S = 10.0
-DELIVERY_TIMEOUT_S = 120.0
-PRODUCER_QUEUE_BYTES_MAX = 64 << 20
-FETCH_QUEUE_BYTES_MAX = 32 << 20
-FETCH_BYTES_MAX_MIN = 100_000_000
-LINGER_MS = 5
-FETCH_WAIT_MS = 100
-FETCH_BACKOFF_MS = 10
+REQUEST_TIMEOUT_S: Final = 10.0
+DELIVERY_TIMEOUT_S: Final = 120.0
+PRODUCER_QUEUE_BYTES_MAX: Final = 64 << 20
+FETCH_QUEUE_BYTES_MAX: Final = 32 << 20
+FETCH_BYTES_MAX_MIN: Final = 100_000_000
+LINGER_MS: Final = 5
+FETCH_WAIT_MS: Final = 100
+FETCH_BACKOFF_MS: Final = 10
 """The default of 1 s starves a reader whose queue was full once."""
 
 Configuration = dict[str, Any]

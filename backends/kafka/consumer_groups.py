@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -12,18 +12,18 @@ from confluent_kafka.admin import AdminClient
 from aggregation.errors import ConnectionProblem
 from backends.settings import Settings
 
-REQUEST_TIMEOUT_S = 10.0
-ANSWER_TIMEOUT_S = REQUEST_TIMEOUT_S + 10.0
+REQUEST_TIMEOUT_S: Final = 10.0
+ANSWER_TIMEOUT_S: Final = REQUEST_TIMEOUT_S + 10.0
 """The request ends first, with an error of its own; on a busy machine the answer may reach us late."""
-COORDINATOR_POLL_S = 0.1
-_MOVING = frozenset(
+COORDINATOR_POLL_S: Final = 0.1
+_MOVING: Final = frozenset(
     {
         KafkaError.NOT_COORDINATOR,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     }
 )
-_ABSENT = frozenset({KafkaError.GROUP_ID_NOT_FOUND, KafkaError.INVALID_GROUP_ID})
+_ABSENT: Final = frozenset({KafkaError.GROUP_ID_NOT_FOUND, KafkaError.INVALID_GROUP_ID})
 
 
 @dataclass(frozen=True, slots=True)

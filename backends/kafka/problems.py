@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from confluent_kafka import KafkaError
 
 from aggregation.errors import ConnectionProblem, FluvialError, UsageProblem
 
 # librdkafka's own codes have an underscore and are public all the same.
-ELECTING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
-AWAY = frozenset(
+ELECTING: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+AWAY: Final = frozenset(
     {
         KafkaError._TRANSPORT,  # noqa: SLF001
         KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001

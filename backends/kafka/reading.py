@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
@@ -16,8 +16,8 @@ from backends.kafka.problems import AWAY, ELECTING, passes, problem_of
 from backends.log import LogRecord
 from backends.settings import Settings
 
-POLL_S = 0.25
-ELECTION_POLL_S = 0.05
+POLL_S: Final = 0.25
+ELECTION_POLL_S: Final = 0.05
 
 
 class LogReader:

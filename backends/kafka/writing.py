@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -17,8 +18,8 @@ from backends.log import Headers, Position
 from backends.observer import UNOBSERVED, Observer
 from backends.settings import Settings
 
-POLL_S = 0.25
-POLL_EVERY_S = 0.005
+POLL_S: Final = 0.25
+POLL_EVERY_S: Final = 0.005
 """How often appending asks for answers: no answer comes sooner than a batch has lingered."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from typing import Self
+from typing import Final, Self
 
 from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.partitioning import murmur2
@@ -13,7 +13,7 @@ from backends.clock import SYSTEM_CLOCK, Clock
 from backends.log import FLUSH_TIMEOUT_S, Headers, LogRecord, Position
 
 Place = tuple[str, int]
-WAIT_S = 0.25
+WAIT_S: Final = 0.25
 
 
 class MemoryLog:

@@ -33,13 +33,12 @@ _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class FileStore:
-    """An `ObjectStore` under one folder; key segments are folders."""
+    """An ``ObjectStore`` under one folder; key segments are folders."""
 
     def __init__(self, root: Path) -> None:
-        """Open the store at `root`, making the folder if need be.
+        """Open the store at ``root``, making the folder if need be.
 
-        Raises:
-            StoreRefused, StoreUnavailable: the folder cannot be made.
+        Raises StoreRefused, StoreUnavailable: the folder cannot be made.
         """
         self._root = root
         self._temporary = root / ".tmp"
@@ -54,7 +53,7 @@ class FileStore:
             self._temporary.mkdir(parents=True, exist_ok=True)
 
     def get(self, key: str) -> bytes:
-        """See `ObjectStore.get`."""
+        """See ``ObjectStore.get``."""
         path = self._path(key)
         with self._outages(key):
             try:
@@ -63,7 +62,7 @@ class FileStore:
                 raise ObjectNotFound(key, where=self.describe()) from None
 
     def put(self, key: str, data: bytes) -> None:
-        """See `ObjectStore.put`."""
+        """See ``ObjectStore.put``."""
         path = self._path(key)
         with self._outages(key), self._written(data) as temporary:
             self._make_folder(path.parent)
@@ -71,7 +70,7 @@ class FileStore:
             _sync_folder(path.parent)
 
     def create(self, key: str, data: bytes) -> bool:
-        """See `ObjectStore.create`."""
+        """See ``ObjectStore.create``."""
         path = self._path(key)
         with self._outages(key), self._written(data) as temporary:
             self._make_folder(path.parent)
@@ -88,19 +87,19 @@ class FileStore:
             return created
 
     def exists(self, key: str) -> bool:
-        """See `ObjectStore.exists`."""
+        """See ``ObjectStore.exists``."""
         path = self._path(key)
         with self._outages(key):
             return path.is_file()
 
     def list(self, prefix: str) -> Iterator[str]:
-        """See `ObjectStore.list`."""
+        """See ``ObjectStore.list``."""
         check_prefix(prefix)
         folder = prefix.rpartition("/")[0]
         return self._walk(folder, prefix)
 
     def describe(self) -> str:
-        """See `ObjectStore.describe`."""
+        """See ``ObjectStore.describe``."""
         return f"file store {self._root}"
 
     def _walk(self, folder: str, prefix: str) -> Iterator[str]:
@@ -134,7 +133,7 @@ class FileStore:
 
     @contextlib.contextmanager
     def _written(self, data: bytes) -> Iterator[Path]:
-        """A temporary file that durably holds `data`; gone at the end, whatever happened."""
+        """A temporary file that durably holds ``data``; gone at the end, whatever happened."""
         handle, name = tempfile.mkstemp(dir=self._temporary)
         try:
             with os.fdopen(handle, "wb") as file:

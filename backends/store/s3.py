@@ -76,7 +76,7 @@ class _ConflictError(Exception):
 
 
 class S3Store:
-    """An `ObjectStore` in one bucket of an S3 server."""
+    """An ``ObjectStore`` in one bucket of an S3 server."""
 
     def __init__(self, settings: StoreSettings, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         """Prepare connections to the server; none is opened before the first call."""
@@ -86,7 +86,7 @@ class S3Store:
         self._client_of_creates = _client(settings, read_timeout_s, retries=0)
 
     def get(self, key: str) -> bytes:
-        """See `ObjectStore.get`."""
+        """See ``ObjectStore.get``."""
         check_key(key)
         with self._outages(key):
             response = self._client.get_object(self._bucket, key)
@@ -97,13 +97,13 @@ class S3Store:
                 response.release_conn()
 
     def put(self, key: str, data: bytes) -> None:
-        """See `ObjectStore.put`."""
+        """See ``ObjectStore.put``."""
         check_key(key)
         with self._outages(key):
             self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), part_size=PART_BYTES)
 
     def create(self, key: str, data: bytes) -> bool:
-        """See `ObjectStore.create`. One PUT with ``If-None-Match: *``: at most 5 GiB."""
+        """See ``ObjectStore.create``. One PUT with ``If-None-Match: *``: at most 5 GiB."""
         check_key(key)
         ask = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_ConflictError),
@@ -123,7 +123,7 @@ class S3Store:
             ) from None
 
     def exists(self, key: str) -> bool:
-        """See `ObjectStore.exists`."""
+        """See ``ObjectStore.exists``."""
         check_key(key)
         try:
             with self._outages(key):
@@ -136,7 +136,7 @@ class S3Store:
         return True
 
     def list(self, prefix: str) -> Iterator[str]:
-        """See `ObjectStore.list`."""
+        """See ``ObjectStore.list``."""
         check_prefix(prefix)
         return self._list(prefix)
 
@@ -147,7 +147,7 @@ class S3Store:
                     yield item.object_name
 
     def describe(self) -> str:
-        """See `ObjectStore.describe`."""
+        """See ``ObjectStore.describe``."""
         name = "MinIO" if self._settings.kind == "minio" else "S3"
         return f"{name} {self._settings.url} bucket {self._bucket}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -18,7 +19,7 @@ from schemas import checkpoints, objects
 from schemas.manifests import Genesis, Manifest, decode_genesis, decode_manifest
 from schemas.objects import sha256_hex
 
-CACHED_REFERENCES_MAX = 4
+CACHED_REFERENCES_MAX: Final = 4
 """Every partition of a worker needs the same one at a barrier: it is loaded and checked once."""
 
 

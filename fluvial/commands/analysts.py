@@ -1,4 +1,4 @@
-"""`fluvial tap` and `fluvial export`: the metrics topic for people who analyse."""
+"""``fluvial tap`` and ``fluvial export``: the metrics topic for people who analyse."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""`fluvial canary`: does a region still judge updates, rightly and in time?"""
+"""``fluvial canary``: does a region still judge updates, rightly and in time?"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from producers.canary import Canary, Ping
     from producers.sdk.updates import Author
 
-_EVERY_S_MIN = 0.05
+_EVERY_S_MIN: Final = 0.05
 
 
 @click.command()

@@ -1,8 +1,8 @@
-"""`fluvial chaos`: real faults on a real stack of its own, and the proof that nothing was lost or counted twice."""
+"""``fluvial chaos``: real faults on a real stack of its own, and the proof that nothing was lost or counted twice."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,11 +12,11 @@ from fluvial.terminal.invocation import Invocation, pass_invocation
 if TYPE_CHECKING:
     from fluvial.proof.chaos.schedule import Kind
 
-DEVICES = 24
-REGIONS = "eu,us"
-SECONDS = 60.0
-WORKERS = 2
-KINDS = "kill,pause,network,disk"
+DEVICES: Final = 24
+REGIONS: Final = "eu,us"
+SECONDS: Final = 60.0
+WORKERS: Final = 2
+KINDS: Final = "kill,pause,network,disk"
 
 
 @click.command()

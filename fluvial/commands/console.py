@@ -1,15 +1,16 @@
-"""`fluvial console`: the live page on a task."""
+"""``fluvial console``: the live page on a task."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 
 from fluvial.processes.metrics_server import PORT_MAX
 from fluvial.terminal.invocation import Invocation, pass_invocation
 
-PORT = 8440
+PORT: Final = 8440
 
 
 @click.command()

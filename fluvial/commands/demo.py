@@ -1,10 +1,10 @@
-"""`fluvial demo`: a federation with attackers on this machine, audited to the last bit."""
+"""``fluvial demo``: a federation with attackers on this machine, audited to the last bit."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
@@ -13,11 +13,11 @@ from fluvial.terminal.invocation import Invocation, pass_invocation
 if TYPE_CHECKING:
     from fluvial.session.plan import RunPlan, RunResult
 
-DEVICES = 40
-REGIONS = "eu,us,ap"
-VERSIONS = 40
-ATTACKERS = 4
-MISBEHAVING = 6
+DEVICES: Final = 40
+REGIONS: Final = "eu,us,ap"
+VERSIONS: Final = 40
+ATTACKERS: Final = 4
+MISBEHAVING: Final = 6
 
 
 class Options(TypedDict):

@@ -1,10 +1,10 @@
-"""`fluvial device`: one device, against a running task."""
+"""``fluvial device``: one device, against a running task."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from producers.sdk.bases import Base
     from producers.sdk.device import Device, Receipt
 
-CLIP_WORTH_SAYING = 0.999
+CLIP_WORTH_SAYING: Final = 0.999
 
 
 @click.group()

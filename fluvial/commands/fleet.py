@@ -1,4 +1,4 @@
-"""`fluvial fleet`: many devices in one process, against a running task."""
+"""``fluvial fleet``: many devices in one process, against a running task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `fluvial status` and `fluvial audit` look to people: a table a region, colour on a terminal only."""
+"""How ``fluvial status`` and ``fluvial audit`` look to people: a table a region, colour on a terminal only."""
 
 from __future__ import annotations
 

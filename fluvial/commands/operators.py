@@ -1,9 +1,9 @@
-"""`fluvial status`, `versions`, `lineage`, `verdicts`, `inspect`, `audit`: what operators and auditors look with."""
+"""``fluvial status``, ``versions``, ``lineage``, ``verdicts``, ``inspect``, ``audit``: what operators look with."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from fluvial.reading.task_view import TaskView
     from fluvial.terminal.output import Output
 
-SHORT_HASH = 12
-_ORDINARY_REASONS = frozenset({"genesis", "version"})
-OUTCOMES = (ACCEPTED, CONTROL, PARKED, *(rejection.outcome for rejection in RejectionReason))
+SHORT_HASH: Final = 12
+_ORDINARY_REASONS: Final = frozenset({"genesis", "version"})
+OUTCOMES: Final = (ACCEPTED, CONTROL, PARKED, *(rejection.outcome for rejection in RejectionReason))
 
 task_option = click.option("--task", "task_name", help="Default: the newest on this machine.")
 

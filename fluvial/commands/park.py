@@ -1,9 +1,9 @@
-"""`fluvial park`: leave out a record that makes the fold itself raise, by an operator's signed Skip."""
+"""``fluvial park``: leave out a record that makes the fold itself raise, by an operator's signed Skip."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from fluvial.reading.task_view import TaskView
     from fluvial.terminal.output import Output, Waiting
 
-REASON_CHARACTERS_MAX = 200
-CONFIRMED_S_MAX = 30.0
-VERDICT_POLL_S = 0.5
+REASON_CHARACTERS_MAX: Final = 200
+CONFIRMED_S_MAX: Final = 30.0
+VERDICT_POLL_S: Final = 0.5
 
 
 def _check_reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

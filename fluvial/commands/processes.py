@@ -1,4 +1,4 @@
-"""`fluvial worker`, `fluvial merger`, `fluvial evaluator`: the long-running processes. SIGTERM ends each cleanly."""
+"""``fluvial worker``, ``merger``, ``evaluator``: the long-running processes. SIGTERM ends each cleanly."""
 
 from __future__ import annotations
 

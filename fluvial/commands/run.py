@@ -1,9 +1,9 @@
-"""`fluvial new` writes a task file; `fluvial run` trains it on the local stack, or here with --simulate."""
+"""``fluvial new`` writes a task file; ``fluvial run`` trains it on the local stack, or here with --simulate."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
@@ -12,8 +12,8 @@ from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 if TYPE_CHECKING:
     from learning import Task
 
-DEVICES = 12
-VERSIONS = 20
+DEVICES: Final = 12
+VERSIONS: Final = 20
 
 
 class Options(TypedDict):

@@ -1,9 +1,9 @@
-"""`fluvial task`, `fluvial ca`, `fluvial revoke`: what operators do before and while a task runs."""
+"""``fluvial task``, ``fluvial ca``, ``fluvial revoke``: what operators do before and while a task runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from backends.settings import Settings
     from backends.tasks import TaskFile
 
-ROLES = ("device", "worker", "merger", "operator")
-REVOKE_CONFIRMED_S = 30.0
+ROLES: Final = ("device", "worker", "merger", "operator")
+REVOKE_CONFIRMED_S: Final = 30.0
 
 
 @click.group()

@@ -1,4 +1,4 @@
-"""The audit button: the replay of `fluvial audit`, in a process of its own, one at a time, ended with the console."""
+"""The audit button: the replay of ``fluvial audit``, in a process of its own, one at a time, ended with the console."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class AuditRun:
         self._seconds = time.monotonic() - self._began_s
 
     def take(self, report: dict[str, Any]) -> None:
-        """What `fluvial audit --json` has written: a report, or an error."""
+        """What ``fluvial audit --json`` has written: a report, or an error."""
         error = report.get("error")
         if isinstance(error, dict):
             self.findings = [f"{error.get('id')}: {error.get('message')}"]

@@ -20,7 +20,7 @@ _TAKEN: Final = re.compile(r"port \d+ is taken[^\n]*")
 
 
 class ConsoleChild:
-    """`fluvial console` on a task while a context lasts. It is a view: a run goes on without it."""
+    """``fluvial console`` on a task while a context lasts. It is a view: a run goes on without it."""
 
     def __init__(self, home: Path, log_folder: Path, task: str, reporter: Reporter) -> None:
         """Its log is ``log_folder/console.log``."""

@@ -1,4 +1,4 @@
-"""The document of `now`: everything that the first page shows, from what is known, reading nothing."""
+"""The document of ``now``: everything that the first page shows, from what is known, reading nothing."""
 
 from __future__ import annotations
 

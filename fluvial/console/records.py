@@ -153,7 +153,7 @@ def packed(*parts: int | str) -> str:
 
 
 def unpacked(name: str, text: str, parts: int) -> list[str]:
-    """The inverse of `packed`; UsageProblem FLV-6505."""
+    """The inverse of ``packed``; UsageProblem FLV-6505."""
     try:
         words = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split("\x1f")
     except ValueError as error:

@@ -59,7 +59,7 @@ class Console:
     """All that the server needs, from its start to its end."""
 
     def __init__(self, watches: Watches, access: Access, *, command: str, hub: Hub | None = None) -> None:
-        """``command`` is how `fluvial` is called for this home, for commands that are shown to be copied."""
+        """``command`` is how ``fluvial`` is called for this home, for commands that are shown to be copied."""
         self.watches = watches
         self.access = access
         self.command = command
@@ -186,7 +186,7 @@ class Console:
     # -- now, and its events
 
     async def now_bytes(self, watch: Watch) -> bytes:
-        """The document of `now`, made and encoded once a second at most, whoever asks."""
+        """The document of ``now``, made and encoded once a second at most, whoever asks."""
         lock = self._locks.setdefault(watch.task, asyncio.Lock())
         async with lock:
             made = self._now.get(watch.task)

@@ -291,7 +291,7 @@ def _contributor(slot: Slot, verdict: Verdict, divisor: float) -> dict[str, Any]
 
 
 def _divisor(page: Page, manifest: Manifest) -> float:
-    """What the version divides by, as the policy before it says; the same rule as `fluvial lineage`."""
+    """What the version divides by, as the policy before it says; the same rule as ``fluvial lineage``."""
     first = page.genesis.first_policy
     before = (
         page.objects.manifest(manifest.version - 1).policy_sha256 if manifest.version > 1 else first.sha256

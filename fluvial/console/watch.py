@@ -1,4 +1,4 @@
-"""One task under watch: its threads, and what they know, as one frozen `Known` whenever it is asked for."""
+"""One task under watch: its threads, and what they know, as one frozen ``Known`` whenever it is asked for."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Known:
 
 
 class Watch:
-    """Follows one task until `end`."""
+    """Follows one task until ``end``."""
 
     def __init__(self, home: Path, file: TaskFile) -> None:
         self.home = home
@@ -184,7 +184,7 @@ class Watches:
         """Their files, as far as they can be read, the newest last."""
         found: list[TaskFile] = []
         for name in self.names():
-            with contextlib.suppress(UsageProblem):  # damaged, or gone since: `fluvial doctor` says so
+            with contextlib.suppress(UsageProblem):  # damaged, or gone since: ``fluvial doctor`` says so
                 found.append(read_task_file(self.home, name))
         return found
 

@@ -1,4 +1,4 @@
-"""`fluvial export`: a topic as Parquet files, one for every chunk of ``CHUNK_RECORDS`` offsets of a partition.
+"""``fluvial export``: a topic as Parquet files, one for every chunk of ``CHUNK_RECORDS`` offsets of a partition.
 
 ``<topic>.<partition>.<start>-<end>.parquet`` holds the offsets ``start`` to ``end`` - 1. Chunks begin at multiples of
 ``CHUNK_RECORDS``, whatever ``--since`` says, so every run cuts the log at the same places: a chunk that is complete is

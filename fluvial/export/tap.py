@@ -1,4 +1,4 @@
-"""`fluvial tap`: the metrics topic as a table, JSON lines or CSV, from some point on, and then what comes."""
+"""``fluvial tap``: the metrics topic as a table, JSON lines or CSV, from some point on, and then what comes."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ _REASONS_MAX: Final = 20
 
 
 def _nobody_reads() -> bool:
-    """Whether the reader of our output is gone (`| head`), which a quiet topic would not show for ever."""
+    """Whether the reader of our output is gone (``| head``), which a quiet topic would not show for ever."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return bool(poll.poll(0))  # nothing was asked for, so what comes is an error or a hang-up

@@ -1,6 +1,6 @@
-"""What `fluvial doctor` looks at. Each check is one function that returns its row and changes nothing.
+"""What ``fluvial doctor`` looks at. Each check is one function that returns its row and changes nothing.
 
-A `problem` must be mended before work can go on; a `note` is worth knowing and needs nothing (Go is missing,
+A ``problem`` must be mended before work can go on; a ``note`` is worth knowing and needs nothing (Go is missing,
 so the file store is used; the stack is down because nobody started it).
 """
 

@@ -54,9 +54,7 @@ def minio_binary_path() -> Path:
 def kafka_jars(reporter: Reporter) -> Path:
     """The folder of Kafka's jars, fetched with Maven if it is not there yet (about 45 MB).
 
-    Raises:
-        EnvironmentProblem: FLV-1005 no Maven, FLV-1006 the download failed, FLV-1015 the cache cannot be
-        written.
+    Raises EnvironmentProblem: FLV-1005 no Maven, FLV-1006 the download failed, FLV-1015 the cache cannot be written.
     """
     final = kafka_jars_path()
     if final.is_dir():
@@ -100,8 +98,7 @@ def minio_is_possible() -> bool:
 def minio_binary(reporter: Reporter) -> Path:
     """The MinIO server, built with Go if it is not there yet (about 3 minutes on two cores).
 
-    Raises:
-        EnvironmentProblem: FLV-1014 no Go, FLV-1007 the build failed, FLV-1015 the cache cannot be written.
+    Raises EnvironmentProblem: FLV-1014 no Go, FLV-1007 the build failed, FLV-1015 the cache cannot be written.
     """
     final = minio_binary_path()
     if final.is_file():
@@ -130,10 +127,9 @@ def _build_minio(final: Path, reporter: Reporter) -> None:
 
 
 def toxiproxy_binary(reporter: Reporter) -> Path:
-    """The Toxiproxy server, built with Go if it is not there yet (some 20 seconds). For `fluvial chaos`.
+    """The Toxiproxy server, built with Go if it is not there yet (some 20 seconds). For ``fluvial chaos``.
 
-    Raises:
-        EnvironmentProblem: FLV-6405 no Go, or the build failed; FLV-1015 the cache cannot be written.
+    Raises EnvironmentProblem: FLV-6405 no Go, or the build failed; FLV-1015 the cache cannot be written.
     """
     version = infra_file("toxiproxy/version.txt").read_text(encoding="utf-8").strip()
     final = cache_dir() / f"toxiproxy-{version}" / "server"
@@ -172,7 +168,7 @@ def _build_with_go(
     *,
     what: str,
 ) -> None:
-    """Build the binary `final` of a Go module. Raises what `failed` makes of exit code and last lines."""
+    """Build the binary ``final`` of a Go module. Raises what ``failed`` makes of exit code and last lines."""
     with _new_folder(final.parent) as folder:
         command = ["go", "install", "-v", "-ldflags=-s -w", module]
         # The flags of the user's own projects (vendoring, build ids) do not apply to this build.
@@ -217,7 +213,7 @@ def _one_at_a_time(final: Path, what: str, reporter: Reporter) -> Iterator[None]
 
 @contextlib.contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Make `folder`; FLV-1015 where it, or something in it, cannot be written."""
+    """Make ``folder``; FLV-1015 where it, or something in it, cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -231,7 +227,7 @@ def _writable(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _new_folder(final: Path) -> Iterator[Path]:
-    """A folder to fill; it becomes `final` if the block ends well, and is removed otherwise."""
+    """A folder to fill; it becomes ``final`` if the block ends well, and is removed otherwise."""
     with _writable(final.parent):
         _remove_abandoned(final)
         temporary = Path(tempfile.mkdtemp(prefix=f"{final.name}.partial-", dir=final.parent))

@@ -1,4 +1,4 @@
-"""What the stack keeps in its home folder beside the data: description, keys, and the lock of `up`."""
+"""What the stack keeps in its home folder beside the data: description, keys, and the lock of ``up``."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ PRIVATE_MODE: Final = 0o600
 def prepare_home(home: Path) -> None:
     """Make the folder, and keep it out of every git work tree.
 
-    Raises:
-        EnvironmentProblem: FLV-1015, it cannot be written.
+    Raises EnvironmentProblem: FLV-1015, it cannot be written.
     """
     try:
         (home / "run").mkdir(parents=True, exist_ok=True)
@@ -66,10 +65,9 @@ def ensure_credentials(home: Path) -> tuple[CredentialsFile, bool]:
 
 @contextlib.contextmanager
 def locked(home: Path, reporter: Reporter) -> Iterator[None]:
-    """One `up` or `down` at a time for a home. The lock ends with its process, so it cannot go stale.
+    """One ``up`` or ``down`` at a time for a home. The lock ends with its process, so it cannot go stale.
 
-    Raises:
-        TimeoutProblem: FLV-1016.
+    Raises TimeoutProblem: FLV-1016.
     """
     what = "another `fluvial up` or `down` on this home to finish"
     with exclusive(home / "run" / "lock", reporter, what, timeout_s=LOCK_TIMEOUT_S):
@@ -80,8 +78,7 @@ def locked(home: Path, reporter: Reporter) -> Iterator[None]:
 def exclusive(lock: Path, reporter: Reporter, what: str, *, timeout_s: float) -> Iterator[None]:
     """Hold the file ``lock`` alone; while another process has it, say that we wait for ``what``.
 
-    Raises:
-        TimeoutProblem: FLV-1016.
+    Raises TimeoutProblem: FLV-1016.
     """
     handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_MODE)
     try:

@@ -39,9 +39,9 @@ _FETCH_BYTES_MIN: Final = 55 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One more way in, for clients behind a proxy: they are told to come back to `advertised_port`.
+    """One more way in, for clients behind a proxy: they are told to come back to ``advertised_port``.
 
-    The broker listens on `port`; `name` is of capital letters, digits and underscores.
+    The broker listens on ``port``; ``name`` is of capital letters, digits and underscores.
     """
 
     name: str
@@ -55,7 +55,7 @@ class KafkaBroker:
     name: Final = "kafka"
 
     def __init__(self, home: Path, data: Path | None = None, listeners: Sequence[Listener] = ()) -> None:
-        """Describe the broker of `home`; nothing is touched yet. `data` may lie on a disk of its own."""
+        """Describe the broker of ``home``; nothing is touched yet. ``data`` may lie on a disk of its own."""
         self._home = home
         self.data = data or home / "data" / "kafka"
         self._listeners = tuple(listeners)
@@ -70,10 +70,9 @@ class KafkaBroker:
         )
 
     def start(self, state: StackFile, java: str, jars: Path, reporter: Reporter) -> None:
-        """Format if need be and start; `wait_ready` says when it serves.
+        """Format if need be and start; ``wait_ready`` says when it serves.
 
-        Raises:
-            EnvironmentProblem: FLV-1008 it does not start, FLV-1011 its data folder is damaged.
+        Raises EnvironmentProblem: FLV-1008 it does not start, FLV-1011 its data folder is damaged.
         """
         classpath = str(jars / "*")
         self._format_if_new(java, classpath, state, reporter)
@@ -91,9 +90,7 @@ class KafkaBroker:
     def wait_ready(self, state: StackFile, reporter: Reporter) -> None:
         """Wait until the broker answers as itself.
 
-        Raises:
-            EnvironmentProblem: FLV-1008, it ended.
-            TimeoutProblem: FLV-1009, it does not answer in time.
+        Raises EnvironmentProblem: FLV-1008, it ended. TimeoutProblem: FLV-1009, it does not answer in time.
         """
         address = f"{ports.LOOPBACK}:{state.kafka_port}"
         with reporter.waiting(f"Kafka to answer on {address}") as waiting:

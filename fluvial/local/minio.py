@@ -32,7 +32,7 @@ class MinioServer:
     name: Final = "minio"
 
     def __init__(self, home: Path, data: Path | None = None) -> None:
-        """Describe the server of `home`; nothing is touched yet. `data` may lie on a disk of its own."""
+        """Describe the server of ``home``; nothing is touched yet. ``data`` may lie on a disk of its own."""
         self.data = data or home / "data" / "minio"
         self.daemon = Daemon(
             name="MinIO",
@@ -42,10 +42,9 @@ class MinioServer:
         )
 
     def start(self, state: StackFile, credentials: CredentialsFile, binary: Path) -> None:
-        """Start; `wait_ready` says when it serves.
+        """Start; ``wait_ready`` says when it serves.
 
-        Raises:
-            EnvironmentProblem: FLV-1008, it does not start.
+        Raises EnvironmentProblem: FLV-1008, it does not start.
         """
         self.data.mkdir(parents=True, exist_ok=True)
         self.daemon.start(
@@ -63,10 +62,8 @@ class MinioServer:
     def wait_ready(self, state: StackFile, credentials: CredentialsFile, reporter: Reporter) -> None:
         """Wait until the server lets us in, and make the bucket.
 
-        Raises:
-            EnvironmentProblem: FLV-1008, it ended.
-            TimeoutProblem: FLV-1009, it does not answer in time.
-            StoreRefused: FLV-4003, it answers and refuses the keys.
+        Raises EnvironmentProblem: FLV-1008, it ended. TimeoutProblem: FLV-1009, it does not answer in time.
+        StoreRefused: FLV-4003, it answers and refuses the keys.
         """
         store = S3Store(store_settings(state, credentials), read_timeout_s=_PROBE_TIMEOUT_S)
         with reporter.waiting(f"MinIO to answer on {ports.LOOPBACK}:{state.store_port}") as waiting:

@@ -23,8 +23,7 @@ BUFFER_UPDATES_MAX: Final = 64
 def read_policy_file(path: Path | None) -> str:
     """The text of a policy file; empty for None.
 
-    Raises:
-        UsageProblem: FLV-2001, it is not TOML.
+    Raises UsageProblem: FLV-2001, it is not TOML.
     """
     if path is None:
         return ""
@@ -44,10 +43,9 @@ def read_policy_file(path: Path | None) -> str:
 def layered_policy(
     *, explicit: str = "", task: Mapping[str, Any], defaults: str = "", default_format: str = NEWEST
 ) -> Policy:
-    """The policy of `explicit` (TOML) over the POLICY of a `task` file over `defaults` (TOML).
+    """The policy of ``explicit`` (TOML) over the POLICY of a ``task`` file over ``defaults`` (TOML).
 
-    Raises:
-        UsageProblem: FLV-2001 (form), FLV-2002 (meaning), FLV-2003 (overflow).
+    Raises UsageProblem: FLV-2001 (form), FLV-2002 (meaning), FLV-2003 (overflow).
     """
     overrides = _laid_over(task, tomllib.loads(explicit.removeprefix(BYTE_ORDER_MARK)))
     return policy_from_toml(defaults, overrides=overrides, default_format=default_format)
@@ -68,7 +66,7 @@ def buffer_updates_for(honest_devices: int) -> int:
 
 
 def quick_policy(honest_devices: int) -> str:
-    """Policy defaults (TOML) for a fleet on one machine; POLICY of the task file and `--policy` go before them.
+    """Policy defaults (TOML) for a fleet on one machine; POLICY of the task file and ``--policy`` go before them.
 
     Windows are short, so that a version is made of all partitions and not of the two or three whose windows closed
     first: with few devices and uneven data that would make the model sway.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import random
 import socket
 import time
-from typing import Final
+from typing import Final, TextIO
 
 from aggregation.errors import EnvironmentProblem
+from backends.environment import cache_dir
 
 LOOPBACK: Final = "127.0.0.1"
 # Linux gives ports from 32768 on to outgoing connections: one of those could be taken while the broker
@@ -16,6 +19,8 @@ _FIRST, _LAST = 20_000, 32_000
 _ATTEMPTS_MAX: Final = 200
 # A server that was just killed may hold its port a moment longer than its process seems to live.
 _GRACE_S: Final = 2.0
+_CLAIMS_MAX: Final = 64
+_claims: Final[list[TextIO]] = []
 
 
 def is_free(port: int) -> bool:
@@ -43,20 +48,40 @@ def is_listening(port: int, timeout_s: float = 1.0) -> bool:
 def choose(preferred: int = 0, *, avoid: frozenset[int] = frozenset()) -> int:
     """The preferred port if it is given and free, else a random free one.
 
-    Raises:
-        EnvironmentProblem: FLV-1013, no free port in many tries.
+    Raises EnvironmentProblem: FLV-1013, no free port in many tries.
     """
     if preferred and preferred not in avoid and _becomes_free(preferred):
         return preferred
     for _ in range(_ATTEMPTS_MAX):
         port = random.randint(_FIRST, _LAST)  # not a secret  # noqa: S311
-        if port not in avoid and is_free(port):
+        if port not in avoid and is_free(port) and _claim(port):
             return port
     raise EnvironmentProblem(
         "FLV-1013",
         f"no free port between {_FIRST} and {_LAST} on {LOOPBACK} in {_ATTEMPTS_MAX} tries",
         hint="see who listens with `ss -ltnp`, stop what you do not need",
     )
+
+
+def _claim(port: int) -> bool:
+    """Whether no other process of this user has chosen the port; then it is this one's until it ends.
+
+    Seconds may pass before a server binds a port that was chosen for it. Where the cache cannot be written, no port
+    is claimed.
+    """
+    folder = cache_dir() / "ports"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        claim = (folder / f"{port}.lock").open("w")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            claim.close()
+            return False
+        _claims.append(claim)
+        if len(_claims) > _CLAIMS_MAX:
+            _claims.pop(0).close()
+    return True
 
 
 def _becomes_free(port: int) -> bool:

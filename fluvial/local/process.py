@@ -44,7 +44,7 @@ class PidFile(msgspec.Struct, frozen=True, kw_only=True):
 class Daemon:
     """One background process of the stack.
 
-    `marker` must appear on the process's command line. `console` gets its stdout and stderr; `log` is what it
+    ``marker`` must appear on the process's command line. ``console`` gets its stdout and stderr; ``log`` is what it
     writes itself, if that is another file. A failed start is explained from both.
     """
 
@@ -78,8 +78,7 @@ class Daemon:
     def start(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> psutil.Process:
         """Start detached from the terminal (Ctrl-C does not reach it), its output into the console file.
 
-        Raises:
-            EnvironmentProblem: FLV-1008, the program cannot be executed.
+        Raises EnvironmentProblem: FLV-1008, the program cannot be executed.
         """
         self.pid_path.parent.mkdir(parents=True, exist_ok=True)
         self.console.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +95,7 @@ class Daemon:
                     )
             except OSError as error:
                 raise self.died(f"{command[0]} cannot be executed: {error.strerror}") from error
-        # `process` knows the child from here on: an interruption before the pid file leaves no orphan.
+        # ``process`` knows the child from here on: an interruption before the pid file leaves no orphan.
         process = psutil.Process(self._child.pid)
         record = PidFile(pid=process.pid, started_at=process.create_time())
         temporary = self.pid_path.with_suffix(".tmp")
@@ -107,8 +106,7 @@ class Daemon:
     def stop(self, reporter: Reporter) -> bool:
         """Ask it to end, wait, then force it. True if there was something to stop.
 
-        Raises:
-            TimeoutProblem: FLV-1012, it does not even end by force.
+        Raises TimeoutProblem: FLV-1012, it does not even end by force.
         """
         process = self.process()
         if process is not None:

@@ -45,7 +45,7 @@ class PrometheusServer:
     """The server of one home folder. Holds no state of its own: everything is in the folder."""
 
     def __init__(self, home: Path, rules: Path | None = None) -> None:
-        """Describe the server of `home`; nothing is touched yet. `rules` replaces the folder of the rules."""
+        """Describe the server of ``home``; nothing is touched yet. ``rules`` replaces the folder of the rules."""
         self.data = home / "data" / "prometheus"
         self.config = home / "config" / "prometheus.yml"
         self._metrics = home / "run" / "metrics"
@@ -58,10 +58,9 @@ class PrometheusServer:
         )
 
     def start(self, port: int, program: Path) -> None:
-        """Start on `port` of 127.0.0.1; `wait_ready` says when it serves.
+        """Start on ``port`` of 127.0.0.1; ``wait_ready`` says when it serves.
 
-        Raises:
-            EnvironmentProblem: FLV-1008, it does not start.
+        Raises EnvironmentProblem: FLV-1008, it does not start.
         """
         self.data.mkdir(parents=True, exist_ok=True)
         self._metrics.mkdir(parents=True, exist_ok=True)
@@ -82,9 +81,7 @@ class PrometheusServer:
     def wait_ready(self, port: int, reporter: Reporter) -> None:
         """Wait until it serves.
 
-        Raises:
-            EnvironmentProblem: FLV-1008, it ended.
-            TimeoutProblem: FLV-1009, it does not answer in time.
+        Raises EnvironmentProblem: FLV-1008, it ended. TimeoutProblem: FLV-1009, it does not answer in time.
         """
         with reporter.waiting(f"Prometheus to answer on {ports.LOOPBACK}:{port}") as waiting:
             while waiting.seconds < READY_TIMEOUT_S:

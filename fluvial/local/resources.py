@@ -12,8 +12,7 @@ _SOURCE_TREE: Final = Path(__file__).parents[2] / "infra"
 def infra_file(name: str) -> Path:
     """The path of ``infra/<name>``.
 
-    Raises:
-        FileNotFoundError: the installation is incomplete.
+    Raises FileNotFoundError: the installation is incomplete.
     """
     for folder in (_PACKAGED, _SOURCE_TREE):
         if (folder / name).is_file():

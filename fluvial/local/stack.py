@@ -1,7 +1,7 @@
-"""The local stack as one object: `LocalStack(home).up()` gives settings of a running Kafka and object store.
+"""The local stack as one object: ``LocalStack(home).up()`` gives settings of a running Kafka and object store.
 
-`up` may be repeated at any time: it starts what does not run, leaves alone what does, and heals what a crash,
-a reboot or another program's port left behind. Whatever ends `up` early also ends what this `up` had started.
+``up`` may be repeated at any time: it starts what does not run, leaves alone what does, and heals what a crash,
+a reboot or another program's port left behind. Whatever ends ``up`` early also ends what this ``up`` had started.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ServiceName = Literal["kafka", "minio"]
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """One part of the stack: `state` is running, stopped, or dead (should run and does not)."""
+    """One part of the stack: ``state`` is running, stopped, or dead (should run and does not)."""
 
     name: str
     state: Literal["running", "stopped", "dead"]
@@ -57,7 +57,7 @@ class ServiceStatus:
 class StackPlan:
     """What a stack has beside the ordinary: data on other disks, listeners behind proxies, rules of one's own.
 
-    It is not recorded in the home: whoever calls `up` or `start` again gives it again.
+    It is not recorded in the home: whoever calls ``up`` or ``start`` again gives it again.
     """
 
     kafka_data: Path | None = None
@@ -79,7 +79,7 @@ class LocalStack:
         plan: StackPlan | None = None,
         with_prometheus: bool = False,
     ) -> None:
-        """Describe the stack. `update_bytes_max` None keeps what the home has, at first 8 MiB."""
+        """Describe the stack. ``update_bytes_max`` None keeps what the home has, at first 8 MiB."""
         plan = plan or StackPlan()
         self.home = resolve_home(home)
         self._choice: StoreChoice = store
@@ -93,10 +93,8 @@ class LocalStack:
     def up(self) -> Settings:
         """Start whatever does not run and return how to reach it.
 
-        Raises:
-            EnvironmentProblem: FLV-1004 to 1008, 1011, 1013 to 1015: this machine lacks something, with the
-            remedy. TimeoutProblem: FLV-1009, FLV-1016. UsageProblem: FLV-1010, the home has its data in
-            another store.
+        Raises EnvironmentProblem: FLV-1004 to 1008, 1011, 1013 to 1015: this machine lacks something, with the remedy.
+        TimeoutProblem: FLV-1009, FLV-1016. UsageProblem: FLV-1010, the home has its data in another store.
         """
         files.prepare_home(self.home)
         with files.locked(self.home, self._reporter):
@@ -120,10 +118,9 @@ class LocalStack:
         return load_settings(self.home, environ={})
 
     def down(self, *, delete_data: bool = False) -> list[str]:
-        """Stop what `up` started: the names of what was stopped. Data stays, unless it is to be deleted.
+        """Stop what ``up`` started: the names of what was stopped. Data stays, unless it is to be deleted.
 
-        Raises:
-            TimeoutProblem: FLV-1012, FLV-1016.
+        Raises TimeoutProblem: FLV-1012, FLV-1016.
         """
         if not self.home.is_dir():
             return []
@@ -162,8 +159,7 @@ class LocalStack:
     def kill(self, name: ServiceName) -> None:
         """SIGKILL one service, as a crash would; the stack still counts as up. For fault tests.
 
-        Raises:
-            ConnectionProblem: FLV-1001, it does not run.
+        Raises ConnectionProblem: FLV-1001, it does not run.
         """
         if not self._daemon(name).kill():
             raise _not_running(name)
@@ -197,8 +193,7 @@ class LocalStack:
     def start(self, name: ServiceName) -> None:
         """Start one service again where it was, and wait for it. For fault tests.
 
-        Raises:
-            ConnectionProblem: FLV-1001, the stack has never been up. And what `up` raises.
+        Raises ConnectionProblem: FLV-1001, the stack has never been up. And what ``up`` raises.
         """
         with files.locked(self.home, self._reporter):
             state = read_stack_file(self.home)

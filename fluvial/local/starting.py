@@ -26,7 +26,7 @@ _PORTS: Final = ("kafka_port", "controller_port", "store_port", "prometheus_port
 
 
 class Starting:
-    """One `up`. Each service takes the stack's description and returns it with the ports that it answers on."""
+    """One ``up``. Each service takes the stack's description and returns it with the ports that it answers on."""
 
     def __init__(self, home: Path, reporter: Reporter) -> None:
         self._home = home
@@ -44,7 +44,7 @@ class Starting:
                     f"MinIO   {ports.LOOPBACK}:{state.store_port} runs already (pid {_pid(daemon)})"
                 )
                 return state
-            # From an `up` that was killed, or with keys that nobody has any more.
+            # From an ``up`` that was killed, or with keys that nobody has any more.
             daemon.stop(self._reporter)
 
         def attempt(state: StackFile) -> None:

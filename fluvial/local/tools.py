@@ -58,8 +58,7 @@ def find_go() -> Tool | None:
 def require_java() -> Tool:
     """Java 17 or later.
 
-    Raises:
-        EnvironmentProblem: FLV-1004.
+    Raises EnvironmentProblem: FLV-1004.
     """
     java = find_java()
     if java is None:
@@ -75,8 +74,7 @@ def require_java() -> Tool:
 def require_maven() -> Tool:
     """Maven, which fetches Kafka once.
 
-    Raises:
-        EnvironmentProblem: FLV-1005.
+    Raises EnvironmentProblem: FLV-1005.
     """
     maven = find_maven()
     if maven is None:

@@ -186,7 +186,7 @@ def _found_by_prometheus(
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # it was never written, or `fluvial down` was quicker
+        with contextlib.suppress(OSError):  # it was never written, or ``fluvial down`` was quicker
             if path.read_text() == text:  # a successor under the same name has its own by now
                 path.unlink()
 

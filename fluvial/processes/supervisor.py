@@ -3,14 +3,14 @@
 Rules:
 
 - A child that ends without being asked is reported with the end of its log and started again, after a pause.
-- A child that dies three times right after its start, or more than `RESTARTS_MAX` times in all, fails the run
+- A child that dies three times right after its start, or more than ``RESTARTS_MAX`` times in all, fails the run
   with its own error as the cause. Exit code 4 (usage) fails it at once: starting again mends no task file.
 - A child that was given a crash point (``FLUVIAL_CRASH_AT``) and dies of it was asked to: it stays down, in silence,
-  until `restart`.
+  until ``restart``.
 - Leaving the context stops every child: SIGTERM, a bounded wait, SIGKILL for the whole process group.
 - Children have process groups of their own: Ctrl-C reaches only us. If we are killed, ``tether`` ends them.
 
-Call `start`, `check` and `restart` from the main thread: Linux ties a child to the *thread* that started it.
+Call ``start``, ``check`` and ``restart`` from the main thread: Linux ties a child to the *thread* that started it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ ChildState = Literal["running", "restarting", "done", "stopped", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much dying is too much. `backoff_s_max` bounds the pause before a child is started again."""
+    """How much dying is too much. ``backoff_s_max`` bounds the pause before a child is started again."""
 
     start_deaths_max: int = START_DEATHS_MAX
     restarts_max: int = RESTARTS_MAX
@@ -70,7 +70,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ChildStatus:
-    """One child as progress shows it. `restarts` counts every start after the first, whoever caused it."""
+    """One child as progress shows it. ``restarts`` counts every start after the first, whoever caused it."""
 
     name: str
     state: ChildState
@@ -122,9 +122,9 @@ class Supervisor:
         may_finish: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start ``fluvial --home HOME <arguments>`` as `name`. With `may_finish`, exit code 0 is no death.
+        """Start ``fluvial --home HOME <arguments>`` as ``name``. With ``may_finish``, exit code 0 is no death.
 
-        `environment` goes over ours, at every start of this child.
+        ``environment`` goes over ours, at every start of this child.
         """
         self.start_command(
             name,
@@ -141,7 +141,7 @@ class Supervisor:
         may_finish: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start any command as the child `name`; its first word is an absolute path."""
+        """Start any command as the child ``name``; its first word is an absolute path."""
         if name in self._children and self._children[name].state in {"running", "restarting"}:
             message = f"the child {name} runs already"
             raise ValueError(message)
@@ -174,8 +174,7 @@ class Supervisor:
     def check(self) -> None:
         """Notice deaths and start again what is due; call it often.
 
-        Raises:
-            EnvironmentProblem, UsageProblem: FLV-6301, a child does not stay up; with the end of its log.
+        Raises EnvironmentProblem, UsageProblem: FLV-6301, a child does not stay up; with the end of its log.
         """
         for child in self._children.values():
             if child.state == "running" and child.process.poll() is not None:
@@ -185,7 +184,7 @@ class Supervisor:
                 self._spawn(child)
 
     def kill9(self, name: str) -> int:
-        """SIGKILL, as a crash would; returns the pid. The child stays down until `restart`."""
+        """SIGKILL, as a crash would; returns the pid. The child stays down until ``restart``."""
         child = self._children[name]
         child.state = "stopped"
         _signal_group(child.process, signal.SIGKILL)
@@ -209,7 +208,7 @@ class Supervisor:
     def restart(self, name: str, *, crash_at: str = "") -> int:
         """Start a stopped child again with the same command; returns the new pid.
 
-        With `crash_at` (see ``backends.crash_points``) it will kill itself there, and then stay down.
+        With ``crash_at`` (see ``backends.crash_points``) it will kill itself there, and then stay down.
         """
         child = self._children[name]
         if child.state == "running":

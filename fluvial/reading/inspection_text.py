@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
-TENSORS_SHOWN_MAX = 40
+TENSORS_SHOWN_MAX: Final = 40
 
 
 def lines_of(found: dict[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from safetensors import SafetensorError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from learning.task import Task
     from learning.tensors import Module
 
-MODEL_SUFFIX = ".safetensors"
+MODEL_SUFFIX: Final = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +51,7 @@ class Model:
         """The user's own ``torch.nn.Module`` with these weights: what ``model()`` of the task file makes.
 
         Without ``task`` the file that the task was created with is loaded; a model from a file has to be told.
-        Needs `fluvial[learning]`. UsageProblem FLV-2213 when the weights are not that model's; FLV-2218 when nothing
+        Needs ``fluvial[learning]``. UsageProblem FLV-2213 when the weights are not that model's; FLV-2218 when nothing
         says which task; what loading a task file raises.
         """
         from learning.task import load_task
@@ -84,12 +84,11 @@ def load_model(
         home: the folder of local state, ``./.fluvial`` unless told.
         genesis_sha256: the trust anchor. Without, the one that this machine knows the task by; else the store is
             believed. The model is held against the hash in its manifest; whether the manifest follows from the logs
-            is what `fluvial audit` says.
+            is what ``fluvial audit`` says.
 
-    Raises:
-        UsageProblem: FLV-2401, no such task; FLV-2507, no such version; FLV-2219, no such file.
-        IntegrityProblem: FLV-4101 or FLV-4103, the bytes are not what they have to be.
-        ConnectionProblem: FLV-1001, nothing says where the store is; and what the store raises.
+    Raises UsageProblem: FLV-2401, no such task; FLV-2507, no such version; FLV-2219, no such file. IntegrityProblem:
+    FLV-4101 or FLV-4103, the bytes are not what they have to be. ConnectionProblem: FLV-1001, nothing says where the
+    store is; and what the store raises.
     """
     if isinstance(task, str | Path) and Path(task).suffix == MODEL_SUFFIX:
         return _from_file(Path(task))

@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """One version on held-out data; None is what the task does not report. `seconds` since the version before."""
+    """One version on held-out data; None is what the task does not report. ``seconds`` since the version before."""
 
     version: int
     accuracy: float | None
@@ -58,7 +58,7 @@ class Judged(NamedTuple):
 
 @dataclass(slots=True)
 class RunFacts:
-    """Everything that a run has shown so far. Written by one follower, read by any thread under `lock`."""
+    """Everything that a run has shown so far. Written by one follower, read by any thread under ``lock``."""
 
     evaluations: dict[int, Evaluation] = field(default_factory=dict)
     verdicts: dict[Place, Judged] = field(default_factory=dict)
@@ -73,8 +73,7 @@ class RunFacts:
     def add_evaluation(self, record: Mapping[str, Any]) -> None:
         """Take a record of the metrics topic; other kinds than "evaluation" are left out.
 
-        Raises:
-            TypeError: it is an evaluation of no version.
+        Raises TypeError: it is an evaluation of no version.
         """
         if record.get("kind") != "evaluation":
             return
@@ -127,7 +126,7 @@ class RunFacts:
         return dict(sorted(total.items(), key=lambda item: (item[0] != ACCEPTED, -item[1], item[0])))
 
     def rate(self) -> float:
-        """Updates judged per second, over the last `RATE_WINDOW_S`."""
+        """Updates judged per second, over the last ``RATE_WINDOW_S``."""
         with self.lock:
             self._forget_old(time.monotonic())
             return len(self._recent) / RATE_WINDOW_S
@@ -143,10 +142,10 @@ class RunFacts:
 
 
 class Follower:
-    """A thread that reads a task's metrics and verdicts into `RunFacts`, from the beginning of the topics."""
+    """A thread that reads a task's metrics and verdicts into ``RunFacts``, from the beginning of the topics."""
 
     def __init__(self, settings: Settings, task: str, partitions: Mapping[str, int], facts: RunFacts) -> None:
-        """Follow `task`, whose regions have so many `partitions`."""
+        """Follow ``task``, whose regions have so many ``partitions``."""
         self._settings = settings
         self._facts = facts
         self._regions = {verdicts_topic(task, region): region for region in partitions}
@@ -218,8 +217,7 @@ class Published(NamedTuple):
 def read_journal(path: Path) -> list[Published]:
     """Every whole line of a fleet's journal. A last line that a crash cut off is left out.
 
-    Raises:
-        FluvialError: FLV-6302, a line is not what the fleet writes.
+    Raises FluvialError: FLV-6302, a line is not what the fleet writes.
     """
     return list(_journal_lines(path))
 
@@ -252,7 +250,7 @@ def _journal_lines(path: Path) -> Iterator[Published]:
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """`values` as blocks of eight heights between their least and greatest, thinned to `width` characters."""
+    """``values`` as blocks of eight heights between their least and greatest, thinned to ``width`` characters."""
     if not values:
         return ""
     if len(values) > width:

@@ -1,4 +1,4 @@
-"""`fluvial verdicts`: past verdicts of some partitions, then, if wanted, what comes."""
+"""``fluvial verdicts``: past verdicts of some partitions, then, if wanted, what comes."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _MISSING_SHOWN: Final = 5
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What to run. `regions` maps each region to its number of partitions; `workers` are per region."""
+    """What to run. ``regions`` maps each region to its number of partitions; ``workers`` are per region."""
 
     reference: str
     name: str
@@ -56,7 +56,7 @@ class VersionRow:
 
 @dataclass(kw_only=True)
 class RunResult:
-    """What a run came to. `problem()` says whether that is well."""
+    """What a run came to. ``problem()`` says whether that is well."""
 
     plan: RunPlan
     task_file: TaskFile

@@ -41,17 +41,17 @@ _SIGNS: Final = {"running": "●", "restarting": "◌", "failed": "✗", "done":
 
 
 class View(Protocol):
-    """Shows a run. `show` is called several times a second, and decides itself what to do with that."""
+    """Shows a run. ``show`` is called several times a second, and decides itself what to do with that."""
 
     def show(
         self, phase: str, facts: RunFacts, children: Sequence[ChildStatus], waits: Sequence[str] = ()
     ) -> None:
-        """Show the state of the run. `waits` says what its first version still waits for."""
+        """Show the state of the run. ``waits`` says what its first version still waits for."""
         ...
 
 
 class VersionLines:
-    """One line for every version that was evaluated, if `wanted`."""
+    """One line for every version that was evaluated, if ``wanted``."""
 
     def __init__(self, output: Output, versions: int, *, wanted: bool) -> None:
         self._output = output
@@ -67,7 +67,7 @@ class VersionLines:
 
 
 class PlainView:
-    """One line when `every_s` have passed or the phase has changed; one a version with `each_version`."""
+    """One line when ``every_s`` have passed or the phase has changed; one a version with ``each_version``."""
 
     def __init__(
         self, output: Output, versions: int, *, every_s: float = PLAIN_EVERY_S, each_version: bool = False
@@ -82,7 +82,7 @@ class PlainView:
     def show(
         self, phase: str, facts: RunFacts, children: Sequence[ChildStatus], waits: Sequence[str] = ()
     ) -> None:
-        """See `View`."""
+        """See ``View``."""
         self._lines.show(facts)
         now = time.monotonic()
         if phase == self._phase and now - self._last < self._every_s:
@@ -104,7 +104,7 @@ class LiveView:
     def show(
         self, phase: str, facts: RunFacts, children: Sequence[ChildStatus], waits: Sequence[str] = ()
     ) -> None:
-        """See `View`."""
+        """See ``View``."""
         self._lines.show(facts)
         seconds = time.monotonic() - self._started
         panel = live_panel(self._title, phase, self._versions, facts, children, seconds=seconds, waits=waits)

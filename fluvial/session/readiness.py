@@ -30,7 +30,7 @@ def waits(
 ) -> list[str]:
     """What a run waits for before its first version, in the order in which it comes; empty once there is one.
 
-    `workers` and `joined` count the workers wanted and at work by region. More workers than `partitions` have
+    ``workers`` and ``joined`` count the workers wanted and at work by region. More workers than ``partitions`` have
     nothing to do, and nobody waits for them.
     """
     if facts.version() > 0:
@@ -60,12 +60,12 @@ def waits(
 
 
 class Readiness:
-    """A thread that asks the broker who has joined, until `missing` was empty once or the context ends."""
+    """A thread that asks the broker who has joined, until ``missing`` was empty once or the context ends."""
 
     def __init__(
         self, settings: Settings, task: str, *, workers: int, partitions: Mapping[str, int], facts: RunFacts
     ) -> None:
-        """A run of `task` with so many `workers` in each region of `partitions`."""
+        """A run of ``task`` with so many ``workers`` in each region of ``partitions``."""
         self._settings = settings
         self._groups = {f"fluvial-{task}-{region}": region for region in partitions}
         self._workers = dict.fromkeys(partitions, workers)
@@ -84,7 +84,7 @@ class Readiness:
         self._thread.join(_LEAVE_S)
 
     def missing(self) -> Sequence[str]:
-        """See `waits`. Cheap: call it as often as a screen is drawn."""
+        """See ``waits``. Cheap: call it as often as a screen is drawn."""
         if self._ended.is_set():
             return ()
         found = waits(self._facts, workers=self._workers, partitions=self._partitions, joined=self._joined)

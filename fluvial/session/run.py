@@ -1,4 +1,4 @@
-"""One training run on the local stack, from `up` to the audit: what `fluvial demo` and `fluvial run` share.
+"""One training run on the local stack, from ``up`` to the audit: what ``fluvial demo`` and ``fluvial run`` share.
 
 ::
 
@@ -51,11 +51,10 @@ LAST_EVALUATION_S: Final = 20.0
 
 
 def run_session(plan: RunPlan, home: Path, output: Output) -> RunResult:
-    """Run `plan` in `home` to its end.
+    """Run ``plan`` in ``home`` to its end.
 
-    Raises:
-        FluvialError: what the stack, the task or a part of the run raises; FLV-6301, 6302, 6303.
-        KeyboardInterrupt: on SIGINT, SIGTERM or SIGHUP, after everything was stopped.
+    Raises FluvialError: what the stack, the task or a part of the run raises; FLV-6301, 6302, 6303. KeyboardInterrupt:
+    on SIGINT, SIGTERM or SIGHUP, after everything was stopped.
     """
     began, started_at = time.monotonic(), time.time()
     check_policy(plan)
@@ -177,7 +176,7 @@ class _Session:
         self.training_seconds = time.monotonic() - began
 
     def _drain(self, supervisor: Supervisor, follower: Follower, view: View) -> None:
-        """Wait until every published update has its verdict; what has none after `DRAIN_S` is missing."""
+        """Wait until every published update has its verdict; what has none after ``DRAIN_S`` is missing."""
         self.published = read_journal(self.journal)
         places = [published.place for published in self.published]
         deadline = time.monotonic() + DRAIN_S
@@ -226,7 +225,7 @@ def check_policy(plan: RunPlan) -> None:
 
 
 def free_task_name(home: Path, wanted: str) -> str:
-    """`wanted`, or the first of ``wanted-2``, ``wanted-3``, ... that this home has no task of."""
+    """``wanted``, or the first of ``wanted-2``, ``wanted-3``, ... that this home has no task of."""
     taken = set(task_names(home))
     number, name = 1, wanted
     while name in taken:
@@ -236,7 +235,7 @@ def free_task_name(home: Path, wanted: str) -> str:
 
 
 def task_name_of(reference: str) -> str:
-    """The name that the task file `reference` has or gives itself."""
+    """The name that the task file ``reference`` has or gives itself."""
     from learning.task import load_task
 
     return load_task(reference).name
@@ -267,8 +266,7 @@ def _audit(settings: Settings, task_file: TaskFile, output: Output) -> AuditRepo
 def _rows(settings: Settings, task_file: TaskFile) -> list[VersionRow]:
     """Every version above 0, from the store.
 
-    Raises:
-        TimeoutProblem: FLV-6303, there is none.
+    Raises TimeoutProblem: FLV-6303, there is none.
     """
     store = TaskStore(open_object_store(settings.store), task_file.task)
     head = store.head()

@@ -19,7 +19,7 @@ DOWN_S_MAX: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """One kill. `version` is the newest evaluated version then, `seconds` are since the training began."""
+    """One kill. ``version`` is the newest evaluated version then, ``seconds`` are since the training began."""
 
     name: str
     version: int
@@ -29,12 +29,12 @@ class Strike:
 
 
 class Chaos:
-    """`times` kills, spread evenly over the versions of a run."""
+    """``times`` kills, spread evenly over the versions of a run."""
 
     def __init__(
         self, supervisor: Supervisor, victims: Sequence[str], *, times: int, versions: int, seed: int
     ) -> None:
-        """Choose among the children named `victims`."""
+        """Choose among the children named ``victims``."""
         self._supervisor = supervisor
         self._victims = sorted(victims)
         self._due = [versions * (number + 1) / (times + 1) for number in range(times)]

@@ -67,8 +67,7 @@ def document(result: RunResult) -> dict[str, Any]:
 def check_report_folder(folder: Path | None) -> None:
     """Make the folder of the report before the run, so that an hour of training is not lost to a typing error.
 
-    Raises:
-        EnvironmentProblem: FLV-6308.
+    Raises EnvironmentProblem: FLV-6308.
     """
     if folder is None:
         return
@@ -90,8 +89,7 @@ def check_report_folder(folder: Path | None) -> None:
 def check_json_target(target: str | None) -> None:
     """Refuse a ``--json FILE`` that could not be written, before the run and not after it.
 
-    Raises:
-        UsageProblem: FLV-6307.
+    Raises UsageProblem: FLV-6307.
     """
     if target is None or target == STDOUT:
         return
@@ -108,8 +106,7 @@ def check_json_target(target: str | None) -> None:
 def write_json(target: str, result: RunResult, output: Output) -> None:
     """Write the document to a file, or as the one document on stdout.
 
-    Raises:
-        EnvironmentProblem: FLV-6307.
+    Raises EnvironmentProblem: FLV-6307.
     """
     if target == STDOUT:
         output.document(document(result))

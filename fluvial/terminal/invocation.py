@@ -35,7 +35,7 @@ _Function = TypeVar("_Function", bound="Callable[..., Any] | click.Command")
 
 @dataclass
 class Invocation:
-    """One run of the `fluvial` command."""
+    """One run of the ``fluvial`` command."""
 
     home_option: Path | None = None
     show_traceback: bool = False
@@ -48,7 +48,7 @@ class Invocation:
 
     @property
     def command(self) -> str:
-        """How to call `fluvial` again with the same home, for commands that are printed to be copied."""
+        """How to call ``fluvial`` again with the same home, for commands that are printed to be copied."""
         home = "" if self.home_option is None else f" --home {shlex.quote(str(self.home_option))}"
         return program() + home
 
@@ -58,7 +58,7 @@ class Invocation:
 
 
 def program() -> str:
-    """The word that calls this `fluvial` from the user's shell: a path unless the shell's PATH finds this very one."""
+    """The word that calls this ``fluvial`` from the user's shell: a path unless its PATH finds this very one."""
     called = Path(sys.argv[0])
     found = shutil.which("fluvial")
     if called.name != "fluvial" or not called.is_file() or (found and called.samefile(found)):
@@ -77,7 +77,7 @@ def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) 
 
 
 def json_option(function: _Function) -> _Function:
-    """Add ``--json``: it turns `Invocation.output` to JSON; the command function gets no argument for it."""
+    """Add ``--json``: it turns ``Invocation.output`` to JSON; the command function gets no argument for it."""
     option = click.option(
         "--json",
         "json_output",

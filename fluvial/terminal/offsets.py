@@ -24,7 +24,7 @@ from aggregation.errors import UsageProblem
 LANGUAGE: Final = "120394, @start, @end, @-10m, @2026-11-22T10:00, or a range of two: @-1h:@end"
 
 _UNIT_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_POINT = re.compile(
+_POINT: Final = re.compile(
     r"@(?P<edge>start|end)"
     r"|@-(?P<ago>\d{1,12})(?P<unit>[smhd])"
     r"|@(?P<time>\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?)"

@@ -29,7 +29,7 @@ _PLAIN_WIDTH: Final = 10_000
 
 
 class Reporter(Protocol):
-    """The part of `Output` that long-running parts need: they say what they do and what they wait for."""
+    """The part of ``Output`` that long-running parts need: they say what they do and what they wait for."""
 
     def say(self, text: str) -> None:
         """One line of progress."""
@@ -41,7 +41,7 @@ class Reporter(Protocol):
 
 
 class Waiting:
-    """A wait that a person can follow. `note` replaces the detail that the next line shows."""
+    """A wait that a person can follow. ``note`` replaces the detail that the next line shows."""
 
     def __init__(self, what: str, write: Callable[[str], None], every_s: float) -> None:
         self._what = what
@@ -76,10 +76,10 @@ class Waiting:
 
 
 class Output:
-    """Everything a command shows goes through here. `json` is set by the command's ``--json`` flag."""
+    """Everything a command shows goes through here. ``json`` is set by the command's ``--json`` flag."""
 
     def __init__(self, *, json: bool = False, quiet: bool = False, every_s: float = WAITING_EVERY_S) -> None:
-        """A `quiet` output drops progress (not results): for tests and embedding."""
+        """A ``quiet`` output drops progress (not results): for tests and embedding."""
         self.json = json
         self._quiet = quiet
         self._every_s = every_s
@@ -96,12 +96,12 @@ class Output:
         return Waiting(what, self.say, self._every_s)
 
     def print(self, text: str = "", style: str = "") -> None:
-        """One line of a human's result, on stdout. Nothing with ``--json``: use `document` there."""
+        """One line of a human's result, on stdout. Nothing with ``--json``: use ``document`` there."""
         if not self.json:
             self.out.print(Text(text, style=style), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-        """A table of a human's result, on stdout. Nothing with ``--json``. Cells may be rich `Text`."""
+        """A table of a human's result, on stdout. Nothing with ``--json``. Cells may be rich ``Text``."""
         if self.json:
             return
         boxed = self.out.is_terminal
@@ -124,15 +124,14 @@ class Output:
             _write_json(document, indent=2)
 
     def line(self, record: Mapping[str, Any], *, terminal: bool = False) -> None:
-        """One JSON line of a stream, on stdout; the last is `terminal`. Nothing without ``--json``."""
+        """One JSON line of a stream, on stdout; the last is ``terminal``. Nothing without ``--json``."""
         if self.json:
             _write_json({**record, "terminal": True} if terminal else record, indent=None)
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask before something is destroyed; `yes` answers in advance.
+        """Ask before something is destroyed; ``yes`` answers in advance.
 
-        Raises:
-            UsageProblem: FLV-6002, there is nobody to ask; FLV-6003, the answer was no.
+        Raises UsageProblem: FLV-6002, there is nobody to ask; FLV-6003, the answer was no.
         """
         if yes:
             return

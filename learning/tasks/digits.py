@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from torch import nn
 
 import learning
 
-DATA = "digits"
-CONFIG = {"epochs": 4, "batch_size": 8, "learning_rate": 0.15}
-POLICY = {"updates": {"norm_clip": 1.5}, "server": {"learning_rate": 0.8}}
+DATA: Final = "digits"
+CONFIG: Final = {"epochs": 4, "batch_size": 8, "learning_rate": 0.15}
+POLICY: Final = {"updates": {"norm_clip": 1.5}, "server": {"learning_rate": 0.8}}
 
 
 def model() -> nn.Module:

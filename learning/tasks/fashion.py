@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from torch import nn
 
 import learning
 
-CONFIG = {"epochs": 2, "batch_size": 16, "learning_rate": 0.1}
-POLICY = {"updates": {"norm_clip": 2.0}, "server": {"learning_rate": 0.8}}
+CONFIG: Final = {"epochs": 2, "batch_size": 16, "learning_rate": 0.1}
+POLICY: Final = {"updates": {"norm_clip": 2.0}, "server": {"learning_rate": 0.8}}
 
 
 def data() -> learning.Dataset:

@@ -1,14 +1,14 @@
 """How a device can misbehave, and what the pipeline makes of each: the fleet's repertoire and the tests' table.
 
 Every behaviour is a small function from an honest contribution to what gets appended, mostly one record. ``expected``
-of a `Behaviour` holds the outcomes that its last record may get, the likeliest first; earlier records are honest.
+of a ``Behaviour`` holds the outcomes that its last record may get, the likeliest first; earlier records are honest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from aggregation.layout import Layout
     from producers.sdk.bases import Base
 
-ATTACK_FACTOR = 5.0
-NORM_FACTOR = 2.0
-_ATTACK_PURPOSE = 1
+ATTACK_FACTOR: Final = 5.0
+NORM_FACTOR: Final = 2.0
+_ATTACK_PURPOSE: Final = 1
 
 
 class Behaviour(Enum):
@@ -247,7 +247,7 @@ def _forged_barrier(turn: Round) -> list[Publication]:
     return [turn.author.publication(value, turn.author.update_id(turn.base))]
 
 
-_ACTIONS: dict[Behaviour, Callable[[Round], list[Publication]]] = {
+_ACTIONS: Final[dict[Behaviour, Callable[[Round], list[Publication]]]] = {
     Behaviour.HONEST: _honest,
     Behaviour.SIGN_FLIP: _sign_flip,
     Behaviour.NOISE: _noise,
@@ -268,8 +268,8 @@ _ACTIONS: dict[Behaviour, Callable[[Round], list[Publication]]] = {
     Behaviour.NORM_EXCEEDED: _norm_exceeded,
 }
 
-ATTACKS = (Behaviour.SIGN_FLIP, Behaviour.NOISE)
-MISBEHAVIOURS = (
+ATTACKS: Final = (Behaviour.SIGN_FLIP, Behaviour.NOISE)
+MISBEHAVIOURS: Final = (
     Behaviour.BAD_SIGNATURE,
     Behaviour.REPLAY,
     Behaviour.STALE_BASE,

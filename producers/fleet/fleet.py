@@ -13,7 +13,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aggregation.errors import FluvialError, UsageProblem
 from backends.kafka.writing import LogWriter
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
     from producers.sdk.bases import Base
     from producers.sdk.updates import Publication
 
-PROGRESS_EVERY_S = 5.0
-IDLE_S_MAX = 0.1
-FLUSH_TIMEOUT_S = 60.0
+PROGRESS_EVERY_S: Final = 5.0
+IDLE_S_MAX: Final = 0.1
+FLUSH_TIMEOUT_S: Final = 60.0
 
 
 class Speaker(Protocol):
-    """The one thing that a fleet needs to be heard: `fluvial.terminal.output.Output` is one."""
+    """The one thing that a fleet needs to be heard: ``fluvial.terminal.output.Output`` is one."""
 
     def say(self, text: str) -> None:
         """One line of progress."""

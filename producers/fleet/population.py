@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from schemas.manifests import Genesis
 
-DEVICES_MAX = 100_000
-ROUND_S_MAX = 3600.0
-SPEED_SPREAD_MAX = 3.0
+DEVICES_MAX: Final = 100_000
+ROUND_S_MAX: Final = 3600.0
+SPEED_SPREAD_MAX: Final = 3.0
 _PACE_STREAM, _CHOICE_STREAM = 1, 2
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from aggregation.errors import TimeoutProblem
 from backends.kafka.reading import LogReader
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from backends.settings import Settings
     from schemas.manifests import Genesis
 
-UNVERIFIED_SAID_MAX = 3
+UNVERIFIED_SAID_MAX: Final = 3
 """So many bad records are named; a flood of them is only counted, and stands in the error when a wait ends in vain."""
 
 log = logging.getLogger("fluvial")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from schemas.manifests import Genesis
     from schemas.records import Announcement
 
-CACHED_BASES_MAX = 4
+CACHED_BASES_MAX: Final = 4
 Result = TypeVar("Result")
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from aggregation.codecs import DEFAULT_CODEC
 from aggregation.errors import FluvialError, TimeoutProblem, UsageProblem
@@ -63,8 +63,8 @@ if TYPE_CHECKING:
     from schemas.envelope import Signer
     from schemas.manifests import Genesis
 
-ANNOUNCEMENT_TIMEOUT_S = 60.0
-VERDICT_TIMEOUT_S = 60.0
+ANNOUNCEMENT_TIMEOUT_S: Final = 60.0
+VERDICT_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class Device:
 
         UsageProblem FLV-2501 (too large, before anything is sent), FLV-2504 (not a delta of this layout);
         ConnectionProblem FLV-3100 and TimeoutProblem FLV-3102 when the broker does not confirm. Publishing again
-        after those is safe: a second copy is a `duplicate`.
+        after those is safe: a second copy is a ``duplicate``.
         """
         created_at_ms = round(self._clock.time() * 1000)
         record = honest_record(

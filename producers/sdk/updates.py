@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from schemas.envelope import Signer
     from schemas.manifests import Genesis
 
-UPDATE_ID_HEX = 32
-_FRAMING_BYTES_MAX = CERTIFICATE_BYTES_MAX + 2048
-_TENSOR_FRAMING_BYTES = 40
-_DIMENSION_BYTES = 10
-_WIDTH_ELEMENTS = 1 << 10
+UPDATE_ID_HEX: Final = 32
+_FRAMING_BYTES_MAX: Final = CERTIFICATE_BYTES_MAX + 2048
+_TENSOR_FRAMING_BYTES: Final = 40
+_DIMENSION_BYTES: Final = 10
+_WIDTH_ELEMENTS: Final = 1 << 10
 """How many elements codecs are compared by: enough that no padding counts."""
 
 

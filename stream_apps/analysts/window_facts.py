@@ -23,7 +23,7 @@ from stream_apps.analysts.canary_header import without_canaries
 
 MINUTE_MS: Final = 60_000
 DEVICES_COUNTED_MAX: Final = 100_000
-"""Distinct devices are counted up to this many a window: beyond, `devices` stays there."""
+"""Distinct devices are counted up to this many a window: beyond, ``devices`` stays there."""
 MINUTES_MAX: Final = 1440
 PARAMETER_BYTES: Final = 4
 SUM_BYTES: Final = 8

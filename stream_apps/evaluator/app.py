@@ -20,6 +20,7 @@ import logging
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import faust
 from faust.types import TP
@@ -37,7 +38,7 @@ from schemas.topics import models_topic
 from stream_apps.evaluator.evaluation import Evaluation
 from stream_apps.running import tell
 
-ANNOUNCEMENT_BYTES = 2048
+ANNOUNCEMENT_BYTES: Final = 2048
 
 log = logging.getLogger("fluvial.evaluator")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
@@ -25,7 +25,7 @@ from schemas.records import Flaw, Unverified, announcement_in
 from schemas.topics import metrics_topic
 from stream_apps.evaluator.published_evaluations import read_evaluations
 
-FLUSH_TIMEOUT_S = 10.0
+FLUSH_TIMEOUT_S: Final = 10.0
 
 log = logging.getLogger("fluvial.evaluator")
 

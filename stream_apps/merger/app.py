@@ -25,6 +25,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import faust
 from faust.types import TP
@@ -42,12 +43,12 @@ from stream_apps.merger.merger import Merger
 from stream_apps.process_context import open_process_context
 from stream_apps.running import tell
 
-MERGE_EVERY_S = 0.1
-DIVERGENCE = frozenset({"FLV-3002", "FLV-3003"})
-SHOWN_S_MAX = 65.0
+MERGE_EVERY_S: Final = 0.1
+DIVERGENCE: Final = frozenset({"FLV-3002", "FLV-3003"})
+SHOWN_S_MAX: Final = 65.0
 """A little more than the longest interval between scrapes that the alerts are made for."""
-SHOWN_POLL_S = 0.25
-AGGREGATE_BYTES = 4096
+SHOWN_POLL_S: Final = 0.25
+AGGREGATE_BYTES: Final = 4096
 
 log = logging.getLogger("fluvial.merger")
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import faust
 from faust.types import TP
@@ -35,8 +36,8 @@ from stream_apps.process_context import open_process_context
 from stream_apps.running import tell
 from stream_apps.worker.region import RegionWorker
 
-TICK_EVERY_S = 0.25
-OVERHEAD_BYTES = 2048
+TICK_EVERY_S: Final = 0.25
+OVERHEAD_BYTES: Final = 2048
 
 log = logging.getLogger("fluvial.worker")
 
@@ -90,7 +91,7 @@ def build_app(
         await worker.tick(tp.partition for tp in app.consumer.assignment())
 
     async def or_end(work: Awaitable[None]) -> None:
-        """What waiting does not heal ends this process, loudly; another takes its partitions over."""
+        """Where waiting does not help this process ends, and says so; another takes its partitions over."""
         try:
             await work
         except (UsageProblem, ConnectionProblem) as error:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
+from typing import Final
 
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.state import PartitionState
 from backends.log import LogRecord
 from stream_apps.worker.place import PartitionPlace
 
-MISSING_BYTES_AT_ONCE = 16 << 20
-RECENT_RECORDS_MAX = 512
-_TAIL_BYTES = 64
+MISSING_BYTES_AT_ONCE: Final = 16 << 20
+RECENT_RECORDS_MAX: Final = 512
+_TAIL_BYTES: Final = 64
 """Of a record's end, which is its signature: with its time and length, enough to know it again."""
 
 log = logging.getLogger("fluvial.worker")

@@ -19,6 +19,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from aggregation.fold.events import Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
@@ -28,7 +29,7 @@ from backends.outages import retry_through_outage
 from schemas.windows import EncodedWindow, encode_verdict, encode_window
 from stream_apps.worker.place import PartitionPlace
 
-VERDICTS_UNACKNOWLEDGED_MAX = 4096
+VERDICTS_UNACKNOWLEDGED_MAX: Final = 4096
 """A partition's verdicts on their way to the broker; more wait, so that an outage cannot fill the memory."""
 
 log = logging.getLogger("fluvial.worker")
@@ -90,8 +91,7 @@ class Outbox:
                 extra=self._place.fields(verdict.offset, state),
             )
         self._send(_VerdictRecord(verdict.device_id.encode(), value, headers))
-        while self._verdicts and self._verdicts[0][1].done() and not self._verdicts[0][1].exception():
-            self._verdicts.popleft()
+        self._forget_acknowledged()
 
     def add_window(self, closed: WindowClosed, headers: Headers, state: PartitionState) -> None:
         """Keep a window that closed until its effects are true; ``state`` is as the fold left it."""
@@ -104,6 +104,10 @@ class Outbox:
         )
         self._verdicts.append((one, future))
 
+    def _forget_acknowledged(self) -> None:
+        while self._verdicts and self._verdicts[0][1].done() and not self._verdicts[0][1].exception():
+            self._verdicts.popleft()
+
     # -- making them true
 
     async def make_room(self) -> None:
@@ -113,16 +117,30 @@ class Outbox:
 
     async def flush_verdicts(self) -> None:
         """Wait until every verdict is acknowledged, as long as it takes."""
-        place = self._place
         await self._finish()
-        self._begin(place.retry(f"publish the verdicts of {place}", self._flush_verdicts))
+        self._begin_flush()
         await self._finish()
+
+    def send_refused_again(self) -> None:
+        """Begin to send verdicts again that the broker refused. Waits for nothing: the next call does.
+
+        They are sent again with their window at the latest; but where nothing comes any more, no window closes. Only
+        while no other call is under way.
+        """
+        self._forget_acknowledged()
+        if self._under_way is None and self._verdicts and self._verdicts[0][1].done():
+            self._begin_flush()
 
     async def drain(self) -> None:
         """Make every closed window's effects true, in order, as long as it takes."""
-        if self._windows and self._under_way is None:
-            self._begin(self._publish_windows())
         await self._finish()
+        if self._windows:
+            self._begin(self._publish_windows())
+            await self._finish()
+
+    def _begin_flush(self) -> None:
+        place = self._place
+        self._begin(place.retry(f"publish the verdicts of {place}", self._flush_verdicts))
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         self._under_way = asyncio.create_task(work)

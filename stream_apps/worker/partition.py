@@ -23,8 +23,9 @@ A record:
 
 The clock:
 
-1. Decide whether the open window is old enough (``ticking``).
-2. Write a Tick into our own log: it closes the window where it is folded, and not before.
+1. Send verdicts again that the broker refused, where no record comes that would (``outbox``).
+2. Decide whether the open window is old enough (``ticking``).
+3. Write a Tick into our own log: it closes the window where it is folded, and not before.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import Future
-from typing import assert_never
+from typing import Final, assert_never
 
 from aggregation.errors import ConnectionProblem, FluvialError, IntegrityProblem
 from aggregation.fold.events import Effect, Event, Verdict, WindowClosed
@@ -46,7 +47,7 @@ from stream_apps.worker.place import PartitionPlace
 from stream_apps.worker.resuming import cut, published_verdicts, resume_from
 from stream_apps.worker.ticking import AskedTick, tick_due
 
-DEFECT = "FLV-3202"
+DEFECT: Final = "FLV-3202"
 
 log = logging.getLogger("fluvial.worker")
 
@@ -191,9 +192,16 @@ class PartitionWorker:
     # -- the clock
 
     async def tick(self) -> None:
-        """Write a Tick into our own partition when the open window is older than the policy allows."""
+        """Write a Tick into our own partition when the open window is older than the policy allows.
+
+        And send again what the broker refused, unless a record or a rebalance is under way, which does so itself.
+        """
+        if self.stopped is not None:
+            return
+        if not self._lock.locked():
+            self._outbox.send_refused_again()
         window, now_s = self.state.window, self.context.clock.monotonic()
-        if self.stopped is not None or not tick_due(
+        if not tick_due(
             window,
             self._asked,
             now_s=now_s,

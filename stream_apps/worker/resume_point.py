@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate
@@ -15,8 +16,8 @@ from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from schemas.windows import decode_verdict
 from stream_apps.published import read_aggregate
 
-PUBLISHED_MAX = 65_536
-VERDICT_BYTES_MAX = 4096
+PUBLISHED_MAX: Final = 65_536
+VERDICT_BYTES_MAX: Final = 4096
 
 log = logging.getLogger("fluvial.worker")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from aggregation.fold.state import OpenWindow
 
-TICK_REPEAT_S = 2.0
+TICK_REPEAT_S: Final = 2.0
 """A window that was asked to close and did not is asked again after so long."""
-REFUSALS_S = 60.0
+REFUSALS_S: Final = 60.0
 """How old a window of refusals only may grow before a Tick closes it."""
 
 

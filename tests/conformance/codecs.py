@@ -136,13 +136,12 @@ class CodecLaws:
         layout = layout_of([(5,)])
         values = np.array([0.3, -0.3, 1.0, 0.004, -0.71], dtype=np.float32)
         rng = np.random.default_rng(7)
-        total = np.zeros(5)
+        total, scale = np.zeros(5), 0.0
         for _ in range(TRIALS):
             (one,) = codecs.encode_delta(values, layout, self.name, rng)
             total += self.decoded(layout, [one.data], [one.scale])
-        assert np.all(
-            np.abs(total / TRIALS - values) <= 5 * self.levels_off_max * one.scale / math.sqrt(TRIALS)
-        )
+            scale = one.scale
+        assert np.all(np.abs(total / TRIALS - values) <= 5 * self.levels_off_max * scale / math.sqrt(TRIALS))
 
     def test_equal_seeds_give_equal_bytes(self) -> None:
         layout = layout_of([(64, 5)])

@@ -100,7 +100,7 @@ class OptimizerLaws:
     def test_shapes_and_types_stay(self, variant: str) -> None:
         server = self.server(**VARIANTS[variant])
         model, state = self.run(server)
-        assert (model.dtype, model.shape) == (np.float32, (P,))
+        assert model.dtype == np.float32 and model.shape == (P,)
         assert tuple(sorted(state)) == tuple(sorted(OPTIMIZERS[self.name].state_names(server)))
         assert all(array.dtype == np.float64 and array.shape == (P,) for array in state.values())
         assert np.all(np.isfinite(model))

@@ -14,6 +14,7 @@ from backends.memory.store import MemoryStore
 from backends.object_store import ObjectNotFound, ObjectStore
 from backends.store.factory import open_object_store
 from backends.store.file import FileStore
+from tests.requirements import require_minio
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +29,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     if request.param == "memory":
         return MemoryStore()
     settings = request.getfixturevalue("stack")
-    if settings.store.kind != "minio":
-        pytest.skip("no Go on this machine, so the stack has no MinIO")
+    require_minio(settings)
     return open_object_store(settings.store)
 
 

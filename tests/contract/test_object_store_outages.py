@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from backends.settings import StoreSettings
 from backends.store.file import FileStore
 from backends.store.s3 import S3Store
 from fluvial.local import ports
+from tests.requirements import require_minio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
     from backends.settings import Settings
 
-CALLS = {
+Call = Callable[[S3Store], object]
+CALLS: dict[str, Call] = {
     "get": lambda store: store.get("a"),
     "put": lambda store: store.put("a", b"x"),
     "create": lambda store: store.create("a", b"x"),
@@ -72,7 +75,7 @@ def answering(status: int, code: str) -> Iterator[S3Store]:
 
 
 @every_call
-def test_nobody_listens(call) -> None:
+def test_nobody_listens(call: Call) -> None:
     with pytest.raises(StoreUnavailable) as caught:
         call(s3(ports.choose()))
     assert caught.value.error_id == "FLV-4002"
@@ -80,13 +83,13 @@ def test_nobody_listens(call) -> None:
 
 
 @every_call
-def test_a_server_that_never_answers(call) -> None:
+def test_a_server_that_never_answers(call: Call) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(StoreUnavailable):
         call(s3(listener.getsockname()[1], read_timeout_s=0.2))
 
 
 @every_call
-def test_a_server_that_cannot_serve_now(call) -> None:
+def test_a_server_that_cannot_serve_now(call: Call) -> None:
     with answering(503, "SlowDown") as store, pytest.raises(StoreUnavailable):
         call(store)
 
@@ -105,16 +108,15 @@ def test_conflicts_are_asked_again_and_given_up_at_last() -> None:
 
 
 @every_call
-def test_an_error_that_nobody_knows_is_still_ours(call) -> None:
+def test_an_error_that_nobody_knows_is_still_ours(call: Call) -> None:
     with answering(418, "IAmATeapot") as store, pytest.raises(ConnectionProblem):
         call(store)
 
 
 @pytest.mark.integration
 @every_call
-def test_wrong_keys_are_refused_and_not_taken_for_an_outage(call, stack: Settings) -> None:
-    if stack.store.kind != "minio":
-        pytest.skip("no MinIO here")
+def test_wrong_keys_are_refused_and_not_taken_for_an_outage(call: Call, stack: Settings) -> None:
+    require_minio(stack)
     with pytest.raises(StoreRefused) as caught:
         call(S3Store(msgspec.structs.replace(stack.store, secret_key="wrong" * 8)))
     assert caught.value.error_id == "FLV-4003"
@@ -123,9 +125,8 @@ def test_wrong_keys_are_refused_and_not_taken_for_an_outage(call, stack: Setting
 
 @pytest.mark.integration
 @every_call
-def test_a_missing_bucket_is_named_and_not_taken_for_a_missing_object(call, stack: Settings) -> None:
-    if stack.store.kind != "minio":
-        pytest.skip("no MinIO here")
+def test_a_missing_bucket_is_named_and_not_taken_for_a_missing_object(call: Call, stack: Settings) -> None:
+    require_minio(stack)
     with pytest.raises(FluvialError) as caught:
         call(S3Store(msgspec.structs.replace(stack.store, bucket="not-there")))
     assert caught.value.error_id == "FLV-4006"

@@ -22,7 +22,8 @@ from schemas.topics import updates_topic, verdicts_topic
 from tests import factories
 from tests.fuzz.memory import MemorySamples
 from tests.fuzz.mutator import BOMB_BYTES, CODECS, Cast, Device, Fuzzed, Moment, Mutator
-from tests.integration.pipeline import Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
@@ -237,7 +238,12 @@ class Campaign:
         self._poll()
         if number >= IN_FLIGHT_MAX:
             oldest = self._sent[-IN_FLIGHT_MAX].position
-            until(lambda: self._poll() or oldest.done(), "an acknowledgement from the broker")
+
+            def acknowledged() -> bool:
+                self._poll()
+                return oldest.done()
+
+            until(acknowledged, "an acknowledgement from the broker")
 
     def _await_verdicts(self, reader: LogReader) -> None:
         """Let the pipeline catch up. AssertionError where it does not: something has stalled it."""

@@ -55,7 +55,7 @@ def one_input(data: bytes) -> None:
             require_event(signed(body))
         case 2:
             require_codec_error_or_nothing(body)
-        case 3:
+        case _:
             require_event(codec.schema_for(envelope.ENVELOPE).header + body)
 
 

@@ -152,7 +152,7 @@ class Mutator:
 
     def record(self, device_id: str, moment: Moment, **changed: Any) -> dict[str, Any]:
         """What an honest device would send."""
-        fields = {
+        fields: dict[str, Any] = {
             "task": self.task,
             "region": self.region,
             "base_sha256": moment.model_sha256,
@@ -181,7 +181,7 @@ class Mutator:
         """Random bytes."""
         return self.random.randbytes(size)
 
-    def place(self, data: bytes) -> int:
+    def place(self, data: bytes | bytearray) -> int:
         """Somewhere in it."""
         return self.random.randrange(len(data))
 

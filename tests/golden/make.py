@@ -81,8 +81,8 @@ def log() -> list[bytes]:
     names = devices(20)
     for n, name in enumerate(names[:14]):
         codec_name = "float32" if n % 3 == 0 else "int8"
-        tensors = encoded(delta(n), codec_name, n)  # type: ignore[arg-type]
-        records.append(update_bytes(name, codec=codec_name, tensors=tensors))  # type: ignore[arg-type]
+        tensors = encoded(delta(n), codec_name, n)
+        records.append(update_bytes(name, codec=codec_name, tensors=tensors))
     records.insert(4, records[2])  # a duplicate
     records.insert(7, records[3][:-9])  # cut short
     records.insert(9, revoke_bytes(names[13]))

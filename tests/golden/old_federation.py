@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypedDict
@@ -34,6 +35,7 @@ KEYS: Final = FOLDER / "task" / "keys"
 def records(topic: str, partition: int) -> tuple[LogRecord, ...]:
     """A partition as it stood."""
     with (FOLDER / "topics" / topic / f"{partition}.avro").open("rb") as file:
+        rows: Iterator[Any] = fastavro.reader(file)
         return tuple(
             LogRecord(
                 topic,
@@ -44,7 +46,7 @@ def records(topic: str, partition: int) -> tuple[LogRecord, ...]:
                 one["value"],
                 tuple((header["name"], header["value"]) for header in one["headers"]),
             )
-            for one in fastavro.reader(file)
+            for one in rows
         )
 
 

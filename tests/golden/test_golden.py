@@ -12,9 +12,11 @@ import pytest
 from aggregation.fold.events import RejectedRecord
 from aggregation.policy import policy_from_canonical
 from schemas import avro as codec
+from schemas.checkpoints import encode_model
 from schemas.envelope import ENVELOPE, open_envelope
+from schemas.objects import sha256_hex
 from schemas.records import INGRESS_KINDS, authenticate, decode_record
-from tests.factories import NOW_MS, policy, trust
+from tests.factories import LAYOUT, NOW_MS, policy, trust
 from tests.golden import make
 
 HERE = Path(__file__).parent
@@ -41,11 +43,12 @@ def test_a_released_record_still_decodes(name: str) -> None:
     assert set(fields) == {field["name"] for field in schema.parsed["fields"]}
 
 
-@pytest.mark.parametrize("name", RECORDS)
+SIGNED = [name for name in RECORDS if codec.schema_of((HERE / name).read_bytes()).name == ENVELOPE]
+
+
+@pytest.mark.parametrize("name", SIGNED)
 def test_a_released_signature_still_verifies(name: str) -> None:
     data = (HERE / name).read_bytes()
-    if codec.schema_of(data).name != ENVELOPE:
-        pytest.skip("derived records are not signed")
     envelope = open_envelope(data)
     assert not isinstance(authenticate(envelope, NOW_MS, trust()), RejectedRecord)
     if envelope.kind in INGRESS_KINDS:
@@ -74,7 +77,7 @@ def test_the_released_log_gives_the_released_verdicts_aggregates_and_model() -> 
     expected = released()
     assert [verdict.outcome for verdict in verdicts] == expected["outcomes"]
     assert [aggregate.sha256 for aggregate in aggregates] == expected["aggregates"]
-    assert make.sha256_hex(make.encode_model(checkpoint.model, make.LAYOUT)) == expected["model"]
+    assert sha256_hex(encode_model(checkpoint.model, LAYOUT)) == expected["model"]
     assert make.hashes() == expected
 
 

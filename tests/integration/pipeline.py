@@ -6,10 +6,9 @@ of them. Whoever waits here waits for a condition, with a limit that says what d
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
+import tempfile
 import time
 import uuid
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import numpy as np
 from aggregation.optimizers import initial_state
 from aggregation.server.aggregates import Aggregate
 from backends import keys
+from backends.environment import child_environment
 from backends.kafka.admin import declare_topics
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
@@ -40,6 +40,8 @@ from schemas.records import aggregate_in
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
 from schemas.windows import decode_verdict
 from tests import factories
+from tests.integration.forked import Forked
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -52,17 +54,6 @@ if TYPE_CHECKING:
     from schemas.envelope import Signer
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 90.0
-POLL_S = 0.1
-
-
-def until(condition: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> Any:
-    """What ``condition`` gives as soon as it is true; an AssertionError that says ``what`` after ``timeout_s``."""
-    deadline = time.monotonic() + timeout_s
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        time.sleep(POLL_S)
-    return result
 
 
 @dataclass
@@ -71,7 +62,7 @@ class Running:
 
     name: str
     log_path: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
 
     @property
     def log(self) -> str:
@@ -211,7 +202,7 @@ class Federation:
 
     def record(self, device_id: str, *, base: int = 0, **changed: Any) -> dict[str, Any]:
         """An honest ClientUpdate of this task, with ``changed`` fields."""
-        fields = {
+        fields: dict[str, Any] = {
             "task": self.task,
             "region": next(iter(self.partitions)),
             "base_sha256": changed.get("base_sha256") or self.model_sha256(max(0, base)),
@@ -232,12 +223,12 @@ class Federation:
 
     def tick(self, slot: Slot) -> int:
         """Close a partition's open window, as its worker's clock would; the tick's offset."""
-        first_offset = (self.aggregates(slot) or [None])[-1]
+        closed = self.aggregates(slot)
         record = {
             "task": self.task,
             "region": slot[0],
             "partition": slot[1],
-            "window_first_offset": first_offset.next_offset if first_offset else 0,
+            "window_first_offset": closed[-1].next_offset if closed else 0,
         }
         return self.append(slot, self.worker_signer(slot[0]).sign("Tick", record))
 
@@ -324,29 +315,37 @@ class Federation:
         return "\n".join(f"--- {one.name} ({one.process.poll()})\n{one.log[-3000:]}" for one in self.running)
 
 
-def start_process(home: Path, folder: Path, arguments: list[str], name: str) -> Running:
+def start_process(
+    home: Path, folder: Path, arguments: list[str], name: str, prepare: Callable[[], None] | None = None
+) -> Running:
     """Start the `fluvial` command with these arguments; its log is appended to ``<name>.log``."""
     path = folder / f"{name}.log"
-    with path.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fluvial.cli", "--home", str(home), *arguments],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},  # noqa: TID251
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    return Running(name, path, process)
+    return Running(name, path, fork(["--home", str(home), *arguments], stdout=path, prepare=prepare))
 
 
-def run_command(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run_command(
+    home: Path, *arguments: str, cwd: Path = ROOT, prepare: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the `fluvial` command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "fluvial.cli", "--home", str(home), *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},  # noqa: TID251
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-        check=False,
-    )
+    command = ["--home", str(home), *arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
+        process = fork(command, stdout=stdout, stderr=stderr, cwd=cwd, prepare=prepare)
+        try:
+            code = process.wait(WAIT_S)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(command, code, stdout.read_text(), stderr.read_text())
+
+
+def fork(
+    arguments: list[str],
+    *,
+    stdout: Path,
+    stderr: Path | None = None,
+    cwd: Path = ROOT,
+    prepare: Callable[[], None] | None = None,
+) -> Forked:
+    """The `fluvial` command as a process of its own that shares the imports of all others."""
+    environment = child_environment({"PYTHONPATH": str(ROOT)})
+    return Forked(arguments, cwd=cwd, environment=environment, stdout=stdout, stderr=stderr, prepare=prepare)

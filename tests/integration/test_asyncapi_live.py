@@ -1,13 +1,13 @@
-"""docs/asyncapi.yaml against what a real short run writes: a hundred records of every topic, or all."""
+"""A short real run of a user's task, and docs/asyncapi.yaml against a hundred records of each of its topics, or all."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import io
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
-from backends.environment import load_settings
+from backends.environment import child_environment, load_settings
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
 from backends.tasks import read_task_file
@@ -40,14 +40,42 @@ RUN_S = 330.0
 REGIONS = {"eu": 1, "us": 1}
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "home"
+@dataclass(frozen=True)
+class Run:
+    """What `fluvial run` of a user's task left behind: its home, where the stack still runs, and what it said."""
+
+    home: Path
+    told: dict[str, Any]
+    stderr: str
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """From `fluvial new` to the audit at the run's end, as a user types it, in a folder that is not this one."""
+    folder = tmp_path_factory.mktemp("run")
+    home = folder / "home"
+    fluvial = [sys.executable, "-m", "fluvial.cli", "--home", str(home)]
+    small = ["--devices", "8", "--versions", "4", "--regions", "eu:1,us:1", "--store", "file", "--json"]
     try:
-        yield folder
+        typed([*fluvial, "new", "mine"], folder)
+        done = typed([*fluvial, "run", "mine.py", *small], folder)
+        yield Run(home, json.loads(done.stdout), done.stderr)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            LocalStack(folder).down()
+        LocalStack(home).down()
+
+
+def typed(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=child_environment({"PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def named(reference: dict[str, str]) -> Any:
@@ -89,19 +117,15 @@ def conforms(record: LogRecord, channel: dict[str, Any]) -> str:
     return str(kind)
 
 
-def test_the_records_of_a_real_run_are_what_the_document_says(home: Path) -> None:
-    small = ["--devices", "8", "--versions", "4", "--regions", "eu:1,us:1", "--store", "file"]
-    done = subprocess.run(
-        [sys.executable, "-m", "fluvial.cli", "--home", str(home), "run", "digits", *small],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=RUN_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    settings = load_settings(home)
-    task = read_task_file(home, None).task  # the stack of the run still runs
+def test_a_users_task_runs_from_new_to_audit(run: Run) -> None:
+    assert run.told["task"] == "mine" and run.told["versions"] >= 4
+    assert run.told["audit"]["identical"] is True
+    assert "version 1/4  accuracy" in run.stderr
+
+
+def test_the_records_of_a_real_run_are_what_the_document_says(run: Run) -> None:
+    settings = load_settings(run.home)
+    task = read_task_file(run.home, None).task
     seen: dict[str, set[str]] = {name: set() for name in DOCUMENT["channels"]}
     with LogReader(settings, "test-asyncapi") as reader:
         for topic in topics_of(task, REGIONS):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -17,9 +15,10 @@ from backends.settings import Settings
 from fluvial import cli
 from fluvial.proof.audit import audit_task
 from schemas.objects import manifest_key, model_key, object_key
+from tests.integration.pipeline import fork, run_command
 from tests.small_federation import PARTITIONS, SmallFederation, declare
+from tests.waiting import WAIT_S, until
 
-ROOT = Path(__file__).parents[2]
 TASK = "audited"
 
 
@@ -117,39 +116,42 @@ def test_a_task_that_nobody_created_is_a_usage_error(fluvial: Callable[..., Answ
 
 
 def test_a_stack_that_is_down_is_said_at_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fluvial.cli", "--home", str(tmp_path), "audit"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = run_command(tmp_path, "audit")
     assert done.returncode == 2 and "FLV-1001" in done.stderr and "fluvial up" in done.stderr
 
 
 def test_an_audit_again_and_again_goes_on_after_a_difference_and_ends_with_its_sum(
     federation: SmallFederation, tmp_path: Path
 ) -> None:
-    settings = federation.settings
+    home = federation.settings.home
     key = model_key(TASK, 2)
     store = federation.objects.store
     good = store.get(key)
-    command = [sys.executable, "-m", "fluvial.cli", "--home", str(settings.home), "audit", "--task", TASK]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--every", "0.2", "--json"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
+    log, told = tmp_path / "log", tmp_path / "told"
+    arguments = ["--home", str(home), "audit", "--task", TASK, "--every", "0.2", "--json"]
+    process = fork(arguments, stdout=told, stderr=log)
+
+    def audits() -> list[dict[str, Any]]:
+        whole = told.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def another(*, identical: bool) -> None:
+        before = len(audits())
+        until(
+            lambda: any(one["identical"] is identical for one in audits()[before:]),
+            f"identical is {identical}\n{log.read_text()}",
         )
-        assert process.stdout is not None
-        try:
-            assert json.loads(process.stdout.readline())["identical"] is True
-            store.put(key, good[:-1] + bytes([good[-1] ^ 1]))
-            assert any(json.loads(process.stdout.readline())["findings_total"] for _ in range(20))
-            store.put(key, good)
-            assert any(json.loads(process.stdout.readline())["identical"] for _ in range(20))
-        finally:
-            store.put(key, good)
-            process.send_signal(signal.SIGTERM)
-        rest = process.stdout.read().splitlines()
-        assert process.wait(30) == 1
-    end = json.loads(rest[-1])
+
+    try:
+        another(identical=True)
+        store.put(key, good[:-1] + bytes([good[-1] ^ 1]))
+        another(identical=False)
+        store.put(key, good)
+        another(identical=True)
+    finally:
+        store.put(key, good)
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(WAIT_S) == 1
+    end = audits()[-1]
     assert end["terminal"] is True and end["audits"] >= 3 and end["different"] >= 1
-    assert "FLV-5001" in (tmp_path / "log").read_text()
+    assert "FLV-5001" in log.read_text()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -22,12 +23,14 @@ from fluvial.proof.audit import audit_task
 from schemas.avro import HEADER_BYTES, MARKER
 from schemas.certificates import Role
 from tests import factories
-from tests.integration.pipeline import WAIT_S, Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from aggregation.server.aggregates import Slot
     from backends.settings import Settings
     from schemas.envelope import Signer
 
@@ -73,13 +76,13 @@ class Bench:
         """A signer of another CA that calls itself eu."""
         return keys.load_signer(keys.issue(self.strange_keys, "eu", Role.DEVICE, device_id))
 
-    def honest(self, device_id: str = "", **changed: object) -> bytes:
+    def honest(self, device_id: str = "", **changed: Any) -> bytes:
         """An update at version 1, good but for ``changed``."""
         return self.federation.update(device_id or self.fresh(), base=changed.pop("base", 1), **changed)
 
     def delta(self, values: np.ndarray, codec: str = "float32") -> bytes:
         """A rightly signed update of any delta."""
-        tensors = factories.encoded(values.astype(np.float32), codec, 1, self.federation.layout)  # type: ignore[arg-type]
+        tensors = factories.encoded(values.astype(np.float32), codec, 1, self.federation.layout)
         return self.honest(codec=codec, tensors=tensors)
 
     def of_norm(self, norm: float) -> bytes:
@@ -316,11 +319,13 @@ def reach_version_1(federation: Federation) -> None:
         federation.tick(slot)
     for slot in (EU0, EU1):
         until(
-            lambda slot=slot: any(
-                v.detail.startswith("barrier to version 1") for v in federation.verdicts(slot)
-            ),
+            partial(knows_version_1, federation, slot),
             f"the barrier of version 1 in {slot}\n{federation.logs()}",
         )
+
+
+def knows_version_1(federation: Federation, slot: Slot) -> bool:
+    return any(v.detail.startswith("barrier to version 1") for v in federation.verdicts(slot))
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -399,7 +404,7 @@ def test_the_audit_agrees_with_every_verdict_and_version(outcome: Outcome) -> No
     ids=["unknown key", "out of range", "contradiction", "overflow", "not TOML"],
 )
 def test_a_bad_policy_is_refused_at_start_up(
-    stack: Settings, tmp_path: Path, capfd, policy: str, names: tuple[str, ...]
+    stack: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str], policy: str, names: tuple[str, ...]
 ) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(policy)

@@ -16,7 +16,8 @@ from backends.settings import Settings
 from backends.tasks import keys_folder
 from schemas.topics import metrics_topic
 from tests import factories
-from tests.integration.pipeline import Federation, Running, run_command, start_process, until
+from tests.integration.pipeline import Federation, Running, run_command, start_process
+from tests.waiting import WAIT_S, until
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_canary_sees_a_worker_go_and_come_back(
         assert run_command(stack.home, *arguments, "--once").returncode == 0
     finally:
         canary.signal(signal.SIGTERM)
-    assert canary.process.wait(20) == 0, canary.log
+    assert canary.process.wait(WAIT_S) == 0, canary.log
     end = lines(canary)[-1]
     assert end["terminal"] is True and end["published"] >= end["judged"] > 0 < end["failed"]["late"]
     assert "error[FLV-7071]" in canary.log and federation.head == 0
@@ -106,7 +107,7 @@ def test_once_without_a_worker_is_a_timeout_and_ctrl_c_ends_a_canary_with_0(
     canary.says("FLV-7071")
     time.sleep(0.1)
     canary.signal(signal.SIGINT)
-    assert canary.process.wait(20) == 0, canary.log
+    assert canary.process.wait(WAIT_S) == 0, canary.log
 
 
 def test_a_machine_without_the_ca_says_which_command_issues_the_key(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import signal
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -14,37 +13,30 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aggregation.fold.rejections import ACCEPTED
-from fluvial.local.stack import LocalStack
 from fluvial.proof.audit import audit_task
-from fluvial.terminal.output import Output
 from schemas.objects import sha256_hex
 from schemas.topics import metrics_topic, verdicts_topic
 from tests import factories
-from tests.integration.pipeline import Federation, Running, start_process, until
+from tests.integration.pipeline import Federation, Running, start_process
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fluvial.local.stack import LocalStack
+
 SLOT = ("eu", 0)
 STOP_S = 15.0
+EVENTS_MAX = 60
 POLICY = factories.policy(
     window={"updates_max": 4, "seconds_max": 3600.0}, buffer={"updates": 4, "seconds_max": 3600.0}
 )
 
 
 @pytest.fixture(scope="module")
-def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A stack that may be broken: the session's is shared."""
-    stack = LocalStack(tmp_path_factory.mktemp("console-stack"), reporter=Output())
-    stack.up()
-    yield stack
-    stack.down()
-
-
-@pytest.fixture(scope="module")
-def federation(own_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+def federation(breakable_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """Three versions of four updates each, some refusals and junk, and a worker and a merger that go on."""
-    federation = Federation(own_stack.up(), tmp_path_factory.mktemp("console"), {"eu": 1}, POLICY)
+    federation = Federation(breakable_stack.up(), tmp_path_factory.mktemp("console"), {"eu": 1}, POLICY)
     federation.start("worker", "worker-eu-0")
     federation.start("merger", "merger-0")
     for version in range(3):
@@ -243,16 +235,15 @@ def test_junk_in_followed_topics_is_counted_and_hides_nothing(
     assert console.get("versions/2")["consistent"] is True
 
 
-def test_events_come_within_a_second_of_what_they_tell(console: Console, federation: Federation) -> None:
-    stream = http.client.HTTPConnection("127.0.0.1", console.port, timeout=10)
+def test_events_tell_soon_what_has_happened(console: Console, federation: Federation) -> None:
+    stream = http.client.HTTPConnection("127.0.0.1", console.port, timeout=WAIT_S)
     stream.request("GET", f"/api/tasks/{console.task}/events")
     answer = stream.getresponse()
     accepted = next_now(answer)["regions"][0]["verdicts"][ACCEPTED]
     offset = federation.append(SLOT, federation.update("d-live", base=3))
     federation.await_verdicts(SLOT, offset)
-    began_s = time.monotonic()
-    while next_now(answer)["regions"][0]["verdicts"][ACCEPTED] == accepted:
-        assert time.monotonic() - began_s < 3
+    told = (next_now(answer)["regions"][0]["verdicts"][ACCEPTED] for _ in range(EVENTS_MAX))
+    assert any(count > accepted for count in told)
     stream.close()
 
 
@@ -267,7 +258,7 @@ def next_now(answer: http.client.HTTPResponse) -> Any:
 def test_a_second_console_on_the_port_is_told(console: Console, federation: Federation) -> None:
     words = ["console", "--port", str(console.port)]
     second = start_process(console.home, federation.folder, words, "second")
-    assert second.process.wait(20) == 2
+    assert second.process.wait(WAIT_S) == 2
     assert "error[FLV-6502]" in second.log
     assert "--port" in second.log
 
@@ -281,9 +272,9 @@ def test_ctrl_c_ends_it_with_130(federation: Federation) -> None:
 
 
 def test_a_broker_that_goes_away_is_said_and_comes_back(
-    console: Console, federation: Federation, own_stack: LocalStack
+    console: Console, federation: Federation, breakable_stack: LocalStack
 ) -> None:
-    own_stack.kill("kafka")
+    breakable_stack.kill("kafka")
     try:
         now = console.until(
             "now", lambda now: now["sources"]["kafka"]["level"] == "bad", "the outage is shown"
@@ -294,7 +285,7 @@ def test_a_broker_that_goes_away_is_said_and_comes_back(
         assert (status, problem["error"]["id"]) == (502, "FLV-3100")
         assert console.ask("versions")[0] == 200, "the store still answers"
     finally:
-        own_stack.start("kafka")
+        breakable_stack.start("kafka")
     offset = federation.append(SLOT, federation.update("d-after", base=3))
     console.until(
         "flow",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,9 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from aggregation.fold.rejections import ACCEPTED
 from tests import factories
-from tests.integration.pipeline import Federation, Running, start_process, until
+from tests.integration.pipeline import Federation, Running, start_process
+from tests.requirements import find_browser
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from backends.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = (ROOT / "tests" / "vendor" / "axe-core" / "axe.min.js").read_text()
 SHOTS = ROOT / "build" / "screenshots"
 POLICY = factories.policy(
@@ -37,12 +37,7 @@ PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
 PAGES = ("/", "/versions", "/versions/1", "/flow", "/refused", "/fleet", "/audit")
 
-pytestmark = [
-    pytest.mark.timeout(240),
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no browser: sudo apt install --no-install-recommends chromium"
-    ),
-]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.needs("chromium")]
 
 
 @dataclass
@@ -108,7 +103,7 @@ def publish(federation: Federation, numbers: range) -> None:
 def browser() -> Iterator[Browser]:
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=arguments)
         yield browser
         browser.close()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -24,12 +23,13 @@ import pytest
 from backends.settings import Settings
 from fluvial.local import ports
 from infra.grafana.build import BOARDS
-from tests.integration.pipeline import Running, run_command, start_process, until
+from tests.integration.pipeline import Running, run_command, start_process
+from tests.requirements import require
+from tests.waiting import until
 
 TASK = "watched"
 REGIONS = ("eu", "us")
 FULL_S = 400.0
-INSTALL = "there is no prometheus on this machine: sudo apt install --no-install-recommends prometheus"
 
 MAY_BE_EMPTY = {
     # Reserved: no policy has a privacy budget yet.
@@ -102,16 +102,14 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def prometheus(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip(INSTALL)
+    require("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     config, port = folder / "prometheus.yml", ports.choose()
     config.write_text(CONFIG.format(folder=stack.home / "run" / "metrics"))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [
-                program,
+                "prometheus",
                 f"--config.file={config}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",

@@ -8,18 +8,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from backends.environment import child_environment
 from fluvial.local.stack import LocalStack
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
@@ -73,13 +72,6 @@ def processes_of(home: Path) -> list[str]:
     return found
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)
-
-
 def test_a_demo_with_kills_ends_with_every_verdict_and_an_identical_audit(home: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     done = fluvial(
@@ -126,8 +118,8 @@ def test_ctrl_c_in_mid_demo_leaves_nothing_behind(home: Path, tmp_path: Path, nu
             start_new_session=True,
         )
     try:
-        until(lambda: "training" in log.read_text() or demo.poll() is not None, "the training begins", 120)
-        until(lambda: any(" worker " in words for words in processes_of(home)), "the workers run", 60)
+        until(lambda: "training" in log.read_text() or demo.poll() is not None, "the training begins", DEMO_S)
+        until(lambda: any(" worker " in words for words in processes_of(home)), "the workers run")
         os.kill(demo.pid, number)
         assert demo.wait(60) == 130, log.read_text()
     finally:
@@ -135,33 +127,14 @@ def test_ctrl_c_in_mid_demo_leaves_nothing_behind(home: Path, tmp_path: Path, nu
             demo.kill()
             demo.wait()
     assert "interrupted" in log.read_text()
-    until(lambda: processes_of(home) == [], "everything has ended", 15)
-
-
-def test_a_users_task_runs_from_new_to_audit(home: Path, tmp_path: Path) -> None:
-    made = subprocess.run(
-        [sys.executable, "-m", "fluvial.cli", "new", "mine"],
-        cwd=tmp_path,
-        env=child_environment({"PYTHONPATH": str(ROOT)}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
-    file = str(tmp_path / "mine.py")
-    done = fluvial(home, "run", file, "--devices", "6", "--versions", "3", "--store", "file", "--json")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["task"] == "mine" and told["versions"] >= 3 and told["audit"]["identical"] is True
-    assert "version 1/3  accuracy" in done.stderr
+    until(lambda: processes_of(home) == [], "everything has ended")
 
 
 def test_a_task_that_cannot_train_fails_the_run_with_its_own_line(home: Path, tmp_path: Path) -> None:
     source = (ROOT / "learning" / "tasks" / "digits.py").read_text()
     broken = tmp_path / "broken.py"
     broken.write_text(
-        source.replace("    return learning.fit(", "    raise RuntimeError('no luck')\n    learning.fit(")
+        source.replace("    return fluvial.fit(", "    raise RuntimeError('no luck')\n    fluvial.fit(")
     )
     done = fluvial(home, "run", str(broken), "--devices", "4", "--versions", "2", "--store", "file")
     assert done.returncode == 4

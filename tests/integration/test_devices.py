@@ -224,7 +224,8 @@ def test_of_two_who_create_a_task_at_once_with_keys_of_their_own_one_wins(
 
     (winner,) = [outcome for outcome in outcomes if isinstance(outcome, TaskFile)]
     assert {o.error_id for o in outcomes if isinstance(o, UsageProblem)} == {"FLV-2403"}
-    assert TaskStore(open_object_store(stack.store), name).genesis(winner.genesis_sha256)
+    genesis = TaskStore(open_object_store(stack.store), name).genesis(winner.genesis_sha256)
+    assert genesis.task == name
 
 
 def test_a_model_whose_updates_would_not_fit_is_refused(stack: Settings, name: str) -> None:

@@ -25,7 +25,8 @@ from schemas.objects import manifest_key, model_key, object_key, sha256_hex
 from schemas.records import Announcement, announcement_in
 from schemas.topics import models_topic, updates_topic
 from tests import factories
-from tests.integration.pipeline import Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +106,9 @@ class Crowd:
                     return
 
 
+AfterFaults = tuple[Federation, Crowd]
+
+
 def announced(federation: Federation, record: LogRecord) -> int:
     """The version in a record of the models topic, which a merger has to have signed."""
     found = announcement_in(record.value, record.timestamp_ms, federation.trust)
@@ -117,9 +121,7 @@ def slots() -> list[Slot]:
 
 
 @pytest.fixture(scope="module")
-def after_faults(
-    stack: Settings, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Federation, Crowd]]:
+def after_faults(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AfterFaults]:
     """A run in which everything happened that may happen to a process; all updates judged and merged."""
     federation = Federation(stack, tmp_path_factory.mktemp("faults"), {REGION: PARTITIONS}, POLICY)
     try:
@@ -201,7 +203,7 @@ def merged(federation: Federation) -> int:
     return sum(federation.store.manifest(version).accepted for version in range(1, federation.head + 1))
 
 
-def test_every_acknowledged_update_has_one_verdict_and_was_accepted(after_faults) -> None:
+def test_every_acknowledged_update_has_one_verdict_and_was_accepted(after_faults: AfterFaults) -> None:
     federation, crowd = after_faults
     assert len(crowd.acknowledged) == UPDATES
     outcomes: Counter[str] = Counter()
@@ -223,7 +225,7 @@ def test_every_acknowledged_update_has_one_verdict_and_was_accepted(after_faults
     assert outcomes[ACCEPTED] > UPDATES // 2
 
 
-def test_windows_tile_every_partition(after_faults) -> None:
+def test_windows_tile_every_partition(after_faults: AfterFaults) -> None:
     federation, _ = after_faults
     for slot in slots():
         windows = federation.aggregates(slot)
@@ -235,7 +237,7 @@ def test_windows_tile_every_partition(after_faults) -> None:
             assert window.previous_sha256 == before.sha256
 
 
-def test_versions_are_one_chain_and_merge_every_window_once(after_faults) -> None:
+def test_versions_are_one_chain_and_merge_every_window_once(after_faults: AfterFaults) -> None:
     federation, _ = after_faults
     parent = federation.store.manifest_bytes(0)
     merged_windows: list[tuple[Slot, int]] = []
@@ -251,7 +253,7 @@ def test_versions_are_one_chain_and_merge_every_window_once(after_faults) -> Non
         assert sequences == list(range(len(sequences)))
 
 
-def test_announcements_come_after_the_regions_barriers(after_faults) -> None:
+def test_announcements_come_after_the_regions_barriers(after_faults: AfterFaults) -> None:
     """By the broker's clock; an announcement that comes again after a crash changes nothing."""
     federation, _ = after_faults
     first_barrier: dict[tuple[Slot, int], int] = {}
@@ -269,7 +271,7 @@ def test_announcements_come_after_the_regions_barriers(after_faults) -> None:
     assert max(versions) == federation.head
 
 
-def test_the_audit_is_identical_however_many_processes_do_it(after_faults) -> None:
+def test_the_audit_is_identical_however_many_processes_do_it(after_faults: AfterFaults) -> None:
     federation, _ = after_faults
     one = audit_task(federation.settings, federation.task_file, jobs=1)
     three = audit_task(federation.settings, federation.task_file, jobs=3)
@@ -279,7 +281,7 @@ def test_the_audit_is_identical_however_many_processes_do_it(after_faults) -> No
     assert one.digest == three.digest
 
 
-def test_a_restarted_worker_does_not_write_again_what_stands_there(after_faults) -> None:
+def test_a_restarted_worker_does_not_write_again_what_stands_there(after_faults: AfterFaults) -> None:
     federation, _ = after_faults
     for running in federation.running:
         if running.name.startswith("worker") and running.process.poll() is None:
@@ -296,7 +298,9 @@ def test_a_restarted_worker_does_not_write_again_what_stands_there(after_faults)
 
 
 @pytest.mark.parametrize("what", ["model", "sums", "manifest"])
-def test_the_audit_names_a_flipped_byte(after_faults, capfd, what: str) -> None:
+def test_the_audit_names_a_flipped_byte(
+    after_faults: AfterFaults, capfd: pytest.CaptureFixture[str], what: str
+) -> None:
     federation, _ = after_faults
     version = 2
     manifest = federation.store.manifest(version)

@@ -17,7 +17,8 @@ from producers.sdk.announcements import Announcements
 from schemas.topics import updates_topic, verdicts_topic
 from tests import factories
 from tests.fuzz.memory import MemorySamples
-from tests.integration.pipeline import Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,8 +37,6 @@ HONEST_PER_S = 40
 REPEATS_OF_TEN = 5
 """Of ten records of the flood so many repeat the bytes of one before; the others are all different."""
 HONEST_DEVICES = 2000
-LATENCY_MAX_S = 15.0
-WORKER_MS_MAX = 2.0
 POLICY = factories.policy(
     staleness={"versions_max": 50},
     window={"updates_max": 16, "seconds_max": 1.0, "records_max": 2000},
@@ -152,7 +151,7 @@ def test_it_counts_once_for_each_version(flood: Flood) -> None:
 
 
 @pytest.mark.parametrize("slot", [FLOODED, QUIET], ids=["its own partition", "another partition"])
-def test_honest_updates_beside_it_are_accepted_and_soon(
+def test_honest_updates_beside_it_are_accepted(
     flood: Flood, slot: tuple[str, int], record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     federation = flood.federation
@@ -164,7 +163,6 @@ def test_honest_updates_beside_it_are_accepted_and_soon(
             assert verdict.outcome == ACCEPTED, verdict.detail
             waits_s.append((record.timestamp_ms - appended_ms[verdict.offset]) / 1000)
     assert len(waits_s) == len(flood.honest[slot]) > 0
-    assert max(waits_s) < LATENCY_MAX_S
     record_testsuite_property(f"wait_p50_s {slot}", sorted(waits_s)[len(waits_s) // 2])
     record_testsuite_property(f"wait_max_s {slot}", max(waits_s))
 
@@ -191,7 +189,6 @@ def test_what_it_costs(flood: Flood, record_testsuite_property: Callable[[str, o
     record_testsuite_property("worker_ms_each", each_ms)
     record_testsuite_property("published_per_s", len(flood.flooded) / flood.seconds)
     record_testsuite_property("memory", str(flood.memory.summary()))
-    assert each_ms < WORKER_MS_MAX
 
 
 def test_the_audit_agrees(flood: Flood) -> None:

@@ -18,7 +18,8 @@ from schemas.topics import updates_topic, verdicts_topic
 from tests import factories
 from tests.fuzz import mutator
 from tests.fuzz.campaign import Campaign
-from tests.integration.pipeline import WAIT_S, Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,8 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas.avro import encode
 from schemas.topics import aggregates_topic
 from tests import factories
-from tests.integration.pipeline import Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +69,12 @@ def scrape(address: str) -> Samples:
     }
 
 
+def answers(address: str, path: str, status: int) -> bool:
+    return bool(get(address, path)[0] == status)
+
+
 def by_label(samples: Samples, name: str, label: str) -> dict[str, float]:
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for (sample, labels), value in samples.items():
         if sample == name:
             found[dict(labels)[label]] += value
@@ -145,7 +151,7 @@ def test_worker_and_merger_tell_what_stands_in_the_topics(federation: Federation
     for one in (worker, merger):
         one.signal(signal.SIGTERM)
     for address in addresses.values():
-        until(lambda there=address: get(there, "/readyz")[0] == 503, "it says at once that it ends", 1.0)
+        until(partial(answers, address, "/readyz", 503), "it says at once that it ends")
         assert get(address, "/readyz")[2] == "ending: what is under way is finished\n"
         assert get(address, "/livez")[0] == 200
     assert [one.process.wait(STOP_S) for one in (worker, merger)] == [0, 0], federation.logs()

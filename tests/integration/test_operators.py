@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +15,10 @@ from aggregation.fold.rejections import REJECTIONS
 from backends.settings import Settings
 from fluvial import cli
 from tests import factories
+from tests.integration.pipeline import fork
 from tests.small_federation import SmallFederation, declare
+from tests.waiting import WAIT_S, until
 
-ROOT = Path(__file__).parents[2]
 TASK = "operated"
 
 
@@ -49,7 +47,7 @@ def federation(stack: Settings) -> Iterator[SmallFederation]:
 
 
 def command(settings: Settings, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "fluvial.cli", "--home", str(settings.home), *arguments, "--task", TASK]
+    return ["--home", str(settings.home), *arguments, "--task", TASK]
 
 
 class Answer(NamedTuple):
@@ -66,7 +64,7 @@ def fluvial(federation: SmallFederation, capsys: pytest.CaptureFixture[str]) -> 
 
     def call(*arguments: str, code: int = 0) -> Answer:
         capsys.readouterr()
-        got = cli.main(command(federation.settings, *arguments)[3:])
+        got = cli.main(command(federation.settings, *arguments))
         answer = Answer(*capsys.readouterr())
         assert got == code, answer.stderr
         return answer
@@ -176,27 +174,21 @@ def test_verdicts_of_all_regions_need_no_name(fluvial: Call, federation: SmallFe
     assert "--region" in fluvial("verdicts", "--partition", "0", code=4).stderr
 
 
-def test_following_shows_what_comes_and_ends_with_ctrl_c(federation: SmallFederation) -> None:
-    following = subprocess.Popen(
-        command(federation.settings, "verdicts", "--region", "us", "--follow", "--json"),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_following_shows_what_comes_and_ends_with_ctrl_c(federation: SmallFederation, tmp_path: Path) -> None:
+    told, log = tmp_path / "told", tmp_path / "log"
+    arguments = command(federation.settings, "verdicts", "--region", "us", "--follow", "--json")
+    following = fork(arguments, stdout=told, stderr=log)
     try:
-        assert following.stderr is not None and following.stdout is not None
-        assert "following us[0]" in following.stderr.readline()
-        time.sleep(1.0)
+        until(lambda: "following us[0]" in log.read_text(), "it follows")
         federation.fold()
-        shown = json.loads(following.stdout.readline())
+        until(lambda: "\n" in told.read_text(), f"it shows a verdict\n{log.read_text()}")
+        shown = json.loads(told.read_text().splitlines()[0])
         assert shown["region"] == "us" and shown["outcome"] == "control"
         following.send_signal(signal.SIGINT)
-        rest = following.communicate(timeout=30)[0].splitlines()
-        assert following.returncode == 130 and json.loads(rest[-1])["terminal"] is True
+        assert following.wait(WAIT_S) == 130
+        assert json.loads(told.read_text().splitlines()[-1])["terminal"] is True
     finally:
-        if following.poll() is None:
-            following.kill()
+        following.kill()
 
 
 INSPECTED = [

@@ -11,19 +11,21 @@ from aggregation.fold.rejections import ACCEPTED
 from backends.kafka.writing import LogWriter
 from backends.store.factory import open_object_store
 from backends.store.file import FileStore
-from fluvial.local.stack import LocalStack
 from fluvial.proof.audit import audit_task
-from fluvial.terminal.output import Output
 from schemas.objects import object_key
 from schemas.topics import updates_topic
 from tests import factories
-from tests.integration.pipeline import WAIT_S, Federation, Running, until
+from tests.integration.pipeline import Federation, Running
+from tests.requirements import require_minio
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from backends.settings import Settings
+    from fluvial.local.stack import LocalStack
+
 
 SLOT = ("eu", 0)
 PER_VERSION = 3
@@ -35,18 +37,9 @@ POLICY = factories.policy(
 )
 
 
-@pytest.fixture(scope="module")
-def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A stack that may be broken: the session's is shared."""
-    stack = LocalStack(tmp_path_factory.mktemp("own-stack"), reporter=Output())
-    stack.up()
-    yield stack
-    stack.down()
-
-
 @pytest.fixture
-def federation(own_stack: LocalStack, tmp_path: Path) -> Iterator[Federation]:
-    federation = Federation(own_stack.up(), tmp_path, {"eu": 1}, POLICY)
+def federation(breakable_stack: LocalStack, tmp_path: Path) -> Iterator[Federation]:
+    federation = Federation(breakable_stack.up(), tmp_path, {"eu": 1}, POLICY)
     yield federation
     federation.end()
 
@@ -95,13 +88,13 @@ def all_is_well(federation: Federation) -> None:
 
 
 def test_kafka_dies_and_comes_back(
-    own_stack: LocalStack, federation: Federation, worker: Running, merger: Running
+    breakable_stack: LocalStack, federation: Federation, worker: Running, merger: Running
 ) -> None:
     sender = Sender(federation)
     sender.window()
     version_is_known(federation, 1)
     said = {one.name: len(one.log) for one in (worker, merger)}
-    own_stack.kill("kafka")
+    breakable_stack.kill("kafka")
     try:
         writer = LogWriter(federation.settings, "patient-device", give_up=False)
         topic = updates_topic(federation.task, "eu")
@@ -110,7 +103,7 @@ def test_kafka_dies_and_comes_back(
         merger.says("waiting", after=said["merger"])
         assert not any(future.done() for future in futures)
     finally:
-        own_stack.start("kafka")
+        breakable_stack.start("kafka")
     writer.flush(WAIT_S)
     last = max(future.result(timeout=0).offset for future in futures)
     verdicts = federation.await_verdicts(SLOT, last)
@@ -120,56 +113,56 @@ def test_kafka_dies_and_comes_back(
 
 
 def test_the_store_dies_and_comes_back(
-    own_stack: LocalStack, federation: Federation, worker: Running, merger: Running
+    breakable_stack: LocalStack, federation: Federation, worker: Running, merger: Running
 ) -> None:
-    if federation.settings.store.kind != "minio":
-        pytest.skip("no MinIO here")
+    require_minio(federation.settings)
     sender = Sender(federation)
     sender.window()
     version_is_known(federation, 1)
     values = [sender.one(base=1) for _ in range(PER_VERSION)]
-    own_stack.kill("minio")
+    breakable_stack.kill("minio")
     try:
         for value in values:
             federation.append(SLOT, value)
         worker.says("waiting to store a window of")
         assert len(federation.aggregates(SLOT)) == 1, "an aggregate came before its objects"
     finally:
-        own_stack.start("minio")
+        breakable_stack.start("minio")
     version_is_known(federation, 2)
     assert merger.process.poll() is None
     all_is_well(federation)
 
 
 def test_the_store_is_away_when_the_merger_needs_it(
-    own_stack: LocalStack, federation: Federation, worker: Running
+    breakable_stack: LocalStack, federation: Federation, worker: Running
 ) -> None:
     """The window is there; its merger starts into an outage."""
-    if federation.settings.store.kind != "minio":
-        pytest.skip("no MinIO here")
+    require_minio(federation.settings)
     sender = Sender(federation)
     sender.window()
     until(lambda: federation.aggregates(SLOT), f"a window\n{federation.logs()}")
-    own_stack.kill("minio")
+    breakable_stack.kill("minio")
     try:
         merger = federation.start("merger", "merger")
         merger.says("waiting to ")
     finally:
-        own_stack.start("minio")
+        breakable_stack.start("minio")
     version_is_known(federation, 1)
     all_is_well(federation)
 
 
-def test_kafka_is_away_when_worker_and_merger_start(own_stack: LocalStack, federation: Federation) -> None:
+def test_kafka_is_away_when_worker_and_merger_start(
+    breakable_stack: LocalStack, federation: Federation
+) -> None:
     sender = Sender(federation)
     sender.window()
-    own_stack.kill("kafka")
+    breakable_stack.kill("kafka")
     try:
         worker, merger = federation.start("worker", "worker"), federation.start("merger", "merger")
         worker.says("waiting ")
         merger.says("waiting ")
     finally:
-        own_stack.start("kafka")
+        breakable_stack.start("kafka")
     version_is_known(federation, 1)
     all_is_well(federation)
 
@@ -219,16 +212,16 @@ def test_sums_that_are_damaged_are_waited_for(federation: Federation, worker: Ru
 
 @pytest.mark.parametrize("service", ["kafka", "minio"])
 def test_sigterm_ends_what_waits_for_an_outage_to_end(
-    own_stack: LocalStack, federation: Federation, worker: Running, merger: Running, service: str
+    breakable_stack: LocalStack, federation: Federation, worker: Running, merger: Running, service: str
 ) -> None:
-    if service == "minio" and federation.settings.store.kind != "minio":
-        pytest.skip("no MinIO here")
+    if service == "minio":
+        require_minio(federation.settings)
     sender = Sender(federation)
     sender.window()
     version_is_known(federation, 1)
     values = [sender.one(base=1) for _ in range(PER_VERSION)]
     said = len(worker.log)
-    own_stack.kill("kafka" if service == "kafka" else "minio")
+    breakable_stack.kill("kafka" if service == "kafka" else "minio")
     try:
         if service == "minio":
             for value in values:
@@ -238,7 +231,7 @@ def test_sigterm_ends_what_waits_for_an_outage_to_end(
             one.signal(signal.SIGTERM)
         assert [one.process.wait(STOP_S) for one in (worker, merger)] == [0, 0], federation.logs()
     finally:
-        own_stack.start("kafka" if service == "kafka" else "minio")
+        breakable_stack.start("kafka" if service == "kafka" else "minio")
 
 
 def remove(settings: Settings, key: str) -> None:

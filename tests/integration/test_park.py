@@ -1,14 +1,12 @@
 """A record on which a real worker's fold raises: its partition alone stops, a signed Skip parks it, audits agree.
 
-The worker is started through ``tests.integration.defective_worker``; the audit and later workers have no defect.
+The worker gets its defect from ``tests.integration.defect``; the audit and later workers have none.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +16,9 @@ from fluvial.local.create import OPERATOR
 from fluvial.proof.audit import audit_task
 from schemas.certificates import Role
 from tests import factories
-from tests.integration.pipeline import ROOT, Federation, Running, until
+from tests.integration.defect import install_defect
+from tests.integration.pipeline import Federation, Running, start_process
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,26 +61,9 @@ class Devices:
 def start_defective(federation: Federation, place: str, offset: int) -> Running:
     """A worker whose fold raises at ``offset`` of the parked partition."""
     name = f"defective-{place}"
-    path = federation.folder / f"{name}.log"
-    launcher = [
-        sys.executable,
-        "-m",
-        "tests.integration.defective_worker",
-        place,
-        str(PARKED[1]),
-        str(offset),
-    ]
-    command = ["--home", str(federation.settings.home), "worker", "--task", federation.task]
-    with path.open("ab") as log:
-        process = subprocess.Popen(
-            [*launcher, *command, "--region", "eu", "--name", name],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},  # noqa: TID251
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    running = Running(name, path, process)
+    command = ["worker", "--task", federation.task, "--region", "eu", "--name", name]
+    defect = partial(install_defect, place, PARKED[1], offset)
+    running = start_process(federation.settings.home, federation.folder, command, name, defect)
     federation.running.append(running)
     return running
 
@@ -199,9 +182,13 @@ def test_only_an_operators_skip_of_this_very_partition_parks(
     worker = start_defective(federation, "before", bad)
     worker.says(f"folding offset {bad} raised")
     record = {"task": federation.task, "region": "eu", "partition": 0, "offset": bad, "reason": "wrong"}
-    changed = {"another partition's": {"partition": 1}, "another task's": {"task": "other"}}.get(by, {})
+    changes: dict[str, dict[str, Any]] = {
+        "a merger": {},
+        "another partition's": {"partition": 1},
+        "another task's": {"task": "other"},
+    }
     signer = federation.merger_signer if by == "a merger" else federation.operator_signer
-    false = federation.append(PARKED, signer.sign("Skip", record | changed))
+    false = federation.append(PARKED, signer.sign("Skip", record | changes[by]))
     document = park(federation, bad, capsys)
     assert document["skip_offset"] == false + 1
     assert f"Skip at offset {false + 1}" in document["verdict"]["detail"]

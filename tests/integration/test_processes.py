@@ -13,7 +13,8 @@ import pytest
 
 from schemas.topics import metrics_topic
 from tests import factories
-from tests.integration.pipeline import Federation, run_command, start_process, until
+from tests.integration.pipeline import Federation, run_command, start_process
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,9 +52,7 @@ def test_worker_and_merger_bind_their_metrics_only_and_end_cleanly_on_sigterm(fe
     assert [len(listening_ports(one.process.pid)) for one in (worker, merger)] == [1, 1]
     for one in (worker, merger):
         one.signal(signal.SIGTERM)
-    started_s = time.monotonic()
     assert [one.process.wait(STOP_S) for one in (worker, merger)] == [0, 0], federation.logs()
-    assert time.monotonic() - started_s < STOP_S
     for one in (worker, merger):
         assert "Traceback" not in one.log
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,8 @@ from fluvial.local.resources import infra_file
 from fluvial.local.stack import LocalStack, StackPlan
 from fluvial.terminal.output import Output
 from tests import factories
-from tests.integration.pipeline import Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
     from backends.settings import Settings
 
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None,
-    reason="prometheus is not installed: sudo apt install --no-install-recommends prometheus",
-)
 POLICY = factories.policy(window={"updates_max": 2, "seconds_max": 3600.0}, buffer={"updates": 2})
 
 
@@ -66,7 +62,8 @@ class Prometheus:
             "GET", f"http://{self.address}/api/v1/query", fields={"query": expression}, timeout=10.0
         )
         assert answer.status == 200, answer.data
-        return answer.json()["data"]["result"]
+        found: list[Any] = answer.json()["data"]["result"]
+        return found
 
     def firing(self, task: str) -> dict[str, dict[str, Any]]:
         """The alerts of a task that fire, by name."""
@@ -135,7 +132,7 @@ def traffic(federation: Federation) -> Iterator[None]:
     assert problems == []
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 def test_a_worker_that_is_killed_lets_alerts_fire_and_its_successor_ends_them(
     prometheus: Prometheus, stack: Settings, tmp_path: Path
 ) -> None:
@@ -169,8 +166,10 @@ def test_a_worker_that_is_killed_lets_alerts_fire_and_its_successor_ends_them(
         federation.end()
 
 
-@needs_prometheus
-def test_up_starts_it_once_status_shows_it_and_up_heals_it(local_stack: LocalStack, capfd) -> None:
+@pytest.mark.needs("prometheus")
+def test_up_starts_it_once_status_shows_it_and_up_heals_it(
+    local_stack: LocalStack, capfd: pytest.CaptureFixture[str]
+) -> None:
     home = local_stack.home
     with_prometheus(home)
     try:
@@ -202,9 +201,9 @@ def test_up_starts_it_once_status_shows_it_and_up_heals_it(local_stack: LocalSta
         stop_prometheus(home)
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 def test_with_rules_that_are_no_rules_the_stack_comes_up_and_says_so(
-    local_stack: LocalStack, tmp_path: Path, capfd
+    local_stack: LocalStack, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "broken.yml").write_text("groups: [{name: x, rules: [{alert: A, expr: 'sum('}]}]")
@@ -220,7 +219,7 @@ def test_with_rules_that_are_no_rules_the_stack_comes_up_and_says_so(
 
 
 def test_where_it_is_not_installed_the_stack_comes_up_with_a_hint(
-    local_stack: LocalStack, capfd, monkeypatch
+    local_stack: LocalStack, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fluvial.local.starting.find_prometheus", lambda: None)
     capfd.readouterr()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.pipeline import run_command
+
 if TYPE_CHECKING:
     from backends.settings import Settings
 
@@ -116,14 +118,7 @@ def test_the_make_targets_exist(name: str) -> None:
         if command.startswith("fluvial ")
     ],
 )
-def test_the_commands_of_other_blocks_exist(command: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "fluvial.cli", *command.split()[1:], "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def test_the_commands_of_other_blocks_exist(tmp_path: Path, command: str) -> None:
+    done = run_command(tmp_path, *command.split()[1:], "--help")
     assert done.returncode == 0, done.stderr
     assert "Usage:" in done.stdout

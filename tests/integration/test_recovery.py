@@ -15,7 +15,7 @@ import pytest
 from backends.kafka.consumer_groups import describe_groups
 from backends.kafka.faust.transport import SESSION_TIMEOUT_S
 from tests import factories
-from tests.integration.pipeline import WAIT_S, Federation, run_command
+from tests.integration.pipeline import Federation, run_command
 from tests.integration.traffic import (
     Traffic,
     await_all_merged,
@@ -23,6 +23,7 @@ from tests.integration.traffic import (
     await_verdict_everywhere,
     require_nothing_lost,
 )
+from tests.waiting import WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

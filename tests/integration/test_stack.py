@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,15 +23,17 @@ from backends.environment import load_settings, read_stack_file
 from backends.settings import StackFile, credentials_path, stack_path
 from backends.store.factory import open_object_store
 from fluvial import cli
-from fluvial.local import downloads, ports, tools
+from fluvial.local import downloads, ports
 from fluvial.local.process import Daemon, PidFile
 from fluvial.local.stack import LocalStack
 from fluvial.terminal.output import Output
+from tests.requirements import require, require_minio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
+Only = Callable[..., None]
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def test_up_twice_leaves_the_running_services_alone(local_stack: LocalStack) -> 
 
 
 def test_the_broker_has_the_limits_of_the_one_setting_and_the_doctor_agrees(
-    local_stack: LocalStack, capfd
+    local_stack: LocalStack, capfd: pytest.CaptureFixture[str]
 ) -> None:
     local_stack.up()
     capfd.readouterr()
@@ -75,14 +78,15 @@ def test_the_broker_has_the_limits_of_the_one_setting_and_the_doctor_agrees(
 
 def test_keys_are_private(local_stack: LocalStack) -> None:
     local_stack.up()
-    if read_stack_file(local_stack.home).store_kind == "minio":
+    state = read_stack_file(local_stack.home)
+    assert state is not None
+    if state.store_kind == "minio":
         assert credentials_path(local_stack.home).stat().st_mode & 0o777 == 0o600
 
 
 def test_the_store_comes_back_with_its_objects_after_a_kill(local_stack: LocalStack) -> None:
     settings = local_stack.up()
-    if settings.store.kind != "minio":
-        pytest.skip("no MinIO here")
+    require_minio(settings)
     store = open_object_store(settings.store)
     store.put("survivor", b"x")
     local_stack.kill("minio")
@@ -92,7 +96,7 @@ def test_the_store_comes_back_with_its_objects_after_a_kill(local_stack: LocalSt
     assert store.get("survivor") == b"x"
 
 
-def test_a_whole_life(file_stack: LocalStack, capfd) -> None:
+def test_a_whole_life(file_stack: LocalStack, capfd: pytest.CaptureFixture[str]) -> None:
     """One broker through kill -9, a taken port, a new limit, down and up again: its topics stay."""
     settings = file_stack.up()
     make_topic(settings.bootstrap_servers, "kept")
@@ -130,7 +134,7 @@ def test_a_whole_life(file_stack: LocalStack, capfd) -> None:
     assert file_stack.status()[0].state == "stopped"
 
 
-def test_half_a_format_is_formatted_again(file_stack: LocalStack, capfd) -> None:
+def test_half_a_format_is_formatted_again(file_stack: LocalStack, capfd: pytest.CaptureFixture[str]) -> None:
     data = file_stack.home / "data" / "kafka"
     data.mkdir(parents=True)
     (data / "bootstrap.checkpoint").write_bytes(b"half")
@@ -215,14 +219,16 @@ def _command_line(process: psutil.Process) -> list[str]:
 
 
 @pytest.fixture
-def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Only:
     """Leave only the named programs on the path."""
 
     def restrict(*names: str) -> None:
         folder = tmp_path / "bin"
         folder.mkdir()
         for name in names:
-            (folder / name).symlink_to(shutil.which(name))
+            program = shutil.which(name)
+            assert program is not None
+            (folder / name).symlink_to(program)
         monkeypatch.setenv("PATH", str(folder))
         monkeypatch.delenv("JAVA_HOME", raising=False)
 
@@ -231,7 +237,12 @@ def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(("present", "error_id"), [((), "FLV-1004"), (("java",), "FLV-1005")])
 def test_a_missing_program_is_named_with_the_command_that_installs_it(
-    only, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, present: tuple[str, ...], error_id: str
+    only: Only,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    present: tuple[str, ...],
+    error_id: str,
 ) -> None:
     only(*present)
     monkeypatch.setenv("FLUVIAL_CACHE", str(tmp_path / "empty"))
@@ -242,7 +253,7 @@ def test_a_missing_program_is_named_with_the_command_that_installs_it(
 
 
 def test_without_go_minio_is_refused_and_auto_takes_files_and_says_so(
-    only, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+    only: Only, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     jars = downloads.kafka_jars(Output())
     only("java")
@@ -283,8 +294,7 @@ def test_a_failed_build_shows_its_last_lines(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("FLUVIAL_CACHE", str(tmp_path))
     monkeypatch.setattr(downloads, "_minio_version", lambda: "not-a-version")
     monkeypatch.setenv("GOPROXY", "off")
-    if tools.go_problem():
-        pytest.skip("no Go here")
+    require("go")
     with pytest.raises(FluvialError) as caught:
         downloads.minio_binary(Output())
     assert caught.value.error_id == "FLV-1007"
@@ -298,7 +308,7 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert caught.value.error_id == "FLV-1015"
 
 
-def test_the_doctor_finds_what_was_broken(home: Path, capfd) -> None:
+def test_the_doctor_finds_what_was_broken(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     home.mkdir()
     stack_path(home).write_bytes(
         msgspec.json.encode(StackFile(store_kind="file", running=True, kafka_port=ports.choose()))

@@ -12,7 +12,8 @@ from aggregation.fold.rejections import ACCEPTED
 from fluvial.proof.audit import audit_task
 from schemas.topics import updates_topic, verdicts_topic
 from tests import factories
-from tests.integration.pipeline import WAIT_S, Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

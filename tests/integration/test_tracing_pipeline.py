@@ -14,7 +14,8 @@ from producers.sdk.updates import Contribution
 from schemas.certificates import Role
 from tests import factories
 from tests.collector import Collector, collecting
-from tests.integration.pipeline import Federation, until
+from tests.integration.pipeline import Federation
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

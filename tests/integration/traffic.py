@@ -17,8 +17,9 @@ from fluvial.proof.audit import audit_task
 from schemas.envelope import open_envelope
 from schemas.objects import sha256_hex
 from schemas.topics import models_topic, updates_topic
-from tests.integration.pipeline import Federation, until
+from tests.integration.pipeline import Federation
 from tests.recorded_order import RecordedOrder, made_again
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

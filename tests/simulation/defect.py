@@ -35,11 +35,11 @@ class Defect:
 
     def install(self) -> None:
         """From now on the workers of this process have the defect."""
-        worker.decode_record = self._decode  # type: ignore[assignment]
+        vars(worker)["decode_record"] = self._decode
 
     def remove(self) -> None:
         """The workers are as they were."""
-        worker.decode_record = decode_record
+        vars(worker)["decode_record"] = decode_record
 
     def _decode(self, value: bytes | None, timestamp_ms: int, trust: Trust, policy: Policy) -> Event:
         if value is not None and value == self.poisoned:

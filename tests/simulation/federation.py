@@ -180,7 +180,8 @@ class Federation:
         # From a stream of its own: the runs in which the broker refuses nothing are as they were without this.
         self.refusing = seeded(self.seed, "refusals").choice((0.0, 0.0, 0.0, 0.05))
         # Every fourth run forgets its oldest bases for lack of room.
-        partition_state.COUNTED_MAX = checker_fold.COUNTED_MAX = 3 if self.seed % 4 == 0 else 1_000_000
+        for bounded in (partition_state, checker_fold):
+            setattr(bounded, "COUNTED_MAX", 3 if self.seed % 4 == 0 else 1_000_000)  # noqa: B010 (it is final)
         self._create(model, optimizer)
 
     def trace(self, *what: object) -> None:
@@ -390,7 +391,7 @@ class Federation:
         process = self.processes[name]
         self.trace("fault:", kind, name)
         strikes: dict[str, Callable[[], object]] = {
-            "kill": lambda: process.alive and self.restart(name),
+            "kill": lambda: self.restart(name) if process.alive else None,
             "pause": lambda: self._for_a_while(process.pause, process.wake, PAUSE_S_MAX),
             "log away": lambda: self._away(self.log, "away"),
             "store away": lambda: self._away(self.store_faults, "away"),

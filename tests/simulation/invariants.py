@@ -9,7 +9,7 @@ snapshot, gives what was published.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aggregation.fold.events import Barrier, WindowClosed
 from aggregation.fold.state import initial
@@ -27,8 +27,10 @@ from schemas.windows import encode_window, restore_state
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aggregation.codecs import Direction
     from aggregation.fold.state import PartitionState
     from aggregation.server.aggregates import Aggregate, Slot
+    from fluvial.proof.checker import Violation
     from tests.simulation.federation import Federation
 
 
@@ -42,7 +44,7 @@ def violations(federation: Federation) -> list[str]:
     return found
 
 
-def _independent(federation: Federation) -> Iterator[object]:
+def _independent(federation: Federation) -> Iterator[Violation]:
     logs = {
         place: [(r.offset, r.timestamp_ms, r.key, r.value) for r in records]
         for place, records in federation.log.records.items()
@@ -84,7 +86,7 @@ def _out_of_order(federation: Federation) -> Iterator[str]:
                 )
     place = (models_topic(task), 0)
     for record, kind, content in _signed(federation, place):
-        version, region = content.get("version", 0), content.get("region")
+        version, region = content.get("version", 0), str(content.get("region"))
         if kind != "ModelAnnouncement" or not version:
             continue
         if manifest_key(task, version) not in federation.objects.objects:
@@ -97,7 +99,7 @@ def _out_of_order(federation: Federation) -> Iterator[str]:
 
 def _signed(
     federation: Federation, place: tuple[str, int]
-) -> Iterator[tuple[LogRecord, str, dict[str, object]]]:
+) -> Iterator[tuple[LogRecord, str, dict[str, Any]]]:
     for record in federation.log.records[place]:
         try:
             envelope = open_envelope(record.value or b"")
@@ -170,7 +172,7 @@ def _restored(federation: Federation, slot: Slot, one: Aggregate) -> PartitionSt
     )
 
 
-def _reference(federation: Federation, sha256: str) -> object:
+def _reference(federation: Federation, sha256: str) -> Direction | None:
     if not sha256:
         return None
     data = federation.objects.objects[object_key(federation.genesis.task, sha256)]

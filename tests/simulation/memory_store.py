@@ -6,7 +6,7 @@ its caller has gone on; a read may return damaged bytes, once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from backends.object_store import ObjectNotFound, StoreFull, StoreUnavailable
@@ -106,7 +106,7 @@ class MemoryStore:
         if self._objects.faults.away or self._process.rng.random() < self._objects.faults.answer_lost:
             raise StoreUnavailable("FLV-4002", "the answer was lost")
 
-    def _repeat(self, write) -> None:
+    def _repeat(self, write: Callable[[], object]) -> None:
         """A request that the network had kept back arrives a second time, whoever is alive then."""
         if self._process.rng.random() < self._objects.faults.repeated:
             self._objects.loop.later(self._process.rng.random() * 5.0, write)

@@ -242,10 +242,6 @@ MUTATIONS = (
         ((OUTBOX, "        for one in failed:\n            self._send(one)\n", ""),),
     ),
     Mutation(
-        "refused verdicts: a second refusal is passed over",
-        ((OUTBOX, "                future.result(timeout=0)\n", "                future.done()\n"),),
-    ),
-    Mutation(
         "a refused aggregate: a window counts as published whatever the broker said",
         ((OUTBOX, "        published.result(timeout=0)", "        published.done()"),),
     ),
@@ -259,56 +255,6 @@ MUTATIONS = (
                     "        for future in written:\n            future.result(timeout=0)\n"
                 ),
                 "",
-            ),
-        ),
-    ),
-    Mutation(
-        "a manifest is read twice: what comes damaged once is taken for the head",
-        (
-            (
-                "stream_apps/merger/adopting.py",
-                "        if data != self._store.manifest_bytes(number):\n",
-                "        if False:\n",
-            ),
-        ),
-    ),
-    Mutation(
-        "telling again: a merger that starts tells nobody of the version whose merger died",
-        (
-            (
-                MERGER,
-                "            self._adopting.require_announced(self.head)\n            self.finish()\n",
-                "            self._adopting.require_announced(self.head)\n",
-            ),
-        ),
-    ),
-    Mutation(
-        "facts: a merger that starts goes on behind windows that no version holds",
-        (
-            (
-                "stream_apps/merger/windows.py",
-                "            first[slot] = min(first[slot], offset)\n",
-                "            pass\n",
-            ),
-        ),
-    ),
-    Mutation(
-        "lost windows: what the framework lost of an aggregates topic is not read",
-        (
-            (
-                "stream_apps/merger/windows.py",
-                "        if record.offset > expected:\n",
-                "        if False:\n",
-            ),
-        ),
-    ),
-    Mutation(
-        "a lost answer: a merger takes its own commit for another's",
-        (
-            (
-                "stream_apps/merger/committing.py",
-                " or self._store.manifest_bytes(version) == data\n",
-                "\n",
             ),
         ),
     ),

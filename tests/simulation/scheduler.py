@@ -13,12 +13,14 @@ import itertools
 import random
 import selectors
 from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
-from typing import Any, TypeVar
+from concurrent.futures import Executor
+from contextvars import Context, ContextVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from greenlet import getcurrent, greenlet
 
 Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 
 
 class Killed(BaseException):
@@ -62,11 +64,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def do_what_is_due(self) -> None:
         """Move the clock and do one thing after another, until asyncio has something to do or is to stop."""
-        while not self._ready and not self._stopping:
+        while not self._has_something_to_do():
             if not self._due:
                 raise Deadlock("nothing will ever happen again")
             self.now_s, _, action = heapq.heappop(self._due)
             action()
+
+    def _has_something_to_do(self) -> bool:
+        return bool(vars(self)["_ready"] or vars(self)["_stopping"])  # asyncio's own, which no stub names
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Keep what nobody handled: asyncio would only log it. (A dead process's task that never ends is no error.)"""
@@ -74,11 +79,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if isinstance(error, Exception):
             self.unhandled.append(error)
 
-    def call_at(self, *_: Any, **__: Any) -> Any:
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Arguments]], object],
+        *args: *Arguments,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
         """Nobody sleeps by asyncio: that would not be a process's, and would not pause with it."""
         raise AssertionError("a timer beside VirtualLoop.later")
 
-    def run_in_executor(self, _executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Arguments]], Result], *args: *Arguments
+    ) -> asyncio.Future[Result]:
         """``asyncio.to_thread`` ends here: the call runs on a greenlet of the process that asks."""
         return running.get().thread(lambda: func(*args))
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import faust
 from faust.sensors import Monitor
@@ -24,14 +24,14 @@ from backends.log import LogRecord
 from backends.outages import retry_through_outage
 from backends.settings import Settings
 
-SESSION_TIMEOUT_S = 6.0
-HEARTBEAT_S = 1.5
-FETCH_BYTES = 4 << 20
+SESSION_TIMEOUT_S: Final = 6.0
+HEARTBEAT_S: Final = 1.5
+FETCH_BYTES: Final = 4 << 20
 """Bytes a partition and fetch: it bounds memory. A larger record still comes, alone (KIP-74)."""
-PROBE_EVERY_S = 3.0
-STREAM_BUFFER_BYTES_MAX = 32 << 20
-STREAM_BUFFER_RECORDS_MAX = 64
-POLL_RECORDS_MAX = 50_000
+PROBE_EVERY_S: Final = 3.0
+STREAM_BUFFER_BYTES_MAX: Final = 32 << 20
+STREAM_BUFFER_RECORDS_MAX: Final = 64
+POLL_RECORDS_MAX: Final = 50_000
 """Records taken out of a fetch at once: 8 MB may hold a million tiny ones. Faust may fetch the rest anew: not fewer."""
 
 log = logging.getLogger("fluvial")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
 from fluvial.documents.asyncapi.document import build
 from fluvial.documents.asyncapi.yaml_text import yaml_text
 
-TARGET = Path(__file__).parents[3] / "docs" / "asyncapi.yaml"
-COMMENT = "# Made by `python -m fluvial.documents.asyncapi` from schemas/. Do not edit.\n"
+TARGET: Final = Path(__file__).parents[3] / "docs" / "asyncapi.yaml"
+COMMENT: Final = "# Made by `python -m fluvial.documents.asyncapi` from schemas/. Do not edit.\n"
 
 
 def text() -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Final
 
 from fluvial.documents.asyncapi.document import build
 
-REGIONAL = "region"
+REGIONAL: Final = "region"
 
 
 def contract_of(document: dict[str, Any], external: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,21 +16,26 @@ from schemas.certificates import CONTROL, Role
 from schemas.envelope import ENVELOPE, Signer
 from schemas.records import SIGNERS
 
-TASK = "digits"
-REGION = "eu"
-DEVICE = "device-0007"
-TIMESTAMP_MS = 1_790_000_000_000
+TASK: Final = "digits"
+REGION: Final = "eu"
+DEVICE: Final = "device-0007"
+TIMESTAMP_MS: Final = 1_790_000_000_000
 _BEFORE, _AFTER = dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.datetime(2036, 1, 1, tzinfo=dt.UTC)
-_NAMES = {Role.DEVICE: DEVICE, Role.WORKER: "worker-eu", Role.MERGER: "merger", Role.OPERATOR: "operator"}
-_IN_REGION = (Role.DEVICE, Role.WORKER)
+_NAMES: Final = {
+    Role.DEVICE: DEVICE,
+    Role.WORKER: "worker-eu",
+    Role.MERGER: "merger",
+    Role.OPERATOR: "operator",
+}
+_IN_REGION: Final = (Role.DEVICE, Role.WORKER)
 
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_WINDOW = {"task": TASK, "region": REGION, "partition": 1}
-_VERSION = {
+_WINDOW: Final = {"task": TASK, "region": REGION, "partition": 1}
+_VERSION: Final = {
     "task": TASK,
     "region": REGION,
     "version": 4,
@@ -39,7 +44,7 @@ _VERSION = {
     "policy_sha256": _sha("policy"),
 }
 
-RECORDS: dict[str, dict[str, Any]] = {
+RECORDS: Final[dict[str, dict[str, Any]]] = {
     "ClientUpdate": {
         "task": TASK,
         "region": REGION,
@@ -92,7 +97,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     },
     "ModelAnnouncement": _VERSION,
 }
-METRICS: dict[str, Any] = {
+METRICS: Final[dict[str, Any]] = {
     "kind": "evaluation",
     "schema_version": 1,
     "task": TASK,

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
-_PLAIN = re.compile(r"[A-Za-z$][A-Za-z0-9_$./-]*")
-_RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_PLAIN: Final = re.compile(r"[A-Za-z$][A-Za-z0-9_$./-]*")
+_RESERVED: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
 def yaml_text(document: dict[str, Any]) -> str:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from aggregation.errors import FluvialError
 
-FINDINGS_SHOWN_MAX = 100
+FINDINGS_SHOWN_MAX: Final = 100
 """How many differences an audit lists; the rest are only counted."""
 
-_HASH_CHARACTERS = 64
-_HASH_SHOWN = 16
-_VALUE_CHARACTERS_MAX = 200
+_HASH_CHARACTERS: Final = 64
+_HASH_SHOWN: Final = 16
+_VALUE_CHARACTERS_MAX: Final = 200
 
-OBJECT = "FLV-5002"
-MANIFEST = "FLV-5003"
-AGGREGATE = "FLV-5004"
-SIGNED_NAME = "FLV-5005"
-LOG = "FLV-5006"
-GENESIS = "FLV-5007"
-SKIPS = "FLV-5013"
+OBJECT: Final = "FLV-5002"
+MANIFEST: Final = "FLV-5003"
+AGGREGATE: Final = "FLV-5004"
+SIGNED_NAME: Final = "FLV-5005"
+LOG: Final = "FLV-5006"
+GENESIS: Final = "FLV-5007"
+SKIPS: Final = "FLV-5013"
 
 
 @dataclass(frozen=True, slots=True)

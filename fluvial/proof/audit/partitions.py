@@ -32,7 +32,7 @@ HEARD_EVERY_RECORDS: Final = 200
 SPILLED_SUMS_MAX: Final = 256
 """How many recomputed sums are kept on disk because the stored ones are damaged."""
 
-_AGGREGATE_FIELDS = tuple(spec.name for spec in fields(Aggregate))
+_AGGREGATE_FIELDS: Final = tuple(spec.name for spec in fields(Aggregate))
 
 
 @dataclass(frozen=True, slots=True)

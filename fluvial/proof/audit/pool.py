@@ -29,6 +29,7 @@ from aggregation.codecs import (
 )
 from aggregation.layout import Layout
 from aggregation.server.aggregates import Slot
+from fluvial.processes.signals import undisturbed
 from fluvial.proof.audit.partitions import FoldedPartition, PartitionJob, fold_partition
 
 POLL_S: Final = 0.2
@@ -63,7 +64,14 @@ class Folders:
 
     def __enter__(self) -> Self:
         if self._pool is not None:
-            self._pool.submit(_ready)  # the first submission is what starts the processes
+            try:
+                # The first submission is what starts the processes. Python calls functions of its own around a fork,
+                # and swallows a KeyboardInterrupt that a signal raises in one of them.
+                with undisturbed():
+                    self._pool.submit(_ready)
+            except BaseException:
+                self._end(self._pool)
+                raise
         return self
 
     def __exit__(
@@ -71,8 +79,11 @@ class Folders:
     ) -> None:
         """Whatever happens, no process is left behind: each looks at ``stop`` every few records."""
         if self._pool is not None:
-            self._stop.set()
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._end(self._pool)
+
+    def _end(self, pool: ProcessPoolExecutor) -> None:
+        self._stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
 
     def fold(
         self, work: Sequence[PartitionJob], heard: Heard, *, alone: bool = False
@@ -126,6 +137,7 @@ def _begin(progress: ProcessQueue[tuple[Slot, int]], stop: ProcessEvent) -> None
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches all processes; the parent decides, and tells
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler only remembers it
 
 
 def _fold(job: PartitionJob) -> FoldedPartition:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from aggregation.errors import UsageProblem
 from backends.tasks import TaskFile, read_task_file, task_names
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def task_to_audit(home: Path, task: str | None, genesis_sha256: str | None) -> TaskFile:

@@ -36,7 +36,7 @@ from schemas.topics import aggregates_topic, models_topic, updates_topic
 
 RECORDS_IN_PARALLEL_MIN: Final = 1000
 """A log of fewer records is folded by the audit's own process: less than a second, and connections cost as much."""
-_NOT_RECOMPUTED = "-"
+_NOT_RECOMPUTED: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from schemas.checkpoints import decode_sums, encode_direction, encode_model, enc
 from schemas.manifests import Genesis, Input, Manifest, decode_manifest, input_of, next_cursors, sum_counts
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 
-_INPUT_FIELDS = tuple(Input.__struct_fields__)
+_INPUT_FIELDS: Final = tuple(Input.__struct_fields__)
 
 
 @dataclass(frozen=True, slots=True)

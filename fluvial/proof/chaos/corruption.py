@@ -2,8 +2,8 @@
 
 Each damage is done while workers and mergers run and nothing is published, so that what is found is found because of
 it alone. Whoever has to read the damaged thing is killed, so that it must read it. Who named it is looked for in what
-the processes write, then in what `fluvial audit` finds, then in what the offline check finds, until one has named it: a
-message counts when it names the object, or the log.
+the processes write, then in what ``fluvial audit`` finds, then in what the offline check finds, until one has named
+it: a message counts when it names the object, or the log.
 
 ==========  =============================================================================================
 state       the snapshot that a partition's newest window names: its workers resume from it
@@ -64,7 +64,7 @@ MESSAGE_CHARACTERS_MAX: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
-    """One damaged object or log. `detected_by` "" means that nobody noticed; `message` is what was said."""
+    """One damaged object or log. ``detected_by`` "" means that nobody noticed; ``message`` is what was said."""
 
     kind: str
     target: str
@@ -83,9 +83,9 @@ class Corruption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Damage:
-    """What is damaged. A process has noticed when one message of its names one of `names` and has one of `words`.
+    """What is damaged. A process has noticed when one message of its names one of ``names`` and has one of ``words``.
 
-    `readers` have to read it; with `waits_for_readers` they do so when they begin.
+    ``readers`` have to read it; with ``waits_for_readers`` they do so when they begin.
     """
 
     kind: str
@@ -114,7 +114,7 @@ class Corruptor:
         journal: Path,
         reporter: Reporter,
     ) -> None:
-        """`kafka_data` is the broker's folder, `logs` where the processes write theirs."""
+        """``kafka_data`` is the broker's folder, ``logs`` where the processes write theirs."""
         self._settings = settings
         self._task_file = task_file
         self._task = task_file.task
@@ -128,7 +128,7 @@ class Corruptor:
         self._store = TaskStore(open_object_store(settings.store), self._task)
 
     def all(self, first_number: int) -> tuple[list[Corruption], list[FaultRecord]]:
-        """Every kind once, in a drawn order; faults are numbered from `first_number` on."""
+        """Every kind once, in a drawn order; faults are numbered from ``first_number`` on."""
         found, records = [], []
         kinds = list(KINDS)
         self._rng.shuffle(kinds)

@@ -1,7 +1,7 @@
 """Disks that can be full: a small file system for each service, or, where nothing may be mounted, a quota.
 
 - ``tmpfs``: the service's data lies on a file system of its own, and the fault fills it with a ballast file.
-- ``quota``: the running process may write no file beyond `QUOTA_BYTES` (RLIMIT_FSIZE): its log directory fails with
+- ``quota``: the running process may write no file beyond ``QUOTA_BYTES`` (RLIMIT_FSIZE): its log directory fails with
   EFBIG as it would with ENOSPC. A process that was started again has no quota.
 
 A mount is undone when the context ends, in whatever way; what a killed run left is undone by the next one.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DISK_BYTES_MIN: Final = 192 << 20
 DISK_BYTES_PER_S: Final = 1536 << 10
-"""More than a busy fleet of `FLEET_DEVICES` makes anybody write in a second; larger fleets in proportion."""
+"""More than a busy fleet of ``FLEET_DEVICES`` makes anybody write in a second; larger fleets in proportion."""
 FLEET_DEVICES: Final = 24
 MEMORY_LEFT_BYTES: Final = 2 << 30
 QUOTA_BYTES: Final = 4096
@@ -38,7 +38,7 @@ How = Literal["tmpfs", "quota", ""]
 
 @dataclass(slots=True)
 class Disk:
-    """The disk of one service. `folder` is where its file system is mounted, None without one."""
+    """The disk of one service. ``folder`` is where its file system is mounted, None without one."""
 
     service: str
     folder: Path | None
@@ -49,7 +49,7 @@ class Disk:
         return self.folder / self.service if self.folder is not None else None
 
     def fill(self, pid: int | None) -> str:
-        """Make it full for the process `pid`; how, in words. ProcessLookupError when a quota has no process."""
+        """Make it full for the process ``pid``; how, in words. ProcessLookupError when a quota has no process."""
         if self.folder is None:
             if pid is None or not psutil.pid_exists(pid):
                 raise ProcessLookupError
@@ -82,7 +82,7 @@ class Disks:
     def __init__(
         self, folder: Path, services: Sequence[str], seconds: float, devices: int = FLEET_DEVICES
     ) -> None:
-        """Disks for a run of `seconds` with `devices`, mounted below `folder` where that may be done."""
+        """Disks for a run of ``seconds`` with ``devices``, mounted below ``folder`` where that may be done."""
         self._folder = folder
         self._size = DISK_BYTES_MIN + int(seconds * DISK_BYTES_PER_S * max(1.0, devices / FLEET_DEVICES))
         self._services = tuple(services)
@@ -157,7 +157,7 @@ class Disks:
 
 
 def unmount_below(folder: Path) -> None:
-    """Undo every mount below `folder`; one that is still in use is detached and ends with its last user."""
+    """Undo every mount below ``folder``; one that is still in use is detached and ends with its last user."""
     for mounted in _mounts_below(folder):
         for command in (["umount", str(mounted)], ["umount", "--lazy", str(mounted)]):
             done = subprocess.run(

@@ -41,7 +41,7 @@ class Active:
 
 
 class Engine:
-    """The faults of one run, in the order of their plan. Call `act` often, from the main thread."""
+    """The faults of one run, in the order of their plan. Call ``act`` often, from the main thread."""
 
     def __init__(self, faults: Sequence[Fault], injector: Injector, parts: Parts, reporter: Reporter) -> None:
         self._due = deque(faults)
@@ -62,8 +62,7 @@ class Engine:
     def act(self, elapsed_s: float) -> None:
         """Begin what is due after so many seconds; go on with what is under way.
 
-        Raises:
-            FluvialError: a service does not come up again.
+        Raises FluvialError: a service does not come up again.
         """
         for fault in [fault for fault in self._due if fault.at_s <= elapsed_s]:
             if self._is_free(fault):
@@ -78,8 +77,7 @@ class Engine:
     def heal(self) -> None:
         """End every fault now, and wait until what it broke is whole again.
 
-        Raises:
-            TimeoutProblem: FLV-6403.
+        Raises TimeoutProblem: FLV-6403.
         """
         deadline = time.monotonic() + HEAL_TIMEOUT_S
         self._go_on(hurry=True)

@@ -38,7 +38,7 @@ class Turns:
         return self._watch.facts
 
     def step(self, phase: str, left_s: float | None = None) -> None:
-        """One turn; takes about `POLL_S`."""
+        """One turn; takes about ``POLL_S``."""
         self._supervisor.check()
         self._watch.look()
         published, acknowledged = self._tally.look()
@@ -66,7 +66,7 @@ class Turns:
             self.step(phase, left_s)
 
     def until(self, phase: str, true: Callable[[], bool], timeout_s: float, otherwise: FluvialError) -> None:
-        """Go on until something is true; raises `otherwise` when that takes too long."""
+        """Go on until something is true; raises ``otherwise`` when that takes too long."""
         deadline = time.monotonic() + timeout_s
         while not true():
             if time.monotonic() > deadline:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class FaultRecord(NamedTuple):
-    """One fault that was injected. `outcome` says what was done, in words; `ok` False when it could not be done.
+    """One fault that was injected. ``outcome`` says what was done, in words; ``ok`` False when it could not be done.
 
-    `killed_at` has the times of its kills. All times are seconds since 1970 UTC.
+    ``killed_at`` has the times of its kills. All times are seconds since 1970 UTC.
     """
 
     fault: Fault
@@ -36,7 +36,7 @@ class FaultRecord(NamedTuple):
 
 
 class Publishes(NamedTuple):
-    """The fleet's appends by outcome. `invoked` is all of them."""
+    """The fleet's appends by outcome. ``invoked`` is all of them."""
 
     invoked: int
     ok: int

@@ -34,7 +34,7 @@ _KILL_WAIT_S: Final = 5.0
 
 @dataclass(slots=True)
 class ChaosHome:
-    """Where a run lives. `keep` may be set until its end: evidence is not thrown away."""
+    """Where a run lives. ``keep`` may be set until its end: evidence is not thrown away."""
 
     folder: Path
     keep: bool
@@ -53,9 +53,8 @@ class ChaosHome:
 def chaos_home(home: Path, reporter: Reporter, *, keep: bool) -> Iterator[ChaosHome]:
     """The folder ``<home>/chaos``, empty, ours alone while the block runs; removed afterwards unless it is kept.
 
-    Raises:
-        UsageProblem: FLV-6402, there is something else in its place.
-        TimeoutProblem: FLV-1016, another chaos run has it.
+    Raises UsageProblem: FLV-6402, there is something else in its place. TimeoutProblem: FLV-1016, another chaos run
+    has it.
     """
     files.prepare_home(home)
     folder = home / "chaos"
@@ -113,7 +112,7 @@ def _clear(folder: Path, reporter: Reporter) -> None:
 
 
 def _processes_of(folder: Path) -> list[psutil.Process]:
-    """The processes that a run in `folder` has started and that still live."""
+    """The processes that a run in ``folder`` has started and that still live."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -123,7 +122,7 @@ def _processes_of(folder: Path) -> list[psutil.Process]:
 
 
 def _is_of(command: list[str], folder: Path) -> bool:
-    """Whether a command line is one of ours for the home `folder`: a part, the broker or the store."""
+    """Whether a command line is one of ours for the home ``folder``: a part, the broker or the store."""
     if "fluvial.cli" in command:
         return any(pair == ("--home", str(folder)) for pair in itertools.pairwise(command))
     data = (f"{folder}/disks/", f"{folder}/data/")

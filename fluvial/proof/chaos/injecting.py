@@ -48,7 +48,7 @@ class Trace:
 
 
 class Injector:
-    """Makes the script of a fault. `links` None: there are no proxies; `disks` None: no disk of ours."""
+    """Makes the script of a fault. ``links`` None: there are no proxies; ``disks`` None: no disk of ours."""
 
     def __init__(self, parts: Parts, links: Links | None, disks: Disks | None) -> None:
         self._parts = parts
@@ -56,7 +56,7 @@ class Injector:
         self._disks = disks
 
     def script(self, fault: Fault, trace: Trace) -> Script:
-        """The script of `fault`; ValueError for a kind that cannot be injected here."""
+        """The script of ``fault``; ValueError for a kind that cannot be injected here."""
         match fault.kind:
             case "kill" if fault.detail:
                 return self._crash(fault, trace)

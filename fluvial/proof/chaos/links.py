@@ -69,10 +69,10 @@ def choose_links(processes: Sequence[str]) -> list[Link]:
 
 
 class Links:
-    """The proxies of a run. `store_upstream` "" when the store is a folder."""
+    """The proxies of a run. ``store_upstream`` "" when the store is a folder."""
 
     def __init__(self, links: Sequence[Link], settings: Settings) -> None:
-        """Proxies to the broker's listeners and to the store of `settings`; `start` makes them."""
+        """Proxies to the broker's listeners and to the store of ``settings``; ``start`` makes them."""
         self._links = {link.process: link for link in links}
         self._settings = settings
         self._store = settings.store.endpoint if settings.store.kind != "file" else ""
@@ -82,8 +82,7 @@ class Links:
     def start(self, binary: Path, supervisor: Supervisor) -> None:
         """Start the server as a child, and make every proxy.
 
-        Raises:
-            EnvironmentProblem: FLV-6406, it does not answer.
+        Raises EnvironmentProblem: FLV-6406, it does not answer.
         """
         port = ports.choose()
         self._api = f"http://{ports.LOOPBACK}:{port}"
@@ -116,7 +115,7 @@ class Links:
         return chosen
 
     def break_(self, mode: str, service: Service, process: str | None) -> list[str]:
-        """Break the link of one process, or of all with None; the names of the proxies, for `mend`.
+        """Break the link of one process, or of all with None; the names of the proxies, for ``mend``.
 
         ``cut`` closes connections and refuses new ones; ``black-hole`` swallows what is sent, either way;
         ``lost-answers`` lets requests through and swallows the answers; ``slow`` adds latency and narrows the way.

@@ -18,12 +18,12 @@ _SERVICES: Final[Mapping[str, Literal["kafka", "minio"]]] = {BROKER: "kafka", ST
 
 
 class Cast:
-    """Who takes part: `workers` maps each worker's name to its region."""
+    """Who takes part: ``workers`` maps each worker's name to its region."""
 
     def __init__(self, regions: Mapping[str, int], workers_a_region: int, *, store: bool) -> None:
-        """So many workers in each of `regions` (with their partitions), and `MERGERS_WANTED` mergers.
+        """So many workers in each of ``regions`` (with their partitions), and ``MERGERS_WANTED`` mergers.
 
-        `store` False: the store is a folder, no process.
+        ``store`` False: the store is a folder, no process.
         """
         self.ground = SERVICES if store else (BROKER,)
         self.regions = dict(regions)
@@ -70,7 +70,7 @@ class Parts:
     def start(
         self, task: str, *, fleet: Mapping[str, object], environments: Mapping[str, Mapping[str, str]]
     ) -> None:
-        """Start every process; `fleet` are the options of the fleet, `environments` those of each process."""
+        """Start every process; ``fleet`` are the options of the fleet, ``environments`` those of each process."""
         common, supervisor = ("--task", task), self._supervisor
         for name, region in self.crew.workers.items():
             arguments = ["worker", *common, "--region", region, "--name", name]
@@ -94,7 +94,7 @@ class Parts:
         return self._stack.pid(_SERVICES[name]) if name in SERVICES else self._supervisor.pid(name)
 
     def kill(self, name: str) -> int:
-        """SIGKILL; the pid. The part stays down until `start_again`."""
+        """SIGKILL; the pid. The part stays down until ``start_again``."""
         if name in SERVICES:
             pid = self._stack.pid(_SERVICES[name]) or 0
             self._stack.kill(_SERVICES[name])

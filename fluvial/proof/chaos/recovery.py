@@ -5,8 +5,8 @@
 - A merger: from the kill to the first barrier, in any partition, of a version new to all partitions.
 
 Both are upper bounds: they contain the time in which nothing was published, or not enough for a version. A kill is
-``alone`` when, from `BEFORE_S` before it until it had recovered, no other fault was there that its recovery stands on:
-on the ground, on the fleet, on another worker of its region, on another merger.
+``alone`` when, from ``BEFORE_S`` before it until it had recovered, no other fault was there that its recovery stands
+on: on a service, on the fleet, on another worker of its region, on another merger.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Appends = dict[tuple[str, int], list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """One kill. `seconds` None: nothing shows that the part worked again."""
+    """One kill. ``seconds`` None: nothing shows that the part worked again."""
 
     role: str
     target: str

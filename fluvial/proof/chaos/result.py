@@ -26,7 +26,7 @@ _SHOWN: Final = 5
 
 @dataclass(kw_only=True)
 class ChaosResult:
-    """One run. `skipped` maps each kind of fault that this machine does not allow, or only in part, to the reason."""
+    """One run. ``skipped`` maps each kind of fault that this machine does not allow, or only in part, to the reason."""
 
     seed: int
     seconds: float
@@ -122,8 +122,7 @@ def _counted(result: ChaosResult) -> list[tuple[str, int]]:
 def write_json(target: str, result: ChaosResult, output: Output) -> None:
     """Write the document to a file, or as the one document on stdout.
 
-    Raises:
-        EnvironmentProblem: FLV-6307.
+    Raises EnvironmentProblem: FLV-6307.
     """
     if target == STDOUT:
         output.document(result.document())

@@ -1,4 +1,4 @@
-"""`fluvial chaos` from beginning to end.
+"""``fluvial chaos`` from beginning to end.
 
 ::
 
@@ -59,7 +59,7 @@ GO_ON_TIMEOUT_S: Final = 180.0
 QUIET_S: Final = 3.0
 """Nothing may have moved for so long before the run counts as drained."""
 DEADLINE_S: Final = 2.0
-"""The policy's `buffer.seconds_max`: with half of the devices cut off, versions are made of what there is."""
+"""The policy's ``buffer.seconds_max``: with half of the devices cut off, versions are made of what there is."""
 _PATIENT: Final = Limits(start_deaths_max=1000, restarts_max=10_000, backoff_s_max=2.0)
 _STORE_IS_A_FOLDER: Final = (
     "the store is a folder here (no Go to build MinIO): it has no process, link or disk"
@@ -68,7 +68,7 @@ _STORE_IS_A_FOLDER: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class ChaosPlan:
-    """What to run. `regions` maps each region to its number of partitions; `workers` are per region."""
+    """What to run. ``regions`` maps each region to its number of partitions; ``workers`` are per region."""
 
     seconds: float
     seed: int
@@ -81,7 +81,7 @@ class ChaosPlan:
 
 @dataclass(slots=True)
 class _Ground:
-    """What the run stands on. `binary` None: no proxies. `kinds`: the faults that can be injected here."""
+    """What the run stands on. ``binary`` None: no proxies. ``kinds``: the faults that can be injected here."""
 
     settings: Settings
     stack: LocalStack
@@ -93,11 +93,10 @@ class _Ground:
 
 
 def run_chaos(plan: ChaosPlan, home: Path, output: Output) -> ChaosResult:
-    """Run `plan` in ``home/chaos`` to its end.
+    """Run ``plan`` in ``home/chaos`` to its end.
 
-    Raises:
-        FluvialError: what the stack or a part raises; FLV-6402 to 6406; FLV-1016.
-        KeyboardInterrupt: on SIGINT, SIGTERM or SIGHUP, after everything was stopped and removed.
+    Raises FluvialError: what the stack or a part raises; FLV-6402 to 6406; FLV-1016. KeyboardInterrupt: on SIGINT,
+    SIGTERM or SIGHUP, after everything was stopped and removed.
     """
     began = time.monotonic()
     history = home / f"chaos-{plan.seed}-history.jsonl"

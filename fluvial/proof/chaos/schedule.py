@@ -3,8 +3,8 @@
 Rules, so that a run is hard and still goes on:
 
 - The broker, the store, their disks and the links of everybody are the ground that all stand on: one fault of that kind
-  at a time, and `GROUND_REST_S` between two.
-- No target gets a second fault before it could recover from the first, and at most `AT_ONCE_MAX` faults overlap.
+  at a time, and ``GROUND_REST_S`` between two.
+- No target gets a second fault before it could recover from the first, and at most ``AT_ONCE_MAX`` faults overlap.
 - Every kind that was asked for comes once before any comes twice; later kinds are drawn by their weights.
 """
 
@@ -55,11 +55,11 @@ NETWORK_MODES: Final = ("cut", "black-hole", "lost-answers", "slow")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault as it is planned: `at_s` after the start, for about `seconds`.
+    """One fault as it is planned: ``at_s`` after the start, for about ``seconds``.
 
-    `target` is a process, ``mergers``, ``broker`` or ``store``. For ``network`` it is whose link is hit, and `detail`
+    ``target`` is a process, ``mergers``, ``broker`` or ``store``. For ``network`` it is whose link is hit; ``detail``
     says how and to what: ``cut broker``, with ``broker`` or ``store`` as target for the links of everybody. For
-    ``kill``, a `detail` is the crash point that the process is started with.
+    ``kill``, a ``detail`` is the crash point that the process is started with.
     """
 
     number: int
@@ -77,7 +77,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """Whom faults may hit. `store` False: the store is a folder, which has no process, link or disk of its own."""
+    """Whom faults may hit. ``store`` False: the store is a folder, which has no process, link or disk of its own."""
 
     workers: Sequence[str]
     mergers: Sequence[str]
@@ -95,7 +95,7 @@ class Targets:
 
 
 def plan_faults(seed: int, seconds: float, kinds: Sequence[Kind], targets: Targets) -> list[Fault]:
-    """The faults of a run of `seconds`, in their order. ``corrupt`` is not among them: it has its own time."""
+    """The faults of a run of ``seconds``, in their order. ``corrupt`` is not among them: it has its own time."""
     wanted = [kind for kind in kinds if kind != "corrupt"]
     if not wanted:
         return []

@@ -96,5 +96,5 @@ class _Folder:
 
 
 def audit(settings: Settings, task_file: TaskFile, output: Output) -> AuditReport:
-    """What `fluvial audit` says."""
+    """What ``fluvial audit`` says."""
     return audit_task(settings, task_file, output=output)

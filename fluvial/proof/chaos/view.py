@@ -31,7 +31,7 @@ _STYLES: Final = {"running": "green", "restarting": "yellow", "failed": "red"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """Everything that a view shows. `left_s` None: the phase has no set length."""
+    """Everything that a view shows. ``left_s`` None: the phase has no set length."""
 
     phase: str
     left_s: float | None
@@ -67,7 +67,7 @@ class PlainView:
         self._phase = ""
 
     def show(self, now: Situation) -> None:
-        """See `View`."""
+        """See ``View``."""
         at = time.monotonic()
         if now.phase == self._phase and at - self._last < PLAIN_EVERY_S:
             return
@@ -83,7 +83,7 @@ class LiveView:
         self._title = title
 
     def show(self, now: Situation) -> None:
-        """See `View`."""
+        """See ``View``."""
         width = min(self._live.console.width, _WIDTH_MAX) - _RIGHT_MARGIN
         self._live.update(Constrain(live_panel(self._title, now), width))
 

@@ -19,7 +19,7 @@ FOLLOW_AGAIN_S: Final = 2.0
 
 
 class Watch:
-    """A `Follower` that is begun again whenever an outage ends it. A context manager."""
+    """A ``Follower`` that is begun again whenever an outage ends it. A context manager."""
 
     def __init__(self, settings: Settings, task: str, partitions: Mapping[str, int]) -> None:
         self.facts = RunFacts()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import rfc8785
@@ -25,12 +25,12 @@ from fluvial.proof.checker.task import (
 )
 from fluvial.proof.checker.wire import Undecodable
 
-CLOCK_SKEW_MS = 0
+CLOCK_SKEW_MS: Final = 0
 """By how much an announcement's LogAppendTime may lie before its barriers': a cluster's brokers share a clock."""
 
 
-_NEEDED = ("accepted", "weight_total", "model_sha256", "optimizer_sha256", "cursors", "counts")
-_NEEDED_OF_INPUTS = ("first_offset", "next_offset", "accepted", "sum_sha256", "sha256")
+_NEEDED: Final = ("accepted", "weight_total", "model_sha256", "optimizer_sha256", "cursors", "counts")
+_NEEDED_OF_INPUTS: Final = ("first_offset", "next_offset", "accepted", "sum_sha256", "sha256")
 
 
 @dataclass(frozen=True, slots=True)

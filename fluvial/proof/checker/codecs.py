@@ -38,7 +38,7 @@ class Form:
             or self.elements(tensor["data"], elements) is None
         ):
             return False
-        # A scale that is no number at all is `not_finite`, not a matter of form.
+        # A scale that is no number at all is ``not_finite``, not a matter of form.
         return not self.scale_is_one or scale == 1.0 or not math.isfinite(scale) or scale < 0.0
 
     def parts(self, tensors: list[dict[str, Any]], layout: list[Tensor]) -> list[Elements]:

@@ -16,7 +16,7 @@ import hashlib
 import math
 import struct
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,12 @@ from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.wire import Sealed, Undecodable
 
-UPDATE_SCHEMAS = {None: 1, "fluvial/policy/v2": 2}
+UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2}
 """The newest version of ClientUpdate that a policy's format takes; a v1 document does not say its format."""
-TEXT_CHARACTERS_MAX = 64
+TEXT_CHARACTERS_MAX: Final = 64
 """Of an update id."""
-SKIPPED = "skipped"
-COUNTED_MAX = 1_000_000
+SKIPPED: Final = "skipped"
+COUNTED_MAX: Final = 1_000_000
 """(device, base) pairs that a partition remembers; beyond that the oldest base is welcome no more."""
 
 Verdict = dict[str, Any]

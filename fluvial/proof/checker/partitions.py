@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from fluvial.proof.checker import arithmetic, wire
 from fluvial.proof.checker.derived import Derived, Logs, Window, read_derived, topic_of, whole
@@ -15,7 +15,7 @@ from fluvial.proof.checker.wire import Undecodable
 
 KeepSums = Callable[[Slot, int, arithmetic.Ints], None]
 """Called with the partition, a window's sequence and its recomputed sums int64[P]."""
-LIKE_BARRIERS_LOOKED_BACK = 4
+LIKE_BARRIERS_LOOKED_BACK: Final = 4
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Charts as inline SVG. Colours are CSS variables of the page, so one drawing suits light and dark.
 
-matplotlib knows no CSS variables: it draws in placeholder colours, and `_themed` swaps them.
+matplotlib knows no CSS variables: it draws in placeholder colours, and ``_themed`` swaps them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _STYLE: Final[dict[Any, Any]] = {
 
 
 def curve(name: str, label: str, points: Sequence[tuple[int, float]], *, series: int = 1) -> str:
-    """A line of `points` (version, value); its last value is written beside it."""
+    """A line of ``points`` (version, value); its last value is written beside it."""
     from matplotlib.ticker import MaxNLocator
 
     def draw(axes: Axes) -> None:
@@ -72,7 +72,7 @@ def curve(name: str, label: str, points: Sequence[tuple[int, float]], *, series:
 
 
 def stacked_rows(name: str, label: str, rows: Sequence[str], series: Mapping[str, Sequence[int]]) -> str:
-    """Horizontal bars: one for each of `rows`, in it a part for each of `series`, in the rows' order."""
+    """Horizontal bars: one for each of ``rows``, in it a part for each of ``series``, in the rows' order."""
 
     def draw(axes: Axes) -> None:
         left = [0.0] * len(rows)
@@ -112,7 +112,7 @@ def histogram(name: str, label: str, counts: Mapping[int, int]) -> str:
 
 
 def stacked_seconds(name: str, label: str, series: Mapping[str, Sequence[int]]) -> str:
-    """Areas stacked over seconds: each of `series` has one value a second, from 0 on."""
+    """Areas stacked over seconds: each of ``series`` has one value a second, from 0 on."""
     from matplotlib.ticker import MaxNLocator
 
     def draw(axes: Axes) -> None:

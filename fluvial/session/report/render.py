@@ -40,10 +40,9 @@ class Chart:
 def write_report(
     result: RunResult, model: bytes, folder: Path, *, command: str, program: str = "fluvial"
 ) -> Path:
-    """Write ``report.html`` and ``model.safetensors``: the page's path. `command` is what made the run.
+    """Write ``report.html`` and ``model.safetensors``: the page's path. ``command`` is what made the run.
 
-    Raises:
-        EnvironmentProblem: FLV-6308, the folder cannot be written.
+    Raises EnvironmentProblem: FLV-6308, the folder cannot be written.
     """
     page = render(result, command=command, program=program)
     try:
@@ -62,7 +61,7 @@ def write_report(
 
 
 def render(result: RunResult, *, command: str, program: str = "fluvial") -> str:
-    """The page as HTML. `program` is how its reader calls `fluvial`."""
+    """The page as HTML. ``program`` is how its reader calls ``fluvial``."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fluvial.session.report"),
         autoescape=True,

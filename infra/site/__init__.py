@@ -1,0 +1,1 @@
+"""What the documentation site needs beside its pages. ``mkdocs.yml`` names it."""

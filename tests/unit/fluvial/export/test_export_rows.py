@@ -1,0 +1,124 @@
+"""Records as columns: the fast way and the exact way agree, whatever a record holds; nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import ACCEPTED
+from fluvial.export import rows as export_rows
+from fluvial.export.columns import COLUMNS
+from fluvial.export.parquet import CHUNK_RECORDS, _chunks
+from fluvial.export.rows import metric_rows, verdict_rows
+from fluvial.export.tap import line_of, since_point
+from fluvial.terminal.offsets import Ago, Start
+from schemas.windows import encode_verdict
+
+ROOT = Path(__file__).parents[4]
+SCHEMA = json.loads((ROOT / "schemas" / "metrics.v1.schema.json").read_text())
+GOLDEN = [line.encode() for line in (ROOT / "tests" / "golden" / "metrics.v1.jsonl").read_text().splitlines()]
+
+
+def rows(*values: bytes | None) -> list[tuple[int, int, bytes | None]]:
+    return [(10 + at, 1000 + at, value) for at, value in enumerate(values)]
+
+
+def test_every_field_of_the_schema_is_a_column_of_its_type() -> None:
+    types = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64()}
+    for kind in SCHEMA["$defs"].values():
+        for name, field in kind["properties"].items():
+            if "type" in field:
+                first = field["type"][0] if isinstance(field["type"], list) else field["type"]
+                assert COLUMNS[name] == types[first], name
+    assert set(COLUMNS) == {name for kind in SCHEMA["$defs"].values() for name in kind["properties"]}
+
+
+def test_the_fast_and_the_exact_way_agree() -> None:
+    future = {
+        "kind": "window",
+        "later_field": "2026-01-01",
+        "nested": {"a": [1]},
+        "later_number": 7,
+        "accepted": 3,
+    }
+    values = [*GOLDEN, json.dumps(future).encode()]
+    fast = export_rows._by_arrow(values)
+    assert fast is not None
+    exact, unreadable = export_rows._one_by_one(values)
+    assert unreadable == 0
+    both = [export_rows._together([table]) for table in (fast, exact)]
+    assert both[0].to_pydict() == both[1].to_pydict()
+    assert (
+        both[0].schema
+        == both[1].schema
+        == metric_rows(rows(*values), 0)[0].schema.remove(0).remove(0).remove(0)
+    )
+    assert json.loads(fast.column("extra")[-1].as_py()) == {
+        "later_field": "2026-01-01", "nested": {"a": [1]}, "later_number": 7,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [None, b"", b"{", b"[]", b"\xff", b"7", b'{"a":1}\n{"b":2}', b'{"a":1}{"b":2}', b"[" * 100_000],
+    ids=repr,
+)
+def test_what_is_no_record_keeps_its_row_and_the_others_theirs(junk: bytes | None) -> None:
+    table, unreadable = metric_rows(rows(GOLDEN[0], junk, GOLDEN[1]), 0)
+    assert (table.num_rows, unreadable) == (3, 1)
+    assert table.column("offset").to_pylist() == [10, 11, 12]
+    assert table.column("kind").to_pylist() == ["version", None, "evaluation"]
+    assert "unreadable" in table.column("extra")[1].as_py()
+
+
+@pytest.mark.parametrize("value", ["many", True, 1 << 70, [1], 1.5])
+def test_a_field_of_another_type_goes_to_extra(value: Any) -> None:
+    table, unreadable = metric_rows(rows(json.dumps({"kind": "window", "accepted": value}).encode()), 0)
+    assert unreadable == 0
+    assert table.column("accepted").to_pylist() == [None]
+    assert json.loads(table.column("extra")[0].as_py()) == {"accepted": value}
+
+
+def test_verdicts_are_rows_too() -> None:
+    good = encode_verdict(Verdict(5, ACCEPTED, weight=32768, device_id="d-1"))
+    table, unreadable = verdict_rows(rows(good, b"junk"), 3)
+    assert unreadable == 1
+    assert table.column("verdict_offset").to_pylist() == [5, None]
+    assert table.column("weight").to_pylist() == [0.5, None]
+    assert table.column("log_partition").to_pylist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        ((0, 0, 0), []),
+        ((0, 0, 5), [(0, 5)]),
+        ((CHUNK_RECORDS + 7, 0, 2 * CHUNK_RECORDS), [(CHUNK_RECORDS, 2 * CHUNK_RECORDS)]),
+        ((9, 7, CHUNK_RECORDS + 1), [(7, CHUNK_RECORDS), (CHUNK_RECORDS, CHUNK_RECORDS + 1)]),
+    ],
+)
+def test_chunks_are_cut_at_the_same_places_whatever_the_start(
+    span: tuple[int, int, int], expected: list[tuple[int, int]]
+) -> None:
+    assert list(_chunks(*span)) == expected
+
+
+def test_a_line_for_people_survives_any_value() -> None:
+    for line in GOLDEN:
+        record = json.loads(line)
+        assert record["kind"] in line_of(record)
+        for at_ms in (None, "x", True, -1, 10**30, 1.5):
+            assert line_of(record | {"at_ms": at_ms, "region": "\x1b[31m"}).isprintable()
+
+
+def test_since_takes_a_duration_alone() -> None:
+    assert (since_point("10m"), since_point("@-10m"), since_point("@start")) == (
+        Ago(600_000),
+        Ago(600_000),
+        Start(),
+    )
