@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from confluent_kafka.admin import AdminClient
 
 from backends.environment import child_environment
-from backends.kafka.admin import declare_topics
+from backends.kafka.admin import admin_client, declare_topics
 from backends.kafka.reading import LogReader
 from backends.outages import retry_through_outage
 from backends.settings import Settings
@@ -169,7 +168,7 @@ def _services(home: Path) -> list[psutil.Process]:
 
 def delete_outputs(made: synthetic.Synthetic) -> None:
     """Delete verdicts and aggregates, so that the log may be drained again."""
-    admin = AdminClient({"bootstrap.servers": made.settings.bootstrap_servers})
+    admin = admin_client(made.settings)
     names = [verdicts_topic(made.task, made.region), aggregates_topic(made.task, made.region)]
     for future in admin.delete_topics(names).values():
         future.result()

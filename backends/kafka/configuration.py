@@ -16,6 +16,7 @@ DELIVERY_TIMEOUT_S: Final = 120.0
 PRODUCER_QUEUE_BYTES_MAX: Final = 64 << 20
 FETCH_QUEUE_BYTES_MAX: Final = 32 << 20
 FETCH_BYTES_MAX_MIN: Final = 100_000_000
+PROBE_SOCKET_TIMEOUT_MS: Final = 2000
 LINGER_MS: Final = 5
 FETCH_WAIT_MS: Final = 100
 FETCH_BACKOFF_MS: Final = 10
@@ -37,6 +38,11 @@ def connection_to(bootstrap_servers: str) -> Configuration:
 def connection(settings: Settings) -> Configuration:
     """How any client reaches the brokers of ``settings``."""
     return connection_to(settings.bootstrap_servers)
+
+
+def probe_configuration(bootstrap_servers: str) -> Configuration:
+    """A client that only looks whether somebody answers, and gives up soon."""
+    return connection_to(bootstrap_servers) | {"socket.timeout.ms": PROBE_SOCKET_TIMEOUT_MS}
 
 
 def producer_configuration(settings: Settings, client_id: str, *, give_up: bool) -> Configuration:

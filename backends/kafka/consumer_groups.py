@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 
 from aggregation.errors import ConnectionProblem
+from backends.kafka.admin import admin_client
 from backends.settings import Settings
 
 REQUEST_TIMEOUT_S: Final = 10.0
@@ -52,12 +52,7 @@ def describe_groups(settings: Settings, names: list[str]) -> list[Group]:
     """The groups by name, in the given order; one that does not exist has no members. ConnectionProblem FLV-3100."""
     if not names:
         return []
-    configuration: dict[str, Any] = {
-        "bootstrap.servers": settings.bootstrap_servers,
-        "log_level": 3,
-        "error_cb": lambda _error: None,
-    }
-    admin = AdminClient(configuration)
+    admin = admin_client(settings)
     deadline = time.monotonic() + REQUEST_TIMEOUT_S
     while True:
         described = admin.describe_consumer_groups(names, request_timeout=REQUEST_TIMEOUT_S)

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from aggregation.errors import ConnectionProblem, FluvialError
 from backends.environment import cache_dir, load_settings, read_stack_file
+from backends.kafka.admin import admin_client
 from backends.settings import credentials_path
 from backends.store.factory import open_object_store
 from fluvial.local import downloads, tools
@@ -157,7 +158,7 @@ def _services(home: Path) -> list[Check]:
 
 
 def _kafka(settings: Settings) -> list[Check]:
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers, "log_level": 0})
+    admin = admin_client(settings)
     try:
         metadata = admin.list_topics(timeout=_KAFKA_TIMEOUT_S)
         broker = next(iter(metadata.brokers))

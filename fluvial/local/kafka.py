@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from aggregation.errors import EnvironmentProblem, TimeoutProblem
+from backends.kafka.configuration import probe_configuration
 from backends.settings import message_bytes_max
 from fluvial.local import ports
 from fluvial.local.process import Daemon
@@ -116,7 +117,7 @@ class KafkaBroker:
         silent = logging.getLogger("fluvial.probe")
         silent.addHandler(logging.NullHandler())
         silent.propagate = False
-        admin = AdminClient({"bootstrap.servers": address, "socket.timeout.ms": 2000}, logger=silent)
+        admin = AdminClient(probe_configuration(address), logger=silent)
         try:
             metadata = admin.list_topics(timeout=PROBE_TIMEOUT_S)
         except KafkaException:

@@ -134,7 +134,7 @@ def test_a_task_that_cannot_train_fails_the_run_with_its_own_line(home: Path, tm
     source = (ROOT / "learning" / "tasks" / "digits.py").read_text()
     broken = tmp_path / "broken.py"
     broken.write_text(
-        source.replace("    return fluvial.fit(", "    raise RuntimeError('no luck')\n    fluvial.fit(")
+        source.replace("    return learning.fit(", "    raise RuntimeError('no luck')\n    learning.fit(")
     )
     done = fluvial(home, "run", str(broken), "--devices", "4", "--versions", "2", "--store", "file")
     assert done.returncode == 4

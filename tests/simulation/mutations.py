@@ -242,10 +242,6 @@ MUTATIONS = (
         ((OUTBOX, "        for one in failed:\n            self._send(one)\n", ""),),
     ),
     Mutation(
-        "refused verdicts: a second refusal is passed over",
-        ((OUTBOX, "                future.result(timeout=0)\n", "                future.done()\n"),),
-    ),
-    Mutation(
         "a refused aggregate: a window counts as published whatever the broker said",
         ((OUTBOX, "        published.result(timeout=0)", "        published.done()"),),
     ),

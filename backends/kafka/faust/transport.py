@@ -19,6 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from backends.kafka.admin import BrokerProbe, require_broker
+from backends.kafka.configuration import faust_broker
 from backends.kafka.faust import bounded_batches, static_membership
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
@@ -141,7 +142,7 @@ def create_app(
     buffered = max(4, min(STREAM_BUFFER_RECORDS_MAX, STREAM_BUFFER_BYTES_MAX // max(1, record_bytes)))
     app = faust.App(
         app_id,
-        broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        broker=faust_broker(settings),
         datadir=data_folder,
         Monitor=QuietMonitor,
         TableManager=NoTables,

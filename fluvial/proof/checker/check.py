@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fluvial.proof.checker.arithmetic import sha256
 from fluvial.proof.checker.chain import (
@@ -25,11 +26,13 @@ from fluvial.proof.checker.task import Damaged, Objects, Shelf, task_of, version
 class CheckRequest:
     """What to check: where the logs and objects are, which task, and what its publishers were told.
 
+    ``kafka`` is how a client reaches the broker, as librdkafka's settings: whoever asks has the place that makes them.
+
     ``drained`` says that the caller has waited until nothing moved any more: then every offset has to have a verdict,
     and every window that closed its aggregate.
     """
 
-    bootstrap_servers: str
+    kafka: Mapping[str, Any]
     store: StoreAddress
     task: str
     genesis_sha256: str
@@ -48,7 +51,7 @@ def check(request: CheckRequest, *, on_progress: Progress = _silent) -> CheckRep
     broker or store cannot be read; what is wrong in what was read is in the report.
     """
     objects = open_objects(request.store)
-    with KafkaLogs(request.bootstrap_servers, request.task) as logs:
+    with KafkaLogs(request.kafka, request.task) as logs:
         return check_logs(
             logs,
             objects,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import minio
 import urllib3
@@ -133,11 +133,12 @@ class KafkaLogs(Mapping[tuple[str, int], Iterable[Entry]]):
     topics are measured before the updates topics: what they were derived from is then within bounds.
     """
 
-    def __init__(self, bootstrap_servers: str, task: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, kafka: Mapping[str, Any], task: str) -> None:
+        """``kafka``: how a client reaches the broker, as librdkafka's settings."""
+        self._bootstrap_servers = str(kafka["bootstrap.servers"])
         self._consumer = Consumer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **kafka,
                 "group.id": f"fluvial-checker-{task}",  # librdkafka asks for one even where none is joined
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,

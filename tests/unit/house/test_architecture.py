@@ -228,3 +228,15 @@ def test_files_functions_and_classes_stay_short() -> None:
                     [f"{name_of(path)}: {node.name} has {methods} methods"] if methods > METHODS_MAX else []
                 )
     assert wrong == []
+
+
+def test_one_place_makes_the_configuration_of_every_kafka_client() -> None:
+    """So that no client can lack a setting that all must have, such as how one gets in."""
+    makers = {
+        name_of(path)
+        for path in [*FILES, *(ROOT / "benchmarks").rglob("*.py")]
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Dict)
+        and any(isinstance(key, ast.Constant) and key.value == "bootstrap.servers" for key in node.keys)
+    }
+    assert makers == {"backends/kafka/configuration.py"}

@@ -18,6 +18,7 @@ from aggregation.fold.events import Parked
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
+from backends.kafka.configuration import connection
 from fluvial.proof.checker import Acknowledged, CheckReport, CheckRequest, StoreAddress, check, check_logs
 from schemas import avro as codec
 from schemas.certificates import Role
@@ -261,7 +262,7 @@ def test_it_reads_a_broker_and_a_store_by_itself(tmp_path: Path) -> None:
         federation.rounds(2)
         federation.fold()
         request = CheckRequest(
-            bootstrap_servers=federation.settings.bootstrap_servers,
+            kafka=connection(federation.settings),
             store=StoreAddress(path=str(federation.settings.store.path)),
             task=federation.task,
             genesis_sha256=federation.task_file.genesis_sha256,

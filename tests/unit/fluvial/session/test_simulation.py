@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
+import threading
 
 import pytest
 
@@ -132,3 +134,27 @@ def test_what_a_callback_raises_ends_it(task: Task) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         small(task, on_version=enough)
+
+
+def test_ctrl_c_in_a_notebook_ends_the_simulation_beside_it(task: Task) -> None:
+    seen: list[VersionFacts] = []
+    caller = threading.get_ident()
+
+    def interrupted(facts: VersionFacts) -> None:
+        seen.append(facts)
+        if len(seen) == 1:
+            signal.pthread_kill(caller, signal.SIGINT)
+
+    async def cell() -> SimulationResult:
+        return small(task, versions=200, on_version=interrupted)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(cell())
+    finally:
+        signal.signal(signal.SIGINT, before)
+        loop.close()
+    assert len(seen) < 200
+    assert not [one for one in threading.enumerate() if one.name.startswith("simulation")]
