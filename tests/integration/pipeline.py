@@ -36,7 +36,7 @@ from schemas.certificates import CONTROL, Role, Trust
 from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.objects import sha256_hex
-from schemas.records import aggregate_in
+from schemas.records import Announcement, aggregate_in, announcement_in
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
 from schemas.windows import decode_verdict
 from tests import factories
@@ -309,6 +309,19 @@ class Federation:
     def await_version(self, version: int, timeout_s: float = WAIT_S) -> None:
         """Wait until a version is committed."""
         until(lambda: self.head >= version, f"version {version}\n{self.logs()}", timeout_s)
+
+    def await_told(self, version: int, timeout_s: float = WAIT_S) -> None:
+        """Wait until a version is announced to every region: then all partitions know it, and it may be a base."""
+
+        def told() -> bool:
+            found = (
+                announcement_in(record.value, record.timestamp_ms, self.trust)
+                for record in self.records(models_topic(self.task))
+            )
+            regions = {one.region for one in found if isinstance(one, Announcement) and one.version >= version}
+            return regions >= set(self.genesis.regions)
+
+        until(told, f"version {version} to be announced\n{self.logs()}", timeout_s)
 
     def logs(self) -> str:
         """The ends of all processes' logs, for failures."""

@@ -45,7 +45,7 @@ def federation(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Fed
                 said = {"cohort": 7.0} if seed else {}
                 update = made.update(f"d-{seed}", seed=seed, base=version, client_metrics=said)
                 made.append(("eu", 0), update)
-            made.await_version(version + 1)
+            made.await_told(version + 1)
         until(lambda: len(kinds(made)) >= 6, f"records of two windows and versions\n{made.logs()}")
     finally:
         made.end()

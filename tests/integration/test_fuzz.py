@@ -73,7 +73,6 @@ def append_with_a_header_that_is_not_text(federation: Federation, value: bytes) 
 def test_batches_that_would_end_a_consumer_get_verdicts(federation: Federation, compression: str) -> None:
     """A header name that is not text; a batch beyond all bounds once it is unpacked. The audit sees the same."""
     worker = federation.start("worker")
-    federation.start("merger")
     federation.append(SLOT, federation.update("d-1"))
     append_with_a_header_that_is_not_text(federation, b"not an update")
     bomber = Producer(
@@ -93,6 +92,7 @@ def test_batches_that_would_end_a_consumer_get_verdicts(federation: Federation, 
         "too_large",
         ACCEPTED,
     ]
+    federation.start("merger")  # only now: its first barriers would stand among these offsets
     federation.await_version(1)
     assert worker.process.poll() is None, worker.log
     report = audit_task(federation.settings, federation.task_file, jobs=1)
