@@ -31,6 +31,9 @@ KILL_TIMEOUT_S: Final = 10.0
 _START_TIME_SLACK_S: Final = 5.0
 _LOG_TAIL_BYTES: Final = 4096
 _LOG_TAIL_LINES: Final = 6
+_LAST_START_BYTES: Final = 64 << 10
+_PORT_TAKEN: Final = "ddress already in use"
+"""As Java and Go say it."""
 
 
 class PidFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +140,11 @@ class Daemon:
             hint=f"the whole log is {self.log or self.console}; `fluvial doctor` checks this machine",
         )
 
+    def lost_its_port(self) -> bool:
+        """Whether the end of its log says that another program had one of its ports, which may be free again by now."""
+        kept = [*(_tail(self.log, _LAST_START_BYTES) if self.log is not None else ()), *_tail(self.console)]
+        return any(_PORT_TAKEN in line for line in kept)
+
     def log_tail(self) -> str:
         """The last lines of log and console, indented for an error."""
         lines = [*(_tail(self.log) if self.log is not None else ()), *_tail(self.console)]
@@ -172,11 +180,11 @@ class Daemon:
         return False
 
 
-def _tail(path: Path) -> list[str]:
+def _tail(path: Path, bytes_max: int = _LOG_TAIL_BYTES) -> list[str]:
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
-            file.seek(max(0, file.tell() - _LOG_TAIL_BYTES))
+            file.seek(max(0, file.tell() - bytes_max))
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return []

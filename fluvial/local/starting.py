@@ -119,10 +119,17 @@ class Starting:
             try:
                 attempt(state)
             except EnvironmentProblem:
-                taken = [getattr(state, name) for name in names if not ports.is_free(getattr(state, name))]
+                taken = [name for name in names if not ports.is_free(getattr(state, name))]
+                if not taken and daemon.lost_its_port():
+                    taken = list(
+                        names
+                    )  # whoever took it has gone again; which one it was the log alone knows
                 if last or not taken or daemon.process() is not None:
                     raise
-                self._reporter.say(f"{label}: port {taken[0]} was taken meanwhile, choosing another")
+                self._reporter.say(
+                    f"{label}: port {getattr(state, taken[0])} was taken meanwhile, choosing another"
+                )
+                state = msgspec.structs.replace(state, **dict.fromkeys(taken, 0))
             else:
                 break
         address = f"{ports.LOOPBACK}:{getattr(state, names[0])}"

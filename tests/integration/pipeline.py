@@ -318,7 +318,9 @@ class Federation:
                 announcement_in(record.value, record.timestamp_ms, self.trust)
                 for record in self.records(models_topic(self.task))
             )
-            regions = {one.region for one in found if isinstance(one, Announcement) and one.version >= version}
+            regions = {
+                one.region for one in found if isinstance(one, Announcement) and one.version >= version
+            }
             return regions >= set(self.genesis.regions)
 
         until(told, f"version {version} to be announced\n{self.logs()}", timeout_s)
