@@ -51,7 +51,7 @@ demo: setup ## train, attack and audit a federation here; options in ARGS="..."
 	@$(BIN)/fluvial demo $(ARGS)
 
 test: setup ## every test, PROCESSES=3 at a time, each process with its own Kafka and object store; options in ARGS="..."
-	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope $(ARGS)
 
 test-long: setup ## what is long by nature: minutes of chaos, thousands of seeds, every mutant (about an hour)
 	@$(BIN)/python -m pytest -m long $(ARGS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +25,13 @@ _KEPT = {"FLUVIAL_CACHE"}
 
 os.environ.update(warming.child_settings())  # noqa: TID251
 
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    and threading.current_thread() is threading.main_thread()
+):
+    # A shell that starts this in the background has Ctrl-C ignored, and every process of ours would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile the kernels once, before the processes that would all do so at the same time."""
@@ -36,14 +45,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         require(*mark.args)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the tests out so that all processes end at about the same time: the longest first, in small groups."""
-    items.sort(key=sharing.rank)
-    for item in items:
-        group = sharing.group(item)
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
+    """The longest first: all processes shall end at about the same time."""
+    items.sort(key=lambda item: sharing.rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Who gives the tests to the processes."""
+    return sharing.scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

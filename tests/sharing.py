@@ -1,60 +1,81 @@
 """How the tests are shared out to processes (pytest-xdist): the longest first, and together what shares a fixture.
 
-Only tests that a fixture of their module serves have to run in one process, and those that break one stack. All others
-of the real stack go one by one, so that no process is left with the last long file.
+The tests of a file run in one process, with its fixtures. Files of the real stack whose tests share nothing are given
+out test by test, so that no process is left with the last long file. (xdist's own marks for groups do not work: they
+change a part of pytest's items that pytest 9.2 no longer has.)
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    import pytest
 
 LONGEST_FIRST: Final = (
-    "test_chaos.py",
-    "test_the_blocks_run_as_they_are_printed",
-    "test_outages.py",
-    "test_console.py",
-    "test_demo.py",
-    "test_rolling_upgrade.py",
-    "test_prometheus.py",
-    "test_recovery.py",
-    "test_faults.py",
-    "test_dashboard_queries.py",
-    "test_asyncapi_live.py",
-    "test_console_browser.py",
+    "integration/test_chaos.py",
+    "integration/test_readme.py::test_the_blocks_run_as_they_are_printed",
+    "integration/test_console.py",
+    "integration/test_outages.py",
+    "integration/test_demo.py",
+    "integration/test_rolling_upgrade.py",
+    "integration/test_prometheus.py",
+    "integration/test_recovery.py",
+    "integration/test_faults.py",
+    "integration/test_dashboard_queries.py",
+    "integration/test_asyncapi_live.py",
+    "integration/test_console_browser.py",
     "simulation/test_simulation.py",
     "integration/",
     "contract/",
 )
 """Parts of tests' names: the earlier one of these stands in a name, the earlier the test is given out."""
 
-_BREAKABLE: Final = "breakable_stack"
-_SHARED: Final = {"module", "class"}
+ALONE: Final = frozenset(
+    {
+        "test_canary.py",
+        "test_chaos.py",
+        "test_demo.py",
+        "test_park.py",
+        "test_processes.py",
+        "test_prometheus.py",
+        "test_readme.py",
+        "test_recovery.py",
+        "test_stack.py",
+    }
+)
+"""Files in ``tests/integration`` whose tests share no fixture but the session's."""
+
+BREAKING: Final = frozenset({"test_console.py", "test_outages.py"})
+"""Those whose tests break one stack, ``breakable_stack``, and mend it."""
 
 
-def rank(item: pytest.Item) -> int:
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types for its schedulers
+    """xdist's own, with scopes of ours."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope(nodeid)
+
+
+def scheduling(config: pytest.Config, log: Any) -> Scheduling:
+    """Gives out scopes in the order of the tests, not by how many tests they hold."""
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
+def rank(nodeid: str) -> int:
     """The place of a test in the order in which tests are given out; equal ones keep their order."""
-    return next(
-        (place for place, part in enumerate(LONGEST_FIRST) if part in item.nodeid), len(LONGEST_FIRST)
-    )
+    return next((place for place, part in enumerate(LONGEST_FIRST) if part in nodeid), len(LONGEST_FIRST))
 
 
-def group(item: pytest.Item) -> str | None:
-    """The name of what has to run in one process with this test; None when it may run anywhere."""
-    if not isinstance(item, pytest.Function):
-        return None
-    if _BREAKABLE in item.fixturenames:
-        return _BREAKABLE
-    if "integration/" not in item.nodeid or _shares(item):
-        return item.path.name
-    return None
-
-
-def _shares(item: pytest.Function) -> bool:
-    """Whether it uses a fixture of its module."""
-    return any(
-        definition.scope in _SHARED
-        for definitions in item._fixtureinfo.name2fixturedefs.values()
-        for definition in definitions
-    )
+def scope(nodeid: str) -> str:
+    """The name of what has to run in one process with this test."""
+    path = nodeid.partition("::")[0]
+    folder, _, name = path.rpartition("/")
+    if folder != "tests/integration":
+        return path
+    if name in BREAKING:
+        return "breaking"
+    return nodeid if name in ALONE else path

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.parse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import urllib3
 from playwright.sync_api import Page, expect, sync_playwright
 
 from aggregation.fold.rejections import ACCEPTED
@@ -81,6 +84,7 @@ def watched(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         address = until(
             lambda: re.search(r"console: (http://\S+)", console.log), f"an address\n{console.log}"
         )
+        until(partial(shows_version_1, address[1], federation.task), f"it shows version 1\n{console.log}")
         yield Watched(federation, worker, console, address[1])
         assert console.stop() == 0, console.log
         assert "Traceback" not in console.log, console.log
@@ -88,6 +92,13 @@ def watched(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         console.process.kill()
         console.process.wait()
         federation.end()
+
+
+def shows_version_1(address: str, task: str) -> bool:
+    """Until it has found broker and store, it answers 502."""
+    server = urllib.parse.urlsplit(address).netloc
+    answer = urllib3.request("GET", f"http://{server}/api/tasks/{task}/versions/1", retries=False)
+    return answer.status == 200
 
 
 def publish(federation: Federation, numbers: range) -> None:
@@ -102,6 +113,7 @@ def publish(federation: Federation, numbers: range) -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=arguments)
         yield browser
