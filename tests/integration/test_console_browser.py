@@ -167,6 +167,10 @@ def shows_what_stands(page: Page, watched: Watched) -> None:
 
 
 def test_a_version_is_audited_by_a_button_that_asks_for_the_token(page: Page, watched: Watched) -> None:
+    go(page, watched, "/")
+    shows_what_stands(
+        page, watched
+    )  # a console that has not seen the store yet answers 502 to pages of versions
     go(page, watched, "/versions/1")
     manifest = watched.federation.store.manifest(1)
     expect(page.locator("#tiles")).to_contain_text(f"{len(manifest.inputs)} windows of 2 partitions")
