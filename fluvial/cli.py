@@ -78,6 +78,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "verdicts": Entry("fluvial.commands.operators:verdicts", _LOOK, "What became of each update, and why."),
     "tap": Entry("fluvial.commands.analysts:tap", _LOOK, "Follow the metrics topic."),
     "export": Entry("fluvial.commands.analysts:export", _LOOK, "Write metrics or verdicts to Parquet files."),
+    "track": Entry("fluvial.commands.track:track", _LOOK, "Tell MLflow or TensorBoard of every version."),
     "inspect": Entry(
         "fluvial.commands.operators:inspect", _LOOK, "Decode one record and explain its verdict."
     ),
