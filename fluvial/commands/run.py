@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
+from fluvial.session.limits import STALL_S
 from fluvial.terminal.invocation import (
     Invocation,
     json_option,
@@ -33,7 +34,18 @@ class Options(TypedDict):
     workers: int
     seed: int
     alpha: float
+    stall_s: float
     store: Literal["auto", "minio", "file"]
+
+
+stall_option = click.option(
+    "--stall-seconds",
+    "stall_s",
+    type=click.FloatRange(0, min_open=True),
+    default=STALL_S,
+    show_default=True,
+    help="Give up when nobody has worked for so long. A device that trains works, however long it takes.",
+)
 
 
 @click.command()
@@ -99,6 +111,7 @@ def new(invocation: Invocation, name: str) -> None:
     is_flag=True,
     help="In this process, without Kafka: the same fold and the same merge, on a clock of its own.",
 )
+@stall_option
 @no_check_option
 @traceback_option
 @json_option
@@ -146,6 +159,7 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
         workers=options["workers"],
         seed=options["seed"],
         alpha=options["alpha"],
+        stall_s=options["stall_s"],
         store=options["store"],
         policy_text=policy_text,
         policy_defaults=quick_policy(options["devices"]),

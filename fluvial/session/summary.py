@@ -34,7 +34,8 @@ def document(result: RunResult) -> dict[str, Any]:
         "accuracy": [round(value, 6) for value in result.accuracy],
         "loss": [round(one.loss, 6) for one in result.facts.curve() if one.loss is not None],
         "updates_accepted": outcomes.get(ACCEPTED, 0),
-        "published": len(result.published),
+        "published": result.updates_published,
+        "dead_end": None if result.dead_end is None else dataclasses.asdict(result.dead_end),
         "verdicts": outcomes,
         "verdicts_missing": len(result.missing),
         "verdicts_conflicting": len(result.facts.conflicts),
@@ -138,7 +139,7 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     output.print()
     refused = sum(result.facts.outcomes().values()) - result.facts.outcomes().get(ACCEPTED, 0)
     output.print(
-        f"updates    {len(result.published)} published, {refused} of them refused, "
+        f"updates    {result.updates_published} published, {refused} of them refused, "
         f"{result.updates_per_second:.1f} a second; {len(result.missing)} without a verdict"
     )
     for cause in result.facts.failed_rounds.causes:
