@@ -97,6 +97,8 @@ def fleet(
     invocation.output.print(
         f"{summary.updates} records acknowledged in {summary.seconds:.1f} s ({rate}/s), {summary.failed} failed"
     )
+    for cause in summary.failed_rounds.causes:
+        invocation.output.print(f"failed: {cause.line()}")
     invocation.output.print(
         f"what became of them: `{invocation.command} status`, `{invocation.command} verdicts`"
     )

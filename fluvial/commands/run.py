@@ -11,6 +11,7 @@ from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 
 if TYPE_CHECKING:
     from learning import Task
+    from producers.fleet.failures import FailedRound
 
 DEVICES: Final = 12
 VERSIONS: Final = 20
@@ -173,6 +174,10 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(facts.metrics.items()))
         output.say(f"version {facts.version}/{versions}  {metrics}")
 
+    def on_failure(failed: FailedRound, first_of_its_kind: bool) -> None:  # noqa: FBT001
+        if first_of_its_kind:
+            output.say(failed.told())
+
     output.say(
         f"simulating {options['devices']} devices in this process: the real rules, no Kafka, nothing stored"
     )
@@ -185,6 +190,7 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         alpha=options["alpha"],
         seed=options["seed"],
         on_version=on_version,
+        on_failure=on_failure,
     )
     curve = [facts.metrics["accuracy"] for facts in result.versions if "accuracy" in facts.metrics]
     output.document(
@@ -195,6 +201,7 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
             "accuracy": [round(value, 6) for value in curve],
             "loss": [round(facts.metrics["loss"], 6) for facts in result.versions],
             "verdicts": result.verdicts,
+            "failed_rounds": result.failed_rounds.document(),
             "model_sha256": result.versions[-1].model_sha256,
         }
     )
@@ -205,6 +212,8 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         + f"  {sparkline(curve, 60)}",
         style="bold",
     )
+    for cause in result.failed_rounds.causes:
+        output.print(f"failed  {cause.line()}")
     output.print(
         f"next  {invocation.command} run {task.reference}    the same on the local stack: signed, stored and audited"
     )

@@ -28,6 +28,7 @@ from fluvial.reading.progress import Follower, Place, Published, RunFacts, read_
 from fluvial.session.plan import RunPlan, RunResult, VersionRow, warnings_about
 from fluvial.session.progress_view import open_view
 from fluvial.session.readiness import Readiness
+from fluvial.session.setbacks import Setbacks
 from fluvial.session.strikes import Chaos, Strike
 from schemas.manifests import decode_manifest
 from schemas.objects import sha256_hex
@@ -97,6 +98,7 @@ class _Session:
         self.facts = RunFacts()
         folder = task_folder(settings.home, self.task)
         self.journal = folder / "journal.jsonl"
+        self.setbacks = Setbacks(self.journal, self.facts.failed_rounds, output)
         self.published: list[Published] = []
         self.missing: list[Place] = []
         self.strikes: list[Strike] = []
@@ -165,6 +167,7 @@ class _Session:
                 before, progressed_at = version, now
             if now - progressed_at > STALL_S:
                 raise self._stalled(version, supervisor, readiness.missing())
+            self.setbacks.look()
             supervisor.check()
             follower.check()
             if self.console is not None:
@@ -177,6 +180,7 @@ class _Session:
 
     def _drain(self, supervisor: Supervisor, follower: Follower, view: View) -> None:
         """Wait until every published update has its verdict; what has none after ``DRAIN_S`` is missing."""
+        self.setbacks.look()
         self.published = read_journal(self.journal)
         places = [published.place for published in self.published]
         deadline = time.monotonic() + DRAIN_S
