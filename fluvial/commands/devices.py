@@ -13,7 +13,7 @@ from aggregation.codecs import CODECS, DEFAULT_CODEC
 from aggregation.errors import TimeoutProblem, UsageProblem
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.commands.tasks import check_known_region, region_option, task_option
-from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
 
 if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
@@ -166,6 +166,7 @@ def publish(
     help="Train on part I of N of the task's data.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@traceback_option
 @json_option
 @pass_invocation
 def run_device(

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
-from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, program
+from fluvial.terminal.invocation import (
+    Invocation,
+    json_option,
+    no_check_option,
+    pass_invocation,
+    program,
+    traceback_option,
+)
 
 if TYPE_CHECKING:
     from learning import Task
@@ -92,6 +99,8 @@ def new(invocation: Invocation, name: str) -> None:
     is_flag=True,
     help="In this process, without Kafka: the same fold and the same merge, on a clock of its own.",
 )
+@no_check_option
+@traceback_option
 @json_option
 @pass_invocation
 def run(
@@ -100,14 +109,18 @@ def run(
     file: str,
     policy: Path | None,
     simulate: bool,  # noqa: FBT001 (click passes it by name)
+    no_check: bool,  # noqa: FBT001
     **options: Unpack[Options],
 ) -> int:
     """Train the task in FILE (or a shipped one: digits, fashion) and audit what came out."""
+    from fluvial.local.checking import check_users
     from fluvial.local.policies import read_policy_file
     from learning.task import load_task
 
     task = load_task(file)  # its mistakes are shown before anything is started
     text = read_policy_file(policy)
+    if not no_check:
+        check_users(task, invocation.output, seed=options["seed"])
     if simulate:
         _simulate(invocation, task, options, text)
         return 0
@@ -137,6 +150,7 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
         policy_text=policy_text,
         policy_defaults=quick_policy(options["devices"]),
         each_version=True,
+        traceback=invocation.show_traceback,
     )
     result = run_session(plan, invocation.home, invocation.output)
     folder = invocation.home / "reports" / result.task

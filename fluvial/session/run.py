@@ -133,7 +133,8 @@ class _Session:
         for name, region in self.workers:
             supervisor.start(name, ["worker", *task, "--region", region, "--name", name])
         supervisor.start("merger", ["merger", *task, "--name", "merger-0"])
-        supervisor.start("evaluator", ["evaluator", *task])
+        shown = ("--traceback",) if plan.traceback else ()
+        supervisor.start("evaluator", ["evaluator", *task, *shown])
         numbers = {
             "--devices": plan.devices,
             "--attackers": plan.attackers,
@@ -144,7 +145,7 @@ class _Session:
             "--journal": self.journal,
         }
         arguments = [str(word) for pair in numbers.items() for word in pair]
-        supervisor.start("fleet", ["fleet", *task, *arguments], may_finish=True)
+        supervisor.start("fleet", ["fleet", *task, *shown, *arguments], may_finish=True)
 
     def _readiness(self) -> Readiness:
         plan = self.plan
