@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -138,7 +138,8 @@ class KindLaws:
             task = written(tmp_path, text)
             model, right = task.fresh_model(), initial_parameters(task, 0)
             before = task.kind.values(model, task.anatomy)
-            for wrong in (right[:-1], right.astype(np.float64), right.reshape(1, -1)):
+            wrongs: list[Any] = [right[:-1], right.astype(np.float64), right.reshape(1, -1)]
+            for wrong in wrongs:
                 with pytest.raises(UsageProblem) as caught:
                     task.kind.load(model, task.anatomy, wrong)
                 assert caught.value.error_id == "FLV-2213"

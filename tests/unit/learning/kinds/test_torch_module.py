@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from learning.training import evaluate_parameters, train_locally
 from tests.conformance.kinds import KindLaws, written
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from learning import Task
@@ -221,7 +222,7 @@ class Local(nn.Linear):
 
 def _with_attribute() -> nn.Module:
     net = nn.Linear(4, 2)
-    net.weight.no_decay = True  # type: ignore[assignment]
+    setattr(net.weight, "no_decay", True)  # noqa: B010 (a tensor's class does not name it)
     return net
 
 
@@ -232,9 +233,9 @@ def _hooked() -> nn.Module:
 
 
 def _separate_parameters_of_one_storage() -> nn.Module:
-    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    net[1].weight = nn.Parameter(net[0].weight.data)
-    return net
+    one, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    other.weight = nn.Parameter(one.weight.data)
+    return nn.Sequential(one, other)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,9 @@ def _separate_parameters_of_one_storage() -> nn.Module:
         (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 2)), False),
     ],
 )
-def test_a_module_is_copied_only_where_the_copy_is_as_good(make: Any, *, copied: bool) -> None:
+def test_a_module_is_copied_only_where_the_copy_is_as_good(
+    make: Callable[[], nn.Module], *, copied: bool
+) -> None:
     calls = []
 
     def counting() -> nn.Module:
@@ -270,7 +273,8 @@ def test_a_module_is_copied_only_where_the_copy_is_as_good(make: Any, *, copied:
 
 
 def test_a_module_that_is_kept_and_cannot_be_copied_is_refused() -> None:
-    kept = nn.utils.weight_norm(nn.Linear(4, 2))  # its weight is computed: torch cannot copy it
+    kept: nn.Module = nn.Linear(4, 2)
+    nn.utils.weight_norm(kept)  # type: ignore[no-untyped-call]  # a computed weight: torch cannot copy it
     kept(torch.zeros(1, 4))
     source = kind_named("torch").source(lambda: kept, kept, "mine.py")
     with pytest.raises(UsageProblem, match="returned before") as caught:
