@@ -127,7 +127,7 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             message = f"{entry.target} is {type(command).__name__}, not a click command"
             raise TypeError(message)
-        from fluvial.commands.examples import add_examples
+        from fluvial.examples import add_examples
 
         add_examples(command, name)
         return command

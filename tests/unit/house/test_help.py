@@ -10,7 +10,7 @@ import click
 import pytest
 
 from fluvial.cli import COMMANDS, OVERVIEW, cli
-from fluvial.commands.examples import EXAMPLES, first_sentence
+from fluvial.examples import EXAMPLES, first_sentence
 from fluvial.terminal.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def test_an_example_that_a_parser_refuses_would_be_found(line: str) -> None:
 
 def test_every_command_has_examples_of_its_own() -> None:
     leaves = {path for path, command in walk(cli) if not isinstance(command, click.Group)}
-    assert leaves == EXAMPLES.keys(), "add the command to fluvial/commands/examples.py"
+    assert leaves == EXAMPLES.keys(), "add the command to fluvial/examples.py"
     for path, examples in EXAMPLES.items():
         assert examples and all(f"{line} ".startswith(f"{path} ") for line, _ in examples), path
 
