@@ -36,6 +36,7 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("task create digits", "a shipped task"),
         ("task create mine.py --regions eu:4,us:4", "your own, in two regions"),
     ),
+    "task check": (("task check mine.py", "one batch of train() and evaluate(), in a second"),),
     "task list": (("task list", "all of this machine"),),
     "ca init": (("ca init --task mine --region eu", "before the task is created"),),
     "ca issue": (
