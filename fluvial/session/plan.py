@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from aggregation.errors import Finding, FluvialError
-from aggregation.fold.rejections import CONTROL
+from aggregation.fold.rejections import ACCEPTED, CONTROL
 from fluvial.local.stack import StoreChoice
 from fluvial.reading.progress import Place, Published, RunFacts
 from fluvial.session.limits import STALL_S
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from backends.tasks import TaskFile
     from fluvial.proof.audit import AuditReport
 
+HONEST: Final = "honest"
+"""The label of ``producers.fleet.behaviours.Behaviour.HONEST`` in a journal."""
 _MISSING_SHOWN: Final = 5
 
 
@@ -105,6 +108,17 @@ class RunResult:
         """Updates that stand in the log: acknowledged ones, and those that were judged unheard by the fleet."""
         judged = {place for place, one in self.facts.verdicts.items() if one.verdict.outcome != CONTROL}
         return len(judged | {published.place for published in self.published})
+
+    @property
+    def honest_refused(self) -> Counter[str]:
+        """How many updates of honest devices were refused, by outcome: the fleet's journal knows who was."""
+        with self.facts.lock:
+            outcomes = [
+                self.facts.verdicts[one.place].verdict.outcome
+                for one in self.published
+                if one.behaviour == HONEST and one.place in self.facts.verdicts
+            ]
+        return Counter(outcome for outcome in outcomes if outcome != ACCEPTED)
 
     def problem(self) -> FluvialError | None:
         """The first thing that is not as it must be: a missing verdict, two verdicts, a difference, a dead end."""

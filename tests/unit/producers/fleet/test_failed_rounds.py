@@ -68,6 +68,8 @@ WAYS: Final = {
     "it leaves a parameter that is not a number": "model.weight.data[0, 0] = float('nan')",
     "it reports no loss": "return {}",
     "it returns nothing": "return None",
+    "it changes the layout": "model.extra = nn.Parameter(torch.zeros(3))",
+    "it takes a parameter away": "model.bias = None",
     "it ends the program": "sys.exit(3)",
     "it raises what is no Exception": "raise Odd('hm')",
     "it is out of memory": "raise MemoryError",
