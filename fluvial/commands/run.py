@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
-<<<<<<< HEAD
-from fluvial.session.limits import STALL_S
-=======
 from aggregation.errors import UsageProblem
 from aggregation.fold.rejections import ACCEPTED
->>>>>>> main
+from fluvial.session.limits import STALL_S
 from fluvial.terminal.invocation import (
     Invocation,
     json_option,
@@ -32,7 +29,7 @@ DEVICES: Final = 12
 VERSIONS: Final = 20
 
 
-STACK_ONLY: Final = frozenset({"workers", "store"})
+STACK_ONLY: Final = frozenset({"workers", "store", "stall_s"})
 """What only means something on a stack."""
 
 
