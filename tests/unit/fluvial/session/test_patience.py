@@ -98,11 +98,12 @@ def test_a_fleet_that_has_ended_or_hangs_does_not_work(world: World) -> None:
 def test_verdicts_versions_and_evaluations_are_work(world: World, work: str) -> None:
     for number in range(4):
         world.passes(STALL_S * 0.75)
-        {
-            "evaluated": lambda n=number: world.evaluated(n),
-            "committed": lambda n=number: world.committed(n, 2),
-            "judged": lambda: world.judged("duplicate"),
-        }[work]()
+        if work == "judged":
+            world.judged("duplicate")
+        elif work == "evaluated":
+            world.evaluated(number)
+        else:
+            world.committed(number, 2)
         world.patience.look()
         assert not world.patience.stalled
 
