@@ -9,7 +9,7 @@ has the formats. A document is written in the format that it was read in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import rfc8785
@@ -17,11 +17,11 @@ import rfc8785
 from aggregation.errors import IntegrityProblem
 from aggregation.layout import WEIGHTS, Layout
 from aggregation.policy import Policy, policy_from_canonical
-from schemas.documents import genesis_v1, genesis_v2, manifest_v1
+from schemas.documents import genesis_v1, genesis_v2, genesis_v3, manifest_v1
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS, decode_document, encode_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from aggregation.server.aggregates import Aggregate, Slot
 
@@ -34,15 +34,77 @@ class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tensor of the layout. ``section``: where in the layout it stands; v1 documents know ``weights`` only."""
+    """One tensor of the layout. ``section``: where in the layout it stands; v1 documents know ``weights`` only.
+
+    dtype: what a device holds it in. nonnegative: an element below 0 makes no sense. Both are said since v3.
+    """
 
     name: str
     shape: tuple[int, ...]
     section: str = WEIGHTS
+    dtype: str = "float32"
+    nonnegative: bool = False
+
+
+class StoredObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An object of the task's store: the hex SHA-256 of its bytes, and how many they are."""
+
+    sha256: str
+    size: int
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of a task's model stands outside the layout.
+
+    kind: by which library it is made. tied: names that are another tensor, by that tensor's name. frozen: a
+    safetensors file of the tensors that no device changes.
+    """
+
+    kind: str = "torch"
+    tied: dict[str, str] = {}
+    frozen: StoredObject | None = None
+
+
+class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The archive of the task's program: an object, and which file in it is the task's."""
+
+    sha256: str
+    size: int
+    entry: str
+
+
+class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """By which of its metrics the task is judged."""
+
+    name: str
+    higher_is_better: bool
+
+
+class Parent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The version of another task whose model is this task's first one."""
+
+    task: str
+    genesis_sha256: str
+    version: int
+    manifest_sha256: str
+
+
+_KEYS_OF_A_TENSOR: Final = {
+    genesis_v1.FORMAT: ("name", "shape"),
+    genesis_v2.FORMAT: ("name", "shape", "section"),
+    genesis_v3.FORMAT: ("name", "shape", "section", "dtype", "nonnegative"),
+}
+_KEYS_SINCE_V3: Final = ("model", "code", "metric", "parent")
+_KEYS_BEFORE_V3: Final = frozenset({genesis_v1.FORMAT, genesis_v2.FORMAT})
+NEWEST_GENESIS: Final = genesis_v3.FORMAT
+"""The format of a new task's genesis document."""
 
 
 class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Version 0: everything that the meaning of the logs depends on."""
+    """Version 0: everything that the meaning of the logs depends on, and what else a task is made of.
+
+    model, code, metric and parent are said since v3; earlier documents leave them at their defaults.
+    """
 
     task: str
     regions: dict[str, Region]
@@ -51,19 +113,31 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: dict[str, Any]
     model_sha256: str
     optimizer_sha256: str
+    model: Model = Model()
+    code: Code | None = None
+    metric: Metric | None = None
+    parent: Parent | None = None
     version: int = 0
     format: str = genesis_v1.FORMAT
 
     def __post_init__(self) -> None:
-        """ValueError for sections that the format cannot say: a v1 document would lose them in silence."""
+        """ValueError for what the format cannot say: an older document would lose it in silence."""
         if self.format == genesis_v1.FORMAT and any(tensor.section != WEIGHTS for tensor in self.layout):
-            raise ValueError(f"{self.format} has no sections but {WEIGHTS}: see genesis_format")
+            raise ValueError(f"{self.format} has no sections but {WEIGHTS}: a later format has")
+        if self.format in _KEYS_BEFORE_V3:
+            more = [key for key in _KEYS_SINCE_V3 if getattr(self, key) != _DEFAULTS[key]]
+            if any((tensor.dtype, tensor.nonnegative) != ("float32", False) for tensor in self.layout):
+                more.append("a tensor's dtype or range")
+            if more:
+                raise ValueError(f"{self.format} cannot say {', '.join(more)}: {NEWEST_GENESIS} can")
 
     def canonical(self) -> bytes:
         """The document's bytes, in its format."""
         keys = msgspec.to_builtins(self)
-        if self.format == genesis_v1.FORMAT:
-            keys["layout"] = [{"name": tensor.name, "shape": tensor.shape} for tensor in self.layout]
+        said = _KEYS_OF_A_TENSOR[self.format]
+        keys["layout"] = [{key: tensor[key] for key in said} for tensor in keys["layout"]]
+        if self.format in _KEYS_BEFORE_V3:
+            keys = {key: value for key, value in keys.items() if key not in _KEYS_SINCE_V3}
         return encode_document(keys, GENESIS_FORMATS)
 
     @property
@@ -92,6 +166,9 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def authorities(self) -> dict[str, str]:
         """CA certificates (PEM) by region, and ``control``."""
         return {name: r.authority for name, r in self.regions.items()} | {"control": self.control_authority}
+
+
+_DEFAULTS: Final[Mapping[str, Any]] = {"model": Model(), "code": None, "metric": None, "parent": None}
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,11 +217,6 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def slot_cursors(self) -> dict[Slot, int]:
         """``cursors`` by slot."""
         return {(region, p): c for region, row in self.cursors.items() for p, c in enumerate(row)}
-
-
-def genesis_format(sections: Iterable[str]) -> str:
-    """The format of a new genesis document: v1 where all tensors are weights, as every task's before sections were."""
-    return genesis_v1.FORMAT if set(sections) <= {WEIGHTS} else genesis_v2.FORMAT
 
 
 def decode_genesis(data: bytes) -> Genesis:

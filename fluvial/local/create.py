@@ -25,7 +25,7 @@ from fluvial.local.policies import layered_policy
 from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import Genesis, Region, TensorEntry, decode_genesis
+from schemas.manifests import NEWEST_GENESIS, Genesis, Region, TensorEntry, decode_genesis
 from schemas.objects import sha256_hex
 from schemas.topics import topics_of, updates_topic
 
@@ -80,14 +80,20 @@ def create_task(
         explicit=policy_text,
         task=loaded.policy_overrides,
         defaults=policy_defaults,
-        default_format=_policy_format(existing),
+        default_format=NEWEST if existing is None else decode_genesis(existing).first_policy.format,
     )
     folder = keys_folder(settings.home, task)
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
     make_keys(folder, regions)
     genesis, model, optimizer = first_version(
-        task, loaded, regions=regions, policy=policy, folder=folder, seed=seed
+        task,
+        loaded,
+        regions=regions,
+        policy=policy,
+        folder=folder,
+        seed=seed,
+        document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
     )
     _check_update_size(genesis.tensor_layout, policy, settings)
     if existing is not None and existing != genesis.canonical():
@@ -171,9 +177,19 @@ def make_keys(folder: Path, regions: Mapping[str, int]) -> None:
 
 
 def first_version(
-    task: str, loaded: Task, *, regions: Mapping[str, int], policy: Policy, folder: Path, seed: int
+    task: str,
+    loaded: Task,
+    *,
+    regions: Mapping[str, int],
+    policy: Policy,
+    folder: Path,
+    seed: int,
+    document_format: str = NEWEST_GENESIS,
 ) -> tuple[Genesis, bytes, bytes]:
-    """The genesis document, the first model's file and the first optimizer state's file."""
+    """The genesis document, the first model's file and the first optimizer state's file.
+
+    ``document_format``: a task that is there already is described in the format that it was made in.
+    """
     from learning.tensors import initial_parameters, layout_of
 
     layout = Layout.of(layout_of(loaded.model()))
@@ -192,6 +208,7 @@ def first_version(
         policy=json.loads(policy.canonical()),
         model_sha256=sha256_hex(model),
         optimizer_sha256=sha256_hex(optimizer),
+        format=document_format,
     )
     return genesis, model, optimizer
 
@@ -230,11 +247,6 @@ def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output
                     where=f"{topic}[{partition}]",
                     hint="choose another name with `--name`, or delete the old task's topics",
                 )
-
-
-def _policy_format(existing: bytes | None) -> str:
-    """What a policy is that does not say its format: the newest, or as the task that stands there was made with."""
-    return NEWEST if existing is None else decode_genesis(existing).first_policy.format
 
 
 def _difference(existing: bytes, wanted: Genesis) -> str:

@@ -10,13 +10,14 @@ import msgspec
 import rfc8785
 
 from aggregation.errors import IntegrityProblem
-from schemas.documents import genesis_v1, genesis_v2, manifest_v1
+from schemas.documents import genesis_v1, genesis_v2, genesis_v3, manifest_v1
 
 Formats = Mapping[str, type[msgspec.Struct]]
 
 GENESIS_FORMATS: Final[Formats] = {
     genesis_v1.FORMAT: genesis_v1.GenesisV1,
     genesis_v2.FORMAT: genesis_v2.GenesisV2,
+    genesis_v3.FORMAT: genesis_v3.GenesisV3,
 }
 MANIFEST_FORMATS: Final[Formats] = {manifest_v1.FORMAT: manifest_v1.ManifestV1}
 

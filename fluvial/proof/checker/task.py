@@ -34,8 +34,8 @@ class Objects(Protocol):
 
 POLICY_FORMATS: Final = frozenset({None, "fluvial/policy/v2"})
 """A v1 document does not say its format. v2 has the same keys with the same meanings."""
-GENESIS_FORMATS: Final = frozenset({"fluvial/genesis/v1", "fluvial/genesis/v2"})
-"""v2 says each tensor's section, on which nothing that is checked here depends."""
+GENESIS_FORMATS: Final = frozenset({"fluvial/genesis/v1", "fluvial/genesis/v2", "fluvial/genesis/v3"})
+"""v2 says each tensor's section, v3 what else the task is made of: nothing that is checked here depends on it."""
 MANIFEST_FORMATS: Final = frozenset({"fluvial/manifest/v1"})
 
 

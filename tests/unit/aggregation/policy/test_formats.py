@@ -30,8 +30,19 @@ from aggregation.policy.v2 import DocumentV2
 from fluvial.local.policies import layered_policy, read_policy_file
 from schemas.documents.genesis_v1 import GenesisV1
 from schemas.documents.genesis_v2 import GenesisV2
+from schemas.documents.genesis_v3 import GenesisV3
 from schemas.documents.manifest_v1 import ManifestV1
-from schemas.manifests import Genesis, TensorEntry, decode_genesis, decode_manifest, genesis_format
+from schemas.manifests import (
+    Code,
+    Genesis,
+    Metric,
+    Model,
+    Parent,
+    StoredObject,
+    TensorEntry,
+    decode_genesis,
+    decode_manifest,
+)
 from tests.factories import policy
 from tests.unit.schemas.test_manifests import genesis, manifest
 
@@ -43,6 +54,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "fluvial/policy/v2": DocumentV2,
     "fluvial/genesis/v1": GenesisV1,
     "fluvial/genesis/v2": GenesisV2,
+    "fluvial/genesis/v3": GenesisV3,
     "fluvial/manifest/v1": ManifestV1,
 }
 
@@ -246,14 +258,27 @@ def test_every_format_reads_what_it_writes(name: str) -> None:
 def with_sections() -> Genesis:
     first, *others = genesis().layout
     layout = (*others, TensorEntry(first.name, first.shape, "buffers"))
+    return msgspec.structs.replace(genesis(), layout=layout, format="fluvial/genesis/v2")
+
+
+def with_everything() -> Genesis:
+    first, *others = with_sections().layout
     return msgspec.structs.replace(
-        genesis(), layout=layout, format=genesis_format(one.section for one in layout)
+        with_sections(),
+        layout=(msgspec.structs.replace(first, dtype="bfloat16", nonnegative=True), *others),
+        model=Model(kind="torch", tied={"head": first.name}, frozen=StoredObject("ab" * 32, 7)),
+        code=Code("cd" * 32, 12, "mine.py"),
+        metric=Metric("mae", higher_is_better=False),
+        parent=Parent("older", "ef" * 32, 3, "01" * 32),
+        format="fluvial/genesis/v3",
     )
 
 
-def test_a_task_of_weights_only_has_a_v1_genesis() -> None:
-    assert genesis_format(["weights", "weights"]) == genesis().format == "fluvial/genesis/v1"
-    assert b"section" not in genesis().canonical()
+def test_a_v1_genesis_says_no_section_and_nothing_of_later_formats() -> None:
+    document = json.loads(genesis().canonical())
+    assert document["format"] == "fluvial/genesis/v1"
+    assert set(document["layout"][0]) == {"name", "shape"}
+    assert not {"model", "code", "metric", "parent"} & set(document)
 
 
 def test_a_task_with_buffers_has_a_v2_genesis_that_names_every_tensors_section() -> None:
@@ -273,6 +298,32 @@ def test_a_v1_genesis_never_loses_a_section_in_silence() -> None:
         )
 
 
+def test_a_v3_genesis_says_what_else_the_task_is_made_of() -> None:
+    one = with_everything()
+    assert decode_genesis(one.canonical()) == one
+    plain = msgspec.structs.replace(genesis(), format="fluvial/genesis/v3")
+    document = json.loads(plain.canonical())
+    assert document["model"] == {"kind": "torch", "tied": {}, "frozen": None}
+    assert (document["code"], document["metric"], document["parent"]) == (None, None, None)
+    assert decode_genesis(plain.canonical()) == plain
+
+
+@pytest.mark.parametrize("key", ["model", "code", "metric", "parent"])
+@pytest.mark.parametrize("older", ["fluvial/genesis/v1", "fluvial/genesis/v2"])
+def test_an_older_genesis_never_loses_a_key_of_v3_in_silence(older: str, key: str) -> None:
+    with pytest.raises(ValueError, match=f"{older} cannot say {key}: fluvial/genesis/v3 can"):
+        msgspec.structs.replace(genesis(), format=older, **{key: getattr(with_everything(), key)}).canonical()
+
+
+@pytest.mark.parametrize("more", [{"dtype": "bfloat16"}, {"nonnegative": True}])
+def test_an_older_genesis_never_loses_what_v3_says_of_a_tensor_in_silence(more: dict[str, Any]) -> None:
+    first, *others = genesis().layout
+    with pytest.raises(ValueError, match="cannot say a tensor's dtype or range"):
+        msgspec.structs.replace(
+            genesis(), layout=(msgspec.structs.replace(first, **more), *others)
+        ).canonical()
+
+
 def test_a_genesis_holds_a_policy_of_any_format() -> None:
     for name in FORMATS:
         rules = policy_from_mapping({}, default_format=name)
@@ -280,6 +331,7 @@ def test_a_genesis_holds_a_policy_of_any_format() -> None:
         assert decode_genesis(one.canonical()).first_policy == rules
 
 
+GENESIS_V2, GENESIS_V3 = json.loads(with_sections().canonical()), json.loads(with_everything().canonical())
 GENESIS, MANIFEST = json.loads(genesis().canonical()), json.loads(manifest().canonical())
 BAD = {
     "an unknown genesis format": (decode_genesis, GENESIS | {"format": "fluvial/genesis/v9"}),
@@ -297,6 +349,15 @@ BAD = {
             "format": "fluvial/genesis/v2",
             "layout": [one | {"section": "attic"} for one in GENESIS["layout"]],
         },
+    ),
+    "a v2 genesis with a key of v3": (decode_genesis, GENESIS_V2 | {"metric": None}),
+    "a v3 genesis without a metric": (
+        decode_genesis,
+        {key: value for key, value in GENESIS_V3.items() if key != "metric"},
+    ),
+    "a v3 genesis with an unknown dtype": (
+        decode_genesis,
+        GENESIS_V3 | {"layout": [one | {"dtype": "int8"} for one in GENESIS_V3["layout"]]},
     ),
     "a genesis of another version": (decode_genesis, GENESIS | {"version": 1}),
     "an unknown manifest format": (decode_manifest, MANIFEST | {"format": "fluvial/manifest/v2"}),
