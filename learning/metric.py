@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import ModuleType
-from typing import TYPE_CHECKING, Final
-
-import numpy as np
+from typing import Final
 
 from aggregation.errors import UsageProblem
 from schemas.manifests import Metric
@@ -22,16 +20,10 @@ from schemas.task_metric import (
     HIGHER,
     WAYS,
     higher_is_better,
-    metric_among,
     name_instead,
     problem_with_name,
 )
 
-if TYPE_CHECKING:
-    from learning.task import Task
-
-CHECK_EXAMPLES_MAX: Final = 256
-"""Held-out examples on which ``evaluate()`` is tried."""
 _LIKE: Final = 'METRIC = "accuracy", or METRIC = ("wer", "lower")'
 
 
@@ -55,10 +47,10 @@ def declared_metric(module: ModuleType, where: str) -> Metric | None:
                 hint=f'METRIC = ({value!r}, "lower") or METRIC = ({value!r}, "higher")',
             )
         return Metric(value, higher_is_better=way)
-    if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], str):
-        check_metric_names([value[0]], where, said_by="METRIC")
-        if value[1] in WAYS:
-            return Metric(value[0], higher_is_better=value[1] == HIGHER)
+    match value:
+        case (str(name), str(word)) if word in WAYS:
+            check_metric_names([name], where, said_by="METRIC")
+            return Metric(name, higher_is_better=word == HIGHER)
     raise UsageProblem(
         "FLV-2241",
         f'METRIC must be a name, or a name with "higher" or "lower", got {value!r}',
@@ -77,37 +69,3 @@ def check_metric_names(names: Iterable[str], where: str, *, said_by: str = "eval
     raise UsageProblem(
         "FLV-2240", f"{said_by} uses names that it cannot: {told}", where=where, hint=f"rename {instead}"
     )
-
-
-def check_results(task: Task, results: dict[str, float]) -> Metric:
-    """By what the task is judged, given what its ``evaluate()`` returns.
-
-    Raises UsageProblem: FLV-2240, a name that a number cannot have; FLV-2242, METRIC is not among them.
-    """
-    where = str(task.path)
-    check_metric_names(results, where)
-    if task.metric is None:
-        return metric_among(results)
-    if task.metric.name not in results:
-        raise UsageProblem(
-            "FLV-2242",
-            f"METRIC is {task.metric.name!r}, and evaluate() returns {', '.join(results)}",
-            where=where,
-            hint=f"return {task.metric.name!r} from evaluate(), or name one of those",
-        )
-    return task.metric
-
-
-def tried_metric(task: Task, seed: int = 0) -> Metric:
-    """By what the task is judged, found by one ``evaluate()`` of its first model on a few held-out examples.
-
-    Raises what ``check_results`` does, and what loading data and evaluating raise.
-    """
-    from learning.tensors import initial_parameters
-    from learning.training import evaluate_parameters
-
-    held_out = task.data().test
-    if len(held_out) > CHECK_EXAMPLES_MAX:
-        some = np.random.default_rng(0).choice(len(held_out), CHECK_EXAMPLES_MAX, replace=False)
-        held_out = held_out.subset(np.sort(some))
-    return check_results(task, evaluate_parameters(task, initial_parameters(task, seed), held_out))

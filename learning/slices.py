@@ -55,8 +55,14 @@ class Slices:
         """
         name = metric.name
         parts = self._cohorts if name not in _OF_ONE_CLASS else self._classes | self._cohorts
-        found = {part: value for part in parts if (value := self._value(part, parts[part], model, name)) is not None}
-        ranked = sorted((found[part] for part in self._cohorts if part in found), reverse=not metric.higher_is_better)
+        found = {
+            part: value
+            for part in parts
+            if (value := self._value(part, parts[part], model, name)) is not None
+        }
+        ranked = sorted(
+            (found[part] for part in self._cohorts if part in found), reverse=not metric.higher_is_better
+        )
         named = {f"{name}_{part}": value for part, value in found.items()}
         if not ranked:
             return named

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from schemas.manifests import Metric
 
@@ -177,7 +177,7 @@ def named_in_record(metric: Metric) -> dict[str, str]:
 
 
 def way_of(metric: Metric) -> str:
-    """ "higher" or "lower": which is better."""
+    """Which is better, as a word: "higher" or "lower"."""
     return HIGHER if metric.higher_is_better else LOWER
 
 
@@ -190,7 +190,7 @@ def values_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def is_finite(value: object) -> bool:
+def is_finite(value: object) -> TypeGuard[float]:
     """Whether it is a number that a float holds: JSON may spell 1e999, and whole numbers of a thousand digits."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False

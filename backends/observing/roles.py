@@ -173,10 +173,9 @@ class EvaluatorMetrics(MetricsObserver):
         if is_finite(worst):
             decile = self.metrics.gauge("fluvial_model_metric_worst_decile")
             decile.labels(metric.name, way_of(metric)).set(worst)
-        value = values.get(metric.name)
-        if self._target is None or self._reached or value is None:
+        if self._target is None or self._reached or metric.name not in values:
             return
-        if reaches(metric, value, self._target):
+        if reaches(metric, values[metric.name], self._target):
             self._reached = True
             self.metrics.gauge("fluvial_versions_to_target").set(version)
 

@@ -156,7 +156,9 @@ def evaluator(
     running.configure_logging()
     if target is not None and not math.isfinite(target):
         raise UsageProblem(
-            "FLV-7042", f"--target {target}: expected a finite number", hint="`fluvial evaluator --target 0.9`"
+            "FLV-7042",
+            f"--target {target}: expected a finite number",
+            hint="`fluvial evaluator --target 0.9`",
         )
     file = read_task_file(invocation.home, task)
     settings = invocation.settings()

@@ -21,11 +21,12 @@ from backends.object_store import ObjectNotFound
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, keys_folder, write_task_file
+from fluvial.local.judging import in_words, metric_of_task
 from fluvial.local.policies import layered_policy
 from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import NEWEST_GENESIS, Genesis, Region, TensorEntry, decode_genesis
+from schemas.manifests import NEWEST_GENESIS, Genesis, Metric, Region, TensorEntry, decode_genesis
 from schemas.objects import sha256_hex
 from schemas.topics import topics_of, updates_topic
 
@@ -82,6 +83,9 @@ def create_task(
         defaults=policy_defaults,
         default_format=NEWEST if existing is None else decode_genesis(existing).first_policy.format,
     )
+    metric = (
+        metric_of_task(loaded, output, seed=seed) if existing is None else _metric_again(existing, loaded)
+    )
     folder = keys_folder(settings.home, task)
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
@@ -93,6 +97,9 @@ def create_task(
         policy=policy,
         folder=folder,
         seed=seed,
+        metric=metric_of_task(loaded, output, seed=seed)
+        if existing is None
+        else _metric_again(existing, loaded),
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
     )
     _check_update_size(genesis.tensor_layout, policy, settings)
@@ -113,7 +120,8 @@ def create_task(
     write_task_file(settings.home, file)
     parameters = genesis.tensor_layout.parameters
     done = "was there already, unchanged" if existing is not None else "created"
-    output.say(f"task {task} {done}: {parameters} parameters, regions {describe_regions(regions)}")
+    judged = in_words(genesis.metric)
+    output.say(f"task {task} {done}: {parameters} parameters, regions {describe_regions(regions)}{judged}")
     return file
 
 
@@ -166,6 +174,12 @@ def _existing(store: TaskStore) -> bytes | None:
         return None
 
 
+def _metric_again(existing: bytes, loaded: Task) -> Metric | None:
+    """The metric of a task that is there: another METRIC is another task, and no METRIC changes nothing."""
+    genesis = decode_genesis(existing)
+    return loaded.metric or genesis.metric if genesis.can_say_metric else None
+
+
 def make_keys(folder: Path, regions: Mapping[str, int]) -> None:
     """The CAs of a task's regions and of its control, and a key for every worker, the merger and the operator."""
     for authority in (CONTROL, *sorted(regions)):
@@ -184,6 +198,7 @@ def first_version(
     policy: Policy,
     folder: Path,
     seed: int,
+    metric: Metric | None = None,
     document_format: str = NEWEST_GENESIS,
 ) -> tuple[Genesis, bytes, bytes]:
     """The genesis document, the first model's file and the first optimizer state's file.
@@ -208,6 +223,7 @@ def first_version(
         policy=json.loads(policy.canonical()),
         model_sha256=sha256_hex(model),
         optimizer_sha256=sha256_hex(optimizer),
+        metric=metric,
         format=document_format,
     )
     return genesis, model, optimizer

@@ -42,6 +42,7 @@ from schemas.certificates import Role
 from schemas.checkpoints import decode_model
 from schemas.objects import model_key
 from schemas.records import Announcement, announcement_in
+from schemas.task_metric import LOSS
 from schemas.topics import models_topic, verdicts_topic
 from schemas.windows import decode_verdict
 
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from aggregation.codecs import CodecName
     from aggregation.fold.events import Verdict
     from learning import Examples, Task, TrainConfig
-    from schemas.manifests import Manifest
+    from schemas.manifests import Manifest, Metric
 
 ONE_REGION: Final[Mapping[str, int]] = {"local": 1}
 ROUND_S: Final = 1.0
@@ -86,9 +87,13 @@ class VersionFacts:
 
 @dataclass(slots=True)
 class SimulationResult:
-    """What happened. ``parameters`` float32[P]: the last version's model, flat, in the layout's order."""
+    """What happened. ``parameters`` float32[P]: the last version's model, flat, in the layout's order.
+
+    ``metric``: by which of its numbers the task is judged.
+    """
 
     parameters: npt.NDArray[np.float32]
+    metric: Metric | None = None
     versions: list[VersionFacts] = field(default_factory=list)
     updates: list[UpdateFacts] = field(default_factory=list)
 
@@ -97,9 +102,10 @@ class SimulationResult:
         """How many records of devices got which verdict."""
         return dict(Counter(update.verdict.outcome for update in self.updates))
 
-    def curve(self, metric: str = "accuracy") -> list[float]:
-        """One metric over the versions; a version whose task does not report it gives NaN."""
-        return [facts.metrics.get(metric, math.nan) for facts in self.versions]
+    def curve(self, metric: str = "") -> list[float]:
+        """One metric, else the task's own, over the versions; a version whose task does not report it gives NaN."""
+        name = metric or (self.metric.name if self.metric is not None else LOSS)
+        return [facts.metrics.get(name, math.nan) for facts in self.versions]
 
 
 def simulate(
@@ -126,7 +132,7 @@ def simulate(
     split. ``speed_spread``: sigma of the log-normal pace. ``on_version`` is called after each version, for progress.
 
     Raises UsageProblem: FLV-2216 (versions), FLV-2405 (regions), FLV-2505 (devices), FLV-2217 (nothing more can be
-    accepted), and what loading data and training raise.
+    accepted), FLV-2240 and FLV-2242 (its metrics), and what loading data and training raise.
     """
     from learning.task import load_task
 
@@ -195,15 +201,23 @@ class _Simulation:
         train_config: TrainConfig,
     ) -> None:
         from learning.partition import split_among_devices
+        from learning.trial import tried_metric
 
         self.stopping = threading.Event()
         self._task, self._config, self._train_config = task, config, train_config
         data = task.data()
         self._held_out: Examples = data.test
         self._shards = split_among_devices(data.train, config.devices, config.alpha, config.seed)
+        self._metric = tried_metric(task, config.seed)
         make_keys(folder, regions)
         genesis, model, optimizer = first_version(
-            task.name, task, regions=regions, policy=policy, folder=folder, seed=config.seed
+            task.name,
+            task,
+            regions=regions,
+            policy=policy,
+            folder=folder,
+            seed=config.seed,
+            metric=self._metric,
         )
         self._store = TaskStore(MemoryStore(), task.name)
         self._store.put_object(policy.canonical())
@@ -247,7 +261,7 @@ class _Simulation:
             await self._federation.tick()
             await self._federation.settle()
             self._tell(versions, on_version)
-        return SimulationResult(self._parameters, self._versions, self._updates())
+        return SimulationResult(self._parameters, self._metric, self._versions, self._updates())
 
     def _next_moment(self) -> float:
         """The next round's end, or the next tick if that is sooner or everybody waits for a version."""

@@ -52,9 +52,7 @@ class Evaluation:
         self._task = load_task(reference)
         self._held_out = self._task.data().test
         self._slices = Slices(self._task, self._held_out)
-        self._naming = Naming(
-            genesis.metric or self._task.metric, before_metrics=genesis.format in FORMATS_BEFORE_METRICS
-        )
+        self._naming = Naming(genesis.metric or self._task.metric, before_metrics=not genesis.can_say_metric)
         self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False, observer=observer)
         self._trust = Trust.from_pem(genesis.authorities)
         with LogReader(settings, f"fluvial-{name}-resume") as reader:
@@ -93,7 +91,9 @@ class Evaluation:
             log.info(
                 "version %d: %s",
                 number,
-                ", ".join(f"{k} {record[k]:.6g}" for k in dict.fromkeys((record["metric"], LOSS)) if k in record),
+                ", ".join(
+                    f"{k} {record[k]:.6g}" for k in dict.fromkeys((record["metric"], LOSS)) if k in record
+                ),
                 extra={"version": number},
             )
 

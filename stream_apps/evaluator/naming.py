@@ -18,8 +18,8 @@ log = logging.getLogger("fluvial.evaluator")
 class Naming:
     """Of one task. ``declared`` is its genesis' metric, else its file's; each thing that is odd is said once.
 
-    Creating a task refuses names that a record cannot have. What ``evaluate()`` returns may change later, and of a task
-    that was created before there was that check, it may always have had them: such a number is renamed, told and counted.
+    Creating a task refuses names that a record cannot have. But what ``evaluate()`` returns may change later, and a
+    task may be older than that check: such a number is renamed, told and counted.
     """
 
     def __init__(self, declared: Metric | None, *, before_metrics: bool) -> None:
