@@ -83,9 +83,6 @@ def create_task(
         defaults=policy_defaults,
         default_format=NEWEST if existing is None else decode_genesis(existing).first_policy.format,
     )
-    metric = (
-        metric_of_task(loaded, output, seed=seed) if existing is None else _metric_again(existing, loaded)
-    )
     folder = keys_folder(settings.home, task)
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
@@ -97,9 +94,7 @@ def create_task(
         policy=policy,
         folder=folder,
         seed=seed,
-        metric=metric_of_task(loaded, output, seed=seed)
-        if existing is None
-        else _metric_again(existing, loaded),
+        metric=_metric(existing, loaded, output, seed),
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
     )
     _check_update_size(genesis.tensor_layout, policy, settings)
@@ -120,8 +115,9 @@ def create_task(
     write_task_file(settings.home, file)
     parameters = genesis.tensor_layout.parameters
     done = "was there already, unchanged" if existing is not None else "created"
-    judged = in_words(genesis.metric)
-    output.say(f"task {task} {done}: {parameters} parameters, regions {describe_regions(regions)}{judged}")
+    output.say(
+        f"task {task} {done}: {parameters} parameters, regions {describe_regions(regions)}{in_words(genesis.metric)}"
+    )
     return file
 
 
@@ -174,8 +170,10 @@ def _existing(store: TaskStore) -> bytes | None:
         return None
 
 
-def _metric_again(existing: bytes, loaded: Task) -> Metric | None:
-    """The metric of a task that is there: another METRIC is another task, and no METRIC changes nothing."""
+def _metric(existing: bytes | None, loaded: Task, output: Reporter, seed: int) -> Metric | None:
+    """Of a task that is there, its own: another METRIC is another task, and no METRIC changes nothing."""
+    if existing is None:
+        return metric_of_task(loaded, output, seed=seed)
     genesis = decode_genesis(existing)
     return loaded.metric or genesis.metric if genesis.can_say_metric else None
 
