@@ -74,6 +74,12 @@ def prices_file(environ: Mapping[str, str] | None = None) -> Path | None:
     return Path(chosen).expanduser().resolve() if chosen else None
 
 
+def traceback_asked(environ: Mapping[str, str] | None = None) -> bool:
+    """FLUVIAL_TRACEBACK: whether errors of users' code show the traceback of his own frames."""
+    environ = os.environ if environ is None else environ
+    return environ.get("FLUVIAL_TRACEBACK", "").lower() not in {"", "0", "false", "no"}
+
+
 def log_format_asked(environ: Mapping[str, str] | None = None) -> LogFormat:
     """FLUVIAL_LOG_FORMAT alone: whatever else is wrong has to be logged in some format. FLV-1002 for an unknown one."""
     merge = _Merge(os.environ if environ is None else environ)

@@ -159,7 +159,9 @@ def _print_version(context: click.Context, _parameter: click.Parameter, value: b
     "--home", type=click.Path(path_type=Path, file_okay=False), help="Local state. Default: ./.fluvial"
 )
 @click.option(
-    "--traceback", is_flag=True, help="Show the traceback of a defect instead of writing it to a file."
+    "--traceback",
+    is_flag=True,
+    help="With an error in a task's code, show the way to its line; show a defect's traceback.",
 )
 @click.option(
     "--version",
@@ -174,7 +176,7 @@ def cli(context: click.Context, *, home: Path | None, traceback: bool) -> None:
     """Federated learning on the log: every checkpoint is a pure function of signed logs."""
     invocation = context.ensure_object(Invocation)
     invocation.home_option = home
-    invocation.show_traceback = traceback
+    invocation.traceback_option = traceback
 
 
 @click.command()
@@ -193,10 +195,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     invocation = Invocation()
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        return _main(invocation, argv)
+    finally:
+        own_stdout = invocation.output.own_stdout
+        own_stdout.close() if arguments is None else own_stdout.give_back()
+
+
+def _main(invocation: Invocation, argv: Sequence[str]) -> int:
+    try:
         _sigterm_interrupts()
-        outcome = cli.main(argv, prog_name="fluvial", standalone_mode=False, obj=invocation)
+        outcome = cli.main(list(argv), prog_name="fluvial", standalone_mode=False, obj=invocation)
     except FluvialError as error:
-        invocation.output.problem(error)
+        invocation.output.problem(error, show_traceback=invocation.show_traceback)
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)

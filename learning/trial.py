@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from aggregation.errors import UsageProblem
+from aggregation.errors import FluvialError, UsageProblem
 from learning.metric import check_metric_names
 from learning.task import Task
 from learning.tensors import initial_parameters
@@ -16,6 +16,7 @@ from schemas.task_metric import metric_among
 
 CHECK_EXAMPLES_MAX: Final = 256
 """Held-out examples on which ``evaluate()`` is tried."""
+_REFUSED: Final = frozenset({"FLV-2240", "FLV-2242"})
 
 
 def check_results(task: Task, results: dict[str, float]) -> Metric:
@@ -51,3 +52,16 @@ def tried_metric(task: Task, seed: int = 0) -> Metric:
             if problem.error_id != "FLV-2209":  # which may be theirs: too few, or of one class only
                 raise
     return check_results(task, evaluate_parameters(task, first, held_out))
+
+
+def metric_or_problem(task: Task, seed: int = 0) -> tuple[Metric | None, FluvialError | None]:
+    """``tried_metric``; where that cannot be tried, its METRIC, if it has one, and why not.
+
+    Raises what ``check_results`` does.
+    """
+    try:
+        return tried_metric(task, seed), None
+    except FluvialError as problem:
+        if problem.error_id in _REFUSED:
+            raise
+        return task.metric, problem

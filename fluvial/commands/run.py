@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
-from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, program
+from fluvial.terminal.invocation import (
+    Invocation,
+    json_option,
+    no_check_option,
+    pass_invocation,
+    program,
+    traceback_option,
+)
 
 if TYPE_CHECKING:
     from learning import Task
+    from producers.fleet.failures import FailedRound
 
 DEVICES: Final = 12
 VERSIONS: Final = 20
@@ -91,6 +99,8 @@ def new(invocation: Invocation, name: str) -> None:
     is_flag=True,
     help="In this process, without Kafka: the same fold and the same merge, on a clock of its own.",
 )
+@no_check_option
+@traceback_option
 @json_option
 @pass_invocation
 def run(
@@ -99,14 +109,18 @@ def run(
     file: str,
     policy: Path | None,
     simulate: bool,  # noqa: FBT001 (click passes it by name)
+    no_check: bool,  # noqa: FBT001
     **options: Unpack[Options],
 ) -> int:
     """Train the task in FILE (or a shipped one: digits, fashion) and audit what came out."""
+    from fluvial.local.checking import check_users
     from fluvial.local.policies import read_policy_file
     from learning.task import load_task
 
     task = load_task(file)  # its mistakes are shown before anything is started
     text = read_policy_file(policy)
+    if not no_check:
+        check_users(task, invocation.output, seed=options["seed"])
     if simulate:
         _simulate(invocation, task, options, text)
         return 0
@@ -136,6 +150,7 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
         policy_text=policy_text,
         policy_defaults=quick_policy(options["devices"]),
         each_version=True,
+        traceback=invocation.show_traceback,
     )
     result = run_session(plan, invocation.home, invocation.output)
     folder = invocation.home / "reports" / result.task
@@ -173,6 +188,10 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(facts.metrics.items()))
         output.say(f"version {facts.version}/{versions}  {metrics}")
 
+    def on_failure(failed: FailedRound, first_of_its_kind: bool) -> None:  # noqa: FBT001
+        if first_of_its_kind:
+            output.say(failed.told())
+
     output.say(
         f"simulating {options['devices']} devices in this process: the real rules, no Kafka, nothing stored"
     )
@@ -185,6 +204,7 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         alpha=options["alpha"],
         seed=options["seed"],
         on_version=on_version,
+        on_failure=on_failure,
     )
     curve = [facts.metrics["accuracy"] for facts in result.versions if "accuracy" in facts.metrics]
     output.document(
@@ -195,6 +215,7 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
             "accuracy": [round(value, 6) for value in curve],
             "loss": [round(facts.metrics["loss"], 6) for facts in result.versions],
             "verdicts": result.verdicts,
+            "failed_rounds": result.failed_rounds.document(),
             "model_sha256": result.versions[-1].model_sha256,
         }
     )
@@ -205,6 +226,8 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         + f"  {sparkline(curve, 60)}",
         style="bold",
     )
+    for cause in result.failed_rounds.causes:
+        output.print(f"failed  {cause.line()}")
     output.print(
         f"next  {invocation.command} run {task.reference}    the same on the local stack: signed, stored and audited"
     )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-from aggregation.errors import FluvialError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fluvial.terminal.output import Reporter
     from learning import Task
     from schemas.manifests import Metric
-
-_REFUSED: Final = frozenset({"FLV-2240", "FLV-2242"})
 
 
 def metric_of_task(task: Task, output: Reporter, *, seed: int = 0) -> Metric | None:
@@ -23,18 +19,15 @@ def metric_of_task(task: Task, output: Reporter, *, seed: int = 0) -> Metric | N
     Raises UsageProblem: FLV-2240, a name that a number cannot have; FLV-2242, METRIC is none of what it returns.
     """
     from learning.task import SHIPPED_TASKS_FOLDER
-    from learning.trial import tried_metric
+    from learning.trial import metric_or_problem
 
     if task.metric is not None and task.path.parent == SHIPPED_TASKS_FOLDER:
         return task.metric
-    try:
-        return tried_metric(task, seed)
-    except FluvialError as problem:
-        if problem.error_id in _REFUSED:
-            raise
-        found = "not known yet" if task.metric is None else f"{task.metric.name}, by METRIC"
+    metric, problem = metric_or_problem(task, seed)
+    if problem is not None:
+        found = "not known yet" if metric is None else f"{metric.name}, by METRIC"
         output.say(f"the task's metric is {found}: evaluate() cannot be tried here: {problem.message}")
-        return task.metric
+    return metric
 
 
 def in_words(metric: Metric | None) -> str:

@@ -43,6 +43,7 @@ class RunPlan:
     policy_defaults: str = ""
     each_version: bool = False
     console: bool = False
+    traceback: bool = False
 
 
 @dataclass(frozen=True, slots=True)

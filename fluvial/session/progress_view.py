@@ -153,10 +153,21 @@ def plain_line(
     if len(outcomes) > _COUNTS_SHOWN:
         shown.append(f"{sum(list(outcomes.values())[_COUNTS_SHOWN:])} other")
     parts += [", ".join(shown)] if shown else []
+    parts += [failed] if (failed := failed_line(facts)) else []
     wanted = [child for child in children if child.state != "done"]
     up = sum(child.state == "running" for child in wanted)
     parts.append(f"{up} of {len(wanted)} processes up")
     return "  ".join(parts)
+
+
+def failed_line(facts: RunFacts) -> str:
+    """``5 rounds failed (2 devices)``; "" where none has."""
+    failed = facts.failed_rounds
+    if not failed.total:
+        return ""
+    rounds = "1 round" if failed.total == 1 else f"{failed.total} rounds"
+    devices = "1 device" if len(failed.devices) == 1 else f"{len(failed.devices)} devices"
+    return f"{rounds} failed ({devices})"
 
 
 def live_panel(
@@ -190,8 +201,10 @@ def live_panel(
         )
     columns = Table.grid(padding=(0, 4))
     columns.add_row(_verdict_table(facts), _process_table(children))
+    failed = failed_line(facts)
+    lines = [head, line, *([Text(failed, style="yellow")] if failed else []), Text("")]
     return Panel(
-        Group(head, line, Text(""), columns),
+        Group(*lines, columns),
         title=Text.assemble((title, "bold"), f"  {phase}"),
         title_align="left",
         subtitle=f"{seconds:.0f} s, Ctrl-C stops everything",

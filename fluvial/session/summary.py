@@ -38,6 +38,7 @@ def document(result: RunResult) -> dict[str, Any]:
         "verdicts": outcomes,
         "verdicts_missing": len(result.missing),
         "verdicts_conflicting": len(result.facts.conflicts),
+        "failed_rounds": result.facts.failed_rounds.document(),
         "seconds": round(result.seconds, 3),
         "training_seconds": round(result.training_seconds, 3),
         "updates_per_second": round(result.updates_per_second, 3),
@@ -140,6 +141,8 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
         f"updates    {len(result.published)} published, {refused} of them refused, "
         f"{result.updates_per_second:.1f} a second; {len(result.missing)} without a verdict"
     )
+    for cause in result.facts.failed_rounds.causes:
+        output.print(f"failed     {cause.line()}")
     if result.strikes:
         names = ", ".join(_times(Counter(strike.name for strike in result.strikes)))
         output.print(f"chaos      {len(result.strikes)} times killed with -9 and started again: {names}")
