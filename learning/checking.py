@@ -53,8 +53,8 @@ def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX) -
     After ``seconds_max`` it ends, unfinished; off the main thread nothing can end it. A user's function that fails on
     so few examples, and only there, is not reported: it gets a device's share, or all of the held-out ones.
 
-    Raises what ``Task.data``, ``train_locally`` and ``evaluate_parameters`` raise, at the user's own line; FLV-2240 for a
-    number of a name that it cannot have, FLV-2242 where METRIC is none of what evaluate() returns.
+    Raises what ``Task.data``, ``train_locally`` and ``evaluate_parameters`` raise, at the user's own line; FLV-2240
+    for a number of a name that it cannot have, FLV-2242 where METRIC is none of what evaluate() returns.
     """
     report = CheckReport()
     began = time.monotonic()

@@ -93,8 +93,8 @@ class VersionFacts:
 class SimulationResult:
     """What happened. ``parameters`` float32[P]: the last version's model, flat, in the layout's order.
 
-    ``metric``: by which of its numbers the task is judged; None where that could not be tried. ``failed_rounds``: rounds
-    of devices that ended before there was an update.
+    ``metric``: by which of its numbers the task is judged; None where that could not be tried. ``failed_rounds``:
+    rounds of devices that ended before there was an update.
     """
 
     parameters: npt.NDArray[np.float32]
@@ -283,11 +283,9 @@ class _Simulation:
             await self._federation.tick()
             await self._federation.settle()
             self._tell(versions, on_version)
-<<<<<<< HEAD
-        return SimulationResult(self._parameters, self._metric, self._versions, self._updates())
-=======
-        return SimulationResult(self._parameters, self._versions, self._updates(), self._work.failed)
->>>>>>> main
+        return SimulationResult(
+            self._parameters, self._metric, self._versions, self._updates(), self._work.failed
+        )
 
     def _next_moment(self) -> float:
         """The next round's end, or the next tick if that is sooner or everybody waits for a version."""
