@@ -23,6 +23,7 @@ import click.shell_completion
 import click.utils
 
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
+from backends.environment import variables_that_nobody_reads
 from fluvial.extras import EXTRAS_OF_COMMANDS, extra_with
 from fluvial.processes.signals import EXIT_INTERRUPTED, is_interruption
 from fluvial.terminal.invocation import Invocation
@@ -177,6 +178,16 @@ def cli(context: click.Context, *, home: Path | None, traceback: bool) -> None:
     invocation = context.ensure_object(Invocation)
     invocation.home_option = home
     invocation.traceback_option = traceback
+    if not context.resilient_parsing:
+        for name, meant in variables_that_nobody_reads().items():
+            invocation.output.say(_unread(name, meant))
+
+
+def _unread(name: str, meant: str) -> str:
+    hint = (
+        f"did you mean {meant}?" if meant else "docs/operators.md lists those that are read; unset this one"
+    )
+    return f"warning[FLV-1018]: the variable {name} means nothing to Fluvial\nhint: {hint}"
 
 
 @click.command()

@@ -143,7 +143,7 @@ def create_app(
     app = faust.App(
         app_id,
         broker=faust_broker(settings),
-        datadir=data_folder,
+        datadir=data_folder.replace("{", "{{").replace("}", "}}"),  # Faust formats it
         Monitor=QuietMonitor,
         TableManager=NoTables,
         web_enabled=False,
