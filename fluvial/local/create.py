@@ -113,12 +113,14 @@ def create_task(
         seed=seed,
     )
     write_task_file(settings.home, file)
-    parameters = genesis.tensor_layout.parameters
-    done = "was there already, unchanged" if existing is not None else "created"
-    output.say(
-        f"task {task} {done}: {parameters} parameters, regions {describe_regions(regions)}{in_words(genesis.metric)}"
-    )
+    output.say(_told(genesis, fresh=existing is None))
     return file
+
+
+def _told(genesis: Genesis, *, fresh: bool) -> str:
+    done = "created" if fresh else "was there already, unchanged"
+    parameters, regions = genesis.tensor_layout.parameters, describe_regions(genesis.partitions)
+    return f"task {genesis.task} {done}: {parameters} parameters, regions {regions}{in_words(genesis.metric)}"
 
 
 def describe_regions(regions: Mapping[str, int]) -> str:
