@@ -14,9 +14,9 @@ import numpy as np
 from aggregation.errors import FluvialError
 from learning.cohorts import cohort_ids
 from learning.datasets import Examples
+from learning.kinds.protocol import Flat
 from learning.partition import split_among_devices
 from learning.task import Task
-from learning.tensors import Flat
 from learning.training import evaluate_parameters
 from schemas.manifests import Metric
 from schemas.task_metric import ACCURACY, LOSS
