@@ -23,6 +23,7 @@ import click.shell_completion
 import click.utils
 
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
+from backends.environment import variables_that_nobody_reads
 from fluvial.extras import EXTRAS_OF_COMMANDS, extra_with
 from fluvial.processes.signals import EXIT_INTERRUPTED, is_interruption
 from fluvial.terminal.invocation import Invocation
@@ -77,7 +78,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "verdicts": Entry("fluvial.commands.operators:verdicts", _LOOK, "What became of each update, and why."),
     "tap": Entry("fluvial.commands.analysts:tap", _LOOK, "Follow the metrics topic."),
-    "export": Entry("fluvial.commands.analysts:export", _LOOK, "Write metrics or verdicts to Parquet files."),
+    "parquet": Entry(
+        "fluvial.commands.analysts:parquet", _LOOK, "Write metrics or verdicts to Parquet files."
+    ),
     "inspect": Entry(
         "fluvial.commands.operators:inspect", _LOOK, "Decode one record and explain its verdict."
     ),
@@ -98,7 +101,12 @@ COMMANDS: Final[dict[str, Entry]] = {
     "completion": Entry("fluvial.cli:completion", _LOOK, "Print shell completion for bash, zsh or fish."),
 }
 
-ALIASES: Final = {"skip": "park"}
+OVERVIEW: Final = (
+    ("fluvial new mine", "Write mine.py, a working task to edit."),
+    ("fluvial run mine.py --simulate", "Train it in this process, in seconds."),
+    ("fluvial run mine.py", "The same file on Kafka and an object store, signed and audited."),
+)
+ALIASES: Final = {"skip": "park", "export": "parquet"}
 """Earlier names of commands: they work, and are listed nowhere."""
 
 
@@ -111,7 +119,8 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # click's signature  # noqa: ARG002
         """Import the command behind a name."""
-        entry = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
+        name = ALIASES.get(cmd_name, cmd_name)
+        entry = COMMANDS.get(name)
         if entry is None:
             return None
         module, _, attribute = entry.target.partition(":")
@@ -119,6 +128,9 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             message = f"{entry.target} is {type(command).__name__}, not a click command"
             raise TypeError(message)
+        from fluvial.examples import add_examples
+
+        add_examples(command, name)
         return command
 
     def resolve_command(
@@ -140,6 +152,11 @@ class LazyGroup(click.Group):
             rows = [(name, entry.summary) for name, entry in COMMANDS.items() if entry.section == section]
             with formatter.section(section):
                 formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """How to begin. Plain text: the overview loads no command."""
+        with formatter.section("Examples"):
+            formatter.write_dl(OVERVIEW)
 
 
 def _version() -> str:
@@ -177,6 +194,16 @@ def cli(context: click.Context, *, home: Path | None, traceback: bool) -> None:
     invocation = context.ensure_object(Invocation)
     invocation.home_option = home
     invocation.traceback_option = traceback
+    if not context.resilient_parsing:
+        for name, meant in variables_that_nobody_reads().items():
+            invocation.output.say(_unread(name, meant))
+
+
+def _unread(name: str, meant: str) -> str:
+    hint = (
+        f"did you mean {meant}?" if meant else "docs/operators.md lists those that are read; unset this one"
+    )
+    return f"warning[FLV-1018]: the variable {name} means nothing to Fluvial\nhint: {hint}"
 
 
 @click.command()

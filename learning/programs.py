@@ -67,7 +67,8 @@ class _Program:
         digest = hashlib.sha256(str(self.file).encode("utf-8", "surrogateescape")).hexdigest()[:12]
         self.id = f"{_word(path.stem)}_{digest}"
         self.package = f"{__name__}.{self.id}"
-        folder, within = self.file.parent, []
+        folder = self.file.parent
+        within: list[str] = []
         root = folder
         while (root / "__init__.py").is_file() and root.name.isidentifier() and root != root.parent:
             within.insert(0, root.name)
@@ -100,10 +101,10 @@ class _ProgramScope(ImportScope):
         if fullname == program.entry:
             loader = _UsersLoader(fullname, program.shown, self.builtins, self._source)
             return importlib.util.spec_from_file_location(fullname, program.shown, loader=loader)
-        spec = PathFinder.find_spec(fullname, path)
-        if spec is not None and spec.origin is not None and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _UsersLoader(fullname, spec.origin, self.builtins)
-        return spec
+        found = PathFinder.find_spec(fullname, path)
+        if found is not None and found.origin is not None and isinstance(found.loader, SourceFileLoader):
+            found.loader = _UsersLoader(fullname, found.origin, self.builtins)
+        return found
 
 
 class _UsersLoader(SourceFileLoader):

@@ -119,7 +119,13 @@ class _Session:
         with (
             Supervisor(self.settings.home, logs, self.output) as supervisor,
             Follower(self.settings, self.task, self.plan.regions, self.facts) as follower,
-            open_view(self.output, title, self.plan.versions, each_version=self.plan.each_version) as view,
+            open_view(
+                self.output,
+                title,
+                self.plan.versions,
+                each_version=self.plan.each_version,
+                footer=self._footer,
+            ) as view,
         ):
             self._start(supervisor)
             with self._readiness() as readiness:
@@ -127,6 +133,11 @@ class _Session:
             supervisor.stop(["fleet", "merger"])
             self._drain(supervisor, follower, view)
             self._last_evaluation(supervisor, follower, view)
+            view.finish(self.facts)
+
+    def _footer(self) -> str:
+        """The console's address, once it has one."""
+        return f"watch it live: {self.console.address}" if self.console and self.console.address else ""
 
     def _start(self, supervisor: Supervisor) -> None:
         plan, task = self.plan, ("--task", self.task)
