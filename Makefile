@@ -57,7 +57,7 @@ test-long: setup ## what is long by nature: minutes of chaos, thousands of seeds
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 twins: setup ## the kernels' tests once more without the compiler: the source itself is held against the twins
-	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/unit/aggregation/codecs/test_kernels.py tests/unit/aggregation/codecs/test_codecs.py \
+	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/unit/aggregation/codecs/test_kernels.py tests/unit/aggregation/codecs/test_codecs.py tests/unit/aggregation/codecs/test_values.py \
 	  tests/unit/aggregation/fold/test_fold.py tests/unit/aggregation/server/test_merge.py
 
 simulate: setup ## SEEDS=20000 simulated schedules of faults, the invariants checked after each

@@ -26,18 +26,24 @@ FORBIDDEN_NAMES: Final = frozenset({"", "__metadata__"})
 WEIGHTS: Final = "weights"
 """Trainable parameters: clipped, scored, and moved by the server optimizer."""
 BUFFERS: Final = "buffers"
-"""Running statistics of a model, such as a batch norm's mean."""
+"""Running statistics of a model, such as a batch norm's mean: no delta is taken of them, versions hold their mean."""
 SECTIONS: Final = (WEIGHTS, BUFFERS)
 """What a tensor may be, in the order in which sections stand in a layout."""
+VALUE_DIGITS: Final = 10
+"""How many int64 of a window's sums one element of ``buffers`` takes, see ``codecs.values``."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One tensor's name, shape and section. A scalar has the shape ``()`` and the size 1."""
+    """One tensor's name, shape and section. A scalar has the shape ``()`` and the size 1.
+
+    ``nonnegative``: an element below 0 makes no sense, as in a variance. Of buffers only: weights travel as deltas.
+    """
 
     name: str
     shape: tuple[int, ...]
     section: str = WEIGHTS
+    nonnegative: bool = False
 
     @property
     def size(self) -> int:
@@ -45,12 +51,19 @@ class TensorSpec:
         return math.prod(self.shape)
 
 
+TensorLike = TensorSpec | tuple[str, tuple[int, ...]] | tuple[str, tuple[int, ...], str]
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The tensors of a model in their fixed order.
 
-    A model, a delta or a window's sums are one flat array of ``parameters`` elements: the tensors in this
-    order, each in C order. Tensor *t* is ``flat[starts[t]:starts[t + 1]]``, and every section is one range.
+    A model is one flat array of ``parameters`` elements: the tensors in this order, each in C order. Tensor *t* is
+    ``flat[starts[t]:starts[t + 1]]``, and every section is one range. ``trainable`` is the layout of the weights, which
+    stand first, and ``buffers`` that of the rest: what travels as a delta, is clipped, scored and optimized has the
+    layout ``trainable``. Without buffers that is this layout itself.
+
+    A window's sums are ``sum_elements`` int64: one a weight, then ``VALUE_DIGITS`` an element of ``buffers``.
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -58,6 +71,8 @@ class Layout:
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     shapes: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
     parameters: int = field(init=False, repr=False, compare=False)
+    trainable: Layout = field(init=False, repr=False, compare=False)
+    buffers: Layout = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         sizes = [tensor.size for tensor in self.tensors]
@@ -67,16 +82,23 @@ class Layout:
         object.__setattr__(self, "names", tuple(tensor.name for tensor in self.tensors))
         object.__setattr__(self, "shapes", tuple(tensor.shape for tensor in self.tensors))
         object.__setattr__(self, "parameters", int(starts[-1]))
+        weights = tuple(tensor for tensor in self.tensors if tensor.section == WEIGHTS)
+        buffers = tuple(tensor for tensor in self.tensors if tensor.section != WEIGHTS)
+        object.__setattr__(self, "trainable", Layout(weights) if buffers else self)
+        object.__setattr__(self, "buffers", Layout(buffers) if weights else self)
+
+    @property
+    def sum_elements(self) -> int:
+        """Elements of a window's sums."""
+        return self.trainable.parameters + VALUE_DIGITS * self.buffers.parameters
 
     @classmethod
-    def of(cls, tensors: Iterable[tuple[str, tuple[int, ...]] | tuple[str, tuple[int, ...], str]]) -> Layout:
-        """Build and check a layout of (name, shape) or (name, shape, section); without one, it is ``weights``.
+    def of(cls, tensors: Iterable[TensorLike]) -> Layout:
+        """Build and check a layout of (name, shape), (name, shape, section) or specs; without one, it is ``weights``.
 
         Raises ``UsageProblem`` (FLV-2004) when it cannot be a model's.
         """
-        specs = tuple(
-            TensorSpec(name, tuple(int(n) for n in shape), *section) for name, shape, *section in tensors
-        )
+        specs = tuple(_spec_of(tensor) for tensor in tensors)
         problem = _problem_with(specs)
         if problem:
             raise UsageProblem("FLV-2004", f"the model's tensor layout is refused: {problem}")
@@ -93,6 +115,14 @@ class Layout:
         wanted = SECTIONS.index(name)
         begin, end = bisect_left(places, wanted), bisect_right(places, wanted)
         return range(int(self.starts[begin]), int(self.starts[end]))
+
+
+def _spec_of(tensor: TensorLike) -> TensorSpec:
+    if isinstance(tensor, TensorSpec):
+        return tensor
+    name, shape = tensor[:2]
+    section = tensor[2] if len(tensor) > 2 else WEIGHTS  # noqa: PLR2004 (it may be left out)
+    return TensorSpec(name, tuple(int(n) for n in shape), section)
 
 
 def _problem_with(specs: tuple[TensorSpec, ...]) -> str:
@@ -113,6 +143,8 @@ def _problem_with(specs: tuple[TensorSpec, ...]) -> str:
         if SECTIONS.index(spec.section) < place:
             return f"tensor {spec.name!r} of the section {spec.section!r} stands behind a later section's"
         place = SECTIONS.index(spec.section)
+        if spec.nonnegative and spec.section != BUFFERS:
+            return f"tensor {spec.name!r} of the section {spec.section!r} is said to be nonnegative"
     total = sum(spec.size for spec in specs)
     if total > PARAMETERS_MAX:
         return f"it has {total} parameters, the limit is {PARAMETERS_MAX}"

@@ -38,7 +38,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "lineage": "worker",
     "verdicts": "worker",
     "tap": "device",
-    "export": "all",
+    "parquet": "all",
     "track": "worker,tracking",
     "inspect": "worker",
     "audit": "worker",

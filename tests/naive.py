@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +72,31 @@ def dots_float32(x: npt.NDArray[np.float32], reference: npt.NDArray[np.int8], st
 def accumulate_float32(sums: Ints, x: npt.NDArray[np.float32], factor: float) -> list[int]:
     """``sums + rint(x · factor)``; Python's ``round`` of a float is exact and half to even."""
     return [int(s) + round(value * factor) for s, value in zip(sums, x.tolist(), strict=True)]
+
+
+def accumulate_values(sums: Ints, x: npt.NDArray[np.float32], digits: int, weight: int) -> list[int]:
+    """Weight times each value, a whole number of 2^-149, as 32-bit digits of its sign, added to ``sums``."""
+    out = [int(s) for s in sums]
+    for i, value in enumerate(x.tolist()):
+        whole = Fraction(value) * 2**149 * weight
+        assert whole.denominator == 1
+        left = abs(int(whole))
+        for k in range(digits):
+            left, digit = divmod(left, 2**32)
+            out[digits * i + k] += digit if value > 0 else -digit
+        assert left == 0
+    return out
+
+
+def mean_of_values(values: Sequence[float], weights: Sequence[int]) -> float:
+    """Σ w·v / Σ w as a float32: of the two that lie around it the nearer one, else the one with an even last bit."""
+    pairs = zip(values, weights, strict=True)
+    exact = Fraction(sum(Fraction(v) * w for v, w in pairs)) / sum(weights)
+    near = np.float32(float(exact))
+    around = [float(np.nextafter(near, np.float32(side))) for side in (-np.inf, np.inf)]
+    candidates = [c for c in (around[0], float(near), around[1]) if math.isfinite(c)]
+    odd = {c: np.float32(c).view(np.uint32) & 1 for c in candidates}
+    return min(candidates, key=lambda c: (abs(Fraction(c) - exact), odd[c])) + 0.0
 
 
 def unpack_int8(data: bytes) -> list[int]:

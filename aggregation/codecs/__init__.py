@@ -16,10 +16,23 @@ from aggregation.codecs.delta import (
 from aggregation.codecs.direction import Direction, direction_from, direction_of
 from aggregation.codecs.shape import Codec
 from aggregation.codecs.table import CODECS, DEFAULT_CODEC, CodecName, codec_named
+from aggregation.codecs.values import (
+    VALUE_BYTES,
+    accumulate_values_into,
+    are_finite,
+    below_zero,
+    encode_update,
+    encode_values,
+    mean_of_values,
+    update_of,
+    view_values,
+    wrong_values,
+)
 
 __all__ = [
     "CODECS",
     "DEFAULT_CODEC",
+    "VALUE_BYTES",
     "Codec",
     "CodecName",
     "Delta",
@@ -27,14 +40,23 @@ __all__ = [
     "EncodedTensor",
     "Measured",
     "accumulate_into",
+    "accumulate_values_into",
+    "are_finite",
+    "below_zero",
     "codec_named",
     "cosine",
     "data_bytes",
     "direction_from",
     "direction_of",
     "encode_delta",
+    "encode_update",
+    "encode_values",
     "is_finite",
+    "mean_of_values",
     "measure",
+    "update_of",
     "view_delta",
+    "view_values",
     "wrong_data",
+    "wrong_values",
 ]

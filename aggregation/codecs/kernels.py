@@ -17,6 +17,7 @@ import numpy.typing as npt
 from numba import njit
 
 UInt8Array = npt.NDArray[np.uint8]
+UInt32Array = npt.NDArray[np.uint32]
 Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
@@ -25,6 +26,9 @@ Float64Array = npt.NDArray[np.float64]
 CACHED: Final = __name__ == "aggregation.codecs.kernels"
 """numba's cache on disk holds module names: a process that knows this module by another one (ADR 15) keeps off."""
 
+DIGIT_BITS: Final = 32
+DIGIT_MASK: Final = (1 << DIGIT_BITS) - 1
+MANTISSA_BITS: Final = 23
 INT32_BLOCK: Final = 1 << 16
 LOW_HALF: Final = 0x0F
 UNUSED_HALF: Final = 0x08
@@ -131,6 +135,31 @@ def accumulate_float32_into(sums: Int64Array, x: Float32Array, factor: float) ->
     """
     for i in range(x.shape[0]):
         sums[i] += np.int64(np.rint(np.float64(x[i]) * factor))
+
+
+@njit(cache=CACHED, nogil=True)
+def accumulate_values_into(sums: Int64Array, bits: UInt32Array, digits: int, weight: int) -> None:
+    """Add ``weight`` times each float32 to its ``digits`` int64 of ``sums``, exactly; see ``values``.
+
+    sums: int64[digits·n]; bits: uint32[n], the elements as IEEE 754 has them, all finite; weight: 1 to 2**16.
+    """
+    for i in range(bits.shape[0]):
+        into = sums[digits * i : digits * (i + 1)]
+        pattern = np.int64(bits[i])
+        exponent = (pattern >> MANTISSA_BITS) & 0xFF
+        mantissa = pattern & 0x7FFFFF
+        if exponent > 0:
+            mantissa |= 0x800000
+            exponent -= 1
+        # The value is ± mantissa · 2**(exponent - 149): a product of 40 bits, moved by 0 to 31 bits over three digits.
+        product = mantissa * np.int64(weight)
+        digit, moved = exponent >> 5, exponent & 31
+        low = (product & DIGIT_MASK) << moved
+        high = ((product >> DIGIT_BITS) << moved) + (low >> DIGIT_BITS)
+        sign = np.int64(1) - ((pattern >> 31) << 1)
+        into[digit] += sign * (low & DIGIT_MASK)
+        into[digit + 1] += sign * (high & DIGIT_MASK)
+        into[digit + 2] += sign * (high >> DIGIT_BITS)
 
 
 @njit(cache=CACHED, nogil=True)

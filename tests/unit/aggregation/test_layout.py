@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,22 @@ def test_sections_tile_the_vector_also_where_some_are_empty() -> None:
         assert [i for one in ranges for i in one] == list(range(layout.parameters))
 
 
+def test_weights_and_buffers_are_layouts_of_their_own() -> None:
+    layout = Layout.of(MIXED)
+    assert layout.trainable == Layout.of(MIXED[:2]) and layout.buffers == Layout(Layout.of(MIXED).tensors[2:])
+    assert layout.sum_elements == 9 + 10 * 4
+    plain = Layout.of(MIXED[:2])
+    assert plain.trainable is plain and plain.buffers.tensors == () and plain.sum_elements == 9
+    still = Layout.of(MIXED[2:])
+    assert still.buffers is still and still.trainable.parameters == 0
+    assert pickle.loads(pickle.dumps(layout)).trainable == layout.trainable
+
+
+def test_a_layout_can_be_made_of_specs() -> None:
+    specs = [TensorSpec("w", (2,)), TensorSpec("variance", (2,), BUFFERS, nonnegative=True)]
+    assert Layout.of(specs).tensors == tuple(specs)
+
+
 def test_there_is_no_other_section() -> None:
     with pytest.raises(KeyError):
         Layout.of(MIXED).section("control")
@@ -76,6 +93,10 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "sections in another order": (
         [("mean", (1,), BUFFERS), ("w", (1,), WEIGHTS)],
         "tensor 'w' of the section 'weights' stands behind a later section's",
+    ),
+    "a weight that is to be nonnegative": (
+        [TensorSpec("w", (1,), WEIGHTS, nonnegative=True)],
+        "tensor 'w' of the section 'weights' is said to be nonnegative",
     ),
     "too many parameters": ([("w", (1 << 31, 2))], "the limit is 2147483648"),
 }

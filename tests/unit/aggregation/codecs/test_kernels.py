@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from aggregation.codecs import kernels
+from aggregation.layout import VALUE_DIGITS
 from tests import naive
 
 SHAPES: list[tuple[int, ...]] = [
@@ -146,3 +147,13 @@ def test_kernels_take_read_only_arrays() -> None:
     squares = np.zeros(1, dtype=np.int64)
     kernels.squares_int8(q, np.array([0, 3], dtype=np.int64), squares)
     assert squares.tolist() == [1 + 128**2 + 127**2]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("weight", [1, 3, 40_000, 65_536])
+def test_the_kernel_of_values_equals_its_twin(seed: int, weight: int) -> None:
+    for x in (float32s((41,), seed), *(one.astype(np.float32) for one in EXTREME_FLOAT32)):
+        sums = np.random.default_rng(seed).integers(-(1 << 60), 1 << 60, VALUE_DIGITS * x.size)
+        expected = naive.accumulate_values(sums, x, VALUE_DIGITS, weight)
+        kernels.accumulate_values_into(sums, x.view(np.uint32), VALUE_DIGITS, weight)
+        assert sums.tolist() == expected
