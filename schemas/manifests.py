@@ -15,7 +15,7 @@ import msgspec
 import rfc8785
 
 from aggregation.errors import IntegrityProblem
-from aggregation.layout import WEIGHTS, Layout
+from aggregation.layout import WEIGHTS, Layout, TensorSpec
 from aggregation.policy import Policy, policy_from_canonical
 from schemas.documents import genesis_v1, genesis_v2, genesis_v3, manifest_v1
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS, decode_document, encode_document
@@ -142,8 +142,16 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def tensor_layout(self) -> Layout:
-        """The layout as the pure core wants it."""
-        return Layout.of((tensor.name, tensor.shape, tensor.section) for tensor in self.layout)
+        """The layout as the pure core wants it.
+
+        Before v3 a section had no meaning: what such a document calls a buffer was folded as a weight, and is.
+        """
+        if self.format in _KEYS_BEFORE_V3:
+            return Layout.of((tensor.name, tensor.shape) for tensor in self.layout)
+        return Layout.of(
+            TensorSpec(tensor.name, tensor.shape, tensor.section, tensor.nonnegative)
+            for tensor in self.layout
+        )
 
     @property
     def first_policy(self) -> Policy:
