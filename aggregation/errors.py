@@ -35,6 +35,8 @@ class FluvialError(Exception):
         self.message = message
         self.hint = hint
         self.where = where
+        self.users_traceback = ""
+        """Of a mistake in a user's own file: the frames that lie in his files, for whoever asks for them."""
 
     def __str__(self) -> str:
         lines = [f"error[{self.error_id}]: {self.message}"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ import platformdirs
 
 from aggregation.errors import ConnectionProblem, UsageProblem
 from backends.logging_setup import LogFormat
+from backends.proxies import is_proxy, proxy_of, without_password
 from backends.settings import (
     DEFAULT_HOME,
     TRACE_RATIO_DEFAULT,
@@ -32,6 +34,8 @@ from backends.settings import (
     file_store_path,
     stack_path,
 )
+from backends.text_files import plain_utf8
+from backends.variables import unknown_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,10 +47,21 @@ _Record = TypeVar("_Record", bound=msgspec.Struct)
 
 
 def resolve_home(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Path:
-    """The folder of local state, absolute: the argument, else FLUVIAL_HOME, else ``./.fluvial``."""
+    """The folder of local state, absolute: the argument, else FLUVIAL_HOME, else ``./.fluvial``.
+
+    Raises UsageProblem: FLV-1017, Java and a terminal could not be told its name.
+    """
     environ = os.environ if environ is None else environ
     chosen = home or Path(environ.get("FLUVIAL_HOME") or DEFAULT_HOME)
-    return chosen.expanduser().resolve()
+    folder = chosen.expanduser().resolve()
+    if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in str(folder)):
+        raise UsageProblem(
+            "FLV-1017",
+            "the home folder's path has a control character in it, or bytes that are not UTF-8",
+            where=repr(str(folder)),
+            hint="choose another with `--home DIR` or FLUVIAL_HOME, or rename the folder",
+        )
+    return folder
 
 
 def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
@@ -72,6 +87,17 @@ def prices_file(environ: Mapping[str, str] | None = None) -> Path | None:
     environ = os.environ if environ is None else environ
     chosen = environ.get("FLUVIAL_PRICES")
     return Path(chosen).expanduser().resolve() if chosen else None
+
+
+def variables_that_nobody_reads(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """FLUVIAL_ variables that are set and mean nothing, each with the one that may be meant ("" for none)."""
+    return unknown_variables(os.environ if environ is None else environ)
+
+
+def traceback_asked(environ: Mapping[str, str] | None = None) -> bool:
+    """FLUVIAL_TRACEBACK: whether errors of users' code show the traceback of his own frames."""
+    environ = os.environ if environ is None else environ
+    return environ.get("FLUVIAL_TRACEBACK", "").lower() not in {"", "0", "false", "no"}
 
 
 def log_format_asked(environ: Mapping[str, str] | None = None) -> LogFormat:
@@ -151,7 +177,8 @@ class _Merge:
             self.put(name, value, "default")
 
     def from_variable(self, name: str, variable: str) -> bool:
-        value = self.environ.get(variable, "")
+        # A secret out of a file often brings the end of its line along, and what an editor put before its beginning.
+        value = self.environ.get(variable, "").strip("\ufeff \t\r\n")
         if value:
             self.put(name, value, variable)
         return bool(value)
@@ -193,7 +220,7 @@ def _merge_environment(merge: _Merge) -> None:
         merge.put("store.kind", "s3", "FLUVIAL_STORE_ENDPOINT")
     if merge.from_variable("store.path", "FLUVIAL_STORE_PATH"):
         merge.put("store.kind", "file", "FLUVIAL_STORE_PATH")
-    for name in ("kind", "bucket", "access_key", "secret_key", "secure", "region"):
+    for name in ("kind", "bucket", "access_key", "secret_key", "session_token", "secure", "region"):
         merge.from_variable(f"store.{name}", f"FLUVIAL_STORE_{name.upper()}")
 
 
@@ -235,6 +262,7 @@ def _build(merge: _Merge) -> Settings:
     for field in msgspec.structs.fields(StoreSettings):
         if field.default is not msgspec.NODEFAULT:
             merge.default(f"store.{field.name}", field.default)
+    _put_proxy(merge)
     store = {name.removeprefix("store."): value for name, value in merge.values.items() if "store." in name}
     document = {name: value for name, value in merge.values.items() if "." not in name} | {"store": store}
     try:
@@ -245,6 +273,19 @@ def _build(merge: _Merge) -> Settings:
         raise _wrong(name, merge.values.get(name), str(error).partition(" - at")[0], merge) from None
     _check(settings, merge)
     return settings
+
+
+def _put_proxy(merge: _Merge) -> None:
+    endpoint, secure = str(merge.values["store.endpoint"]), merge.values["store.secure"]
+    if merge.values["store.kind"] == "file" or not _is_address(endpoint):
+        return
+    is_secure = secure if isinstance(secure, bool) else str(secure).lower() in {"1", "true"}
+    proxy, source = proxy_of(merge.environ, endpoint, secure=is_secure)
+    if proxy:
+        merge.put("store.proxy", proxy, source)
+        if not is_proxy(proxy):
+            expected = "the URL of an HTTP proxy, such as http://proxy.example:3128"
+            raise _wrong("store.proxy", without_password(proxy), expected, merge)
 
 
 def _path_from_text(kind: type, value: object) -> object:
@@ -292,7 +333,7 @@ def _is_address(value: str) -> bool:
 
 
 def _wrong(name: str, value: object, expected: str, merge: _Merge) -> UsageProblem:
-    shown = "***" if name.endswith("secret_key") and value else repr(value)
+    shown = "***" if name.endswith(("secret_key", "session_token")) and value else repr(value)
     return UsageProblem(
         "FLV-1002",
         f"setting {name}: expected {expected}, got {shown}",
@@ -303,10 +344,10 @@ def _wrong(name: str, value: object, expected: str, merge: _Merge) -> UsageProbl
 
 def _read_json(path: Path, kind: type[_Record]) -> _Record | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(plain_utf8(path.read_bytes()), type=kind)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise UsageProblem(
             "FLV-1003",
             f"{path.name} cannot be read: {error}",

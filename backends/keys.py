@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
 from aggregation.errors import UsageProblem
+from backends.text_files import plain_utf8
 from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, NAME_PATTERN, Role
 from schemas.envelope import Signer
 
@@ -136,12 +137,13 @@ def _write(path: Path, key: Ed25519PrivateKey, certificate: x509.Certificate) ->
 
 def _read(path: Path, command: str) -> tuple[Ed25519PrivateKey, x509.Certificate]:
     try:
-        text = path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise UsageProblem(
             "FLV-2302", f"cannot read the key file {path}: {error.strerror}", hint=f"make it with `{command}`"
         ) from error
     try:
+        text = plain_utf8(data)
         key = serialization.load_pem_private_key(text, password=None)
         certificate = x509.load_pem_x509_certificate(text)
     except ValueError as error:

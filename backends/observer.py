@@ -122,6 +122,12 @@ class Observer:
     def unacknowledged(self, region: str, error: BaseException) -> None:
         """An update was not acknowledged, and may or may not stand in the log."""
 
+    def round_failed(self, region: str, error_id: str, devices_failing: int) -> None:
+        """A device's round failed; the last round of so many of the fleet's devices did."""
+
+    def round_succeeded(self, devices_failing: int) -> None:
+        """A device that had failed made an update again; so many still fail."""
+
     # -- canaries and auditors
 
     def canary_published(self, region: str) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from aggregation.errors import UsageProblem
 from backends.environment import prices_file
+from backends.text_files import plain_utf8
 
 GIB: Final = 1 << 30
 
@@ -34,7 +35,7 @@ def load_prices(path: Path | None = None) -> Prices:
     """
     chosen = path or prices_file() or _shipped()
     try:
-        prices = msgspec.toml.decode(chosen.read_bytes(), type=Prices)
+        prices = msgspec.toml.decode(plain_utf8(chosen.read_bytes()), type=Prices)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _bad(chosen, str(error)) from error
     numbers = (prices.up_per_gib, prices.down_per_gib, prices.device_hour, prices.storage_per_gib_month)

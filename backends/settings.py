@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from backends.logging_setup import LogFormat
+from backends.proxies import without_password
 
 StoreKind = Literal["minio", "file", "s3"]
 
@@ -33,6 +34,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     ``kind`` "minio" is the local stack's server, "s3" any other server that speaks S3 with conditional writes,
     "file" a folder on this machine. ``endpoint`` is ``host:port`` with no scheme; ``secure`` chooses https.
+    ``session_token`` belongs to keys that were issued for a while; ``proxy`` is the URL of the proxy to ask through.
     """
 
     kind: StoreKind
@@ -43,14 +45,23 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     secure: bool = False
     region: str = "us-east-1"
     path: Path | None = None
+    session_token: str = ""
+    proxy: str = ""
+
+    def shown(self) -> StoreSettings:
+        """The same with every secret masked."""
+        return msgspec.structs.replace(
+            self,
+            secret_key="***" if self.secret_key else "",
+            session_token="***" if self.session_token else "",
+            proxy=without_password(self.proxy),
+        )
 
     def __repr__(self) -> str:
-        """Everything but the secret, so that a log line or a traceback never holds it."""
-        secret = "***" if self.secret_key else ""
-        return (
-            f"StoreSettings(kind={self.kind!r}, endpoint={self.endpoint!r}, bucket={self.bucket!r}, "
-            f"access_key={self.access_key!r}, secret_key={secret!r}, secure={self.secure}, path={self.path})"
-        )
+        """Everything but the secrets, so that a log line or a traceback never holds one."""
+        shown = self.shown()
+        fields = ", ".join(f"{name}={getattr(shown, name)!r}" for name in self.__struct_fields__)
+        return f"StoreSettings({fields})"
 
     @property
     def url(self) -> str:

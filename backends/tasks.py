@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from aggregation.errors import UsageProblem
+from backends.text_files import plain_utf8
 
 
 class TaskFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,8 +60,8 @@ def read_task_file(home: Path, task: str | None) -> TaskFile:
         )
     path = task_folder(home, task) / "task.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=TaskFile)
-    except (OSError, msgspec.DecodeError) as error:
+        return msgspec.json.decode(plain_utf8(path.read_bytes()), type=TaskFile)
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise UsageProblem(
             "FLV-2402", f"{path} cannot be read: {error}", hint="restore it, or create the task again"
         ) from error

@@ -23,6 +23,7 @@ import click.shell_completion
 import click.utils
 
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
+from backends.environment import variables_that_nobody_reads
 from fluvial.extras import EXTRAS_OF_COMMANDS, extra_with
 from fluvial.processes.signals import EXIT_INTERRUPTED, is_interruption
 from fluvial.terminal.invocation import Invocation
@@ -77,7 +78,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "verdicts": Entry("fluvial.commands.operators:verdicts", _LOOK, "What became of each update, and why."),
     "tap": Entry("fluvial.commands.analysts:tap", _LOOK, "Follow the metrics topic."),
-    "export": Entry("fluvial.commands.analysts:export", _LOOK, "Write metrics or verdicts to Parquet files."),
+    "parquet": Entry(
+        "fluvial.commands.analysts:parquet", _LOOK, "Write metrics or verdicts to Parquet files."
+    ),
     "inspect": Entry(
         "fluvial.commands.operators:inspect", _LOOK, "Decode one record and explain its verdict."
     ),
@@ -98,7 +101,12 @@ COMMANDS: Final[dict[str, Entry]] = {
     "completion": Entry("fluvial.cli:completion", _LOOK, "Print shell completion for bash, zsh or fish."),
 }
 
-ALIASES: Final = {"skip": "park"}
+OVERVIEW: Final = (
+    ("fluvial new mine", "Write mine.py, a working task to edit."),
+    ("fluvial run mine.py --simulate", "Train it in this process, in seconds."),
+    ("fluvial run mine.py", "The same file on Kafka and an object store, signed and audited."),
+)
+ALIASES: Final = {"skip": "park", "export": "parquet"}
 """Earlier names of commands: they work, and are listed nowhere."""
 
 
@@ -111,7 +119,8 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # click's signature  # noqa: ARG002
         """Import the command behind a name."""
-        entry = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
+        name = ALIASES.get(cmd_name, cmd_name)
+        entry = COMMANDS.get(name)
         if entry is None:
             return None
         module, _, attribute = entry.target.partition(":")
@@ -119,6 +128,9 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             message = f"{entry.target} is {type(command).__name__}, not a click command"
             raise TypeError(message)
+        from fluvial.examples import add_examples
+
+        add_examples(command, name)
         return command
 
     def resolve_command(
@@ -141,6 +153,11 @@ class LazyGroup(click.Group):
             with formatter.section(section):
                 formatter.write_dl(rows)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """How to begin. Plain text: the overview loads no command."""
+        with formatter.section("Examples"):
+            formatter.write_dl(OVERVIEW)
+
 
 def _version() -> str:
     return importlib.metadata.version("fluvial")
@@ -159,7 +176,9 @@ def _print_version(context: click.Context, _parameter: click.Parameter, value: b
     "--home", type=click.Path(path_type=Path, file_okay=False), help="Local state. Default: ./.fluvial"
 )
 @click.option(
-    "--traceback", is_flag=True, help="Show the traceback of a defect instead of writing it to a file."
+    "--traceback",
+    is_flag=True,
+    help="With an error in a task's code, show the way to its line; show a defect's traceback.",
 )
 @click.option(
     "--version",
@@ -174,7 +193,17 @@ def cli(context: click.Context, *, home: Path | None, traceback: bool) -> None:
     """Federated learning on the log: every checkpoint is a pure function of signed logs."""
     invocation = context.ensure_object(Invocation)
     invocation.home_option = home
-    invocation.show_traceback = traceback
+    invocation.traceback_option = traceback
+    if not context.resilient_parsing:
+        for name, meant in variables_that_nobody_reads().items():
+            invocation.output.say(_unread(name, meant))
+
+
+def _unread(name: str, meant: str) -> str:
+    hint = (
+        f"did you mean {meant}?" if meant else "docs/operators.md lists those that are read; unset this one"
+    )
+    return f"warning[FLV-1018]: the variable {name} means nothing to Fluvial\nhint: {hint}"
 
 
 @click.command()
@@ -193,10 +222,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     invocation = Invocation()
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        return _main(invocation, argv)
+    finally:
+        own_stdout = invocation.output.own_stdout
+        own_stdout.close() if arguments is None else own_stdout.give_back()
+
+
+def _main(invocation: Invocation, argv: Sequence[str]) -> int:
+    try:
         _sigterm_interrupts()
-        outcome = cli.main(argv, prog_name="fluvial", standalone_mode=False, obj=invocation)
+        outcome = cli.main(list(argv), prog_name="fluvial", standalone_mode=False, obj=invocation)
     except FluvialError as error:
-        invocation.output.problem(error)
+        invocation.output.problem(error, show_traceback=invocation.show_traceback)
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)

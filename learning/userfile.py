@@ -102,18 +102,40 @@ def call_users(path: Path, what: str, error_id: str, function: Callable[[], Resu
         return function()
     except FluvialError as problem:
         problem.where = problem.where or _users_line(problem, path)
+        problem.users_traceback = problem.users_traceback or _users_traceback(problem, path)
         raise
     except (Exception, SystemExit) as error:
-        hint = f"mend {what} in the task file; python -X dev shows more"
+        hint = f"mend {what} in the task file; `--traceback` shows the way to that line"
         raise _problem(error, path, error_id, f"{what} of the task fails", hint) from error
 
 
 def _problem(error: BaseException, path: Path, error_id: str, what: str, hint: str) -> UsageProblem:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     first_line = text.strip().splitlines()[0] if text.strip() else "no message"
-    return UsageProblem(
+    problem = UsageProblem(
         error_id, f"{what}: {type(error).__name__}: {first_line}", where=_users_line(error, path), hint=hint
     )
+    problem.users_traceback = _users_traceback(error, path)
+    return problem
+
+
+def _users_traceback(error: BaseException, path: Path) -> str:
+    """The traceback of an error and of what led to it, without the frames of installed packages and of ours."""
+    whole = traceback.TracebackException.from_exception(error)
+    folder = str(path.resolve().parent)
+    rest: list[traceback.TracebackException | None] = [whole]
+    while rest:
+        part = rest.pop()
+        if part is None:
+            continue
+        part.stack = traceback.StackSummary.from_list([f for f in part.stack if _is_his(f.filename, folder)])
+        rest += [part.__cause__, part.__context__, *(part.exceptions or [])]
+    return "".join(whole.format()).rstrip()
+
+
+def _is_his(file: str, folder: str) -> bool:
+    inside = Path(file).resolve()
+    return inside.is_relative_to(folder) and "site-packages" not in inside.parts
 
 
 def _users_line(error: BaseException, path: Path) -> str:

@@ -194,6 +194,8 @@ OTHERS: Final = (
     _counter("fluvial_updates_published_bytes_total", "bytes", FLEET, REGION, "Bytes of those updates.", "What traffic do devices make?"),
     _counter("fluvial_publish_errors_total", "records", FLEET, ("region", "error_id"), "Updates that were not acknowledged.", "Why do updates not get through?"),
     _histogram("fluvial_publish_seconds", "seconds", FLEET, REGION, "From handing an update to the producer until the broker acknowledged it.", "How long does publishing take?", ANSWER_S),
+    _counter("fluvial_fleet_failed_rounds_total", "rounds", FLEET, ("region", "error_id"), "Rounds of devices that failed before anything was published, by the error's id: train() raised, gave NaN or changed the layout. The others go on.", "Do devices fail to train, and why?"),
+    _gauge("fluvial_fleet_devices_failing", "devices", FLEET, (), "Devices of the fleet whose last round failed.", "How many devices cannot train now?"),
     _gauge("fluvial_audit_findings", "findings", AUDITOR, (), "Findings of the last audit.", "Does the model follow from the log?"),
     _counter("fluvial_audit_mismatches_total", "findings", AUDITOR, (), "Findings of all audits of this process.", "Has an audit ever found a difference?"),
     _gauge("fluvial_audit_versions", "versions", AUDITOR, (), "Versions that the last audit checked.", "How far did the audit get?"),

@@ -182,6 +182,15 @@ class FleetMetrics(MetricsObserver):
         """See ``Observer``."""
         self.metrics.counter("fluvial_publish_errors_total").labels(region, error_id(error)).inc()
 
+    def round_failed(self, region: str, error_id: str, devices_failing: int) -> None:
+        """See ``Observer``."""
+        self.metrics.counter("fluvial_fleet_failed_rounds_total").labels(region, error_id).inc()
+        self.metrics.gauge("fluvial_fleet_devices_failing").set(devices_failing)
+
+    def round_succeeded(self, devices_failing: int) -> None:
+        """See ``Observer``."""
+        self.metrics.gauge("fluvial_fleet_devices_failing").set(devices_failing)
+
     def ready_problem(self) -> str:
         """See ``MetricsObserver``."""
         return super().ready_problem() if self._answered else "no update is acknowledged yet"

@@ -28,6 +28,7 @@ from backends.object_store import (
     check_prefix,
     wrong_key,
 )
+from backends.store.http import open_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +150,8 @@ class S3Store:
     def describe(self) -> str:
         """See ``ObjectStore.describe``."""
         name = "MinIO" if self._settings.kind == "minio" else "S3"
-        return f"{name} {self._settings.url} bucket {self._bucket}"
+        through = f" through the proxy {self._settings.shown().proxy}" if self._settings.proxy else ""
+        return f"{name} {self._settings.url} bucket {self._bucket}{through}"
 
     def make_bucket(self) -> None:
         """Make the bucket if it is missing. For the local stack; elsewhere buckets are the operator's."""
@@ -254,7 +256,8 @@ def _client(settings: StoreSettings, read_timeout_s: float, *, retries: int) -> 
     policy = urllib3.Retry(
         total=retries, backoff_factor=0.1, status_forcelist=[502, 503, 504], raise_on_status=False, redirect=0
     )
-    pool = urllib3.PoolManager(
+    pool = open_pool(
+        settings,
         timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
         maxsize=CONNECTIONS_MAX,
         retries=policy if retries else urllib3.Retry(total=0, redirect=0, raise_on_status=False),
@@ -264,6 +267,7 @@ def _client(settings: StoreSettings, read_timeout_s: float, *, retries: int) -> 
         settings.endpoint,
         access_key=settings.access_key,
         secret_key=settings.secret_key,
+        session_token=settings.session_token or None,
         secure=settings.secure,
         region=settings.region,
         http_client=pool,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
-from fluvial.terminal.invocation import Invocation, pass_invocation
+from fluvial.terminal.invocation import Invocation, no_check_option, pass_invocation, traceback_option
 
 if TYPE_CHECKING:
     from fluvial.session.plan import RunPlan, RunResult
@@ -89,6 +90,8 @@ class Options(TypedDict):
     help="Object store.",
 )
 @click.option("--no-console", is_flag=True, help="Serve no live page while it runs.")
+@no_check_option
+@traceback_option
 @click.option(
     "--json",
     "json_file",
@@ -109,20 +112,24 @@ def demo(
     reference: str,
     json_file: str | None,
     report: Path | None,
+    no_check: bool,  # noqa: FBT001 (click passes it by name)
     **options: Unpack[Options],
 ) -> int:
     """Train, attack and audit a federation on this machine: Kafka, the store, three regions and 40 devices.
 
     Ctrl-C stops everything that the demo started. At its end the stack stays up, so that you can look around.
     """
+    from fluvial.local.checking import check_users
     from fluvial.session.run import run_session
     from fluvial.session.summary import STDOUT, check_json_target, check_report_folder, summarize, write_json
 
     output = invocation.output
     output.json = json_file == STDOUT
     check_json_target(json_file)
-    plan = _plan(reference, options)
+    plan = replace(_plan(reference, options), traceback=invocation.show_traceback)
     check_report_folder(report)
+    if not no_check:
+        check_users(reference, output, seed=plan.seed)
     result = run_session(plan, invocation.home, output)
     page = _write_report(invocation, result, report)
     if json_file is not None:

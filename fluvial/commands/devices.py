@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from aggregation.codecs import CODECS, DEFAULT_CODEC
-from aggregation.errors import UsageProblem
+from aggregation.errors import TimeoutProblem, UsageProblem
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.commands.tasks import check_known_region, region_option, task_option
-from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
 
 if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
     from backends.tasks import TaskFile
     from learning import Examples, Task
+    from learning.training import LocalResult
+    from producers.fleet.failures import FailedRounds
     from producers.sdk.bases import Base
     from producers.sdk.device import Device, Receipt
 
@@ -169,6 +172,7 @@ def publish(
     help="Train on part I of N of the task's data.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@traceback_option
 @json_option
 @pass_invocation
 def run_device(
@@ -184,34 +188,86 @@ def run_device(
     shard: str,
     seed: int,
 ) -> int:
-    """Fetch, train, publish and show the verdict, once for each new version. Exit 1 if an update was refused."""
+    """Fetch, train, publish and show the verdict, once for each new version.
+
+    A round whose training fails is counted, and the device tries again at the next version. Exit 1 if an update was
+    refused or a round failed.
+    """
     part, parts = _parse_shard(shard)
     file, one = _open(
         invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec, seed=seed
     )
-    refused, version = 0, -1
     with one:
         task, examples = _load_data(file, part, parts)
-        for _ in range(rounds):
+        refused, failed = _rounds(invocation, one, task, examples, rounds, timeout_s)
+    invocation.output.line(
+        {"rounds": rounds, "refused": refused, "failed_rounds": failed.document()}, terminal=True
+    )
+    for cause in failed.causes:
+        invocation.output.print(f"failed: {cause.line()}")
+    return 1 if refused or failed.total else 0
+
+
+def _rounds(  # noqa: PLR0917 (the command's own values)
+    invocation: Invocation, one: Device, task: Task, examples: Examples, rounds: int, timeout_s: float
+) -> tuple[int, FailedRounds]:
+    """So many rounds: how many updates were refused, and the rounds that failed. FLV-6310: the last ones all did."""
+    from producers.fleet.failures import ROUNDS_FAILED_MAX, FailedRounds, no_round_succeeds
+
+    failed = FailedRounds()
+    refused, in_a_row, version = 0, 0, -1
+    for _ in range(rounds):
+        try:
             with invocation.output.waiting(f"version {version + 1} or newer"):
                 base = one.fetch(newer_than=version, timeout_s=timeout_s)
-            version = base.version
-            started = time.monotonic()
-            outcome = one.train(base, task, examples)
-            invocation.output.say(
-                f"trained version {version} on {outcome.num_examples} examples in "
-                f"{time.monotonic() - started:.1f} s, loss {outcome.loss:.4f}"
-            )
-            receipt, verdict = _publish_one(invocation, one, base, outcome, timeout_s)
-            invocation.output.line(_verdict_document(one, base, receipt, verdict))
-            problem = _refusal(one, receipt, verdict)
-            if problem is not None:
-                refused += 1
-                invocation.output.say(str(problem))
-            else:
-                invocation.output.print(_verdict_line(base, receipt, verdict))
-    invocation.output.line({"rounds": rounds, "refused": refused}, terminal=True)
-    return 1 if refused else 0
+        except TimeoutProblem as error:
+            if in_a_row:
+                raise no_round_succeeds(failed, 1, in_a_row) from error
+            raise
+        version = base.version
+        outcome = _trained(invocation, one, base, task, examples, failed)
+        in_a_row = 0 if outcome is not None else in_a_row + 1
+        if in_a_row >= min(ROUNDS_FAILED_MAX, rounds):
+            raise no_round_succeeds(failed, 1, in_a_row)
+        if outcome is None:
+            continue
+        receipt, verdict = _publish_one(invocation, one, base, outcome, timeout_s)
+        invocation.output.line(_verdict_document(one, base, receipt, verdict))
+        problem = _refusal(one, receipt, verdict)
+        if problem is not None:
+            refused += 1
+            invocation.output.say(str(problem))
+        else:
+            invocation.output.print(_verdict_line(base, receipt, verdict))
+    return refused, failed
+
+
+def _trained(  # noqa: PLR0917
+    invocation: Invocation, one: Device, base: Base, task: Task, examples: Examples, failed: FailedRounds
+) -> LocalResult | None:
+    """One local training; None when it failed, which is taken down in ``failed``."""
+    from producers.fleet.failures import failed_round
+
+    started = time.monotonic()
+    try:
+        outcome = one.train(base, task, examples)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 (users' code may raise anything)
+        this = failed_round(
+            device=one.device_id, region=one.author.region, base_version=base.version, error=error
+        )
+        first = failed.add(this)
+        invocation.output.line({"failed_round": msgspec.to_builtins(this)})
+        invocation.output.say(
+            this.told() if first else f"the round on version {base.version} failed again: {this.message}"
+        )
+        return None
+    invocation.output.say(
+        f"trained version {base.version} on {outcome.num_examples} examples in "
+        f"{time.monotonic() - started:.1f} s, loss {outcome.loss:.4f}"
+    )
+    return outcome
 
 
 def _open(

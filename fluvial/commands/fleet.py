@@ -13,7 +13,7 @@ from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
 from fluvial.processes.signals import EXIT_INTERRUPTED, stop_on_signals
-from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
 
 
 @click.command()
@@ -59,6 +59,7 @@ from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
     "--journal", type=click.Path(path_type=Path, dir_okay=False), help="Append each acknowledged record here."
 )
 @metrics_options
+@traceback_option
 @json_option
 @pass_invocation
 def fleet(
@@ -97,6 +98,8 @@ def fleet(
     invocation.output.print(
         f"{summary.updates} records acknowledged in {summary.seconds:.1f} s ({rate}/s), {summary.failed} failed"
     )
+    for cause in summary.failed_rounds.causes:
+        invocation.output.print(f"failed: {cause.line()}")
     invocation.output.print(
         f"what became of them: `{invocation.command} status`, `{invocation.command} verdicts`"
     )

@@ -17,7 +17,7 @@ from fluvial.commands.tasks import check_known_region
 from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
-from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
 from schemas.certificates import CONTROL, Role
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def merger(
     help="The accuracy to reach, such as 0.9: the metrics then say which version reached it first.",
 )
 @metrics_options
+@traceback_option
 @json_option
 @pass_invocation
 def evaluator(

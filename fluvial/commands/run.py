@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
-from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, program
+from aggregation.errors import UsageProblem
+from aggregation.fold.rejections import ACCEPTED
+from fluvial.terminal.invocation import (
+    Invocation,
+    json_option,
+    no_check_option,
+    pass_invocation,
+    program,
+    traceback_option,
+)
 
 if TYPE_CHECKING:
+    from fluvial.session.simulation import SimulationResult
     from learning import Task
+    from producers.fleet.failures import FailedRound
 
 DEVICES: Final = 12
 VERSIONS: Final = 20
+
+
+STACK_ONLY: Final = frozenset({"workers", "store"})
+"""What only means something on a stack."""
 
 
 class Options(TypedDict):
@@ -91,6 +107,8 @@ def new(invocation: Invocation, name: str) -> None:
     is_flag=True,
     help="In this process, without Kafka: the same fold and the same merge, on a clock of its own.",
 )
+@no_check_option
+@traceback_option
 @json_option
 @pass_invocation
 def run(
@@ -99,18 +117,42 @@ def run(
     file: str,
     policy: Path | None,
     simulate: bool,  # noqa: FBT001 (click passes it by name)
+    no_check: bool,  # noqa: FBT001
     **options: Unpack[Options],
 ) -> int:
     """Train the task in FILE (or a shipped one: digits, fashion) and audit what came out."""
+    from fluvial.local.checking import check_users
     from fluvial.local.policies import read_policy_file
     from learning.task import load_task
 
+    if simulate:
+        _refuse_without_effect()
     task = load_task(file)  # its mistakes are shown before anything is started
     text = read_policy_file(policy)
+    if not no_check:
+        check_users(task, invocation.output, seed=options["seed"])
     if simulate:
         _simulate(invocation, task, options, text)
         return 0
     return _run(invocation, task, options, text)
+
+
+def _refuse_without_effect() -> None:
+    """UsageProblem FLV-6320 for an option that a simulation would take and do nothing with."""
+    context = click.get_current_context()
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name in STACK_ONLY
+        and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageProblem(
+            "FLV-6320",
+            f"with --simulate there is nothing that {' and '.join(given)} could do: it runs in this process, "
+            "with one worker a region, and stores nothing",
+            hint=f"leave {' and '.join(given)} out, or leave out `--simulate`",
+        )
 
 
 def _run(invocation: Invocation, task: Task, options: Options, policy_text: str) -> int:
@@ -136,6 +178,7 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
         policy_text=policy_text,
         policy_defaults=quick_policy(options["devices"]),
         each_version=True,
+        traceback=invocation.show_traceback,
     )
     result = run_session(plan, invocation.home, invocation.output)
     folder = invocation.home / "reports" / result.task
@@ -157,11 +200,20 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
     return 0
 
 
+def _honest_refused(result: SimulationResult) -> Counter[str]:
+    return Counter(
+        update.verdict.outcome
+        for update in result.updates
+        if update.honest and update.verdict.outcome != ACCEPTED
+    )
+
+
 def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str) -> None:
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import layered_policy, quick_policy
     from fluvial.reading.progress import sparkline
     from fluvial.session.simulation import VersionFacts, simulate
+    from fluvial.session.summary import honest_refused_line
 
     output = invocation.output
     versions = options["versions"]
@@ -172,6 +224,10 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
     def on_version(facts: VersionFacts) -> None:
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(facts.metrics.items()))
         output.say(f"version {facts.version}/{versions}  {metrics}")
+
+    def on_failure(failed: FailedRound, first_of_its_kind: bool) -> None:  # noqa: FBT001
+        if first_of_its_kind:
+            output.say(failed.told())
 
     output.say(
         f"simulating {options['devices']} devices in this process: the real rules, no Kafka, nothing stored"
@@ -185,6 +241,7 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         alpha=options["alpha"],
         seed=options["seed"],
         on_version=on_version,
+        on_failure=on_failure,
     )
     curve = [facts.metrics["accuracy"] for facts in result.versions if "accuracy" in facts.metrics]
     output.document(
@@ -195,16 +252,23 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
             "accuracy": [round(value, 6) for value in curve],
             "loss": [round(facts.metrics["loss"], 6) for facts in result.versions],
             "verdicts": result.verdicts,
+            "honest_refused": dict(_honest_refused(result)),
+            "failed_rounds": result.failed_rounds.document(),
             "model_sha256": result.versions[-1].model_sha256,
         }
     )
     last = result.versions[-1].metrics
+    honest = honest_refused_line(_honest_refused(result))
     output.print()
     output.print(
         "  ".join(f"{name} {value:.4f}" for name, value in sorted(last.items()))
         + f"  {sparkline(curve, 60)}",
         style="bold",
     )
+    if honest:
+        output.print(f"refused: {honest}")
+    for cause in result.failed_rounds.causes:
+        output.print(f"failed  {cause.line()}")
     output.print(
         f"next  {invocation.command} run {task.reference}    the same on the local stack: signed, stored and audited"
     )

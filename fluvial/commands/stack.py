@@ -137,9 +137,8 @@ def _describe(settings: Settings) -> dict[str, Any]:
 
 
 def _flat(settings: Settings) -> dict[str, Any]:
-    document: dict[str, Any] = msgspec.to_builtins(settings, enc_hook=str)
+    shown = msgspec.structs.replace(settings, store=settings.store.shown())
+    document: dict[str, Any] = msgspec.to_builtins(shown, enc_hook=str)
     store = document.pop("store")
-    if store["secret_key"]:
-        store["secret_key"] = "***"  # the mask  # noqa: S105
     document["message_bytes_max"] = settings.message_bytes_max
     return document | {f"store.{name}": value for name, value in store.items()}

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from aggregation.errors import UsageProblem
-from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from fluvial.terminal.invocation import (
+    Invocation,
+    json_option,
+    no_check_option,
+    pass_invocation,
+    traceback_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +36,11 @@ def task() -> None:
 @click.argument("reference")
 @click.option("--name", help="Default: what the task file says.")
 @click.option(
-    "--regions", default="eu:2,us:2", show_default=True, metavar="R:N,…", help="Regions and their partitions."
+    "--regions",
+    default="eu:2,us:2",
+    show_default=True,
+    metavar="R:N[,R:N]",
+    help="Regions and their partitions.",
 )
 @click.option(
     "--policy",
@@ -41,6 +51,8 @@ def task() -> None:
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Draws the first model."
 )
+@no_check_option
+@traceback_option
 @json_option
 @pass_invocation
 def create(
@@ -51,14 +63,18 @@ def create(
     regions: str,
     policy_path: Path | None,
     seed: int,
+    no_check: bool,
 ) -> None:
     """Create a task from REFERENCE: a shipped one (digits, fashion) or your own .py file. Repeating it is harmless."""
+    from fluvial.local.checking import check_users
     from fluvial.local.create import create_task, parse_regions
     from fluvial.local.policies import read_policy_file
 
-    wanted = parse_regions(regions)
+    wanted, settings = parse_regions(regions), invocation.settings()
+    if not no_check:
+        check_users(reference, invocation.output, seed=seed)
     file = create_task(
-        invocation.settings(),
+        settings,
         reference=reference,
         name=name,
         regions=wanted,
@@ -72,6 +88,44 @@ def create(
     invocation.output.print(
         f"        `fluvial worker --task {file.task} --region R`, and `fluvial fleet --task {file.task}`"
     )
+
+
+@task.command("check")
+@click.argument("reference", metavar="FILE")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1, 86_400),
+    default=30.0,
+    show_default=True,
+    help="Leave it after so long.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Draws the first model."
+)
+@traceback_option
+@json_option
+@pass_invocation
+def check(invocation: Invocation, *, reference: str, seconds: float, seed: int) -> None:
+    """Try a task FILE before anything is started: load it and its data, train one batch, evaluate."""
+    from fluvial.local.checking import check_first
+    from learning.task import load_task
+
+    loaded = load_task(reference)
+    report = check_first(loaded, invocation.output, seed=seed, seconds_max=seconds)
+    invocation.output.document(
+        {
+            "task": loaded.name,
+            "file": str(loaded.path),
+            "complete": not report.unfinished,
+            "unfinished": report.unfinished,
+            "seconds": round(report.seconds, 3),
+            "train": report.trained,
+            "evaluate": report.evaluated,
+            "step_norm": report.step_norm,
+            "notes": report.notes,
+        }
+    )
+    invocation.output.print(f"run it: `fluvial run {reference} --simulate`")
 
 
 @task.command("list")

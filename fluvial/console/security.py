@@ -102,7 +102,7 @@ def read_or_make_token(home: Path) -> str:
                 file.write(secrets.token_urlsafe(TOKEN_BYTES) + "\n")
         if stat.S_IMODE(path.stat().st_mode) != 0o600:  # noqa: PLR2004 (for its owner only)
             path.chmod(0o600)
-        text = path.read_text().strip()
+        text = path.read_text(encoding="utf-8-sig").strip()
         if not text:  # a start before this one was cut off between making and writing it
             path.write_text((text := secrets.token_urlsafe(TOKEN_BYTES)) + "\n")
     except (OSError, UnicodeDecodeError) as error:

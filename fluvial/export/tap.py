@@ -7,9 +7,8 @@ import io
 import json
 import re
 import select
-import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from fluvial.terminal.offsets import Point, parse_point, resolve
 from schemas.metrics import problem_of
@@ -97,7 +96,7 @@ class MetricTap:
         for record in self._reader.follow({(self._topic, 0): start}):
             if record is not None:
                 self._take(record.value or b"", record.offset)
-            if self._full or (record is None and _nobody_reads()):
+            if self._full or (record is None and _nobody_reads(self._output.stdout)):
                 return
 
     @property
@@ -125,7 +124,7 @@ class MetricTap:
 
     def _show(self, document: dict[str, Any]) -> None:
         if self._form == "json":
-            sys.stdout.write(json.dumps(document, sort_keys=True) + "\n")
+            self._output.stdout.write(json.dumps(document, sort_keys=True) + "\n")
         elif self._form == "csv":
             # Kinds have different fields, and evaluations as many as the task likes: so one field a row.
             keys = [document.get(name, "") for name in CSV_COLUMNS[:-2]]
@@ -133,23 +132,22 @@ class MetricTap:
                 if name not in _CSV_KEYS:
                     self._write_row([*keys, name, value])
         else:
-            sys.stdout.write(line_of(document) + "\n")
-        sys.stdout.flush()
+            self._output.stdout.write(line_of(document) + "\n")
+        self._output.stdout.flush()
 
-    @staticmethod
-    def _write_row(row: Collection[object]) -> None:
+    def _write_row(self, row: Collection[object]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(row)
-        sys.stdout.write(text.getvalue())
+        self._output.stdout.write(text.getvalue())
 
 
 _REASONS_MAX: Final = 20
 
 
-def _nobody_reads() -> bool:
+def _nobody_reads(stdout: TextIO) -> bool:
     """Whether the reader of our output is gone (``| head``), which a quiet topic would not show for ever."""
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
+    poll.register(stdout.fileno(), 0)
     return bool(poll.poll(0))  # nothing was asked for, so what comes is an error or a hang-up
 
 

@@ -27,6 +27,7 @@ from backends.environment import cache_dir, load_settings, read_stack_file
 from backends.kafka.admin import admin_client
 from backends.settings import credentials_path
 from backends.store.factory import open_object_store
+from backends.store.http import open_pool
 from fluvial.local import downloads, tools
 from fluvial.local.files import PRIVATE_MODE
 from fluvial.local.stack import LocalStack
@@ -235,7 +236,8 @@ def _clock(settings: Settings) -> Check:
     if settings.store.kind == "file":
         return Check("clock", "ok", _now())
     try:
-        answer = urllib3.request("GET", settings.store.url, timeout=_KAFKA_TIMEOUT_S, retries=False)
+        pool = open_pool(settings.store)
+        answer = pool.request("GET", settings.store.url, timeout=_KAFKA_TIMEOUT_S, retries=False)
         theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (urllib3.exceptions.HTTPError, KeyError, ValueError):
         return Check("clock", "note", f"{_now()}; the store tells no time to compare with")

@@ -16,9 +16,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from aggregation.errors import EnvironmentProblem, TimeoutProblem
+from backends.environment import child_environment
 from backends.kafka.configuration import probe_configuration
 from backends.settings import message_bytes_max
-from fluvial.local import ports
+from fluvial.local import names, ports
 from fluvial.local.process import Daemon
 from fluvial.local.resources import infra_file
 
@@ -68,6 +69,7 @@ class KafkaBroker:
             console=self._logs / "kafka.out",
             marker=f"-Dfluvial.home={home}",
             log=self._logs / "kafka.log",
+            folder=home,
         )
 
     def start(self, state: StackFile, java: str, jars: Path, reporter: Reporter) -> None:
@@ -75,17 +77,21 @@ class KafkaBroker:
 
         Raises EnvironmentProblem: FLV-1008 it does not start, FLV-1011 its data folder is damaged.
         """
-        classpath = str(jars / "*")
+        classpath = names.java_classpath(jars, self._home)
         self._format_if_new(java, classpath, state, reporter)
         self._write_properties(self._properties, state, self.data)
+        log4j = self._properties.with_name("log4j2.properties")
+        log4j.write_bytes(infra_file("kafka/log4j2.properties").read_bytes())
+        logs = self._named(self._logs)
         self.daemon.start(
             [
-                *(java, *_HEAP, self.daemon.marker, f"-Dfluvial.logs={self._logs}"),
+                *(java, *_HEAP, self.daemon.marker, f"-Dfluvial.logs={logs}"),
                 # A full disk under a memory-mapped index kills the JVM: its report belongs to the other logs.
-                f"-XX:ErrorFile={self._logs / 'kafka-crash.log'}",
-                f"-Dlog4j2.configurationFile={infra_file('kafka/log4j2.properties')}",
-                *("-Djava.awt.headless=true", "-cp", classpath, "kafka.Kafka", str(self._properties)),
-            ]
+                f"-XX:ErrorFile={logs}/kafka-crash.log",
+                f"-Dlog4j2.configurationFile={self._named(log4j)}",
+                *("-Djava.awt.headless=true", "-cp", classpath, "kafka.Kafka", self._named(self._properties)),
+            ],
+            names.JAVA_ENVIRONMENT,
         )
 
     def wait_ready(self, state: StackFile, reporter: Reporter) -> None:
@@ -150,10 +156,20 @@ class KafkaBroker:
         done = subprocess.run(
             [
                 *(java, "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath),
-                *("kafka.tools.StorageTool", "format", "-t", _new_cluster_id(), "-c", str(properties)),
+                *(
+                    "kafka.tools.StorageTool",
+                    "format",
+                    "-t",
+                    _new_cluster_id(),
+                    "-c",
+                    self._named(properties),
+                ),
             ],
+            cwd=self._home,
+            env=child_environment(names.JAVA_ENVIRONMENT),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=FORMAT_TIMEOUT_S,
             check=False,
             stdin=subprocess.DEVNULL,
@@ -177,14 +193,16 @@ class KafkaBroker:
             more_listeners=self._more("{0.name}://127.0.0.1:{0.port}"),
             more_advertised=self._more("{0.name}://127.0.0.1:{0.advertised_port}"),
             more_protocols=self._more("{0.name}:PLAINTEXT"),
-            # A Java properties file reads a backslash as the start of an escape.
-            log_dirs=str(log_dirs).replace("\\", "\\\\"),
+            log_dirs=names.java_property(self._named(log_dirs)),
             message_bytes_max=limit,
             fetch_bytes_max=max(_FETCH_BYTES_MIN, limit),
             request_bytes_max=max(_REQUEST_BYTES_MIN, min(2 * limit, 2**31 - 1)),
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+    def _named(self, path: Path) -> str:
+        return names.seen_from(self._home, path)
 
     def _more(self, pattern: str) -> str:
         return "".join(f",{pattern.format(listener)}" for listener in self._listeners)

@@ -12,7 +12,7 @@ from aggregation.errors import TimeoutProblem
 from backends.object_store import StoreUnavailable
 from backends.settings import StoreSettings
 from backends.store.s3 import S3Store
-from fluvial.local import ports
+from fluvial.local import names, ports
 from fluvial.local.process import Daemon
 
 if TYPE_CHECKING:
@@ -33,12 +33,16 @@ class MinioServer:
 
     def __init__(self, home: Path, data: Path | None = None) -> None:
         """Describe the server of ``home``; nothing is touched yet. ``data`` may lie on a disk of its own."""
+        self._home = home
         self.data = data or home / "data" / "minio"
+        # Its own place would be ~/.minio, which is outside the home, and need not exist.
+        self._certificates = home / "config" / "minio-certs"
         self.daemon = Daemon(
             name="MinIO",
             pid_path=home / "run" / "minio.json",
             console=home / "logs" / "minio.log",
             marker=str(self.data),
+            folder=home,
         )
 
     def start(self, state: StackFile, credentials: CredentialsFile, binary: Path) -> None:
@@ -47,8 +51,11 @@ class MinioServer:
         Raises EnvironmentProblem: FLV-1008, it does not start.
         """
         self.data.mkdir(parents=True, exist_ok=True)
+        self._certificates.mkdir(parents=True, exist_ok=True)
+        certificates, data = (names.seen_from(self._home, path) for path in (self._certificates, self.data))
+        address = f"{ports.LOOPBACK}:{state.store_port}"
         self.daemon.start(
-            [str(binary), "server", "--address", f"{ports.LOOPBACK}:{state.store_port}", str(self.data)],
+            [str(binary), "server", "--address", address, "--certs-dir", certificates, data],
             {
                 "MINIO_ROOT_USER": credentials.store_access_key,
                 "MINIO_ROOT_PASSWORD": credentials.store_secret_key,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import UsageProblem
 from aggregation.policy import BYTE_ORDER_MARK, NEWEST, Policy, policy_from_toml
+from backends.text_files import plain_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +29,8 @@ def read_policy_file(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        text = path.read_text(encoding="utf-8")
-        tomllib.loads(text.removeprefix(BYTE_ORDER_MARK))
+        text = plain_utf8(path.read_bytes()).decode()
+        tomllib.loads(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageProblem(
             "FLV-2001",

@@ -1,7 +1,7 @@
 """Daemons with pid files: started detached, recognised again, and never mistaken for somebody else's.
 
 A pid alone proves nothing: after a crash or a reboot the number may belong to any process. A pid file
-therefore also holds the start time, and the process must carry the home folder on its command line.
+therefore also holds the start time, and the process must work in the home folder or carry it on its command line.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ class PidFile(msgspec.Struct, frozen=True, kw_only=True):
 class Daemon:
     """One background process of the stack.
 
-    ``marker`` must appear on the process's command line. ``console`` gets its stdout and stderr; ``log`` is what it
-    writes itself, if that is another file. A failed start is explained from both.
+    ``marker`` must appear on the process's command line, unless it works in ``folder``, where it is started:
+    whatever letters a home has in its name, a service is given names of files that are relative to it (ADR 23).
+    ``console`` gets its stdout and stderr; ``log`` is what it writes itself, if that is another file. A failed start is
+    explained from both.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Daemon:
     console: Path
     marker: str
     log: Path | None = None
+    folder: Path | None = None
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def process(self) -> psutil.Process | None:
@@ -72,7 +75,10 @@ class Daemon:
             ours = (
                 process.status() != psutil.STATUS_ZOMBIE
                 and abs(process.create_time() - record.started_at) < _START_TIME_SLACK_S
-                and any(self.marker in argument for argument in process.cmdline())
+                and (
+                    self._works_here(process)
+                    or any(self.marker in argument for argument in process.cmdline())
+                )
             )
         except psutil.Error:
             return None
@@ -94,6 +100,7 @@ class Daemon:
                         stdout=console,
                         stderr=subprocess.STDOUT,
                         env=child_environment(environment),
+                        cwd=self.folder,
                         start_new_session=True,
                     )
             except OSError as error:
@@ -149,6 +156,9 @@ class Daemon:
         """The last lines of log and console, indented for an error."""
         lines = [*(_tail(self.log) if self.log is not None else ()), *_tail(self.console)]
         return "\n  ".join(lines[-_LOG_TAIL_LINES:])
+
+    def _works_here(self, process: psutil.Process) -> bool:
+        return self.folder is not None and process.cwd() == str(self.folder)
 
     def _kill(self, process: psutil.Process) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import urllib3
 
 from aggregation.errors import TimeoutProblem
-from fluvial.local import ports
+from fluvial.local import names, ports
 from fluvial.local.process import Daemon
 from fluvial.local.resources import infra_file
 
@@ -46,6 +46,7 @@ class PrometheusServer:
 
     def __init__(self, home: Path, rules: Path | None = None) -> None:
         """Describe the server of ``home``; nothing is touched yet. ``rules`` replaces the folder of the rules."""
+        self._home = home
         self.data = home / "data" / "prometheus"
         self.config = home / "config" / "prometheus.yml"
         self._metrics = home / "run" / "metrics"
@@ -55,6 +56,7 @@ class PrometheusServer:
             pid_path=home / "run" / "prometheus.json",
             console=home / "logs" / "prometheus.log",
             marker=str(self.data),
+            folder=home,
         )
 
     def start(self, port: int, program: Path) -> None:
@@ -65,13 +67,15 @@ class PrometheusServer:
         self.data.mkdir(parents=True, exist_ok=True)
         self._metrics.mkdir(parents=True, exist_ok=True)
         self.config.parent.mkdir(parents=True, exist_ok=True)
-        rules = self._rules or infra_file("prometheus/rules/alerts.yml").parent
-        self.config.write_text(configuration(self._metrics, rules), encoding="utf-8")
+        self.config.write_text(configuration(), encoding="utf-8")
+        rules = self.config.with_name("rules")
+        shutil.rmtree(rules, ignore_errors=True)
+        shutil.copytree(self._rules or infra_file("prometheus/rules/alerts.yml").parent, rules)
         self.daemon.start(
             [
                 str(program),
-                f"--config.file={self.config}",
-                f"--storage.tsdb.path={self.data}",
+                f"--config.file={names.seen_from(self._home, self.config)}",
+                f"--storage.tsdb.path={names.seen_from(self._home, self.data)}",
                 f"--storage.tsdb.retention.time={RETENTION}",
                 f"--web.listen-address={ports.LOOPBACK}:{port}",
                 "--log.level=warn",
@@ -98,15 +102,10 @@ class PrometheusServer:
         )
 
 
-def configuration(metrics: Path, rules: Path) -> str:
-    """``infra/prometheus/prometheus.yml`` for a folder of targets and a folder of rules."""
+def configuration() -> str:
+    """``infra/prometheus/prometheus.yml`` as it lies in a home: its lists of files are globs below its folder."""
     template = string.Template(infra_file("prometheus/prometheus.yml").read_text("utf-8"))
-    # Inside double quotes of YAML.
-    quoted = {
-        name: str(path).replace("\\", "\\\\").replace('"', '\\"')
-        for name, path in (("metrics_folder", metrics), ("rules_folder", rules))
-    }
-    return template.safe_substitute(quoted)
+    return template.safe_substitute(metrics_folder="../run/metrics", rules_folder="rules")
 
 
 def _is_ready(port: int) -> bool:

@@ -19,6 +19,7 @@ from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import ACCEPTED, CONTROL
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
+from producers.fleet.failures import FailedRounds
 from schemas.topics import metrics_topic, models_topic, verdicts_topic
 from schemas.windows import decode_verdict, encode_verdict
 
@@ -66,6 +67,7 @@ class RunFacts:
     duplicates: int = 0
     strays: int = 0
     announced: bool = False
+    failed_rounds: FailedRounds = field(default_factory=FailedRounds)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _recent: deque[float] = field(default_factory=deque, repr=False)

@@ -104,7 +104,12 @@ class Status:
                     "group": group.name,
                     "state": group.state,
                     "members": [
-                        {"client_id": one.client_id, "host": one.host, "partitions": list(one.partitions)}
+                        {
+                            "name": one.called,
+                            "client_id": one.client_id,
+                            "host": one.host,
+                            "partitions": list(one.partitions),
+                        }
                         for one in group.members
                     ],
                 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from aggregation.errors import Finding, FluvialError
+from aggregation.fold.rejections import ACCEPTED
 from fluvial.local.stack import StoreChoice
 from fluvial.reading.progress import Place, Published, RunFacts
 from fluvial.session.strikes import Strike
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from backends.tasks import TaskFile
     from fluvial.proof.audit import AuditReport
 
+HONEST: Final = "honest"
+"""The label of ``producers.fleet.behaviours.Behaviour.HONEST`` in a journal."""
 _MISSING_SHOWN: Final = 5
 
 
@@ -43,6 +47,7 @@ class RunPlan:
     policy_defaults: str = ""
     each_version: bool = False
     console: bool = False
+    traceback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,17 @@ class RunResult:
     def updates_per_second(self) -> float:
         """Updates judged per second of training."""
         return sum(self.facts.outcomes().values()) / self.training_seconds if self.training_seconds else 0.0
+
+    @property
+    def honest_refused(self) -> Counter[str]:
+        """How many updates of honest devices were refused, by outcome: the fleet's journal knows who was."""
+        with self.facts.lock:
+            outcomes = [
+                self.facts.verdicts[one.place].verdict.outcome
+                for one in self.published
+                if one.behaviour == HONEST and one.place in self.facts.verdicts
+            ]
+        return Counter(outcome for outcome in outcomes if outcome != ACCEPTED)
 
     def problem(self) -> FluvialError | None:
         """The first thing that is not as it must be: a missing verdict, two verdicts, a difference."""

@@ -28,6 +28,7 @@ from fluvial.reading.progress import Follower, Place, Published, RunFacts, read_
 from fluvial.session.plan import RunPlan, RunResult, VersionRow, warnings_about
 from fluvial.session.progress_view import open_view
 from fluvial.session.readiness import Readiness
+from fluvial.session.setbacks import Setbacks
 from fluvial.session.strikes import Chaos, Strike
 from schemas.manifests import decode_manifest
 from schemas.objects import sha256_hex
@@ -97,6 +98,7 @@ class _Session:
         self.facts = RunFacts()
         folder = task_folder(settings.home, self.task)
         self.journal = folder / "journal.jsonl"
+        self.setbacks = Setbacks(self.journal, self.facts.failed_rounds, output)
         self.published: list[Published] = []
         self.missing: list[Place] = []
         self.strikes: list[Strike] = []
@@ -117,7 +119,13 @@ class _Session:
         with (
             Supervisor(self.settings.home, logs, self.output) as supervisor,
             Follower(self.settings, self.task, self.plan.regions, self.facts) as follower,
-            open_view(self.output, title, self.plan.versions, each_version=self.plan.each_version) as view,
+            open_view(
+                self.output,
+                title,
+                self.plan.versions,
+                each_version=self.plan.each_version,
+                footer=self._footer,
+            ) as view,
         ):
             self._start(supervisor)
             with self._readiness() as readiness:
@@ -125,13 +133,19 @@ class _Session:
             supervisor.stop(["fleet", "merger"])
             self._drain(supervisor, follower, view)
             self._last_evaluation(supervisor, follower, view)
+            view.finish(self.facts)
+
+    def _footer(self) -> str:
+        """The console's address, once it has one."""
+        return f"watch it live: {self.console.address}" if self.console and self.console.address else ""
 
     def _start(self, supervisor: Supervisor) -> None:
         plan, task = self.plan, ("--task", self.task)
         for name, region in self.workers:
             supervisor.start(name, ["worker", *task, "--region", region, "--name", name])
         supervisor.start("merger", ["merger", *task, "--name", "merger-0"])
-        supervisor.start("evaluator", ["evaluator", *task])
+        shown = ("--traceback",) if plan.traceback else ()
+        supervisor.start("evaluator", ["evaluator", *task, *shown])
         numbers = {
             "--devices": plan.devices,
             "--attackers": plan.attackers,
@@ -142,7 +156,7 @@ class _Session:
             "--journal": self.journal,
         }
         arguments = [str(word) for pair in numbers.items() for word in pair]
-        supervisor.start("fleet", ["fleet", *task, *arguments], may_finish=True)
+        supervisor.start("fleet", ["fleet", *task, *shown, *arguments], may_finish=True)
 
     def _readiness(self) -> Readiness:
         plan = self.plan
@@ -165,6 +179,7 @@ class _Session:
                 before, progressed_at = version, now
             if now - progressed_at > STALL_S:
                 raise self._stalled(version, supervisor, readiness.missing())
+            self.setbacks.look()
             supervisor.check()
             follower.check()
             if self.console is not None:
@@ -177,6 +192,7 @@ class _Session:
 
     def _drain(self, supervisor: Supervisor, follower: Follower, view: View) -> None:
         """Wait until every published update has its verdict; what has none after ``DRAIN_S`` is missing."""
+        self.setbacks.look()
         self.published = read_journal(self.journal)
         places = [published.place for published in self.published]
         deadline = time.monotonic() + DRAIN_S

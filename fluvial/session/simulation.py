@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+import sys
 import tempfile
 import threading
 import time
@@ -34,8 +35,10 @@ from backends.store.task_store import TaskStore
 from fluvial.local.create import MERGER, check_regions, first_version, make_keys, worker_name
 from fluvial.local.policies import layered_policy, quick_policy
 from fluvial.session.in_process import InProcessFederation, memory_log_of
-from producers.fleet.behaviours import Behaviour, Round, perform
+from producers.fleet.behaviours import Behaviour
+from producers.fleet.failures import ROUNDS_FAILED_MAX, FailedRounds
 from producers.fleet.population import FleetConfig, Member, next_behaviour, populate
+from producers.fleet.rounds import Rounds
 from producers.sdk.bases import Base, Bases
 from schemas.certificates import CONTROL as CONTROL_REGION
 from schemas.certificates import Role
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from aggregation.codecs import CodecName
     from aggregation.fold.events import Verdict
     from learning import Examples, Task, TrainConfig
+    from producers.fleet.failures import FailedRound
     from schemas.manifests import Manifest
 
 ONE_REGION: Final[Mapping[str, int]] = {"local": 1}
@@ -86,11 +90,15 @@ class VersionFacts:
 
 @dataclass(slots=True)
 class SimulationResult:
-    """What happened. ``parameters`` float32[P]: the last version's model, flat, in the layout's order."""
+    """What happened. ``parameters`` float32[P]: the last version's model, flat, in the layout's order.
+
+    ``failed_rounds``: rounds of devices that ended before there was an update.
+    """
 
     parameters: npt.NDArray[np.float32]
     versions: list[VersionFacts] = field(default_factory=list)
     updates: list[UpdateFacts] = field(default_factory=list)
+    failed_rounds: FailedRounds = field(default_factory=FailedRounds)
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -117,16 +125,18 @@ def simulate(
     seed: int = 0,
     train_config: TrainConfig | None = None,
     on_version: Callable[[VersionFacts], None] | None = None,
+    on_failure: Callable[[FailedRound, bool], None] | None = None,
 ) -> SimulationResult:
     """Train ``task`` until ``versions`` versions are made; the same arguments give the same result.
 
     ``task``: a loaded one, a shipped name, or a task file's path. ``policy``: None for the task's own over the quick
     defaults of a run. ``regions`` maps each to its partitions. ``attackers``: the last so many devices, by sign-flip
     and noise in turn; ``misbehaving``: so many before them break rules. ``alpha``: the Dirichlet concentration of the
-    split. ``speed_spread``: sigma of the log-normal pace. ``on_version`` is called after each version, for progress.
+    split. ``speed_spread``: sigma of the log-normal pace. ``on_version`` is called after each version, for progress;
+    ``on_failure`` after each round of a device that failed, with whether it is the first of its kind.
 
     Raises UsageProblem: FLV-2216 (versions), FLV-2405 (regions), FLV-2505 (devices), FLV-2217 (nothing more can be
-    accepted), and what loading data and training raise.
+    accepted), FLV-6310 (every device fails again and again), and what loading the data raises.
     """
     from learning.task import load_task
 
@@ -157,6 +167,7 @@ def simulate(
             regions=regions,
             folder=Path(folder),
             train_config=train_config or loaded.config,
+            on_failure=on_failure,
         )
         return _run_to_its_end(simulation, versions, on_version)
 
@@ -193,14 +204,15 @@ class _Simulation:
         regions: Mapping[str, int],
         folder: Path,
         train_config: TrainConfig,
+        on_failure: Callable[[FailedRound, bool], None] | None = None,
     ) -> None:
         from learning.partition import split_among_devices
 
         self.stopping = threading.Event()
-        self._task, self._config, self._train_config = task, config, train_config
+        self._task, self._config = task, config
         data = task.data()
         self._held_out: Examples = data.test
-        self._shards = split_among_devices(data.train, config.devices, config.alpha, config.seed)
+        shards = split_among_devices(data.train, config.devices, config.alpha, config.seed)
         make_keys(folder, regions)
         genesis, model, optimizer = first_version(
             task.name, task, regions=regions, policy=policy, folder=folder, seed=config.seed
@@ -226,6 +238,17 @@ class _Simulation:
         )
         self._bases = Bases(self._store, genesis, clock=self._clock)
         self._members = populate(genesis, folder, config)
+        self._work = Rounds(
+            self._members,
+            task,
+            shards,
+            layout=self._bases.layout,
+            codec=config.codec,
+            train_config=train_config,
+            message_bytes_max=sys.maxsize,
+            now_ms=lambda: round(self._clock.time() * 1000),
+            on_failure=on_failure or _unheard,
+        )
         self._rounds: list[tuple[float, int, Member, Base]] = []
         self._idle = list(self._members)
         self._announced: dict[str, Announcement] = {}
@@ -247,14 +270,18 @@ class _Simulation:
             await self._federation.tick()
             await self._federation.settle()
             self._tell(versions, on_version)
-        return SimulationResult(self._parameters, self._versions, self._updates())
+        return SimulationResult(self._parameters, self._versions, self._updates(), self._work.failed)
 
     def _next_moment(self) -> float:
         """The next round's end, or the next tick if that is sooner or everybody waits for a version."""
         tick = self._clock.now_s + TICK_S
         if self._rounds:
             return min(tick, self._rounds[0][0])
-        if not self._federation.updates_waiting:
+        again = [one for one in self._members if 0 < one.failures < ROUNDS_FAILED_MAX]
+        if not self._federation.updates_waiting and again:
+            for member in again:
+                member.last_base = -1
+        elif not self._federation.updates_waiting:
             accepted = Counter(update.verdict.outcome for update in self._updates())
             raise UsageProblem(
                 "FLV-2217",
@@ -285,20 +312,8 @@ class _Simulation:
             self._idle.append(member)
 
     def _contribute(self, member: Member, base: Base) -> None:
-        from learning.training import train_locally
-
         behaviour = next_behaviour(member, self._config)
-        member.rounds += 1
-        config = self._train_config.at(seed=member.training_seed, version=base.version)
-        turn = Round(
-            author=member.author,
-            base=base,
-            layout=self._bases.layout,
-            codec=self._config.codec,
-            outcome=train_locally(self._task, base.parameters, self._shards[member.index], config),
-            created_at_ms=round(self._clock.time() * 1000),
-        )
-        for what in perform(behaviour, turn):
+        for what in self._work.make(member, base, behaviour):
             at = self._log.append(what.topic, what.partition, what.key, what.value, ())
             honest = behaviour is Behaviour.HONEST
             self._published[what.region, at.partition, at.offset] = (member.index, honest)
@@ -350,3 +365,7 @@ class _Simulation:
                 if known is not None:
                     found.append(UpdateFacts(region, partition, verdict.offset, *known, verdict))
         return found
+
+
+def _unheard(_failed: FailedRound, _first_of_its_kind: bool) -> None:  # noqa: FBT001
+    """Nobody asked to hear of failed rounds; the result counts them."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.text import Text
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
-from aggregation.fold.rejections import ACCEPTED
+from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from fluvial.reading.progress import sparkline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from fluvial.session.plan import RunResult
     from fluvial.terminal.output import Output
@@ -36,8 +36,10 @@ def document(result: RunResult) -> dict[str, Any]:
         "updates_accepted": outcomes.get(ACCEPTED, 0),
         "published": len(result.published),
         "verdicts": outcomes,
+        "honest_refused": dict(result.honest_refused),
         "verdicts_missing": len(result.missing),
         "verdicts_conflicting": len(result.facts.conflicts),
+        "failed_rounds": result.facts.failed_rounds.document(),
         "seconds": round(result.seconds, 3),
         "training_seconds": round(result.training_seconds, 3),
         "updates_per_second": round(result.updates_per_second, 3),
@@ -140,6 +142,11 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
         f"updates    {len(result.published)} published, {refused} of them refused, "
         f"{result.updates_per_second:.1f} a second; {len(result.missing)} without a verdict"
     )
+    honest = honest_refused_line(result.honest_refused)
+    if honest:
+        output.print(f"           {honest}")
+    for cause in result.facts.failed_rounds.causes:
+        output.print(f"failed     {cause.line()}")
     if result.strikes:
         names = ", ".join(_times(Counter(strike.name for strike in result.strikes)))
         output.print(f"chaos      {len(result.strikes)} times killed with -9 and started again: {names}")
@@ -161,6 +168,19 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     output.print(f"           {command} verdicts --task {result.task}      what became of each update")
     output.print(f"           {command} console              the same as live pages")
     output.print(f"stop       {command} down    Kafka and the store still run, for the commands above")
+
+
+def honest_refused_line(refused: Mapping[str, int]) -> str:
+    """Who was refused although its device followed the rules, in words; empty when nobody was."""
+    if not refused:
+        return ""
+    named = ", ".join(f"{count} {outcome}" for outcome, count in sorted(refused.items()))
+    why = {
+        RejectionReason.ANOMALOUS.outcome: "an outlier's update is refused whoever sent it (anomaly.* in the policy)",
+        RejectionReason.TOO_STALE.outcome: "a slow device's base was too old (staleness.versions_max in the policy)",
+    }
+    reasons = "; ".join(why[outcome] for outcome in sorted(refused) if outcome in why)
+    return f"{named} of them from honest devices{f': {reasons}' if reasons else ''}"
 
 
 def _times(counts: Counter[str]) -> Iterator[str]:

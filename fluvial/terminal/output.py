@@ -19,10 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from aggregation.errors import FluvialError, UsageProblem
+from fluvial.terminal.own_stdout import OwnStdout
 
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TextIO
 
 WAITING_EVERY_S: Final = 5.0
 _PLAIN_WIDTH: Final = 10_000
@@ -83,8 +85,19 @@ class Output:
         self.json = json
         self._quiet = quiet
         self._every_s = every_s
+        self.own_stdout = OwnStdout()
         self.out = _console(stderr=False)
         self.err = _console(stderr=True)
+
+    @property
+    def stdout(self) -> TextIO:
+        """Where results go."""
+        return self.own_stdout.stream
+
+    def take_stdout(self) -> None:
+        """From now on only this output writes to stdout; what others write there goes to stderr."""
+        self.own_stdout.take()
+        self.out.file = self.stdout
 
     def say(self, text: str, style: str = "") -> None:
         """One line of progress, on stderr."""
@@ -121,12 +134,12 @@ class Output:
     def document(self, document: Mapping[str, Any]) -> None:
         """The one JSON document of a command, on stdout. Nothing without ``--json``."""
         if self.json:
-            _write_json(document, indent=2)
+            _write_json(self.stdout, document, indent=2)
 
     def line(self, record: Mapping[str, Any], *, terminal: bool = False) -> None:
         """One JSON line of a stream, on stdout; the last is ``terminal``. Nothing without ``--json``."""
         if self.json:
-            _write_json({**record, "terminal": True} if terminal else record, indent=None)
+            _write_json(self.stdout, {**record, "terminal": True} if terminal else record, indent=None)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something is destroyed; ``yes`` answers in advance.
@@ -146,7 +159,7 @@ class Output:
                 "FLV-6003", "not confirmed, nothing was changed", hint="answer y, or pass `--yes`"
             )
 
-    def problem(self, error: FluvialError) -> None:
+    def problem(self, error: FluvialError, *, show_traceback: bool = False) -> None:
         """Show an error: for people on stderr, and with ``--json`` also as the one document on stdout."""
         if self.json:
             fields = {
@@ -156,6 +169,7 @@ class Output:
                 "where": error.where,
             }
             _write_json(
+                self.stdout,
                 {"error": {name: value for name, value in fields.items() if value or name != "where"}},
                 indent=2,
             )
@@ -163,6 +177,8 @@ class Output:
         text.append(f"error[{error.error_id}]", style="bold red").append(f": {error.message}", style="bold")
         if error.where:
             text.append(f"\n  {error.where}")
+        if show_traceback and error.users_traceback:
+            text.append("\n" + error.users_traceback)
         if error.hint:
             text.append("\nhint", style="bold cyan").append(f": {error.hint}")
         self.err.print(text, soft_wrap=True)
@@ -180,6 +196,6 @@ def _console(*, stderr: bool) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
-def _write_json(document: Mapping[str, Any], *, indent: int | None) -> None:
-    sys.stdout.write(json.dumps(document, indent=indent, allow_nan=False, default=str) + "\n")
-    sys.stdout.flush()
+def _write_json(stdout: TextIO, document: Mapping[str, Any], *, indent: int | None) -> None:
+    stdout.write(json.dumps(document, indent=indent, allow_nan=False, default=str) + "\n")
+    stdout.flush()

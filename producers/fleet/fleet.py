@@ -3,7 +3,8 @@
 One loop drives them all, by a heap of due times. There is no pool of threads: training is bound to the interpreter's
 lock and to torch's one process-wide generator, so threads would only take turns; the broker's answers come in by
 callback. A round starts as soon as its device is free and a newer version is announced: base versions are taken at
-the start of a round and published at its end, so slow devices are stale, as they are in life.
+the start of a round and published at its end, so slow devices are stale, as they are in life. A round that fails is
+its device's alone (``failures``): the others go on.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from backends.observer import UNOBSERVED, Observer
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import keys_folder
-from producers.fleet.behaviours import Behaviour, Round, perform
+from producers.fleet.behaviours import Behaviour
 from producers.fleet.bell import Bell, StopAskedError
 from producers.fleet.journal import Entry, Journal, Outcome
 from producers.fleet.population import next_behaviour, populate
+from producers.fleet.rounds import Rounds
 from producers.fleet.summary import FleetSummary
 from producers.sdk.announcements import Announcements
 from producers.sdk.bases import Bases
-from producers.sdk.updates import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from backends.settings import Settings
     from backends.tasks import TaskFile
     from learning import Examples, Task
+    from producers.fleet.failures import FailedRound
     from producers.fleet.population import FleetConfig, Member
     from producers.sdk.bases import Base
     from producers.sdk.updates import Publication
@@ -85,7 +87,8 @@ class Fleet:
     def run(self) -> FleetSummary:
         """Drive the fleet.
 
-        TimeoutProblem FLV-2502 when no model is ever announced; what loading the task, its data and the store raise.
+        TimeoutProblem FLV-2502 when no model is ever announced; UsageProblem FLV-6310 when every device fails again and
+        again; what loading the task, its data and the store raise.
         """
         from learning.partition import split_among_devices
         from learning.task import load_task
@@ -155,15 +158,25 @@ class _Drive:
     ) -> None:
         self._observer = observer
         self._config = config
-        self._message_bytes_max = message_bytes_max
-        self._task = task
-        self._shards = shards
         self._bases = bases
         self._writer = writer
         self._journal = journal
         self._announcements = announcements
         self._bell = bell
         self._say = speaker.say
+        self._members = members
+        self._work = Rounds(
+            members,
+            task,
+            shards,
+            layout=bases.layout,
+            codec=config.codec,
+            train_config=task.config,
+            message_bytes_max=message_bytes_max,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+            on_failure=self._round_failed,
+            observer=observer,
+        )
         self._idle: dict[str, list[Member]] = {region: [] for region in bases.genesis.regions}
         for member in members:
             self._idle[member.author.region].append(member)
@@ -182,6 +195,7 @@ class _Drive:
             self._started = self._told = time.monotonic()
             while not self._done():
                 self._settle()
+                self._give_another_try()
                 self._begin_rounds()
                 self._end_a_round_or_wait()
                 self._tell()
@@ -194,7 +208,7 @@ class _Drive:
             finally:
                 self._settle()
         published = dict(sorted(self._journal.published.items()))
-        return FleetSummary(published, self._failed, seconds, dict(self._versions))
+        return FleetSummary(published, self._failed, seconds, dict(self._versions), self._work.failed)
 
     def _first_news(self) -> None:
         """Wait for the first model of any region, and say every few seconds what for."""
@@ -220,6 +234,14 @@ class _Drive:
             return True
         limit = config.version_max
         return limit is not None and all(self._versions.get(region, -1) >= limit for region in self._idle)
+
+    def _give_another_try(self) -> None:
+        """Let devices that failed try their version again, once it is plain that no newer one comes soon."""
+        if self._rounds or not self._work.retry_due(time.monotonic()):
+            return
+        for member in self._members:
+            if member.failures:
+                member.last_base = -1
 
     def _begin_rounds(self) -> None:
         """Every free device whose region has a version that is new to it fetches that version and starts."""
@@ -250,27 +272,18 @@ class _Drive:
         self._idle[member.author.region].append(member)
 
     def _contribute(self, member: Member, base: Base) -> None:
-        from learning.training import train_locally
-
         behaviour = next_behaviour(member, self._config)
-        member.rounds += 1
-        train_config = self._task.config.at(seed=member.training_seed, version=base.version)
-        outcome = train_locally(self._task, base.parameters, self._shards[member.index], train_config)
-        turn = Round(
-            author=member.author,
-            base=base,
-            layout=self._bases.layout,
-            codec=self._config.codec,
-            outcome=outcome,
-            created_at_ms=time.time_ns() // 1_000_000,
-        )
-        for number, what in enumerate(perform(behaviour, turn)):
+        for number, what in enumerate(self._work.make(member, base, behaviour)):
             # A replay's first record is the honest one; only its copy is the replay.
             is_original = behaviour is Behaviour.REPLAY and number == 0
             self._append(member, Behaviour.HONEST if is_original else behaviour, base, what)
 
+    def _round_failed(self, failed: FailedRound, first_of_its_kind: bool) -> None:  # noqa: FBT001
+        self._journal.failed(failed)
+        if first_of_its_kind:
+            self._say(failed.told())
+
     def _append(self, member: Member, behaviour: Behaviour, base: Base, what: Publication) -> None:
-        check_size(what.value, base.policy, self._message_bytes_max)
         attempt = self._journal.invoked(
             device=member.author.device_id,
             region=what.region,
@@ -322,11 +335,16 @@ class _Drive:
         total = self._journal.total
         rate = (total - self._told_total) / (now - self._told)
         newest = max(self._versions.values(), default=-1)
+        failed = f", {self._work.failed.total} rounds failed" if self._work.failed.total else ""
         if total == self._told_total and not self._rounds:
-            self._say(f"all have contributed: waiting for version {newest + 1}, {total} updates so far")
+            self._say(
+                f"all have contributed: waiting for version {newest + 1}, {total} updates so far{failed}"
+            )
         else:
             at_work = len(self._rounds)
-            self._say(f"version {newest}: {total} updates published, {rate:.1f}/s, {at_work} devices at work")
+            self._say(
+                f"version {newest}: {total} updates published, {rate:.1f}/s, {at_work} devices at work{failed}"
+            )
         self._told, self._told_total = now, total
 
 

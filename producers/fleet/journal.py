@@ -3,6 +3,7 @@
 The journal has one JSON line for each record that the broker acknowledged. Beside it lies ``<name>.attempts.jsonl``:
 a line before every append (``invoke``) and one when its outcome is known, as histories of distributed systems are
 written. An attempt without an outcome, because the fleet was killed or its patience ended, may stand in the log or not.
+``<name>.failed.jsonl`` has a line for each round that failed before there was anything to append.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections import Counter
 from typing import IO, TYPE_CHECKING, Literal
 
 import msgspec
+
+from producers.fleet.failures import FailedRound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,10 +70,12 @@ class Journal:
         self._attempts = 0
         self._file: IO[bytes] | None = None
         self._attempts_file: IO[bytes] | None = None
+        self._failed_file: IO[bytes] | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = _open_for_lines(path)
             self._attempts_file = _open_for_lines(attempts_path(path))
+            self._failed_file = _open_for_lines(failed_path(path))
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +86,7 @@ class Journal:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        for file in (self._file, self._attempts_file):
+        for file in (self._file, self._attempts_file, self._failed_file):
             if file is not None:
                 file.close()
 
@@ -95,6 +100,11 @@ class Journal:
         self.published[entry.behaviour] += 1
         if self._file is not None:
             self._file.write(msgspec.json.encode(entry) + b"\n")
+
+    def failed(self, failed: FailedRound) -> None:
+        """Take down a round that failed."""
+        if self._failed_file is not None:
+            self._failed_file.write(msgspec.json.encode(failed) + b"\n")
 
     def invoked(self, *, device: str, region: str, behaviour: str, update_id: str) -> str:
         """Take down that a record is about to be appended; the attempt's id, for ``answered``."""
@@ -136,6 +146,11 @@ class Journal:
 def attempts_path(journal: Path) -> Path:
     """Where the attempts beside a journal are."""
     return journal.with_suffix(".attempts.jsonl")
+
+
+def failed_path(journal: Path) -> Path:
+    """Where the failed rounds beside a journal are."""
+    return journal.with_suffix(".failed.jsonl")
 
 
 def read_journal(path: Path) -> list[Entry]:

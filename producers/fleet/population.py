@@ -83,7 +83,10 @@ class FleetConfig:
 
 @dataclass(slots=True)
 class Member:
-    """One device of a fleet. ``pace`` multiplies the median round time; ``rounds`` counts what it has done."""
+    """One device of a fleet. ``pace`` multiplies the median round time; ``rounds`` counts what it has done.
+
+    ``failures``: how many of its rounds have failed since the last that did not.
+    """
 
     index: int
     author: Author
@@ -91,6 +94,7 @@ class Member:
     random: np.random.Generator
     rounds: int = 0
     last_base: int = -1
+    failures: int = 0
 
     @property
     def training_seed(self) -> int:

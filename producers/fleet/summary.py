@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from producers.fleet.failures import FailedRounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,13 +13,14 @@ class FleetSummary:
     """What a fleet has done.
 
     ``published`` counts acknowledged records by behaviour; ``failed`` records were never acknowledged; ``versions`` is
-    the newest version that each region was told of.
+    the newest version that each region was told of; ``failed_rounds`` ended before there was a record.
     """
 
     published: dict[str, int]
     failed: int
     seconds: float
     versions: dict[str, int]
+    failed_rounds: FailedRounds = field(default_factory=FailedRounds)
 
     @property
     def updates(self) -> int:
@@ -34,6 +37,7 @@ class FleetSummary:
         return {
             "updates": self.updates,
             "failed": self.failed,
+            "failed_rounds": self.failed_rounds.document(),
             "published": self.published,
             "seconds": round(self.seconds, 3),
             "updates_per_second": round(self.updates_per_second, 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from aggregation.errors import ConnectionProblem, FluvialError
-from backends.environment import load_settings, read_stack_file
+from backends.environment import cache_dir, load_settings, read_stack_file
 from backends.settings import StackFile, credentials_path, stack_path
 from backends.store.factory import open_object_store
 from fluvial import cli
@@ -28,6 +29,7 @@ from fluvial.local.process import Daemon, PidFile
 from fluvial.local.stack import LocalStack
 from fluvial.terminal.output import Output
 from tests.requirements import require, require_minio
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +134,37 @@ def test_a_whole_life(file_stack: LocalStack, capfd: pytest.CaptureFixture[str])
     assert cli.main(["--home", str(file_stack.home), "down", "--delete-data", "--yes"]) == 0
     assert not (file_stack.home / "data").exists()
     assert file_stack.status()[0].state == "stopped"
+
+
+ODD_NAME = "Zoë, a \"q' ${env:X} %p {1...4} [ab]* \\ 日本:😀 "
+
+
+def test_a_home_may_have_any_letters_and_nothing_is_written_outside_it(tmp_path: Path) -> None:
+    """By the locale C as well, by which Java would take every letter but ASCII for a question mark."""
+    odd = tmp_path / "people" / ODD_NAME
+    (odd / "work").mkdir(parents=True)
+    stack = LocalStack(odd / ".fluvial")
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONPATH": str(ROOT)}  # noqa: TID251
+    environment["FLUVIAL_CACHE"] = str(cache_dir())
+    environment["JDK_JAVA_OPTIONS"] = os.environ["JDK_JAVA_OPTIONS"]  # noqa: TID251
+    command = [sys.executable, "-m", "fluvial", "--home", str(stack.home), "up"]
+    try:
+        for expected in ("is up", "runs already"):
+            done = subprocess.run(
+                command, cwd=odd / "work", env=environment, capture_output=True, check=False
+            )
+            assert done.returncode == 0, done.stderr.decode()
+            assert expected in done.stderr.decode()
+        settings = load_settings(stack.home, environ={})
+        make_topic(settings.bootstrap_servers, "t")
+        until((stack.home / "data" / "kafka" / "t-0").is_dir, "the topic's folder")
+        open_object_store(settings.store).put("a", b"x")
+        assert (stack.home / "logs" / "kafka.log").is_file()
+    finally:
+        assert "Kafka" in stack.down()
+    assert [path.name for path in (tmp_path / "people").iterdir()] == [ODD_NAME]
+    assert sorted(path.name for path in odd.iterdir()) == [".fluvial", "work"]
+    assert list((odd / "work").iterdir()) == []
 
 
 def test_half_a_format_is_formatted_again(file_stack: LocalStack, capfd: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,19 @@ def test_settings_cannot_be_changed(home: Path) -> None:
         settings.update_bytes_max = 1  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("name", ["line\nbreak", "bell\a", "not utf-8 \udcff"])
+def test_a_home_that_java_could_not_be_told_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        resolve_home(tmp_path / name)
+    assert caught.value.error_id == "FLV-1017"
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize("name", ["Zoë", "a\u00a0b", "👩\u200d🔬", "مرحبا", "a,b"])
+def test_any_other_letter_will_do(tmp_path: Path, name: str) -> None:
+    assert resolve_home(tmp_path / name) == tmp_path / name
+
+
 def test_the_home_is_absolute_and_the_argument_wins(tmp_path: Path) -> None:
     assert resolve_home(None, {"FLUVIAL_HOME": "relative"}) == Path.cwd() / "relative"
     assert resolve_home(tmp_path, {"FLUVIAL_HOME": "relative"}) == tmp_path

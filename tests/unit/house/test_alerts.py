@@ -56,8 +56,9 @@ def expectations(alert: str, words: str) -> list[dict[str, Any]]:
     ]
 
 
-def run_promtool(*arguments: str) -> None:
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=120, check=False)
+def run_promtool(*arguments: str, cwd: Path | None = None) -> None:
+    command = ["promtool", *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -67,14 +68,16 @@ def test_promtool_takes_the_rules() -> None:
 
 
 @promtool
-@pytest.mark.parametrize("name", ["metrics", 'a "quoted" one', "back\\slash"])
+@pytest.mark.parametrize("name", ["home", 'a "quoted" [home]*', "back\\slash"])
 def test_promtool_takes_the_configuration_of_a_local_stack(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "digits-w1.json").write_text('[{"targets": ["127.0.0.1:20001"], "labels": {}}]')
-    path = tmp_path / "prometheus.yml"
-    path.write_text(configuration(tmp_path / name, FOLDER / "rules"))
+    targets, config = tmp_path / name / "run" / "metrics", tmp_path / name / "config"
+    targets.mkdir(parents=True)
+    (targets / "digits-w1.json").write_text('[{"targets": ["127.0.0.1:20001"], "labels": {}}]')
+    shutil.copytree(FOLDER / "rules", config / "rules")
+    path = config / "prometheus.yml"
+    path.write_text(configuration())
     assert "${" not in re.sub(r"#.*", "", path.read_text())
-    run_promtool("check", "config", str(path))
+    run_promtool("check", "config", "config/prometheus.yml", cwd=tmp_path / name)
 
 
 @promtool

@@ -1,0 +1,58 @@
+"""The FLUVIAL_ variables that mean something, and those that somebody set and nobody reads."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Final
+
+PREFIX: Final = "FLUVIAL_"
+
+KNOWN: Final = frozenset(
+    PREFIX + name
+    for name in (
+        "BOOTSTRAP_SERVERS",
+        "CACHE",
+        "CRASH_AT",
+        "DASHBOARDS",  # read by docker-compose.yml alone
+        "HOME",
+        "LOG_FORMAT",
+        "OTLP_ENDPOINT",
+        "PRICES",
+        "STORE_ACCESS_KEY",
+        "STORE_BUCKET",
+        "STORE_ENDPOINT",
+        "STORE_KIND",
+        "STORE_PATH",
+        "STORE_REGION",
+        "STORE_SECRET_KEY",
+        "STORE_SECURE",
+        "STORE_SESSION_TOKEN",
+        "TRACEBACK",
+        "TRACE_RATIO",
+        "UPDATE_BYTES_MAX",
+    )
+)
+_OF_A_CLUSTER: Final = re.compile(
+    r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""Kubernetes sets these for every service of a namespace, so for one called ``fluvial-…`` as well."""
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """What is set and means nothing here, by name, each with the variable that may be meant ("" for none)."""
+    found = {}
+    for name in sorted(environ):
+        ours = name.upper().startswith(PREFIX) and name not in KNOWN
+        if ours and not _OF_A_CLUSTER.fullmatch(name):
+            found[name] = _meant(name.upper())
+    return found
+
+
+def _meant(name: str) -> str:
+    """The known one that has all words of ``name`` and the fewest more, else the most alike; "" for none."""
+    words = set(name.split("_"))
+    longer = sorted((known for known in KNOWN if words <= set(known.split("_"))), key=len)
+    near = longer or difflib.get_close_matches(name, sorted(KNOWN), n=1, cutoff=0.75)
+    return near[0] if near else ""

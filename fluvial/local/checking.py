@@ -1,0 +1,45 @@
+"""Before anything is started: one batch of a task's own train() and evaluate(), with a line of progress."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fluvial.terminal.output import Reporter
+    from learning import Task
+    from learning.checking import CheckReport
+
+
+def check_users(task: Task | str, output: Reporter, *, seed: int = 0) -> None:
+    """``check_first`` for a task of the user's own; those that ship were checked when they were made."""
+    from learning.task import SHIPPED_TASKS_FOLDER, load_task
+
+    loaded = load_task(task) if isinstance(task, str) else task
+    if loaded.path.parent != SHIPPED_TASKS_FOLDER:
+        check_first(loaded, output, seed=seed)
+
+
+def check_first(
+    task: Task, output: Reporter, *, seed: int = 0, seconds_max: float | None = None
+) -> CheckReport:
+    """Check ``task`` and say what came out. Raises what ``learning.checking.check_task`` raises."""
+    from learning.checking import CHECK_S_MAX, check_task
+
+    file = task.path.name
+    output.say(f"checking {file}: one batch of train() and evaluate()")
+    with output.waiting(f"one batch of {file} (`--no-check` leaves it out)"):
+        report = check_task(task, seed=seed, seconds_max=CHECK_S_MAX if seconds_max is None else seconds_max)
+    output.say(in_words(file, report))
+    for note in report.notes:
+        output.say(f"note: {note}")
+    return report
+
+
+def in_words(file: str, report: CheckReport) -> str:
+    """One line on a report."""
+    if report.unfinished:
+        return (
+            f"{file} is not checked to the end: {report.unfinished} took longer than {report.seconds:.0f} s"
+        )
+    metrics = "  ".join(f"{name} {value:.4g}" for name, value in sorted(report.evaluated.items()))
+    return f"{file} works on one batch, {report.seconds:.1f} s: {metrics}"

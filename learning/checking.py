@@ -1,0 +1,142 @@
+"""One batch of ``train()`` and ``evaluate()`` before anything is started: a mistake shows in seconds."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+
+from aggregation.errors import UsageProblem
+from learning.datasets import Examples
+from learning.kinds.protocol import Flat
+from learning.tensors import initial_parameters
+from learning.training import evaluate_parameters, train_locally
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from learning.task import Task
+
+Result = TypeVar("Result")
+
+CHECK_S_MAX: Final = 30.0
+"""A check that takes longer is left, and what it was for goes on."""
+EVALUATED_EXAMPLES_MAX: Final = 256
+DEVICES_ASSUMED: Final = 12
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What one batch came to.
+
+    trained, evaluated: what train() and evaluate() reported; empty where the time was over before. step_norm: L2 norm
+    of what train() changed. unfinished: what was under way when the time was over, "" otherwise.
+    """
+
+    trained: dict[str, float] = field(default_factory=dict)
+    evaluated: dict[str, float] = field(default_factory=dict)
+    step_norm: float = 0.0
+    seconds: float = 0.0
+    unfinished: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX) -> CheckReport:
+    """Load the data, train one batch from the first model, and evaluate what came out; ``task`` is as it was.
+
+    After ``seconds_max`` it ends, unfinished; off the main thread nothing can end it. A user's function that fails on
+    so few examples, and only there, is not reported: it gets a device's share, or all of the held-out ones.
+
+    Raises what ``Task.data``, ``train_locally`` and ``evaluate_parameters`` raise, at the user's own line.
+    """
+    report = CheckReport()
+    began = time.monotonic()
+    doubt: UsageProblem | None = None
+
+    def doubtful(problem: UsageProblem) -> None:
+        nonlocal doubt
+        doubt = problem
+
+    try:
+        with _at_most(seconds_max):
+            report.unfinished = "data()"
+            data = task.data()
+            report.unfinished = "train()"
+            local = _trained(task, data.train, seed, report, doubtful)
+            report.unfinished, doubt = "evaluate()", None
+            few = _some(data.test, EVALUATED_EXAMPLES_MAX)
+            report.evaluated = _twice(
+                lambda: evaluate_parameters(task, local, few),
+                lambda: evaluate_parameters(task, local, data.test),
+                doubtful,
+            )
+            report.unfinished, doubt = "", None
+    except _TimeIsOver:
+        if doubt is not None:
+            raise doubt from None
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _trained(
+    task: Task, examples: Examples, seed: int, report: CheckReport, doubtful: Callable[[UsageProblem], None]
+) -> Flat:
+    base = initial_parameters(task, seed)
+    config = replace(task.config.at(seed=seed, version=0), epochs=1)
+    share = max(config.batch_size, len(examples) // DEVICES_ASSUMED)
+    result = _twice(
+        lambda: train_locally(task, base, _some(examples, config.batch_size), config),
+        lambda: train_locally(task, base, _some(examples, share), config),
+        doubtful,
+    )
+    report.trained = result.metrics
+    report.step_norm = float(np.linalg.norm(result.delta))
+    if report.step_norm == 0.0:
+        report.notes.append("train() left the model as it was: it has to change it in place")
+    return base + result.delta
+
+
+def _some(examples: Examples, count: int) -> Examples:
+    """So many, from all over them: sorted labels would give one class."""
+    if count >= len(examples):
+        return examples
+    return examples.subset(np.linspace(0, len(examples) - 1, count).astype(np.int64))
+
+
+def _twice(
+    first: Callable[[], Result], second: Callable[[], Result], doubtful: Callable[[UsageProblem], None]
+) -> Result:
+    """``first()``; where that fails in the user's code, ``second()``, whose examples are those of real life."""
+    try:
+        return first()
+    except UsageProblem as problem:
+        doubtful(problem)
+    return second()
+
+
+class _TimeIsOver(BaseException):
+    """The check's time is over. It is no error: no user's ``except Exception`` may take it."""
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(_number: int, _frame: FrameType | None) -> None:
+        raise _TimeIsOver
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,83 @@
+"""A FLUVIAL_ variable that nobody reads is named, with the one that may be meant."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from backends.environment import load_settings
+from backends.variables import KNOWN, unknown_variables
+from fluvial import cli
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("FLUVIAL_STORE_TOKEN", "FLUVIAL_STORE_SESSION_TOKEN"),
+        ("FLUVIAL_STORE_SESION_TOKEN", "FLUVIAL_STORE_SESSION_TOKEN"),
+        ("FLUVIAL_STORE_SECRET", "FLUVIAL_STORE_SECRET_KEY"),
+        ("FLUVIAL_BOOTSTRAP_SERVER", "FLUVIAL_BOOTSTRAP_SERVERS"),
+        ("fluvial_home", "FLUVIAL_HOME"),
+        ("FLUVIAL_QUITE_ANOTHER_THING", ""),
+    ],
+)
+def test_an_unknown_one_is_found(name: str, meant: str) -> None:
+    assert unknown_variables({name: "x", "PATH": "/bin"}) == {name: meant}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted(KNOWN),
+        "FLUVIAL_WORKER_SERVICE_HOST",
+        "FLUVIAL_WORKER_SERVICE_PORT_METRICS",
+        "FLUVIAL_WORKER_PORT_9090_TCP_ADDR",
+        "XFLUVIAL_HOME",
+        "_FLUVIAL_COMPLETE",
+    ],
+)
+def test_ours_a_clusters_and_other_programs_are_not(name: str) -> None:
+    assert unknown_variables({name: "x"}) == {}
+
+
+def test_every_variable_that_the_sources_name_is_known_and_in_the_operators_page() -> None:
+    named = set()
+    for package in ("backends", "fluvial", "learning", "producers", "stream_apps"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    named |= set(re.findall(r"\bFLUVIAL_[A-Z_]*[A-Z]\b(?!_)", node.value))
+    assert named - KNOWN == set()
+    page = (ROOT / "docs" / "operators.md").read_text()
+    hidden = {"FLUVIAL_DASHBOARDS", "FLUVIAL_CRASH_AT"}
+    assert {name for name in KNOWN - hidden if f"`{name}`" not in page} == set()
+
+
+def test_a_command_warns_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    monkeypatch.setenv("FLUVIAL_STORE_SESION_TOKEN", "x")
+    assert cli.main(["--home", str(home), "down"]) == 0
+    out, err = capsys.readouterr()
+    assert "nothing was running" in out
+    assert "warning[FLV-1018]: the variable FLUVIAL_STORE_SESION_TOKEN" in err
+    assert "hint: did you mean FLUVIAL_STORE_SESSION_TOKEN?" in err
+    assert "x" not in err.replace("FLUVIAL", "").split()
+
+
+@pytest.mark.parametrize("before", ["", "\ufeff"])
+@pytest.mark.parametrize("after", ["", "\n", "\r\n", " "])
+def test_what_a_file_brings_along_is_no_part_of_a_value(home: Path, before: str, after: str) -> None:
+    environ = {
+        "FLUVIAL_BOOTSTRAP_SERVERS": f"{before}kafka:9092{after}",
+        "FLUVIAL_STORE_ENDPOINT": f"{before}https://store{after}",
+        "FLUVIAL_STORE_ACCESS_KEY": f"{before}key{after}",
+        "FLUVIAL_STORE_SECRET_KEY": f"{before}secret{after}",
+    }
+    store = load_settings(home, environ).store
+    assert (store.endpoint, store.access_key, store.secret_key) == ("store:443", "key", "secret")
