@@ -141,6 +141,11 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return encode_document(keys, GENESIS_FORMATS)
 
     @property
+    def can_say_metric(self) -> bool:
+        """Whether its format has a place for a metric."""
+        return self.format not in _KEYS_BEFORE_V3
+
+    @property
     def tensor_layout(self) -> Layout:
         """The layout as the pure core wants it.
 
