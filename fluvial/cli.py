@@ -84,7 +84,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "verdicts": Entry("fluvial.commands.operators:verdicts", _LOOK, "What became of each update, and why."),
     "tap": Entry("fluvial.commands.analysts:tap", _LOOK, "Follow the metrics topic."),
-    "export": Entry("fluvial.commands.analysts:export", _LOOK, "Write metrics or verdicts to Parquet files."),
+    "parquet": Entry(
+        "fluvial.commands.analysts:parquet", _LOOK, "Write metrics or verdicts to Parquet files."
+    ),
     "inspect": Entry(
         "fluvial.commands.operators:inspect", _LOOK, "Decode one record and explain its verdict."
     ),
@@ -105,7 +107,12 @@ COMMANDS: Final[dict[str, Entry]] = {
     "completion": Entry("fluvial.cli:completion", _LOOK, "Print shell completion for bash, zsh or fish."),
 }
 
-ALIASES: Final = {"skip": "park"}
+OVERVIEW: Final = (
+    ("fluvial new mine", "Write mine.py, a working task to edit."),
+    ("fluvial run mine.py --simulate", "Train it in this process, in seconds."),
+    ("fluvial run mine.py", "The same file on Kafka and an object store, signed and audited."),
+)
+ALIASES: Final = {"skip": "park", "export": "parquet"}
 """Earlier names of commands: they work, and are listed nowhere."""
 
 
@@ -118,7 +125,8 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # click's signature  # noqa: ARG002
         """Import the command behind a name."""
-        entry = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
+        name = ALIASES.get(cmd_name, cmd_name)
+        entry = COMMANDS.get(name)
         if entry is None:
             return None
         module, _, attribute = entry.target.partition(":")
@@ -126,6 +134,9 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             message = f"{entry.target} is {type(command).__name__}, not a click command"
             raise TypeError(message)
+        from fluvial.examples import add_examples
+
+        add_examples(command, name)
         return command
 
     def resolve_command(
@@ -147,6 +158,11 @@ class LazyGroup(click.Group):
             rows = [(name, entry.summary) for name, entry in COMMANDS.items() if entry.section == section]
             with formatter.section(section):
                 formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """How to begin. Plain text: the overview loads no command."""
+        with formatter.section("Examples"):
+            formatter.write_dl(OVERVIEW)
 
 
 def _version() -> str:

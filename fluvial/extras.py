@@ -37,7 +37,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "lineage": "worker",
     "verdicts": "worker",
     "tap": "device",
-    "export": "all",
+    "parquet": "all",
     "inspect": "worker",
     "audit": "worker",
     "canary": "worker",

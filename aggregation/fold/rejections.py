@@ -27,13 +27,13 @@ class RejectionReason(Enum):
     UNDECODABLE = (
         "undecodable",
         "FLV-2101",
-        "whatever writes this is no Fluvial device, or was cut short: see the raw bytes above",
+        "whatever writes this is no Fluvial device, or was cut short on its way: look at its raw bytes",
         "publish with this version of Fluvial: the bytes are not a whole signed envelope",
     )
     UNKNOWN_SCHEMA = (
         "unknown_schema",
         "FLV-2102",
-        "its writer is newer than this reader: upgrade the workers",
+        "bytes of a schema that workers do not know: of a newer Fluvial (upgrade the workers), or of no Fluvial at all",
         "workers are older than this device: upgrade them first",
     )
     TOO_STALE = (
@@ -131,6 +131,12 @@ class RejectionReason(Enum):
         "FLV-2118",
         "look at the device: an attack and very unusual data look the same   (limits: anomaly.*)",
         "compare this device's data and learning rate with its peers'   (limits: policy.anomaly)",
+    )
+    OUT_OF_RANGE = (
+        "out_of_range",
+        "FLV-2119",
+        "a running variance below 0 makes no sense: whatever wrote it sends something else than the model's buffers",
+        "send the buffers as they stand after training, not their change   (SDK: `device.contribution`)",
     )
 
     def __init__(self, outcome: str, error_id: str, hint_for_operators: str, hint_for_devices: str) -> None:

@@ -38,6 +38,11 @@ class Member:
     partitions: tuple[int, ...]
     name: str = ""
 
+    @property
+    def called(self) -> str:
+        """What people call it: its name, else what its client library says of itself."""
+        return self.name or self.client_id
+
 
 @dataclass(frozen=True, slots=True)
 class Group:

@@ -1,6 +1,6 @@
 """How is the model, and what does it cost? Read exported metrics with DuckDB and pandas.
 
-fluvial export OUT
+fluvial parquet OUT
 python docs/examples/analysis.py OUT
 """
 

@@ -1,4 +1,4 @@
-"""``fluvial tap`` and ``fluvial export``: the metrics topic for people who analyse."""
+"""``fluvial tap`` and ``fluvial parquet``: the metrics topic for people who analyse."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def tap(
 @since_option
 @json_option
 @pass_invocation
-def export(
+def parquet(
     invocation: Invocation, out: Path, *, task: str | None, topic: str, form: str, since: str | None
 ) -> int:
     """Write a topic to Parquet files in the folder OUT. Run it again to add what came since."""

@@ -47,7 +47,7 @@ def show_status(output: Output, found: Status) -> None:
             _WARN if found.refused_share > REFUSED_WARN_SHARE else "",
         )
     for group in found.groups:
-        members = ", ".join(f"{one.client_id} {list(one.partitions)}" for one in group.members)
+        members = ", ".join(f"{one.called} {list(one.partitions)}" for one in group.members)
         output.print(
             f"workers {group.name}: {group.state}, {members or 'nobody'}", "" if group.members else _BAD
         )

@@ -34,13 +34,16 @@ task_option = click.option("--task", "task_name", help="Default: the newest on t
 @pass_invocation
 def status(invocation: Invocation, task_name: str | None) -> None:
     """What runs, how far it is, what lags."""
+    from fluvial.commands.health_word import health_now, show_health
     from fluvial.commands.operator_views import show_status
     from fluvial.reading.status import read_status
     from fluvial.reading.task_view import open_task
 
     with open_task(invocation, task_name) as view:
         found = read_status(view)
-    invocation.output.document(found.document())
+        health = health_now(found)
+    invocation.output.document(found.document() | {"health": health})
+    show_health(invocation.output, health)
     show_status(invocation.output, found)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
+from aggregation.errors import UsageProblem
+from aggregation.fold.rejections import ACCEPTED
+from fluvial.session.limits import STALL_S
 from fluvial.terminal.invocation import (
     Invocation,
     json_option,
@@ -17,11 +21,16 @@ from fluvial.terminal.invocation import (
 )
 
 if TYPE_CHECKING:
+    from fluvial.session.simulation import SimulationResult
     from learning import Task
     from producers.fleet.failures import FailedRound
 
 DEVICES: Final = 12
 VERSIONS: Final = 20
+
+
+STACK_ONLY: Final = frozenset({"workers", "store", "stall_s"})
+"""What only means something on a stack."""
 
 
 class Options(TypedDict):
@@ -33,7 +42,18 @@ class Options(TypedDict):
     workers: int
     seed: int
     alpha: float
+    stall_s: float
     store: Literal["auto", "minio", "file"]
+
+
+stall_option = click.option(
+    "--stall-seconds",
+    "stall_s",
+    type=click.FloatRange(0, min_open=True),
+    default=STALL_S,
+    show_default=True,
+    help="Give up when nobody has worked for so long. A device that trains works, however long it takes.",
+)
 
 
 @click.command()
@@ -99,6 +119,7 @@ def new(invocation: Invocation, name: str) -> None:
     is_flag=True,
     help="In this process, without Kafka: the same fold and the same merge, on a clock of its own.",
 )
+@stall_option
 @no_check_option
 @traceback_option
 @json_option
@@ -117,6 +138,8 @@ def run(
     from fluvial.local.policies import read_policy_file
     from learning.task import load_task
 
+    if simulate:
+        _refuse_without_effect()
     task = load_task(file)  # its mistakes are shown before anything is started
     text = read_policy_file(policy)
     if not no_check:
@@ -125,6 +148,24 @@ def run(
         _simulate(invocation, task, options, text)
         return 0
     return _run(invocation, task, options, text)
+
+
+def _refuse_without_effect() -> None:
+    """UsageProblem FLV-6320 for an option that a simulation would take and do nothing with."""
+    context = click.get_current_context()
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name in STACK_ONLY
+        and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageProblem(
+            "FLV-6320",
+            f"with --simulate there is nothing that {' and '.join(given)} could do: it runs in this process, "
+            "with one worker a region, and stores nothing",
+            hint=f"leave {' and '.join(given)} out, or leave out `--simulate`",
+        )
 
 
 def _run(invocation: Invocation, task: Task, options: Options, policy_text: str) -> int:
@@ -146,6 +187,7 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
         workers=options["workers"],
         seed=options["seed"],
         alpha=options["alpha"],
+        stall_s=options["stall_s"],
         store=options["store"],
         policy_text=policy_text,
         policy_defaults=quick_policy(options["devices"]),
@@ -172,11 +214,20 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
     return 0
 
 
+def _honest_refused(result: SimulationResult) -> Counter[str]:
+    return Counter(
+        update.verdict.outcome
+        for update in result.updates
+        if update.honest and update.verdict.outcome != ACCEPTED
+    )
+
+
 def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str) -> None:
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import layered_policy, quick_policy
     from fluvial.reading.progress import sparkline
     from fluvial.session.simulation import VersionFacts, simulate
+    from fluvial.session.summary import honest_refused_line
 
     output = invocation.output
     versions = options["versions"]
@@ -215,17 +266,21 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
             "accuracy": [round(value, 6) for value in curve],
             "loss": [round(facts.metrics["loss"], 6) for facts in result.versions],
             "verdicts": result.verdicts,
+            "honest_refused": dict(_honest_refused(result)),
             "failed_rounds": result.failed_rounds.document(),
             "model_sha256": result.versions[-1].model_sha256,
         }
     )
     last = result.versions[-1].metrics
+    honest = honest_refused_line(_honest_refused(result))
     output.print()
     output.print(
         "  ".join(f"{name} {value:.4f}" for name, value in sorted(last.items()))
         + f"  {sparkline(curve, 60)}",
         style="bold",
     )
+    if honest:
+        output.print(f"refused: {honest}")
     for cause in result.failed_rounds.causes:
         output.print(f"failed  {cause.line()}")
     output.print(

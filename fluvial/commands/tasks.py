@@ -36,7 +36,11 @@ def task() -> None:
 @click.argument("reference")
 @click.option("--name", help="Default: what the task file says.")
 @click.option(
-    "--regions", default="eu:2,us:2", show_default=True, metavar="R:N,…", help="Regions and their partitions."
+    "--regions",
+    default="eu:2,us:2",
+    show_default=True,
+    metavar="R:N[,R:N]",
+    help="Regions and their partitions.",
 )
 @click.option(
     "--policy",

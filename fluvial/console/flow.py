@@ -34,8 +34,7 @@ def flow_page(page: Page, query: Query) -> dict[str, Any]:
                     "group": group.name,
                     "state": group.state,
                     "members": [
-                        {"client_id": one.name or one.client_id, "partitions": list(one.partitions)}
-                        for one in group.members
+                        {"client_id": one.called, "partitions": list(one.partitions)} for one in group.members
                     ],
                 }
                 for group in (known.kafka.value.groups if known.kafka.value else ())
@@ -47,7 +46,7 @@ def _workers(page: Page) -> dict[Slot, str]:
     groups = page.known.kafka.value.groups if page.known.kafka.value else ()
     prefix = f"fluvial-{page.task}-"
     return {
-        (group.name.removeprefix(prefix), partition): member.name or member.client_id
+        (group.name.removeprefix(prefix), partition): member.called
         for group in groups
         for member in group.members
         for partition in member.partitions

@@ -24,19 +24,30 @@ process removes its file when it ends, and those that killed processes of its na
 
 No label holds a device's id: more devices do not make more series. The updates of canaries are counted apart. The usual
 `process_*`, `python_gc_*` and `python_info` metrics are there, too.
+
+## What counts as refused
+
+One definition (`schemas/refusals.py`) holds for metrics, dashboards, `fluvial status`, `fluvial versions`, the
+console and the report. An update is *judged* when its verdict is neither `control` (no update) nor `skipped` (an
+operator parked it, and nobody judged it). Of those it is accepted, or refused. What a region's canary publishes is
+refused on purpose: that is in `fluvial_canary_verdicts_total` and in no other number. The refused share is refused
+over judged: `outcome!~"control|skipped"` of `fluvial_verdicts_total` is what was judged.
+
+A manifest counts by outcome and knows no canaries; views of versions take them out where the version's record says how
+many there were. The alerts on the budget of refusals leave out `duplicate` as well: it is one update, sent twice.
 """
 
 FIELD: Final = (
     ("M1", "participation", ("fluvial_devices_contributing", "fluvial_devices_active")),
     ("M2", "aggregation latency", ("fluvial_verdict_seconds", "fluvial_publish_to_version_seconds")),
-    ("M3", "global validation loss", ("fluvial_validation_loss", "fluvial_validation_accuracy")),
+    ("M3", "global validation loss", ("fluvial_validation_loss", "fluvial_model_metric")),
     ("M4", "update bytes", ("fluvial_update_bytes",)),
     ("M5", "failed updates", ("fluvial_verdicts_total", "fluvial_publish_errors_total")),
     ("M6", "staleness", ("fluvial_update_staleness_versions",)),
     ("M7", "privacy budget", ("fluvial_privacy_epsilon",)),
     ("M8", "anomalies", ("fluvial_verdicts_total", "fluvial_update_norm_deviations")),
     ("M9", "aggregator CPU", ("process_cpu_seconds_total", "process_resident_memory_bytes")),
-    ("M10", "versions to target", ("fluvial_versions_to_target", "fluvial_target_accuracy")),
+    ("M10", "versions to target", ("fluvial_versions_to_target", "fluvial_target_metric")),
 )
 """The measures that the field asks for, and the metrics that answer them."""
 

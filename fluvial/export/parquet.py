@@ -1,4 +1,4 @@
-"""``fluvial export``: a topic as Parquet files, one for every chunk of ``CHUNK_RECORDS`` offsets of a partition.
+"""``fluvial parquet``: a topic as Parquet files, one for every chunk of ``CHUNK_RECORDS`` offsets of a partition.
 
 ``<topic>.<partition>.<start>-<end>.parquet`` holds the offsets ``start`` to ``end`` - 1. Chunks begin at multiples of
 ``CHUNK_RECORDS``, whatever ``--since`` says, so every run cuts the log at the same places: a chunk that is complete is
@@ -198,7 +198,7 @@ def _whole(path: Path) -> bool:
 
 
 def _make_folder(out: Path) -> None:
-    hint = "name a folder that you may write to: `fluvial export OUT`"
+    hint = "name a folder that you may write to: `fluvial parquet OUT`"
     if out.exists() and not out.is_dir():
         raise UsageProblem(
             "FLV-7050", "the export needs a folder, and this is a file", where=str(out), hint=hint
@@ -233,7 +233,7 @@ def _write(table: pa.Table, path: Path) -> None:
             "FLV-7051",
             f"a file of the export could not be written: {error.strerror or error}",
             where=str(path),
-            hint="make room, then run the same `fluvial export OUT` again: what is written is kept",
+            hint="make room, then run the same `fluvial parquet OUT` again: what is written is kept",
         ) from error
     finally:
         part.unlink(missing_ok=True)

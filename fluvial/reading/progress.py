@@ -20,6 +20,7 @@ from aggregation.fold.rejections import ACCEPTED, CONTROL
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
 from producers.fleet.failures import FailedRounds
+from schemas.refusals import Standing, standing_of
 from schemas.topics import metrics_topic, models_topic, verdicts_topic
 from schemas.windows import decode_verdict, encode_verdict
 
@@ -59,24 +60,31 @@ class Judged(NamedTuple):
 
 @dataclass(slots=True)
 class RunFacts:
-    """Everything that a run has shown so far. Written by one follower, read by any thread under ``lock``."""
+    """Everything that a run has shown so far. Written by one follower, read by any thread under ``lock``.
+
+    ``canaries`` is where canaries' refusals stand, which are in no count.
+    """
 
     evaluations: dict[int, Evaluation] = field(default_factory=dict)
     verdicts: dict[Place, Judged] = field(default_factory=dict)
     conflicts: dict[Place, tuple[Verdict, Verdict]] = field(default_factory=dict)
+    canaries: list[Place] = field(default_factory=list)
     duplicates: int = 0
     strays: int = 0
     announced: bool = False
+    committed: dict[int, int] = field(default_factory=dict)
     failed_rounds: FailedRounds = field(default_factory=FailedRounds)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _recent: deque[float] = field(default_factory=deque, repr=False)
 
     def add_evaluation(self, record: Mapping[str, Any]) -> None:
-        """Take a record of the metrics topic; other kinds than "evaluation" are left out.
+        """Take a record of the metrics topic; other kinds than "evaluation" and "version" are left out.
 
         Raises TypeError: it is an evaluation of no version.
         """
+        if record.get("kind") == "version":
+            self._add_version(record)
         if record.get("kind") != "evaluation":
             return
         version = record.get("version")
@@ -85,6 +93,12 @@ class RunFacts:
         evaluation = Evaluation(version, *(_number(record, key) for key in ("accuracy", "loss", "seconds")))
         with self.lock:
             self.evaluations[version] = evaluation
+
+    def _add_version(self, record: Mapping[str, Any]) -> None:
+        version, accepted = record.get("version"), record.get("accepted")
+        if type(version) is int and type(accepted) is int:
+            with self.lock:
+                self.committed.setdefault(version, accepted)
 
     def add_stray(self) -> None:
         """Count a record that is none of what its topic holds: anybody who may write there may have left it."""
@@ -103,8 +117,12 @@ class RunFacts:
                     self.conflicts[place] = (known.verdict, verdict)
                 return
             self.verdicts[place] = Judged(verdict, timestamp_ms)
+            standing = standing_of(verdict.outcome, region, verdict.device_id)
+            if standing is Standing.CANARY:
+                self.canaries.append(place)
+                return
             self.counts[region, verdict.outcome] += 1
-            if verdict.outcome != CONTROL:
+            if standing is not Standing.UNJUDGED:
                 self._forget_old(time.monotonic())
                 self._recent.append(time.monotonic())
 
@@ -113,13 +131,18 @@ class RunFacts:
         with self.lock:
             return max(self.evaluations, default=0)
 
+    def head(self) -> int:
+        """The newest version that was committed, as far as records tell."""
+        with self.lock:
+            return max(self.version(), max(self.committed, default=0))
+
     def curve(self) -> list[Evaluation]:
         """The evaluations of versions above 0, ascending."""
         with self.lock:
             return [self.evaluations[version] for version in sorted(self.evaluations) if version > 0]
 
     def outcomes(self) -> dict[str, int]:
-        """Updates by outcome: accepted first, then the most frequent. Control records are no updates."""
+        """Updates by outcome: accepted first, then the most frequent; without control records and canaries."""
         with self.lock:
             total: Counter[str] = Counter()
             for (_, outcome), count in self.counts.items():

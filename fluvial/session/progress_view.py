@@ -18,7 +18,7 @@ from aggregation.fold.rejections import ACCEPTED
 from fluvial.reading.progress import sparkline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fluvial.processes.supervisor import ChildStatus
     from fluvial.reading.progress import Evaluation, RunFacts
@@ -47,6 +47,10 @@ class View(Protocol):
         self, phase: str, facts: RunFacts, children: Sequence[ChildStatus], waits: Sequence[str] = ()
     ) -> None:
         """Show the state of the run. ``waits`` says what its first version still waits for."""
+        ...
+
+    def finish(self, facts: RunFacts) -> None:
+        """Say what became known since the last look: the last version's line, above all."""
         ...
 
 
@@ -90,15 +94,22 @@ class PlainView:
         self._phase, self._last = phase, now
         self._output.say(plain_line(phase, self._versions, facts, children, waits))
 
+    def finish(self, facts: RunFacts) -> None:
+        """See ``View``."""
+        self._lines.show(facts)
+
 
 class LiveView:
     """A panel that is drawn in place."""
 
-    def __init__(self, live: Live, lines: VersionLines, title: str, versions: int) -> None:
+    def __init__(
+        self, live: Live, lines: VersionLines, title: str, versions: int, footer: Callable[[], str]
+    ) -> None:
         self._live = live
         self._lines = lines
         self._title = title
         self._versions = versions
+        self._footer = footer
         self._started = time.monotonic()
 
     def show(
@@ -107,19 +118,43 @@ class LiveView:
         """See ``View``."""
         self._lines.show(facts)
         seconds = time.monotonic() - self._started
-        panel = live_panel(self._title, phase, self._versions, facts, children, seconds=seconds, waits=waits)
+        panel = live_panel(
+            self._title,
+            phase,
+            self._versions,
+            facts,
+            children,
+            seconds=seconds,
+            waits=waits,
+            footer=self._footer(),
+        )
         width = min(self._live.console.width, _PANEL_WIDTH_MAX) - _RIGHT_MARGIN
         self._live.update(Constrain(panel, width))
 
+    def finish(self, facts: RunFacts) -> None:
+        """See ``View``."""
+        self._lines.show(facts)
+
 
 @contextlib.contextmanager
-def open_view(output: Output, title: str, versions: int, *, each_version: bool = False) -> Iterator[View]:
-    """The view that suits the output: live on a terminal, plain elsewhere."""
+def open_view(
+    output: Output,
+    title: str,
+    versions: int,
+    *,
+    each_version: bool = False,
+    footer: Callable[[], str] = str,
+) -> Iterator[View]:
+    """The view that suits the output: live on a terminal, plain elsewhere.
+
+    ``footer`` is asked at every look what else a panel should go on showing, such as an address.
+    """
     if not output.err.is_terminal:
         yield PlainView(output, versions, each_version=each_version)
         return
     with Live(console=output.err, refresh_per_second=_REFRESHES_PER_S, transient=True) as live:
-        yield LiveView(live, VersionLines(output, versions, wanted=each_version), title, versions)
+        lines = VersionLines(output, versions, wanted=each_version)
+        yield LiveView(live, lines, title, versions, footer)
 
 
 def version_line(evaluation: Evaluation, versions: int) -> str:
@@ -179,8 +214,12 @@ def live_panel(
     *,
     seconds: float,
     waits: Sequence[str] = (),
+    footer: str = "",
 ) -> Panel:
-    """The panel: one line of numbers, the curve, then verdicts and processes side by side."""
+    """The panel: one line of numbers, the curve, verdicts and processes side by side, and ``footer`` last.
+
+    What was printed above a panel can be drawn over by it; what stands in it cannot.
+    """
     curve = facts.curve()
     head = Text.assemble(
         ("version ", "dim"),
@@ -204,7 +243,7 @@ def live_panel(
     failed = failed_line(facts)
     lines = [head, line, *([Text(failed, style="yellow")] if failed else []), Text("")]
     return Panel(
-        Group(*lines, columns),
+        Group(*lines, columns, *([Text(""), Text(footer, style="cyan")] if footer else [])),
         title=Text.assemble((title, "bold"), f"  {phase}"),
         title_align="left",
         subtitle=f"{seconds:.0f} s, Ctrl-C stops everything",

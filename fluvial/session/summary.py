@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.text import Text
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
-from aggregation.fold.rejections import ACCEPTED
+from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from fluvial.reading.progress import sparkline
+from schemas.refusals import judged_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from fluvial.session.plan import RunResult
     from fluvial.terminal.output import Output
@@ -34,8 +35,10 @@ def document(result: RunResult) -> dict[str, Any]:
         "accuracy": [round(value, 6) for value in result.accuracy],
         "loss": [round(one.loss, 6) for one in result.facts.curve() if one.loss is not None],
         "updates_accepted": outcomes.get(ACCEPTED, 0),
-        "published": len(result.published),
+        "published": result.updates_published,
+        "dead_end": None if result.dead_end is None else dataclasses.asdict(result.dead_end),
         "verdicts": outcomes,
+        "honest_refused": dict(result.honest_refused),
         "verdicts_missing": len(result.missing),
         "verdicts_conflicting": len(result.facts.conflicts),
         "failed_rounds": result.facts.failed_rounds.document(),
@@ -136,11 +139,14 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     output.print()
     _verdicts(result, output)
     output.print()
-    refused = sum(result.facts.outcomes().values()) - result.facts.outcomes().get(ACCEPTED, 0)
+    refused = judged_of(result.facts.outcomes()).refused
     output.print(
-        f"updates    {len(result.published)} published, {refused} of them refused, "
+        f"updates    {result.updates_published} published, {refused} of them refused, "
         f"{result.updates_per_second:.1f} a second; {len(result.missing)} without a verdict"
     )
+    honest = honest_refused_line(result.honest_refused)
+    if honest:
+        output.print(f"           {honest}")
     for cause in result.facts.failed_rounds.causes:
         output.print(f"failed     {cause.line()}")
     if result.strikes:
@@ -164,6 +170,19 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     output.print(f"           {command} verdicts --task {result.task}      what became of each update")
     output.print(f"           {command} console              the same as live pages")
     output.print(f"stop       {command} down    Kafka and the store still run, for the commands above")
+
+
+def honest_refused_line(refused: Mapping[str, int]) -> str:
+    """Who was refused although its device followed the rules, in words; empty when nobody was."""
+    if not refused:
+        return ""
+    named = ", ".join(f"{count} {outcome}" for outcome, count in sorted(refused.items()))
+    why = {
+        RejectionReason.ANOMALOUS.outcome: "an outlier's update is refused whoever sent it (anomaly.* in the policy)",
+        RejectionReason.TOO_STALE.outcome: "a slow device's base was too old (staleness.versions_max in the policy)",
+    }
+    reasons = "; ".join(why[outcome] for outcome in sorted(refused) if outcome in why)
+    return f"{named} of them from honest devices{f': {reasons}' if reasons else ''}"
 
 
 def _times(counts: Counter[str]) -> Iterator[str]:

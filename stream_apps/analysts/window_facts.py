@@ -14,11 +14,12 @@ import numpy as np
 
 from aggregation.fold.events import Verdict, WindowClosed
 from aggregation.fold.rejections import ACCEPTED, CONTROL
+from aggregation.layout import Layout
 from aggregation.server.aggregates import Slot
 from aggregation.weights.staleness import WEIGHT_ONE
 from backends.log import LogRecord
 from backends.prices import GIB, Prices
-from schemas.canaries import is_canary
+from schemas.refusals import Standing, judged_of, standing_of
 from stream_apps.analysts.canary_header import without_canaries
 
 MINUTE_MS: Final = 60_000
@@ -116,7 +117,7 @@ class WindowFacts:
         if len(self._minutes) >= MINUTES_MAX and start_ms not in self._minutes:
             start_ms = max(self._minutes)
         accepted = verdict.outcome == ACCEPTED
-        canary = not accepted and is_canary(self.slot[0], verdict.device_id)
+        canary = standing_of(verdict.outcome, self.slot[0], verdict.device_id) is Standing.CANARY
         minute = self._minutes.get(start_ms)
         if minute is None:
             minute = self._minutes[start_ms] = Minute()
@@ -145,7 +146,7 @@ class WindowFacts:
             "next_offset": closed.next_offset,
             "version": closed.version,
             "accepted": closed.accepted,
-            "refused": sum(counts.values()) - closed.accepted,
+            "refused": judged_of(counts).refused,
             "canaries": self.canaries.total(),
             "devices": len(devices),
             "devices_contributing": len(contributing),
@@ -162,20 +163,20 @@ class WindowFacts:
             "policy_sha256": closed.policy_sha256,
         } | {f"verdicts_{outcome}": count for outcome, count in sorted(counts.items())}
 
-    def minutes(self, closed: WindowClosed, parameters: int, prices: Prices) -> list[dict[str, Any]]:
+    def minutes(self, closed: WindowClosed, layout: Layout, prices: Prices) -> list[dict[str, Any]]:
         """The ``region_minute`` records, ascending."""
         records = []
         for start_ms in sorted(self._minutes):
             last = start_ms == max(self._minutes)
-            sum_bytes = SUM_BYTES * parameters if closed.accepted and last else 0
-            records.append(self._minute(start_ms, closed.sequence, parameters, sum_bytes, prices))
+            sum_bytes = SUM_BYTES * layout.sum_elements if closed.accepted and last else 0
+            records.append(self._minute(start_ms, closed.sequence, layout.parameters, sum_bytes, prices))
         return records
 
     def _minute(
         self, start_ms: int, sequence: int, parameters: int, sum_bytes: int, prices: Prices
     ) -> dict[str, Any]:
         minute = self._minutes[start_ms]
-        records, accepted = sum(minute.counts.values()), minute.counts[ACCEPTED]
+        records, (accepted, refused) = sum(minute.counts.values()), judged_of(minute.counts)
         bytes_down = PARAMETER_BYTES * parameters * len(minute.contributing)
         storage_bytes = minute.bytes_up + sum_bytes
         costs = _costs(prices, minute.bytes_up, bytes_down, minute.device_ms, storage_bytes)
@@ -188,7 +189,7 @@ class WindowFacts:
             "sequence": sequence,
             "records": records,
             "accepted": accepted,
-            "refused": records - accepted,
+            "refused": refused,
             "canaries": minute.canaries,
             "devices": len(minute.devices),
             "devices_contributing": len(minute.contributing),

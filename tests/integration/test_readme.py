@@ -51,7 +51,11 @@ def blocks() -> list[Block]:
 
 
 def reason_not_to_run(block: Block) -> str | None:
-    for sign, key in (("kafka-1.example", "several machines"), ("--every 600", "watching")):
+    for sign, key in (
+        ("kafka-1.example", "several machines"),
+        ("--every 600", "watching"),
+        ("fluvial canary", "watching"),
+    ):
         if sign in block.text:
             return NOT_RUN[key]
     return NOT_RUN.get(block.text)

@@ -153,6 +153,7 @@ def create_app(
         stream_wait_empty=False,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=member_name,
+        broker_client_id=member_name or app_id,
         consumer_max_fetch_size=FETCH_BYTES,
         broker_max_poll_records=POLL_RECORDS_MAX,
         broker_session_timeout=SESSION_TIMEOUT_S,

@@ -248,6 +248,22 @@ def test_an_error_of_the_parser_names_the_commands_own_help(capsys: pytest.Captu
     assert "see `fluvial run --help`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--workers", "2"], "--workers"),
+        (["--store", "file"], "--store"),
+        (["--workers", "1", "--store", "auto"], "--workers and --store"),
+    ],
+)
+def test_a_simulation_refuses_by_name_what_would_do_nothing_in_it(
+    options: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "digits", "--simulate", *options]) == 4
+    err = capsys.readouterr().err
+    assert "error[FLV-6320]" in err and f"nothing that {named} could do" in err
+
+
 def test_wide_tables_off_a_terminal_are_whole(capsys: pytest.CaptureFixture[str]) -> None:
     Output().table(["check", "found", "how to mend"], [["java", "y" * 150, "z" * 200]])
     out = capsys.readouterr().out

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
+from backends.kafka.consumer_groups import Group, Member
+from fluvial.commands.health_word import facts_of
 from fluvial.commands.operator_views import _partition_row, show_audit
+from fluvial.console.health import health_of
+from fluvial.console.looks import Process
 from fluvial.proof.audit.findings import Findings
 from fluvial.proof.audit.partitions import FoldedPartition
 from fluvial.proof.audit.report import AuditReport
-from fluvial.reading.status import PartitionStatus
+from fluvial.reading.status import PartitionStatus, Status
 from fluvial.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -62,3 +68,51 @@ def test_a_lag_is_coloured_by_its_seconds(lag_s: float, style: str) -> None:
 def test_a_partition_that_was_folded_beyond_its_log_stands_out() -> None:
     folded_to: Text = _partition_row(PartitionStatus(("eu", 0), 10, 12, 1, 0, 0.0))[2]  # type: ignore[assignment]
     assert folded_to.style == "bold red"
+
+
+def status(*, lag_records: int = 0, lag_s: float = 0.0, members: tuple[Member, ...] = ()) -> Status:
+    view: Any = SimpleNamespace(task="t", genesis=SimpleNamespace(partitions={"eu": 1}))
+    partition = PartitionStatus(("eu", 0), 10, 10 - lag_records, 1, 0, lag_s, "rising")
+    group = Group("fluvial-t-eu", "stable", members)
+    return Status(view, 3, None, 4.0, (), (), None, 0, (group,), (partition,))
+
+
+WORKER = Member("fluvial-t-eu", "/127.0.0.1", (0,), "worker-eu-0")
+MERGER = Process("merger", "merger-0", None, "ready", "", 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "processes", "word", "reason"),
+    [
+        (status(members=(WORKER,)), [MERGER], "healthy", "version 3 is 4.0 s old"),
+        (status(lag_records=4, lag_s=70.0), [MERGER], "broken", "4 records wait, and no worker has joined"),
+        (
+            status(lag_records=4, lag_s=12.0, members=(WORKER,)),
+            [MERGER],
+            "strained",
+            "its oldest record waits 12 s, rising",
+        ),
+    ],
+)
+def test_status_has_one_word_on_health_by_the_consoles_rules(
+    found: Status, processes: list[Process], word: str, reason: str
+) -> None:
+    health = health_of(facts_of(found, processes, interval_seconds=None))
+    assert (health["word"], health["reason"]) == (word, reason)
+
+
+def test_a_late_head_is_late_only_while_windows_wait_for_it() -> None:
+    waiting = status(members=(WORKER,))
+    waiting = dataclasses.replace(
+        waiting,
+        age_s=300.0,
+        partitions=(dataclasses.replace(waiting.partitions[0], windows_waiting=1),),
+    )
+    assert health_of(facts_of(waiting, [MERGER], interval_seconds=1.0))["word"] == "broken"
+    idle = dataclasses.replace(waiting, partitions=status().partitions)
+    assert health_of(facts_of(idle, [MERGER], interval_seconds=1.0))["word"] == "healthy"
+
+
+def test_a_worker_is_called_by_its_name_and_a_stranger_by_its_library() -> None:
+    assert WORKER.called == "worker-eu-0"
+    assert Member("rdkafka", "/h", ()).called == "rdkafka"

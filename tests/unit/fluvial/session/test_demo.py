@@ -14,12 +14,12 @@ from fluvial.cli import main
 from fluvial.local.policies import quick_policy
 from fluvial.processes.supervisor import ChildStatus
 from fluvial.proof.audit import AuditReport, Findings
-from fluvial.reading.progress import Place, RunFacts, read_journal, sparkline
-from fluvial.session.plan import RunPlan, warnings_about
-from fluvial.session.progress_view import PlainView, live_panel, plain_line
+from fluvial.reading.progress import Place, Published, RunFacts, read_journal, sparkline
+from fluvial.session.plan import RunPlan, RunResult, warnings_about
+from fluvial.session.progress_view import PlainView, live_panel, open_view, plain_line
 from fluvial.session.run import free_task_name
 from fluvial.session.strikes import Chaos
-from fluvial.session.summary import check_json_target, check_report_folder
+from fluvial.session.summary import check_json_target, check_report_folder, honest_refused_line
 from fluvial.terminal.output import Output, quiet_output
 
 if TYPE_CHECKING:
@@ -127,6 +127,14 @@ def test_the_panel_shows_processes_and_verdicts() -> None:
         assert part in capture.get()
 
 
+def test_the_panel_keeps_the_consoles_address_where_nothing_draws_over_it() -> None:
+    output = Output()
+    with output.err.capture() as capture:
+        footer = "watch it live: http://127.0.0.1:8440/"
+        output.err.print(live_panel("demo", "training", 9, RunFacts(), [], seconds=3.0, footer=footer))
+    assert footer in capture.get()
+
+
 class Lines(Output):
     def __init__(self) -> None:
         super().__init__(quiet=True)
@@ -154,6 +162,40 @@ def test_the_plain_view_can_tell_every_version_once() -> None:
         "version 1/5  accuracy 0.5000  loss 1.0000",
         "version 2/5  accuracy 0.5000  loss 1.0000",
     ]
+
+
+def test_a_version_that_comes_with_the_end_has_its_line_too() -> None:
+    output, facts = Lines(), RunFacts()
+    with open_view(output, "a run", 2, each_version=True) as view:
+        view.show("training", facts, CHILDREN)
+        for version in (1, 2):
+            facts.add_evaluation({"kind": "evaluation", "version": version, "accuracy": 0.5, "loss": 1.0})
+        view.finish(facts)
+        view.finish(facts)
+    assert [line.split()[1] for line in output.lines if line.startswith("version")] == ["1/2", "2/2"]
+
+
+def result_of(journal: list[tuple[str, str]]) -> RunResult:
+    """A result of which only the journal and the verdicts matter: (behaviour, outcome) of each update."""
+    facts, published = RunFacts(), []
+    for offset, (behaviour, outcome) in enumerate(journal):
+        facts.add_verdict("eu", 0, verdict(offset, outcome), 1)
+        published.append(Published(Place("eu", 0, offset), "d-1", behaviour, 0, str(offset)))
+    unused: Any = None
+    return RunResult(
+        plan=unused, task_file=unused, settings=unused, facts=facts, journal=unused, published=published,
+        missing=[], strikes=[], rows=[], audit=unused, training_seconds=1.0, seconds=1.0, started_at=0.0,
+    )  # fmt: skip
+
+
+def test_who_was_refused_although_honest_is_counted_apart() -> None:
+    result = result_of(
+        [("honest", "accepted"), ("honest", "anomalous"), ("sign_flip", "anomalous"), ("honest", "too_stale")]
+    )
+    assert result.honest_refused == {"anomalous": 1, "too_stale": 1}
+    line = honest_refused_line(result.honest_refused)
+    assert line.startswith("1 anomalous, 1 too_stale of them from honest devices: ") and "anomaly.*" in line
+    assert honest_refused_line({}) == ""
 
 
 class FakeSupervisor:

@@ -1,0 +1,135 @@
+"""Two or three lines of every command as one would type them: the end of its ``--help``.
+
+One table, so that a test can parse each line, and see that no command lacks them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Example = tuple[str, str]
+"""What comes after ``fluvial``, and what it is for."""
+
+COLUMNS: Final = 80
+EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
+    "demo": (
+        ("demo", "40 devices, 4 attackers, an audit at the end"),
+        ("demo --devices 12 --versions 8", "a short one"),
+        ("demo --chaos 6", "kill -9 workers and merger while it runs"),
+    ),
+    "new": (("new mine", "writes mine.py"),),
+    "run": (
+        ("run mine.py --simulate", "in this process, in seconds"),
+        ("run mine.py", "on the local stack, signed and audited"),
+        ("run digits --devices 20 --versions 40", "a shipped task"),
+    ),
+    "up": (("up", "Kafka and an object store on this machine"), ("up --store file", "a folder, not MinIO")),
+    "down": (("down", "data stays"), ("down --delete-data --yes", "and data goes")),
+    "doctor": (("doctor", "a table of checks"), ("doctor --json", "for a program")),
+    "config show": (("config show --sources", "each value, and where it comes from"),),
+    "task create": (
+        ("task create digits", "a shipped task"),
+        ("task create mine.py --regions eu:4,us:4", "your own, in two regions"),
+    ),
+    "task check": (("task check mine.py", "one batch of train() and evaluate(), in a second"),),
+    "task list": (("task list", "all of this machine"),),
+    "ca init": (("ca init --task mine --region eu", "before the task is created"),),
+    "ca issue": (
+        ("ca issue --task mine --region local phone-17", "a device's key"),
+        ("ca issue --task mine --region local --role worker worker-1", "a worker's"),
+    ),
+    "ca list": (("ca list --task mine", "with expiry and serial"),),
+    "revoke": (('revoke --task mine --region local --reason "key stolen" phone-17', "from now on"),),
+    "park": (
+        ('park --task mine --region local --partition 0 --offset 1234 --reason "FLV-3202"', "one record"),
+    ),
+    "worker": (("worker --task mine --region local --name worker-1", "folds that region's updates"),),
+    "merger": (("merger --task mine", "makes versions"),),
+    "evaluator": (("evaluator --task mine", "evaluates each"),),
+    "fleet": (
+        ("fleet --task mine --devices 20", "until Ctrl-C"),
+        ("fleet --task mine --devices 20 --versions 30", "until version 30 is announced"),
+    ),
+    "device fetch": (
+        ("device fetch --task mine --region local --id phone-17 --out model.safetensors", "to a file"),
+    ),
+    "device publish": (
+        (
+            "device publish --task mine --region local --id phone-17 --examples 100 model.safetensors",
+            "and waits for the verdict",
+        ),
+    ),
+    "device run": (
+        ("device run --task mine --region local --id phone-17 --shard 1/40 --rounds 5", "five versions"),
+    ),
+    "status": (("status", "the newest task"), ("status --task mine --json", "for a program")),
+    "versions": (("versions --task mine --limit 50", "the newest 50"),),
+    "lineage": (
+        ("lineage 3 --task mine", "which updates made version 3"),
+        ("lineage 3 --task mine --refold", "from the signed updates themselves"),
+    ),
+    "verdicts": (
+        ("verdicts --task mine", "the newest updates"),
+        ("verdicts --task mine --follow --json", "as a stream"),
+    ),
+    "tap": (
+        ("tap --task mine --kind version --no-follow", "a record a version"),
+        ("tap --task mine --since 10m --format json", "the last ten minutes, and what comes"),
+    ),
+    "parquet": (
+        ("parquet --task mine parquet/", "the metrics topic, for DuckDB and pandas"),
+        ("parquet --task mine --topic verdicts parquet/", "what became of each update"),
+    ),
+    "inspect": (("inspect local 0 5 --task mine", "record 5 of partition 0 of the region local"),),
+    "audit": (
+        ("audit --task mine", "every version, bit for bit"),
+        ("audit --task mine --every 600", "for ever; a difference is an alert"),
+    ),
+    "canary": (
+        ("canary --task mine --region local", "while `fluvial worker --task mine --region local` runs"),
+        ("canary --task mine --region local --once", "for scripts"),
+    ),
+    "console": (("console", "all tasks of this machine"), ("console --task mine --port 0", "a free port")),
+    "chaos": (("chaos", "a stack of its own; it does not touch your tasks"),),
+    "completion": (("completion bash", "print it; eval it in ~/.bashrc"),),
+}
+
+
+def add_examples(command: click.Command, path: str) -> None:
+    """Give ``command``, called by ``path``, and all below it their examples and summaries that are not cut short."""
+    found = list(_examples_of(command, path))
+    if found:
+        command.epilog = "\n".join(["\b", "Examples:", *_rows(found)])
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            child.short_help = first_sentence(child.help or "")
+            add_examples(child, f"{path} {name}")
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a help text, whole: click would cut it where a line ends."""
+    paragraph = " ".join(text.split("\n\n", 1)[0].split())
+    head, dot, _ = paragraph.partition(". ")
+    return head.removesuffix(".") + "." if dot else paragraph
+
+
+def _rows(found: list[Example]) -> list[str]:
+    """Each purpose behind its line, or above it where that would not fit into a terminal."""
+    width = max(len(line) for line, _ in found)
+    if all(len(f"    fluvial {line:{width}}  # {purpose}") <= COLUMNS for line, purpose in found):
+        return [f"  fluvial {line:{width}}  # {purpose}" for line, purpose in found]
+    return [row for line, purpose in found for row in (f"  # {purpose}", f"  fluvial {line}")]
+
+
+def _examples_of(command: click.Command, path: str) -> Iterator[Example]:
+    """Its own; for a group the first of each command in it."""
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from list(_examples_of(child, f"{path} {name}"))[:1]
+    else:
+        yield from EXAMPLES.get(path, ())
