@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aggregation.errors import IntegrityProblem, UsageProblem
@@ -11,7 +12,7 @@ from schemas.objects import sha256_hex
 from schemas.tensor_files import RawTensor, read_tensors, write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from learning.kinds.protocol import Model as LibraryModel
     from learning.task import Task

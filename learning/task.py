@@ -103,21 +103,24 @@ class Task:
         """
         bound = copy.copy(self)  # with what this one has made and loaded
         bound.__dict__["anatomy"] = anatomy
-        model = self.fresh_model()
-        known = {*anatomy.layout.names, *anatomy.frozen, *self.anatomy.tied}
-        strange = next((name for name in self.kind.form(model) if name not in known), "")
         try:
-            if strange:
-                raise UsageProblem(
-                    "FLV-2213",
-                    f"the weights are of another model: it has no {strange}, the task file's has",
-                    hint="use the task file that the task was created with",
-                )
-            self.kind.load(model, anatomy, np.zeros(anatomy.layout.parameters, np.float32))
+            self._check_fits(anatomy)
         except UsageProblem as problem:
             problem.where = problem.where or str(self.path)
             raise
         return bound
+
+    def _check_fits(self, anatomy: Anatomy) -> None:
+        model = self.fresh_model()
+        known = {*anatomy.layout.names, *anatomy.frozen, *self.anatomy.tied}
+        strange = next((name for name in self.kind.form(model) if name not in known), "")
+        if strange:
+            raise UsageProblem(
+                "FLV-2213",
+                f"the weights are of another model: they have no {strange}, the task file's model has",
+                hint="use the task file that the task was created with",
+            )
+        self.kind.load(model, anatomy, np.zeros(anatomy.layout.parameters, np.float32))
 
     def train(self, model: Model, data: Examples, config: TrainConfig) -> dict[str, float]:
         """Train in place on one device's examples; its metrics. Raises UsageProblem FLV-2208."""

@@ -45,8 +45,8 @@ def train_locally(task: Task, flat_parameters: Flat, data: Examples, config: Tra
     Buffers that it leaves as they are stay exactly the base's.
 
     Random draws (shuffling, dropout) follow from config.seed and config.version; threads take turns.
-    Raises UsageProblem FLV-2208 if train() fails, ends in NaN, changes the layout or what is frozen, FLV-2213 if P is not
-    the model's, FLV-2220 if a value is too large for a tensor's dtype.
+    UsageProblem FLV-2208 if train() fails, ends in NaN, changes the layout or what is frozen; FLV-2213 if P is not the
+    model's; FLV-2220 if a value is too large for a tensor's dtype.
     """
     base = np.asarray(flat_parameters)
     kind, anatomy = task.kind, task.anatomy

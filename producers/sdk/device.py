@@ -185,7 +185,9 @@ class Device:
         seed = murmur2(self.device_id.encode()) ^ self.author.seed
         if self._bound is None or self._bound[0] is not task:
             self._bound = (task, bind(task, self._bases.genesis, self._bases.store.get_object))
-        return train_locally(self._bound[1], base.parameters, examples, task.config.at(seed=seed, version=base.version))
+        return train_locally(
+            self._bound[1], base.parameters, examples, task.config.at(seed=seed, version=base.version)
+        )
 
     def arrays(self, base: Base) -> dict[str, npt.NDArray[np.float32]]:
         """``base`` as read-only arrays by tensor name, in the model's shapes: for training in any framework."""

@@ -10,9 +10,9 @@ import pytest
 from aggregation.errors import UsageProblem
 from learning.config import TrainConfig
 from learning.kinds import kind_named, kind_of
-from learning.task import Task, load_task
 from learning.tensors import initial_parameters
 from learning.training import evaluate_parameters, train_locally
+from tests.task_files import IDLE, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,19 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from learning import Examples
-
-IDLE = """
-def train(model, data, config):
-    return {"loss": 0.5}
-"""
-
-
-def written(folder: Path, text: str, name: str = "own") -> Task:
-    """The task of a file with this text."""
-    path = folder / f"{name}.py"
-    path.write_text(text, encoding="utf-8")
-    return load_task(str(path))
+    from learning import Examples, Task
 
 
 def between(flat: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
