@@ -142,6 +142,11 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return encode_document(keys, GENESIS_FORMATS)
 
     @property
+    def can_say_metric(self) -> bool:
+        """Whether its format has a place for a metric."""
+        return self.format not in BEFORE_V3
+
+    @property
     def tensor_layout(self) -> Layout:
         """The layout as the pure core wants it."""
         return Layout.of((tensor.name, tensor.shape, tensor.section) for tensor in self.layout)

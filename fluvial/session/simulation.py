@@ -45,6 +45,7 @@ from schemas.certificates import Role
 from schemas.checkpoints import decode_model
 from schemas.objects import model_key
 from schemas.records import Announcement, announcement_in
+from schemas.task_metric import LOSS
 from schemas.topics import models_topic, verdicts_topic
 from schemas.windows import decode_verdict
 
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
     from learning import Examples, Task, TrainConfig
     from producers.fleet.failures import FailedRound
-    from schemas.manifests import Manifest
+    from schemas.manifests import Manifest, Metric
 
 ONE_REGION: Final[Mapping[str, int]] = {"local": 1}
 ROUND_S: Final = 1.0
@@ -92,10 +93,12 @@ class VersionFacts:
 class SimulationResult:
     """What happened. ``parameters`` float32[P]: the last version's model, flat, in the layout's order.
 
-    ``failed_rounds``: rounds of devices that ended before there was an update.
+    ``metric``: by which of its numbers the task is judged; None where that could not be tried. ``failed_rounds``:
+    rounds of devices that ended before there was an update.
     """
 
     parameters: npt.NDArray[np.float32]
+    metric: Metric | None = None
     versions: list[VersionFacts] = field(default_factory=list)
     updates: list[UpdateFacts] = field(default_factory=list)
     failed_rounds: FailedRounds = field(default_factory=FailedRounds)
@@ -105,9 +108,10 @@ class SimulationResult:
         """How many records of devices got which verdict."""
         return dict(Counter(update.verdict.outcome for update in self.updates))
 
-    def curve(self, metric: str = "accuracy") -> list[float]:
-        """One metric over the versions; a version whose task does not report it gives NaN."""
-        return [facts.metrics.get(metric, math.nan) for facts in self.versions]
+    def curve(self, metric: str = "") -> list[float]:
+        """One metric, else the task's own, over the versions; a version whose task does not report it gives NaN."""
+        name = metric or (self.metric.name if self.metric is not None else LOSS)
+        return [facts.metrics.get(name, math.nan) for facts in self.versions]
 
 
 def simulate(
@@ -136,7 +140,8 @@ def simulate(
     ``on_failure`` after each round of a device that failed, with whether it is the first of its kind.
 
     Raises UsageProblem: FLV-2216 (versions), FLV-2405 (regions), FLV-2505 (devices), FLV-2217 (nothing more can be
-    accepted), FLV-6310 (every device fails again and again), and what loading the data raises.
+    accepted), FLV-2240 and FLV-2242 (its metrics), FLV-6310 (every device fails again and again), and what loading the
+    data raises.
     """
     from learning.task import load_task
 
@@ -208,15 +213,23 @@ class _Simulation:
     ) -> None:
         from learning.binding import bind
         from learning.partition import split_among_devices
+        from learning.trial import metric_or_problem
 
         self.stopping = threading.Event()
         self._config = config
         data = task.data()
         self._held_out: Examples = data.test
         shards = split_among_devices(data.train, config.devices, config.alpha, config.seed)
+        self._metric, _ = metric_or_problem(task, config.seed)
         make_keys(folder, regions)
         first = first_version(
-            task.name, task, regions=regions, policy=policy, folder=folder, seed=config.seed
+            task.name,
+            task,
+            regions=regions,
+            policy=policy,
+            folder=folder,
+            seed=config.seed,
+            metric=self._metric,
         )
         genesis = first.genesis
         self._store = TaskStore(MemoryStore(), task.name)
@@ -274,7 +287,9 @@ class _Simulation:
             await self._federation.tick()
             await self._federation.settle()
             self._tell(versions, on_version)
-        return SimulationResult(self._parameters, self._versions, self._updates(), self._work.failed)
+        return SimulationResult(
+            self._parameters, self._metric, self._versions, self._updates(), self._work.failed
+        )
 
     def _next_moment(self) -> float:
         """The next round's end, or the next tick if that is sooner or everybody waits for a version."""

@@ -21,7 +21,7 @@ from learning.tensors import initial_parameters
 from learning.training import evaluate_parameters, train_locally
 from schemas.checkpoints import decode_model
 from schemas.documents import genesis_v1
-from schemas.manifests import decode_genesis
+from schemas.manifests import NEWEST_GENESIS, decode_genesis
 from schemas.objects import object_key, sha256_hex
 from tests import factories
 from tests.task_files import FROZEN, IDLE, MODULES, PLAIN, TIED, file_of, written
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from learning import Task
 
 
-def first_of(task: Task, folder: Path, seed: int = 0, **options: str) -> FirstVersion:
+def first_of(task: Task, folder: Path, seed: int = 0, form: str = NEWEST_GENESIS) -> FirstVersion:
     make_keys(folder, {"eu": 1})
     policy = factories.policy()
-    return first_version("own", task, regions={"eu": 1}, policy=policy, folder=folder, seed=seed, **options)
+    return first_version(
+        "own", task, regions={"eu": 1}, policy=policy, folder=folder, seed=seed, document_format=form
+    )
 
 
 def nothing_stored(sha256: str) -> bytes:
@@ -141,7 +143,7 @@ def test_counters_may_count(tmp_path: Path) -> None:
 
 def test_a_task_of_before_v3_has_all_floats_in_one_section_and_goes_on(tmp_path: Path) -> None:
     task = written(tmp_path, FROZEN.replace('float("-inf")', "0.0"))
-    first = first_of(task, tmp_path, document_format=genesis_v1.FORMAT)
+    first = first_of(task, tmp_path, form=genesis_v1.FORMAT)
     assert first.objects == ()
     names = [entry.name for entry in first.genesis.layout]
     assert names[:3] == ["mask", "base.weight", "base.bias"]
