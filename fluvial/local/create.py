@@ -225,7 +225,7 @@ def first_version(
     anatomy = anatomy_for(document_format, loaded, drawn)
     layout, (entry, frozen) = anatomy.layout, model_entry(anatomy)
     model = encode_model(loaded.kind.values(drawn, anatomy).astype(np.float32), layout)
-    optimizer = encode_optimizer(initial_state(policy.server, layout.parameters))
+    optimizer = encode_optimizer(initial_state(policy.server, layout.trainable.parameters))
     genesis = Genesis(
         task=task,
         regions={

@@ -20,6 +20,8 @@ from aggregation.codecs import (
     CODECS,
     CodecName,
     accumulate_into,
+    accumulate_values_into,
+    are_finite,
     cosine,
     data_bytes,
     direction_of,
@@ -27,7 +29,7 @@ from aggregation.codecs import (
     measure,
     view_delta,
 )
-from aggregation.layout import Layout
+from aggregation.layout import VALUE_DIGITS, Layout
 from aggregation.server.aggregates import Slot
 from fluvial.processes.signals import undisturbed
 from fluvial.proof.audit.partitions import FoldedPartition, PartitionJob, fold_partition
@@ -125,6 +127,9 @@ def _load_kernels(codecs: Iterable[CodecName]) -> None:
         measured = measure(delta, layout)
         cosine(delta, 1.0, reference, layout)
         accumulate_into(np.zeros(1, np.int64), delta, measured, layout, weight=1.0, clip=1.0, exponent=0)
+    values = np.ones(1, dtype=np.float32)
+    are_finite(values, (1.0,))
+    accumulate_values_into(np.zeros(VALUE_DIGITS, np.int64), values, 1)
 
 
 def _ready() -> None:
