@@ -152,7 +152,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         Before v3 a section had no meaning: what such a document calls a buffer was folded as a weight, and is.
         """
-        if self.format in _KEYS_BEFORE_V3:
+        if self.format in BEFORE_V3:
             return Layout.of((tensor.name, tensor.shape) for tensor in self.layout)
         return Layout.of(
             TensorSpec(tensor.name, tensor.shape, tensor.section, tensor.nonnegative)

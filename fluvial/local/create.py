@@ -104,11 +104,8 @@ def create_task(
     if existing is not None and existing != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(existing, genesis))
     _declare_topics(settings, genesis, fresh=existing is None, output=output)
-    for data in (policy.canonical(), *first.objects):
-        store.put_object(data)
-    if not store.commit(0, genesis.canonical()) and store.manifest_bytes(0) != genesis.canonical():
+    if not first.write(store):
         raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
-    store.write_checkpoint(0, first.model, first.optimizer)
     file = TaskFile(
         task=task,
         genesis_sha256=sha256_hex(genesis.canonical()),
@@ -201,6 +198,16 @@ class FirstVersion(NamedTuple):
     model: bytes
     optimizer: bytes
     objects: tuple[bytes, ...]
+
+    def write(self, store: TaskStore) -> bool:
+        """Into the store, objects first; False, and no version, where another genesis stands there."""
+        for data in (self.genesis.first_policy.canonical(), *self.objects):
+            store.put_object(data)
+        document = self.genesis.canonical()
+        if not store.commit(0, document) and store.manifest_bytes(0) != document:
+            return False
+        store.write_checkpoint(0, self.model, self.optimizer)
+        return True
 
 
 def first_version(

@@ -231,13 +231,9 @@ class _Simulation:
             seed=config.seed,
             metric=self._metric,
         )
-        genesis = first.genesis
-        self._store = TaskStore(MemoryStore(), task.name)
-        for named in (policy.canonical(), *first.objects):
-            self._store.put_object(named)
-        self._store.commit(0, genesis.canonical())
-        self._store.write_checkpoint(0, first.model, first.optimizer)
-        self._task = task = bind(task, genesis, self._store.get_object)
+        genesis, self._store = first.genesis, TaskStore(MemoryStore(), task.name)
+        first.write(self._store)
+        self._task = bind(task, genesis, self._store.get_object)
         # A whole second: how time stamps are rounded must not depend on the moment of the run.
         self._clock = ManualClock(float(int(time.time())))
         self._log = memory_log_of(genesis, self._clock)
@@ -257,7 +253,7 @@ class _Simulation:
         self._members = populate(genesis, folder, config)
         self._work = Rounds(
             self._members,
-            task,
+            self._task,
             shards,
             layout=self._bases.layout,
             codec=config.codec,
