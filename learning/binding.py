@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from aggregation.errors import IntegrityProblem, UsageProblem
+from aggregation.errors import UsageProblem
 from learning.kinds.protocol import Anatomy, ModelTensor
 from schemas.manifests import BEFORE_V3, Model, StoredObject, TensorEntry
 from schemas.objects import sha256_hex
-from schemas.tensor_files import RawTensor, read_tensors, write_tensors
+from schemas.states import frozen_of
+from schemas.tensor_files import RawTensor, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,22 +37,6 @@ def bind(task: Task, genesis: Genesis, read_object: ReadObject) -> Task:
             hint="use the task file that the task was created with",
         )
     return task.bound_to(anatomy_of(genesis, frozen_of(genesis, read_object)))
-
-
-def frozen_of(genesis: Genesis, read_object: ReadObject) -> dict[str, RawTensor]:
-    """The tensors that no device changes, by name; empty where there are none. IntegrityProblem FLV-4110."""
-    entry = genesis.model.frozen
-    if entry is None:
-        return {}
-    data = read_object(entry.sha256)
-    if len(data) != entry.size or sha256_hex(data) != entry.sha256:
-        raise IntegrityProblem(
-            "FLV-4110",
-            f"the frozen tensors of {genesis.task} are {len(data)} bytes of {sha256_hex(data)[:16]}, its genesis says "
-            f"{entry.size} of {entry.sha256[:16]}",
-            hint="restore the object from a backup; `fluvial audit` names everything that differs",
-        )
-    return read_tensors(data)
 
 
 def anatomy_of(genesis: Genesis, frozen: Mapping[str, RawTensor]) -> Anatomy:

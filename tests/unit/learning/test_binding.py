@@ -15,7 +15,7 @@ from backends.store.task_store import TaskStore
 from fluvial.local.create import FirstVersion, first_version, make_keys
 from fluvial.proof.audit.findings import Findings
 from fluvial.proof.audit.named import check_named_objects
-from learning.binding import bind, frozen_of
+from learning.binding import bind
 from learning.randomness import seeded
 from learning.tensors import initial_parameters
 from learning.training import evaluate_parameters, train_locally
@@ -23,6 +23,7 @@ from schemas.checkpoints import decode_model
 from schemas.documents import genesis_v1
 from schemas.manifests import NEWEST_GENESIS, decode_genesis
 from schemas.objects import object_key, sha256_hex
+from schemas.states import frozen_of
 from tests import factories
 from tests.task_files import FROZEN, IDLE, MODULES, PLAIN, TIED, file_of, written
 
