@@ -1,7 +1,7 @@
 """A model's whole state by name, beyond the layout: for files that other programs write and read.
 
-A version's file has the layout's tensors. With the genesis document and the frozen object that it names, it is all of the
-model's ``state_dict()``, without the task's code.
+A version's file has the layout's tensors. With the genesis document and the frozen object that it names, it is all of
+the model's ``state_dict()``, without the task's code.
 """
 
 from __future__ import annotations
