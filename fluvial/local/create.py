@@ -7,7 +7,9 @@ names a task that exists otherwise, has overwritten nothing.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
 
 from aggregation.codecs import DEFAULT_CODEC, data_bytes
 from aggregation.errors import UsageProblem
@@ -26,7 +28,7 @@ from fluvial.local.policies import layered_policy
 from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import NEWEST_GENESIS, Genesis, Metric, Region, TensorEntry, decode_genesis
+from schemas.manifests import NEWEST_GENESIS, Genesis, Metric, Region, decode_genesis
 from schemas.objects import sha256_hex
 from schemas.topics import topics_of, updates_topic
 
@@ -87,7 +89,7 @@ def create_task(
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
     make_keys(folder, regions)
-    genesis, model, optimizer = first_version(
+    first = first_version(
         task,
         loaded,
         regions=regions,
@@ -97,14 +99,13 @@ def create_task(
         metric=_metric(existing, loaded, output, seed),
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
     )
+    genesis = first.genesis
     _check_update_size(genesis.tensor_layout, policy, settings)
     if existing is not None and existing != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(existing, genesis))
     _declare_topics(settings, genesis, fresh=existing is None, output=output)
-    store.put_object(policy.canonical())
-    if not store.commit(0, genesis.canonical()) and store.manifest_bytes(0) != genesis.canonical():
+    if not first.write(store):
         raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
-    store.write_checkpoint(0, model, optimizer)
     file = TaskFile(
         task=task,
         genesis_sha256=sha256_hex(genesis.canonical()),
@@ -190,6 +191,25 @@ def make_keys(folder: Path, regions: Mapping[str, int]) -> None:
     keys.issue(folder, CONTROL, Role.OPERATOR, OPERATOR)
 
 
+class FirstVersion(NamedTuple):
+    """Version 0: the genesis document, the files of its model and optimizer state, and the objects that it names."""
+
+    genesis: Genesis
+    model: bytes
+    optimizer: bytes
+    objects: tuple[bytes, ...]
+
+    def write(self, store: TaskStore) -> bool:
+        """Into the store, objects first; False, and no version, where another genesis stands there."""
+        for data in (self.genesis.first_policy.canonical(), *self.objects):
+            store.put_object(data)
+        document = self.genesis.canonical()
+        if not store.commit(0, document) and store.manifest_bytes(0) != document:
+            return False
+        store.write_checkpoint(0, self.model, self.optimizer)
+        return True
+
+
 def first_version(
     task: str,
     loaded: Task,
@@ -200,15 +220,18 @@ def first_version(
     seed: int,
     metric: Metric | None = None,
     document_format: str = NEWEST_GENESIS,
-) -> tuple[Genesis, bytes, bytes]:
-    """The genesis document, the first model's file and the first optimizer state's file.
+) -> FirstVersion:
+    """Everything of version 0.
 
     ``document_format``: a task that is there already is described in the format that it was made in.
     """
-    from learning.tensors import initial_parameters, layout_of
+    from learning.binding import anatomy_for, layout_entries, model_entry
+    from learning.tensors import first_model
 
-    layout = Layout.of(layout_of(loaded.model()))
-    model = encode_model(initial_parameters(loaded, seed), layout)
+    drawn = first_model(loaded, seed)
+    anatomy = anatomy_for(document_format, loaded, drawn)
+    layout, (entry, frozen) = anatomy.layout, model_entry(anatomy)
+    model = encode_model(loaded.kind.values(drawn, anatomy).astype(np.float32), layout)
     optimizer = encode_optimizer(initial_state(policy.server, layout.trainable.parameters))
     genesis = Genesis(
         task=task,
@@ -219,14 +242,15 @@ def first_version(
             for region, partitions in sorted(regions.items())
         },
         control_authority=keys.certificate_pem(keys.authority_path(folder, CONTROL)),
-        layout=tuple(TensorEntry(name=spec.name, shape=spec.shape) for spec in layout.tensors),
+        layout=layout_entries(anatomy),
+        model=entry,
         policy=json.loads(policy.canonical()),
         model_sha256=sha256_hex(model),
         optimizer_sha256=sha256_hex(optimizer),
         metric=metric,
         format=document_format,
     )
-    return genesis, model, optimizer
+    return FirstVersion(genesis, model, optimizer, (frozen,) if frozen is not None else ())
 
 
 def _check_update_size(layout: Layout, policy: Policy, settings: Settings) -> None:

@@ -97,6 +97,7 @@ class Fleet:
         TimeoutProblem FLV-2502 when no model is ever announced; UsageProblem FLV-6310 when every device fails again and
         again; what loading the task, its data and the store raise.
         """
+        from learning.binding import bind
         from learning.partition import split_among_devices
         from learning.task import load_task
 
@@ -109,7 +110,7 @@ class Fleet:
             ActivityFile(self._journal_path, config.devices, self._observer) as activity,
         ):
             members = populate(genesis, keys_folder(settings.home, name), config)
-            task = load_task(self._task_file.reference)
+            task = bind(load_task(self._task_file.reference), genesis, store.get_object)
             shards = split_among_devices(task.data().train, config.devices, config.alpha, config.seed)
             self._speaker.say(
                 f"fleet of {config.devices} devices in {', '.join(sorted(genesis.regions))}: "

@@ -14,6 +14,7 @@ from backends.observer import UNOBSERVED, Observer
 from backends.outages import UNREADABLE, retry_through_outage
 from backends.settings import Settings
 from backends.store.task_store import TaskStore
+from learning.binding import bind
 from learning.slices import Slices
 from learning.task import load_task
 from learning.training import evaluate_parameters
@@ -49,7 +50,7 @@ class Evaluation:
         self._store = store
         self._genesis = genesis
         self._layout = genesis.tensor_layout
-        self._task = load_task(reference)
+        self._task = bind(load_task(reference), genesis, store.get_object)
         self._held_out = self._task.data().test
         self._slices = Slices(self._task, self._held_out)
         self._naming = Naming(genesis.metric or self._task.metric, before_metrics=not genesis.can_say_metric)
