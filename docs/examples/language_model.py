@@ -2,10 +2,10 @@
 
 import math
 import string
+from pydoc_data.topics import topics
 
 import numpy as np
 import torch
-from pydoc_data.topics import topics
 from torch import nn
 
 import fluvial
@@ -17,7 +17,9 @@ LENGTH = 40  # letters in an example
 
 
 def data():
-    text = "".join(letter for _, page in sorted(topics.items()) for letter in page.lower() if letter in LETTERS)
+    text = "".join(
+        letter for _, page in sorted(topics.items()) for letter in page.lower() if letter in LETTERS
+    )
     codes = np.array([LETTERS.index(letter) for letter in text[:60_000]], dtype=np.int64)
     count = (len(codes) - 1) // LENGTH
     x = codes[: count * LENGTH].reshape(count, LENGTH)

@@ -1,6 +1,6 @@
 """Makes pretrained.safetensors, from which pretrained.py starts: a network that has seen the digits 0 to 4 only.
 
-    python pretrain.py
+python pretrain.py
 """
 
 from pathlib import Path
@@ -17,5 +17,9 @@ few = data.subset(np.flatnonzero(data.y < 5))
 torch.manual_seed(0)
 model = task.model()
 for version in range(10):
-    print(fluvial.fit(model, few, fluvial.TrainConfig(epochs=2, batch_size=16, learning_rate=0.1, version=version)))
+    print(
+        fluvial.fit(
+            model, few, fluvial.TrainConfig(epochs=2, batch_size=16, learning_rate=0.1, version=version)
+        )
+    )
 save_file({name: value.contiguous() for name, value in model.state_dict().items()}, "pretrained.safetensors")
