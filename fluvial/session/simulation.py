@@ -12,7 +12,6 @@ import asyncio
 import heapq
 import math
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from aggregation.codecs import DEFAULT_CODEC
 from aggregation.errors import UsageProblem
 from aggregation.policy import Policy
 from backends import keys
+from backends.folders import temporary_folder
 from backends.memory.clock import ManualClock
 from backends.memory.log import MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
@@ -36,6 +36,7 @@ from fluvial.local.create import MERGER, check_regions, first_version, make_keys
 from fluvial.local.policies import layered_policy, quick_policy
 from fluvial.reading.quality import Quality
 from fluvial.session.in_process import InProcessFederation, memory_log_of
+from fluvial.session.patience import DeadEnd, advice
 from producers.fleet.behaviours import Behaviour
 from producers.fleet.failures import ROUNDS_FAILED_MAX, FailedRounds
 from producers.fleet.population import FleetConfig, Member, next_behaviour, populate
@@ -172,13 +173,13 @@ def simulate(
         codec=codec,
     )
     rules = policy or layered_policy(task=loaded.policy_overrides, defaults=quick_policy(devices))
-    with tempfile.TemporaryDirectory(prefix="fluvial-simulation-") as folder:
+    with temporary_folder("fluvial-simulation-") as folder:
         simulation = _Simulation(
             loaded,
             config,
             policy=rules,
             regions=regions,
-            folder=Path(folder),
+            folder=folder,
             train_config=train_config or loaded.config,
             on_failure=on_failure,
         )
@@ -305,14 +306,16 @@ class _Simulation:
             for member in again:
                 member.last_base = -1
         elif not self._federation.updates_waiting:
-            accepted = Counter(update.verdict.outcome for update in self._updates())
-            raise UsageProblem(
-                "FLV-2217",
-                f"version {len(self._versions) + 1} cannot be made: every device has published, and nothing that was "
-                f"accepted waits ({dict(accepted)})",
-                hint="loosen anomaly.cosine_min or anomaly.norm_deviations_max in the policy, or use fewer attackers",
-            )
+            raise self._dead_end()
         return tick
+
+    def _dead_end(self) -> UsageProblem:
+        head = self._federation.merger.head.number
+        judged = Counter(one.verdict.outcome for one in self._updates() if one.verdict.base_version >= head)
+        end = DeadEnd(head, dict(judged), self._clock.time(), self._work.failing)
+        return UsageProblem(
+            "FLV-2217", f"every device has published, and {end.in_words()}", hint=advice(end.outcomes)
+        )
 
     def _begin_rounds(self) -> None:
         """Every free device whose region has a version that is new to it fetches that version and starts."""
