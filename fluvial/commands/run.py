@@ -10,6 +10,7 @@ import click
 
 from aggregation.errors import UsageProblem
 from aggregation.fold.rejections import ACCEPTED
+from fluvial.session.limits import STALL_S
 from fluvial.terminal.invocation import (
     Invocation,
     json_option,
@@ -28,7 +29,7 @@ DEVICES: Final = 12
 VERSIONS: Final = 20
 
 
-STACK_ONLY: Final = frozenset({"workers", "store"})
+STACK_ONLY: Final = frozenset({"workers", "store", "stall_s"})
 """What only means something on a stack."""
 
 
@@ -41,7 +42,18 @@ class Options(TypedDict):
     workers: int
     seed: int
     alpha: float
+    stall_s: float
     store: Literal["auto", "minio", "file"]
+
+
+stall_option = click.option(
+    "--stall-seconds",
+    "stall_s",
+    type=click.FloatRange(0, min_open=True),
+    default=STALL_S,
+    show_default=True,
+    help="Give up when nobody has worked for so long. A device that trains works, however long it takes.",
+)
 
 
 @click.command()
@@ -107,6 +119,7 @@ def new(invocation: Invocation, name: str) -> None:
     is_flag=True,
     help="In this process, without Kafka: the same fold and the same merge, on a clock of its own.",
 )
+@stall_option
 @no_check_option
 @traceback_option
 @json_option
@@ -174,6 +187,7 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
         workers=options["workers"],
         seed=options["seed"],
         alpha=options["alpha"],
+        stall_s=options["stall_s"],
         store=options["store"],
         policy_text=policy_text,
         policy_defaults=quick_policy(options["devices"]),
