@@ -51,7 +51,12 @@ def page(tmp_path: Path) -> Page:
 
 
 def record(number: int, **fields: Any) -> AuditRecord:
-    given = {"genesis_sha256": "g", "version": number, "state": "identical", "started_ms": 1000 * number}
+    given: dict[str, Any] = {
+        "genesis_sha256": "g",
+        "version": number,
+        "state": "identical",
+        "started_ms": 1000 * number,
+    }
     return AuditRecord(id=f"run-{number}", **(given | fields))
 
 
