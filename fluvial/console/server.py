@@ -75,7 +75,7 @@ class Console:
     def application(self) -> web.Application:
         """The whole table of addresses."""
         application = web.Application(
-            middlewares=[self._errors, self._guard], client_max_size=REQUEST_BYTES_MAX, logger=log
+            middlewares=[_errors(self.command), self._guard], client_max_size=REQUEST_BYTES_MAX, logger=log
         )
         application.on_response_prepare.append(_headers)
         application.cleanup_ctx.append(self._running)
@@ -119,19 +119,17 @@ class Console:
             }
         )
 
-    async def _watch(self, request: web.Request) -> Watch:
+    async def _watch(self, request: web.Request, *, looked: bool = False) -> Watch:
+        """The task's; for pages that read, not before there was a first look."""
         task = bounded("task", request.match_info["task"])
-        return await asyncio.to_thread(self.watches.get, task)
-
-    async def _looked(self, request: web.Request) -> Watch:
-        """For pages that read: not before there was a first look."""
-        watch = await self._watch(request)
-        await watch.looked()
+        watch = await asyncio.to_thread(self.watches.get, task)
+        if looked:
+            await watch.looked()
         return watch
 
     def _read(self, function: Callable[[Page, Query], dict[str, Any]]) -> Handler:
         async def handler(request: web.Request) -> web.Response:
-            watch = await self._looked(request)
+            watch = await self._watch(request, looked=True)
             return _json(await self.pool.run(watch, lambda page: function(page, request.query)))
 
         return handler
@@ -139,7 +137,7 @@ class Console:
     def _version(self, function: Callable[[Page, int, Query], dict[str, Any]]) -> Handler:
         async def handler(request: web.Request) -> web.Response:
             wanted = number_in("version", request.match_info["version"])
-            watch = await self._looked(request)
+            watch = await self._watch(request, looked=True)
             answer = await self.pool.run(watch, lambda page: function(page, wanted, request.query))
             if "audit" in answer:
                 answer["audit"] = self.audits.newest(watch.task, wanted)
@@ -149,12 +147,12 @@ class Console:
 
     async def _manifest(self, request: web.Request) -> web.Response:
         wanted = number_in("version", request.match_info["version"])
-        watch = await self._looked(request)
+        watch = await self._watch(request, looked=True)
         data = await self.pool.run(watch, lambda page: versions.manifest_bytes(page, wanted))
         return web.Response(body=data, content_type="application/json")
 
     async def _device(self, request: web.Request) -> web.Response:
-        watch = await self._looked(request)
+        watch = await self._watch(request, looked=True)
         device = bounded("device", request.match_info["device"])
         return _json(
             await self.pool.run(watch, lambda page: devices_page.device_page(page, device, request.query))
@@ -262,35 +260,7 @@ class Console:
         except Exception:  # one event less, told; the next comes in a second
             log.exception("no event for task %s", task)
 
-    # -- errors, and who may ask
-
-    @web.middleware
-    async def _errors(self, request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
-        """Every error as the same JSON. What is neither Fluvial's nor HTTP's is a defect, told in the log."""
-        try:
-            return await handler(request)
-        except FluvialError as error:
-            status = status_of(error)
-            answer = _json(document_of(error, self.command), status)
-            if status in RETRY_AFTER_SECONDS:
-                answer.headers["Retry-After"] = RETRY_AFTER_SECONDS[status]
-            if status == 401:  # noqa: PLR2004 (HTTP's Unauthorized)
-                answer.headers["WWW-Authenticate"] = _challenge(request)
-            return answer
-        except web.HTTPException as error:
-            if error.status < 400:  # noqa: PLR2004 (HTTP's errors begin here)
-                raise
-            problem = (
-                nothing_there(f"there is nothing at {request.path[:80]!r}", "the console begins at /")
-                if error.status == 404  # noqa: PLR2004 (HTTP's Not Found)
-                else wrong_query(request.method, request.path, error.reason)
-            )
-            return _json(document_of(problem, self.command), error.status)
-        except ConnectionError:
-            raise
-        except Exception as error:
-            log.exception("a request for %s failed", request.path)
-            return _json(defect(type(error).__name__), 500)
+    # -- who may ask
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -317,6 +287,40 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     if "Cache-Control" not in response.headers or request.path.startswith("/api"):
         response.headers["Cache-Control"] = "no-store"
     response.headers.pop("Server", None)
+
+
+def _errors(command: str) -> Handler:
+    """Errors as JSON, with hints that call ``fluvial`` so."""
+
+    @web.middleware
+    async def errors(request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
+        """Every error as the same JSON. What is neither Fluvial's nor HTTP's is a defect, told in the log."""
+        try:
+            return await handler(request)
+        except FluvialError as error:
+            status = status_of(error)
+            answer = _json(document_of(error, command), status)
+            if status in RETRY_AFTER_SECONDS:
+                answer.headers["Retry-After"] = RETRY_AFTER_SECONDS[status]
+            if status == 401:  # noqa: PLR2004 (HTTP's Unauthorized)
+                answer.headers["WWW-Authenticate"] = _challenge(request)
+            return answer
+        except web.HTTPException as error:
+            if error.status < 400:  # noqa: PLR2004 (HTTP's errors begin here)
+                raise
+            problem = (
+                nothing_there(f"there is nothing at {request.path[:80]!r}", "the console begins at /")
+                if error.status == 404  # noqa: PLR2004 (HTTP's Not Found)
+                else wrong_query(request.method, request.path, error.reason)
+            )
+            return _json(document_of(problem, command), error.status)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            log.exception("a request for %s failed", request.path)
+            return _json(defect(type(error).__name__), 500)
+
+    return errors
 
 
 def _challenge(request: web.Request) -> str:
