@@ -7,7 +7,7 @@ names a task that exists otherwise, has overwritten nothing.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.codecs import DEFAULT_CODEC, data_bytes
 from aggregation.errors import UsageProblem
@@ -20,7 +20,7 @@ from backends.kafka.reading import LogReader
 from backends.object_store import ObjectNotFound
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
-from backends.tasks import TaskFile, keys_folder, write_task_file
+from backends.tasks import TaskFile, keys_folder, read_task_file, task_names, write_task_file
 from fluvial.local.policies import layered_policy
 from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
@@ -57,12 +57,16 @@ def create_task(
     policy_text: str = "",
     policy_defaults: str = "",
     seed: int = 0,
+    given: Mapping[str, Any] | None = None,
+    split: tuple[int, float] | None = None,
     output: Reporter,
 ) -> TaskFile:
     """Create the task that ``reference`` (a shipped name or a .py file) describes; returns what ``task.json`` records.
 
     ``regions`` maps each region to its number of partitions. ``policy_text`` (TOML) goes before the task
     file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model.
+    ``given`` are settings over the file's CONFIG, and ``split`` (devices, alpha) is how its data is split: recorded for
+    every process, and left as they were recorded where they are None.
 
     Raises UsageProblem: FLV-2403 (there is another task of this name), FLV-2404 (its updates would be too large),
     FLV-2405 (regions), FLV-2406 (its topics hold records of an earlier task), FLV-2001 to 2004 (policy, layout), 22xx
@@ -72,7 +76,7 @@ def create_task(
     from learning.task import load_task
 
     check_regions(regions)
-    loaded = load_task(reference)
+    loaded = load_task(reference, given or {})
     task = check_task_name(name, "--name") if name else loaded.name
     store = TaskStore(open_object_store(settings.store), task)
     existing = _existing(store)
@@ -95,6 +99,7 @@ def create_task(
         seed=seed,
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
     )
+    recorded = _recorded(settings.home, task, sha256_hex(genesis.canonical()))
     _check_update_size(genesis.tensor_layout, policy, settings)
     if existing is not None and existing != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(existing, genesis))
@@ -109,12 +114,21 @@ def create_task(
         reference=_lasting_reference(loaded, reference),
         regions=tuple(sorted(regions)),
         seed=seed,
+        settings=recorded.settings if given is None and recorded else dict(given or {}),
+        devices=split[0] if split else recorded.devices if recorded else None,
+        alpha=split[1] if split else recorded.alpha if recorded else None,
     )
     write_task_file(settings.home, file)
     parameters = genesis.tensor_layout.parameters
     done = "was there already, unchanged" if existing is not None else "created"
     output.say(f"task {task} {done}: {parameters} parameters, regions {describe_regions(regions)}")
     return file
+
+
+def _recorded(home: Path, task: str, genesis_sha256: str) -> TaskFile | None:
+    """What this machine has noted of this very task; None where it is new here."""
+    file = read_task_file(home, task) if task in task_names(home) else None
+    return file if file is not None and file.genesis_sha256 == genesis_sha256 else None
 
 
 def describe_regions(regions: Mapping[str, int]) -> str:

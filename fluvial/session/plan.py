@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import Finding, FluvialError
 from aggregation.fold.rejections import ACCEPTED
@@ -48,6 +48,7 @@ class RunPlan:
     each_version: bool = False
     console: bool = False
     traceback: bool = False
+    given: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,7 @@ def check_policy(plan: RunPlan) -> None:
     from fluvial.local.policies import layered_policy
     from learning.task import load_task
 
-    task = load_task(plan.reference)
+    task = load_task(plan.reference, plan.given)
     layered_policy(explicit=plan.policy_text, task=task.policy_overrides, defaults=plan.policy_defaults)
 
 

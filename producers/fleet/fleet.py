@@ -101,7 +101,7 @@ class Fleet:
             Journal(self._journal_path) as journal,
         ):
             members = populate(genesis, keys_folder(settings.home, name), config)
-            task = load_task(self._task_file.reference)
+            task = load_task(self._task_file.reference, self._task_file.settings)
             shards = split_among_devices(task.data().train, config.devices, config.alpha, config.seed)
             self._speaker.say(
                 f"fleet of {config.devices} devices in {', '.join(sorted(genesis.regions))}: "
