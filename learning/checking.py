@@ -14,7 +14,8 @@ import numpy as np
 
 from aggregation.errors import UsageProblem
 from learning.datasets import Examples
-from learning.tensors import Flat, initial_parameters
+from learning.kinds.protocol import Flat
+from learning.tensors import initial_parameters
 from learning.training import evaluate_parameters, train_locally
 
 if TYPE_CHECKING:

@@ -57,6 +57,13 @@ class Examples:
         chosen = np.asarray(indices, dtype=np.int64)
         return Examples(self.x[chosen], self.y[chosen])
 
+    def copy(self) -> Examples:
+        """The same examples in arrays of their own, which whoever gets them may change."""
+        examples = object.__new__(Examples)  # these are checked already
+        object.__setattr__(examples, "x", self.x.copy())
+        object.__setattr__(examples, "y", self.y.copy())
+        return examples
+
     @property
     def labels(self) -> NDArray[np.int64]:
         """The targets y as int64[n]. Raises UsageProblem FLV-2205 if the targets are not class labels."""

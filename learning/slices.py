@@ -12,9 +12,9 @@ import numpy as np
 
 from learning.cohorts import cohort_ids
 from learning.datasets import Examples
+from learning.kinds.protocol import Flat
 from learning.partition import split_among_devices
 from learning.task import Task
-from learning.tensors import Flat
 from learning.training import evaluate_parameters
 
 COHORTS_DEFAULT: Final = 10

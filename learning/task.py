@@ -20,18 +20,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
-import torch
-from torch import nn
-from torch.nn.parameter import is_lazy
-
 from aggregation.errors import UsageProblem
 from learning.config import TrainConfig, config_from_overrides
 from learning.datasets import SHIPPED, Dataset, Examples
+from learning.kinds import kind_of
+from learning.kinds.protocol import Anatomy, Kind, Model
 from learning.names import check_task_name
+from learning.randomness import seeded
 from learning.userfile import call_users, import_users
 
 SHIPPED_TASKS_FOLDER: Final = Path(__file__).parent / "tasks"
@@ -57,18 +57,49 @@ class Task:
     _module: ModuleType = field(repr=False)
     _data: list[Dataset] = field(default_factory=list, repr=False)
 
-    def model(self) -> nn.Module:
-        """Make a model anew. Raises UsageProblem FLV-2204 if ``model`` fails or returns something unusable."""
-        made = call_users(self.path, "model()", "FLV-2204", self._module.model)
-        _check_model(made, str(self.path))
-        return made  # type: ignore[no-any-return]
+    def model(self) -> Model:
+        """Call ``model``. Raises UsageProblem FLV-2204 if it fails or returns something unusable.
 
-    def train(self, model: nn.Module, data: Examples, config: TrainConfig) -> dict[str, float]:
+        Nothing keeps a task file from returning one and the same module each time: see ``fresh_model``.
+        """
+        made: Model = call_users(self.path, "model()", "FLV-2204", self._module.model)
+        kind_of(made, str(self.path)).check(made, str(self.path))
+        return made
+
+    def fresh_model(self) -> Model:
+        """A model in the state in which ``model`` makes it, whatever was done to earlier ones; FLV-2204, FLV-2221.
+
+        Its numbers are the same each time. The process's random state stays as it was.
+        """
+        with seeded(0):
+            return self._source()
+
+    @cached_property
+    def kind(self) -> Kind:
+        """The library that its models are of."""
+        return kind_of(self._first, str(self.path))
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """What its models are made of."""
+        return self.kind.anatomy(self._first)
+
+    @cached_property
+    def _first(self) -> Model:
+        """A model that nobody touches."""
+        with seeded(0):
+            return self.model()
+
+    @cached_property
+    def _source(self) -> Callable[[], Model]:
+        return self.kind.source(self.model, self._first, str(self.path))
+
+    def train(self, model: Model, data: Examples, config: TrainConfig) -> dict[str, float]:
         """Train in place on one device's examples; its metrics. Raises UsageProblem FLV-2208."""
         got = call_users(self.path, "train()", "FLV-2208", lambda: self._module.train(model, data, config))
         return _metrics(got, "train()", "FLV-2208", str(self.path))
 
-    def evaluate(self, model: nn.Module, data: Examples) -> dict[str, float]:
+    def evaluate(self, model: Model, data: Examples) -> dict[str, float]:
         """Metrics on held-out examples, "loss" among them. Raises UsageProblem FLV-2209."""
         got = call_users(self.path, "evaluate()", "FLV-2209", lambda: self._module.evaluate(model, data))
         return _metrics(got, "evaluate()", "FLV-2209", str(self.path))
@@ -119,8 +150,7 @@ def load_task(reference: str, settings: Mapping[str, Any] = NO_SETTINGS) -> Task
         policy_overrides=_mapping(module, "POLICY", where),
         _module=module,
     )
-    with torch.random.fork_rng(devices=[]):
-        task.model()
+    _ = task.kind  # which makes a model, once
     return task
 
 
@@ -206,41 +236,6 @@ def _mapping(module: ModuleType, name: str, where: str) -> dict[str, Any]:
             else "see docs/policy.md for its keys",
         )
     return dict(value)
-
-
-def _check_model(made: object, where: str) -> None:
-    if not isinstance(made, nn.Module):
-        problem = f"model() must return a torch.nn.Module, got {type(made).__name__}"
-        hint = "end model() with: return the_module"
-        if isinstance(made, type) and issubclass(made, nn.Module):
-            problem = f"model() must return a torch.nn.Module instance, got the class {made.__name__}"
-            hint = f"return {made.__name__}()"
-        raise UsageProblem("FLV-2204", problem, where=where, hint=hint)
-    for name, value in [*made.named_parameters(), *made.named_buffers()]:
-        if is_lazy(value):
-            raise UsageProblem(
-                "FLV-2204",
-                f"parameter {name} has no shape yet (a lazy layer)",
-                where=where,
-                hint="give the layer its input size, or call the model on one example inside model()",
-            )
-        if value.is_complex():
-            raise UsageProblem(
-                "FLV-2204",
-                f"parameter {name} is {value.dtype}; only real floating-point parameters can be averaged",
-                where=where,
-                hint="hold its real and imaginary parts as two real parameters",
-            )
-    trainable = [value for value in made.parameters() if value.requires_grad and value.numel() > 0]
-    if not trainable:
-        raise UsageProblem(
-            "FLV-2204", "the model has no trainable parameter", where=where, hint="add a layer to model()"
-        )
-    for name, value in made.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UsageProblem(
-                "FLV-2204", f"parameter {name} starts with NaN or infinite values", where=where
-            )
 
 
 def _metrics(got: object, function: str, error_id: str, where: str) -> dict[str, float]:

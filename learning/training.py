@@ -1,27 +1,24 @@
 """One device's local round, and the evaluation of a version: flat parameters in, plain numbers out.
 
 Both are pure: the same task, parameters, examples and config give the same bits, on one machine and torch
-version. One module per thread is used again and again: its parameters and buffers are set anew each round,
-but plain Python attributes that a model's own code changes are not.
+version. Each begins with a model in the state in which ``model()`` makes it and with examples of its own, so that
+nothing of what ``train()`` or ``evaluate()`` does to either reaches the next.
 """
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from aggregation.errors import UsageProblem
 from learning.cohorts import declared_cohort
 from learning.config import TrainConfig
 from learning.datasets import Examples
+from learning.kinds.protocol import Flat, Model
 from learning.randomness import seeded
 from learning.task import Task
-from learning.tensors import Flat, load_parameters, parameters_of, shared_tensors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,33 +34,28 @@ class LocalResult:
     metrics: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Workbench:
-    """One reusable module and the state that a round must not inherit from the round before."""
-
-    task_key: tuple[str, str]
-    module: nn.Module
-    fresh: dict[str, Tensor]  # what is not in the layout (integer and non-persistent buffers), as first made
-    trainable: list[bool]
-
-
-_bench_of_thread = threading.local()
-
-
 def train_locally(task: Task, flat_parameters: Flat, data: Examples, config: TrainConfig) -> LocalResult:
     """Train ``task`` from float32[P] on one device's examples.
 
+    The delta is local minus what the model held of ``flat_parameters`` when training began: a tensor in bfloat16 holds
+    the nearest bfloat16 values, and a ``train()`` that does nothing gives exactly 0, whatever the dtypes.
+
     Random draws (shuffling, dropout) follow from config.seed and config.version; threads take turns.
-    Raises UsageProblem FLV-2208 if train() fails or ends in NaN, FLV-2213 if P is not the model's.
+    Raises UsageProblem FLV-2208 if train() fails, ends in NaN or changes the model's layout, FLV-2213 if P is not the
+    model's, FLV-2220 if a value is too large for a tensor's dtype.
     """
     base = np.asarray(flat_parameters)
+    kind, anatomy = task.kind, task.anatomy
     with seeded(config.seed, config.version):
-        module = _module_with(task, base)
-        module.train()
-        metrics = task.train(module, data, config)
-        local = parameters_of(module)
+        model = _model_with(task, base)
+        form, held = kind.form(model), kind.values(model, anatomy)
+        with kind.mode(model, training=True):
+            metrics = task.train(model, data.copy(), config)
+        _check_form(form, kind.form(model), str(task.path))
+        local = kind.values(model, anatomy)
         told = declared_cohort(task, data) | metrics
-    delta = local - base
+    with np.errstate(invalid="ignore", over="ignore"):
+        delta = (local - held).astype(np.float32)
     if not np.isfinite(delta).all():
         raise UsageProblem(
             "FLV-2208",
@@ -77,42 +69,38 @@ def train_locally(task: Task, flat_parameters: Flat, data: Examples, config: Tra
 def evaluate_parameters(task: Task, flat: Flat, dataset: Examples) -> dict[str, float]:
     """The metrics of the model float32[P] on held-out examples: "loss", and what else the task reports.
 
-    Raises UsageProblem FLV-2209 if evaluate() fails, FLV-2213 if P is not the model's.
+    Raises UsageProblem FLV-2209 if evaluate() fails, FLV-2213 if P is not the model's, FLV-2220 as in training.
     """
-    with seeded(0), torch.no_grad():
-        module = _module_with(task, np.asarray(flat))
-        module.eval()
-        return task.evaluate(module, dataset)
+    with seeded(0):
+        model = _model_with(task, np.asarray(flat))
+        with task.kind.mode(model, training=False):
+            return task.evaluate(model, dataset.copy())
 
 
-def _module_with(task: Task, flat: Flat) -> nn.Module:
-    """This thread's module of ``task``, holding exactly ``flat``."""
-    bench: _Workbench | None = getattr(_bench_of_thread, "bench", None)
-    if bench is None or bench.task_key != (str(task.path), task.source_sha256):
-        bench = _build(task)
-        _bench_of_thread.bench = bench
-    live = _tensors_of(bench.module)
-    with torch.no_grad():
-        for name, value in bench.fresh.items():
-            live[name].copy_(value)
-    for parameter, trainable in zip(bench.module.parameters(), bench.trainable, strict=True):
-        parameter.grad = None
-        parameter.requires_grad_(trainable)
-    load_parameters(bench.module, flat)
-    return bench.module
+def _model_with(task: Task, flat: Flat) -> Model:
+    """A fresh model of ``task``, holding ``flat``."""
+    model = task.fresh_model()
+    task.kind.load(model, task.anatomy, flat)
+    return model
 
 
-def _build(task: Task) -> _Workbench:
-    with seeded(0):  # its own draws must not move the round's random numbers
-        module = task.model()
-    learned = shared_tensors(module)
-    fresh = {
-        name: value.detach().clone() for name, value in _tensors_of(module).items() if name not in learned
-    }
-    trainable = [parameter.requires_grad for parameter in module.parameters()]
-    return _Workbench((str(task.path), task.source_sha256), module, fresh, trainable)
-
-
-def _tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer by name, each tensor once, non-persistent buffers included."""
-    return dict(chain(module.named_parameters(), module.named_buffers()))
+def _check_form(before: Mapping[str, Hashable], after: Mapping[str, Hashable], where: str) -> None:
+    """UsageProblem FLV-2208 unless training left the tensors' names, shapes and dtypes as they were."""
+    changed = [name for name in before if after.get(name) != before[name]]
+    new = [name for name in after if name not in before]
+    if not changed and not new:
+        return
+    name = [*changed, *new][0]
+    if name not in before:
+        problem, hint = f"{name} ({after[name]}) is new", "make it in model(), or take it off before the end"
+    elif name in after:
+        problem = f"{name} was {before[name]} and is {after[name]}"
+        hint = "change a copy (copy.deepcopy(model)) and copy its weights back, or change it in model()"
+    else:
+        instead = next((other for other in new if other.startswith(name.rpartition(".")[0])), "")
+        problem = f"{name} ({before[name]}) is gone" + (f", {instead} is new" if instead else "")
+        hint = (
+            "undo it before the end of train(): torch.nn.utils.prune.remove for pruning, "
+            "torch.nn.utils.parametrize.remove_parametrizations for a parametrization; or do it in model()"
+        )
+    raise UsageProblem("FLV-2208", f"train() changed the model's layout: {problem}", where=where, hint=hint)

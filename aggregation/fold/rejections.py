@@ -27,13 +27,13 @@ class RejectionReason(Enum):
     UNDECODABLE = (
         "undecodable",
         "FLV-2101",
-        "whatever writes this is no Fluvial device, or was cut short: see the raw bytes above",
+        "whatever writes this is no Fluvial device, or was cut short on its way: look at its raw bytes",
         "publish with this version of Fluvial: the bytes are not a whole signed envelope",
     )
     UNKNOWN_SCHEMA = (
         "unknown_schema",
         "FLV-2102",
-        "its writer is newer than this reader: upgrade the workers",
+        "bytes of a schema that workers do not know: of a newer Fluvial (upgrade the workers), or of no Fluvial at all",
         "workers are older than this device: upgrade them first",
     )
     TOO_STALE = (

@@ -18,7 +18,7 @@ from backends.log import Headers, LogRecord
 from backends.observing.metrics import Metrics
 from backends.observing.partition import WatchedPartition
 from backends.observing.process import OTHER, MetricsObserver, error_id
-from schemas.canaries import is_canary
+from schemas.refusals import Standing, standing_of
 
 OUTCOMES: Final = frozenset({ACCEPTED, CONTROL, PARKED, *(one.outcome for one in RejectionReason)})
 
@@ -68,8 +68,8 @@ class WorkerMetrics(MetricsObserver):
         """See ``Observer``."""
         one = self._partition(slot)
         region = slot[0]
-        canary = is_canary(region, verdict.device_id)
         outcome = verdict.outcome
+        canary = standing_of(outcome, region, verdict.device_id) is Standing.CANARY
         key = (region, outcome, canary)
         counter = self._verdicts.get(key)
         if counter is None:

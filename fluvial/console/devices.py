@@ -1,12 +1,39 @@
-"""Who takes part: devices counted by id, the least recently seen forgotten past ``DEVICES_MAX``."""
+"""Who takes part: devices counted by what is authentic of them, the least recently seen forgotten past ``DEVICES_MAX``.
+
+A verdict's device id is its certificate's. That the device is of the region in whose log the record stands follows from
+those outcomes only whose checks come after that of the region: a record that claims another region, or was put into
+another region's log, is an authentic id's and proves no place. It counts for the device of that id, where there is one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from fluvial.console.bounded import Newest
 from fluvial.console.limits import DEVICES_MAX
+
+PLACED: Final = frozenset(
+    {
+        ACCEPTED,
+        *(
+            reason.outcome
+            for reason in (
+                RejectionReason.WRONG_PARTITION,
+                RejectionReason.FUTURE_BASE,
+                RejectionReason.TOO_STALE,
+                RejectionReason.UNKNOWN_BASE,
+                RejectionReason.DUPLICATE,
+                RejectionReason.NOT_FINITE,
+                RejectionReason.NORM_EXCEEDED,
+                RejectionReason.ANOMALOUS,
+            )
+        ),
+    }
+)
+"""Outcomes of updates whose device is of the region in whose log they stand."""
 
 Sort = Literal["recent", "refused", "accepted"]
 
@@ -16,13 +43,17 @@ _TOP: Final = 0.1
 
 @dataclass(slots=True)
 class Device:
-    """What one device has done since the console follows. ``last_ms`` is its newest verdict's time."""
+    """What one device has done since the console follows. ``last_ms`` is its newest verdict's time.
+
+    Where it is not ``placed``, ``region`` is only where it was seen last.
+    """
 
     region: str
     device_id: str
     accepted: int = 0
     refused: int = 0
     last_ms: int = 0
+    placed: bool = True
 
     def key(self, sort: Sort) -> tuple[int, str, str]:
         """By what it stands where in a list; the greatest first."""
@@ -34,6 +65,7 @@ class Device:
         return {
             "device_id": self.device_id,
             "region": self.region,
+            "placed": self.placed,
             "accepted": self.accepted,
             "refused": self.refused,
             "last_ms": self.last_ms,
@@ -54,19 +86,44 @@ class Devices:
         """Devices that were let go."""
         return self._devices.forgotten
 
-    def add(self, region: str, device_id: str, at_ms: int, *, accepted: bool) -> None:
-        """Count one verdict."""
-        device = self._devices.get((region, device_id)) or Device(region, device_id)
-        if accepted:
+    def add(self, region: str, device_id: str, at_ms: int, outcome: str) -> None:
+        """Count one verdict that stands in ``region``."""
+        placed = outcome in PLACED
+        key = (region if placed else "", device_id)
+        device = self._devices.get(key) or Device(region, device_id, placed=placed)
+        device.region = region
+        if outcome == ACCEPTED:
             device.accepted += 1
         else:
             device.refused += 1
         device.last_ms = max(device.last_ms, at_ms)
-        self._devices.put((region, device_id), device)
+        self._devices.put(key, device)
 
     def rows(self) -> list[Device]:
-        """A copy of the list; the devices themselves go on being counted."""
-        return [device for _, device in self._devices.items()]
+        """Each device once: those that are placed, and ids that no device of any region has shown to be its own.
+
+        What proves no place is added to the device of its id; where several regions have one, it is nobody's.
+        """
+        placed: dict[tuple[str, str], Device] = {}
+        elsewhere: list[Device] = []
+        regions: defaultdict[str, list[str]] = defaultdict(list)
+        for key, device in self._devices.items():
+            if device.placed:
+                placed[key] = device
+                regions[device.device_id].append(device.region)
+            else:
+                elsewhere.append(device)
+        for one in elsewhere:
+            homes = regions.get(one.device_id, [])
+            if not homes:
+                placed["", one.device_id] = one
+            elif len(homes) == 1:
+                home = homes[0], one.device_id
+                own = placed[home]
+                placed[home] = replace(
+                    own, refused=own.refused + one.refused, last_ms=max(own.last_ms, one.last_ms)
+                )
+        return list(placed.values())
 
 
 def page(

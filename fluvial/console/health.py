@@ -7,6 +7,7 @@
 - A process that is gone is bad for merger and worker, warn for an evaluator. A region with records waiting and no
   worker is bad.
 - Under half of the updates accepted is warn.
+- A task with versions that nobody works on any more, and in which nothing waits, is finished, which is ok.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ class RegionFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is judged. Seconds are None where they are not known; ``interval_seconds`` is usual between versions."""
+    """What is judged. Seconds are None where they are not known; ``interval_seconds`` is usual between versions.
+
+    ``metric`` is what the newest version reached, in words; "" where it was not evaluated.
+    """
 
     kafka_problem: str = ""
     store_problem: str = ""
@@ -81,6 +85,23 @@ class Facts:
     merger_states: Sequence[str] = ()
     evaluator_states: Sequence[str] = ()
     regions: Sequence[RegionFacts] = field(default_factory=tuple)
+    metric: str = ""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nobody works and nothing waits: no merger, in no region a worker, and every record judged."""
+        return (
+            not self.merger_states
+            and bool(self.regions)
+            and all(
+                not one.worker_states and one.members == 0 and one.lag_records == 0 for one in self.regions
+            )
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is at rest and has versions."""
+        return self.at_rest and bool(self.head)
 
 
 def health_of(facts: Facts) -> dict[str, Any]:
@@ -89,7 +110,7 @@ def health_of(facts: Facts) -> dict[str, Any]:
         _source("kafka", facts.kafka_problem, asked=facts.kafka_asked),
         _source("store", facts.store_problem, asked=facts.store_asked),
         _merger(facts),
-        *(_region(one) for one in facts.regions),
+        *(_region(one, finished=facts.finished) for one in facts.regions),
         _acceptance(facts),
         _evaluator(facts),
     ]
@@ -97,7 +118,7 @@ def health_of(facts: Facts) -> dict[str, Any]:
     worst = max(parts, key=lambda part: _WORSE[part.level])  # the first of the worst, in this order
     shown = merger if worst.level == "ok" else worst
     return {
-        "word": _WORDS[worst.level],
+        "word": "finished" if worst.level == "ok" and facts.finished else _WORDS[worst.level],
         "level": worst.level,
         "part": shown.name,
         "reason": shown.reason,
@@ -135,12 +156,23 @@ def _merger(facts: Facts) -> Part:
             return Part("merger", "bad", "stuck", late, page)
         if age > INTERVALS_WARN * usual:
             return Part("merger", "warn", "late", late, page)
+    if facts.finished:
+        return Part("merger", "ok", "finished", _last(facts), page)
     if not states:
         return Part("merger", "unknown", "not seen", f"no merger runs on this machine; {said}", page)
     return Part("merger", "ok", "merges", said, page)
 
 
-def _region(one: RegionFacts) -> Part:
+def _last(facts: Facts) -> str:
+    """How many versions there are, how long ago the last was made, and what it reached."""
+    made = "1 version" if facts.head == 1 else f"{facts.head} versions"
+    when = "" if facts.age_seconds is None else f", the last {_seconds(facts.age_seconds)} ago"
+    reached = f", {facts.metric}" if facts.metric else ""
+    return f"{made}{when}{reached}; nobody works on it, and nothing waits"
+
+
+def _region(one: RegionFacts, *, finished: bool) -> Part:
+    level: Level
     name, page = f"region {one.region}", "#/flow"
     states = set(one.worker_states)
     if "gone" in states:
@@ -156,10 +188,13 @@ def _region(one: RegionFacts) -> Part:
         )
     lag = one.lag_seconds or 0.0
     if lag > LAG_SECONDS_WARN and one.trend != "falling":
-        level: Level = "bad" if lag > LAG_SECONDS_BAD else "warn"
+        level = "bad" if lag > LAG_SECONDS_BAD else "warn"
         return Part(name, level, "lags", f"its oldest record waits {_seconds(lag)}, {one.trend}", page)
     if not states and not one.members:
-        return Part(name, "unknown", "not seen", "no worker has joined, and nothing waits", page)
+        level = "ok" if finished else "unknown"
+        return Part(
+            name, level, "ended" if finished else "not seen", "no worker has joined, and nothing waits", page
+        )
     return Part(
         name, "ok", "keeps up", f"its oldest record waits {_seconds(lag)}" if lag else "nothing waits", page
     )
@@ -167,7 +202,7 @@ def _region(one: RegionFacts) -> Part:
 
 def _acceptance(facts: Facts) -> Part:
     page, ratio = "#/refused", facts.accept_ratio
-    if ratio is None or facts.updates_judged < UPDATES_JUDGED_MIN:
+    if ratio is None or facts.finished or facts.updates_judged < UPDATES_JUDGED_MIN:
         return Part("updates", "ok", "few", f"{facts.updates_judged} updates judged in the last minute", page)
     if ratio < ACCEPT_RATIO_WARN:
         return Part(
@@ -188,4 +223,10 @@ def _evaluator(facts: Facts) -> Part:
 def _seconds(seconds: float) -> str:
     if seconds < 90:  # noqa: PLR2004 (where minutes begin to read better)
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"  # noqa: PLR2004 (a digit less)
-    return f"{seconds / 60:.0f} min"
+    if seconds < _TWO_HOURS_S:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < _TWO_DAYS_S else f"{seconds / 86400:.0f} days"
+
+
+_TWO_HOURS_S: Final = 7200.0
+_TWO_DAYS_S: Final = 172_800.0

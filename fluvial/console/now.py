@@ -20,8 +20,11 @@ from fluvial.console.limits import (
 from fluvial.console.samples import Reached, trend
 from fluvial.console.threads import NOT_ASKED
 from fluvial.reading.verdicts import finite
+from schemas.refusals import Judged, judged_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aggregation.server.aggregates import Slot
     from fluvial.console.looks import StoreSeen
     from fluvial.console.recent import Recent
@@ -106,7 +109,8 @@ def rates(recent: Recent, now_ms: int) -> tuple[int, int]:
 
 def ratio(accepted: int, refused: int) -> float | None:
     """The accepted share; None of nothing."""
-    return round(accepted / (accepted + refused), 4) if accepted + refused else None
+    share = Judged(accepted, refused).accepted_share
+    return None if share is None else round(share, 4)
 
 
 def head_document(known: Known, recent: Recent) -> dict[str, Any] | None:
@@ -218,12 +222,17 @@ def _region(known: Known, recent: Recent, region: str) -> dict[str, Any]:
     facts = [one for slot, one in recent.slots.items() if slot[0] == region]
     since = [found for one in facts if (found := one.open_since_ms()) is not None]
     genesis = known.genesis
+    verdicts = {
+        outcome: count for (name, outcome), count in sorted(recent.outcomes.items()) if name == region
+    }
+    followed = judged_of(verdicts)
     return {
         "region": region,
         "updates_per_second": round((accepted + refused) / RATE_SECONDS, 3),
-        "verdicts": {
-            outcome: count for (name, outcome), count in sorted(recent.outcomes.items()) if name == region
-        },
+        "verdicts": verdicts,
+        "accepted": followed.accepted,
+        "refused": followed.refused,
+        "canaries": recent.canaries[region],
         "window": {
             "records": sum(one.open_records for one in facts),
             "oldest_seconds": max(0.0, round((known.at_ms - min(since)) / 1000, 1)) if since else None,
@@ -241,12 +250,13 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
     if recent is None:
         accepted = refused = 0
         age = interval = None
-        arrive = False
+        arrive, metric = False, ""
     else:
         with recent.lock:
             accepted, refused = rates(recent, known.at_ms)
             age, interval = age_seconds(known, recent), interval_seconds(recent)
             arrive = _enough_arrived(known, recent, age)
+            metric = metric_words(recent.evaluations.get(known.head or 0) or {})
     return Facts(
         kafka_problem=known.kafka.problem(known.at_ms),
         store_problem=known.store.problem(known.at_ms),
@@ -260,10 +270,19 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
         accept_ratio=ratio(accepted, refused),
         merger_states=[one.state for one in processes if one.role == "merger"],
         evaluator_states=[one.state for one in processes if one.role == "evaluator"],
+        metric=metric,
         regions=[
             _region_facts(known, region) for region in (known.genesis.partitions if known.genesis else ())
         ],
     )
+
+
+def metric_words(evaluation: Mapping[str, Any]) -> str:
+    """What a version reached, such as "accuracy 93.1 %"; "" where it was not evaluated."""
+    accuracy, loss = finite(evaluation.get("accuracy")), finite(evaluation.get("loss"))
+    if accuracy is not None:
+        return f"accuracy {100 * accuracy:.1f} %"
+    return "" if loss is None else f"loss {loss:.4f}"
 
 
 def _enough_arrived(known: Known, recent: Recent, age: float | None) -> bool:

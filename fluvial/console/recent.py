@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aggregation.fold.events import Verdict
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
+from aggregation.fold.rejections import ACCEPTED
 from fluvial.console.bounded import Bins, Newest
 from fluvial.console.devices import Devices
 from fluvial.console.limits import (
@@ -29,13 +29,12 @@ from fluvial.console.limits import (
     WINDOWS_KEPT,
 )
 from fluvial.reading.verdicts import finite
+from schemas.refusals import Standing, standing_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aggregation.server.aggregates import Aggregate, Slot
-
-_UNJUDGED: Final = frozenset({CONTROL, PARKED})
 
 
 class Placed(NamedTuple):
@@ -86,7 +85,10 @@ class Cost(NamedTuple):
 
 @dataclass(slots=True)
 class Recent:
-    """Facts about one task; ``slots`` are its partitions."""
+    """Facts about one task; ``slots`` are its partitions.
+
+    ``canaries`` are refusals of canaries by region, which are in no other count; ``version_canaries`` by version.
+    """
 
     slots: dict[Slot, SlotFacts]
     since_ms: int = field(default_factory=lambda: round(time.time() * 1000))
@@ -94,6 +96,7 @@ class Recent:
     strays: int = 0
     changes: int = 0
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    canaries: Counter[str] = field(default_factory=Counter)
     bins: dict[str, Bins] = field(default_factory=dict)
     staleness: deque[int] = field(default_factory=lambda: deque(maxlen=STALENESS_KEPT))
     refusals: deque[Placed] = field(default_factory=lambda: deque(maxlen=REFUSALS_KEPT))
@@ -102,6 +105,7 @@ class Recent:
     evaluations: Newest[int, dict[str, Any]] = field(default_factory=lambda: Newest(EVALUATIONS_KEPT))
     committed_ms: Newest[int, int] = field(default_factory=lambda: Newest(EVALUATIONS_KEPT))
     version_seconds: Newest[int, float] = field(default_factory=lambda: Newest(EVALUATIONS_KEPT))
+    version_canaries: Newest[int, int] = field(default_factory=lambda: Newest(EVALUATIONS_KEPT))
     costs: Newest[tuple[str, int, int], dict[int, Cost]] = field(default_factory=lambda: Newest(WINDOWS_KEPT))
     cost_by_region: dict[str, list[float]] = field(default_factory=dict)
     cost_by_cohort: dict[str, list[float]] = field(default_factory=dict)
@@ -134,8 +138,15 @@ class Recent:
             if verdict.offset >= facts.sealed_to:
                 facts.open_times.append((verdict.offset, timestamp_ms))
             self.since_ms = min(self.since_ms, timestamp_ms)
-            if verdict.outcome not in _UNJUDGED:
-                self._count(slot, verdict, timestamp_ms)
+            if verdict.update_id:
+                self.updates.put(verdict.update_id[:TEXT_CHARACTERS_MAX], (slot, verdict.offset))
+            match standing_of(verdict.outcome, slot[0], verdict.device_id):
+                case Standing.CANARY:
+                    self.canaries[slot[0]] += 1
+                case Standing.ACCEPTED | Standing.REFUSED:
+                    self._count(slot, verdict, timestamp_ms)
+                case Standing.UNJUDGED:
+                    pass
 
     def _count(self, slot: Slot, verdict: Verdict, timestamp_ms: int) -> None:
         region, accepted = slot[0], verdict.outcome == ACCEPTED
@@ -148,10 +159,9 @@ class Recent:
         else:
             self._numbers += 1
             self.refusals.append(Placed(self._numbers, slot, verdict, timestamp_ms))
-        if verdict.update_id:
-            self.updates.put(verdict.update_id[:TEXT_CHARACTERS_MAX], (slot, verdict.offset))
         if verdict.device_id:
-            self.devices.add(region, verdict.device_id[:TEXT_CHARACTERS_MAX], timestamp_ms, accepted=accepted)
+            device_id = verdict.device_id[:TEXT_CHARACTERS_MAX]
+            self.devices.add(region, device_id, timestamp_ms, verdict.outcome)
 
     def add_window(self, aggregate: Aggregate, timestamp_ms: int) -> None:
         """Take an authentic aggregate; one that came before changes nothing."""
@@ -182,12 +192,14 @@ class Recent:
 
     def _add_version(self, document: Mapping[str, Any]) -> None:
         version, at_ms = _whole(document, "version"), _whole(document, "at_ms")
-        seconds = finite(document.get("seconds"))
+        seconds, canaries = finite(document.get("seconds")), document.get("canaries")
         if version not in self.committed_ms:
             self.committed_ms.put(version, at_ms)
             self.changes += 1
         if seconds is not None and version not in self.version_seconds:
             self.version_seconds.put(version, seconds)
+        if isinstance(canaries, int) and canaries > 0 and version not in self.version_canaries:
+            self.version_canaries.put(version, canaries)
 
     def _add_cost(self, document: Mapping[str, Any]) -> None:
         region = document.get("region")

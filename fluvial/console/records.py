@@ -48,7 +48,7 @@ def record_page(page: Page, query: Query) -> dict[str, Any]:
     if verdict is None:
         document |= {"outcome": None, "detail": explanation_of_none()}
     return {
-        "record": document | {"bytes": len(record.value or b""), **explanation(known.outcome)}
+        "record": document | {"bytes": len(record.value or b""), **explanation(known.outcome, known.detail)}
         if verdict
         else document,
         "update": printable(content),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import UsageProblem
 from aggregation.fold.events import Verdict
-from aggregation.fold.rejections import ACCEPTED
+from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from fluvial.console.limits import ROWS_MAX
 from fluvial.console.queries import Query, cursor, number, text_of
 from fluvial.reading.explanations import explain
@@ -38,6 +38,7 @@ def refused_page(page: Page, query: Query) -> dict[str, Any]:
             if region in {None, one.slot[0]} and reason in {None, one.verdict.outcome}
         ]
         since_ms = recent.since_ms
+        canaries = sum(count for name, count in recent.canaries.items() if region in {None, name})
     found.sort(key=_place, reverse=True)  # a tail comes partition by partition
     rest = [one for one in found if at is None or _place(one) < at]
     shown = rest[:limit]
@@ -47,6 +48,7 @@ def refused_page(page: Page, query: Query) -> dict[str, Any]:
             for outcome, count in counts.most_common()
         ],
         "since_ms": since_ms,
+        "canaries": canaries,
         "records": [record_document(page, one.slot, one.verdict, one.timestamp_ms) for one in shown],
         "shown": len(shown),
         "of": len(found),
@@ -58,9 +60,9 @@ def _place(one: Placed) -> tuple[int, int]:
     return one.timestamp_ms, one.number
 
 
-def explanation(outcome: str) -> dict[str, Any]:
-    """What a reason means, and what to do."""
-    found = explain(outcome)
+def explanation(outcome: str, detail: str = "") -> dict[str, Any]:
+    """What a reason means, and what to do: of one record, with its ``detail``, about its own cause."""
+    found = explain(outcome, detail)
     return {
         "explanation": found.sentence,
         "error_id": found.error_id or None,
@@ -78,9 +80,24 @@ def require_region(page: Page, region: str) -> None:
         )
 
 
+SCORED: Final = frozenset({ACCEPTED, RejectionReason.ANOMALOUS.outcome})
+"""Outcomes of updates that got as far as their anomaly scores."""
+MEASURED: Final = SCORED | {RejectionReason.NORM_EXCEEDED.outcome}
+"""Outcomes of updates that got as far as their norm; in all other verdicts 0 means that nobody measured it."""
+
+
 def record_document(page: Page, slot: Slot, verdict: Verdict, timestamp_ms: int | None) -> dict[str, Any]:
-    """A Record of the API. What it adds to a verdict is when it was judged, and the command that shows it whole."""
-    return verdict_document(slot, verdict) | {
+    """A Record of the API. What it adds to a verdict is when it was judged, and the command that shows it whole.
+
+    What was never measured is None: a verdict has 0 there.
+    """
+    measured = verdict.norm > 0 or verdict.outcome in MEASURED
+    scored = verdict.outcome in SCORED
+    document = verdict_document(slot, verdict)
+    return document | {
+        "norm": document["norm"] if measured else None,
+        "norm_deviations": document["norm_deviations"] if scored else None,
+        "cosine": document["cosine"] if scored else None,
         "timestamp_ms": timestamp_ms,
         "command": inspect_command(page, slot, verdict.offset),
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import UsageProblem
 from aggregation.fold.events import Verdict
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
+from aggregation.fold.rejections import ACCEPTED
 from aggregation.weights.divisors import divisor_of
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.console.limits import ROWS_MAX
@@ -18,6 +18,7 @@ from fluvial.reading.verdicts import finite, verdict_document
 from schemas.avro import CodecError
 from schemas.manifests import Input, Manifest, decode_manifest
 from schemas.objects import sha256_hex
+from schemas.refusals import Standing, judged_of, standing_of
 from schemas.topics import verdicts_topic
 from schemas.windows import decode_verdict
 
@@ -50,7 +51,9 @@ def version_page(page: Page, version: int, query: Query) -> dict[str, Any]:
         counts.update(verdict.staleness for verdict in accepted)
         sums = regions[named.region]
         sums[0] += len(accepted)
-        sums[1] += sum(1 for one in found if one.outcome not in {ACCEPTED, CONTROL, PARKED})
+        sums[1] += sum(
+            standing_of(one.outcome, named.region, one.device_id) is Standing.REFUSED for one in found
+        )
         sums[2] += sum(verdict.weight for verdict in accepted)
         if whole and len(accepted) != named.accepted:
             place = f"{named.region}[{named.partition}]@{named.first_offset}..{named.next_offset}"
@@ -99,6 +102,7 @@ def _document(page: Page, manifest: Manifest, sha256: str) -> dict[str, Any]:
     with recent.lock:
         created = recent.committed_ms.get(version)
         evaluation = recent.evaluations.get(version)
+        canaries = recent.version_canaries.get(version) or 0
         cost = version_cost(recent, [(one.region, one.partition, one.sequence) for one in manifest.inputs])
     if created is None:
         noted = page.objects.facts(version).get("created_at_ms")
@@ -113,6 +117,8 @@ def _document(page: Page, manifest: Manifest, sha256: str) -> dict[str, Any]:
         "reason": manifest.reason,
         "created_at_ms": created,
         "accepted": manifest.accepted,
+        "refused": judged_of(manifest.counts, canaries).refused,
+        "canaries": canaries,
         "counts": dict(manifest.counts),
         "weight_total": manifest.weight_total / WEIGHT_ONE,
         "cost": cost,
@@ -161,6 +167,8 @@ def _genesis(page: Page) -> dict[str, Any]:
         "reason": "genesis",
         "created_at_ms": None,
         "accepted": 0,
+        "refused": 0,
+        "canaries": 0,
         "counts": {},
         "weight_total": 0.0,
         "cost": None,

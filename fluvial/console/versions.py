@@ -44,10 +44,10 @@ def _row(page: Page, version: int) -> dict[str, Any]:
         evaluation = recent.evaluations.get(version) or {}
         created, seconds = recent.committed_ms.get(version), recent.version_seconds.get(version)
         inputs = [(one.region, one.partition, one.sequence) for one in manifest.inputs] if manifest else []
-        cost = version_cost(recent, inputs)
+        cost, canaries = version_cost(recent, inputs), recent.version_canaries.get(version) or 0
     accuracy = finite(evaluation.get("accuracy"))
     line = (
-        version_line(manifest, created, accuracy)
+        version_line(manifest, created, accuracy, canaries)
         if manifest
         else genesis_line(page.genesis, created, accuracy)
     )

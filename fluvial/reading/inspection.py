@@ -115,7 +115,7 @@ def _tensor(codec: str, tensor: dict[str, Any]) -> dict[str, Any]:
 
 
 def _judgement(slot: Slot, verdict: Verdict | None) -> dict[str, Any]:
-    explanation = explain(verdict.outcome if verdict else None)
+    explanation = explain(verdict.outcome, verdict.detail) if verdict else explain(None)
     return {
         "verdict": verdict_document(slot, verdict) if verdict else None,
         "explanation": explanation.sentence,

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from backends.settings import Settings
+    from learning.kinds.protocol import Model as LibraryModel
     from learning.task import Task
-    from learning.tensors import Module
 
 MODEL_SUFFIX: Final = ".safetensors"
 
@@ -47,7 +47,7 @@ class Model:
     version: int | None = None
     reference: str = ""
 
-    def module(self, task: Task | None = None) -> Module:
+    def module(self, task: Task | None = None) -> LibraryModel:
         """The user's own ``torch.nn.Module`` with these weights: what ``model()`` of the task file makes.
 
         Without ``task`` the file that the task was created with is loaded; a model from a file has to be told.

@@ -20,6 +20,7 @@ from aggregation.fold.rejections import ACCEPTED, CONTROL
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
 from producers.fleet.failures import FailedRounds
+from schemas.refusals import Standing, standing_of
 from schemas.topics import metrics_topic, models_topic, verdicts_topic
 from schemas.windows import decode_verdict, encode_verdict
 
@@ -59,11 +60,15 @@ class Judged(NamedTuple):
 
 @dataclass(slots=True)
 class RunFacts:
-    """Everything that a run has shown so far. Written by one follower, read by any thread under ``lock``."""
+    """Everything that a run has shown so far. Written by one follower, read by any thread under ``lock``.
+
+    ``canaries`` is where canaries' refusals stand, which are in no count.
+    """
 
     evaluations: dict[int, Evaluation] = field(default_factory=dict)
     verdicts: dict[Place, Judged] = field(default_factory=dict)
     conflicts: dict[Place, tuple[Verdict, Verdict]] = field(default_factory=dict)
+    canaries: list[Place] = field(default_factory=list)
     duplicates: int = 0
     strays: int = 0
     announced: bool = False
@@ -103,8 +108,12 @@ class RunFacts:
                     self.conflicts[place] = (known.verdict, verdict)
                 return
             self.verdicts[place] = Judged(verdict, timestamp_ms)
+            standing = standing_of(verdict.outcome, region, verdict.device_id)
+            if standing is Standing.CANARY:
+                self.canaries.append(place)
+                return
             self.counts[region, verdict.outcome] += 1
-            if verdict.outcome != CONTROL:
+            if standing is not Standing.UNJUDGED:
                 self._forget_old(time.monotonic())
                 self._recent.append(time.monotonic())
 
@@ -119,7 +128,7 @@ class RunFacts:
             return [self.evaluations[version] for version in sorted(self.evaluations) if version > 0]
 
     def outcomes(self) -> dict[str, int]:
-        """Updates by outcome: accepted first, then the most frequent. Control records are no updates."""
+        """Updates by outcome: accepted first, then the most frequent; without control records and canaries."""
         with self.lock:
             total: Counter[str] = Counter()
             for (_, outcome), count in self.counts.items():

@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from aggregation.fold.rejections import PARKED
 from aggregation.server.aggregates import Slot
 from backends.kafka.consumer_groups import Group, describe_groups
 from fluvial.reading.replay import read_aggregates
 from fluvial.reading.task_view import TaskView
 from fluvial.reading.verdicts import decoded, finite
 from schemas.manifests import Manifest
+from schemas.refusals import Judged, judged_of
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 
 if TYPE_CHECKING:
@@ -166,18 +166,14 @@ def _age_s(view: TaskView, version: int) -> float | None:
 
 
 def _refused_share(view: TaskView, head: int, canaries: Mapping[int, int]) -> tuple[float | None, int]:
-    """The refused share of all records in the newest versions, and how many versions that are.
+    """The refused share of all updates in the newest versions, and how many versions that are.
 
-    Manifests count canaries among the refused; they are left out here where the version's record says how many.
+    Canaries are left out where the version's record says how many there were.
     """
-    records = accepted = 0
     versions = range(max(1, head - VERSIONS_COUNTED_MAX + 1), head + 1)
-    for version in versions:
-        manifest = view.objects.manifest(version)
-        judged = sum(manifest.counts.values()) - manifest.counts.get(PARKED, 0)
-        records += judged - min(canaries.get(version, 0), judged - manifest.accepted)
-        accepted += manifest.accepted
-    return (1.0 - accepted / records if records else None), len(versions)
+    counted = [judged_of(view.objects.manifest(one).counts, canaries.get(one, 0)) for one in versions]
+    total = Judged(sum(one.accepted for one in counted), sum(one.refused for one in counted))
+    return total.refused_share, len(versions)
 
 
 def _partitions(view: TaskView, manifest: Manifest | None) -> tuple[PartitionStatus, ...]:

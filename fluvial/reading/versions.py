@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aggregation.fold.rejections import PARKED
 from fluvial.reading.status import created_at_ms
 from fluvial.reading.task_view import TaskView
 from fluvial.reading.verdicts import finite
 from schemas.manifests import Genesis, Manifest
+from schemas.refusals import judged_of
 
 
 @dataclass(frozen=True, slots=True)
 class VersionLine:
-    """One version. ``staleness_mean`` in versions, None for version 0; ``accuracy`` None where it was not evaluated."""
+    """One version. ``staleness_mean`` in versions, None for version 0; ``accuracy`` None where it was not evaluated.
+
+    ``counts`` are the manifest's, canaries among them; ``refused`` is without canaries where they are known.
+    """
 
     version: int
     accepted: int
@@ -36,25 +39,27 @@ class VersionLine:
 
 def read_versions(view: TaskView, first: int, last: int) -> list[VersionLine]:
     """The versions ``first`` to ``last``, in ascending order."""
-    evaluations = view.evaluations()
+    told = view.told()
     lines = []
     for version in range(first, last + 1):
-        accuracy = finite(evaluations.get(version, {}).get("accuracy"))
+        accuracy = finite(told.evaluations.get(version, {}).get("accuracy"))
         created = created_at_ms(view, version)
         lines.append(
-            version_line(view.objects.manifest(version), created, accuracy)
+            version_line(view.objects.manifest(version), created, accuracy, told.canaries.get(version, 0))
             if version
             else genesis_line(view.genesis, created, accuracy)
         )
     return lines
 
 
-def version_line(manifest: Manifest, created_ms: int | None, accuracy: float | None) -> VersionLine:
-    """A version above 0."""
+def version_line(
+    manifest: Manifest, created_ms: int | None, accuracy: float | None, canaries: int = 0
+) -> VersionLine:
+    """A version above 0, among whose refusals are so many of canaries."""
     return VersionLine(
         version=manifest.version,
         accepted=manifest.accepted,
-        refused=sum(manifest.counts.values()) - manifest.accepted - manifest.counts.get(PARKED, 0),
+        refused=judged_of(manifest.counts, canaries).refused,
         counts=dict(manifest.counts),
         staleness_mean=manifest.staleness_total / manifest.accepted if manifest.accepted else None,
         staleness_max=manifest.staleness_max,

@@ -14,6 +14,7 @@ from rich.text import Text
 from aggregation.errors import EnvironmentProblem, UsageProblem
 from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from fluvial.reading.progress import sparkline
+from schemas.refusals import judged_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -137,7 +138,7 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     output.print()
     _verdicts(result, output)
     output.print()
-    refused = sum(result.facts.outcomes().values()) - result.facts.outcomes().get(ACCEPTED, 0)
+    refused = judged_of(result.facts.outcomes()).refused
     output.print(
         f"updates    {len(result.published)} published, {refused} of them refused, "
         f"{result.updates_per_second:.1f} a second; {len(result.missing)} without a verdict"

@@ -10,13 +10,11 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
 from backends.log import Headers
+from schemas.refusals import Standing, standing_of
 
 NAME: Final = "fluvial-canaries"
 VALUE_BYTES_MAX: Final = 2048
-_COUNTED: Final = frozenset({ACCEPTED, CONTROL, PARKED})
-"""Outcomes that are no refusals: none is ever taken out of these."""
 
 
 def pack(canaries: Mapping[str, int]) -> Headers:
@@ -48,4 +46,8 @@ def _clipped(value: bytes, counts: Mapping[str, int]) -> dict[str, int] | None:
     if not all(isinstance(one, int) and not isinstance(one, bool) for one in document.values()):
         return None
     known = {outcome: min(document.get(outcome, 0), count) for outcome, count in counts.items()}
-    return {outcome: count for outcome, count in known.items() if count > 0 and outcome not in _COUNTED}
+    return {
+        outcome: count
+        for outcome, count in known.items()
+        if count > 0 and standing_of(outcome) is Standing.REFUSED
+    }

@@ -31,6 +31,7 @@ from backends.store.task_store import TaskStore
 from schemas.manifests import Manifest
 from schemas.metrics import SCHEMA_VERSION, encode_metric
 from schemas.objects import sha256_hex
+from schemas.refusals import judged_of
 from schemas.topics import metrics_topic
 from stream_apps.analysts.canary_header import pack, unpack, without_canaries
 from stream_apps.analysts.window_facts import WindowFacts
@@ -229,7 +230,7 @@ def version_record(
     ``canaries`` are the canaries' refusals by outcome, which are left out; None where not known: then they are in.
     """
     counts = without_canaries(manifest.counts, canaries or {})
-    refused = sum(counts.values()) - manifest.accepted
+    refused = judged_of(counts).refused
     slots = {(one.region, one.partition) for one in manifest.inputs if one.accepted}
     partitions = sum(len(row) for row in manifest.cursors.values())
     return {

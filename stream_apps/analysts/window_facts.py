@@ -18,7 +18,7 @@ from aggregation.server.aggregates import Slot
 from aggregation.weights.staleness import WEIGHT_ONE
 from backends.log import LogRecord
 from backends.prices import GIB, Prices
-from schemas.canaries import is_canary
+from schemas.refusals import Standing, judged_of, standing_of
 from stream_apps.analysts.canary_header import without_canaries
 
 MINUTE_MS: Final = 60_000
@@ -116,7 +116,7 @@ class WindowFacts:
         if len(self._minutes) >= MINUTES_MAX and start_ms not in self._minutes:
             start_ms = max(self._minutes)
         accepted = verdict.outcome == ACCEPTED
-        canary = not accepted and is_canary(self.slot[0], verdict.device_id)
+        canary = standing_of(verdict.outcome, self.slot[0], verdict.device_id) is Standing.CANARY
         minute = self._minutes.get(start_ms)
         if minute is None:
             minute = self._minutes[start_ms] = Minute()
@@ -145,7 +145,7 @@ class WindowFacts:
             "next_offset": closed.next_offset,
             "version": closed.version,
             "accepted": closed.accepted,
-            "refused": sum(counts.values()) - closed.accepted,
+            "refused": judged_of(counts).refused,
             "canaries": self.canaries.total(),
             "devices": len(devices),
             "devices_contributing": len(contributing),
@@ -175,7 +175,7 @@ class WindowFacts:
         self, start_ms: int, sequence: int, parameters: int, sum_bytes: int, prices: Prices
     ) -> dict[str, Any]:
         minute = self._minutes[start_ms]
-        records, accepted = sum(minute.counts.values()), minute.counts[ACCEPTED]
+        records, (accepted, refused) = sum(minute.counts.values()), judged_of(minute.counts)
         bytes_down = PARAMETER_BYTES * parameters * len(minute.contributing)
         storage_bytes = minute.bytes_up + sum_bytes
         costs = _costs(prices, minute.bytes_up, bytes_down, minute.device_ms, storage_bytes)
@@ -188,7 +188,7 @@ class WindowFacts:
             "sequence": sequence,
             "records": records,
             "accepted": accepted,
-            "refused": records - accepted,
+            "refused": refused,
             "canaries": minute.canaries,
             "devices": len(minute.devices),
             "devices_contributing": len(minute.contributing),

@@ -203,13 +203,18 @@ export function table({ caption, columns, rows, key, empty = "nothing", test, ta
   );
 }
 
-/** A bar of a share between 0 and 1; the number stands beside it, so it is not for screen readers. */
+/** A bar of a share between 0 and 1, whose full length is 1 wherever it stands; the number stands beside it, so it is not for screen readers. */
 export function bar(share, level = "accent") {
   return h("span", { class: `bar ${level}`, "aria-hidden": "true", style: { "--share": `${(100 * Math.min(1, Math.max(0, share || 0))).toFixed(2)}%` } });
 }
 
 export function meter(value, max, words) {
   return h("span", { class: "meter" }, h("span", null, words), bar(max ? value / max : 0));
+}
+
+/** A share of all as a bar and in words; the bar is full at 100 %. */
+export function shareBar(value, all, digits = 0) {
+  return h("span", { class: "meter" }, bar(all ? value / all : 0), h("span", null, percent(all ? value / all : null, digits)));
 }
 
 /** "showing n of N": wherever data is cut. */
@@ -284,10 +289,3 @@ export function behind(ctx, name, build, summary = "The numbers") {
   );
 }
 
-/** Verdict counts as one line: accepted, refused and their share. */
-export function verdictCounts(counts) {
-  const entries = Object.entries(counts ?? {}).filter(([name]) => name !== "control");
-  const total = entries.reduce((sum, [, value]) => sum + value, 0);
-  const refused = entries.filter(([name]) => outcomeLevel(name) === "bad").reduce((sum, [, value]) => sum + value, 0);
-  return { accepted: counts?.accepted ?? 0, refused, total, share: total ? percent(refused / total) : NOT_KNOWN };
-}

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import jinja2
 
 from aggregation.errors import EnvironmentProblem
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
+from aggregation.fold.rejections import ACCEPTED
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.session.report import charts
+from schemas.refusals import Standing, judged_of, standing_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from fluvial.reading.progress import Place, RunFacts
     from fluvial.session.plan import RunResult
+    from schemas.manifests import Manifest
 
 LINEAGE_ROWS_MAX: Final = 200
 VERSION_ROWS_MAX: Final = 500
@@ -110,7 +112,7 @@ def _tiles(result: RunResult) -> list[tuple[str, str]]:
         ("final accuracy", accuracy),
         ("versions", str(result.rows[-1].version)),
         ("updates accepted", f"{outcomes.get(ACCEPTED, 0):,}"),
-        ("updates refused", f"{sum(outcomes.values()) - outcomes.get(ACCEPTED, 0):,}"),
+        ("updates refused", f"{judged_of(outcomes).refused:,}"),
         ("updates a second", f"{result.updates_per_second:.1f}"),
         ("training", f"{result.training_seconds:.1f} s"),
     ]
@@ -147,17 +149,30 @@ def _verdict_chart(facts: RunFacts, regions: Sequence[str]) -> Chart:
     return Chart("Verdicts", note, svg, ("outcome", *regions), rows, tall=tall)
 
 
+def _canaries(facts: RunFacts, manifest: Manifest) -> int:
+    """How many of a version's refusals are of canaries."""
+    return sum(
+        source.first_offset <= place.offset < source.next_offset
+        for source in manifest.inputs
+        for place in facts.canaries
+        if (place.region, place.partition) == (source.region, source.partition)
+    )
+
+
 def _rate_chart(facts: RunFacts) -> Chart:
-    judged = [one for one in facts.verdicts.values() if one.verdict.outcome != CONTROL]
-    first = min((one.timestamp_ms for one in judged), default=0)
-    last = max((one.timestamp_ms for one in judged), default=0)
+    standings = [
+        (one, standing_of(one.verdict.outcome, place.region, one.verdict.device_id))
+        for place, one in facts.verdicts.items()
+    ]
+    updates = [pair for pair in standings if pair[1] in {Standing.ACCEPTED, Standing.REFUSED}]
+    first = min((one.timestamp_ms for one, _ in updates), default=0)
+    last = max((one.timestamp_ms for one, _ in updates), default=0)
     seconds = (last - first) // 1000 + 1
     series = {"accepted": [0] * seconds, "refused": [0] * seconds}
-    for one in judged:
-        kind = "accepted" if one.verdict.outcome == ACCEPTED else "refused"
-        series[kind][(one.timestamp_ms - first) // 1000] += 1
+    for one, standing in updates:
+        series[standing.value][(one.timestamp_ms - first) // 1000] += 1
     rows = [(second, series["accepted"][second], series["refused"][second]) for second in range(seconds)]
-    svg = charts.stacked_seconds("rate", "updates/s", series) if judged else ""
+    svg = charts.stacked_seconds("rate", "updates/s", series) if updates else ""
     return Chart(
         "Updates a second",
         "Verdicts by the second in which they were written.",
@@ -188,10 +203,7 @@ def _versions(result: RunResult) -> list[dict[str, Any]]:
                 "accuracy": _decimal(evaluation.accuracy if evaluation else None),
                 "loss": _decimal(evaluation.loss if evaluation else None),
                 "accepted": manifest.accepted,
-                "refused": sum(manifest.counts.values())
-                - manifest.accepted
-                - manifest.counts.get(CONTROL, 0)
-                - manifest.counts.get(PARKED, 0),
+                "refused": judged_of(manifest.counts, _canaries(result.facts, manifest)).refused,
                 "windows": len(manifest.inputs),
                 "staleness_mean": _decimal(
                     manifest.staleness_total / manifest.accepted if manifest.accepted else None

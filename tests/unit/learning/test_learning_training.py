@@ -190,3 +190,47 @@ def test_cohorts_that_cannot_be_used_on_a_devices_data_are_a_warning_and_trainin
         assert "cohort" not in train_locally(held_out_only, base, shard(), TrainConfig()).metrics
     (warning,) = caplog.messages
     assert "say no cohort" in warning and "FLV-7040" in warning
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 15, 16, 17, 31, 33])
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+@pytest.mark.parametrize("shape", ["nn.BatchNorm1d(4)", "nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))"])
+def test_fit_gives_batch_normalization_no_batch_of_one_and_leaves_no_example_out(
+    tmp_path: Path, count: int, batch_size: int, shape: str
+) -> None:
+    path = tmp_path / "norm.py"
+    path.write_text(
+        "import numpy as np\nfrom torch import nn\nimport learning\nDATA = 'digits'\nseen = []\n"
+        f"def model():\n    net = nn.Sequential({shape}, nn.Linear(4, 2))\n"
+        "    net.register_forward_pre_hook(lambda m, i: seen.append(len(i[0])))\n    return net\n"
+        "def train(model, data, config):\n    return learning.fit(model, data, config) | {'seen': sum(seen)}\n"
+        "def evaluate(model, data):\n    return learning.score(model, data)\n",
+        encoding="utf-8",
+    )
+    task = load_task(str(path))
+    random = np.random.default_rng(0)
+    data = Examples(random.normal(size=(count, 4)), random.integers(0, 2, count))
+    result = train_locally(
+        task, initial_parameters(task, 0), data, TrainConfig(epochs=1, batch_size=batch_size)
+    )
+    assert result.metrics["seen"] == count
+    assert np.count_nonzero(result.delta) > 0
+
+
+def test_fit_leaves_batches_as_they_are_where_nothing_normalizes_over_them(tmp_path: Path) -> None:
+    path = tmp_path / "plain.py"
+    text = "import numpy as np\nfrom torch import nn\nimport learning\nDATA = 'digits'\nseen = []\n"
+    text += (
+        "class Norm(nn.BatchNorm1d):\n    def train(self, mode=True):\n        return super().train(False)\n"
+    )
+    text += "def model():\n    net = nn.Sequential(Norm(4), nn.Linear(4, 2))\n"
+    text += "    net.register_forward_pre_hook(lambda m, i: seen.append(len(i[0])))\n    return net\n"
+    text += (
+        "def train(model, data, config):\n    return learning.fit(model, data, config) | {'last': seen[-1]}\n"
+    )
+    text += "def evaluate(model, data):\n    return learning.score(model, data)\n"
+    path.write_text(text, encoding="utf-8")
+    task = load_task(str(path))
+    data = Examples(np.ones((33, 4)), np.zeros(33, np.int64))
+    result = train_locally(task, initial_parameters(task, 0), data, TrainConfig(epochs=1, batch_size=16))
+    assert result.metrics["last"] == 1

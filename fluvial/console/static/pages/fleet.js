@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { bytes, cost, count, decimal, duration, known, percent } from "../format.js";
 import { Resource } from "../resource.js";
 import { deviceCell } from "../records.js";
-import { bar, card, emptyPanel, pager, shownOf, stat, stats, table, time } from "../widgets.js";
+import { card, emptyPanel, pager, shareBar, shownOf, stat, stats, table, time } from "../widgets.js";
 
 const AGAIN_MS = 5000;
 const SORTS = { recent: "seen last", refused: "refused most", accepted: "accepted most" };
@@ -64,7 +64,6 @@ function body(ctx, data, query) {
 
 function participationCard(participation) {
   const rows = participation?.histogram ?? [];
-  const most = Math.max(1, ...rows.map((one) => one.devices));
   const total = Math.max(1, rows.reduce((sum, one) => sum + one.devices, 0));
   return card(
     "Participation",
@@ -77,7 +76,7 @@ function participationCard(participation) {
       columns: [
         { label: "Updates", kind: "number", head: true, cell: (one) => (one.updates_min === one.updates_max ? count(one.updates_min) : known(one.updates_max) ? `${count(one.updates_min)} to ${count(one.updates_max)}` : `${count(one.updates_min)} or more`) },
         { label: "Devices", kind: "number", cell: (one) => count(one.devices) },
-        { label: "Share", kind: "wide-bar", cell: (one) => h("span", { class: "meter" }, bar(one.devices / most), h("span", null, percent(one.devices / total, 0))) },
+        { label: "Of the devices", kind: "wide-bar", cell: (one) => shareBar(one.devices, total) },
       ],
     }),
   );
@@ -97,7 +96,7 @@ function cohorts(ctx, data) {
       empty: "The task’s evaluation tells of no cohorts.",
       columns: [
         { label: "Cohort", kind: "text id", head: true, cell: (one) => one.cohort },
-        { label: "Accuracy", kind: "wide-bar", cell: (one) => h("span", { class: "meter" }, bar(one.accuracy), h("span", null, percent(one.accuracy))) },
+        { label: "Accuracy", kind: "wide-bar", cell: (one) => shareBar(one.accuracy, known(one.accuracy) ? 1 : 0, 1) },
         priced ? { label: "Accepted", kind: "number", cell: (one) => count(one.accepted) } : null,
         priced ? { label: "Cost", kind: "number", note: "In the price list’s unit", cell: (one) => cost(one.cost) } : null,
       ].filter(Boolean),
@@ -143,10 +142,10 @@ function devices(ctx, data, { sort, after }) {
       key: (one) => `${one.region} ${one.device_id}`,
       columns: [
         { label: "Device", kind: "text id", head: true, cell: (one) => deviceCell(ctx, one) },
-        { label: "Region", kind: "text", cell: (one) => one.region },
+        { label: "Region", kind: "text", cell: (one) => (one.placed ? one.region : h("span", { class: "faint", title: "None of its records shows of which region it is" }, `not proved, seen in ${one.region}`)) },
         { label: head("accepted", "Accepted"), kind: "number", sorted: sorted("accepted"), cell: (one) => count(one.accepted) },
         { label: head("refused", "Refused"), kind: "number", sorted: sorted("refused"), cell: (one) => h("span", { class: one.refused ? "" : "faint" }, count(one.refused)) },
-        { label: "Share refused", kind: "number", cell: (one) => percent(one.accepted + one.refused ? one.refused / (one.accepted + one.refused) : null, 0) },
+        { label: "Refused of its own", kind: "number", cell: (one) => percent(one.accepted + one.refused ? one.refused / (one.accepted + one.refused) : null, 0) },
         { label: head("recent", "Seen"), kind: "text", sorted: sorted("recent"), cell: (one) => time(one.last_ms) },
       ],
     }),

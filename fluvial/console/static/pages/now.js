@@ -3,7 +3,7 @@
 import { chartCard } from "../charts.js";
 import { h } from "../dom.js";
 import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, rate } from "../format.js";
-import { bar, card, command, emptyPanel, icon, judged, meter, outcomeLevel, skeleton, stat, stats, status, table, time, trend, verdictCounts } from "../widgets.js";
+import { card, command, emptyPanel, icon, judged, meter, outcomeLevel, shareBar, skeleton, stat, stats, status, table, time, trend } from "../widgets.js";
 
 const STATES = { ready: ["ok", "ready"], starting: ["busy", "starting"], draining: ["busy", "draining"], gone: ["bad", "gone"] };
 
@@ -173,7 +173,7 @@ function regions(ctx, now) {
       columns: [
         { label: "Region", kind: "text", head: true, cell: (one) => h("a", { href: ctx.link("/flow", { region: one.region }) }, one.region) },
         { label: "Updates", kind: "number", cell: (one) => rate(one.updates_per_second) },
-        { label: "Accepted", kind: "number", cell: (one) => count(verdictCounts(one.verdicts).accepted) },
+        { label: "Accepted", kind: "number", cell: (one) => count(one.accepted) },
         { label: "Refused", kind: "text", cell: (one) => refusals(ctx, one) },
         { label: "Window", kind: "text", cell: (one) => windowFill(one.window) },
         { label: "Lag", kind: "text", note: "How far the workers are behind the log", cell: (one) => lag(one) },
@@ -184,12 +184,12 @@ function regions(ctx, now) {
 
 /** The commonest reasons by name; the rest as a number, on the page that has them all. */
 function refusals(ctx, one) {
-  const { refused, share } = verdictCounts(one.verdicts);
+  const { accepted, refused } = one;
   if (!refused) return h("span", { class: "faint" }, "none");
   const reasons = Object.entries(one.verdicts).filter(([name, value]) => outcomeLevel(name) === "bad" && value);
   const [name, most] = reasons.sort((left, right) => right[1] - left[1])[0];
   return [
-    h("a", { href: ctx.link("/refused", { region: one.region }) }, `${count(refused)} (${share})`),
+    h("a", { href: ctx.link("/refused", { region: one.region }) }, `${count(refused)} (${percent(refused / (accepted + refused))})`),
     h("span", { class: "note" }, ` mostly ${name.replaceAll("_", " ")}, ${count(most)}`),
   ];
 }
@@ -207,15 +207,14 @@ export function lag(one) {
 }
 
 function staleness({ records, counts }) {
-  const most = Math.max(...counts.map((one) => one.count));
   return card(
     "Staleness of accepted updates",
     { id: "staleness", note: `the newest ${count(records)}; in versions behind the head` },
-    stalenessTable(counts, records, most),
+    stalenessTable(counts, records),
   );
 }
 
-export function stalenessTable(counts, records, most) {
+export function stalenessTable(counts, records) {
   return table({
     caption: "Staleness",
     rows: counts,
@@ -224,7 +223,7 @@ export function stalenessTable(counts, records, most) {
     columns: [
       { label: "Versions", kind: "number", head: true, cell: (one) => count(one.staleness) },
       { label: "Updates", kind: "number", cell: (one) => count(one.count) },
-      { label: "Share", kind: "wide-bar", cell: (one) => h("span", { class: "meter" }, bar(one.count / most), h("span", null, percent(one.count / records, 0))) },
+      { label: "Of the updates", kind: "wide-bar", cell: (one) => shareBar(one.count, records) },
     ],
   });
 }

@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { absolute, count, decimal, known, NOT_KNOWN, place, slot } from "../format.js";
 import { Resource } from "../resource.js";
-import { deviceLink } from "../records.js";
+import { deviceLink, measured } from "../records.js";
 import { card, command, outcome, outcomeLevel, prose, status, time } from "../widgets.js";
 
 const FIELDS_MAX = 80;
@@ -56,9 +56,9 @@ function body(ctx, { record: one, update, version, window }) {
           pair("Update", h("span", { class: "id" }, one.update_id || NOT_KNOWN)),
           pair("Base version", known(one.base_version) ? h("a", { href: ctx.link(`/versions/${one.base_version}`) }, count(one.base_version)) : NOT_KNOWN),
           pair("Staleness", known(one.staleness) ? `${count(one.staleness)} versions` : NOT_KNOWN),
-          pair("Norm", decimal(one.norm, 4)),
-          pair("Norm against peers", known(one.norm_deviations) ? `${decimal(one.norm_deviations, 2)} deviations` : NOT_KNOWN),
-          pair("Direction", known(one.cosine) ? `cosine ${decimal(one.cosine, 3)} to the last step` : NOT_KNOWN),
+          pair("Norm", measured(one.norm, 4)),
+          pair("Norm against peers", measured(one.norm_deviations, 2, " deviations")),
+          pair("Direction", known(one.cosine) ? `cosine ${decimal(one.cosine, 3)} to the last step` : measured(null)),
           pair("Window", known(window) ? `${count(window)} of ${slot(one.region, one.partition)}` : "none yet"),
         ),
       ),

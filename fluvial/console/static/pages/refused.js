@@ -1,10 +1,10 @@
 // Refused: what is refused, and why? Counts by reason, then records, down to one.
 
 import { h } from "../dom.js";
-import { count, known, percent, words } from "../format.js";
+import { count, known, things, words } from "../format.js";
 import { Resource } from "../resource.js";
 import { recordsTable } from "../records.js";
-import { bar, card, emptyPanel, pager, prose, shownOf, status, table, time } from "../widgets.js";
+import { card, emptyPanel, pager, prose, shareBar, shownOf, status, table, time } from "../widgets.js";
 
 const AGAIN_MS = 5000;
 
@@ -49,7 +49,7 @@ function body(ctx, data, { region, reason, before }) {
   return [
     card(
       "By reason",
-      { id: "reasons", note: h("span", null, `${count(total)} refused`, known(data.since_ms) ? [", followed since ", time(data.since_ms)] : null) },
+      { id: "reasons", note: h("span", null, `${count(total)} refused`, known(data.since_ms) ? [", followed since ", time(data.since_ms)] : null, data.canaries ? `; ${things(data.canaries, "records")} of canaries, which are refused on purpose, left out` : null) },
       reasons(ctx, data.reasons, total, { region, reason }),
     ),
     card(
@@ -70,7 +70,6 @@ function meaning(one) {
 }
 
 function reasons(ctx, rows, total, { region, reason }) {
-  const most = Math.max(1, ...rows.map((one) => one.count));
   return table({
     caption: "Refused, by reason",
     test: "reasons",
@@ -80,7 +79,7 @@ function reasons(ctx, rows, total, { region, reason }) {
     columns: [
       { label: "Reason", kind: "text", head: true, cell: (one) => h("a", { href: ctx.link("/refused", { region, reason: one.reason }), "aria-current": one.reason === reason ? "true" : null }, words(one.reason)) },
       { label: "Records", kind: "number", cell: (one) => count(one.count) },
-      { label: "Share", kind: "text", cell: (one) => h("span", { class: "meter" }, h("span", null, percent(total ? one.count / total : null)), bar(one.count / most)) },
+      { label: "Of all refused", kind: "bar-cell", cell: (one) => shareBar(one.count, total) },
       { label: "What it means", kind: "text detail", cell: (one) => meaning(one) },
     ],
   });

@@ -2,9 +2,9 @@
 
 import { AuditControl } from "../audits.js";
 import { h } from "../dom.js";
-import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, place, slot, things, words } from "../format.js";
+import { cost, count, decimal, duration, known, metric, NOT_KNOWN, place, slot, things, words } from "../format.js";
 import { Resource } from "../resource.js";
-import { behind, card, command, emptyPanel, hash, pager, prose, shownOf, skeleton, stat, stats, status, table, time } from "../widgets.js";
+import { behind, card, command, emptyPanel, hash, prose, shareBar, shownOf, skeleton, stat, stats, status, table, time } from "../widgets.js";
 import { stalenessTable } from "./now.js";
 
 const SHADES = 4;
@@ -71,11 +71,10 @@ function body(ctx, page) {
 
 function facts(ctx, data) {
   const evaluation = data.evaluation ?? {};
-  const refused = Object.entries(data.counts ?? {}).filter(([name]) => !["accepted", "skipped", "control"].includes(name)).reduce((sum, [, value]) => sum + value, 0);
   return stats(
     stat("Made", time(data.created_at_ms), data.reason === "genesis" ? "genesis" : `because: ${words(data.reason)}`),
     stat("Accuracy", metric("accuracy", evaluation.accuracy), known(evaluation.loss) ? `loss ${decimal(evaluation.loss, 4)}` : data.evaluation ? null : "not evaluated"),
-    stat("Accepted", count(data.accepted), `${count(refused)} refused`),
+    stat("Accepted", count(data.accepted), `${count(data.refused)} refused${data.canaries ? `, ${count(data.canaries)} of a canary left out` : ""}`),
     stat("Weight", decimal(data.weight_total, 3), "sum over its updates"),
     stat("Verdicts", agreement(data), data.staleness_of ? `${shownOf(data.staleness_of.shown, data.staleness_of.of, "records")}` : null),
     stat("Staleness", known(data.staleness?.mean) ? decimal(data.staleness.mean, 2) : NOT_KNOWN, known(data.staleness?.max) ? `at most ${count(data.staleness.max)} versions` : null),
@@ -191,7 +190,7 @@ function staleness(data) {
   return card(
     "Staleness",
     { id: "version-staleness", note: of ? `in versions; from the verdicts: ${shownOf(of.shown, of.of, "records")}` : "in versions" },
-    counts?.length ? stalenessTable(counts, total, Math.max(...counts.map((one) => one.count))) : h("p", { class: "note" }, "Its verdicts could not be read, or it accepted nothing."),
+    counts?.length ? stalenessTable(counts, total) : h("p", { class: "note" }, "Its verdicts could not be read, or it accepted nothing."),
   );
 }
 
@@ -208,7 +207,7 @@ function byRegion(data) {
         { label: "Accepted", kind: "number", cell: (one) => count(one.accepted) },
         { label: "Refused", kind: "number", cell: (one) => count(one.refused) },
         { label: "Weight", kind: "number", cell: (one) => decimal(one.weight_total, 3) },
-        { label: "Share", kind: "number", cell: (one) => percent(data.weight_total && known(one.weight_total) ? one.weight_total / data.weight_total : null) },
+        { label: "Of the weight", kind: "wide-bar", cell: (one) => shareBar(one.weight_total, known(one.weight_total) ? data.weight_total : 0, 1) },
       ],
     }),
   );
@@ -256,7 +255,7 @@ function people(ctx, { version, people: state, data: detail }) {
           { label: "Staleness", kind: "number", cell: (one) => count(one.staleness) },
           { label: "Weight", kind: "number", cell: (one) => decimal(one.weight, 4) },
           { label: "Clip", kind: "number", note: "The factor its norm was clipped by", cell: (one) => decimal(one.clip, 4) },
-          { label: "Share", kind: "number", note: "The factor by which its delta stands in the version’s mean delta", cell: (one) => percent(one.share, 2) },
+          { label: "Factor", kind: "number", note: "By which its delta stands in the version’s mean delta: its weight and clip, over what the version divides by", cell: (one) => decimal(one.share, 4) },
         ],
       }),
     ]),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aggregation.errors import ConnectionProblem, UsageProblem
+from aggregation.fold.rejections import ACCEPTED
 from fluvial.console import devices_page, records, refusals, version, versions
 from fluvial.console.budget import Budget, PagedLog, PagedStore, ReadOnlyError
 from fluvial.console.limits import DEVICES_MAX, HEAD_PROBES_MAX, PAGE_OBJECTS, PAGE_RECORDS
@@ -192,7 +193,7 @@ def test_a_paged_store_writes_and_lists_nothing(store: FileStore) -> None:
 def test_a_million_devices_are_counted_within_bounds(page: Page, log: LongLog) -> None:
     recent = page.recent
     for number in range(1_000_000):
-        recent.devices.add("eu", f"d-{number}", number, accepted=number % 3 != 0)
+        recent.devices.add("eu", f"d-{number}", number, ACCEPTED if number % 3 else "too_stale")
     answer = answers(page, lambda page: devices_page.fleet_page(page, {"sort": "refused"}), log)
     assert (answer["devices_seen"], answer["of"]) == (1_000_000, DEVICES_MAX)
     assert answer["forgotten"] == 1_000_000 - DEVICES_MAX

@@ -81,6 +81,53 @@ def test_a_part_out_of_order_is_the_health(
     assert reason in found["reason"]
 
 
+REST: dict[str, Any] = {
+    "merger_states": [],
+    "evaluator_states": [],
+    "age_seconds": 200.0,
+    "updates_arrive": False,
+    "metric": "accuracy 93.1 %",
+    "regions": [replace(EU, worker_states=[], members=0)],
+}
+"""A task on which nobody works any more."""
+
+
+def test_a_task_that_nobody_works_on_and_in_which_nothing_waits_is_finished() -> None:
+    found = health_of(replace(WELL, **REST))
+    assert (found["word"], found["level"], found["part"]) == ("finished", "ok", "merger")
+    assert found["reason"] == (
+        "12 versions, the last 3 min ago, accuracy 93.1 %; nobody works on it, and nothing waits"
+    )
+    assert {part["level"] for part in found["parts"]} == {"ok"}
+    few = health_of(
+        replace(WELL, **REST | {"head": 1, "metric": "", "age_seconds": None, "accept_ratio": 0.1})
+    )
+    assert (few["word"], few["reason"]) == ("finished", "1 version; nobody works on it, and nothing waits")
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"head": 0}, "unknown"),
+        ({"merger_states": ["starting"]}, "unknown"),
+        ({"merger_states": ["gone"]}, "broken"),
+        ({"kafka_problem": "away"}, "broken"),
+        ({"store_asked": False}, "unknown"),
+        ({"regions": [replace(EU, worker_states=[], members=0, lag_records=4)]}, "broken"),
+        ({"regions": [replace(EU, worker_states=[], members=None)]}, "unknown"),
+        ({"regions": [replace(EU, worker_states=[], members=1)]}, "unknown"),
+        ({"regions": [replace(EU, worker_states=[], members=0, lag_records=None)]}, "unknown"),
+        ({"regions": [REST["regions"][0], replace(EU, region="us")]}, "unknown"),
+        ({"regions": []}, "unknown"),
+        ({"regions": [replace(EU, worker_states=["gone"], members=0)]}, "broken"),
+    ],
+)
+def test_a_task_that_waits_or_is_worked_on_or_is_not_known_is_not_finished(
+    changed: dict[str, Any], word: str
+) -> None:
+    assert health_of(replace(WELL, **REST | changed))["word"] == word
+
+
 def test_the_worst_part_wins_and_of_equals_the_first() -> None:
     found = health_of(replace(WELL, kafka_problem="away", store_problem="away", accept_ratio=0.1))
     assert (found["part"], found["word"]) == ("kafka", "broken")
