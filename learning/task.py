@@ -18,7 +18,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +111,12 @@ class Task:
             return None
         made: object = call_users(self.path, "cohorts()", "FLV-7040", lambda: own(examples))
         return made
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Task:
+        """This task with ``settings`` over its CONFIG. Raises UsageProblem FLV-2207 and FLV-2245 as ``load_task``."""
+        where = str(self.path)
+        overrides = _mapping(self._module, "CONFIG", where)
+        return replace(self, config=config_from_overrides(overrides, where=where, given=settings))
 
     def data(self) -> Dataset:
         """The task's data, loaded once. Raises FLV-2205 (usage), FLV-2206 and FLV-2214 (environment)."""

@@ -14,6 +14,7 @@ from aggregation.errors import TimeoutProblem, UsageProblem
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.commands.tasks import check_known_region, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
+from fluvial.terminal.set_option import set_option
 
 if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
@@ -166,6 +167,7 @@ def publish(
     help="Train on part I of N of the task's data.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@set_option
 @traceback_option
 @json_option
 @pass_invocation
@@ -181,6 +183,7 @@ def run_device(
     rounds: int,
     shard: str,
     seed: int,
+    given: dict[str, Any],
 ) -> int:
     """Fetch, train, publish and show the verdict, once for each new version.
 
@@ -192,7 +195,7 @@ def run_device(
         invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec, seed=seed
     )
     with one:
-        task, examples = _load_data(file, part, parts)
+        task, examples = _load_data(file, part, parts, given)
         refused, failed = _rounds(invocation, one, task, examples, rounds, timeout_s)
     invocation.output.line(
         {"rounds": rounds, "refused": refused, "failed_rounds": failed.document()}, terminal=True
@@ -310,11 +313,11 @@ def _open(
     return file, one
 
 
-def _load_data(file: TaskFile, part: int, parts: int) -> tuple[Task, Examples]:
+def _load_data(file: TaskFile, part: int, parts: int, given: dict[str, Any]) -> tuple[Task, Examples]:
     from learning.partition import split_among_devices
     from learning.task import load_task
 
-    task = load_task(file.reference)
+    task = load_task(file.reference, {**file.settings, **given})
     train = task.data().train
     return task, train if parts == 1 else split_among_devices(train, parts, 1.0, file.seed)[part - 1]
 

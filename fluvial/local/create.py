@@ -20,7 +20,7 @@ from backends.kafka.reading import LogReader
 from backends.object_store import ObjectNotFound
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
-from backends.tasks import TaskFile, keys_folder, read_task_file, task_names, write_task_file
+from backends.tasks import TaskFile, keys_folder, read_task_file, write_task_file
 from fluvial.local.policies import layered_policy
 from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
@@ -111,7 +111,7 @@ def create_task(
     file = TaskFile(
         task=task,
         genesis_sha256=sha256_hex(genesis.canonical()),
-        reference=_lasting_reference(loaded, reference),
+        reference=lasting_reference(loaded, reference),
         regions=tuple(sorted(regions)),
         seed=seed,
         settings=recorded.settings if given is None and recorded else dict(given or {}),
@@ -126,9 +126,12 @@ def create_task(
 
 
 def _recorded(home: Path, task: str, genesis_sha256: str) -> TaskFile | None:
-    """What this machine has noted of this very task; None where it is new here."""
-    file = read_task_file(home, task) if task in task_names(home) else None
-    return file if file is not None and file.genesis_sha256 == genesis_sha256 else None
+    """What this machine has noted of this very task; None where it is new here, or the note is damaged."""
+    try:
+        file = read_task_file(home, task)
+    except UsageProblem:
+        return None
+    return file if file.genesis_sha256 == genesis_sha256 else None
 
 
 def describe_regions(regions: Mapping[str, int]) -> str:
@@ -278,7 +281,7 @@ def _exists_otherwise(task: str, store: TaskStore, reason: str) -> UsageProblem:
     )
 
 
-def _lasting_reference(loaded: Task, reference: str) -> str:
+def lasting_reference(loaded: Task, reference: str) -> str:
     """How another process, started anywhere, finds the task's code again."""
     from learning.task import shipped_tasks
 

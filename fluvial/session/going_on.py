@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Wish = Literal["ask", "continue", "fresh"]
 JOURNAL: Final = "journal.jsonl"
+NAME_CHARACTERS_MAX: Final = 48
+"""As ``learning.names`` has it."""
 GO_ON: Final = "continue"
 FRESH: Final = "fresh"
 STOP: Final = "stop"
@@ -68,7 +70,9 @@ def choose_course(home: Path, asked: Asked, output: Output) -> Course:
         wish = _ask(home, asked, newest, output)
     if wish == STOP:
         raise UsageProblem(
-            "FLV-6003", "not confirmed, nothing was changed", hint="`--continue` or `--fresh` answers beforehand"
+            "FLV-6003",
+            "not confirmed, nothing was changed",
+            hint="`--continue` or `--fresh` answers beforehand",
         )
     return Course(newest.task, newest) if wish == GO_ON else Course(free_task_name(home, asked.name))
 
@@ -97,7 +101,8 @@ def free_task_name(home: Path, wanted: str) -> str:
     number, name = 1, wanted
     while name in taken:
         number += 1
-        name = f"{wanted}-{number}"
+        end = f"-{number}"
+        name = wanted[: NAME_CHARACTERS_MAX - len(end)] + end
     return name
 
 
@@ -123,16 +128,28 @@ def standing_of(settings: Settings, file: TaskFile) -> Standing:
     return Standing(store.genesis(file.genesis_sha256).partitions, head.version)
 
 
-def refuse_what_is_fixed(
-    file: TaskFile, partitions: Mapping[str, int], *, regions: Mapping[str, int] | None, seed: int | None, policy: bool
-) -> None:
-    """UsageProblem FLV-6323 for an option that a task took when it was made: None and False are what was not given."""
+@dataclass(frozen=True, slots=True)
+class Further:
+    """A task ``file`` to go on with, and what was said of things that it took when it was made.
+
+    None and False are what was not said.
+    """
+
+    file: TaskFile
+    regions: Mapping[str, int] | None = None
+    seed: int | None = None
+    policy: bool = False
+
+
+def refuse_what_is_fixed(further: Further, partitions: Mapping[str, int]) -> None:
+    """UsageProblem FLV-6323 for an option that would change what the task is made of."""
+    file = further.file
     wrong = []
-    if regions is not None and dict(regions) != dict(partitions):
+    if further.regions is not None and dict(further.regions) != dict(partitions):
         wrong.append("--regions")
-    if seed is not None and seed != file.seed:
+    if further.seed is not None and further.seed != file.seed:
         wrong.append("--seed")
-    if policy:
+    if further.policy:
         wrong.append("--policy")
     if wrong:
         raise UsageProblem(
@@ -163,7 +180,9 @@ def _ask(home: Path, asked: Asked, newest: TaskFile, output: Output) -> str:
             f"`{asked.typed} --fresh` begins a new task, {fresh}",
         )
     return output.choose(
-        f"{what}: {GO_ON} with more versions, or begin {FRESH} as {fresh}?", (GO_ON, FRESH, STOP), default=GO_ON
+        f"{what}: {GO_ON} with more versions, or begin {FRESH} as {fresh}?",
+        (GO_ON, FRESH, STOP),
+        default=GO_ON,
     )
 
 

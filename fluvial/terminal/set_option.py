@@ -12,7 +12,7 @@ import click
 from aggregation.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _Function = TypeVar("_Function", bound="Callable[..., Any] | click.Command")
 _KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -23,7 +23,7 @@ _DEPTH_MAX: Final = 16
 
 
 def set_option(function: _Function) -> _Function:
-    """Add ``--set KEY=VALUE``, repeatable: the command gets ``given``, a dict of what ``parse_settings`` makes of it."""
+    """Add ``--set KEY=VALUE``, repeatable: the command gets ``given``, what ``parse_settings`` makes of it."""
     option = click.option(
         "--set",
         "given",
@@ -49,13 +49,13 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def words_of(given: dict[str, Any]) -> list[str]:
+def words_of(given: Mapping[str, Any]) -> list[str]:
     """The words that say ``given`` again: ``--set``, ``key=value``, ..."""
     return [word for key, value in given.items() for word in ("--set", f"{key}={_text(value)}")]
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) and _value(value) == value else repr(value)
+    return value if isinstance(value, str) and _value(value.strip()) == value else repr(value)
 
 
 def _value(text: str) -> Any:

@@ -25,7 +25,7 @@ from backends.store.task_store import TaskStore
 from backends.tasks import keys_folder
 from producers.fleet.behaviours import Behaviour
 from producers.fleet.bell import Bell, StopAskedError
-from producers.fleet.journal import Entry, Journal, Outcome
+from producers.fleet.journal import Entry, Journal, Outcome, newest_bases
 from producers.fleet.population import next_behaviour, populate
 from producers.fleet.rounds import Rounds
 from producers.fleet.summary import FleetSummary
@@ -101,6 +101,9 @@ class Fleet:
             Journal(self._journal_path) as journal,
         ):
             members = populate(genesis, keys_folder(settings.home, name), config)
+            bases_of = newest_bases(self._journal_path)
+            for member in members:  # a fleet that goes on does not repeat what is in the log
+                member.last_base = bases_of.get(member.author.device_id, member.last_base)
             task = load_task(self._task_file.reference, self._task_file.settings)
             shards = split_among_devices(task.data().train, config.devices, config.alpha, config.seed)
             self._speaker.say(

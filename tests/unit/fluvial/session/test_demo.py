@@ -15,9 +15,9 @@ from fluvial.local.policies import quick_policy
 from fluvial.processes.supervisor import ChildStatus
 from fluvial.proof.audit import AuditReport, Findings
 from fluvial.reading.progress import Place, Published, RunFacts, read_journal, sparkline
+from fluvial.session.going_on import free_task_name
 from fluvial.session.plan import RunPlan, RunResult, warnings_about
 from fluvial.session.progress_view import PlainView, live_panel, open_view, plain_line
-from fluvial.session.run import free_task_name
 from fluvial.session.strikes import Chaos
 from fluvial.session.summary import check_json_target, check_report_folder, honest_refused_line
 from fluvial.terminal.output import Output, quiet_output
