@@ -67,7 +67,7 @@ class ImportScope:
 
 
 def enter(scope: ImportScope, packages: Iterable[str]) -> None:
-    """From now on, modules of these top-level packages are loaded into ``scope``."""
+    """From now on, these packages and what lies below them are loaded into ``scope``; the longest name counts."""
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
     _FINDER.scopes.update(dict.fromkeys(packages, scope))
@@ -97,8 +97,10 @@ class _Finder(MetaPathFinder):
         path: Sequence[str] | None,
         target: ModuleType | None = None,  # noqa: ARG002 (Python's signature)
     ) -> ModuleSpec | None:
-        scope = self.scopes.get(fullname.partition(".")[0])
-        return None if scope is None else scope.find(fullname, path)
+        name = fullname
+        while name and name not in self.scopes:
+            name = name.rpartition(".")[0]
+        return self.scopes[name].find(fullname, path) if name else None
 
 
 _FINDER: Final = _Finder()
