@@ -128,6 +128,7 @@ class _Session:
                 title,
                 self.plan.versions,
                 each_version=self.plan.each_version,
+                first=self.plan.first_version,
                 footer=self._footer,
             ) as view,
         ):

@@ -166,13 +166,13 @@ def test_the_plain_view_can_tell_every_version_once() -> None:
 
 def test_a_version_that_comes_with_the_end_has_its_line_too() -> None:
     output, facts = Lines(), RunFacts()
-    with open_view(output, "a run", 2, each_version=True) as view:
+    with open_view(output, "a run", 3, each_version=True, first=1) as view:
         view.show("training", facts, CHILDREN)
-        for version in (1, 2):
+        for version in (1, 2, 3):
             facts.add_evaluation({"kind": "evaluation", "version": version, "accuracy": 0.5, "loss": 1.0})
         view.finish(facts)
         view.finish(facts)
-    assert [line.split()[1] for line in output.lines if line.startswith("version")] == ["1/2", "2/2"]
+    assert [line.split()[1] for line in output.lines if line.startswith("version")] == ["2/3", "3/3"]
 
 
 def result_of(journal: list[tuple[str, str]]) -> RunResult:
