@@ -17,6 +17,7 @@ from learning.datasets import Examples
 from learning.kinds.protocol import Flat
 from learning.tensors import initial_parameters
 from learning.training import evaluate_parameters, train_locally
+from learning.trial import check_results
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -53,7 +54,8 @@ def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX) -
     After ``seconds_max`` it ends, unfinished; off the main thread nothing can end it. A user's function that fails on
     so few examples, and only there, is not reported: it gets a device's share, or all of the held-out ones.
 
-    Raises what ``Task.data``, ``train_locally`` and ``evaluate_parameters`` raise, at the user's own line.
+    Raises what ``Task.data``, ``train_locally`` and ``evaluate_parameters`` raise, at the user's own line; FLV-2240
+    for a number of a name that it cannot have, FLV-2242 where METRIC is none of what evaluate() returns.
     """
     report = CheckReport()
     began = time.monotonic()
@@ -77,6 +79,7 @@ def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX) -
                 doubtful,
             )
             report.unfinished, doubt = "", None
+            check_results(task, report.evaluated)
     except _TimeIsOver:
         if doubt is not None:
             raise doubt from None

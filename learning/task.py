@@ -1,6 +1,6 @@
 """A task: one file that says what is learned. Loading it, and turning every mistake in it into a clear error.
 
-The file holds four functions and, if it likes, three settings and a fifth function::
+The file holds four functions and, if it likes, four settings and a fifth function::
 
     def model() -> torch.nn.Module
     def train(model, data, config) -> dict[str, float]   in place, on one device's Examples; reports "loss"
@@ -8,6 +8,7 @@ The file holds four functions and, if it likes, three settings and a fifth funct
     def data() -> Dataset                                or DATA = "digits" | "fashion"
     CONFIG = {"epochs": …, "batch_size": …, "learning_rate": …, and settings of its own}
     POLICY = {…}                                           laid over the task's policy, as it is
+    METRIC = "r2"  or  ("wer", "lower")                    which number of evaluate() judges a version
     NAME = "…"                                             else the file's name
     def cohorts(data) -> int array[n]                      a group, 0 to 99, of each example; else 10 made up
 """
@@ -30,9 +31,11 @@ from learning.config import TrainConfig, config_from_overrides
 from learning.datasets import SHIPPED, Dataset, Examples
 from learning.kinds import kind_of
 from learning.kinds.protocol import Anatomy, Kind, Model
+from learning.metric import declared_metric
 from learning.names import check_task_name
 from learning.randomness import seeded
 from learning.userfile import call_users, import_users
+from schemas.manifests import Metric
 
 SHIPPED_TASKS_FOLDER: Final = Path(__file__).parent / "tasks"
 NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -45,7 +48,7 @@ class Task:
     """A loaded task file.
 
     reference: what it was loaded by, so that another process can load it again.
-    source_sha256: hex digest of the file's bytes. policy_overrides: its POLICY, unchecked.
+    source_sha256: hex digest of the file's bytes. policy_overrides: its POLICY, unchecked. metric: its METRIC.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Task:
     source_sha256: str
     config: TrainConfig
     policy_overrides: Mapping[str, Any]
+    metric: Metric | None
     _module: ModuleType = field(repr=False)
     _data: list[Dataset] = field(default_factory=list, repr=False)
 
@@ -140,7 +144,7 @@ def load_task(reference: str, settings: Mapping[str, Any] = NO_SETTINGS) -> Task
     The file is imported and model() is called once; data() waits until it is needed.
     Raises UsageProblem: FLV-2200 no such task, FLV-2201 bad name, FLV-2202 the file fails on import,
     FLV-2203 a function is missing, FLV-2204 an unusable model, FLV-2205 an unknown DATA,
-    FLV-2207 bad CONFIG or POLICY, FLV-2245 a setting that is nearly one of CONFIG's.
+    FLV-2207 bad CONFIG or POLICY, FLV-2240 and FLV-2241 bad METRIC, FLV-2245 a setting that is nearly one of CONFIG's.
     """
     path = _find(reference)
     source = path.read_bytes()
@@ -154,6 +158,7 @@ def load_task(reference: str, settings: Mapping[str, Any] = NO_SETTINGS) -> Task
         source_sha256=hashlib.sha256(source).hexdigest(),
         config=config_from_overrides(_mapping(module, "CONFIG", where), where=where, given=settings),
         policy_overrides=_mapping(module, "POLICY", where),
+        metric=declared_metric(module, where),
         _module=module,
     )
     _ = task.kind  # which makes a model, once

@@ -182,11 +182,14 @@ MERGERS: Final = (
 EVALUATORS: Final = (
     _gauge("fluvial_evaluated_version", "version", EVALUATOR, (), "The newest version that was evaluated.", "Does the evaluation keep up?"),
     _gauge("fluvial_validation_loss", "loss", EVALUATOR, (), "Loss of that version on held-out data.", "Does the model get better?"),
-    _gauge("fluvial_validation_accuracy", "ratio", EVALUATOR, (), "Accuracy of that version on held-out data.", "How good is the model?"),
-    _gauge("fluvial_validation_worst_decile_accuracy", "ratio", EVALUATOR, (), "Mean accuracy of the tenth of the cohorts that it serves worst; absent where the evaluation does not say.", "Whom does the model serve badly?"),
+    _gauge("fluvial_model_metric", "its own", EVALUATOR, ("name", "better"), "Every number that the task's evaluate() gives of that version, by its name, 32 at most. The one that judges the task says which is better, higher or lower; of the others the label is empty. NaN where this version has none.", "How good is the model?"),
+    _gauge("fluvial_model_metric_worst_decile", "its own", EVALUATOR, ("name", "better"), "Mean of the task's metric over the tenth of the cohorts that the version serves worst; absent where the evaluation does not say.", "Whom does the model serve badly?"),
+    _gauge("fluvial_validation_accuracy", "ratio", EVALUATOR, (), "Accuracy of that version on held-out data, where the task reports one.", "How good is a classifier?"),
+    _gauge("fluvial_validation_worst_decile_accuracy", "ratio", EVALUATOR, (), "Mean accuracy of the tenth of the cohorts that it serves worst, where a classifier is judged by it.", "Whom does a classifier serve badly?"),
+    _counter("fluvial_evaluation_metrics_renamed_total", "numbers", EVALUATOR, (), "Numbers of evaluate() that were published under another name, because a record cannot have their own (FLV-2243).", "Does a task file use names that are reserved?"),
     _histogram("fluvial_evaluation_duration_seconds", "seconds", EVALUATOR, (), "Time to load one version and evaluate it on the held-out data and each of its parts.", "What does an evaluation cost, and does it keep up with new versions?", EVALUATION_S),
-    _gauge("fluvial_target_accuracy", "ratio", EVALUATOR, (), "The accuracy asked for with --target; absent without.", "What is the aim?"),
-    _gauge("fluvial_versions_to_target", "versions", EVALUATOR, (), "The first version that reached the target; absent until one does, and where an evaluator that started again finds no evaluation of version 0 in what it reads of the metrics topic: then an earlier one may have been the first.", "How fast does the model converge?"),
+    _gauge("fluvial_target_metric", "the metric's", EVALUATOR, (), "The value of the task's metric asked for with --target; absent without.", "What is the aim?"),
+    _gauge("fluvial_versions_to_target", "versions", EVALUATOR, (), "The first version whose metric was as good as the target, or better; absent until one does, and where an evaluator that started again finds no evaluation of version 0 in what it reads of the metrics topic: then an earlier one may have been the first.", "How fast does the model converge?"),
 )
 
 OTHERS: Final = (
@@ -216,7 +219,7 @@ ABSENT_UNTIL_SET: Final = frozenset(
         "fluvial_validation_loss",
         "fluvial_validation_accuracy",
         "fluvial_validation_worst_decile_accuracy",
-        "fluvial_target_accuracy",
+        "fluvial_target_metric",
         "fluvial_versions_to_target",
         "fluvial_version",
         "fluvial_audit_findings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,13 @@ from backends.observing.process import OTHER, MetricsObserver, error_id
 from backends.observing.times_header import unpack
 from backends.observing.worker import WorkerMetrics
 from schemas.manifests import Manifest
+from schemas.task_metric import is_finite, metric_of, reaches, values_of, way_of
 
 WINDOWS_REMEMBERED_MAX: Final = 2048
 """Windows whose publish times are remembered until a version holds them; beyond that the oldest are forgotten."""
 
+METRIC_NAMES_MAX: Final = 32
+"""Of more numbers than these no series are made; the task's metric and the loss are always among them."""
 CANARY_REASONS: Final = frozenset({"late", "wrong_verdict", "unpublished"})
 
 
@@ -111,11 +115,12 @@ class EvaluatorMetrics(MetricsObserver):
         self._adopted = False
         self._target: float | None = None
         self._reached = False
+        self._series: set[tuple[str, str]] = set()
 
     def aim(self, target: float) -> None:
-        """The accuracy that a version should reach."""
+        """The value of the task's metric that a version should reach."""
         self._target = target
-        self.metrics.gauge("fluvial_target_accuracy").set(target)
+        self.metrics.gauge("fluvial_target_metric").set(target)
 
     def adopted(self, version: int, regions: Collection[str]) -> None:
         """See ``Observer``."""
@@ -144,12 +149,33 @@ class EvaluatorMetrics(MetricsObserver):
             "accuracy_worst_decile": "fluvial_validation_worst_decile_accuracy",
         }
         for field, name in fields.items():
-            if isinstance(record.get(field), int | float):
+            if is_finite(record.get(field)):
                 self.metrics.gauge(name).set(record[field])
-        accuracy = record.get("accuracy")
-        if self._target is None or self._reached or not isinstance(accuracy, int | float):
+        if is_finite(renamed := record.get("metrics_renamed")):
+            self.metrics.counter("fluvial_evaluation_metrics_renamed_total").inc(renamed)
+        self._show_metrics(record, version)
+
+    def _show_metrics(self, record: Mapping[str, Any], version: int) -> None:
+        metric, values = metric_of(None, record), values_of(record)
+        assert metric is not None, "there is a record"
+        gauge = self.metrics.gauge("fluvial_model_metric")
+        shown = {(metric.name, way_of(metric)): values.get(metric.name, math.nan)} | {
+            (name, ""): value
+            for name, value in sorted(values.items(), key=lambda one: (one[0] != "loss", one[0]))
+            if name != metric.name
+        }
+        for (name, way), value in list(shown.items())[:METRIC_NAMES_MAX]:
+            gauge.labels(name, way).set(value)
+        for name, way in self._series - shown.keys():
+            gauge.labels(name, way).set(math.nan)
+        self._series |= set(list(shown)[:METRIC_NAMES_MAX])
+        worst = record.get(f"{metric.name}_worst_decile")
+        if is_finite(worst):
+            decile = self.metrics.gauge("fluvial_model_metric_worst_decile")
+            decile.labels(metric.name, way_of(metric)).set(worst)
+        if self._target is None or self._reached or metric.name not in values:
             return
-        if accuracy >= self._target:
+        if reaches(metric, values[metric.name], self._target):
             self._reached = True
             self.metrics.gauge("fluvial_versions_to_target").set(version)
 

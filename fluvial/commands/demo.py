@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
+from fluvial.commands.run_plan import stall_option
 from fluvial.terminal.invocation import Invocation, no_check_option, pass_invocation, traceback_option
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Options(TypedDict):
     alpha: float
     store: Literal["auto", "minio", "file"]
     no_console: bool
+    stall_s: float
 
 
 @click.command()
@@ -90,6 +92,7 @@ class Options(TypedDict):
     help="Object store.",
 )
 @click.option("--no-console", is_flag=True, help="Serve no live page while it runs.")
+@stall_option
 @no_check_option
 @traceback_option
 @click.option(
@@ -169,6 +172,7 @@ def _plan(home: Path, reference: str, options: Options) -> RunPlan:
         workers=options["workers"],
         chaos=options["chaos"],
         alpha=alpha,
+        stall_s=options["stall_s"],
         store=options["store"],
         policy_defaults=quick_policy(devices - attackers - misbehaving),
         console=not options["no_console"],

@@ -89,7 +89,7 @@ def fleet(
             journal=journal,
             observer=observer,
         )
-        interrupted = stop_on_signals(runner.stop, observer.ending)
+        interrupted = stop_on_signals(observer.ending, runner.stop)
         summary = runner.run()
     invocation.output.document({"task": file.task, **summary.document()})
     rows = [(behaviour, count) for behaviour, count in summary.published.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -132,9 +133,9 @@ def merger(
 @name_option
 @click.option(
     "--target",
-    type=click.FloatRange(0, 1),
-    metavar="ACCURACY",
-    help="The accuracy to reach, such as 0.9: the metrics then say which version reached it first.",
+    type=float,
+    metavar="VALUE",
+    help="The value of the task's metric to reach, such as 0.9: the metrics then say which version did first.",
 )
 @metrics_options
 @traceback_option
@@ -154,6 +155,12 @@ def evaluator(
     from stream_apps.evaluator import app as evaluator_app
 
     running.configure_logging()
+    if target is not None and not math.isfinite(target):
+        raise UsageProblem(
+            "FLV-7042",
+            f"--target {target}: expected a finite number",
+            hint="`fluvial evaluator --target 0.9`",
+        )
     file = read_task_file(invocation.home, task)
     settings = invocation.settings()
     name = _name(name, "evaluator")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar
 import click
 
 from aggregation.errors import UsageProblem
+from fluvial.session.limits import STALL_S
 from fluvial.terminal.set_option import set_option
 
 if TYPE_CHECKING:
@@ -19,8 +20,18 @@ if TYPE_CHECKING:
     from learning import Task
 
 _Function = TypeVar("_Function", bound="Callable[..., Any] | click.Command")
-STACK_ONLY: Final = frozenset({"workers", "store", "name", "go_on", "fresh"})
+STACK_ONLY: Final = frozenset({"workers", "store", "stall_s", "name", "go_on", "fresh"})
 """What only means something on a stack."""
+
+
+stall_option = click.option(
+    "--stall-seconds",
+    "stall_s",
+    type=click.FloatRange(0, min_open=True),
+    default=STALL_S,
+    show_default=True,
+    help="Give up when nobody has worked for so long. A device that trains works, however long it takes.",
+)
 
 
 class Options(TypedDict):
@@ -32,6 +43,7 @@ class Options(TypedDict):
     workers: int
     seed: int
     alpha: float
+    stall_s: float
     store: Literal["auto", "minio", "file"]
     name: str | None
     go_on: bool
@@ -40,8 +52,9 @@ class Options(TypedDict):
 
 
 def going_on_options(function: _Function) -> _Function:
-    """Add ``--continue``, ``--fresh``, ``--name`` and ``--set``."""
+    """Add ``--continue``, ``--fresh``, ``--name``, ``--set``, and ``--stall-seconds``."""
     for option in (
+        stall_option,
         set_option,
         click.option("--name", help="What the task is called. Default: what its file says."),
         click.option("--fresh", is_flag=True, help="A new task, though one of this file was trained before."),
@@ -120,6 +133,7 @@ def plan_of(course: Course, task: Task, options: Options, policy_text: str, *, t
         workers=options["workers"],
         seed=seed,
         alpha=alpha,
+        stall_s=options["stall_s"],
         store=options["store"],
         policy_text=policy_text,
         policy_defaults=quick_policy(devices),

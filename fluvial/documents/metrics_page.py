@@ -40,14 +40,14 @@ many there were. The alerts on the budget of refusals leave out `duplicate` as w
 FIELD: Final = (
     ("M1", "participation", ("fluvial_devices_contributing", "fluvial_devices_active")),
     ("M2", "aggregation latency", ("fluvial_verdict_seconds", "fluvial_publish_to_version_seconds")),
-    ("M3", "global validation loss", ("fluvial_validation_loss", "fluvial_validation_accuracy")),
+    ("M3", "global validation loss", ("fluvial_validation_loss", "fluvial_model_metric")),
     ("M4", "update bytes", ("fluvial_update_bytes",)),
     ("M5", "failed updates", ("fluvial_verdicts_total", "fluvial_publish_errors_total")),
     ("M6", "staleness", ("fluvial_update_staleness_versions",)),
     ("M7", "privacy budget", ("fluvial_privacy_epsilon",)),
     ("M8", "anomalies", ("fluvial_verdicts_total", "fluvial_update_norm_deviations")),
     ("M9", "aggregator CPU", ("process_cpu_seconds_total", "process_resident_memory_bytes")),
-    ("M10", "versions to target", ("fluvial_versions_to_target", "fluvial_target_accuracy")),
+    ("M10", "versions to target", ("fluvial_versions_to_target", "fluvial_target_metric")),
 )
 """The measures that the field asks for, and the metrics that answer them."""
 

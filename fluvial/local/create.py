@@ -21,11 +21,12 @@ from backends.object_store import ObjectNotFound
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, keys_folder, read_task_file, write_task_file
+from fluvial.local.judging import in_words, metric_of_task
 from fluvial.local.policies import layered_policy
 from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import NEWEST_GENESIS, Genesis, Region, TensorEntry, decode_genesis
+from schemas.manifests import NEWEST_GENESIS, Genesis, Metric, Region, TensorEntry, decode_genesis
 from schemas.objects import sha256_hex
 from schemas.topics import topics_of, updates_topic
 
@@ -97,6 +98,7 @@ def create_task(
         policy=policy,
         folder=folder,
         seed=seed,
+        metric=_metric(existing, loaded, output, seed),
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
     )
     recorded = _recorded(settings.home, task, sha256_hex(genesis.canonical()))
@@ -119,9 +121,7 @@ def create_task(
         alpha=split[1] if split else recorded.alpha if recorded else None,
     )
     write_task_file(settings.home, file)
-    parameters = genesis.tensor_layout.parameters
-    done = "was there already, unchanged" if existing is not None else "created"
-    output.say(f"task {task} {done}: {parameters} parameters, regions {describe_regions(regions)}")
+    output.say(_told(genesis, fresh=existing is None))
     return file
 
 
@@ -132,6 +132,12 @@ def _recorded(home: Path, task: str, genesis_sha256: str) -> TaskFile | None:
     except UsageProblem:
         return None
     return file if file.genesis_sha256 == genesis_sha256 else None
+
+
+def _told(genesis: Genesis, *, fresh: bool) -> str:
+    done = "created" if fresh else "was there already, unchanged"
+    parameters, regions = genesis.tensor_layout.parameters, describe_regions(genesis.partitions)
+    return f"task {genesis.task} {done}: {parameters} parameters, regions {regions}{in_words(genesis.metric)}"
 
 
 def describe_regions(regions: Mapping[str, int]) -> str:
@@ -183,6 +189,14 @@ def _existing(store: TaskStore) -> bytes | None:
         return None
 
 
+def _metric(existing: bytes | None, loaded: Task, output: Reporter, seed: int) -> Metric | None:
+    """Of a task that is there, its own: another METRIC is another task, and no METRIC changes nothing."""
+    if existing is None:
+        return metric_of_task(loaded, output, seed=seed)
+    genesis = decode_genesis(existing)
+    return loaded.metric or genesis.metric if genesis.can_say_metric else None
+
+
 def make_keys(folder: Path, regions: Mapping[str, int]) -> None:
     """The CAs of a task's regions and of its control, and a key for every worker, the merger and the operator."""
     for authority in (CONTROL, *sorted(regions)):
@@ -201,6 +215,7 @@ def first_version(
     policy: Policy,
     folder: Path,
     seed: int,
+    metric: Metric | None = None,
     document_format: str = NEWEST_GENESIS,
 ) -> tuple[Genesis, bytes, bytes]:
     """The genesis document, the first model's file and the first optimizer state's file.
@@ -211,7 +226,7 @@ def first_version(
 
     layout = Layout.of(layout_of(loaded.model()))
     model = encode_model(initial_parameters(loaded, seed), layout)
-    optimizer = encode_optimizer(initial_state(policy.server, layout.parameters))
+    optimizer = encode_optimizer(initial_state(policy.server, layout.trainable.parameters))
     genesis = Genesis(
         task=task,
         regions={
@@ -225,6 +240,7 @@ def first_version(
         policy=json.loads(policy.canonical()),
         model_sha256=sha256_hex(model),
         optimizer_sha256=sha256_hex(optimizer),
+        metric=metric,
         format=document_format,
     )
     return genesis, model, optimizer

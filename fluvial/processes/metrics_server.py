@@ -36,7 +36,7 @@ class MetricsOptions:
 
     port: int = 0
     on: bool = True
-    target_accuracy: float | None = None
+    target: float | None = None
 
 
 def metrics_options(function: _Function) -> _Function:
@@ -119,8 +119,8 @@ def _observer(settings: Settings, identity: ProcessIdentity, options: MetricsOpt
         metrics.gauge("fluvial_certificate_expires_timestamp_seconds").set(
             certificate_expires_s(identity.key)
         )
-    if isinstance(observer, EvaluatorMetrics) and options.target_accuracy is not None:
-        observer.aim(options.target_accuracy)
+    if isinstance(observer, EvaluatorMetrics) and options.target is not None:
+        observer.aim(options.target)
     return observer
 
 

@@ -72,16 +72,19 @@ class RunFacts:
     duplicates: int = 0
     strays: int = 0
     announced: bool = False
+    committed: dict[int, int] = field(default_factory=dict)
     failed_rounds: FailedRounds = field(default_factory=FailedRounds)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _recent: deque[float] = field(default_factory=deque, repr=False)
 
     def add_evaluation(self, record: Mapping[str, Any]) -> None:
-        """Take a record of the metrics topic; other kinds than "evaluation" are left out.
+        """Take a record of the metrics topic; other kinds than "evaluation" and "version" are left out.
 
         Raises TypeError: it is an evaluation of no version.
         """
+        if record.get("kind") == "version":
+            self._add_version(record)
         if record.get("kind") != "evaluation":
             return
         version = record.get("version")
@@ -90,6 +93,12 @@ class RunFacts:
         evaluation = Evaluation(version, *(_number(record, key) for key in ("accuracy", "loss", "seconds")))
         with self.lock:
             self.evaluations[version] = evaluation
+
+    def _add_version(self, record: Mapping[str, Any]) -> None:
+        version, accepted = record.get("version"), record.get("accepted")
+        if type(version) is int and type(accepted) is int:
+            with self.lock:
+                self.committed.setdefault(version, accepted)
 
     def add_stray(self) -> None:
         """Count a record that is none of what its topic holds: anybody who may write there may have left it."""
@@ -121,6 +130,11 @@ class RunFacts:
         """The newest version that was evaluated."""
         with self.lock:
             return max(self.evaluations, default=0)
+
+    def head(self) -> int:
+        """The newest version that was committed, as far as records tell."""
+        with self.lock:
+            return max(self.version(), max(self.committed, default=0))
 
     def curve(self) -> list[Evaluation]:
         """The evaluations of versions above 0, ascending."""

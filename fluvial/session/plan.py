@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import Finding, FluvialError
-from aggregation.fold.rejections import ACCEPTED
+from aggregation.fold.rejections import ACCEPTED, CONTROL
 from fluvial.local.stack import StoreChoice
 from fluvial.reading.progress import Place, Published, RunFacts
 from fluvial.session.going_on import Further
+from fluvial.session.limits import STALL_S
+from fluvial.session.patience import DeadEnd
 from fluvial.session.strikes import Strike
 from schemas.manifests import Manifest
 from schemas.objects import model_key
@@ -57,6 +59,7 @@ class RunPlan:
     named: bool = False
     further: Further | None = None
     first_version: int = 0
+    stall_s: float = STALL_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class RunResult:
     seconds: float
     started_at: float
     notes: list[str] = field(default_factory=list)
+    dead_end: DeadEnd | None = None
 
     @property
     def task(self) -> str:
@@ -111,6 +115,12 @@ class RunResult:
         return judged / self.training_seconds if self.training_seconds else 0.0
 
     @property
+    def updates_published(self) -> int:
+        """Updates that stand in the log: acknowledged ones, and those that were judged unheard by the fleet."""
+        judged = {place for place, one in self.facts.verdicts.items() if one.verdict.outcome != CONTROL}
+        return len(judged | {published.place for published in self.published})
+
+    @property
     def honest_refused(self) -> Counter[str]:
         """How many updates of honest devices were refused, by outcome: the fleet's journal knows who was."""
         with self.facts.lock:
@@ -122,7 +132,7 @@ class RunResult:
         return Counter(outcome for outcome in outcomes if outcome != ACCEPTED)
 
     def problem(self) -> FluvialError | None:
-        """The first thing that is not as it must be: a missing verdict, two verdicts, a difference."""
+        """The first thing that is not as it must be: a missing verdict, two verdicts, a difference, a dead end."""
         command = f"fluvial audit --task {self.task}"
         if self.missing:
             shown = ", ".join(_shown(self.task, place) for place in self.missing[:_MISSING_SHOWN])
@@ -147,7 +157,7 @@ class RunResult:
                 where="\n  ".join(str(finding) for finding in self.audit.findings.shown[:_MISSING_SHOWN]),
                 hint=f"`{command}` shows all of it",
             )
-        return None
+        return None if self.dead_end is None else self.dead_end.problem(self.task)
 
 
 def warnings_about(plan: RunPlan) -> list[str]:

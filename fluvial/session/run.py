@@ -26,6 +26,7 @@ from fluvial.local.stack import LocalStack
 from fluvial.processes.supervisor import Supervisor
 from fluvial.reading.progress import Follower, Place, Published, RunFacts, read_journal
 from fluvial.session.going_on import JOURNAL
+from fluvial.session.patience import DeadEnd, Patience
 from fluvial.session.plan import RunPlan, RunResult, VersionRow, warnings_about
 from fluvial.session.progress_view import open_view
 from fluvial.session.readiness import Readiness
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from fluvial.terminal.output import Output
 
 POLL_S: Final = 0.2
-STALL_S: Final = 180.0
-"""A run that shows no new version for this long has failed."""
 DRAIN_S: Final = 90.0
 LAST_EVALUATION_S: Final = 20.0
 
@@ -87,6 +86,7 @@ def run_session(plan: RunPlan, home: Path, output: Output) -> RunResult:
             seconds=time.monotonic() - began,
             started_at=started_at,
             notes=[*warnings_about(plan), *session.notes],
+            dead_end=session.dead_end,
         )
 
 
@@ -102,6 +102,8 @@ class _Session:
         folder = task_folder(settings.home, self.task)
         self.journal = folder / JOURNAL
         self.setbacks = Setbacks(self.journal, self.facts.failed_rounds, output)
+        self.patience = Patience(self.facts, self.journal, stall_s=plan.stall_s)
+        self.dead_end: DeadEnd | None = None
         self.published: list[Published] = []
         self.published_before = len(read_journal(self.journal))
         self.missing: list[Place] = []
@@ -172,28 +174,43 @@ class _Session:
     def _until_trained(
         self, supervisor: Supervisor, follower: Follower, view: View, readiness: Readiness
     ) -> None:
-        began = progressed_at = time.monotonic()
+        began = time.monotonic()
+        self.patience.look()
         victims = [name for name, _ in self.workers] + ["merger"]
         chaos = Chaos(
             supervisor, victims, times=self.plan.chaos, versions=self.plan.versions, seed=self.plan.seed
         )
-        before = 0
         while (version := self.facts.version()) < self.plan.versions or not chaos.finished:
-            now = time.monotonic()
-            if version != before:
-                before, progressed_at = version, now
-            if now - progressed_at > STALL_S:
+            self.patience.look()
+            if self.patience.stalled:
                 raise self._stalled(version, supervisor, readiness.missing())
+            if self._is_at_a_dead_end():
+                break
             self.setbacks.look()
             supervisor.check()
             follower.check()
             if self.console is not None:
                 self.console.check()
-            chaos.act(version, now - began, self.output)
-            view.show("training", self.facts, supervisor.statuses(), readiness.missing())
+            chaos.act(version, time.monotonic() - began, self.output)
+            waits = [*readiness.missing(), *self.patience.long_work()]
+            view.show("training", self.facts, supervisor.statuses(), waits)
             time.sleep(POLL_S)
         self.strikes = chaos.strikes
         self.training_seconds = time.monotonic() - began
+
+    def _is_at_a_dead_end(self) -> bool:
+        """Whether no further version can come. What was made by then is drained and audited as after any run.
+
+        Finding FLV-6311 where there is no version at all.
+        """
+        self.dead_end = self.patience.dead_end()
+        if self.dead_end is None:
+            return False
+        problem = self.dead_end.problem(self.task)
+        if self.dead_end.version == 0:
+            raise problem
+        self.output.say(f"ending: {problem.message}")
+        return True
 
     def _drain(self, supervisor: Supervisor, follower: Follower, view: View) -> None:
         """Wait until every published update has its verdict; what has none after ``DRAIN_S`` is missing."""
@@ -230,9 +247,11 @@ class _Session:
         waited = f"\n  still waiting for {', '.join(waits)}" if waits else ""
         return TimeoutProblem(
             "FLV-6303",
-            f"no version after {version} within {STALL_S:.0f} s",
+            f"nobody has worked for {self.patience.stall_s:.0f} s: no device trains, no verdict and no version came "
+            f"after version {version}",
             where=f"{states}\n  verdicts so far: {outcomes or 'none'}{waited}",
-            hint=f"see the logs in {supervisor.log_folder}; `fluvial doctor` checks machine and stack",
+            hint=f"see the logs in {supervisor.log_folder}; `fluvial doctor` checks machine and stack; "
+            "`--stall-seconds N` waits longer",
         )
 
 

@@ -23,7 +23,8 @@ class Setbacks:
         self._path = failed_path(journal)
         self._failed = failed
         self._reporter = reporter
-        self._read_bytes = 0
+        # What stands there already is of a run before.
+        self._read_bytes = self._path.stat().st_size if self._path.exists() else 0
 
     def look(self) -> None:
         """Take what is new; a line that is not whole yet is taken when it is."""

@@ -12,7 +12,6 @@ import asyncio
 import heapq
 import math
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from aggregation.codecs import DEFAULT_CODEC
 from aggregation.errors import UsageProblem
 from aggregation.policy import Policy
 from backends import keys
+from backends.folders import temporary_folder
 from backends.memory.clock import ManualClock
 from backends.memory.log import MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
@@ -35,6 +35,7 @@ from backends.store.task_store import TaskStore
 from fluvial.local.create import MERGER, check_regions, first_version, make_keys, worker_name
 from fluvial.local.policies import layered_policy, quick_policy
 from fluvial.session.in_process import InProcessFederation, memory_log_of
+from fluvial.session.patience import DeadEnd, advice
 from producers.fleet.behaviours import Behaviour
 from producers.fleet.failures import ROUNDS_FAILED_MAX, FailedRounds
 from producers.fleet.population import FleetConfig, Member, next_behaviour, populate
@@ -45,6 +46,7 @@ from schemas.certificates import Role
 from schemas.checkpoints import decode_model
 from schemas.objects import model_key
 from schemas.records import Announcement, announcement_in
+from schemas.task_metric import LOSS
 from schemas.topics import models_topic, verdicts_topic
 from schemas.windows import decode_verdict
 
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
     from learning import Examples, Task, TrainConfig
     from producers.fleet.failures import FailedRound
-    from schemas.manifests import Manifest
+    from schemas.manifests import Manifest, Metric
 
 ONE_REGION: Final[Mapping[str, int]] = {"local": 1}
 ROUND_S: Final = 1.0
@@ -92,10 +94,12 @@ class VersionFacts:
 class SimulationResult:
     """What happened. ``parameters`` float32[P]: the last version's model, flat, in the layout's order.
 
-    ``failed_rounds``: rounds of devices that ended before there was an update.
+    ``metric``: by which of its numbers the task is judged; None where that could not be tried. ``failed_rounds``:
+    rounds of devices that ended before there was an update.
     """
 
     parameters: npt.NDArray[np.float32]
+    metric: Metric | None = None
     versions: list[VersionFacts] = field(default_factory=list)
     updates: list[UpdateFacts] = field(default_factory=list)
     failed_rounds: FailedRounds = field(default_factory=FailedRounds)
@@ -105,9 +109,10 @@ class SimulationResult:
         """How many records of devices got which verdict."""
         return dict(Counter(update.verdict.outcome for update in self.updates))
 
-    def curve(self, metric: str = "accuracy") -> list[float]:
-        """One metric over the versions; a version whose task does not report it gives NaN."""
-        return [facts.metrics.get(metric, math.nan) for facts in self.versions]
+    def curve(self, metric: str = "") -> list[float]:
+        """One metric, else the task's own, over the versions; a version whose task does not report it gives NaN."""
+        name = metric or (self.metric.name if self.metric is not None else LOSS)
+        return [facts.metrics.get(name, math.nan) for facts in self.versions]
 
 
 def simulate(
@@ -136,7 +141,8 @@ def simulate(
     ``on_failure`` after each round of a device that failed, with whether it is the first of its kind.
 
     Raises UsageProblem: FLV-2216 (versions), FLV-2405 (regions), FLV-2505 (devices), FLV-2217 (nothing more can be
-    accepted), FLV-6310 (every device fails again and again), and what loading the data raises.
+    accepted), FLV-2240 and FLV-2242 (its metrics), FLV-6310 (every device fails again and again), and what loading the
+    data raises.
     """
     from learning.task import load_task
 
@@ -159,13 +165,13 @@ def simulate(
         codec=codec,
     )
     rules = policy or layered_policy(task=loaded.policy_overrides, defaults=quick_policy(devices))
-    with tempfile.TemporaryDirectory(prefix="fluvial-simulation-") as folder:
+    with temporary_folder("fluvial-simulation-") as folder:
         simulation = _Simulation(
             loaded,
             config,
             policy=rules,
             regions=regions,
-            folder=Path(folder),
+            folder=folder,
             train_config=train_config or loaded.config,
             on_failure=on_failure,
         )
@@ -207,15 +213,23 @@ class _Simulation:
         on_failure: Callable[[FailedRound, bool], None] | None = None,
     ) -> None:
         from learning.partition import split_among_devices
+        from learning.trial import metric_or_problem
 
         self.stopping = threading.Event()
         self._task, self._config = task, config
         data = task.data()
         self._held_out: Examples = data.test
         shards = split_among_devices(data.train, config.devices, config.alpha, config.seed)
+        self._metric, _ = metric_or_problem(task, config.seed)
         make_keys(folder, regions)
         genesis, model, optimizer = first_version(
-            task.name, task, regions=regions, policy=policy, folder=folder, seed=config.seed
+            task.name,
+            task,
+            regions=regions,
+            policy=policy,
+            folder=folder,
+            seed=config.seed,
+            metric=self._metric,
         )
         self._store = TaskStore(MemoryStore(), task.name)
         self._store.put_object(policy.canonical())
@@ -270,7 +284,9 @@ class _Simulation:
             await self._federation.tick()
             await self._federation.settle()
             self._tell(versions, on_version)
-        return SimulationResult(self._parameters, self._versions, self._updates(), self._work.failed)
+        return SimulationResult(
+            self._parameters, self._metric, self._versions, self._updates(), self._work.failed
+        )
 
     def _next_moment(self) -> float:
         """The next round's end, or the next tick if that is sooner or everybody waits for a version."""
@@ -282,14 +298,16 @@ class _Simulation:
             for member in again:
                 member.last_base = -1
         elif not self._federation.updates_waiting:
-            accepted = Counter(update.verdict.outcome for update in self._updates())
-            raise UsageProblem(
-                "FLV-2217",
-                f"version {len(self._versions) + 1} cannot be made: every device has published, and nothing that was "
-                f"accepted waits ({dict(accepted)})",
-                hint="loosen anomaly.cosine_min or anomaly.norm_deviations_max in the policy, or use fewer attackers",
-            )
+            raise self._dead_end()
         return tick
+
+    def _dead_end(self) -> UsageProblem:
+        head = self._federation.merger.head.number
+        judged = Counter(one.verdict.outcome for one in self._updates() if one.verdict.base_version >= head)
+        end = DeadEnd(head, dict(judged), self._clock.time(), self._work.failing)
+        return UsageProblem(
+            "FLV-2217", f"every device has published, and {end.in_words()}", hint=advice(end.outcomes)
+        )
 
     def _begin_rounds(self) -> None:
         """Every free device whose region has a version that is new to it fetches that version and starts."""

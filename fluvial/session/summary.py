@@ -35,10 +35,11 @@ def document(result: RunResult) -> dict[str, Any]:
         "accuracy": [round(value, 6) for value in result.accuracy],
         "loss": [round(one.loss, 6) for one in result.facts.curve() if one.loss is not None],
         "updates_accepted": outcomes.get(ACCEPTED, 0),
-        "published": len(result.published),
+        "published": result.updates_published,
         "published_before": result.published_before,
         "first_version": result.plan.first_version,
         "settings": dict(result.plan.given),
+        "dead_end": None if result.dead_end is None else dataclasses.asdict(result.dead_end),
         "verdicts": outcomes,
         "honest_refused": dict(result.honest_refused),
         "verdicts_missing": len(result.missing),
@@ -143,7 +144,7 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     output.print()
     refused = judged_of(result.facts.outcomes()).refused
     output.print(
-        f"updates    {len(result.published)} published, {refused} of them refused, "
+        f"updates    {result.updates_published} published, {refused} of them refused, "
         f"{result.updates_per_second:.1f} a second; {len(result.missing)} without a verdict"
     )
     honest = honest_refused_line(result.honest_refused)

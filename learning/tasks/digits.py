@@ -10,6 +10,7 @@ import learning
 
 DATA: Final = "digits"
 CONFIG: Final = {"epochs": 4, "batch_size": 8, "learning_rate": 0.15}
+METRIC: Final = "accuracy"
 POLICY: Final = {"updates": {"norm_clip": 1.5}, "server": {"learning_rate": 0.8}}
 
 

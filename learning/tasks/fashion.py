@@ -9,6 +9,7 @@ from torch import nn
 import learning
 
 CONFIG: Final = {"epochs": 2, "batch_size": 16, "learning_rate": 0.1}
+METRIC: Final = "accuracy"
 POLICY: Final = {"updates": {"norm_clip": 2.0}, "server": {"learning_rate": 0.8}}
 
 

@@ -9,6 +9,10 @@ class StopAskedError(Exception):
     """The fleet was asked to stop while it waited for something."""
 
 
+class RoundAbandoned(BaseException):
+    """The fleet was asked to stop by a signal, in the middle of a device's training."""
+
+
 class Bell:
     """How other threads and signal handlers wake the loop: there is news, or it has to stop."""
 

@@ -23,8 +23,9 @@ from backends.observer import UNOBSERVED, Observer
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import keys_folder
+from producers.fleet.activity import ActivityFile
 from producers.fleet.behaviours import Behaviour
-from producers.fleet.bell import Bell, StopAskedError
+from producers.fleet.bell import Bell, RoundAbandoned, StopAskedError
 from producers.fleet.journal import Entry, Journal, Outcome, newest_bases
 from producers.fleet.population import next_behaviour, populate
 from producers.fleet.rounds import Rounds
@@ -79,10 +80,16 @@ class Fleet:
         self._speaker = speaker
         self._journal_path = journal
         self._bell = Bell()
+        self._drive: _Drive | None = None
 
     def stop(self) -> None:
-        """Begin no more rounds; ``run`` then delivers what is under way and returns."""
+        """Begin no more rounds; ``run`` then delivers what is under way and returns.
+
+        From a signal's handler that interrupted a training, it raises RoundAbandoned there, and ``run`` returns too.
+        """
         self._bell.stop()
+        if self._drive is not None:
+            self._drive.rounds.abandon()
 
     def run(self) -> FleetSummary:
         """Drive the fleet.
@@ -99,6 +106,7 @@ class Fleet:
         with (
             Announcements(settings, genesis, self._bell.ring) as announcements,
             Journal(self._journal_path) as journal,
+            ActivityFile(self._journal_path, config.devices, self._observer) as activity,
         ):
             members = populate(genesis, keys_folder(settings.home, name), config)
             bases_of = newest_bases(self._journal_path)
@@ -110,7 +118,7 @@ class Fleet:
                 f"fleet of {config.devices} devices in {', '.join(sorted(genesis.regions))}: "
                 f"{config.attackers} attack, {config.misbehaving} misbehave"
             )
-            drive = _Drive(
+            self._drive = _Drive(
                 config=config,
                 message_bytes_max=settings.message_bytes_max,
                 members=members,
@@ -120,11 +128,12 @@ class Fleet:
                 writer=LogWriter(settings, f"fluvial-fleet-{name}", observer=self._observer),
                 observer=self._observer,
                 journal=journal,
+                activity=activity,
                 announcements=announcements,
                 bell=self._bell,
                 speaker=self._speaker,
             )
-            return drive.to_the_end()
+            return self._drive.to_the_end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +163,7 @@ class _Drive:
         bases: Bases,
         writer: LogWriter,
         journal: Journal,
+        activity: ActivityFile,
         announcements: Announcements,
         bell: Bell,
         speaker: Speaker,
@@ -164,11 +174,11 @@ class _Drive:
         self._bases = bases
         self._writer = writer
         self._journal = journal
+        self._activity = activity
         self._announcements = announcements
         self._bell = bell
         self._say = speaker.say
-        self._members = members
-        self._work = Rounds(
+        self.rounds = Rounds(
             members,
             task,
             shards,
@@ -178,6 +188,7 @@ class _Drive:
             message_bytes_max=message_bytes_max,
             now_ms=lambda: time.time_ns() // 1_000_000,
             on_failure=self._round_failed,
+            trains=activity.trains,
             observer=observer,
         )
         self._idle: dict[str, list[Member]] = {region: [] for region in bases.genesis.regions}
@@ -202,7 +213,7 @@ class _Drive:
                 self._begin_rounds()
                 self._end_a_round_or_wait()
                 self._tell()
-        except StopAskedError:
+        except (StopAskedError, RoundAbandoned):
             self._say("stopping: delivering what is under way")
         finally:
             seconds = time.monotonic() - self._started
@@ -211,7 +222,7 @@ class _Drive:
             finally:
                 self._settle()
         published = dict(sorted(self._journal.published.items()))
-        return FleetSummary(published, self._failed, seconds, dict(self._versions), self._work.failed)
+        return FleetSummary(published, self._failed, seconds, dict(self._versions), self.rounds.failed)
 
     def _first_news(self) -> None:
         """Wait for the first model of any region, and say every few seconds what for."""
@@ -240,10 +251,8 @@ class _Drive:
 
     def _give_another_try(self) -> None:
         """Let devices that failed try their version again, once it is plain that no newer one comes soon."""
-        if self._rounds or not self._work.retry_due(time.monotonic()):
-            return
-        for member in self._members:
-            if member.failures:
+        if not self._rounds:
+            for member in self.rounds.again(time.monotonic()):
                 member.last_base = -1
 
     def _begin_rounds(self) -> None:
@@ -276,7 +285,7 @@ class _Drive:
 
     def _contribute(self, member: Member, base: Base) -> None:
         behaviour = next_behaviour(member, self._config)
-        for number, what in enumerate(self._work.make(member, base, behaviour)):
+        for number, what in enumerate(self.rounds.make(member, base, behaviour)):
             # A replay's first record is the honest one; only its copy is the replay.
             is_original = behaviour is Behaviour.REPLAY and number == 0
             self._append(member, Behaviour.HONEST if is_original else behaviour, base, what)
@@ -309,6 +318,9 @@ class _Drive:
     def _settle(self) -> None:
         """Take down what the broker has answered."""
         self._observer.beat()
+        self._activity.at_work = len(self._rounds)
+        self._activity.version = max(self._versions.values(), default=-1)
+        self._activity.failing = self.rounds.failing
         self._writer.poll()
         while self._answers:
             sent, future, now = self._answers.popleft()
@@ -338,7 +350,7 @@ class _Drive:
         total = self._journal.total
         rate = (total - self._told_total) / (now - self._told)
         newest = max(self._versions.values(), default=-1)
-        failed = f", {self._work.failed.total} rounds failed" if self._work.failed.total else ""
+        failed = f", {self.rounds.failed.total} rounds failed" if self.rounds.failed.total else ""
         if total == self._told_total and not self._rounds:
             self._say(
                 f"all have contributed: waiting for version {newest + 1}, {total} updates so far{failed}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from backends.observer import UNOBSERVED, Observer
 from producers.fleet.behaviours import Behaviour, Round, perform
+from producers.fleet.bell import RoundAbandoned
 from producers.fleet.failures import (
     ALL_FAILED_RETRY_S,
     RETRY_S,
+    ROUNDS_FAILED_MAX,
     FailedRounds,
     all_failing,
     failed_round,
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
 class Rounds:
     """What ``members`` make of ``task``, each on its own of ``shards``; ``on_failure`` hears of every failed round.
 
-    Its second argument is whether it is the first of its kind. ``now_ms``: milliseconds since 1970 UTC.
+    Its second argument is whether it is the first of its kind. ``now_ms``: milliseconds since 1970 UTC. ``trains`` is
+    told which device's training begins, and "" at its end.
     """
 
     def __init__(
@@ -48,9 +52,12 @@ class Rounds:
         message_bytes_max: int,
         now_ms: Callable[[], int],
         on_failure: Callable[[FailedRound, bool], None],
+        trains: Callable[[str], None] = lambda _device: None,
         observer: Observer = UNOBSERVED,
     ) -> None:
         self.failed = FailedRounds()
+        self._trains = trains
+        self._trains_in: threading.Thread | None = None
         self._members = members
         self._task = task
         self._shards = shards
@@ -70,30 +77,41 @@ class Rounds:
         and again.
         """
         member.rounds += 1
+        self._trains(member.author.device_id)
+        self._trains_in = threading.current_thread()
         try:
             made = self._made(member, base, behaviour)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RoundAbandoned):
             raise
         except BaseException as error:  # noqa: BLE001 (users' code may raise anything, also what is no Exception)
             self._take_down(member, base, error)
             return []
+        finally:
+            self._trains_in = None
+            self._trains("")
         if member.failures:
             member.failures = 0
-            self._observer.round_succeeded(self._failing())
+            self._observer.round_succeeded(self.failing)
         return made
 
-    def retry_due(self, now_s: float) -> bool:
-        """Whether devices that failed should try their version again: no newer one came soon.
+    def abandon(self) -> None:
+        """From a signal's handler: leave the training that it interrupted, if it did. Raises RoundAbandoned."""
+        if self._trains_in is threading.current_thread():
+            raise RoundAbandoned
 
-        ``now_s`` is a monotonic time; asked only while no device is at work.
+    def again(self, now_s: float) -> list[Member]:
+        """Who should try its version again, since no newer one came soon; ``now_s`` is a monotonic time.
+
+        Whoever has failed ``ROUNDS_FAILED_MAX`` times in a row waits for a newer one.
         """
-        if not any(member.failures for member in self._members):
-            return False
+        failing = [member for member in self._members if 0 < member.failures < ROUNDS_FAILED_MAX]
         pause_s = ALL_FAILED_RETRY_S if all_failing(self._members) else RETRY_S
-        if now_s - self._failed_at < pause_s:
-            return False
-        self._failed_at = now_s
-        return True
+        return failing if now_s - self._failed_at >= pause_s else []
+
+    @property
+    def failing(self) -> int:
+        """How many devices' last round failed."""
+        return sum(member.failures > 0 for member in self._members)
 
     def _made(self, member: Member, base: Base, behaviour: Behaviour) -> list[Publication]:
         from learning.training import train_locally
@@ -120,9 +138,6 @@ class Rounds:
             device=author.device_id, region=author.region, base_version=base.version, error=error
         )
         self._on_failure(failed, self.failed.add(failed))
-        self._observer.round_failed(author.region, failed.error_id, self._failing())
+        self._observer.round_failed(author.region, failed.error_id, self.failing)
         if hopeless(self._members):
             raise no_round_succeeds(self.failed, len(self._members))
-
-    def _failing(self) -> int:
-        return sum(member.failures > 0 for member in self._members)

@@ -22,7 +22,9 @@ from schemas.checkpoints import decode_model
 from schemas.manifests import Genesis, Manifest
 from schemas.metrics import SCHEMA_VERSION, encode_metric
 from schemas.records import Flaw, Unverified, announcement_in
+from schemas.task_metric import LOSS
 from schemas.topics import metrics_topic
+from stream_apps.evaluator.naming import Naming
 from stream_apps.evaluator.published_evaluations import read_evaluations
 
 FLUSH_TIMEOUT_S: Final = 10.0
@@ -50,6 +52,7 @@ class Evaluation:
         self._task = load_task(reference)
         self._held_out = self._task.data().test
         self._slices = Slices(self._task, self._held_out)
+        self._naming = Naming(genesis.metric or self._task.metric, before_metrics=not genesis.can_say_metric)
         self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False, observer=observer)
         self._trust = Trust.from_pem(genesis.authorities)
         with LogReader(settings, f"fluvial-{name}-resume") as reader:
@@ -88,7 +91,9 @@ class Evaluation:
             log.info(
                 "version %d: %s",
                 number,
-                ", ".join(f"{k} {record[k]:.4f}" for k in ("accuracy", "loss") if k in record),
+                ", ".join(
+                    f"{k} {record[k]:.6g}" for k in dict.fromkeys((record["metric"], LOSS)) if k in record
+                ),
                 extra={"version": number},
             )
 
@@ -104,11 +109,12 @@ class Evaluation:
         data = self._store.model_bytes(version, model_sha256)
         model = decode_model(data, self._layout)
         results = evaluate_parameters(self._task, model, self._held_out)
-        slices = self._slices.evaluate(model) if "accuracy" in results else {}
+        named, metric = self._naming.fields(results)
+        slices = self._slices.evaluate(model, metric)
         facts = _facts_of(manifest, _seconds_between(self._created_at_ms, created_at_ms)) if manifest else {}
         self._created_at_ms = created_at_ms or self._created_at_ms
         now_ms = round(time.time() * 1000)
-        return results | slices | {
+        return named | slices | {
             "kind": "evaluation",
             "schema_version": SCHEMA_VERSION,
             "task": self._genesis.task,

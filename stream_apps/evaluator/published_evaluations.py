@@ -7,22 +7,24 @@ can be what they claim are kept.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from typing import Any, Final
 
 from backends.log import LogRecord, RecordReader
+from schemas.task_metric import ACCURACY, LOSS, is_finite, metric_in, named_in_record, values_of
 
 TAIL_RECORDS: Final = 64
 PIECE_RECORDS_MAX: Final = 65_536
 RECALL_RECORDS_MAX: Final = 50_000
 """Records of the metrics topic that are read beyond what the newest evaluation takes: a second or two of a start."""
 VERSION_MAX: Final = 2**31 - 1
-_NUMBERS: Final = ("loss", "accuracy", "accuracy_worst_decile")
+_WORST: Final = "_worst_decile"
+NUMBERS_MAX: Final = 32
+"""Numbers of a task's own that are kept of an evaluation, by name."""
 
 Evaluation = dict[str, Any]
-"""``version`` and ``created_at_ms`` (0 where not known), whole numbers; ``loss``, ``accuracy`` and
-``accuracy_worst_decile`` where the record has a finite one.
+"""``version`` and ``created_at_ms`` (0 where not known), whole numbers; the finite numbers of the task's own, its
+worst decile, and ``metric`` and ``better``, which are texts, where the record has them.
 """
 
 
@@ -69,22 +71,18 @@ def _evaluation(value: bytes) -> Evaluation | None:
     version, created_at_ms = document.get("version"), document.get("created_at_ms")
     if not _whole(version, VERSION_MAX):
         return None
-    numbers = {name: document[name] for name in _NUMBERS if _finite(document.get(name))}
+    metric = metric_in(document)
+    judges = {LOSS, ACCURACY if metric is None else metric.name}
+    own = sorted(values_of(document).items(), key=lambda one: (one[0] not in judges, one[0]))
+    worst = [name for name in document if name.endswith(_WORST) and is_finite(document[name])]
     return {
+        **dict(own[:NUMBERS_MAX]),
+        **{name: document[name] for name in worst[:1]},
+        **({} if metric is None else named_in_record(metric)),
         "version": version,
         "created_at_ms": created_at_ms if _whole(created_at_ms, 2**62) else 0,
-    } | numbers
+    }
 
 
 def _whole(value: object, maximum: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= maximum
-
-
-def _finite(value: object) -> bool:
-    """Whether it is a number that a float holds: JSON may spell 1e999, and whole numbers of a thousand digits."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False

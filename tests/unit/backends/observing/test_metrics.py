@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 import time
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from backends.observing.lag import LagTable
 from backends.observing.metrics import CATALOGUE, ROLES, Metrics
 from backends.observing.roles import (
     BY_ROLE,
+    METRIC_NAMES_MAX,
     AuditorMetrics,
     CanaryMetrics,
     EvaluatorMetrics,
@@ -264,7 +266,7 @@ def test_a_log_that_became_shorter_is_another_one() -> None:
 
 def test_an_evaluator_tells_the_first_version_that_reached_the_target(tmp_path: Path) -> None:
     evaluator = EvaluatorMetrics(Metrics("evaluator"), task="t", home=tmp_path)
-    assert value(evaluator, "fluvial_target_accuracy") is None
+    assert value(evaluator, "fluvial_target_metric") is None
     evaluator.aim(0.9)
     evaluator.adopted(0, ["eu"])
     for version, accuracy in enumerate([0.5, 0.8, 0.91, 0.7, 0.95]):
@@ -314,6 +316,69 @@ def test_an_evaluator_with_nothing_to_recall_counts_from_the_first_model(tmp_pat
     evaluator.recalled([])
     evaluator.evaluated(evaluation(0, 0.95), 0.1)
     assert value(evaluator, "fluvial_versions_to_target") == 0
+
+
+def shown(evaluator: EvaluatorMetrics, name: str, better: str = "") -> float | None:
+    labels = {"name": name, "better": better}
+    return evaluator.metrics.registry.get_sample_value("fluvial_model_metric", labels)
+
+
+def test_every_number_of_a_task_has_a_series_and_its_metric_says_which_way_is_better(tmp_path: Path) -> None:
+    evaluator = EvaluatorMetrics(Metrics("evaluator"), task="t", home=tmp_path)
+    named = {"metric": "rmse", "better": "lower"}
+    evaluator.recalled([{"version": 0, "loss": 4.0, "rmse": 2.0, "r2": -3.0, **named}])
+    assert (shown(evaluator, "rmse", "lower"), shown(evaluator, "r2"), shown(evaluator, "loss")) == (
+        2.0,
+        -3.0,
+        4.0,
+    )
+    assert value(evaluator, "fluvial_validation_accuracy") is None
+    later = {
+        "version": 1,
+        "loss": 1.0,
+        "rmse": 1.0,
+        "metrics_renamed": 2,
+        "seconds": 3.0,
+        "rmse_worst_decile": 1.5,
+    }
+    evaluator.evaluated(later | named, 0.1)
+    assert shown(evaluator, "rmse", "lower") == 1.0 and math.isnan(shown(evaluator, "r2") or 0.0)
+    assert shown(evaluator, "seconds") is None
+    assert value(evaluator, "fluvial_evaluation_metrics_renamed_total") == 2
+    worst = {"name": "rmse", "better": "lower"}
+    assert evaluator.metrics.registry.get_sample_value("fluvial_model_metric_worst_decile", worst) == 1.5
+
+
+def test_a_metric_that_is_not_there_any_more_is_nan_and_numbers_are_bounded(tmp_path: Path) -> None:
+    evaluator = EvaluatorMetrics(Metrics("evaluator"), task="t", home=tmp_path)
+    named = {"metric": "zz", "better": "lower"}
+    evaluator.evaluated(
+        {"version": 0, "loss": 1.0, "zz": 2.0, **{f"a{n}": 1.0 for n in range(99)}} | named, 0.1
+    )
+    assert (shown(evaluator, "zz", "lower"), shown(evaluator, "loss"), shown(evaluator, "a0")) == (
+        2.0,
+        1.0,
+        1.0,
+    )
+    assert (
+        generate_latest(evaluator.metrics.registry).decode().count("fluvial_model_metric{")
+        == METRIC_NAMES_MAX
+    )
+    evaluator.evaluated({"version": 1, "loss": 1.0} | named, 0.1)
+    assert math.isnan(shown(evaluator, "zz", "lower") or 0.0)
+
+
+@pytest.mark.parametrize(("better", "first"), [("lower", 2), ("higher", 0)])
+def test_a_target_is_reached_from_the_side_that_is_better(better: str, first: int, tmp_path: Path) -> None:
+    evaluator = EvaluatorMetrics(Metrics("evaluator"), task="t", home=tmp_path)
+    evaluator.aim(0.5)
+    evaluator.recalled([])
+    for version, mae in enumerate([0.9, 0.6, 0.5, 0.1]):
+        evaluator.evaluated(
+            {"version": version, "loss": 0.0, "mae": mae, "metric": "mae", "better": better}, 0.1
+        )
+    assert value(evaluator, "fluvial_target_metric") == 0.5
+    assert value(evaluator, "fluvial_versions_to_target") == first
 
 
 def test_a_fleet_a_canary_and_an_auditor_count_what_they_do(tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pytest
 
 from aggregation.errors import UsageProblem
+from fluvial.session import simulation
 from fluvial.session.setbacks import Setbacks
 from fluvial.session.simulation import SimulationResult, simulate
+from producers.fleet.bell import RoundAbandoned
 from producers.fleet.failures import (
     KINDS_MAX,
     ROUNDS_FAILED_MAX,
@@ -18,6 +22,7 @@ from producers.fleet.failures import (
     failed_round,
 )
 from producers.fleet.journal import Journal, failed_path
+from producers.fleet.rounds import Rounds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +68,8 @@ WAYS: Final = {
     "it leaves a parameter that is not a number": "model.weight.data[0, 0] = float('nan')",
     "it reports no loss": "return {}",
     "it returns nothing": "return None",
+    "it changes the layout": "model.extra = nn.Parameter(torch.zeros(3))",
+    "it takes a parameter away": "model.bias = None",
     "it ends the program": "sys.exit(3)",
     "it raises what is no Exception": "raise Odd('hm')",
     "it is out of memory": "raise MemoryError",
@@ -179,3 +186,27 @@ def test_the_journal_holds_every_failed_round_and_a_run_follows_it(tmp_path: Pat
     assert (followed.total, followed.devices) == (2, ["d-1", "d-2"])
     assert len(heard.said) == 1
     assert "device d-1 sits version 4 out" in heard.said[0]
+
+
+def test_a_signal_ends_a_training_under_way_and_the_users_code_cannot_take_it_for_its_own(
+    tmp_path: Path,
+) -> None:
+    """As SIGTERM does in a fleet's process: its handler runs in the middle of ``train()``."""
+    signal_comes = "import _asked; _asked.stop()"
+    path = task_file(tmp_path, signal_comes, ONE_DEVICE)
+    found: list[Rounds] = []
+
+    class Remembering(Rounds):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            found.append(self)
+
+    asked = ModuleType("_asked")
+    asked.stop = lambda: found[0].abandon()  # type: ignore[attr-defined]  # noqa: PLW0108 (it is made later)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "_asked", asked)
+        patch.setattr(simulation, "Rounds", Remembering)
+        with pytest.raises(RoundAbandoned):
+            run(path)
+    found[0].abandon()  # nobody trains: nothing to leave
+    assert found[0].failed.total == 0
