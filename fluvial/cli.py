@@ -87,6 +87,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "parquet": Entry(
         "fluvial.commands.analysts:parquet", _LOOK, "Write metrics or verdicts to Parquet files."
     ),
+    "track": Entry("fluvial.commands.track:track", _LOOK, "Tell MLflow or TensorBoard of every version."),
     "inspect": Entry(
         "fluvial.commands.operators:inspect", _LOOK, "Decode one record and explain its verdict."
     ),

@@ -196,12 +196,12 @@ def run_device(
     A round whose training fails is counted, and the device tries again at the next version. Exit 1 if an update was
     refused or a round failed.
     """
-    part, parts = _parse_shard(shard)
+    part = _parse_shard(shard)
     file, one = _open(
         invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec, seed=seed
     )
     with one:
-        task, examples = _load_data(file, part, parts, given)
+        task, examples = _load_data(invocation, file, one, part, given)
         refused, failed = _rounds(invocation, one, task, examples, rounds, timeout_s)
     invocation.output.line(
         {"rounds": rounds, "refused": refused, "failed_rounds": failed.document()}, terminal=True
@@ -319,12 +319,20 @@ def _open(
     return file, one
 
 
-def _load_data(file: TaskFile, part: int, parts: int, given: dict[str, Any]) -> tuple[Task, Examples]:
+def _load_data(
+    invocation: Invocation, file: TaskFile, one: Device, shard: tuple[int, int], given: dict[str, Any]
+) -> tuple[Task, Examples]:
+    from backends.programs import find_program
+    from backends.store.factory import open_object_store
+    from backends.store.task_store import TaskStore
     from learning.partition import split_among_devices
     from learning.task import load_task
 
-    task = load_task(file.reference, {**file.settings, **given})
-    train = task.data().train
+    store = TaskStore(open_object_store(invocation.settings().store), file.task)
+    genesis, say = one.author.genesis, invocation.output.say
+    program = find_program(invocation.home, genesis, store.get_object, file.reference, say=say)
+    task = load_task(program, {**file.settings, **given})
+    train, (part, parts) = task.data().train, shard
     return task, train if parts == 1 else split_among_devices(train, parts, 1.0, file.seed)[part - 1]
 
 

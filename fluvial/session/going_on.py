@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from backends.settings import Settings
     from backends.tasks import TaskFile
     from fluvial.terminal.output import Output
+    from schemas.manifests import Genesis
 
 Wish = Literal["ask", "continue", "fresh"]
 JOURNAL: Final = "journal.jsonl"
@@ -108,9 +109,10 @@ def free_task_name(home: Path, wanted: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a task stands in log and store: its ``partitions`` by region, and its newest version."""
+    """How a task stands in its store: its genesis document and its newest version."""
 
-    partitions: Mapping[str, int]
+    store: TaskStore
+    genesis: Genesis
     head: int
 
 
@@ -125,7 +127,7 @@ def standing_of(settings: Settings, file: TaskFile) -> Standing:
             where=store.store.describe(),
             hint="begin a new one with `--fresh`",
         )
-    return Standing(store.genesis(file.genesis_sha256).partitions, head.version)
+    return Standing(store, store.genesis(file.genesis_sha256), head.version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aggregation.errors import UsageProblem
+from backends.programs import find_program
 from backends.tasks import write_task_file
 from fluvial.session.going_on import free_task_name, refuse_what_is_fixed, standing_of
 
@@ -31,7 +32,11 @@ def task_of_run(plan: RunPlan, settings: Settings, output: Output) -> tuple[RunP
 
 def _further(plan: RunPlan, further: Further, settings: Settings, output: Output) -> tuple[RunPlan, TaskFile]:
     standing = standing_of(settings, further.file)
-    refuse_what_is_fixed(further, standing.partitions)
+    # Every process finds it for itself: here the user hears that his changed file is not what goes on.
+    find_program(
+        settings.home, standing.genesis, standing.store.get_object, further.file.reference, say=output.say
+    )
+    refuse_what_is_fixed(further, standing.genesis.partitions)
     file = msgspec.structs.replace(
         further.file, settings=dict(plan.given), devices=plan.devices, alpha=plan.alpha
     )
@@ -40,7 +45,7 @@ def _further(plan: RunPlan, further: Further, settings: Settings, output: Output
     wanted = standing.head + plan.versions
     output.say(f"going on with the task {file.task} at version {standing.head}, up to version {wanted}")
     return dataclasses.replace(
-        plan, regions=standing.partitions, first_version=standing.head, versions=wanted
+        plan, regions=standing.genesis.partitions, first_version=standing.head, versions=wanted
     ), file
 
 

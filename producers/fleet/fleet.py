@@ -20,6 +20,7 @@ from aggregation.errors import FluvialError, UsageProblem
 from backends.kafka.writing import LogWriter
 from backends.log import Headers
 from backends.observer import UNOBSERVED, Observer
+from backends.programs import find_program
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import keys_folder
@@ -112,7 +113,10 @@ class Fleet:
             bases_of = newest_bases(self._journal_path)
             for member in members:  # a fleet that goes on does not repeat what is in the log
                 member.last_base = bases_of.get(member.author.device_id, member.last_base)
-            task = load_task(self._task_file.reference, self._task_file.settings)
+            reference = find_program(
+                settings.home, genesis, store.get_object, self._task_file.reference, say=self._speaker.say
+            )
+            task = load_task(reference, self._task_file.settings)
             shards = split_among_devices(task.data().train, config.devices, config.alpha, config.seed)
             self._speaker.say(
                 f"fleet of {config.devices} devices in {', '.join(sorted(genesis.regions))}: "
