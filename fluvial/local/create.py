@@ -20,9 +20,10 @@ from backends.kafka.reading import LogReader
 from backends.object_store import ObjectNotFound
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
-from backends.tasks import TaskFile, keys_folder, read_task_file, write_task_file
+from backends.tasks import TaskFile, keys_folder, write_task_file
 from fluvial.local.carried_program import carried_program
 from fluvial.local.judging import in_words, metric_of_task
+from fluvial.local.noted import Noted, task_file_of
 from fluvial.local.policies import layered_policy
 from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
@@ -104,7 +105,6 @@ def create_task(
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
         code=program.code,
     )
-    recorded = _recorded(settings.home, task, sha256_hex(genesis.canonical()))
     _check_update_size(genesis.tensor_layout, policy, settings)
     if existing is not None and existing != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(existing, genesis))
@@ -114,28 +114,11 @@ def create_task(
     if not store.commit(0, genesis.canonical()) and store.manifest_bytes(0) != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
     store.write_checkpoint(0, model, optimizer)
-    file = TaskFile(
-        task=task,
-        genesis_sha256=sha256_hex(genesis.canonical()),
-        reference=lasting_reference(loaded, reference),
-        regions=tuple(sorted(regions)),
-        seed=seed,
-        settings=recorded.settings if given is None and recorded else dict(given or {}),
-        devices=split[0] if split else recorded.devices if recorded else None,
-        alpha=split[1] if split else recorded.alpha if recorded else None,
-    )
+    noted = Noted(lasting_reference(loaded, reference), seed, given, split)
+    file = task_file_of(settings.home, genesis, noted)
     write_task_file(settings.home, file)
     output.say(_told(genesis, fresh=existing is None))
     return file
-
-
-def _recorded(home: Path, task: str, genesis_sha256: str) -> TaskFile | None:
-    """What this machine has noted of this very task; None where it is new here, or the note is damaged."""
-    try:
-        file = read_task_file(home, task)
-    except UsageProblem:
-        return None
-    return file if file.genesis_sha256 == genesis_sha256 else None
 
 
 def _told(genesis: Genesis, *, fresh: bool) -> str:
