@@ -100,6 +100,7 @@ def test_a_task_that_nobody_works_on_and_in_which_nothing_waits_is_finished() ->
         "12 versions, the last 3 min ago, accuracy 93.1 %; nobody works on it, and nothing waits"
     )
     assert {part["level"] for part in found["parts"]} == {"ok"}
+    assert {part["word"] for part in found["parts"]} == {"answers", "finished", "ended", "none"}
     few = health_of(
         replace(WELL, **REST | {"head": 1, "metric": "", "age_seconds": None, "accept_ratio": 0.1})
     )
