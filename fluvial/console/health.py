@@ -230,7 +230,9 @@ def _region(one: RegionFacts, *, finished: bool) -> Part:
 def _acceptance(facts: Facts) -> Part:
     page, ratio = "#/refused", facts.accept_ratio
     if facts.finished:
-        return Part("updates", "ok", "ended", f"{facts.updates_judged} updates judged in the last minute", page)
+        return Part(
+            "updates", "ok", "ended", f"{facts.updates_judged} updates judged in the last minute", page
+        )
     if ratio is None or facts.updates_judged < UPDATES_JUDGED_MIN:
         return Part("updates", "ok", "few", f"{facts.updates_judged} updates judged in the last minute", page)
     if ratio < ACCEPT_RATIO_WARN:
