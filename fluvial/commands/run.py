@@ -10,6 +10,7 @@ import click
 
 from aggregation.errors import UsageProblem
 from aggregation.fold.rejections import ACCEPTED
+from fluvial.commands.processes import evaluation_option
 from fluvial.session.limits import STALL_S
 from fluvial.terminal.invocation import (
     Invocation,
@@ -29,7 +30,7 @@ DEVICES: Final = 12
 VERSIONS: Final = 20
 
 
-STACK_ONLY: Final = frozenset({"workers", "store", "stall_s"})
+STACK_ONLY: Final = frozenset({"workers", "store", "stall_s", "evaluation_s"})
 """What only means something on a stack."""
 
 
@@ -43,6 +44,7 @@ class Options(TypedDict):
     seed: int
     alpha: float
     stall_s: float
+    evaluation_s: float
     store: Literal["auto", "minio", "file"]
 
 
@@ -120,6 +122,7 @@ def new(invocation: Invocation, name: str) -> None:
     help="In this process, without Kafka: the same fold and the same merge, on a clock of its own.",
 )
 @stall_option
+@evaluation_option
 @no_check_option
 @traceback_option
 @json_option
@@ -188,6 +191,7 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
         seed=options["seed"],
         alpha=options["alpha"],
         stall_s=options["stall_s"],
+        evaluation_s=options["evaluation_s"],
         store=options["store"],
         policy_text=policy_text,
         policy_defaults=quick_policy(options["devices"]),

@@ -15,6 +15,7 @@ from fluvial.session.patience import DeadEnd
 from fluvial.session.strikes import Strike
 from schemas.manifests import Manifest
 from schemas.objects import model_key
+from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,7 @@ class RunPlan:
     console: bool = False
     traceback: bool = False
     stall_s: float = STALL_S
+    evaluation_s: float = EVALUATION_S_MAX
 
 
 @dataclass(frozen=True, slots=True)
