@@ -101,7 +101,7 @@ docs-serve: setup ## the same on a local port, built again when a page changes
 
 lock: setup ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --extra docs --universal --python-version 3.11 --upgrade \
+	@$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --extra docs --extra tracking --universal --python-version 3.11 --upgrade \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock
 
 clean: ## remove the environment and caches (not .fluvial: `fluvial down --delete-data` does)

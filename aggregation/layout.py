@@ -29,6 +29,8 @@ BUFFERS: Final = "buffers"
 """Running statistics of a model, such as a batch norm's mean: no delta is taken of them, versions hold their mean."""
 SECTIONS: Final = (WEIGHTS, BUFFERS)
 """What a tensor may be, in the order in which sections stand in a layout."""
+DTYPE: Final = "float32"
+"""What every element travels and is kept as, whatever a device holds it in."""
 VALUE_DIGITS: Final = 10
 """How many int64 of a window's sums one element of ``buffers`` takes, see ``codecs.values``."""
 

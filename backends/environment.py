@@ -9,6 +9,7 @@ This is the only file that reads the environment. ``load_settings`` merges three
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import unicodedata
@@ -19,7 +20,8 @@ from urllib.parse import urlsplit
 import msgspec
 import platformdirs
 
-from aggregation.errors import ConnectionProblem, UsageProblem
+from aggregation.errors import ConnectionProblem, FluvialError, UsageProblem
+from backends.folders import can_be_written, expanded, of_this_user
 from backends.logging_setup import LogFormat
 from backends.proxies import is_proxy, proxy_of, without_password
 from backends.settings import (
@@ -53,7 +55,7 @@ def resolve_home(home: Path | None = None, environ: Mapping[str, str] | None = N
     """
     environ = os.environ if environ is None else environ
     chosen = home or Path(environ.get("FLUVIAL_HOME") or DEFAULT_HOME)
-    folder = chosen.expanduser().resolve()
+    folder = expanded(chosen).resolve()
     if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in str(folder)):
         raise UsageProblem(
             "FLV-1017",
@@ -65,10 +67,39 @@ def resolve_home(home: Path | None = None, environ: Mapping[str, str] | None = N
 
 
 def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """The per-user folder of downloads and builds: FLUVIAL_CACHE, else the platform's own place."""
+    """The per-user folder of downloads, builds and compiled code: FLUVIAL_CACHE, else the platform's own place.
+
+    A user without a home directory (no HOME, and an id that nobody has named) has one below the temporary folder.
+    """
     environ = os.environ if environ is None else environ
     chosen = environ.get("FLUVIAL_CACHE")
-    return Path(chosen).expanduser().resolve() if chosen else Path(platformdirs.user_cache_dir("fluvial"))
+    if chosen:
+        return expanded(Path(chosen)).resolve()
+    with contextlib.suppress(RuntimeError):
+        found = Path(platformdirs.user_cache_dir("fluvial"))
+        if found.is_absolute():
+            return found
+    return of_this_user()
+
+
+def keep_compiled_code(beside_source: Path) -> Path | None:
+    """Where numba keeps compiled code: ``beside_source`` where that can be written, else a folder of this user's.
+
+    None: nowhere, so every process compiles anew. Sets NUMBA_CACHE_DIR, unless somebody has, for this process and those
+    that it starts; it has to be called before numba is imported.
+    """
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen and can_be_written(Path(chosen)):
+        return Path(chosen)
+    if can_be_written(beside_source):
+        return beside_source
+    for place in (cache_dir, of_this_user):
+        with contextlib.suppress(FluvialError):
+            folder = place() / "compiled"
+            if can_be_written(folder):
+                os.environ["NUMBA_CACHE_DIR"] = str(folder)
+                return folder
+    return None
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -86,7 +117,7 @@ def prices_file(environ: Mapping[str, str] | None = None) -> Path | None:
     """FLUVIAL_PRICES, when it is set: the file of unit prices for ``backends.prices``."""
     environ = os.environ if environ is None else environ
     chosen = environ.get("FLUVIAL_PRICES")
-    return Path(chosen).expanduser().resolve() if chosen else None
+    return expanded(Path(chosen)).resolve() if chosen else None
 
 
 def variables_that_nobody_reads(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -290,7 +321,7 @@ def _put_proxy(merge: _Merge) -> None:
 
 def _path_from_text(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str) and value:
-        return Path(value).expanduser().resolve()
+        return expanded(Path(value)).resolve()
     message = f"expected a path, got {value!r}"
     raise ValueError(message)
 

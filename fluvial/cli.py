@@ -23,15 +23,21 @@ import click.shell_completion
 import click.utils
 
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
-from backends.environment import variables_that_nobody_reads
+from backends.environment import keep_compiled_code, variables_that_nobody_reads
 from fluvial.extras import EXTRAS_OF_COMMANDS, extra_with
 from fluvial.processes.signals import EXIT_INTERRUPTED, is_interruption
+from fluvial.terminal import streams
 from fluvial.terminal.invocation import Invocation
+from fluvial.terminal.machine_errors import of_the_machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXIT_DEFECT: Final = 5
+_FOLDER_IS_GONE: Final = UsageProblem(
+    "FLV-1022", "the current folder has been deleted", hint="go to another one: `cd ~`"
+)
+_KERNELS: Final = Path(__file__).parents[1] / "aggregation" / "codecs" / "kernels.py"
 
 
 class Entry(NamedTuple):
@@ -81,6 +87,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "parquet": Entry(
         "fluvial.commands.analysts:parquet", _LOOK, "Write metrics or verdicts to Parquet files."
     ),
+    "track": Entry("fluvial.commands.track:track", _LOOK, "Tell MLflow or TensorBoard of every version."),
     "inspect": Entry(
         "fluvial.commands.operators:inspect", _LOOK, "Decode one record and explain its verdict."
     ),
@@ -195,6 +202,7 @@ def cli(context: click.Context, *, home: Path | None, traceback: bool) -> None:
     invocation.home_option = home
     invocation.traceback_option = traceback
     if not context.resilient_parsing:
+        keep_compiled_code(_KERNELS.parent / "__pycache__")
         for name, meant in variables_that_nobody_reads().items():
             invocation.output.say(_unread(name, meant))
 
@@ -219,8 +227,13 @@ def completion(shell: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Errors that leave a command are shown here only."""
+    streams.stand_up()
     invocation = Invocation()
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return _refuse(invocation, _FOLDER_IS_GONE)
     try:
         return _main(invocation, argv)
     finally:
@@ -257,6 +270,11 @@ def _main(invocation: Invocation, argv: Sequence[str]) -> int:
     return outcome if isinstance(outcome, int) and not isinstance(outcome, bool) else 0
 
 
+def _refuse(invocation: Invocation, problem: FluvialError) -> int:
+    invocation.output.problem(problem)
+    return problem.exit_code
+
+
 def _sigterm_interrupts() -> None:
     """SIGTERM ends a command as Ctrl-C does: through its clean-up, a stream's last line included.
 
@@ -284,9 +302,15 @@ def _command_path(argv: Sequence[str]) -> str:
 
 def _unexpected(invocation: Invocation, error: Exception, argv: Sequence[str]) -> int:
     extra = extra_with(error.name) if isinstance(error, ModuleNotFoundError) else None
-    if extra is None:
+    refused = of_the_machine(error)
+    if refused is not None:
+        if invocation.show_traceback:
+            traceback.print_exception(error)
+        problem = refused
+    elif extra is None:
         return _defect(invocation, error)
-    problem = _not_installed(str(getattr(error, "name", "")), extra, argv)
+    else:
+        problem = _not_installed(str(getattr(error, "name", "")), extra, argv)
     invocation.output.problem(problem)
     return problem.exit_code
 
@@ -318,7 +342,11 @@ def _defect(invocation: Invocation, error: Exception) -> int:
         sys.stderr.write(text)
         where = ""
     else:
-        where = f"traceback in {_write_traceback(invocation, text)}"
+        try:
+            where = f"traceback in {_write_traceback(invocation, text)}"
+        except (OSError, FluvialError):  # there is no place for it
+            sys.stderr.write(text)
+            where = ""
     problem = FluvialError(
         "FLV-9000",
         f"a defect in Fluvial: {type(error).__name__}: {error}",

@@ -85,6 +85,10 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("parquet --task mine parquet/", "the metrics topic, for DuckDB and pandas"),
         ("parquet --task mine --topic verdicts parquet/", "what became of each update"),
     ),
+    "track": (
+        ("track --to mlflow=http://127.0.0.1:5000", "a run a task, a step a version"),
+        ("track --to tensorboard=runs --follow", "goes on with what comes"),
+    ),
     "inspect": (("inspect local 0 5 --task mine", "record 5 of partition 0 of the region local"),),
     "audit": (
         ("audit --task mine", "every version, bit for bit"),

@@ -13,6 +13,7 @@ MODULES: Final = {
     "learning": ("torch", "sklearn"),
     "console": ("aiohttp",),
     "all": ("jinja2", "matplotlib", "pyarrow"),
+    "tracking": ("mlflow", "tensorboard"),
 }  # fmt: skip
 """The modules that an extra adds to those of the extras before it."""
 
@@ -38,6 +39,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "verdicts": "worker",
     "tap": "device",
     "parquet": "all",
+    "track": "worker,tracking",
     "inspect": "worker",
     "audit": "worker",
     "canary": "worker",

@@ -58,7 +58,7 @@ def decode_model(data: bytes, layout: Layout) -> npt.NDArray[np.float32]:
 
 
 def encode_optimizer(state: Mapping[str, npt.NDArray[np.float64]]) -> bytes:
-    """The server optimizer's arrays, each float64[P], by name."""
+    """The server optimizer's arrays by name, each float64 with an element a weight."""
     return safetensors_numpy.save(dict(state))
 
 
@@ -66,32 +66,33 @@ def decode_optimizer(data: bytes, layout: Layout) -> dict[str, npt.NDArray[np.fl
     """The inverse of ``encode_optimizer``."""
     tensors = _load(data)
     for name, tensor in tensors.items():
-        if tensor.shape != (layout.parameters,) or tensor.dtype != np.float64:
+        if tensor.shape != (layout.trainable.parameters,) or tensor.dtype != np.float64:
             raise IntegrityProblem("FLV-4101", f"optimizer array {name} is {tensor.dtype}{tensor.shape}")
     return tensors
 
 
 def encode_sums(sums: npt.NDArray[np.int64]) -> bytes:
-    """A window's sums: little-endian int64[P]."""
+    """A window's sums: little-endian int64[``layout.sum_elements``]."""
     return sums.astype("<i8", copy=False).tobytes()
 
 
 def decode_sums(data: bytes, layout: Layout) -> npt.NDArray[np.int64]:
     """The inverse of ``encode_sums``, read-only."""
-    if len(data) != 8 * layout.parameters:
-        raise IntegrityProblem("FLV-4101", f"sums of {len(data)} bytes, expected {8 * layout.parameters}")
+    expected = 8 * layout.sum_elements
+    if len(data) != expected:
+        raise IntegrityProblem("FLV-4101", f"sums of {len(data)} bytes, expected {expected}")
     return np.frombuffer(data, dtype="<i8")
 
 
 def encode_direction(reference: Direction) -> bytes:
-    """A fixed-point step: int8[P] and one float64 scale a tensor."""
+    """A fixed-point step of the weights: int8 an element, and one float64 scale a tensor."""
     scales = np.array(reference.scales, dtype=np.float64)
     return safetensors_numpy.save({_STEP: reference.q, _SCALES: scales})
 
 
 def decode_direction(data: bytes, layout: Layout) -> Direction:
-    """The inverse of ``encode_reference``."""
-    tensors = _load(data)
+    """The inverse of ``encode_direction``."""
+    tensors, layout = _load(data), layout.trainable
     q, scales = tensors.get(_STEP), tensors.get(_SCALES)
     good = q is not None and q.shape == (layout.parameters,) and q.dtype == np.int8
     if not good or scales is None or scales.shape != (len(layout.tensors),) or scales.dtype != np.float64:

@@ -15,7 +15,7 @@ import msgspec
 import rfc8785
 
 from aggregation.errors import IntegrityProblem
-from aggregation.layout import WEIGHTS, Layout
+from aggregation.layout import DTYPE, WEIGHTS, Layout, TensorSpec
 from aggregation.policy import Policy, policy_from_canonical
 from schemas.documents import genesis_v1, genesis_v2, genesis_v3, manifest_v1
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS, decode_document, encode_document
@@ -42,7 +42,7 @@ class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     shape: tuple[int, ...]
     section: str = WEIGHTS
-    dtype: str = "float32"
+    dtype: str = DTYPE
     nonnegative: bool = False
 
 
@@ -126,7 +126,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"{self.format} has no sections but {WEIGHTS}: a later format has")
         if self.format in _KEYS_BEFORE_V3:
             more = [key for key in _KEYS_SINCE_V3 if getattr(self, key) != _DEFAULTS[key]]
-            if any((tensor.dtype, tensor.nonnegative) != ("float32", False) for tensor in self.layout):
+            if any((tensor.dtype, tensor.nonnegative) != (DTYPE, False) for tensor in self.layout):
                 more.append("a tensor's dtype or range")
             if more:
                 raise ValueError(f"{self.format} cannot say {', '.join(more)}: {NEWEST_GENESIS} can")
@@ -147,8 +147,16 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def tensor_layout(self) -> Layout:
-        """The layout as the pure core wants it."""
-        return Layout.of((tensor.name, tensor.shape, tensor.section) for tensor in self.layout)
+        """The layout as the pure core wants it.
+
+        Before v3 a section had no meaning: what such a document calls a buffer was folded as a weight, and is.
+        """
+        if self.format in _KEYS_BEFORE_V3:
+            return Layout.of((tensor.name, tensor.shape) for tensor in self.layout)
+        return Layout.of(
+            TensorSpec(tensor.name, tensor.shape, tensor.section, tensor.nonnegative)
+            for tensor in self.layout
+        )
 
     @property
     def first_policy(self) -> Policy:

@@ -26,12 +26,14 @@ from aggregation import codecs
 from aggregation.fold.events import Barrier, Effect, Event, Tick, Update, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
-from aggregation.layout import Layout
+from aggregation.layout import BUFFERS, Layout, TensorSpec
 from aggregation.partitioning import partition_of
 from aggregation.policy import Policy, policy_from_mapping
 from aggregation.server.aggregates import Aggregate
 from schemas.certificates import Role, Trust
+from schemas.documents import genesis_v1, genesis_v3
 from schemas.envelope import Signer
+from schemas.manifests import TensorEntry
 from schemas.records import decode_record
 
 if TYPE_CHECKING:
@@ -47,6 +49,14 @@ NOW_MS = 1_790_000_000_000
 NOT_BEFORE = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 NOT_AFTER = dt.datetime(2036, 1, 1, tzinfo=dt.UTC)
 LAYOUT = Layout.of([("bias", ()), ("hidden.weight", (3, 5)), ("out.weight", (7,))])
+BUFFERED = Layout.of(
+    [
+        *LAYOUT.tensors,
+        TensorSpec("mean", (3,), BUFFERS),
+        TensorSpec("variance", (3,), BUFFERS, nonnegative=True),
+    ]
+)
+"""The same weights, with a batch norm's running statistics."""
 BYTES_MAX = 8 << 20
 
 
@@ -222,19 +232,36 @@ class HashRandom:
 
 
 def delta(seed: int, layout: Layout = LAYOUT, *, size: float = 0.1) -> npt.NDArray[np.float32]:
-    """A random delta float32[P]."""
+    """A random delta float32[P]; where an element may not be below 0, it is not."""
     # Four uniform numbers add up to something near a bell curve, with + and * only: the same bits everywhere.
     parts = HashRandom(seed).random(4 * layout.parameters).reshape(4, -1)
     centred = parts[0] + parts[1] + parts[2] + parts[3] - 2.0
     values: npt.NDArray[np.float32] = (centred * (size * 1.7320508)).astype(np.float32)
+    edges = layout.starts.tolist()
+    for t, spec in enumerate(layout.tensors):
+        if spec.nonnegative:
+            values[edges[t] : edges[t + 1]] = np.abs(values[edges[t] : edges[t + 1]])
     return values
+
+
+def entries(layout: Layout) -> tuple[TensorEntry, ...]:
+    """A layout as a genesis document has it; with buffers it has to be ``genesis_format(layout)``."""
+    return tuple(
+        TensorEntry(spec.name, spec.shape, spec.section, nonnegative=spec.nonnegative)
+        for spec in layout.tensors
+    )
+
+
+def genesis_format(layout: Layout) -> str:
+    """The oldest format that says all of a layout: it is as tasks of weights only have been made for long."""
+    return genesis_v3.FORMAT if layout.buffers.tensors else genesis_v1.FORMAT
 
 
 def encoded(
     values: npt.NDArray[np.float32], codec: CodecName = "int8", seed: int = 0, layout: Layout = LAYOUT
 ) -> list[EncodedTensor]:
     """A delta as it travels."""
-    return codecs.encode_delta(values, layout, codec, cast("np.random.Generator", HashRandom(seed)))
+    return codecs.encode_update(values, layout, codec, cast("np.random.Generator", HashRandom(seed)))
 
 
 def update(

@@ -50,16 +50,17 @@ def require(*names: str) -> None:
     missing = [name for name in names if not is_there(name)]
     if missing:
         packages = " ".join(APT[name] for name in missing)
-        _lack(f"not installed: {', '.join(missing)} (sudo apt install --no-install-recommends {packages})")
+        lack(f"not installed: {', '.join(missing)} (sudo apt install --no-install-recommends {packages})")
 
 
 def require_minio(settings: Settings) -> None:
     """As ``require``, for a stack that has a folder where MinIO should be: there was no Go to build it."""
     if settings.store.kind != "minio":
-        _lack("there is no MinIO here: it is built with Go 1.24 or later (sudo apt install golang-go)")
+        lack("there is no MinIO here: it is built with Go 1.24 or later (sudo apt install golang-go)")
 
 
-def _lack(what: str) -> None:
+def lack(what: str) -> None:
+    """Skip the test, or fail it in CI, for what this machine lacks."""
     if os.environ.get("CI"):  # noqa: TID251
         pytest.fail(what)
     pytest.skip(what)

@@ -40,7 +40,7 @@ from fluvial.proof.audit.sources import Sources
 from fluvial.session.in_process import InProcessFederation
 from schemas.certificates import Trust
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import Genesis, Manifest, Region, TensorEntry
+from schemas.manifests import Genesis, Manifest, Region
 from schemas.objects import sha256_hex
 from schemas.topics import aggregates_topic, metrics_topic, models_topic, topics_of, updates_topic
 from stream_apps.worker import folding
@@ -106,8 +106,11 @@ class SmallFederation:
     def _create(self) -> None:
         rng = np.random.default_rng(7)
         model = rng.normal(0.0, 1.0, self.layout.parameters).astype(np.float32)
+        model[self.layout.trainable.parameters :] = 1.0
         model_bytes = encode_model(model, self.layout)
-        optimizer_bytes = encode_optimizer(initial_state(self.policy.server, self.layout.parameters))
+        optimizer_bytes = encode_optimizer(
+            initial_state(self.policy.server, self.layout.trainable.parameters)
+        )
         pem = {
             r: factories.authority(r).public_bytes(Encoding.PEM).decode()
             for r in (*self.partitions, "control")
@@ -116,10 +119,11 @@ class SmallFederation:
             task=self.task,
             regions={name: Region(count, pem[name]) for name, count in self.partitions.items()},
             control_authority=pem["control"],
-            layout=tuple(TensorEntry(spec.name, spec.shape) for spec in self.layout.tensors),
+            layout=factories.entries(self.layout),
             policy=msgspec.json.decode(self.policy.canonical()),
             model_sha256=sha256_hex(model_bytes),
             optimizer_sha256=sha256_hex(optimizer_bytes),
+            format=factories.genesis_format(self.layout),
         )
         self.objects.put_object(self.policy.canonical())
         self.objects.write_checkpoint(0, model_bytes, optimizer_bytes)

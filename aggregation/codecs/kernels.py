@@ -14,7 +14,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from aggregation.codecs.compiled import compiled
 
 UInt8Array = npt.NDArray[np.uint8]
 UInt32Array = npt.NDArray[np.uint32]
@@ -35,7 +36,7 @@ UNUSED_HALF: Final = 0x08
 """The half byte of -8, which is the sign bit alone: flipping it and taking 8 away gives a half its sign."""
 
 
-@njit(cache=CACHED, nogil=True)
+@compiled(cached=CACHED)
 def _dot(a: Int8Array, b: Int8Array) -> int:
     """The exact sum of a·b. A product is at most 2**14, so a block of ``INT32_BLOCK`` of them fits int32."""
     total = np.int64(0)
@@ -49,7 +50,7 @@ def _dot(a: Int8Array, b: Int8Array) -> int:
     return total  # type: ignore[return-value]  # numba returns an int
 
 
-@njit(cache=CACHED, nogil=True)
+@compiled(cached=CACHED)
 def squares_int8(q: Int8Array, starts: Int64Array, squares: Int64Array) -> None:
     """``squares[t]`` becomes the exact sum of q² over tensor t.
 
@@ -60,7 +61,7 @@ def squares_int8(q: Int8Array, starts: Int64Array, squares: Int64Array) -> None:
         squares[t] = _dot(part, part)
 
 
-@njit(cache=CACHED, nogil=True)
+@compiled(cached=CACHED)
 def dots_int8(q: Int8Array, reference: Int8Array, starts: Int64Array, dots: Int64Array) -> None:
     """``dots[t]`` becomes the exact sum of q·reference over tensor t.
 
@@ -70,7 +71,7 @@ def dots_int8(q: Int8Array, reference: Int8Array, starts: Int64Array, dots: Int6
         dots[t] = _dot(q[starts[t] : starts[t + 1]], reference[starts[t] : starts[t + 1]])
 
 
-@njit(cache=CACHED, nogil=True)
+@compiled(cached=CACHED)
 def accumulate_int8_into(
     sums: Int64Array, q: Int8Array, starts: Int64Array, coefficients: Int64Array
 ) -> None:
@@ -86,7 +87,7 @@ def accumulate_int8_into(
             into[i] += np.int64(part[i]) * c
 
 
-@njit(cache=CACHED, nogil=True)
+@compiled(cached=CACHED)
 def all_finite_float32(x: Float32Array) -> bool:
     """Whether no element of x: float32[P] is NaN or infinite."""
     bits = x.view(np.int32)
@@ -97,7 +98,7 @@ def all_finite_float32(x: Float32Array) -> bool:
     return bool(worst != np.int32(0x7F800000))
 
 
-@njit(cache=CACHED, nogil=True)
+@compiled(cached=CACHED)
 def squares_float32(x: Float32Array, starts: Int64Array, squares: Float64Array) -> None:
     """``squares[t]`` becomes Σ x² over tensor t, in float64, element by element in order.
 
@@ -112,7 +113,7 @@ def squares_float32(x: Float32Array, starts: Int64Array, squares: Float64Array) 
         squares[t] = total
 
 
-@njit(cache=CACHED, nogil=True)
+@compiled(cached=CACHED)
 def dots_float32(x: Float32Array, reference: Int8Array, starts: Int64Array, dots: Float64Array) -> None:
     """``dots[t]`` becomes Σ x·reference over tensor t, in float64, element by element in order.
 
@@ -127,7 +128,7 @@ def dots_float32(x: Float32Array, reference: Int8Array, starts: Int64Array, dots
         dots[t] = total
 
 
-@njit(cache=CACHED, nogil=True)
+@compiled(cached=CACHED)
 def accumulate_float32_into(sums: Int64Array, x: Float32Array, factor: float) -> None:
     """``sums[i] += rint(x[i] · factor)``: one float64 product, rounded half to even.
 
@@ -137,7 +138,7 @@ def accumulate_float32_into(sums: Int64Array, x: Float32Array, factor: float) ->
         sums[i] += np.int64(np.rint(np.float64(x[i]) * factor))
 
 
-@njit(cache=CACHED, nogil=True)
+@compiled(cached=CACHED)
 def accumulate_values_into(sums: Int64Array, bits: UInt32Array, digits: int, weight: int) -> None:
     """Add ``weight`` times each float32 to its ``digits`` int64 of ``sums``, exactly; see ``values``.
 
@@ -162,7 +163,7 @@ def accumulate_values_into(sums: Int64Array, bits: UInt32Array, digits: int, wei
         into[digit + 2] += sign * (high >> DIGIT_BITS)
 
 
-@njit(cache=CACHED, nogil=True)
+@compiled(cached=CACHED)
 def first_wrong_int4(packed: UInt8Array, starts: Int64Array) -> int:
     """The first tensor with a half of -8, or with padding that is not 0; -1 if there is none.
 
@@ -183,7 +184,7 @@ def first_wrong_int4(packed: UInt8Array, starts: Int64Array) -> int:
     return -1
 
 
-@njit(cache=CACHED, nogil=True)
+@compiled(cached=CACHED)
 def unpack_int4_into(q: Int8Array, packed: UInt8Array, starts: Int64Array) -> None:
     """``q``: int8[P] becomes the halves of ``packed`` in two's complement, low ones first; see ``first_wrong_int4``."""
     at = 0

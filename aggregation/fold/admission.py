@@ -15,6 +15,9 @@ from aggregation.fold.rejections import RejectionReason
 from aggregation.partitioning import partition_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from aggregation.codecs import Delta, Measured
     from aggregation.fold.state import PartitionState
 
@@ -24,9 +27,13 @@ CODEC_SHOWN_MAX: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An update that counts: with which staleness, weight (units of 1/65536), clip factor and scores."""
+    """An update that counts: with which staleness, weight (units of 1/65536), clip factor and scores.
+
+    ``delta`` is of the weights; ``buffers`` are the device's values of the layout's buffers, float32[B].
+    """
 
     delta: Delta
+    buffers: npt.NDArray[np.float32]
     measured: Measured
     staleness: int
     weight: int
@@ -52,12 +59,19 @@ def admit(state: PartitionState, update: Update) -> Admitted | RejectedUpdate:
     denied = _not_ours(state, update) or _wrong_base(state, update) or _wrong_form(state, update)
     if denied:
         return denied
-    delta = codecs.view_delta(update.codec, update.data, update.scales, state.layout)
-    if not codecs.is_finite(delta):
+    weights, scales = len(state.layout.trainable.tensors), update.scales
+    delta = codecs.view_delta(update.codec, update.data[:weights], scales[:weights], state.layout.trainable)
+    buffers = codecs.view_values(update.data[weights:])
+    if not codecs.is_finite(delta) or not codecs.are_finite(buffers, scales[weights:]):
         return RejectedUpdate(
             RejectionReason.NOT_FINITE, "a scale or an element is NaN, infinite, or a scale is negative"
         )
-    return _judge_content(state, update, delta)
+    below = codecs.below_zero(buffers, state.layout.buffers)
+    if below:
+        return RejectedUpdate(
+            RejectionReason.OUT_OF_RANGE, f"buffer {below} has an element below 0, none of it may be"
+        )
+    return _judge_content(state, update, delta, buffers)
 
 
 def _not_ours(state: PartitionState, update: Update) -> RejectedUpdate | None:
@@ -121,13 +135,18 @@ def _wrong_form(state: PartitionState, update: Update) -> RejectedUpdate | None:
         )
     if update.shapes != layout.shapes:
         return RejectedUpdate(RejectionReason.WRONG_LAYOUT, "a tensor's shape is not the model's")
-    problem = codecs.wrong_data(update.codec, update.data, update.scales, layout)
+    weights = len(layout.trainable.tensors)
+    problem = codecs.wrong_data(
+        update.codec, update.data[:weights], update.scales[:weights], layout.trainable
+    ) or codecs.wrong_values(update.data[weights:], update.scales[weights:], layout.buffers)
     return RejectedUpdate(RejectionReason.WRONG_LAYOUT, problem) if problem else None
 
 
-def _judge_content(state: PartitionState, update: Update, delta: Delta) -> Admitted | RejectedUpdate:
-    limits = state.policy.updates
-    measured = codecs.measure(delta, state.layout)
+def _judge_content(
+    state: PartitionState, update: Update, delta: Delta, buffers: npt.NDArray[np.float32]
+) -> Admitted | RejectedUpdate:
+    limits, layout = state.policy.updates, state.layout.trainable
+    measured = codecs.measure(delta, layout)
     norm = measured.norm
     if norm > limits.norm_max:
         return RejectedUpdate(
@@ -137,7 +156,7 @@ def _judge_content(state: PartitionState, update: Update, delta: Delta) -> Admit
         )
     cosine = 0.0
     if state.reference is not None:
-        cosine = codecs.cosine(delta, norm, state.reference, state.layout)
+        cosine = codecs.cosine(delta, norm, state.reference, layout)
     scored = anomaly.score(state.policy.anomaly, state.history, norm, cosine)
     if scored.problem:
         return RejectedUpdate(
@@ -151,4 +170,4 @@ def _judge_content(state: PartitionState, update: Update, delta: Delta) -> Admit
     staleness = state.version - update.base_version
     clip = limits.norm_clip / norm if norm > limits.norm_clip else 1.0
     weight = state.policy.staleness.weights[staleness]
-    return Admitted(delta, measured, staleness, weight, clip, scored.norm_deviations, cosine)
+    return Admitted(delta, buffers, measured, staleness, weight, clip, scored.norm_deviations, cosine)

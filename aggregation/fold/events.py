@@ -33,6 +33,8 @@ class RejectedRecord:
 class Update:
     """An authenticated ClientUpdate. Tensor *t* is ``names[t]``, ``shapes[t]``, ``scales[t]``, ``data[t]``.
 
+    The weights' tensors come first, as ``codec`` encodes them, then the buffers', as ``codecs.values`` does.
+
     ``record_bytes`` is the size of the whole record, envelope included. ``cohort`` is what the device says of itself,
     0 to 99, else None: for whoever looks on; the fold does not read it.
     """
@@ -156,7 +158,7 @@ class Verdict:
 class WindowClosed:
     """A window's content, ready to become an aggregate.
 
-    ``sums`` is int64[P], or None when nothing was accepted.
+    ``sums`` is int64[``layout.sum_elements``], or None when nothing was accepted.
     """
 
     sequence: int

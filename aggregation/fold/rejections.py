@@ -132,6 +132,12 @@ class RejectionReason(Enum):
         "look at the device: an attack and very unusual data look the same   (limits: anomaly.*)",
         "compare this device's data and learning rate with its peers'   (limits: policy.anomaly)",
     )
+    OUT_OF_RANGE = (
+        "out_of_range",
+        "FLV-2119",
+        "a running variance below 0 makes no sense: whatever wrote it sends something else than the model's buffers",
+        "send the buffers as they stand after training, not their change   (SDK: `device.contribution`)",
+    )
 
     def __init__(self, outcome: str, error_id: str, hint_for_operators: str, hint_for_devices: str) -> None:
         self.outcome = outcome

@@ -42,7 +42,7 @@ COUNTED_MAX: Final = 1_000_000
 
 @dataclass(slots=True)
 class OpenWindow:
-    """The window that is being filled. ``sums`` is int64[P] once something was accepted."""
+    """The window that is being filled. ``sums`` is int64[``layout.sum_elements``] once something was accepted."""
 
     first_offset: int
     counts: Counter[str] = field(default_factory=Counter)

@@ -114,18 +114,20 @@ def _fold_update(state: PartitionState, offset: int, update: Update) -> tuple[Ef
 
 
 def _count(state: PartitionState, offset: int, update: Update, admitted: Admitted) -> None:
-    window = state.window
+    window, layout = state.window, state.layout
     if window.sums is None:
-        window.sums = np.zeros(state.layout.parameters, dtype=np.int64)
+        window.sums = np.zeros(layout.sum_elements, dtype=np.int64)
+    weights = layout.trainable.parameters
     codecs.accumulate_into(
-        window.sums,
+        window.sums[:weights],
         admitted.delta,
         admitted.measured,
-        state.layout,
+        layout.trainable,
         weight=admitted.weight / WEIGHT_ONE,
         clip=admitted.clip,
         exponent=state.policy.fixed_point.exponent,
     )
+    codecs.accumulate_values_into(window.sums[weights:], admitted.buffers, admitted.weight)
     window.counts[ACCEPTED] += 1
     window.weight_total += admitted.weight
     window.staleness_total += admitted.staleness

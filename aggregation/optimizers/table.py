@@ -29,7 +29,7 @@ OPTIMIZERS: Final[Mapping[str, Optimizer]] = MappingProxyType(
 
 
 def initial_state(server: ServerParameters, parameters: int) -> dict[str, Float64Array]:
-    """The state before the first step: zeros float64[P] under the optimizer's names."""
+    """The state before the first step: zeros float64[P] under the optimizer's names; P is the number of weights."""
     return {name: np.zeros(parameters, dtype=np.float64) for name in _optimizer(server).state_names(server)}
 
 

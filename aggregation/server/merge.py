@@ -5,7 +5,8 @@ decision (of whoever wins the conditional PUT) and is recorded in the manifest; 
 derived from it.
 
 FedBuff (Nguyen et al. 2022, algorithm 1, line 10): the mean delta is the weighted sum divided by what the policy's
-``server.divide_by`` names, see ``weights.divisors``.
+``server.divide_by`` names, see ``weights.divisors``. That is of the weights; buffers are no steps, a version's are the
+mean of its updates' by staleness weight, see ``codecs.values``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.codecs import Direction, direction_of
+from aggregation.codecs import Direction, direction_of, mean_of_values
 from aggregation.errors import IntegrityProblem
 from aggregation.optimizers import server_step
 from aggregation.policy import SUM_LIMIT, Policy
@@ -50,7 +51,7 @@ def choose(waiting: Iterable[Aggregate], policy: Policy, *, deadline_passed: boo
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A version's arrays: model float32[P] and the optimizer's float64[P] arrays by name."""
+    """A version's arrays: model float32[P] and the optimizer's float64 arrays by name, an element a weight."""
 
     model: npt.NDArray[np.float32]
     optimizer: Mapping[str, npt.NDArray[np.float64]]
@@ -64,14 +65,14 @@ class Step:
     reference: Direction
 
 
-def add_sums(sums: Iterable[npt.NDArray[np.int64]], parameters: int) -> npt.NDArray[np.int64]:
-    """The exact sum of windows' sums, int64[P].
+def add_sums(sums: Iterable[npt.NDArray[np.int64]], elements: int) -> npt.NDArray[np.int64]:
+    """The exact sum of windows' sums, int64[``layout.sum_elements``].
 
     No policy lets a version overflow, but one version may hold windows of two policies: so the bound is
     looked at again here. ``IntegrityProblem`` (FLV-3004) where the largest magnitudes of the windows could
     leave int64.
     """
-    total = np.zeros(parameters, dtype=np.int64)
+    total = np.zeros(elements, dtype=np.int64)
     reach = 0
     for one in sums:
         reach += max(int(one.max(initial=0)), -int(one.min(initial=0)))
@@ -94,7 +95,7 @@ def merge(
 ) -> Step:
     """One global step.
 
-    ``total`` int64[P] is the exact sum over ``updates`` updates of the weight ``weight_total``.
+    ``total`` int64[``layout.sum_elements``] is the exact sum over ``updates`` updates of the weight ``weight_total``.
     """
     if updates < 1 or weight_total < 1:
         raise IntegrityProblem(
@@ -102,7 +103,11 @@ def merge(
             f"a version of {updates} updates with the weight {weight_total}, expected 1 or more of each",
         )
     divisor = divisor_of(policy.server.divide_by, updates=updates, weight_total=weight_total)
-    mean_delta = total.astype(np.float64) / float(1 << policy.fixed_point.exponent) / divisor
-    model, optimizer = server_step(policy.server, parent.model, parent.optimizer, mean_delta)
-    step = model.astype(np.float64) - parent.model.astype(np.float64)
-    return Step(Checkpoint(model, optimizer), direction_of(step, layout))
+    weights = layout.trainable.parameters
+    before = parent.model[:weights]
+    mean_delta = total[:weights].astype(np.float64) / float(1 << policy.fixed_point.exponent) / divisor
+    after, optimizer = server_step(policy.server, before, parent.optimizer, mean_delta)
+    step = after.astype(np.float64) - before.astype(np.float64)
+    buffers = mean_of_values(total[weights:], weight_total)
+    model = np.concatenate([after, buffers]) if buffers.size else after
+    return Step(Checkpoint(model, optimizer), direction_of(step, layout.trainable))

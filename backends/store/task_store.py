@@ -72,7 +72,7 @@ class TaskStore:
         return known
 
     def sums(self, sha256: str, layout: Layout) -> npt.NDArray[np.int64]:
-        """A window's sums, int64[P]."""
+        """A window's sums, int64[``layout.sum_elements``]."""
         return checkpoints.decode_sums(self.get_object(sha256), layout)
 
     # -- versions

@@ -126,16 +126,22 @@ def publish(
     model: Path,
 ) -> None:
     """Publish the trained model in the safetensors file MODEL, and wait for its verdict."""
+    from aggregation.codecs import update_of
     from producers.sdk.updates import Contribution
     from schemas.checkpoints import decode_model
 
     _, one = _open(invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec)
     with one:
-        trained = decode_model(model.read_bytes(), one.author.genesis.tensor_layout)
+        layout = one.author.genesis.tensor_layout
+        trained = decode_model(model.read_bytes(), layout)
         with invocation.output.waiting("an announced model (is a merger running?)"):
             base = one.fetch(timeout_s=timeout_s) if base_version is None else one.fetch_version(base_version)
         receipt, verdict = _publish_one(
-            invocation, one, base, Contribution(trained - base.parameters, num_examples, loss), timeout_s
+            invocation,
+            one,
+            base,
+            Contribution(update_of(trained, base.parameters, layout), num_examples, loss),
+            timeout_s,
         )
     problem = _refusal(one, receipt, verdict)
     if problem is not None:

@@ -41,7 +41,9 @@ def record_page(page: Page, query: Query) -> dict[str, Any]:
         )
     record = records[0]
     verdict = next(judged(page, slot, offset, offset + 1), None)
-    content = content_of(record, record.value or b"", Trust.from_pem(page.genesis.authorities))
+    content = content_of(
+        record, record.value or b"", Trust.from_pem(page.genesis.authorities), page.genesis.tensor_layout
+    )
     sequence = _window(page, slot, offset)
     known = verdict or Verdict(offset, "", base_version=-1)
     document = record_document(page, slot, known, record.timestamp_ms)

@@ -209,7 +209,7 @@ def first_version(
 
     layout = Layout.of(layout_of(loaded.model()))
     model = encode_model(initial_parameters(loaded, seed), layout)
-    optimizer = encode_optimizer(initial_state(policy.server, layout.parameters))
+    optimizer = encode_optimizer(initial_state(policy.server, layout.trainable.parameters))
     genesis = Genesis(
         task=task,
         regions={

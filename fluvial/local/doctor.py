@@ -1,7 +1,6 @@
 """What ``fluvial doctor`` looks at. Each check is one function that returns its row and changes nothing.
 
-A ``problem`` must be mended before work can go on; a ``note`` is worth knowing and needs nothing (Go is missing,
-so the file store is used; the stack is down because nobody started it).
+The machine itself first (``fluvial.local.machine``), then what the stack is made of, then its services.
 """
 
 from __future__ import annotations
@@ -12,15 +11,13 @@ import stat
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import urllib3
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
-from rich.text import Text
 
 from aggregation.errors import ConnectionProblem, FluvialError
 from backends.environment import cache_dir, load_settings, read_stack_file
@@ -29,7 +26,9 @@ from backends.settings import credentials_path
 from backends.store.factory import open_object_store
 from backends.store.http import open_pool
 from fluvial.local import downloads, tools
+from fluvial.local.checks import Check, Status
 from fluvial.local.files import PRIVATE_MODE
+from fluvial.local.machine import examine_machine
 from fluvial.local.stack import LocalStack
 
 if TYPE_CHECKING:
@@ -47,29 +46,12 @@ CLOCK_SKEW_S_MAX: Final = 60.0
 RACERS: Final = 8
 _KAFKA_TIMEOUT_S: Final = 5.0
 _UP: Final = "fluvial up"
-_STYLES: Final = {"ok": "green", "note": "yellow", "problem": "bold red"}
-_SIGNS: Final = {"ok": "✓ ok", "note": "• note", "problem": "✗ problem"}
-
-Status = Literal["ok", "note", "problem"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One row: what was looked at, how it is, what was found, and how to mend it."""
-
-    name: str
-    status: Status
-    found: str
-    mend: str = ""
-
-    def row(self) -> Sequence[object]:
-        """The cells of the table; the status is a word and a shape, not only a colour."""
-        return [self.name, Text(_SIGNS[self.status], style=_STYLES[self.status]), self.found, self.mend]
 
 
 def examine(invocation: Invocation) -> list[Check]:
     """Run every check that applies: the machine's always, the stack's when something is configured."""
-    checks = [_python(), _java(), _maven(), _go(), _disk(invocation.home), _credentials(invocation.home)]
+    home = invocation.home
+    checks = [_python(), *examine_machine(home), _java(), _maven(), _go(), _disk(home), _credentials(home)]
     checks += _services(invocation.home)
     try:
         settings = load_settings(invocation.home_option)
@@ -77,7 +59,7 @@ def examine(invocation: Invocation) -> list[Check]:
         return [*checks, Check("settings", "note", error.message, _UP)]
     except FluvialError as error:
         return [*checks, Check("settings", "problem", f"{error.error_id}: {error.message}", error.hint)]
-    return [*checks, *_kafka(settings), *_store(settings), _clock(settings)]
+    return [*checks, *_kafka(settings), *_proxy(settings), *_store(settings), _clock(settings)]
 
 
 def _python() -> Check:
@@ -209,6 +191,13 @@ def _configuration(admin: AdminClient, kind: ResourceType, name: str) -> dict[st
     resource = ConfigResource(kind, name)
     future = admin.describe_configs([resource], request_timeout=_KAFKA_TIMEOUT_S)[resource]
     return {entry.name: str(entry.value) for entry in future.result().values()}
+
+
+def _proxy(settings: Settings) -> list[Check]:
+    if not settings.store.proxy:
+        return []
+    found = f"the store is asked through {settings.store.shown().proxy}; Kafka knows no proxies"
+    return [Check("proxy", "ok", found, "NO_PROXY names those that are asked directly")]
 
 
 def _store(settings: Settings) -> list[Check]:

@@ -16,6 +16,7 @@ LOOPBACK: Final = "127.0.0.1"
 # Linux gives ports from 32768 on to outgoing connections: one of those could be taken while the broker
 # restarts.
 _FIRST, _LAST = 20_000, 32_000
+_LOOPBACK_TIMEOUT_S: Final = 5.0
 _ATTEMPTS_MAX: Final = 200
 # A server that was just killed may hold its port a moment longer than its process seems to live.
 _GRACE_S: Final = 2.0
@@ -61,6 +62,22 @@ def choose(preferred: int = 0, *, avoid: frozenset[int] = frozenset()) -> int:
         f"no free port between {_FIRST} and {_LAST} on {LOOPBACK} in {_ATTEMPTS_MAX} tries",
         hint="see who listens with `ss -ltnp`, stop what you do not need",
     )
+
+
+def require_loopback() -> None:
+    """See that this machine reaches itself. EnvironmentProblem FLV-1023: it does not, and so no service of ours."""
+    try:
+        with (
+            socket.create_server((LOOPBACK, 0)) as server,
+            socket.create_connection(server.getsockname(), timeout=_LOOPBACK_TIMEOUT_S),
+        ):
+            return
+    except OSError as error:
+        raise EnvironmentProblem(
+            "FLV-1023",
+            f"this machine does not reach itself at {LOOPBACK}: {error.strerror or error}",
+            hint="bring its loopback interface up: `sudo ip link set lo up`",
+        ) from error
 
 
 def _claim(port: int) -> bool:

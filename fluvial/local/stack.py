@@ -93,10 +93,11 @@ class LocalStack:
     def up(self) -> Settings:
         """Start whatever does not run and return how to reach it.
 
-        Raises EnvironmentProblem: FLV-1004 to 1008, 1011, 1013 to 1015: this machine lacks something, with the remedy.
+        Raises EnvironmentProblem: FLV-1004 to 1008, 1011, 1013 to 1015, 1023: this machine lacks something.
         TimeoutProblem: FLV-1009, FLV-1016. UsageProblem: FLV-1010, the home has its data in another store.
         """
         files.prepare_home(self.home)
+        ports.require_loopback()
         with files.locked(self.home, self._reporter):
             before = read_stack_file(self.home)
             state = self._planned(before)

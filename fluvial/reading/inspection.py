@@ -11,6 +11,7 @@ import numpy as np
 
 from aggregation.codecs import CODECS
 from aggregation.fold.events import Verdict
+from aggregation.layout import Layout
 from aggregation.server.aggregates import Slot
 from backends.log import LogRecord
 from fluvial.reading.explanations import explain
@@ -42,7 +43,11 @@ def inspect_record(view: TaskView, slot: Slot, offset: int) -> dict[str, Any]:
         "bytes": len(value),
         "sha256": sha256_hex(value),
     }
-    return document | content_of(record, value, view.trust) | _judgement(slot, verdict)
+    return (
+        document
+        | content_of(record, value, view.trust, view.genesis.tensor_layout)
+        | _judgement(slot, verdict)
+    )
 
 
 def iso_time(timestamp_ms: int) -> str:
@@ -50,8 +55,8 @@ def iso_time(timestamp_ms: int) -> str:
     return dt.datetime.fromtimestamp(timestamp_ms / 1000, dt.UTC).isoformat(timespec="milliseconds")
 
 
-def content_of(record: LogRecord, value: bytes, trust: Trust) -> dict[str, Any]:
-    """What the bytes say and who signed them; of tensors the size and the norm."""
+def content_of(record: LogRecord, value: bytes, trust: Trust, layout: Layout) -> dict[str, Any]:
+    """What the bytes say and who signed them; of tensors the size and the norm. ``layout`` is the task's."""
     try:
         envelope = open_envelope(value)
     except CodecError as error:
@@ -61,7 +66,7 @@ def content_of(record: LogRecord, value: bytes, trust: Trust) -> dict[str, Any]:
         "schema_version": envelope.schema.version,
         "payload_bytes": len(envelope.payload),
         "signer": _signer(envelope, record.timestamp_ms, trust),
-        "payload": _update(envelope.record) if envelope.kind == "ClientUpdate" else envelope.record,
+        "payload": _update(envelope.record, layout) if envelope.kind == "ClientUpdate" else envelope.record,
     }
 
 
@@ -84,10 +89,14 @@ def _signer(envelope: Envelope, timestamp_ms: int, trust: Trust) -> dict[str, An
     }
 
 
-def _update(record: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a ClientUpdate, each tensor's elements replaced by their size and norm."""
-    tensors = [_tensor(record["codec"], tensor) for tensor in record["tensors"]]
-    norms = [tensor["norm"] for tensor in tensors]
+def _update(record: dict[str, Any], layout: Layout) -> dict[str, Any]:
+    """The fields of a ClientUpdate, a tensor's elements replaced by their size and norm; ``norm`` is the weights'."""
+    buffers = frozenset(layout.buffers.names)
+    tensors = [
+        _tensor("float32" if tensor["name"] in buffers else record["codec"], tensor)
+        for tensor in record["tensors"]
+    ]
+    norms = [tensor["norm"] for tensor in tensors if tensor["name"] not in buffers]
     whole = math.sqrt(sum(norm * norm for norm in norms)) if None not in norms else None
     metrics = {name: finite(value) for name, value in record["client_metrics"].items()}
     return record | {

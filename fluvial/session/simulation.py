@@ -12,7 +12,6 @@ import asyncio
 import heapq
 import math
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from aggregation.codecs import DEFAULT_CODEC
 from aggregation.errors import UsageProblem
 from aggregation.policy import Policy
 from backends import keys
+from backends.folders import temporary_folder
 from backends.memory.clock import ManualClock
 from backends.memory.log import MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
@@ -165,13 +165,13 @@ def simulate(
         codec=codec,
     )
     rules = policy or layered_policy(task=loaded.policy_overrides, defaults=quick_policy(devices))
-    with tempfile.TemporaryDirectory(prefix="fluvial-simulation-") as folder:
+    with temporary_folder("fluvial-simulation-") as folder:
         simulation = _Simulation(
             loaded,
             config,
             policy=rules,
             regions=regions,
-            folder=Path(folder),
+            folder=folder,
             train_config=train_config or loaded.config,
             on_failure=on_failure,
         )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from aggregation.errors import UsageProblem
+from aggregation.layout import DTYPE
 from learning.kinds.protocol import Anatomy, Flat, Kind, ModelTensor, Values
 from learning.kinds.torch_copies import fresh_from
 
@@ -86,7 +87,7 @@ class TorchModule:
             for start, tensor, target in zip(layout.starts[:-1], anatomy.tensors, targets, strict=True):
                 part = source[start : start + target.numel()].view(target.shape)
                 target.copy_(part)
-                if tensor.dtype != "float32" and bool((torch.isfinite(part) & ~torch.isfinite(target)).any()):
+                if tensor.dtype != DTYPE and bool((torch.isfinite(part) & ~torch.isfinite(target)).any()):
                     raise UsageProblem(
                         "FLV-2220",
                         f"{tensor.name} cannot be held in {tensor.dtype}: it has values up to "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.codecs import CodecName, EncodedTensor, data_bytes, encode_delta
+from aggregation.codecs import CodecName, EncodedTensor, data_bytes, encode_update
 from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from producers.sdk.updates import (
     Author,
@@ -109,15 +109,22 @@ class Round:
             self.author,
             self.base,
             tensors,
+            self.layout,
             codec=codec,
             outcome=self.outcome,
             created_at_ms=self.created_at_ms,
         )
 
-    def with_delta(self, delta: npt.NDArray[np.float32]) -> Publication:
-        """A rightly signed update of any delta float32[P]: neither clipped nor checked."""
-        codec = choose_codec(self.base.policy, self.codec)
-        tensors = encode_delta(delta, self.layout, codec, self.author.rng(self.base.version))
+    @property
+    def delta(self) -> npt.NDArray[np.float32]:
+        """The honest delta of the weights."""
+        return self.outcome.delta[: self.layout.trainable.parameters]
+
+    def with_delta(self, delta: npt.NDArray[np.float32], codec: CodecName = "") -> Publication:
+        """A rightly signed update of any delta of the weights, with honest buffers: neither clipped nor checked."""
+        codec = codec or choose_codec(self.base.policy, self.codec)
+        update = np.concatenate([delta, self.outcome.delta[delta.size :]])
+        tensors = encode_update(update, self.layout, codec, self.author.rng(self.base.version))
         return self.encoded(self.described(tensors, codec))
 
 
@@ -131,19 +138,19 @@ def _honest(turn: Round) -> list[Publication]:
 
 
 def _sign_flip(turn: Round) -> list[Publication]:
-    return [turn.with_delta((-ATTACK_FACTOR * turn.outcome.delta).astype(np.float32))]
+    return [turn.with_delta((-ATTACK_FACTOR * turn.delta).astype(np.float32))]
 
 
 def _noise(turn: Round) -> list[Publication]:
-    noise = turn.author.rng(turn.base.version, _ATTACK_PURPOSE).normal(size=turn.outcome.delta.size)
-    honest_norm = float(np.linalg.norm(turn.outcome.delta))
+    noise = turn.author.rng(turn.base.version, _ATTACK_PURPOSE).normal(size=turn.delta.size)
+    honest_norm = float(np.linalg.norm(turn.delta))
     noise *= ATTACK_FACTOR * honest_norm / float(np.linalg.norm(noise))
     return [turn.with_delta(noise.astype(np.float32))]
 
 
 def _norm_exceeded(turn: Round) -> list[Publication]:
     """All mass in one element, so that quantizing keeps the norm."""
-    delta = np.zeros_like(turn.outcome.delta)
+    delta = np.zeros_like(turn.delta)
     delta[0] = NORM_FACTOR * turn.base.policy.updates.norm_max
     return [turn.with_delta(delta)]
 
@@ -224,10 +231,9 @@ def _wrong_layout(turn: Round) -> list[Publication]:
 def _not_a_number(turn: Round) -> list[Publication]:
     """NaN elements in the widest codec that the policy takes; one that quantizes makes them NaN scales."""
     codec = max(turn.base.policy.updates.codecs, key=lambda name: data_bytes(name, turn.layout.parameters))
-    delta = turn.outcome.delta.copy()
+    delta = turn.delta.copy()
     delta[:: max(1, delta.size // 8)] = np.nan
-    tensors = encode_delta(delta, turn.layout, codec, turn.author.rng(turn.base.version))
-    return [turn.encoded(turn.described(tensors, codec))]
+    return [turn.with_delta(delta, codec)]
 
 
 def _forged_barrier(turn: Round) -> list[Publication]:

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from aggregation.codecs import DEFAULT_CODEC
+from aggregation.codecs import DEFAULT_CODEC, update_of
 from aggregation.errors import FluvialError, TimeoutProblem, UsageProblem
 from aggregation.partitioning import murmur2
 from backends.clock import SYSTEM_CLOCK, Clock
@@ -200,7 +200,8 @@ class Device:
 
         UsageProblem FLV-2504 when they are not the layout's tensors.
         """
-        delta = flat_of(trained, self._bases.layout) - base.parameters
+        layout = self._bases.layout
+        delta = update_of(flat_of(trained, layout), base.parameters, layout)
         return Contribution(delta, num_examples, loss, metrics or {})
 
     def publish(self, base: Base, outcome: Outcome) -> Receipt:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.codecs import CodecName, EncodedTensor, data_bytes, encode_delta
+from aggregation.codecs import VALUE_BYTES, CodecName, EncodedTensor, below_zero, data_bytes, encode_update
 from aggregation.errors import UsageProblem
 from aggregation.partitioning import murmur2, partition_of
 from schemas import avro
@@ -38,7 +38,7 @@ class Outcome(Protocol):
 
     @property
     def delta(self) -> npt.NDArray[np.float32]:
-        """float32[P]: local - base."""
+        """float32[P]: local - base of the weights, then the local values of the buffers: ``codecs.update_of``."""
         ...
 
     @property
@@ -59,7 +59,7 @@ class Outcome(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contribution:
-    """An ``Outcome`` from training that is not ``learning``'s: any framework, or none."""
+    """An ``Outcome`` from training that is not ``learning``'s: any framework, or none. ``delta``: see ``Outcome``."""
 
     delta: npt.NDArray[np.float32]
     num_examples: int
@@ -107,6 +107,16 @@ class Author:
         return Publication(there, topic, partition, self.device_id.encode(), value, update_id)
 
 
+def clipped_update(
+    update: npt.NDArray[np.float32], layout: Layout, norm_clip: float
+) -> npt.NDArray[np.float32]:
+    """``update`` float32[P] with its weights ``clipped``; buffers are values and stay as they are."""
+    weights = layout.trainable.parameters
+    if weights == update.size:
+        return clipped(update, norm_clip)
+    return np.concatenate([clipped(update[:weights], norm_clip), update[weights:]])
+
+
 def clipped(delta: npt.NDArray[np.float32], norm_clip: float) -> npt.NDArray[np.float32]:
     """``delta`` float32[P], scaled down to the L2 norm ``norm_clip`` if it is above."""
     norm = float(np.linalg.norm(delta.astype(np.float64)))
@@ -116,12 +126,12 @@ def clipped(delta: npt.NDArray[np.float32], norm_clip: float) -> npt.NDArray[np.
 
 
 def check_delta(delta: npt.NDArray[np.float32], layout: Layout) -> None:
-    """Raise UsageProblem FLV-2504 unless ``delta`` is finite float32[P]."""
+    """Raise UsageProblem FLV-2504 unless ``delta`` is finite float32[P], and no buffer below 0 that may not be."""
     if delta.shape != (layout.parameters,) or delta.dtype != np.float32:
         raise UsageProblem(
             "FLV-2504",
             f"the delta is {delta.dtype}{list(delta.shape)}, the model's layout takes float32[{layout.parameters}]",
-            hint="publish local parameters minus base parameters, flat, in the layout's order",
+            hint="publish local parameters minus base parameters, buffers as they are, flat, in the layout's order",
         )
     broken = int(np.count_nonzero(~np.isfinite(delta)))
     if broken:
@@ -129,6 +139,13 @@ def check_delta(delta: npt.NDArray[np.float32], layout: Layout) -> None:
             "FLV-2504",
             f"the delta has {broken} values that are NaN or infinite, every value has to be finite",
             hint='lower CONFIG["learning_rate"] in the task file, or scale the inputs to about 0 … 1',
+        )
+    below = below_zero(delta[layout.trainable.parameters :], layout.buffers)
+    if below:
+        raise UsageProblem(
+            "FLV-2504",
+            f"buffer {below} has an element below 0, none of it may be",
+            hint="publish buffers as they stand after training, not their change: `device.contribution` does",
         )
 
 
@@ -141,12 +158,14 @@ def update_record(
     author: Author,
     base: Base,
     tensors: list[EncodedTensor],
+    layout: Layout,
     *,
     codec: CodecName,
     outcome: Outcome,
     created_at_ms: int,
 ) -> dict[str, Any]:
     """A ClientUpdate as the Avro schema wants it."""
+    delta_norm = float(np.linalg.norm(outcome.delta[: layout.trainable.parameters]))
     return {
         "task": author.genesis.task,
         "region": author.region,
@@ -160,7 +179,7 @@ def update_record(
         "tensors": [
             {"name": t.name, "shape": list(t.shape), "scale": t.scale, "data": t.data} for t in tensors
         ],
-        "client_metrics": {**outcome.metrics, "delta_norm": float(np.linalg.norm(outcome.delta))},
+        "client_metrics": {**outcome.metrics, "delta_norm": delta_norm},
         "created_at": created_at_ms,
     }
 
@@ -171,9 +190,11 @@ def honest_record(
     """Clip, quantize and describe an honest update. UsageProblem FLV-2504: the delta is not the layout's."""
     check_delta(outcome.delta, layout)
     chosen = choose_codec(base.policy, codec)
-    delta = clipped(outcome.delta, base.policy.updates.norm_clip)
-    tensors = encode_delta(delta, layout, chosen, author.rng(base.version))
-    return update_record(author, base, tensors, codec=chosen, outcome=outcome, created_at_ms=created_at_ms)
+    update = clipped_update(outcome.delta, layout, base.policy.updates.norm_clip)
+    tensors = encode_update(update, layout, chosen, author.rng(base.version))
+    return update_record(
+        author, base, tensors, layout, codec=chosen, outcome=outcome, created_at_ms=created_at_ms
+    )
 
 
 def seal_update(author: Author, record: dict[str, Any]) -> bytes:
@@ -215,8 +236,9 @@ def _width(codec: CodecName) -> int:
 
 def largest_update_bytes(layout: Layout, policy: Policy) -> int:
     """An upper bound of one signed update's bytes, in the widest codec that the policy takes."""
-    elements = max(
-        sum(data_bytes(codec, spec.size) for spec in layout.tensors) for codec in policy.updates.codecs
+    elements = VALUE_BYTES * layout.buffers.parameters + max(
+        sum(data_bytes(codec, spec.size) for spec in layout.trainable.tensors)
+        for codec in policy.updates.codecs
     )
     framing = sum(
         len(spec.name.encode()) + _DIMENSION_BYTES * len(spec.shape) + _TENSOR_FRAMING_BYTES

@@ -122,8 +122,7 @@ class MetricRecords(Observer):
         facts = self._open.pop(slot, None)
         if facts is None or facts.first_offset != closed.first_offset:
             return ()  # this process did not see all of it, as when a partition went and came back: no half truths
-        parameters = state.layout.parameters
-        records = [facts.window(closed), *facts.minutes(closed, parameters, self._prices)]
+        records = [facts.window(closed), *facts.minutes(closed, state.layout, self._prices)]
         self._closed[slot, closed.sequence] = records
         return pack(facts.canaries)
 

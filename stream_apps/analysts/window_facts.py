@@ -14,6 +14,7 @@ import numpy as np
 
 from aggregation.fold.events import Verdict, WindowClosed
 from aggregation.fold.rejections import ACCEPTED, CONTROL
+from aggregation.layout import Layout
 from aggregation.server.aggregates import Slot
 from aggregation.weights.staleness import WEIGHT_ONE
 from backends.log import LogRecord
@@ -162,13 +163,13 @@ class WindowFacts:
             "policy_sha256": closed.policy_sha256,
         } | {f"verdicts_{outcome}": count for outcome, count in sorted(counts.items())}
 
-    def minutes(self, closed: WindowClosed, parameters: int, prices: Prices) -> list[dict[str, Any]]:
+    def minutes(self, closed: WindowClosed, layout: Layout, prices: Prices) -> list[dict[str, Any]]:
         """The ``region_minute`` records, ascending."""
         records = []
         for start_ms in sorted(self._minutes):
             last = start_ms == max(self._minutes)
-            sum_bytes = SUM_BYTES * parameters if closed.accepted and last else 0
-            records.append(self._minute(start_ms, closed.sequence, parameters, sum_bytes, prices))
+            sum_bytes = SUM_BYTES * layout.sum_elements if closed.accepted and last else 0
+            records.append(self._minute(start_ms, closed.sequence, layout.parameters, sum_bytes, prices))
         return records
 
     def _minute(

@@ -40,13 +40,13 @@ def derive(
     policy: Policy,
     layout: Layout,
 ) -> Derived:
-    """One global step from ``parent``; ``sums`` are int64[P] arrays, taken one at a time.
+    """One global step from ``parent``; ``sums`` are int64[``layout.sum_elements``] arrays, taken one at a time.
 
     Raises ``IntegrityProblem`` (FLV-3004) where no policy allows such sums, counts or weights.
     """
     step = merge(
         parent,
-        add_sums(sums, layout.parameters),
+        add_sums(sums, layout.sum_elements),
         updates=updates,
         weight_total=weight_total,
         policy=policy,

@@ -24,6 +24,7 @@ from typing import Final
 import faust
 from faust.types import TP
 
+from aggregation.codecs import VALUE_BYTES
 from aggregation.errors import ConnectionProblem, UsageProblem
 from backends.kafka.faust.transport import create_app, log_record, raw_topic
 from backends.observer import UNOBSERVED, Observer
@@ -71,7 +72,9 @@ def build_app(
         settings,
         resume,
         data_folder=str(data_folder),
-        record_bytes=context.layout.parameters + OVERHEAD_BYTES,
+        record_bytes=context.layout.trainable.parameters
+        + VALUE_BYTES * context.layout.buffers.parameters
+        + OVERHEAD_BYTES,
         member_name=name,
     )
 

@@ -21,6 +21,7 @@ from fluvial.proof.checker import check_logs
 from fluvial.reading.lineage import lineage_of
 from fluvial.reading.task_view import TaskView
 from fluvial.reading.verdicts import verdict_document
+from fluvial.terminal.output import Output
 from producers.sdk.bases import Base
 from producers.sdk.updates import Author, Contribution, honest_record, seal_update
 from schemas.certificates import Role, Trust
@@ -53,7 +54,15 @@ if TYPE_CHECKING:
 RANGES = [EXPECTED["audit"], *EXPECTED["audits_of_a_part"]]
 
 
-def audited(tmp_path: Path, kept: dict[str, bytes], first: int, last: int) -> AuditReport:
+def audited(
+    tmp_path: Path,
+    kept: dict[str, bytes],
+    first: int,
+    last: int,
+    *,
+    jobs: int = 1,
+    output: Output | None = None,
+) -> AuditReport:
     """The real audit over the recorded log, with the recorded task folder in a home."""
     home = tmp_path / "home"
     shutil.copytree(FOLDER / "task", home / "tasks" / TASK, dirs_exist_ok=True)
@@ -68,7 +77,8 @@ def audited(tmp_path: Path, kept: dict[str, bytes], first: int, last: int) -> Au
         read_task_file(home, TASK),
         first=first,
         last=last,
-        jobs=1,
+        jobs=jobs,
+        output=output,
         sources=lambda: Sources(lambda _purpose: MemoryReader(log), store.store),
     )
 

@@ -116,7 +116,9 @@ class SimulatedDevice:
 
     def _publish(self, base: Base, rng: random.Random) -> None:
         generator = np.random.default_rng(rng.getrandbits(32))
-        delta = generator.normal(0.05, 0.2, self.device.author.genesis.tensor_layout.parameters)
+        layout = self.device.author.genesis.tensor_layout
+        delta = generator.normal(0.05, 0.2, layout.parameters)
+        delta[layout.trainable.parameters :] **= 2  # variances, on every scale
         outcome = Contribution(delta.astype(np.float32), num_examples=10, loss=0.5)
         while True:
             try:

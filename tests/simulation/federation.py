@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from aggregation.errors import FluvialError
 from aggregation.fold import state as partition_state
 from aggregation.fold.rejections import ACCEPTED
-from aggregation.layout import Layout
+from aggregation.layout import BUFFERS, Layout, TensorSpec
 from aggregation.optimizers import initial_state
 from backends.settings import Settings, StoreSettings
 from backends.store.task_store import TaskStore
@@ -30,7 +30,7 @@ from fluvial.proof.checker import fold as checker_fold
 from producers.sdk.device import Receipt
 from schemas.certificates import Trust
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import Genesis, Region, TensorEntry, decode_manifest
+from schemas.manifests import Genesis, Region, decode_manifest
 from schemas.objects import manifest_key, model_key, sha256_hex
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
 from schemas.windows import decode_verdict
@@ -54,7 +54,9 @@ TASK = "sim"
 PARTITIONS = {"eu": 2, "us": 1}
 WORKERS = 2
 MERGERS = 2
-LAYOUT = Layout.of([("w", (3,)), ("b", ())])
+LAYOUT = Layout.of(
+    [TensorSpec("w", (3,)), TensorSpec("b", ()), TensorSpec("var", (2,), BUFFERS, nonnegative=True)]
+)
 POLICY = factories.policy(
     window={"updates_max": 3, "records_max": 9, "seconds_max": 1.0},
     buffer={"updates": 5, "seconds_max": 2.0},
@@ -99,9 +101,9 @@ def genesis_document() -> bytes:
 
 @cache
 def _genesis() -> tuple[Genesis, bytes, bytes]:
-    model = np.array([0.5, -0.25, 0.125, 1.0], dtype=np.float32)
+    model = np.array([0.5, -0.25, 0.125, 1.0, 1.0, 1.0], dtype=np.float32)
     model_bytes = encode_model(model, LAYOUT)
-    optimizer = encode_optimizer(initial_state(POLICY.server, LAYOUT.parameters))
+    optimizer = encode_optimizer(initial_state(POLICY.server, LAYOUT.trainable.parameters))
     pem = {
         name: factories.authority(name).public_bytes(Encoding.PEM).decode()
         for name in (*PARTITIONS, factories.CONTROL)
@@ -110,10 +112,11 @@ def _genesis() -> tuple[Genesis, bytes, bytes]:
         task=TASK,
         regions={name: Region(count, pem[name]) for name, count in PARTITIONS.items()},
         control_authority=pem[factories.CONTROL],
-        layout=tuple(TensorEntry(spec.name, spec.shape) for spec in LAYOUT.tensors),
+        layout=factories.entries(LAYOUT),
         policy=msgspec.json.decode(POLICY.canonical()),
         model_sha256=sha256_hex(model_bytes),
         optimizer_sha256=sha256_hex(optimizer),
+        format=factories.genesis_format(LAYOUT),
     )
     return genesis, model_bytes, optimizer
 

@@ -20,6 +20,8 @@ from aggregation.codecs import (
     CODECS,
     CodecName,
     accumulate_into,
+    accumulate_values_into,
+    are_finite,
     cosine,
     data_bytes,
     direction_of,
@@ -27,7 +29,7 @@ from aggregation.codecs import (
     measure,
     view_delta,
 )
-from aggregation.layout import Layout
+from aggregation.layout import VALUE_DIGITS, Layout
 from aggregation.server.aggregates import Slot
 from fluvial.processes.signals import undisturbed
 from fluvial.proof.audit.partitions import FoldedPartition, PartitionJob, fold_partition
@@ -35,6 +37,9 @@ from fluvial.proof.audit.partitions import FoldedPartition, PartitionJob, fold_p
 POLL_S: Final = 0.2
 START_METHOD: Final = "fork" if sys.platform == "linux" else "spawn"
 """A forked process has the libraries and the compiled loops that a spawned one spends seconds of processor time on."""
+
+_NO_SEMAPHORES: Final = (OSError, ImportError, NotImplementedError)
+"""What Python raises where a semaphore cannot be made: the system, what it was built with, or its own check."""
 
 Heard = Callable[[Slot, int], None]
 
@@ -50,17 +55,22 @@ class Folders:
 
     def __init__(self, processes: int, codecs: Iterable[CodecName] = CODECS) -> None:
         self.processes = processes
+        self.alone_because = ""
+        """Why this machine folds in one process, though more were asked for."""
         self._pool: ProcessPoolExecutor | None = None
         if processes <= 1:
             return
         if START_METHOD == "fork":
             _load_kernels(codecs)
         context = multiprocessing.get_context(START_METHOD)
-        self._progress: ProcessQueue[tuple[Slot, int]] = context.Queue()
-        self._stop: ProcessEvent = context.Event()
-        self._pool = ProcessPoolExecutor(
-            processes, context, initializer=_begin, initargs=(self._progress, self._stop)
-        )
+        try:
+            self._progress: ProcessQueue[tuple[Slot, int]] = context.Queue()
+            self._stop: ProcessEvent = context.Event()
+            self._pool = ProcessPoolExecutor(
+                processes, context, initializer=_begin, initargs=(self._progress, self._stop)
+            )
+        except _NO_SEMAPHORES as error:
+            self._go_alone(f"this machine has no semaphores for them ({error}); is /dev/shm writable?")
 
     def __enter__(self) -> Self:
         if self._pool is not None:
@@ -69,10 +79,16 @@ class Folders:
                 # and swallows a KeyboardInterrupt that a signal raises in one of them.
                 with undisturbed():
                     self._pool.submit(_ready)
+            except OSError as error:  # a limit of processes or of memory
+                self._pool.shutdown(wait=False, cancel_futures=True)
+                self._go_alone(f"they cannot be started ({error})")
             except BaseException:
                 self._end(self._pool)
                 raise
         return self
+
+    def _go_alone(self, because: str) -> None:
+        self._pool, self.processes, self.alone_because = None, 1, because
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -125,6 +141,9 @@ def _load_kernels(codecs: Iterable[CodecName]) -> None:
         measured = measure(delta, layout)
         cosine(delta, 1.0, reference, layout)
         accumulate_into(np.zeros(1, np.int64), delta, measured, layout, weight=1.0, clip=1.0, exponent=0)
+    values = np.ones(1, dtype=np.float32)
+    are_finite(values, (1.0,))
+    accumulate_values_into(np.zeros(VALUE_DIGITS, np.int64), values, 1)
 
 
 def _ready() -> None:

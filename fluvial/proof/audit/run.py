@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Final
 
 from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.server.aggregates import Aggregate, Slot
+from backends.folders import temporary_folder
 from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
 from backends.settings import Settings
@@ -144,20 +144,23 @@ class _Audit:
             merged: list[MergedVersion] = []
             announcements = 0
             if chain.last >= first - 1:
-                with tempfile.TemporaryDirectory(prefix="fluvial-audit-") as folder:
+                with temporary_folder("fluvial-audit-") as folder:
                     work = self._work(
                         reader,
                         chain,
                         bounds,
                         first=first,
                         stop_after=last if last < head else None,
-                        folder=Path(folder),
+                        folder=folder,
                     )
+                    processes = folders.processes
                     if jobs is None and sum(job.records for job in work) < RECORDS_IN_PARALLEL_MIN:
                         processes = 1
+                    elif folders.alone_because:
+                        self._output.say(f"no processes beside this one: {folders.alone_because}")
                     self._say_what(first, last, processes)
                     partitions = self._fold(work, folders, alone=processes == 1)
-                    merged = self._merge_again(chain, first, head, partitions, Path(folder))
+                    merged = self._merge_again(chain, first, head, partitions, folder)
                 check_barriers(self._objects, chain, head, partitions, self._findings)
                 end = bounds.announcements
                 announcements = check_announcements(

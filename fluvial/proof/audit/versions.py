@@ -229,7 +229,7 @@ class Remerge:
         updates = sum(one.accepted for one in inputs)
         reference = b""
         if updates:
-            total = add_sums((self._sums(one) for one in inputs if one.sum_sha256), self._layout.parameters)
+            total = add_sums((self._sums(one) for one in inputs if one.sum_sha256), self._layout.sum_elements)
             step = merge(
                 self._checkpoint,
                 total,

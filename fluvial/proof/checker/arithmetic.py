@@ -29,12 +29,14 @@ SPREAD_MIN_OF_MEDIAN: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of the layout; it is ``flat[begin:end]`` of a flat array."""
+    """One tensor of the layout; it is ``flat[begin:end]`` of a flat array. Weights stand before buffers."""
 
     name: str
     shape: tuple[int, ...]
     begin: int
     end: int
+    is_buffer: bool = False
+    nonnegative: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import rfc8785
 
-from fluvial.proof.checker import arithmetic, wire
+from fluvial.proof.checker import arithmetic, buffers, wire
 from fluvial.proof.checker.derived import Entry, Logs, Window
 from fluvial.proof.checker.partitions import PartitionResult
 from fluvial.proof.checker.report import Findings, Slot
@@ -45,7 +45,7 @@ class Version:
 
 @dataclass(slots=True)
 class Chain:
-    """Versions 0, 1, ... as the store has them, and the recomputed sums of each, int64[P]."""
+    """Versions 0, 1, ... as the store has them, and the recomputed sums of each, int64."""
 
     shelf: Shelf
     findings: Findings
@@ -57,7 +57,7 @@ class Chain:
         """Add a recomputed window's sums to those of the version that holds it; int64, so the order is nothing."""
         for version in self.holders.get((slot, sequence), [])[:1]:
             if version not in self.totals:
-                self.totals[version] = np.zeros(self.shelf.task.parameters, dtype=np.int64)
+                self.totals[version] = np.zeros(self.shelf.task.sum_elements, dtype=np.int64)
             self.totals[version] += sums
 
 
@@ -235,7 +235,7 @@ def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
     ``complete`` is whether all sums could be recomputed: else only the files' hashes are looked at.
     """
     shelf, findings = chain.shelf, chain.findings
-    layout = shelf.task.layout
+    layout, weights = shelf.task.layout, shelf.task.parameters
     files = [
         shelf.objects.get(version_key(shelf.task.name, 0, f"{name}.safetensors"))
         for name in ("model", "optimizer")
@@ -259,10 +259,11 @@ def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
             except Damaged as damage:
                 findings.violate(4, f"version {version.number} cannot be recomputed: {damage}")
                 return
-            delta = arithmetic.mean_delta(total, updates, manifest["weight_total"], policy)
-            previous = model
-            model, optimizer = arithmetic.server_step(policy["server"], model, optimizer, delta)
-            direction = arithmetic.direction_bytes(previous, model, layout)
+            delta = arithmetic.mean_delta(total[:weights], updates, manifest["weight_total"], policy)
+            previous = model[:weights]
+            after, optimizer = arithmetic.server_step(policy["server"], previous, optimizer, delta)
+            model = np.concatenate([after, buffers.means(total[weights:], manifest["weight_total"])])
+            direction = arithmetic.direction_bytes(previous, after, shelf.task.weights)
             reference = arithmetic.sha256(direction)
             if shelf.objects.get(object_key(shelf.task.name, reference)) != direction:
                 findings.violate(

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from fluvial.proof.checker import arithmetic, wire
+from fluvial.proof.checker import arithmetic, buffers, wire
 from fluvial.proof.checker.codecs import form_of
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.task import Damaged, Shelf
@@ -187,12 +187,16 @@ class Partition:
         )
         if outcome:
             return self._refuse(verdict_of(offset, outcome, **names))
-        scales = [tensor["scale"] for tensor in update["tensors"]]
-        parts = form_of(update["codec"]).parts(update["tensors"], self._task.layout)
-        finite = all(bool(np.isfinite(part).all()) for part in parts)
+        tensors, weights = update["tensors"], len(self._task.weights)
+        scales = [tensor["scale"] for tensor in tensors]
+        parts = form_of(update["codec"]).parts(tensors[:weights], self._task.weights)
+        values = buffers.values_in(tensors[weights:])
+        finite = all(bool(np.isfinite(part).all()) for part in (*parts, *values))
         if not finite or not all(math.isfinite(scale) and scale >= 0.0 for scale in scales):
             return self._refuse(verdict_of(offset, "not_finite", **names))
-        return self._judge(offset, sealed, names, parts, scales)
+        if buffers.out_of_range(values, self._task.buffers):
+            return self._refuse(verdict_of(offset, "out_of_range", **names))
+        return self._judge(offset, sealed, names, parts, scales[:weights], values=values)
 
     def _not_ours(self, update: dict[str, Any], serial: str) -> str:
         device = update["device_id"]
@@ -219,12 +223,11 @@ class Partition:
         return "duplicate" if update["device_id"] in self._counted.get(base, set()) else ""
 
     def _wrong_form(self, update: dict[str, Any]) -> str:
-        taken = update["codec"] in self._policy["updates"]["codecs"]
-        return (
-            ""
-            if taken and form_of(update["codec"]).fits(update["tensors"], self._task.layout)
-            else "wrong_layout"
-        )
+        if update["codec"] not in self._policy["updates"]["codecs"]:
+            return "wrong_layout"
+        tensors, weights = update["tensors"], len(self._task.weights)
+        fits = form_of(update["codec"]).fits(tensors[:weights], self._task.weights)
+        return "" if fits and buffers.fit(tensors[weights:], self._task.buffers) else "wrong_layout"
 
     def _judge(
         self,
@@ -233,6 +236,8 @@ class Partition:
         names: dict[str, Any],
         parts: list[npt.NDArray[Any]],
         scales: list[float],
+        *,
+        values: list[arithmetic.Model],
     ) -> Verdict:
         along = self._direction
         measured = [
@@ -262,11 +267,13 @@ class Partition:
         clip = limits["norm_clip"] / norm if norm > limits["norm_clip"] else 1.0
         window = self._window
         if window.sums is None:
-            window.sums = np.zeros(self._task.parameters, dtype=np.int64)
+            window.sums = np.zeros(self._task.sum_elements, dtype=np.int64)
         factor = weight / arithmetic.WEIGHT_ONE * clip
         exponent = self._policy["fixed_point"]["exponent"]
-        for spec, part, scale, square in zip(self._task.layout, parts, scales, squares, strict=True):
+        for spec, part, scale, square in zip(self._task.weights, parts, scales, squares, strict=True):
             window.sums[spec.begin : spec.end] += arithmetic.added(part, scale, square, factor, exponent)
+        if values:
+            window.sums[self._task.parameters :] += buffers.digits_of(np.concatenate(values), weight)
         window.counts["accepted"] = window.counts.get("accepted", 0) + 1
         window.weight_total += weight
         window.staleness_total += staleness

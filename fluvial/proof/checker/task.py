@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import rfc8785
 
 from fluvial.proof.checker.arithmetic import Direction, Tensor, direction_from, sha256
+from fluvial.proof.checker.buffers import DIGITS
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.wire import CONTROL, Notary, notary_of
 
@@ -35,7 +36,7 @@ class Objects(Protocol):
 POLICY_FORMATS: Final = frozenset({None, "fluvial/policy/v2"})
 """A v1 document does not say its format. v2 has the same keys with the same meanings."""
 GENESIS_FORMATS: Final = frozenset({"fluvial/genesis/v1", "fluvial/genesis/v2", "fluvial/genesis/v3"})
-"""v2 says each tensor's section, v3 what else the task is made of: nothing that is checked here depends on it."""
+"""v2 says each tensor's section, which means nothing before v3: there a buffer is one. See ``buffers``."""
 MANIFEST_FORMATS: Final = frozenset({"fluvial/manifest/v1"})
 
 
@@ -66,9 +67,24 @@ class Task:
         return [(region, p) for region in sorted(self.partitions) for p in range(self.partitions[region])]
 
     @property
+    def weights(self) -> list[Tensor]:
+        """The tensors that are learned by deltas: the first of the layout."""
+        return [tensor for tensor in self.layout if not tensor.is_buffer]
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        """The tensors of running statistics: the last of the layout."""
+        return [tensor for tensor in self.layout if tensor.is_buffer]
+
+    @property
     def parameters(self) -> int:
-        """Elements of the model."""
-        return self.layout[-1].end
+        """Elements of the weights."""
+        return sum(tensor.end - tensor.begin for tensor in self.weights)
+
+    @property
+    def sum_elements(self) -> int:
+        """int64 of a window's sums: one a weight, then ten an element of the buffers."""
+        return self.parameters + DIGITS * (self.layout[-1].end - self.parameters)
 
 
 def object_key(task: str, name: str) -> str:
@@ -88,10 +104,15 @@ def task_of(genesis: bytes) -> Task:
     known_format(document, GENESIS_FORMATS, "the genesis document")
     known_format(document["policy"], POLICY_FORMATS, "the first policy")
     layout, begin = [], 0
+    with_sections = document["format"] == "fluvial/genesis/v3"
     for tensor in document["layout"]:
         end = begin + math.prod(tensor["shape"])
-        layout.append(Tensor(tensor["name"], tuple(tensor["shape"]), begin, end))
+        is_buffer = with_sections and tensor["section"] == "buffers"
+        nonnegative = with_sections and tensor["nonnegative"]
+        layout.append(Tensor(tensor["name"], tuple(tensor["shape"]), begin, end, is_buffer, nonnegative))
         begin = end
+    if layout != sorted(layout, key=lambda tensor: tensor.is_buffer):
+        raise Damaged("the genesis document has a buffer before a weight")
     regions = document["regions"]
     authorities = {name: region["authority"] for name, region in regions.items()}
     authorities[CONTROL] = document["control_authority"]
@@ -143,7 +164,7 @@ class Shelf:
         if not name:
             return None
         if name not in self._directions:
-            found = direction_from(self.named(name), self.task.layout)
+            found = direction_from(self.named(name), self.task.weights)
             if len(self._directions) >= 4:  # noqa: PLR2004 (partitions go through the versions one after another)
                 self._directions.pop(next(iter(self._directions)))
             self._directions[name] = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import tracemalloc
 import warnings
 from dataclasses import replace
@@ -20,6 +21,7 @@ from schemas.envelope import ENVELOPE, Signer, open_envelope
 from schemas.records import UPDATE_SCHEMAS, decode_record
 from tests import naive
 from tests.factories import (
+    BUFFERED,
     BYTES_MAX,
     NOT_AFTER,
     NOT_BEFORE,
@@ -242,6 +244,50 @@ BAD: dict[str, tuple[Callable[[], bytes | None], str]] = {
 }
 
 
+def buffered(**changed: Any) -> bytes:
+    """The good update of a task with buffers, with the last tensor, a variance, changed."""
+    made = encoded(delta(0, BUFFERED), layout=BUFFERED)
+    parts = [{"name": t.name, "shape": list(t.shape), "scale": t.scale, "data": t.data} for t in made]
+    return signed(tensors=[*parts[:-1], parts[-1] | changed])
+
+
+def floats(*values: float) -> bytes:
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+BAD_BUFFERS: dict[str, tuple[bytes, str]] = {
+    "an update of the weights only": (GOOD, "wrong_layout"),
+    "a buffer of another name": (buffered(name="other"), "wrong_layout"),
+    "a buffer of another shape": (buffered(shape=[1, 3]), "wrong_layout"),
+    "a buffer as the codec would have it": (buffered(data=bytes(3)), "wrong_layout"),
+    "a buffer that is cut short": (buffered(data=bytes(11)), "wrong_layout"),
+    "a buffer that is too long": (buffered(data=bytes(16)), "wrong_layout"),
+    "a buffer with a scale": (buffered(scale=0.5), "wrong_layout"),
+    "a buffer with a scale that is NaN": (buffered(scale=NAN), "not_finite"),
+    "a buffer with a scale below 0": (buffered(scale=-1.0), "not_finite"),
+    "a buffer with NaN": (buffered(data=floats(1, NAN, 1)), "not_finite"),
+    "a buffer with an infinity": (buffered(data=floats(1, 1, INF)), "not_finite"),
+    "a variance below 0": (buffered(data=floats(1, 1, -1e-45)), "out_of_range"),
+}
+
+
+@pytest.mark.parametrize(("value", "outcome"), BAD_BUFFERS.values(), ids=BAD_BUFFERS.keys())
+def test_bad_buffers_get_their_verdict_and_leave_the_rest_of_the_state_alone(
+    value: bytes, outcome: str
+) -> None:
+    site = Site(state_of(POLICY, layout=BUFFERED))
+    verdict = site.append(value)
+    assert (verdict.outcome, bool(verdict.detail), verdict.norm) == (outcome, True, 0.0)
+    assert site.state.window.sums is None and len(site.state.history) == 0
+    assert site.append(buffered()).outcome == "accepted"
+
+
+def test_a_variance_may_be_0_on_either_side_and_as_large_as_a_float32_goes() -> None:
+    for number, values in enumerate([(0.0, -0.0, 1e-45), (3.4e38, 3.4e38, 3.4e38)]):
+        site = Site(state_of(POLICY, layout=BUFFERED))
+        assert site.append(buffered(data=floats(*values))).outcome == "accepted", number
+
+
 @pytest.mark.parametrize(("make", "outcome"), BAD.values(), ids=BAD.keys())
 def test_bad_input_gets_its_verdict_and_leaves_the_rest_of_the_state_alone(
     make: Callable[[], bytes | None], outcome: str
@@ -263,7 +309,8 @@ def test_bad_input_gets_its_verdict_and_leaves_the_rest_of_the_state_alone(
 
 def test_every_rejection_has_an_input_that_gets_it() -> None:
     elsewhere = {"revoked", "wrong_partition", "duplicate", "anomalous"}  # they need a history; see below
-    assert {outcome for _, outcome in BAD.values()} | elsewhere == {r.outcome for r in RejectionReason}
+    inputs = {outcome for _, outcome in (*BAD.values(), *BAD_BUFFERS.values())}
+    assert inputs | elsewhere == {r.outcome for r in RejectionReason}
 
 
 def test_a_float32_with_an_infinite_or_negative_scale_is_not_finite() -> None:

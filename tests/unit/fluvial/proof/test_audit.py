@@ -66,6 +66,17 @@ def test_an_untouched_task_is_identical(federation: SmallFederation) -> None:
     assert report.announcements == 10
 
 
+def test_a_task_with_buffers_audits_and_a_changed_buffer_is_found() -> None:
+    federation = SmallFederation(layout=factories.BUFFERED)
+    federation.rounds(3)
+    assert audit(federation).identical
+    key = model_key(federation.task, 2)
+    data = bytearray(federation.objects.store.get(key))
+    data[-1] ^= 1
+    federation.objects.store.put(key, bytes(data))
+    assert [one.what for one in audit(federation).findings] == ["model of version 2"]
+
+
 def test_one_process_and_three_give_the_same_digest(federation: SmallFederation) -> None:
     alone, together = audit(federation), audit(federation, jobs=3)
     assert together.identical and together.jobs == 3

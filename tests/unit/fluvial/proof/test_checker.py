@@ -10,18 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import rfc8785
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from aggregation.codecs import CODECS, DEFAULT_CODEC
+from aggregation.codecs import CODECS, DEFAULT_CODEC, accumulate_values_into, mean_of_values
 from aggregation.fold.events import Parked
+from aggregation.layout import VALUE_DIGITS
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
 from backends.kafka.configuration import connection
-from fluvial.proof.checker import Acknowledged, CheckReport, CheckRequest, StoreAddress, check, check_logs
+from fluvial.proof.checker import (
+    Acknowledged,
+    CheckReport,
+    CheckRequest,
+    StoreAddress,
+    buffers,
+    check,
+    check_logs,
+)
 from schemas import avro as codec
 from schemas.certificates import Role
+from schemas.checkpoints import decode_model, encode_model
 from schemas.envelope import Signer, open_envelope
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
@@ -156,6 +169,14 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
         for name in STALENESS_KINDS
     },
     **{f"divided by {name}": (small(server={"divide_by": name}), DEFAULT_CODEC) for name in DIVISORS},
+    **{
+        f"buffers, {optimizer}, {name}": (
+            small(server={"optimizer": optimizer}, updates={"codecs": [name], "norm_clip": 0.2})
+            | {"layout": factories.BUFFERED},
+            name,
+        )
+        for optimizer, name in zip(OPTIMIZERS, CODECS, strict=True)
+    },
 }
 
 
@@ -220,6 +241,64 @@ def test_every_refusal_is_the_same_one() -> None:
     }
     assert [one.message for one in report.violations] == []
     assert len(outcomes) >= 12, outcomes
+
+
+BAD_BUFFERS: dict[str, tuple[dict[str, Any], str]] = {
+    "NaN": ({"data": np.array([1, np.nan, 1], dtype="<f4").tobytes()}, "not_finite"),
+    "a scale that is infinite": ({"scale": float("inf")}, "not_finite"),
+    "an element below 0": ({"data": np.array([1, -1, 1], dtype="<f4").tobytes()}, "out_of_range"),
+    "a scale": ({"scale": 2.0}, "wrong_layout"),
+    "a byte too few": ({"data": bytes(11)}, "wrong_layout"),
+    "another name": ({"name": "mean"}, "wrong_layout"),
+}
+
+
+def test_every_refusal_of_buffers_is_the_same_one() -> None:
+    federation = SmallFederation(layout=factories.BUFFERED)
+    known = factories.devices(len(BAD_BUFFERS), partition=0, partitions=2, start=500)
+    for device, (changed, _) in zip(known, BAD_BUFFERS.values(), strict=True):
+        tensors = factories.encoded(factories.delta(5, federation.layout), layout=federation.layout)
+        tensors[-1] = replace(tensors[-1], **changed)
+        federation.append("eu", 0, federation.update("eu", device, tensors=tensors))
+    federation.rounds(2)
+    federation.fold()
+    data = copy_of(federation)
+    entries = data.logs[verdicts_topic(federation.task, "eu"), 0][: len(BAD_BUFFERS)]
+    outcomes = [codec.decode(value or b"")[1]["outcome"] for _, _, _, value in entries]
+    assert outcomes == [outcome for _, outcome in BAD_BUFFERS.values()]
+    assert [one.message for one in data.check().violations] == []
+
+
+def test_a_version_whose_buffers_are_not_the_mean_of_its_updates_is_found() -> None:
+    federation = SmallFederation(layout=factories.BUFFERED)
+    federation.rounds(2)
+    federation.fold()
+    data = copy_of(federation)
+    key = model_key(data.task, 2)
+    model = decode_model(data.objects[key], federation.layout).copy()
+    model[-1] = np.nextafter(model[-1], np.float32(9))
+    data.objects[key] = encode_model(model, federation.layout)
+    edit_manifest(data, 2, model_sha256=sha256_hex(data.objects[key]))
+    assert any("model_sha256" in one.message for one in data.check().violations if one.invariant == 4)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.floats(allow_nan=False, allow_infinity=False, width=32), st.integers(1, 1 << 16)),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_the_checkers_digits_and_means_are_the_folds(pairs: list[tuple[float, int]]) -> None:
+    sums = [np.zeros(VALUE_DIGITS, dtype=np.int64) for _ in range(2)]
+    for value, weight in pairs:
+        one = np.array([value], dtype=np.float32)
+        accumulate_values_into(sums[0], one, weight)
+        sums[1] += buffers.digits_of(one, weight)
+    assert sums[0].tolist() == sums[1].tolist()
+    total = sum(weight for _, weight in pairs)
+    assert mean_of_values(sums[0], total).tobytes() == buffers.means(sums[1], total).tobytes()
 
 
 @pytest.mark.parametrize(

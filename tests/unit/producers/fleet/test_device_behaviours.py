@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from aggregation.codecs import mean_of_values
 from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import ACCEPTED
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
+from aggregation.layout import Layout
 from aggregation.partitioning import partition_of
 from producers.fleet.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour, Round, perform
 from producers.sdk.bases import Base
@@ -49,6 +51,7 @@ class Logs:
     """The partitions of both regions, folded in memory as the records come."""
 
     policy: Policy
+    layout: Layout = factories.LAYOUT
 
     def __post_init__(self) -> None:
         self.states = {
@@ -62,7 +65,7 @@ class Logs:
             region=region,
             partition=partition,
             partitions=PARTITIONS,
-            layout=factories.LAYOUT,
+            layout=self.layout,
             policy=self.policy,
             model_sha256=factories.model_sha(0),
         )
@@ -79,22 +82,29 @@ class Logs:
         return verdict
 
 
-def turn(policy: Policy, device_id: str = "d-0001", regions: tuple[str, ...] = ("eu", "us")) -> Round:
+def turn(
+    policy: Policy,
+    device_id: str = "d-0001",
+    regions: tuple[str, ...] = ("eu", "us"),
+    layout: Layout = factories.LAYOUT,
+) -> Round:
     author = Author(genesis(policy, regions), "eu", device_id, factories.device_signer(device_id), seed=7)
-    delta = np.random.default_rng(1).normal(0.0, 0.1, factories.LAYOUT.parameters).astype(np.float32)
+    delta = np.random.default_rng(1).normal(0.0, 0.1, layout.parameters).astype(np.float32)
+    delta[layout.trainable.parameters :] = 5.0
     base = Base(VERSION, factories.model_sha(VERSION), np.zeros_like(delta), policy)
-    return Round(author, base, factories.LAYOUT, "int8", Contribution(delta, 10, 0.5), created_at_ms=1)
+    return Round(author, base, layout, "int8", Contribution(delta, 10, 0.5), created_at_ms=1)
 
 
 @pytest.mark.parametrize("behaviour", Behaviour, ids=lambda behaviour: behaviour.label)
 @pytest.mark.parametrize("codecs", [("int8", "float32"), ("int8",), ("float32",)], ids="+".join)
+@pytest.mark.parametrize("layout", [factories.LAYOUT, factories.BUFFERED], ids=["", "buffers"])
 def test_each_behaviour_gets_one_of_its_expected_outcomes(
-    behaviour: Behaviour, codecs: tuple[str, ...]
+    behaviour: Behaviour, codecs: tuple[str, ...], layout: Layout
 ) -> None:
     policy = factories.policy(updates={"codecs": list(codecs)})
-    logs = Logs(policy)
+    logs = Logs(policy, layout)
 
-    *_, last = [logs.append(what) for what in perform(behaviour, turn(policy))]
+    *_, last = [logs.append(what) for what in perform(behaviour, turn(policy, layout=layout))]
 
     assert last.outcome in behaviour.expected
     assert last.outcome == behaviour.expected[0] or behaviour in ATTACKS
@@ -124,6 +134,16 @@ def test_an_attack_is_five_times_as_strong_as_the_honest_update() -> None:
 
     assert flipped.norm == pytest.approx(5 * honest.norm, rel=0.05)
     assert noise.norm == pytest.approx(5 * honest.norm, rel=0.05)
+
+
+def test_an_attack_is_on_the_weights_and_leaves_the_buffers_as_they_are() -> None:
+    policy = factories.policy(updates={"norm_clip": 100.0})
+    for behaviour in (Behaviour.HONEST, *ATTACKS):
+        logs = Logs(policy, factories.BUFFERED)
+        assert logs.append(perform(behaviour, turn(policy, layout=factories.BUFFERED))[0]).outcome == ACCEPTED
+        (sums,) = [state.window.sums for state in logs.states.values() if state.window.sums is not None]
+        buffers = mean_of_values(sums[factories.LAYOUT.parameters :], 1 << 16)
+        assert buffers.tolist() == [5.0] * 6
 
 
 def test_in_a_task_of_one_region_a_wrong_region_is_claimed() -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from aggregation.codecs import codec_named
 from aggregation.errors import UsageProblem
-from aggregation.layout import Layout
+from aggregation.layout import BUFFERS, WEIGHTS, Layout
 from producers.sdk import updates
 from producers.sdk.advice import hint_for, problem_of
 from producers.sdk.bases import Base
@@ -70,6 +71,49 @@ def test_an_honest_update_carries_its_delta_clipped(codec: CodecName) -> None:
         ]
     )
     assert np.linalg.norm(sent) == pytest.approx(2.0, rel=0.01)
+
+
+def with_buffers(*buffers: float) -> Contribution:
+    weights = np.full(factories.LAYOUT.parameters, 100.0)
+    return Contribution(np.concatenate([weights, buffers]).astype(np.float32), 10, 0.5)
+
+
+@pytest.mark.parametrize("codec", ["int8", "float32", "int4"])
+def test_buffers_travel_as_they_are_and_count_for_no_norm(codec: CodecName) -> None:
+    limited = base(factories.BUFFERED, updates={"norm_clip": 2.0, "codecs": [codec]})
+    record = honest_record(
+        author(),
+        limited,
+        factories.BUFFERED,
+        codec=codec,
+        outcome=with_buffers(1e30, -2.0, 0.1, 0.0, 7.0, 1e-40),
+        created_at_ms=1,
+    )
+    sent = [np.frombuffer(tensor["data"], dtype="<f4").tolist() for tensor in record["tensors"][-2:]]
+    expected = np.array([[1e30, -2.0, 0.1], [0.0, 7.0, 1e-40]], dtype=np.float32)
+    assert sent == expected.tolist() and [one["scale"] for one in record["tensors"][-2:]] == [1.0, 1.0]
+    assert record["client_metrics"]["delta_norm"] == pytest.approx(
+        100.0 * np.sqrt(factories.LAYOUT.parameters)
+    )
+    clipped_sum = sum(
+        float(np.sum((tensor["scale"] * codec_named(codec).decode(tensor["data"])) ** 2))
+        for tensor in record["tensors"][:-2]
+    )
+    assert np.sqrt(clipped_sum) == pytest.approx(2.0, rel=0.1)
+
+
+@pytest.mark.parametrize("variance", [-0.5, float("nan"), float("inf")])
+def test_a_variance_that_the_fold_would_refuse_is_not_sent(variance: float) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        honest_record(
+            author(),
+            base(factories.BUFFERED),
+            factories.BUFFERED,
+            codec="int8",
+            outcome=with_buffers(1.0, -1.0, 1.0, 1.0, variance, 1.0),
+            created_at_ms=1,
+        )
+    assert caught.value.error_id == "FLV-2504"
 
 
 def test_a_delta_of_zeros_is_a_delta() -> None:
@@ -135,8 +179,13 @@ def test_a_record_above_either_limit_is_refused_by_name(
 
 @pytest.mark.parametrize("codecs", [["int8"], ["float32"], ["int8", "float32"]], ids="+".join)
 @pytest.mark.parametrize("tensors", [1, 3, 200])
-def test_the_bound_of_an_updates_bytes_holds_and_is_not_far_off(codecs: list[str], tensors: int) -> None:
-    layout = Layout.of([(f"a.rather.long.name.{t}", (2, 3, 50)) for t in range(tensors)])
+@pytest.mark.parametrize("section", [WEIGHTS, BUFFERS])
+def test_the_bound_of_an_updates_bytes_holds_and_is_not_far_off(
+    codecs: list[str], tensors: int, section: str
+) -> None:
+    layout = Layout.of(
+        [("w", (9,)), *((f"a.rather.long.name.{t}", (2, 3, 50), section) for t in range(tensors))]
+    )
     wide = base(layout, updates={"codecs": codecs})
     record = honest_record(
         author("d" * 64), wide, layout, codec=codecs[-1], outcome=delta(layout=layout), created_at_ms=2**41

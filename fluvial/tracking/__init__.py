@@ -1,0 +1,1 @@
+"""What experiment trackers are told of a task: one callback a version."""
