@@ -43,7 +43,7 @@ _OUR_LEARNING: Final = __name__.rpartition(".")[0]
 
 def load_program(path: Path, source: bytes) -> ModuleType:
     """Execute ``source``, the bytes of the task file ``path``, anew, and what it imports. Raises what they raise."""
-    program = _Program(path)
+    program = Program(path)
     for name in [name for name in sys.modules if f"{name}.".startswith(f"{program.package}.")]:
         del sys.modules[name]
     importlib.invalidate_caches()  # a file may have been written since the folder was last listed
@@ -55,10 +55,10 @@ def load_program(path: Path, source: bytes) -> ModuleType:
 
 def folder_of_program(path: Path) -> Path:
     """Where the files of a task file's program lie: its folder, or the one that holds the package that it is in."""
-    return _Program(path).folders[-1]
+    return Program(path).folders[-1]
 
 
-class _Program:
+class Program:
     """Which file, in which folders, under which name."""
 
     def __init__(self, path: Path) -> None:
@@ -87,7 +87,7 @@ def _word(stem: str) -> str:
 class _ProgramScope(ImportScope):
     """One program's modules. ``source``: the bytes of its task file, if they were read already."""
 
-    def __init__(self, program: _Program, source: bytes | None = None) -> None:
+    def __init__(self, program: Program, source: bytes | None = None) -> None:
         super().__init__(_UsersNames(program).real_name)
         self._program = program
         self._source = source
@@ -129,7 +129,7 @@ class _UsersLoader(SourceFileLoader):
 class _UsersNames:
     """What top-level names mean in a user's folder: what lies there comes first."""
 
-    def __init__(self, program: _Program) -> None:
+    def __init__(self, program: Program) -> None:
         self._package = program.package
         self._folders = [str(folder) for folder in program.folders]
         self._known: dict[str, str] = {}
@@ -145,7 +145,7 @@ class _UsersNames:
         common = _OUR_LEARNING if top == "learning" else top
         if his is None or top in sys.builtin_module_names:
             return common
-        others = _spec_of(common)
+        others = spec_of(common)
         # A folder without __init__.py counts only where there is nothing else, as everywhere in Python. And a file that
         # everybody imports under this name (his folder is on sys.path) is loaded once, not twice.
         if others is not None and his.origin in {None, others.origin}:
@@ -153,7 +153,7 @@ class _UsersNames:
         return f"{self._package}.{top}"
 
 
-def _spec_of(name: str) -> ModuleSpec | None:
+def spec_of(name: str) -> ModuleSpec | None:
     """Where the process finds a module, loaded or not; None when it does not."""
     try:
         return importlib.util.find_spec(name)
@@ -172,7 +172,7 @@ class _ToldPrograms(ImportScope):
         file = _told().get(name)
         if file is None:
             return None
-        program = _Program(Path(file))
+        program = Program(Path(file))
         scope = _ProgramScope(program)
         enter(scope, [program.package])
         return scope.find(fullname, path)
@@ -186,7 +186,7 @@ def _told() -> dict[str, str]:
     return told if isinstance(told, dict) else {}
 
 
-def _tell_children(program: _Program) -> None:
+def _tell_children(program: Program) -> None:
     told = _told()
     told.pop(program.id, None)
     kept = list(told.items())[-(PROGRAMS_KNOWN_MAX - 1) :]

@@ -198,7 +198,7 @@ def run_device(
         invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec, seed=seed
     )
     with one:
-        task, examples = _load_data(file, part, parts)
+        task, examples = _load_data(invocation, file, one, part, parts)
         refused, failed = _rounds(invocation, one, task, examples, rounds, timeout_s)
     invocation.output.line(
         {"rounds": rounds, "refused": refused, "failed_rounds": failed.document()}, terminal=True
@@ -316,11 +316,18 @@ def _open(
     return file, one
 
 
-def _load_data(file: TaskFile, part: int, parts: int) -> tuple[Task, Examples]:
+def _load_data(
+    invocation: Invocation, file: TaskFile, one: Device, part: int, parts: int
+) -> tuple[Task, Examples]:
+    from backends.programs import find_program
+    from backends.store.factory import open_object_store
+    from backends.store.task_store import TaskStore
     from learning.partition import split_among_devices
     from learning.task import load_task
 
-    task = load_task(file.reference)
+    store = TaskStore(open_object_store(invocation.settings().store), file.task)
+    genesis, say = one.author.genesis, invocation.output.say
+    task = load_task(find_program(invocation.home, genesis, store.get_object, file.reference, say=say))
     train = task.data().train
     return task, train if parts == 1 else split_among_devices(train, parts, 1.0, file.seed)[part - 1]
 

@@ -61,12 +61,14 @@ def status(invocation: Invocation, task_name: str | None) -> None:
 def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
     """List the model's versions, the newest last."""
     from fluvial.commands.operator_views import duration
+    from fluvial.reading.quality import in_digits
     from fluvial.reading.task_view import open_task
     from fluvial.reading.versions import read_versions
+    from schemas.task_metric import LOSS
 
     with open_task(invocation, task_name) as view:
         head = view.head()
-        found = read_versions(view, max(0, head - limit + 1), head)
+        found, quality = read_versions(view, max(0, head - limit + 1), head)
         total = head + 1
     output = invocation.output
     output.document(
@@ -74,9 +76,11 @@ def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
             "task": view.task,
             "total": total,
             "shown": len(found),
+            "metric": quality.document(),
             "versions": [one.document() for one in found],
         }
     )
+    names = [name for name in quality.names if name in {quality.name, LOSS}] or [quality.name]
     special = any(one.reason not in _ORDINARY_REASONS for one in found)
     rows = [
         (
@@ -85,14 +89,16 @@ def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
             one.refused,
             "" if one.staleness_mean is None else f"{one.staleness_mean:.2f}, max {one.staleness_max}",
             "" if one.created_at_ms is None else duration(max(0.0, time.time() - one.created_at_ms / 1000)),
-            "" if one.accuracy is None else f"{one.accuracy:.4f}",
+            *("" if name not in one.metrics else in_digits(one.metrics[name]) for name in names),
             one.model_sha256[:SHORT_HASH],
             *([one.reason] if special else []),
         )
         for one in found
     ]
-    columns = ["version", "accepted", "refused", "staleness", "age", "accuracy", "model"]
+    columns = ["version", "accepted", "refused", "staleness", "age", *names, "model"]
     output.table([*columns, "reason"] if special else columns, rows)
+    if (best := quality.best()) is not None:
+        output.print(f"best {quality.name} {in_digits(best[1])} at version {best[0]}")
     if len(found) < total:
         output.print(f"showing {len(found)} of {total}   (--limit)")
 

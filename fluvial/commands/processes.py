@@ -183,7 +183,7 @@ def evaluator(
             task=file.task,
             name=name,
             genesis_sha256=file.genesis_sha256,
-            reference=file.reference,
+            reference_here=file.reference,
             data_folder=_data_folder(invocation, file, name),
             seconds_max=evaluation_s,
             observer=observer,

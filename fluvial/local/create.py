@@ -21,12 +21,13 @@ from backends.object_store import ObjectNotFound
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, keys_folder, write_task_file
+from fluvial.local.carried_program import carried_program
 from fluvial.local.judging import in_words, metric_of_task
 from fluvial.local.policies import layered_policy
 from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import NEWEST_GENESIS, Genesis, Metric, Region, TensorEntry, decode_genesis
+from schemas.manifests import NEWEST_GENESIS, Code, Genesis, Metric, Region, TensorEntry, decode_genesis
 from schemas.objects import sha256_hex
 from schemas.topics import topics_of, updates_topic
 
@@ -87,6 +88,7 @@ def create_task(
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
     make_keys(folder, regions)
+    program = carried_program(loaded, output)
     genesis, model, optimizer = first_version(
         task,
         loaded,
@@ -96,12 +98,14 @@ def create_task(
         seed=seed,
         metric=_metric(existing, loaded, output, seed),
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
+        code=program.code,
     )
     _check_update_size(genesis.tensor_layout, policy, settings)
     if existing is not None and existing != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(existing, genesis))
     _declare_topics(settings, genesis, fresh=existing is None, output=output)
     store.put_object(policy.canonical())
+    program.keep(settings.home, store)
     if not store.commit(0, genesis.canonical()) and store.manifest_bytes(0) != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
     store.write_checkpoint(0, model, optimizer)
@@ -200,10 +204,12 @@ def first_version(
     seed: int,
     metric: Metric | None = None,
     document_format: str = NEWEST_GENESIS,
+    code: Code | None = None,
 ) -> tuple[Genesis, bytes, bytes]:
     """The genesis document, the first model's file and the first optimizer state's file.
 
-    ``document_format``: a task that is there already is described in the format that it was made in.
+    ``document_format``: a task that is there already is described in the format that it was made in. ``code``: the
+    archive of its program; formats before v3 cannot say it.
     """
     from learning.tensors import initial_parameters, layout_of
 
@@ -224,6 +230,7 @@ def first_version(
         model_sha256=sha256_hex(model),
         optimizer_sha256=sha256_hex(optimizer),
         metric=metric,
+        code=code if document_format == NEWEST_GENESIS else None,
         format=document_format,
     )
     return genesis, model, optimizer

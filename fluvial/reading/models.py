@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,7 @@ from safetensors.numpy import load as load_tensors
 from aggregation.errors import IntegrityProblem, UsageProblem
 from backends.environment import load_settings, resolve_home
 from backends.object_store import ObjectNotFound
+from backends.programs import find_program
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import read_task_file, task_names
@@ -21,7 +23,7 @@ from producers.sdk.bases import Bases, arrays_of
 from schemas.objects import sha256_hex
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from learning.task import Task
 
 MODEL_SUFFIX: Final = ".safetensors"
+
+log = logging.getLogger("fluvial")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,25 +50,27 @@ class Model:
     task: str = ""
     version: int | None = None
     reference: str = ""
+    _find_program: Callable[[], str] | None = field(default=None, repr=False)
 
     def module(self, task: Task | None = None) -> LibraryModel:
         """The user's own ``torch.nn.Module`` with these weights: what ``model()`` of the task file makes.
 
-        Without ``task`` the file that the task was created with is loaded; a model from a file has to be told.
-        Needs ``fluvial[learning]``. UsageProblem FLV-2213 when the weights are not that model's; FLV-2218 when nothing
-        says which task; what loading a task file raises.
+        Without ``task`` its program is loaded: the file that it was created with, or what the task carries of it. A
+        model from a file has to be told. Needs ``fluvial[learning]``. UsageProblem FLV-2213 when the weights are not
+        that model's; FLV-2218 when nothing says which task; what finding and loading its program raises.
         """
         from learning.task import load_task
         from learning.tensors import model_with
 
-        if task is None and not self.reference:
+        if task is None and self._find_program is None:
             raise UsageProblem(
                 "FLV-2218",
                 "nothing says which task file these weights belong to",
                 where=self.task,
                 hint='give it: `model.module(load_task("mine.py"))`',
             )
-        return model_with(task or load_task(self.reference), self.arrays)
+        found = task or load_task(self._find_program() if self._find_program else self.reference)
+        return model_with(found, self.arrays)
 
 
 def load_model(
@@ -83,8 +89,8 @@ def load_model(
         settings: where the store is; without, from FLUVIAL_* variables or the stack of ``home``.
         home: the folder of local state, ``./.fluvial`` unless told.
         genesis_sha256: the trust anchor. Without, the one that this machine knows the task by; else the store is
-            believed. The model is held against the hash in its manifest; whether the manifest follows from the logs
-            is what ``fluvial audit`` says.
+            believed, and no code of it is run. The model is held against the hash in its manifest; whether the
+            manifest follows from the logs is what ``fluvial audit`` says.
 
     Raises UsageProblem: FLV-2401, no such task; FLV-2507, no such version; FLV-2219, no such file. IntegrityProblem:
     FLV-4101 or FLV-4103, the bytes are not what they have to be. ConnectionProblem: FLV-1001, nothing says where the
@@ -106,17 +112,23 @@ def load_model(
             where=store.store.describe(),
             hint="`fluvial task list` shows those that this machine knows",
         ) from error
+    anchored = bool(genesis_sha256 or file)
     bases = Bases(store, genesis)
     head = store.head()
     assert head is not None, "the genesis was read, so there is a version 0"
     base = bases.at(head.version if version is None else version)
-    given = "" if isinstance(task, str | Path) else task.reference
+    given = task.reference if not isinstance(task, str | Path) else file.reference if file else ""
+
+    def program() -> str:
+        return find_program(folder, genesis, store.get_object, given, say=log.warning)
+
     return Model(
         arrays=MappingProxyType(arrays_of(base.parameters, bases.layout)),
         sha256=base.sha256,
         task=name,
         version=base.version,
-        reference=given or (file.reference if file else ""),
+        reference=given,
+        _find_program=program if given or (genesis.code and anchored) else None,
     )
 
 

@@ -20,6 +20,7 @@ from aggregation.errors import FluvialError, UsageProblem
 from backends.kafka.writing import LogWriter
 from backends.log import Headers
 from backends.observer import UNOBSERVED, Observer
+from backends.programs import find_program
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import keys_folder
@@ -109,7 +110,10 @@ class Fleet:
             ActivityFile(self._journal_path, config.devices, self._observer) as activity,
         ):
             members = populate(genesis, keys_folder(settings.home, name), config)
-            task = load_task(self._task_file.reference)
+            reference = find_program(
+                settings.home, genesis, store.get_object, self._task_file.reference, say=self._speaker.say
+            )
+            task = load_task(reference)
             shards = split_among_devices(task.data().train, config.devices, config.alpha, config.seed)
             self._speaker.say(
                 f"fleet of {config.devices} devices in {', '.join(sorted(genesis.regions))}: "

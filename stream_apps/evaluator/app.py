@@ -32,6 +32,7 @@ from backends.log import LogRecord
 from backends.object_store import StoreUnavailable
 from backends.observer import UNOBSERVED, Observer
 from backends.outages import retry_through_outage
+from backends.programs import find_program
 from backends.settings import Settings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
@@ -51,18 +52,23 @@ def build_app(
     task: str,
     name: str,
     genesis_sha256: str,
-    reference: str,
+    reference_here: str,
     data_folder: Path,
     seconds_max: float = EVALUATION_S_MAX,
     observer: Observer = UNOBSERVED,
 ) -> faust.App:
-    """The Faust app of the evaluator; ``reference`` names the task's code, which says how to evaluate.
+    """The Faust app of the evaluator; ``reference_here`` is where this machine's task.json says that its code is.
 
     ``seconds_max``: how long one version's evaluation may take.
     """
     store = TaskStore(open_object_store(settings.store, observer), task)
     genesis = retry_through_outage(
         "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
+    )
+    reference = retry_through_outage(
+        "read the task's program",
+        lambda: find_program(settings.home, genesis, store.get_object, reference_here, say=log.warning),
+        (StoreUnavailable,),
     )
     evaluation = Evaluation(
         settings, store, genesis, reference, name, seconds_max=seconds_max, observer=observer

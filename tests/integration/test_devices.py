@@ -7,6 +7,7 @@ exactly what a device finds; the whole pipeline has suites of its own.
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, keys_folder, read_task_file
 from fluvial.cli import main
 from fluvial.local.create import create_task
+from fluvial.reading.models import load_model
 from fluvial.terminal.output import quiet_output
 from producers.fleet.behaviours import MISBEHAVIOURS, Behaviour
 from producers.fleet.fleet import Fleet
@@ -378,6 +380,57 @@ def test_a_fleet_without_a_merger_says_so_and_one_that_is_stopped_ends_well(stag
     fleet = Fleet(stage.settings, stage.file, FleetConfig(devices=2), speaker=quiet_output())
     threading.Timer(3.0, fleet.stop).start()
     assert fleet.run().updates <= 2
+
+
+# -- the program that a task carries
+
+PROGRAM = {
+    "mine.py": """
+import numpy as np
+import learning
+from .nets import small as model
+
+def data():
+    x = np.arange(80.0).reshape(40, 2) / 80
+    return learning.Dataset(train=(x, x[:, 0] > 0.5), test=(x, x[:, 0] > 0.5))
+
+def train(model, data, config):
+    return learning.fit(model, data, config)
+
+def evaluate(model, data):
+    return learning.score(model, data)
+""",
+    "nets.py": "from torch import nn\n\ndef small():\n    return nn.Linear(2, 2)\n",
+}
+
+
+def test_a_machine_without_the_task_file_trains_with_what_the_task_carries(
+    stack: Settings, name: str, tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    for file, text in PROGRAM.items():
+        (here / file).write_text(text)
+    stage = Stage(stack, create(stack, name, reference=str(here / "mine.py")))
+    assert create(stack, name, reference=str(here / "mine.py")) == stage.file
+    (here / "nets.py").write_text(PROGRAM["nets.py"] + "# edited")
+    with pytest.raises(UsageProblem, match="differs in code"):
+        create(stack, name, reference=str(here / "mine.py"))
+
+    shutil.rmtree(here)
+    elsewhere = msgspec.structs.replace(stack, home=tmp_path / "elsewhere")
+    shutil.copytree(stage.keys, keys_folder(elsewhere.home, name))
+    stage.announce(0)
+    fleet = Fleet(elsewhere, stage.file, FleetConfig(devices=2, updates_max=2), speaker=quiet_output())
+    assert fleet.run().updates == 2
+    assert {verdict.outcome for verdict in stage.fold().values()} == {"accepted"}
+    (root,) = (elsewhere.home / "cache" / "programs").iterdir()
+    assert {path.name: path.read_text() for path in root.iterdir()} == PROGRAM
+    module = load_model(name, settings=elsewhere, genesis_sha256=stage.file.genesis_sha256).module()
+    assert type(module).__name__ == "Linear"
+    with pytest.raises(UsageProblem) as caught:  # nothing says that this genesis is the right one
+        load_model(name, settings=elsewhere).module()
+    assert caught.value.error_id == "FLV-2218"
 
 
 # -- revocation
