@@ -36,6 +36,7 @@ from backends.programs import find_program
 from backends.settings import Settings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
+from schemas.manifests import Genesis
 from schemas.topics import models_topic
 from stream_apps.evaluator.evaluation import Evaluation
 from stream_apps.evaluator.limits import EVALUATION_S_MAX
@@ -65,11 +66,7 @@ def build_app(
     genesis = retry_through_outage(
         "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
     )
-    reference = retry_through_outage(
-        "read the task's program",
-        lambda: find_program(settings.home, genesis, store.get_object, reference_here, say=log.warning),
-        (StoreUnavailable,),
-    )
+    reference = _program(settings, store, genesis, reference_here)
     evaluation = Evaluation(
         settings, store, genesis, reference, name, seconds_max=seconds_max, observer=observer
     )
@@ -118,3 +115,11 @@ def build_app(
                 await app.crash(error)
 
     return app
+
+
+def _program(settings: Settings, store: TaskStore, genesis: Genesis, reference_here: str) -> str:
+    return retry_through_outage(
+        "read the task's program",
+        lambda: find_program(settings.home, genesis, store.get_object, reference_here, say=log.warning),
+        (StoreUnavailable,),
+    )
