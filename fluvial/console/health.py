@@ -202,9 +202,9 @@ def _region(one: RegionFacts, *, finished: bool) -> Part:
     states = set(one.worker_states)
     if "gone" in states:
         gone = sum(1 for state in one.worker_states if state == "gone")
-        return Part(
-            name, "bad", "worker gone", f"{gone} of its {len(one.worker_states)} workers: no answer", page
-        )
+        of = len(one.worker_states)
+        said = "its worker does not answer" if of == 1 else f"{gone} of its {of} workers: no answer"
+        return Part(name, "bad", "worker gone", said, page)
     if one.stopped:
         return Part(name, "bad", "stopped", "; ".join(one.stopped), page)
     if one.lag_records is None:
@@ -229,7 +229,11 @@ def _region(one: RegionFacts, *, finished: bool) -> Part:
 
 def _acceptance(facts: Facts) -> Part:
     page, ratio = "#/refused", facts.accept_ratio
-    if ratio is None or facts.finished or facts.updates_judged < UPDATES_JUDGED_MIN:
+    if facts.finished:
+        return Part(
+            "updates", "ok", "ended", f"{facts.updates_judged} updates judged in the last minute", page
+        )
+    if ratio is None or facts.updates_judged < UPDATES_JUDGED_MIN:
         return Part("updates", "ok", "few", f"{facts.updates_judged} updates judged in the last minute", page)
     if ratio < ACCEPT_RATIO_WARN:
         return Part(
