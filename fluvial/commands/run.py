@@ -36,7 +36,6 @@ STACK_ONLY: Final = frozenset({"workers", "store", "stall_s"})
 class Options(TypedDict):
     """The options of `run` that say how to train."""
 
-    devices: int
     versions: int
     regions: str
     workers: int
@@ -75,7 +74,10 @@ def new(invocation: Invocation, name: str) -> None:
 @click.command()
 @click.argument("file")
 @click.option(
-    "--devices", type=click.IntRange(1, 10_000), default=DEVICES, show_default=True, help="How many devices."
+    "--devices",
+    type=click.IntRange(1, 10_000),
+    show_default=f"{DEVICES}, or one for each part of the data",
+    help="How many devices.",
 )
 @click.option(
     "--versions",
@@ -127,14 +129,16 @@ def new(invocation: Invocation, name: str) -> None:
 def run(
     invocation: Invocation,
     /,
+    *,
     file: str,
+    devices: int | None,
     policy: Path | None,
-    simulate: bool,  # noqa: FBT001 (click passes it by name)
-    no_check: bool,  # noqa: FBT001
+    simulate: bool,
+    no_check: bool,
     **options: Unpack[Options],
 ) -> int:
     """Train the task in FILE (or a shipped one: digits, fashion) and audit what came out."""
-    from fluvial.local.checking import check_users
+    from fluvial.local.checking import check_users, devices_of_task
     from fluvial.local.policies import read_policy_file
     from learning.task import load_task
 
@@ -144,10 +148,11 @@ def run(
     text = read_policy_file(policy)
     if not no_check:
         check_users(task, invocation.output, seed=options["seed"])
+    number = devices_of_task(task, devices, DEVICES, invocation.output)
     if simulate:
-        _simulate(invocation, task, options, text)
+        _simulate(invocation, task, options, text, number)
         return 0
-    return _run(invocation, task, options, text)
+    return _run(invocation, task, options, text, number)
 
 
 def _refuse_without_effect() -> None:
@@ -168,7 +173,7 @@ def _refuse_without_effect() -> None:
         )
 
 
-def _run(invocation: Invocation, task: Task, options: Options, policy_text: str) -> int:
+def _run(invocation: Invocation, task: Task, options: Options, policy_text: str, devices: int) -> int:
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import quick_policy
     from fluvial.session.plan import RunPlan
@@ -177,12 +182,12 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
     from fluvial.session.summary import document, summarize
     from producers.fleet.population import FleetConfig
 
-    FleetConfig(devices=options["devices"], seed=options["seed"], alpha=options["alpha"])
+    FleetConfig(devices=devices, seed=options["seed"], alpha=options["alpha"])
     plan = RunPlan(
         reference=task.reference,
         name=task.name,
         regions=parse_regions(options["regions"]),
-        devices=options["devices"],
+        devices=devices,
         versions=options["versions"],
         workers=options["workers"],
         seed=options["seed"],
@@ -190,7 +195,7 @@ def _run(invocation: Invocation, task: Task, options: Options, policy_text: str)
         stall_s=options["stall_s"],
         store=options["store"],
         policy_text=policy_text,
-        policy_defaults=quick_policy(options["devices"]),
+        policy_defaults=quick_policy(devices),
         each_version=True,
         traceback=invocation.show_traceback,
     )
@@ -222,7 +227,7 @@ def _honest_refused(result: SimulationResult) -> Counter[str]:
     )
 
 
-def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str) -> None:
+def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str, devices: int) -> None:
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import layered_policy, quick_policy
     from fluvial.reading.progress import sparkline
@@ -231,9 +236,7 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
 
     output = invocation.output
     versions = options["versions"]
-    policy = layered_policy(
-        explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(options["devices"])
-    )
+    policy = layered_policy(explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(devices))
 
     def on_version(facts: VersionFacts) -> None:
         metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(facts.metrics.items()))
@@ -243,12 +246,10 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         if first_of_its_kind:
             output.say(failed.told())
 
-    output.say(
-        f"simulating {options['devices']} devices in this process: the real rules, no Kafka, nothing stored"
-    )
+    output.say(f"simulating {devices} devices in this process: the real rules, no Kafka, nothing stored")
     result = simulate(
         task,
-        devices=options["devices"],
+        devices=devices,
         versions=versions,
         policy=policy,
         regions=parse_regions(options["regions"]),

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 ROLES: Final = ("device", "worker", "merger", "operator")
 REVOKE_CONFIRMED_S: Final = 30.0
 
+data_option = click.option(
+    "--data",
+    default="",
+    metavar="PATH",
+    help="Examples of one's own: what local_data(PATH) in the task file returns; a .npz with x and y needs none.",
+)
+
 
 @click.group()
 def task() -> None:
@@ -99,19 +106,20 @@ def create(
     show_default=True,
     help="Leave it after so long.",
 )
+@data_option
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Draws the first model."
 )
 @traceback_option
 @json_option
 @pass_invocation
-def check(invocation: Invocation, *, reference: str, seconds: float, seed: int) -> None:
+def check(invocation: Invocation, *, reference: str, seconds: float, data: str, seed: int) -> None:
     """Try a task FILE before anything is started: load it and its data, train one batch, evaluate."""
     from fluvial.local.checking import check_first
     from learning.task import load_task
 
     loaded = load_task(reference)
-    report = check_first(loaded, invocation.output, seed=seed, seconds_max=seconds)
+    report = check_first(loaded, invocation.output, seed=seed, seconds_max=seconds, path=data)
     invocation.output.document(
         {
             "task": loaded.name,

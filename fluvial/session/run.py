@@ -269,13 +269,6 @@ def free_task_name(home: Path, wanted: str) -> str:
     return name
 
 
-def task_name_of(reference: str) -> str:
-    """The name that the task file ``reference`` has or gives itself."""
-    from learning.task import load_task
-
-    return load_task(reference).name
-
-
 def _create(plan: RunPlan, settings: Settings, output: Output) -> TaskFile:
     from fluvial.local.create import create_task
 

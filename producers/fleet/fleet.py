@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -98,7 +98,7 @@ class Fleet:
         TimeoutProblem FLV-2502 when no model is ever announced; UsageProblem FLV-6310 when every device fails again and
         again; what loading the task, its data and the store raise.
         """
-        from learning.partition import split_among_devices
+        from learning.parts import device_data, device_ids, devices_of
         from learning.task import load_task
 
         settings, config, name = self._settings, self._config, self._task_file.task
@@ -109,12 +109,16 @@ class Fleet:
             Journal(self._journal_path) as journal,
             ActivityFile(self._journal_path, config.devices, self._observer) as activity,
         ):
-            members = populate(genesis, keys_folder(settings.home, name), config)
             reference = find_program(
                 settings.home, genesis, store.get_object, self._task_file.reference, say=self._speaker.say
             )
             task = load_task(reference)
-            shards = split_among_devices(task.data().train, config.devices, config.alpha, config.seed)
+            data = task.data()
+            asked = None if config.parts_decide else config.devices
+            config = replace(config, devices=devices_of(data, asked, config.devices))
+            shards = device_data(data, config.devices, config.alpha, config.seed)
+            ids = device_ids(data, config.devices)
+            members = populate(genesis, keys_folder(settings.home, name), config, ids)
             self._speaker.say(
                 f"fleet of {config.devices} devices in {', '.join(sorted(genesis.regions))}: "
                 f"{config.attackers} attack, {config.misbehaving} misbehave"

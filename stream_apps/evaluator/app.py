@@ -51,10 +51,14 @@ def build_app(
     name: str,
     genesis_sha256: str,
     reference_here: str,
+    data: str = "",
     data_folder: Path,
     observer: Observer = UNOBSERVED,
 ) -> faust.App:
-    """The Faust app of the evaluator; ``reference_here`` is where this machine's task.json says that its code is."""
+    """The Faust app of the evaluator; ``reference_here`` is where this machine's task.json says that its code is.
+
+    ``data``: the place of held-out examples of one's own; without, the task's.
+    """
     store = TaskStore(open_object_store(settings.store, observer), task)
     genesis = retry_through_outage(
         "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
@@ -64,7 +68,7 @@ def build_app(
         lambda: find_program(settings.home, genesis, store.get_object, reference_here, say=log.warning),
         (StoreUnavailable,),
     )
-    evaluation = Evaluation(settings, store, genesis, reference, name, observer=observer)
+    evaluation = Evaluation(settings, store, genesis, reference, name, data=data, observer=observer)
     evaluation.catch_up(0)
     turn = asyncio.Lock()
 

@@ -43,6 +43,7 @@ class Evaluation:
         reference: str,
         name: str,
         *,
+        data: str = "",
         observer: Observer = UNOBSERVED,
     ) -> None:
         self._observer = observer
@@ -50,7 +51,7 @@ class Evaluation:
         self._genesis = genesis
         self._layout = genesis.tensor_layout
         self._task = load_task(reference)
-        self._held_out = self._task.data().test
+        self._held_out = self._task.held_out(data)
         self._slices = Slices(self._task, self._held_out)
         self._naming = Naming(genesis.metric or self._task.metric, before_metrics=not genesis.can_say_metric)
         self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False, observer=observer)
