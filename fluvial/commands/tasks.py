@@ -76,10 +76,11 @@ def create(
     from fluvial.local.checking import check_users
     from fluvial.local.create import create_task, parse_regions
     from fluvial.local.policies import read_policy_file
+    from learning.task import load_task
 
-    wanted, settings = parse_regions(regions), invocation.settings()
+    wanted, settings, loaded = parse_regions(regions), invocation.settings(), load_task(reference)
     if not no_check:
-        check_users(reference, invocation.output, seed=seed)
+        check_users(loaded, invocation.output, seed=seed)
     file = create_task(
         settings,
         reference=reference,
@@ -92,8 +93,14 @@ def create(
     invocation.output.document(_task_document(file))
     invocation.output.print(f"task {file.task}   genesis {file.genesis_sha256}")
     invocation.output.print(f"run it: `fluvial merger --task {file.task}`, then for each region R")
+    work = f"        `fluvial worker --task {file.task} --region R`, and"
+    if loaded.has_data:
+        invocation.output.print(f"{work} `fluvial fleet --task {file.task}`")
+        return
+    invocation.output.print(f"{work} devices with data of their own:")
+    invocation.output.print(f"        `fluvial device run --task {file.task} --region R --id ID --data PATH`")
     invocation.output.print(
-        f"        `fluvial worker --task {file.task} --region R`, and `fluvial fleet --task {file.task}`"
+        f"it is evaluated where `fluvial evaluator --task {file.task} --data PATH` runs, and else by nobody"
     )
 
 
@@ -133,7 +140,8 @@ def check(invocation: Invocation, *, reference: str, seconds: float, data: str, 
             "notes": report.notes,
         }
     )
-    invocation.output.print(f"run it: `fluvial run {reference} --simulate`")
+    way = f"run it: `fluvial run {reference} --simulate`"
+    invocation.output.print(way if loaded.has_data else f"create it: `fluvial task create {reference}`")
 
 
 @task.command("list")
