@@ -11,7 +11,7 @@ MODULES: Final = {
     ),
     "worker": ("aiokafka", "cramjam", "faust", "mode", "numba", "opentelemetry", "prometheus_client", "psutil"),
     "learning": ("torch", "sklearn"),
-    "console": ("aiohttp",),
+    "console": ("aiohttp", "markdown_it"),
     "all": ("jinja2", "matplotlib", "pyarrow"),
     "tracking": ("mlflow", "tensorboard"),
 }  # fmt: skip

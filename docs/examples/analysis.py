@@ -24,7 +24,7 @@ print(database.sql("SELECT kind, count(*) AS records FROM metrics GROUP BY kind 
 
 # %% Is the model getting better, and for everybody?
 curve = database.sql(
-    """SELECT version, accuracy, accuracy_worst_decile, fairness_gap FROM metrics
+    """SELECT version, metric, better, metric_value, fairness_gap FROM metrics
        WHERE kind = 'evaluation' ORDER BY version"""
 ).df()
 print(curve.to_string(index=False))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from fluvial.reading.progress import sparkline
+from fluvial.reading.quality import in_digits
 
 if TYPE_CHECKING:
     from fluvial.proof.audit import AuditReport
@@ -30,7 +31,7 @@ def duration(seconds: float) -> str:
 
 
 def show_status(output: Output, found: Status) -> None:
-    """Head, accuracy with its curve, the refused share, then every region: who works on it, and its partitions."""
+    """Head, the metric with its curve, the refused share, then every region: who works on it, and its partitions."""
     settings = found.view.settings
     document = found.document()
     output.print(
@@ -40,7 +41,7 @@ def show_status(output: Output, found: Status) -> None:
     output.print(
         f"version {found.head}, {age}, model {document['head']['model_sha256'][:SHORT_HASH]}", "bold"
     )
-    _show_accuracy(output, found)
+    _show_metric(output, found)
     if found.refused_share is not None:
         output.print(
             f"refused {found.refused_share:.1%} of the records in the last {found.versions_counted} versions",
@@ -60,13 +61,18 @@ def show_status(output: Output, found: Status) -> None:
         )
 
 
-def _show_accuracy(output: Output, found: Status) -> None:
-    if not found.curve:
-        output.print("accuracy not evaluated yet (`fluvial evaluator` does it)")
+def _show_metric(output: Output, found: Status) -> None:
+    name, best = found.quality.name, found.quality.best()
+    if not found.curve or best is None:
+        output.print(f"{name} not evaluated yet (`fluvial evaluator` does it)")
         return
     (first, oldest), (last, newest) = found.curve[0], found.curve[-1]
     spark = sparkline([value for _, value in found.curve], SPARK_WIDTH)
-    output.print(f"accuracy {newest:.4f} (version {last})   {spark}  {oldest:.4f} at version {first}")
+    output.print(
+        f"{name} {in_digits(newest)} (version {last})   {spark}  {in_digits(oldest)} at version {first}"
+    )
+    if best[0] != last:
+        output.print(f"best {name} {in_digits(best[1])} at version {best[0]}")
 
 
 def _partition_row(one: PartitionStatus) -> tuple[object, ...]:

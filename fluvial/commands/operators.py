@@ -61,12 +61,14 @@ def status(invocation: Invocation, task_name: str | None) -> None:
 def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
     """List the model's versions, the newest last."""
     from fluvial.commands.operator_views import duration
+    from fluvial.reading.quality import in_digits
     from fluvial.reading.task_view import open_task
     from fluvial.reading.versions import read_versions
+    from schemas.task_metric import LOSS
 
     with open_task(invocation, task_name) as view:
         head = view.head()
-        found = read_versions(view, max(0, head - limit + 1), head)
+        found, quality = read_versions(view, max(0, head - limit + 1), head)
         total = head + 1
     output = invocation.output
     output.document(
@@ -74,9 +76,11 @@ def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
             "task": view.task,
             "total": total,
             "shown": len(found),
+            "metric": quality.document(),
             "versions": [one.document() for one in found],
         }
     )
+    names = [name for name in quality.names if name in {quality.name, LOSS}] or [quality.name]
     special = any(one.reason not in _ORDINARY_REASONS for one in found)
     rows = [
         (
@@ -85,14 +89,16 @@ def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
             one.refused,
             "" if one.staleness_mean is None else f"{one.staleness_mean:.2f}, max {one.staleness_max}",
             "" if one.created_at_ms is None else duration(max(0.0, time.time() - one.created_at_ms / 1000)),
-            "" if one.accuracy is None else f"{one.accuracy:.4f}",
+            *("" if name not in one.metrics else in_digits(one.metrics[name]) for name in names),
             one.model_sha256[:SHORT_HASH],
             *([one.reason] if special else []),
         )
         for one in found
     ]
-    columns = ["version", "accepted", "refused", "staleness", "age", "accuracy", "model"]
+    columns = ["version", "accepted", "refused", "staleness", "age", *names, "model"]
     output.table([*columns, "reason"] if special else columns, rows)
+    if (best := quality.best()) is not None:
+        output.print(f"best {quality.name} {in_digits(best[1])} at version {best[0]}")
     if len(found) < total:
         output.print(f"showing {len(found)} of {total}   (--limit)")
 
@@ -268,6 +274,7 @@ def inspect(invocation: Invocation, region: str, partition: int, offset: str, ta
     metavar="SECONDS",
     help="Again and again, from one beginning to the next, until Ctrl-C. One line an audit.",
 )
+@click.option("--run-id", hidden=True, help="What this audit is called in the history: the console's own.")
 @metrics_options
 @json_option
 @pass_invocation
@@ -280,6 +287,7 @@ def audit(
     genesis: str | None,
     jobs: int | None,
     every_s: float | None,
+    run_id: str | None,
     metrics_port: int,
     no_metrics: bool,
 ) -> int:
@@ -295,7 +303,9 @@ def audit(
 
     def once() -> AuditReport:
         require_broker(settings)
-        return audit_task(settings, file, first=first, last=last, jobs=jobs, output=output)
+        report = audit_task(settings, file, first=first, last=last, jobs=jobs, output=output)
+        _remember(invocation, report, run_id)
+        return report
 
     if every_s is None:
         return _show_audit(output, once())
@@ -305,6 +315,17 @@ def audit(
     )
     with observing(settings, identity, options, say=output.say, warn=output.say) as observer:
         return audit_again_and_again(once, every_s=every_s, output=output, observer=observer)
+
+
+def _remember(invocation: Invocation, report: AuditReport, run_id: str | None) -> None:
+    """The console shows it as well."""
+    from fluvial.reading.audit_history import new_id, record_of, remember
+
+    command = f"{invocation.command} audit --task {report.task} --from {report.first} --to {report.last}"
+    record = record_of(report.document(), run_id=run_id or new_id(), command=command)
+    problem = remember(invocation.home, report.task, record)
+    if problem:
+        invocation.output.say(f"note: this audit is not in the history: {problem}")
 
 
 def _show_audit(output: Output, report: AuditReport) -> int:

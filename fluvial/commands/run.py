@@ -230,17 +230,17 @@ def _honest_refused(result: SimulationResult) -> Counter[str]:
 def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str, devices: int) -> None:
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import layered_policy, quick_policy
-    from fluvial.reading.progress import sparkline
+    from fluvial.reading.quality import in_a_line
     from fluvial.session.simulation import VersionFacts, simulate
-    from fluvial.session.summary import honest_refused_line
+    from fluvial.session.summary import honest_refused_line, quality_lines
+    from schemas.task_metric import ACCURACY, LOSS
 
     output = invocation.output
     versions = options["versions"]
     policy = layered_policy(explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(devices))
 
     def on_version(facts: VersionFacts) -> None:
-        metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(facts.metrics.items()))
-        output.say(f"version {facts.version}/{versions}  {metrics}")
+        output.say(f"version {facts.version}/{versions}  {in_a_line(facts.metrics)}")
 
     def on_failure(failed: FailedRound, first_of_its_kind: bool) -> None:  # noqa: FBT001
         if first_of_its_kind:
@@ -258,28 +258,28 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         on_version=on_version,
         on_failure=on_failure,
     )
-    curve = [facts.metrics["accuracy"] for facts in result.versions if "accuracy" in facts.metrics]
+    quality = result.quality
+    curves = {name: [round(value, 6) for _, value in quality.curve(name)] for name in quality.names}
     output.document(
         {
             "task": task.name,
             "simulated": True,
             "versions": len(result.versions),
-            "accuracy": [round(value, 6) for value in curve],
-            "loss": [round(facts.metrics["loss"], 6) for facts in result.versions],
+            "metric": quality.document(),
+            "metrics": curves,
+            ACCURACY: curves.get(ACCURACY, []),
+            LOSS: curves.get(LOSS, []),
             "verdicts": result.verdicts,
             "honest_refused": dict(_honest_refused(result)),
             "failed_rounds": result.failed_rounds.document(),
             "model_sha256": result.versions[-1].model_sha256,
         }
     )
-    last = result.versions[-1].metrics
     honest = honest_refused_line(_honest_refused(result))
     output.print()
-    output.print(
-        "  ".join(f"{name} {value:.4f}" for name, value in sorted(last.items()))
-        + f"  {sparkline(curve, 60)}",
-        style="bold",
-    )
+    for line, style in quality_lines(quality, len(result.versions)):
+        output.print(line, style=style)
+    output.print(f"           {in_a_line(result.versions[-1].metrics)}")
     if honest:
         output.print(f"refused: {honest}")
     for cause in result.failed_rounds.causes:

@@ -10,6 +10,7 @@ from fluvial.console.now import curve_points, version_cost
 from fluvial.console.queries import Query, number
 from fluvial.reading.verdicts import finite
 from fluvial.reading.versions import genesis_line, version_line
+from schemas.task_metric import values_of
 
 if TYPE_CHECKING:
     from fluvial.console.paging import Page
@@ -45,11 +46,11 @@ def _row(page: Page, version: int) -> dict[str, Any]:
         created, seconds = recent.committed_ms.get(version), recent.version_seconds.get(version)
         inputs = [(one.region, one.partition, one.sequence) for one in manifest.inputs] if manifest else []
         cost, canaries = version_cost(recent, inputs), recent.version_canaries.get(version) or 0
-    accuracy = finite(evaluation.get("accuracy"))
+    metrics = values_of(evaluation)
     line = (
-        version_line(manifest, created, accuracy, canaries)
+        version_line(manifest, created, metrics, canaries)
         if manifest
-        else genesis_line(page.genesis, created, accuracy)
+        else genesis_line(page.genesis, created, metrics)
     )
     return line.document() | {
         "cost": cost,

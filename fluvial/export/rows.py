@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _DYNAMIC: Final = re.compile(
-    r"accuracy_(class_-?\d{1,6}|cohort_\d{1,3})"
+    r".{1,64}_(class_-?\d{1,6}|cohort_\d{1,3}|worst_decile|best_decile)"
     r"|cohort_\d{1,2}_(accepted|bytes_up|bytes_down|device_seconds|cost_total)"
 )
 _OUTCOMES: Final = (ACCEPTED, PARKED, CONTROL, *(one.outcome for one in RejectionReason))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from fluvial.terminal.offsets import Point, parse_point, resolve
 from schemas.metrics import problem_of
+from schemas.task_metric import LOSS, metric_of
 from schemas.topics import metrics_topic
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _SHOWN: Final = {
         "norm_p50",
         "fill_seconds",
     ),
-    "evaluation": ("version", "accuracy", "loss", "accuracy_worst_decile", "fairness_gap"),
     "region_minute": ("region", "partition", "records", "refused", "devices", "bytes_up", "cost_total"),
 }
 CSV_COLUMNS: Final = ("kind", "at_ms", "task", "region", "partition", "version", "sequence", "field", "value")
@@ -156,8 +156,16 @@ def line_of(document: dict[str, Any]) -> str:
     at_ms = document.get("at_ms")
     usable = isinstance(at_ms, int) and 0 <= at_ms < _MS_MAX
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ms / 1000)) if usable and at_ms else "-"
-    fields = [f"{name} {_short(document[name])}" for name in _SHOWN[document["kind"]] if name in document]
+    names = _of_evaluation(document) if document["kind"] == "evaluation" else _SHOWN[document["kind"]]
+    fields = [f"{_short(name)} {_short(document[name])}" for name in names if name in document]
     return f"{when:<20}  {document['kind']:<13}  " + "  ".join(fields)
+
+
+def _of_evaluation(document: dict[str, Any]) -> tuple[str, ...]:
+    """The task's metric and its worst decile among the other fields."""
+    metric = metric_of(None, document)
+    name = LOSS if metric is None else metric.name
+    return ("version", *dict.fromkeys((name, LOSS)), f"{name}_worst_decile", "fairness_gap")
 
 
 _MS_MAX: Final = 253_402_300_800_000

@@ -19,8 +19,10 @@ from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import ACCEPTED, CONTROL
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
+from fluvial.reading.quality import Quality
 from producers.fleet.failures import FailedRounds
 from schemas.refusals import Standing, standing_of
+from schemas.task_metric import LOSS, metric_in, metric_of, values_of
 from schemas.topics import metrics_topic, models_topic, verdicts_topic
 from schemas.windows import decode_verdict, encode_verdict
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backends.settings import Settings
+    from schemas.manifests import Metric
 
 RATE_WINDOW_S: Final = 5.0
 _SPARKS: Final = "▁▂▃▄▅▆▇█"
@@ -43,12 +46,16 @@ class Place(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """One version on held-out data; None is what the task does not report. ``seconds`` since the version before."""
+    """One version on held-out data. ``values``: what the task reports. ``seconds`` since the version before."""
 
     version: int
-    accuracy: float | None
-    loss: float | None
+    values: Mapping[str, float]
     seconds: float | None
+
+    @property
+    def loss(self) -> float | None:
+        """The loss; None where it is no finite number."""
+        return self.values.get(LOSS)
 
 
 class Judged(NamedTuple):
@@ -76,6 +83,7 @@ class RunFacts:
     failed_rounds: FailedRounds = field(default_factory=FailedRounds)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _named: Metric | None = None
     _recent: deque[float] = field(default_factory=deque, repr=False)
 
     def add_evaluation(self, record: Mapping[str, Any]) -> None:
@@ -90,8 +98,9 @@ class RunFacts:
         version = record.get("version")
         if not isinstance(version, int) or isinstance(version, bool):
             raise TypeError(f"an evaluation of version {version!r}")
-        evaluation = Evaluation(version, *(_number(record, key) for key in ("accuracy", "loss", "seconds")))
+        evaluation = Evaluation(version, values_of(record), _number(record, "seconds"))
         with self.lock:
+            self._named = metric_in(record) or self._named
             self.evaluations[version] = evaluation
 
     def _add_version(self, record: Mapping[str, Any]) -> None:
@@ -140,6 +149,13 @@ class RunFacts:
         """The evaluations of versions above 0, ascending."""
         with self.lock:
             return [self.evaluations[version] for version in sorted(self.evaluations) if version > 0]
+
+    def quality(self) -> Quality:
+        """The metric, as the evaluator names it, and what every version above 0 reached."""
+        with self.lock:
+            newest = self.evaluations[self.version()].values if self.evaluations else None
+            values = {one.version: one.values for one in self.evaluations.values() if one.version > 0}
+            return Quality(metric_of(self._named, newest), values)
 
     def outcomes(self) -> dict[str, int]:
         """Updates by outcome: accepted first, then the most frequent; without control records and canaries."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.server.aggregates import Slot
 from backends.kafka.consumer_groups import Group, describe_groups
+from fluvial.reading.quality import Quality, quality_of
 from fluvial.reading.replay import read_aggregates
 from fluvial.reading.task_view import TaskView
-from fluvial.reading.verdicts import decoded, finite
+from fluvial.reading.verdicts import decoded
 from schemas.manifests import Manifest
 from schemas.refusals import Judged, judged_of
+from schemas.task_metric import ACCURACY
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 
 if TYPE_CHECKING:
@@ -65,14 +67,14 @@ class PartitionStatus:
 class Status:
     """A task at one moment. ``age_s`` is None for a version without facts.
 
-    ``curve`` is the accuracy of the newest ``CURVE_VERSIONS_MAX`` evaluated versions, ascending, ``accuracy`` its end.
+    ``quality`` is of the newest evaluated versions, ``curve`` its metric in the last ``CURVE_VERSIONS_MAX``, ascending.
     """
 
     view: TaskView
     head: int
     manifest: Manifest | None
     age_s: float | None
-    accuracy: tuple[tuple[int, float], ...]
+    quality: Quality
     curve: tuple[tuple[int, float], ...]
     refused_share: float | None
     versions_counted: int
@@ -96,7 +98,14 @@ class Status:
                 "accepted": manifest.accepted if manifest else 0,
                 "age_seconds": None if self.age_s is None else round(self.age_s, 3),
             },
-            "accuracy": [{"version": version, "accuracy": value} for version, value in self.accuracy],
+            "metric": self.quality.document(),
+            "curve": [
+                {"version": version, "value": value} for version, value in self.curve[-EVALUATIONS_SHOWN:]
+            ],
+            ACCURACY: [
+                {"version": version, ACCURACY: value}
+                for version, value in self.quality.curve(ACCURACY)[-EVALUATIONS_SHOWN:]
+            ],
             "refused_share": self.refused_share,
             "refused_share_versions": self.versions_counted,
             "groups": [
@@ -131,11 +140,7 @@ def read_status(view: TaskView) -> Status:
             for before, now in zip(partitions, _partitions(view, manifest), strict=True)
         )
     told = view.told()
-    curve = tuple(
-        (version, accuracy)
-        for version, one in sorted(told.evaluations.items())
-        if (accuracy := finite(one.get("accuracy"))) is not None
-    )[-CURVE_VERSIONS_MAX:]
+    quality = quality_of(view.genesis.metric, told.evaluations)
     share, counted = _refused_share(view, head, told.canaries)
     groups = describe_groups(
         view.settings, [f"fluvial-{view.task}-{region}" for region in view.genesis.partitions]
@@ -145,8 +150,8 @@ def read_status(view: TaskView) -> Status:
         head=head,
         manifest=manifest,
         age_s=_age_s(view, head),
-        accuracy=curve[-EVALUATIONS_SHOWN:],
-        curve=curve,
+        quality=quality,
+        curve=tuple(quality.curve()[-CURVE_VERSIONS_MAX:]),
         refused_share=share,
         versions_counted=counted,
         groups=tuple(groups),

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fluvial.reading.quality import Quality, quality_of
 from fluvial.reading.status import created_at_ms
 from fluvial.reading.task_view import TaskView
-from fluvial.reading.verdicts import finite
 from schemas.manifests import Genesis, Manifest
 from schemas.refusals import judged_of
+from schemas.task_metric import ACCURACY
 
 
 @dataclass(frozen=True, slots=True)
 class VersionLine:
-    """One version. ``staleness_mean`` in versions, None for version 0; ``accuracy`` None where it was not evaluated.
+    """One version. ``staleness_mean`` in versions, None for version 0; ``metrics`` empty where it was not evaluated.
 
     ``counts`` are the manifest's, canaries among them; ``refused`` is without canaries where they are known.
     """
@@ -30,30 +31,31 @@ class VersionLine:
     parent_sha256: str
     policy_sha256: str
     reason: str
-    accuracy: float | None
+    metrics: dict[str, float]
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON; ``accuracy`` is one of ``metrics``, and stays where it was before there were others."""
+        return asdict(self) | {ACCURACY: self.metrics.get(ACCURACY)}
 
 
-def read_versions(view: TaskView, first: int, last: int) -> list[VersionLine]:
-    """The versions ``first`` to ``last``, in ascending order."""
+def read_versions(view: TaskView, first: int, last: int) -> tuple[list[VersionLine], Quality]:
+    """The versions ``first`` to ``last``, in ascending order, and how good the newest evaluated ones are."""
     told = view.told()
+    quality = quality_of(view.genesis.metric, told.evaluations)
     lines = []
     for version in range(first, last + 1):
-        accuracy = finite(told.evaluations.get(version, {}).get("accuracy"))
+        metrics = dict(quality.values.get(version, {}))
         created = created_at_ms(view, version)
         lines.append(
-            version_line(view.objects.manifest(version), created, accuracy, told.canaries.get(version, 0))
+            version_line(view.objects.manifest(version), created, metrics, told.canaries.get(version, 0))
             if version
-            else genesis_line(view.genesis, created, accuracy)
+            else genesis_line(view.genesis, created, metrics)
         )
-    return lines
+    return lines, quality
 
 
 def version_line(
-    manifest: Manifest, created_ms: int | None, accuracy: float | None, canaries: int = 0
+    manifest: Manifest, created_ms: int | None, metrics: dict[str, float], canaries: int = 0
 ) -> VersionLine:
     """A version above 0, among whose refusals are so many of canaries."""
     return VersionLine(
@@ -68,11 +70,11 @@ def version_line(
         parent_sha256=manifest.parent_sha256,
         policy_sha256=manifest.policy_sha256,
         reason=manifest.reason,
-        accuracy=accuracy,
+        metrics=metrics,
     )
 
 
-def genesis_line(genesis: Genesis, created_ms: int | None, accuracy: float | None) -> VersionLine:
+def genesis_line(genesis: Genesis, created_ms: int | None, metrics: dict[str, float]) -> VersionLine:
     """Version 0."""
     return VersionLine(
         version=0,
@@ -86,5 +88,5 @@ def genesis_line(genesis: Genesis, created_ms: int | None, accuracy: float | Non
         parent_sha256="",
         policy_sha256=genesis.first_policy.sha256,
         reason="genesis",
-        accuracy=accuracy,
+        metrics=metrics,
     )

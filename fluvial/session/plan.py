@@ -10,6 +10,7 @@ from aggregation.errors import Finding, FluvialError
 from aggregation.fold.rejections import ACCEPTED, CONTROL
 from fluvial.local.stack import StoreChoice
 from fluvial.reading.progress import Place, Published, RunFacts
+from fluvial.reading.quality import Quality
 from fluvial.session.limits import STALL_S
 from fluvial.session.patience import DeadEnd
 from fluvial.session.strikes import Strike
@@ -88,9 +89,9 @@ class RunResult:
         return self.task_file.task
 
     @property
-    def accuracy(self) -> list[float]:
-        """The accuracy of every evaluated version above 0, ascending."""
-        return [evaluation.accuracy for evaluation in self.facts.curve() if evaluation.accuracy is not None]
+    def quality(self) -> Quality:
+        """The task's metric, and what every evaluated version above 0 reached."""
+        return self.facts.quality()
 
     @property
     def model_place(self) -> str:
@@ -154,7 +155,7 @@ def warnings_about(plan: RunPlan) -> list[str]:
     honest = plan.devices - plan.attackers - plan.misbehaving
     if plan.attackers and honest <= plan.attackers:
         split = f"{plan.attackers} of {plan.devices} devices attack and {honest} are honest"
-        return [f"{split}: no defence holds without an honest majority, so do not wonder about the accuracy"]
+        return [f"{split}: no defence holds without an honest majority, so do not wonder about the model"]
     return []
 
 

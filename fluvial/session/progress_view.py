@@ -16,6 +16,8 @@ from rich.text import Text
 
 from aggregation.fold.rejections import ACCEPTED
 from fluvial.reading.progress import sparkline
+from fluvial.reading.quality import in_digits
+from schemas.task_metric import LOSS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +69,7 @@ class VersionLines:
         """Say what is new."""
         for evaluation in facts.curve()[self._shown :] if self._wanted else ():
             self._shown += 1
-            self._output.say(version_line(evaluation, self._versions))
+            self._output.say(version_line(evaluation, self._versions, facts.quality().name))
 
 
 class PlainView:
@@ -157,14 +159,11 @@ def open_view(
         yield LiveView(live, lines, title, versions, footer)
 
 
-def version_line(evaluation: Evaluation, versions: int) -> str:
-    """``version 7/20  accuracy 0.8712  loss 0.4210``."""
+def version_line(evaluation: Evaluation, versions: int, name: str) -> str:
+    """``version 7/20  r2 0.8712  loss 0.4210``: the metric ``name``, and the loss."""
     parts = [f"version {evaluation.version}/{versions}"]
-    if evaluation.accuracy is not None:
-        parts.append(f"accuracy {evaluation.accuracy:.4f}")
-    if evaluation.loss is not None:
-        parts.append(f"loss {evaluation.loss:.4f}")
-    return "  ".join(parts)
+    names = [one for one in dict.fromkeys((name, LOSS)) if one in evaluation.values]
+    return "  ".join(parts + [f"{one} {in_digits(evaluation.values[one])}" for one in names])
 
 
 def plain_line(
@@ -175,10 +174,11 @@ def plain_line(
     waits: Sequence[str] = (),
 ) -> str:
     """The whole state of a run in one line."""
-    curve = facts.curve()
+    quality = facts.quality()
+    values = [value for _, value in quality.curve()]
     parts = [f"{phase}: version {facts.version()}/{versions}"]
-    if curve and curve[-1].accuracy is not None:
-        parts.append(f"accuracy {curve[-1].accuracy:.3f} {sparkline(_accuracies(curve), 12)}")
+    if values:
+        parts.append(f"{quality.name} {in_digits(values[-1], 3)} {sparkline(values, 12)}")
     if waits:
         parts.append(f"waiting for {', '.join(waits)}")
     else:
@@ -220,7 +220,6 @@ def live_panel(
 
     What was printed above a panel can be drawn over by it; what stands in it cannot.
     """
-    curve = facts.curve()
     head = Text.assemble(
         ("version ", "dim"),
         (f"{facts.version()}/{versions}", "bold"),
@@ -228,15 +227,12 @@ def live_panel(
         f"{facts.rate():.0f}",
     )
     line = Text(f"waiting for {', '.join(waits) or 'the first version'}", style="yellow")
-    values = _accuracies(curve)
+    quality = facts.quality()
+    name = next((one for one in quality.names if one in {quality.name, LOSS}), LOSS)
+    values = [value for _, value in quality.curve(name)]
     if values:
         line = Text.assemble(
-            ("accuracy ", "dim"), (f"{values[-1]:.4f} ", "bold green"), (sparkline(values, 50), "cyan")
-        )
-    elif curve and curve[-1].loss is not None:
-        losses = [evaluation.loss for evaluation in curve if evaluation.loss is not None]
-        line = Text.assemble(
-            ("loss ", "dim"), (f"{losses[-1]:.4f} ", "bold"), (sparkline(losses, 50), "cyan")
+            (f"{name} ", "dim"), (f"{in_digits(values[-1])} ", "bold green"), (sparkline(values, 50), "cyan")
         )
     columns = Table.grid(padding=(0, 4))
     columns.add_row(_verdict_table(facts), _process_table(children))
@@ -272,7 +268,3 @@ def _process_table(children: Sequence[ChildStatus]) -> Table:
         state = Text(f"{_SIGNS[child.state]} {child.state}", style=_STYLES[child.state])
         table.add_row(child.name, state, str(child.pid), str(child.restarts or ""))
     return table
-
-
-def _accuracies(curve: Sequence[Evaluation]) -> list[float]:
-    return [evaluation.accuracy for evaluation in curve if evaluation.accuracy is not None]

@@ -24,6 +24,7 @@ from backends.tasks import task_folder, task_names
 from fluvial.console.child import ConsoleChild
 from fluvial.local.stack import LocalStack
 from fluvial.processes.supervisor import Supervisor
+from fluvial.reading.audit_history import new_id, record_of, remember
 from fluvial.reading.progress import Follower, Place, Published, RunFacts, read_journal
 from fluvial.session.patience import DeadEnd, Patience
 from fluvial.session.plan import RunPlan, RunResult, VersionRow, warnings_about
@@ -288,7 +289,14 @@ def _create(plan: RunPlan, settings: Settings, output: Output) -> TaskFile:
 def _audit(settings: Settings, task_file: TaskFile, output: Output) -> AuditReport:
     from fluvial.proof.audit import audit_task
 
-    return audit_task(settings, task_file, output=output)
+    report = audit_task(settings, task_file, output=output)
+    command = f"fluvial audit --task {report.task} --to {report.last}"
+    problem = remember(
+        settings.home, report.task, record_of(report.document(), run_id=new_id(), command=command)
+    )
+    if problem:
+        output.say(f"note: this audit is not in the history: {problem}")
+    return report
 
 
 def _rows(settings: Settings, task_file: TaskFile) -> list[VersionRow]:

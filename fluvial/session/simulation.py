@@ -34,6 +34,7 @@ from backends.memory.store import MemoryStore
 from backends.store.task_store import TaskStore
 from fluvial.local.create import MERGER, check_regions, first_version, make_keys, worker_name
 from fluvial.local.policies import layered_policy, quick_policy
+from fluvial.reading.quality import Quality
 from fluvial.session.in_process import InProcessFederation, memory_log_of
 from fluvial.session.patience import DeadEnd, advice
 from producers.fleet.behaviours import Behaviour
@@ -46,7 +47,7 @@ from schemas.certificates import Role
 from schemas.checkpoints import decode_model
 from schemas.objects import model_key
 from schemas.records import Announcement, announcement_in
-from schemas.task_metric import LOSS
+from schemas.task_metric import LOSS, metric_among, values_of
 from schemas.topics import models_topic, verdicts_topic
 from schemas.windows import decode_verdict
 
@@ -109,6 +110,13 @@ class SimulationResult:
     def verdicts(self) -> dict[str, int]:
         """How many records of devices got which verdict."""
         return dict(Counter(update.verdict.outcome for update in self.updates))
+
+    @property
+    def quality(self) -> Quality:
+        """The task's metric, and what every version reached; what is no finite number is left out."""
+        values = {facts.version: values_of(facts.metrics) for facts in self.versions}
+        metric = self.metric or (metric_among(self.versions[-1].metrics) if self.versions else None)
+        return Quality(metric, values)
 
     def curve(self, metric: str = "") -> list[float]:
         """One metric, else the task's own, over the versions; a version whose task does not report it gives NaN."""

@@ -14,11 +14,14 @@ from rich.text import Text
 from aggregation.errors import EnvironmentProblem, UsageProblem
 from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from fluvial.reading.progress import sparkline
+from fluvial.reading.quality import in_digits
 from schemas.refusals import judged_of
+from schemas.task_metric import ACCURACY, LOSS, way_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from fluvial.reading.quality import Quality
     from fluvial.session.plan import RunResult
     from fluvial.terminal.output import Output
 
@@ -27,13 +30,20 @@ _HASH_SHOWN: Final = 16
 
 
 def document(result: RunResult) -> dict[str, Any]:
-    """The run as one JSON document. Times in seconds; ``accuracy`` begins with version 1."""
+    """The run as one JSON document. Times in seconds; ``metrics`` is every number of the task's own from version 1 on.
+
+    ``accuracy`` and ``loss`` are two of them: they were all there was, and stay.
+    """
+    quality = result.quality
+    curves = {name: [round(value, 6) for _, value in quality.curve(name)] for name in quality.names}
     outcomes = result.facts.outcomes()
     return {
         "task": result.task,
         "versions": result.rows[-1].version,
-        "accuracy": [round(value, 6) for value in result.accuracy],
-        "loss": [round(one.loss, 6) for one in result.facts.curve() if one.loss is not None],
+        "metric": quality.document(),
+        "metrics": curves,
+        ACCURACY: curves.get(ACCURACY, []),
+        LOSS: curves.get(LOSS, []),
         "updates_accepted": outcomes.get(ACCEPTED, 0),
         "published": result.updates_published,
         "dead_end": None if result.dead_end is None else dataclasses.asdict(result.dead_end),
@@ -129,13 +139,10 @@ def write_json(target: str, result: RunResult, output: Output) -> None:
 
 def summarize(result: RunResult, output: Output, *, report: Path | None, command: str = "fluvial") -> None:
     """The last lines of a run: curve, verdicts, where the model is, how to verify it, where to look."""
-    head, accuracy = result.rows[-1], result.accuracy
+    head = result.rows[-1]
     output.print()
-    if accuracy:
-        output.print(f"accuracy   {accuracy[-1]:.4f} after {head.version} versions", style="bold")
-        output.print(f"           {sparkline(accuracy, 60)}  {accuracy[0]:.3f} → {accuracy[-1]:.3f}")
-    else:
-        output.print(f"versions   {head.version}", style="bold")
+    for line, style in quality_lines(result.quality, head.version):
+        output.print(line, style=style)
     output.print()
     _verdicts(result, output)
     output.print()
@@ -183,6 +190,23 @@ def honest_refused_line(refused: Mapping[str, int]) -> str:
     }
     reasons = "; ".join(why[outcome] for outcome in sorted(refused) if outcome in why)
     return f"{named} of them from honest devices{f': {reasons}' if reasons else ''}"
+
+
+def quality_lines(quality: Quality, versions: int) -> list[tuple[str, str]]:
+    """The metric at the end, its curve and the best version, as (line, style)."""
+    curve, best = quality.curve(), quality.best()
+    if not curve or best is None or quality.metric is None:
+        return [(f"versions   {versions}", "bold")]
+    values = [value for _, value in curve]
+    label = quality.name.ljust(10)
+    lines = [
+        (f"{label} {in_digits(values[-1])} after {versions} versions", "bold"),
+        (f"           {sparkline(values, 60)}  {in_digits(values[0], 3)} → {in_digits(values[-1], 3)}", ""),
+    ]
+    if best[1] != values[-1]:
+        way = way_of(quality.metric)
+        lines.append((f"           best {in_digits(best[1])} at version {best[0]} ({way} is better)", ""))
+    return lines
 
 
 def _times(counts: Counter[str]) -> Iterator[str]:

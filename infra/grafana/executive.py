@@ -22,6 +22,8 @@ AGGREGATORS = f'{TASK},role=~"worker|merger"'
 ACCEPT_RATE = (
     f"{rate('fluvial_verdicts_total', ACCEPTED)} / {rate('fluvial_verdicts_total', UPDATE_OUTCOMES)}"
 )
+METRIC = f'fluvial_model_metric{{{TASK},better!=""}}'
+"""The series of the number that judges the task; those of its other numbers have no ``better``."""
 SECONDS_A_DAY = 86_400
 
 QUALITY = Row(
@@ -37,18 +39,19 @@ QUALITY = Row(
             height=5,
         ),
         Panel(
-            "Accuracy",
-            "Share of held-out examples that the newest evaluated version gets right.",
-            "percentunit",
-            [Query(f"max(fluvial_validation_accuracy{{{TASK}}})", "accuracy")],
+            "The task's metric",
+            "The number that judges the task, of the newest evaluated version on held-out data. Its name says which one "
+            "it is, and `better` whether higher or lower is better.",
+            "none",
+            [Query(f"max by (name, better) ({METRIC})", "{{name}} ({{better}} is better)")],
             kind="stat",
             width=5,
             height=5,
-            decimals=2,
+            decimals=4,
         ),
         Panel(
             "Versions to target",
-            "How many versions the model needed to reach its target accuracy. Empty until a target is set and reached.",
+            "How many versions the model needed to reach its target. Empty until a target is set and reached.",
             "none",
             [Query(f"max(fluvial_versions_to_target{{{TASK}}})", "versions")],
             kind="stat",
@@ -88,17 +91,19 @@ QUALITY = Row(
             decimals=3,
         ),
         Panel(
-            "Validation accuracy, and its worst decile",
-            "Accuracy over all held-out examples, and over the tenth of the cohorts for which the model is worst. A "
+            "The task's metric, and its worst decile",
+            "The metric over all held-out examples, and over the tenth of the cohorts for which the model is worst. A "
             "gap that grows means that the model gets better for some at the cost of others.",
-            "percentunit",
+            "none",
             [
-                Query(f"max(fluvial_validation_accuracy{{{TASK}}})", "all"),
-                Query(f"max(fluvial_validation_worst_decile_accuracy{{{TASK}}})", "worst decile"),
+                Query(f"max by (name) ({METRIC})", "{{name}}, all"),
+                Query(
+                    f"max by (name) (fluvial_model_metric_worst_decile{{{TASK}}})", "{{name}}, worst decile"
+                ),
             ],
             width=12,
             measures=("M3",),
-            maximum=1,
+            decimals=4,
         ),
     ],
 )

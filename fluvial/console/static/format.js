@@ -24,6 +24,7 @@ export function decimal(value, digits = 2) {
 }
 
 export function percent(ratio, digits = 1) {
+  if (digits === 0 && ratio > 0 && ratio < 0.005) return "< 1 %";
   return known(ratio) ? `${decimal(ratio * 100, digits)} %` : NOT_KNOWN;
 }
 

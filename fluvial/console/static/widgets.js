@@ -119,6 +119,23 @@ export function prose(text) {
   return String(text ?? "").split("`").map((part, index) => (index % 2 ? h("code", null, part) : part));
 }
 
+/** The page of an error, which the console serves. */
+export function errorLink(id) {
+  return id ? h("a", { href: `/docs/errors/${id}.md`, key: id }, id) : null;
+}
+
+/** Text with `commands` in it, and ids of errors as links to their pages. */
+export function told(text) {
+  return String(text ?? "").split(/(FLV-\d{4})/).map((part, index) => (index % 2 ? errorLink(part) : prose(part)));
+}
+
+/** What mends a part: commands to copy, the runbook, the errors' pages. `mend`: as the API has it, or null. */
+export function mending(mend, name = "mend") {
+  if (!mend || (!mend.commands.length && !mend.runbook && !mend.errors.length)) return null;
+  const links = [mend.runbook ? h("a", { href: mend.runbook.page, "data-test": "runbook" }, `Runbook: ${mend.runbook.title.toLowerCase()}`) : null, ...mend.errors.map((one) => h("a", { href: one.page, key: one.id }, one.id))].filter(Boolean);
+  return h("div", { class: "mend", "data-test": name }, mend.commands.map((text) => command(text, "mend-command")), links.length ? h("p", { class: "note links-line" }, links) : null);
+}
+
 export function stat(label, value, note, props = {}) {
   return h(
     "div",
@@ -250,12 +267,12 @@ export function skeleton(lines = 5, label = "Loading") {
 
 /** What went wrong, and the next step. */
 export function problemPanel(problem, retry) {
-  const commands = [...String(problem.hint ?? "").matchAll(/`(fluvial [^`]+)`/g)].map((found) => found[1]);
+  const commands = [...String(problem.hint ?? "").matchAll(/`((?:\S*\/)?fluvial [^`]+)`/g)].map((found) => found[1]);
   return h(
     "div",
     { class: "panel bad", role: "alert", "data-test": "problem" },
-    h("p", { class: "panel-title" }, status("bad", problem.id || "no answer")),
-    h("p", { class: "message" }, problem.message),
+    h("p", { class: "panel-title" }, status("bad", "it could not be read"), problem.id ? [" ", errorLink(problem.id)] : null),
+    h("p", { class: "message" }, told(problem.message)),
     problem.hint ? h("p", { class: "note" }, "Next: ", prose(problem.hint)) : null,
     commands.map((text) => command(text)),
     retry ? h("button", { type: "button", on: { click: retry } }, "Try again") : null,

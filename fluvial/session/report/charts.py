@@ -5,9 +5,12 @@ matplotlib knows no CSS variables: it draws in placeholder colours, and ``_theme
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from typing import TYPE_CHECKING, Any, Final
+
+from fluvial.reading.quality import in_digits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +59,7 @@ def curve(name: str, label: str, points: Sequence[tuple[int, float]], *, series:
         marker = "o" if len(points) == 1 else None
         axes.plot(versions, values, color=_SERIES[series - 1], linewidth=2, marker=marker)
         axes.annotate(
-            f"{values[-1]:.3f}",
+            in_digits(values[-1], 3),
             (versions[-1], values[-1]),
             xytext=(5, 0),
             textcoords="offset points",
@@ -67,7 +70,10 @@ def curve(name: str, label: str, points: Sequence[tuple[int, float]], *, series:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return _svg(
-        name, f"{label} by version, last {points[-1][1]:.3f}" if points else f"no {label}", points, draw
+        name,
+        f"{label} by version, last {in_digits(points[-1][1], 3)}" if points else f"no {label}",
+        points,
+        draw,
     )
 
 
@@ -167,4 +173,4 @@ def _themed(svg: str, name: str, description: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
     svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg, count=1)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1)

@@ -12,19 +12,24 @@ import jinja2
 from aggregation.errors import EnvironmentProblem
 from aggregation.fold.rejections import ACCEPTED
 from aggregation.weights.staleness import WEIGHT_ONE
+from fluvial.reading.quality import in_digits
 from fluvial.session.report import charts
 from schemas.refusals import Standing, judged_of, standing_of
+from schemas.task_metric import way_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from fluvial.reading.progress import Place, RunFacts
+    from fluvial.reading.quality import Quality
     from fluvial.session.plan import RunResult
     from schemas.manifests import Manifest
 
 LINEAGE_ROWS_MAX: Final = 200
 VERSION_ROWS_MAX: Final = 500
+CURVES_MAX: Final = 6
+"""Numbers of the task's own that have a chart: the metric, the loss and so on. The table of versions has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ def render(result: RunResult, *, command: str, program: str = "fluvial") -> str:
         charts=_charts(result),
         regions=sorted(result.plan.regions),
         behaviours=behaviours(result),
+        metric_names=result.quality.names,
         versions=_versions(result),
         versions_total=len(result.rows),
         lineage=lineage,
@@ -107,9 +113,13 @@ def behaviours(result: RunResult) -> list[tuple[str, int, dict[str, int]]]:
 
 def _tiles(result: RunResult) -> list[tuple[str, str]]:
     outcomes = result.facts.outcomes()
-    accuracy = f"{result.accuracy[-1]:.4f}" if result.accuracy else "not reported"
+    quality = result.quality
+    curve, best = quality.curve(), quality.best()
+    tiles = [(f"final {quality.name}", in_digits(curve[-1][1]) if curve else "not reported")]
+    if best is not None and best[1] != curve[-1][1]:
+        tiles.append((f"best {quality.name}", f"{in_digits(best[1])} at version {best[0]}"))
     return [
-        ("final accuracy", accuracy),
+        *tiles,
         ("versions", str(result.rows[-1].version)),
         ("updates accepted", f"{outcomes.get(ACCEPTED, 0):,}"),
         ("updates refused", f"{judged_of(outcomes).refused:,}"),
@@ -121,8 +131,10 @@ def _tiles(result: RunResult) -> list[tuple[str, str]]:
 def _charts(result: RunResult) -> list[Chart]:
     facts = result.facts
     made = [
-        _curve_chart(result, "accuracy", 1, "On held-out data that no device has."),
-        _curve_chart(result, "loss", 2, "On held-out data that no device has."),
+        *(
+            _curve_chart(result.quality, name, at)
+            for at, name in enumerate(result.quality.names[:CURVES_MAX])
+        ),
         _verdict_chart(facts, sorted(result.plan.regions)),
         _rate_chart(facts),
         _staleness_chart(facts),
@@ -130,13 +142,14 @@ def _charts(result: RunResult) -> list[Chart]:
     return [chart for chart in made if chart.svg]
 
 
-def _curve_chart(result: RunResult, key: str, series: int, note: str) -> Chart:
-    values = [(evaluation.version, getattr(evaluation, key)) for evaluation in result.facts.curve()]
-    points = [(version, value) for version, value in values if value is not None]
-    rows = [(version, f"{value:.6f}") for version, value in points]
-    return Chart(
-        key.capitalize(), note, charts.curve(key, key, points, series=series), ("version", key), rows
-    )
+def _curve_chart(quality: Quality, name: str, at: int) -> Chart:
+    points = quality.curve(name)
+    note = "On held-out data that no device has."
+    if quality.metric is not None and name == quality.name:
+        note += f" It judges the task: {way_of(quality.metric)} is better."
+    rows = [(version, f"{value:.6g}") for version, value in points]
+    svg = charts.curve(f"curve-{at}", name, points, series=at + 1)
+    return Chart(f"{name[:1].upper()}{name[1:]}", note, svg, ("version", name), rows)
 
 
 def _verdict_chart(facts: RunFacts, regions: Sequence[str]) -> Chart:
@@ -200,8 +213,10 @@ def _versions(result: RunResult) -> list[dict[str, Any]]:
         rows.append(
             {
                 "version": row.version,
-                "accuracy": _decimal(evaluation.accuracy if evaluation else None),
-                "loss": _decimal(evaluation.loss if evaluation else None),
+                "values": [
+                    _decimal(evaluation.values.get(name) if evaluation else None)
+                    for name in result.quality.names
+                ],
                 "accepted": manifest.accepted,
                 "refused": judged_of(manifest.counts, _canaries(result.facts, manifest)).refused,
                 "windows": len(manifest.inputs),
@@ -254,4 +269,4 @@ def final_model(result: RunResult) -> bytes:
 
 
 def _decimal(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else in_digits(value)

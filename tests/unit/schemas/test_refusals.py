@@ -115,7 +115,7 @@ def test_windows_and_versions_for_analysts_count_so() -> None:
 
 
 def test_a_line_of_versions_counts_so() -> None:
-    line = version_line(a_manifest(), None, None, CANARIES)
+    line = version_line(a_manifest(), None, {}, CANARIES)
     assert Judged(line.accepted, line.refused) == EXPECTED
 
 

@@ -46,7 +46,7 @@ function finder(ctx) {
 }
 
 function body(ctx, data, query) {
-  if (!data.devices_seen) return emptyPanel("no device seen", "No device has published since the console began to follow. The canary publishes one update whose verdict is known.", `fluvial canary --task ${ctx.task} --region ${ctx.snapshot?.regions?.[0]?.region ?? "REGION"}`);
+  if (!data.devices_seen) return emptyPanel("no device seen", "No device has published since the console began to follow. The canary publishes one update whose verdict is known.", ctx.fluvial(`canary --task ${ctx.task} --region ${ctx.snapshot?.regions?.[0]?.region ?? "REGION"}`));
   const { participation, fairness } = data;
   return [
     stats(

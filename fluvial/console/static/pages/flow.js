@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { count, duration, known, NOT_KNOWN, rate, slot, things } from "../format.js";
 import { Resource } from "../resource.js";
-import { behind, card, emptyPanel, stat, stats, status, table, time, trend } from "../widgets.js";
+import { behind, card, emptyPanel, mending, stat, stats, status, table, time, trend } from "../widgets.js";
 
 const AGAIN_MS = 2000;
 const LAG_WARN_SECONDS = 10;
@@ -29,7 +29,7 @@ export function open(ctx) {
 }
 
 function body(ctx, data) {
-  if (!data.regions.length) return emptyPanel("no region", "The task names no region that could be read.", "fluvial task list");
+  if (!data.regions.length) return emptyPanel("no region", "The task names no region that could be read.", ctx.fluvial("task list"));
   return [
     worst(ctx, data),
     summary(ctx, data),
@@ -51,23 +51,28 @@ function worst(ctx, data) {
   const all = data.regions.flatMap((region) => region.stages.map((stage) => ({ ...stage, region: region.region })));
   const waiting = all.filter((one) => known(one.lag_seconds)).sort((left, right) => right.lag_seconds - left.lag_seconds)[0];
   // Without an answer about groups, nobody is known to hold anything: that is no news of the workers.
-  const unread = data.groups.length === 0 ? [] : data.regions.flatMap((region) => region.partitions.filter((one) => !one.worker).map((one) => ({ name: slot(region.region, one.partition), waits: one.lag_records !== 0 })));
+  const unread = data.groups.length === 0 ? [] : data.regions.flatMap((region) => region.partitions.filter((one) => !one.worker).map((one) => ({ region: region.region, name: slot(region.region, one.partition), waits: one.lag_records !== 0 })));
   const first = unread.find((one) => one.waits) ?? unread[0];
   if (unread.length) {
     const more = unread.length > 1 ? ` and ${count(unread.length - 1)} more` : "";
     const rest = first.waits ? "and records wait." : "and nothing waits there.";
-    return h("p", { class: "lead", id: "flow-lead", key: "lead" }, status(first.waits ? "bad" : "unknown", "nobody reads"), ` ${first.name}${more}: no worker holds ${unread.length > 1 ? "them" : "it"}, ${rest}`);
+    return h("div", { class: "lead", id: "flow-lead", key: "lead" }, status(first.waits ? "bad" : "unknown", "nobody reads"), ` ${first.name}${more}: no worker holds ${unread.length > 1 ? "them" : "it"}, ${rest}`, mendOf(ctx, first.region));
   }
-  if (!waiting) return h("p", { class: "lead", id: "flow-lead", key: "lead" }, status("unknown", "not known"), " No stage tells its lag yet.");
+  if (!waiting) return h("div", { class: "lead", id: "flow-lead", key: "lead" }, status("unknown", "not known"), " No stage tells its lag yet.");
   const level = lagLevel(waiting);
   const text = level === "ok" ? ` Nothing waits long: at most ${duration(waiting.lag_seconds)}, ${STAGES[waiting.stage][0].toLowerCase()} in ${waiting.region}.` : ` ${waiting.region} waits longest: ${duration(waiting.lag_seconds)} before it is ${waiting.stage}.`;
   return h(
-    "p",
+    "div",
     { class: "lead", id: "flow-lead", key: "lead" },
     status(level, { ok: "flows", warn: "lags", bad: "lags badly" }[level]),
     text,
-    level === "ok" ? null : [" ", h("a", { href: ctx.link("/refused", { region: waiting.region }) }, "Its refusals")],
+    level === "ok" ? null : [" ", h("a", { href: ctx.link("/refused", { region: waiting.region }) }, "Its refusals"), mendOf(ctx, waiting.region)],
   );
+}
+
+/** What health says that mends a region. */
+function mendOf(ctx, region) {
+  return mending(ctx.snapshot?.health?.parts.find((one) => one.name === `region ${region}`)?.mend);
 }
 
 function matrix(ctx, data) {

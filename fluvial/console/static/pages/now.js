@@ -3,7 +3,7 @@
 import { chartCard } from "../charts.js";
 import { h } from "../dom.js";
 import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, rate } from "../format.js";
-import { card, command, emptyPanel, icon, judged, meter, outcomeLevel, shareBar, skeleton, stat, stats, status, table, time, trend } from "../widgets.js";
+import { card, command, emptyPanel, icon, judged, mending, meter, outcomeLevel, shareBar, skeleton, stat, stats, status, table, time, told, trend } from "../widgets.js";
 
 const STATES = { ready: ["ok", "ready"], starting: ["busy", "starting"], draining: ["busy", "draining"], gone: ["bad", "gone"] };
 
@@ -18,13 +18,13 @@ function view(ctx, page) {
   const levels = Object.values(now.sources ?? {}).map((one) => one.level);
   const down = now.head === null && levels.includes("bad");
   const asking = now.head === null && !down && levels.includes("unknown");
-  const panel = () => emptyPanel("the stack is down", "Without Kafka and the store there is nothing to show. This page comes alive by itself when they are back. `fluvial doctor` says what is missing.", "fluvial up", "down");
+  const panel = () => emptyPanel("the stack is down", "Without Kafka and the store there is nothing to show. This page comes alive by itself when they are back. `fluvial doctor` says what is missing.", ctx.fluvial("up"), "down");
   return [
     health(ctx, now),
     down ? panel() : asking ? skeleton(8, "Asking Kafka and the store for the first time") : figures(ctx, now),
     now.head && !down ? h("div", { class: "grid", key: "charts" }, learning(ctx, page, now), traffic(ctx, now)) : null,
     now.regions?.length ? regions(ctx, now) : null,
-    h("div", { class: "grid", key: "lower" }, now.staleness?.records ? staleness(now.staleness) : null, processes(now)),
+    h("div", { class: "grid", key: "lower" }, now.staleness?.records ? staleness(now.staleness) : null, processes(ctx, now)),
   ];
 }
 
@@ -33,6 +33,7 @@ function health(ctx, now) {
   const { level, word, part, reason, parts } = judged(now.health, ctx.late);
   const worst = parts.find((one) => one.name === part);
   const next = level === "ok" || ctx.late !== null ? null : here(ctx, worst?.page);
+  const others = parts.filter((one) => one.name !== part && (one.level === "bad" || one.level === "warn") && one.mend);
   return h(
     "section",
     { class: `health ${level}`, id: "health", key: "health", "data-level": level, "aria-labelledby": "health-word" },
@@ -41,9 +42,11 @@ function health(ctx, now) {
       "div",
       { class: "health-text" },
       h("h1", { id: "health-word" }, word),
-      h("p", { id: "health-reason" }, h("strong", null, part), ": ", reason),
+      h("p", { id: "health-reason" }, h("strong", null, part), ": ", told(reason)),
     ),
     next ? h("a", { class: "button", href: next, id: "health-next" }, `Look at ${pageName(worst.page)}`) : null,
+    mending(worst?.mend, "health-mend"),
+    others.length ? h("ul", { class: "others", "aria-label": "Also not well" }, others.map((one) => h("li", { key: one.name }, status(one.level, `${one.name} ${one.word}`), h("span", { class: "note" }, " ", told(one.reason)), mending(one.mend)))) : null,
     h(
       "ul",
       { class: "parts", "aria-label": "Parts" },
@@ -69,7 +72,7 @@ function pageName(page) {
 
 function figures(ctx, now) {
   const { head, rates } = now;
-  if (!head) return emptyPanel("no version yet", "The task is made, and its first version has not been published. Workers and the merger make it.", `fluvial worker --task ${now.task} --region ${now.regions?.[0]?.region ?? "local"}`, "no-version");
+  if (!head) return emptyPanel("no version yet", "The task is made, and its first version has not been published. Workers and the merger make it.", ctx.fluvial(`worker --task ${now.task} --region ${now.regions?.[0]?.region ?? "local"}`), "no-version");
   const made = known(head.age_seconds) ? now.at_ms - head.age_seconds * 1000 : null;
   const nothing = head.version === 0 ? "the initial model" : null;
   return h(
@@ -80,9 +83,17 @@ function figures(ctx, now) {
       stat("Accuracy", metric("accuracy", head.accuracy), known(head.loss) ? `loss ${decimal(head.loss, 4)}` : nothing ?? "not evaluated yet", { id: "stat-accuracy" }),
       stat("Updates", rate(rates?.updates_per_second), rates ? `over ${rates.seconds} s` : null, { id: "stat-updates" }),
       stat("Accepted", percent(rates?.accept_ratio), rates ? `over ${rates.seconds} s` : null, { id: "stat-accepted" }),
+      proven(ctx, now),
       stat("Cost per version", cost(now.cost?.per_version), now.cost?.versions ? `mean of ${count(now.cost.versions)}, in the price list’s unit` : "no price known", { id: "stat-cost" }),
     ),
   );
+}
+
+/** What an audit has shown: of this console, or of a shell on this machine. */
+function proven(ctx, now) {
+  const proof = now.proven;
+  const link = (text) => h("a", { href: ctx.link("/audit") }, text);
+  return stat("Last proven", proof ? link(`version ${count(proof.version)}`) : link("not yet"), proof ? time(proof.at_ms) : "by an audit of the signed logs", { id: "stat-proven" });
 }
 
 function learning(ctx, page, now) {
@@ -228,7 +239,7 @@ export function stalenessTable(counts, records) {
   });
 }
 
-function processes(now) {
+function processes(ctx, now) {
   const rows = now.processes ?? [];
   return card(
     "Processes",
@@ -248,6 +259,6 @@ function processes(now) {
             { label: "Port", kind: "number", cell: (one) => one.port ?? NOT_KNOWN },
           ],
         })
-      : [h("p", { class: "note" }, "None runs on this machine, or none has told where it is. Those elsewhere are seen by their groups on Flow."), command("fluvial status")],
+      : [h("p", { class: "note" }, "None runs on this machine, or none has told where it is. Those elsewhere are seen by their groups on Flow."), command(ctx.fluvial(`status --task ${now.task}`))],
   );
 }

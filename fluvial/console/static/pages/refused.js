@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { count, known, things, words } from "../format.js";
 import { Resource } from "../resource.js";
 import { recordsTable } from "../records.js";
-import { card, emptyPanel, pager, prose, shareBar, shownOf, status, table, time } from "../widgets.js";
+import { card, emptyPanel, errorLink, pager, prose, shareBar, shownOf, status, table, time } from "../widgets.js";
 
 const AGAIN_MS = 5000;
 
@@ -51,6 +51,7 @@ function body(ctx, data, { region, reason, before }) {
       "By reason",
       { id: "reasons", note: h("span", null, `${count(total)} refused`, known(data.since_ms) ? [", followed since ", time(data.since_ms)] : null, data.canaries ? `; ${things(data.canaries, "records")} of canaries, which are refused on purpose, left out` : null) },
       reasons(ctx, data.reasons, total, { region, reason }),
+      h("p", { class: "note" }, h("a", { href: "/docs/runbooks/refused-updates.md#by-reason" }, "Runbook: updates are refused")),
     ),
     card(
       reason ? `Records: ${words(reason)}` : "Records",
@@ -66,7 +67,7 @@ function body(ctx, data, { region, reason, before }) {
 
 /** What a person can do about it, which says more than that it was refused. */
 function meaning(one) {
-  return [prose(one.hint || one.explanation), one.error_id ? h("span", { class: "faint" }, ` ${one.error_id}`) : null];
+  return [prose(one.hint || one.explanation), one.error_id ? [" ", errorLink(one.error_id)] : null];
 }
 
 function reasons(ctx, rows, total, { region, reason }) {

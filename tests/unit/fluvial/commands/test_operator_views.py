@@ -18,6 +18,7 @@ from fluvial.console.looks import Process
 from fluvial.proof.audit.findings import Findings
 from fluvial.proof.audit.partitions import FoldedPartition
 from fluvial.proof.audit.report import AuditReport
+from fluvial.reading.quality import Quality
 from fluvial.reading.status import PartitionStatus, Status
 from fluvial.terminal.output import Output
 
@@ -74,7 +75,7 @@ def status(*, lag_records: int = 0, lag_s: float = 0.0, members: tuple[Member, .
     view: Any = SimpleNamespace(task="t", genesis=SimpleNamespace(partitions={"eu": 1}))
     partition = PartitionStatus(("eu", 0), 10, 10 - lag_records, 1, 0, lag_s, "rising")
     group = Group("fluvial-t-eu", "stable", members)
-    return Status(view, 3, None, 4.0, (), (), None, 0, (group,), (partition,))
+    return Status(view, 3, None, 4.0, Quality(None, {}), (), None, 0, (group,), (partition,))
 
 
 WORKER = Member("fluvial-t-eu", "/127.0.0.1", (0,), "worker-eu-0")

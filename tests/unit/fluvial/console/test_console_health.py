@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fluvial.console.health import Facts, RegionFacts, health_of
+from tests.unit.house.test_hints import problem_of
 
 EU = RegionFacts("eu", ["ready"], 1, 0, 0.0, "none")
 WELL = Facts(
@@ -131,6 +132,57 @@ def test_a_task_that_waits_or_is_worked_on_or_is_not_known_is_not_finished(
 def test_the_worst_part_wins_and_of_equals_the_first() -> None:
     found = health_of(replace(WELL, kafka_problem="away", store_problem="away", accept_ratio=0.1))
     assert (found["part"], found["word"]) == ("kafka", "broken")
+
+
+UNWELL: list[dict[str, Any]] = [
+    {"kafka_problem": "no broker answers"},
+    {"store_problem": "no answer"},
+    {"age_seconds": 6.1},
+    {"age_seconds": 20.1},
+    {"merger_states": ["gone"], "gone": [("merger", "merger-0")]},
+    {"merger_states": []},
+    {"evaluator_states": ["gone"], "gone": [("evaluator", "evaluator 0")]},
+    {"accept_ratio": 0.49},
+    region(worker_states=["ready", "gone"], gone=["worker-us-0"]),
+    region(worker_states=["gone"] * 9, gone=[f"worker-us-{number}" for number in range(9)]),
+    region(lag_records=5, members=0, worker_states=[]),
+    region(members=0, worker_states=[]),
+    region(lag_records=5, lag_seconds=10.1, trend="rising"),
+    region(stopped=["partition us[0] stopped: FLV-3202"]),
+    {"disproved": (7, 2, 0)},
+]
+
+
+@pytest.mark.parametrize("changed", UNWELL, ids=str)
+def test_whatever_is_not_well_says_the_command_that_mends_it_and_its_runbook(changed: dict[str, Any]) -> None:
+    found = health_of(replace(WELL, task="a task", **changed), "fluvial --home /h")
+    part = next(one for one in found["parts"] if one["name"] == found["part"])
+    assert part["level"] != "ok"
+    mend = part["mend"]
+    assert 1 <= len(mend["commands"]) <= 3
+    for command in mend["commands"]:
+        assert command.startswith("fluvial --home /h ")
+        assert "{" not in command
+        assert problem_of(command.replace("--home /h ", "")) == ""
+        assert "--task 'a task'" in command or command.endswith((" up", " doctor"))
+    assert mend["runbook"]["page"].startswith("/docs/runbooks/")
+
+
+def test_a_process_that_is_gone_is_started_under_its_own_name() -> None:
+    found = health_of(replace(WELL, task="t", **region(worker_states=["gone"], gone=["w 1"])))
+    part = next(one for one in found["parts"] if one["name"] == "region us")
+    assert part["mend"]["commands"] == ["fluvial worker --task t --region us --name 'w 1'"]
+
+
+def test_an_error_that_a_part_names_has_its_page() -> None:
+    found = health_of(replace(WELL, **region(stopped=["partition us[0] stopped: FLV-3202"])))
+    part = next(one for one in found["parts"] if one["name"] == "region us")
+    assert (part["level"], part["word"]) == ("bad", "stopped")
+    assert part["mend"]["errors"] == [{"id": "FLV-3202", "page": "/docs/errors/FLV-3202.md"}]
+
+
+def test_what_is_well_has_nothing_to_mend() -> None:
+    assert {part["mend"] for part in health_of(WELL)["parts"]} == {None}
 
 
 def test_every_part_names_the_page_that_shows_more() -> None:
