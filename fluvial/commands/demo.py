@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
-from fluvial.commands.run import stall_option
+from fluvial.commands.run_plan import stall_option
 from fluvial.terminal.invocation import Invocation, no_check_option, pass_invocation, traceback_option
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def demo(
     output = invocation.output
     output.json = json_file == STDOUT
     check_json_target(json_file)
-    plan = replace(_plan(reference, options, output), traceback=invocation.show_traceback)
+    plan = replace(_plan(invocation.home, reference, options, output), traceback=invocation.show_traceback)
     check_report_folder(report)
     if not no_check:
         check_users(reference, output, seed=plan.seed)
@@ -149,10 +149,11 @@ def demo(
     return 0
 
 
-def _plan(reference: str, options: Options, output: Output) -> RunPlan:
+def _plan(home: Path, reference: str, options: Options, output: Output) -> RunPlan:
     from fluvial.local.checking import devices_of_task
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import quick_policy
+    from fluvial.session.going_on import free_task_name
     from fluvial.session.plan import RunPlan
     from learning.task import load_task
     from producers.fleet.population import FleetConfig
@@ -168,7 +169,7 @@ def _plan(reference: str, options: Options, output: Output) -> RunPlan:
     FleetConfig(devices=devices, attackers=attackers, misbehaving=misbehaving, seed=seed, alpha=alpha)
     return RunPlan(
         reference=reference,
-        name=task.name,
+        name=free_task_name(home, task.name),
         regions=parse_regions(options["regions"]),
         devices=devices,
         versions=options["versions"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aggregation.errors import UsageProblem
 
@@ -32,9 +32,18 @@ def check_choice(shard: str | None, data: str) -> tuple[int, int] | None:
 
 
 def load_program_and_data(
-    invocation: Invocation, file: TaskFile, one: Device, shard: tuple[int, int] | None, data: str
+    invocation: Invocation,
+    file: TaskFile,
+    one: Device,
+    shard: tuple[int, int] | None,
+    *,
+    data: str,
+    given: dict[str, Any],
 ) -> tuple[Task, Examples]:
-    """The task's program, and what the device ``one`` trains on. Raises what finding and loading them raises."""
+    """The task's program, with the settings ``given``, and what the device ``one`` trains on.
+
+    Raises what finding and loading them raises.
+    """
     from backends.programs import find_program
     from backends.store.factory import open_object_store
     from backends.store.task_store import TaskStore
@@ -44,7 +53,8 @@ def load_program_and_data(
 
     store = TaskStore(open_object_store(invocation.settings().store), file.task)
     genesis, say = one.author.genesis, invocation.output.say
-    task = load_task(find_program(invocation.home, genesis, store.get_object, file.reference, say=say))
+    program = find_program(invocation.home, genesis, store.get_object, file.reference, say=say)
+    task = load_task(program, {**file.settings, **given})
     if data:
         return task, task.local_data(data)
     whole = task.data()

@@ -15,6 +15,7 @@ from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.commands.device_data import check_choice, load_program_and_data
 from fluvial.commands.tasks import check_known_region, data_option, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
+from fluvial.terminal.set_option import set_option
 
 if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
@@ -172,6 +173,7 @@ def publish(
 )
 @data_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@set_option
 @traceback_option
 @json_option
 @pass_invocation
@@ -188,6 +190,7 @@ def run_device(
     shard: str | None,
     data: str,
     seed: int,
+    given: dict[str, Any],
 ) -> int:
     """Fetch, train, publish and show the verdict, once for each new version.
 
@@ -199,7 +202,7 @@ def run_device(
         invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec, seed=seed
     )
     with one:
-        task, examples = load_program_and_data(invocation, file, one, chosen, data)
+        task, examples = load_program_and_data(invocation, file, one, chosen, data=data, given=given)
         refused, failed = _rounds(invocation, one, task, examples, rounds, timeout_s)
     invocation.output.line(
         {"rounds": rounds, "refused": refused, "failed_rounds": failed.document()}, terminal=True
