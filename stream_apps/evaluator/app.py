@@ -61,8 +61,7 @@ def build_app(
 ) -> faust.App:
     """The Faust app of the evaluator; ``reference_here`` is where this machine's task.json says that its code is.
 
-    ``data``: the place of held-out examples of one's own; without, the task's.
-    ``seconds_max``: how long one version's evaluation may take.
+    ``data``: of held-out examples of one's own. ``seconds_max``: how long one version's evaluation may take.
     """
     store = TaskStore(open_object_store(settings.store, observer), task)
     genesis = retry_through_outage(
