@@ -98,6 +98,7 @@ class Fleet:
         TimeoutProblem FLV-2502 when no model is ever announced; UsageProblem FLV-6310 when every device fails again and
         again; what loading the task, its data and the store raise.
         """
+        from learning.binding import bind
         from learning.parts import device_data, device_ids, devices_of
         from learning.task import load_task
 
@@ -112,7 +113,7 @@ class Fleet:
             reference = find_program(
                 settings.home, genesis, store.get_object, self._task_file.reference, say=self._speaker.say
             )
-            task = load_task(reference, self._task_file.settings)
+            task = bind(load_task(reference, self._task_file.settings), genesis, store.get_object)
             data = task.data()
             asked = None if config.parts_decide else config.devices
             config = replace(config, devices=devices_of(data, asked, config.devices))
