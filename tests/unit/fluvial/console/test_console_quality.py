@@ -140,13 +140,11 @@ def minute(sequence: int, currency: object) -> dict[str, Any]:
 
 
 def test_costs_have_the_unit_of_the_price_list() -> None:
-    recent = followed()
-    assert recent.currency is None
-    recent.add_metric(minute(0, "EUR"))
-    recent.add_metric(minute(1, None))
-    assert recent.currency == "EUR"
-    recent.add_metric(minute(2, "USD"))
-    assert recent.currency == "mixed units"
+    recent, seen = followed(), []
+    for number, currency in enumerate(("EUR", None, "USD")):
+        seen.append(recent.currency)
+        recent.add_metric(minute(number, currency))
+    assert [*seen, recent.currency] == [None, "EUR", "EUR", "mixed units"]
     for number in range(3, 20):
         recent.add_metric(minute(number, "x" * 1000 + str(number)))
     assert len(recent.currencies) <= 4 and max(map(len, recent.currencies)) <= 8
