@@ -12,6 +12,7 @@ import logging
 from typing import Any, Final, Literal
 
 from aggregation.errors import FluvialError
+from backends.logging_bounds import BoundedStream
 
 LogFormat = Literal["human", "json"]
 
@@ -35,6 +36,28 @@ def describe_process(*, task: str, role: str, process: str, region: str = "") ->
     named = {"task": task, "role": role, "process": process, "region": region}
     _process.clear()
     _process.update({name: value for name, value in named.items() if value})
+
+
+class LineFormatter(logging.Formatter):
+    """Lines for people. An error with an id comes first and stands for itself; a defect shows where it happened."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname).1s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines."""
+        raised = record.exc_info[1] if record.exc_info else None
+        if not isinstance(raised, FluvialError):
+            return super().format(record)
+        said = record.getMessage().partition("\n")[0]
+        quiet = {
+            **record.__dict__,
+            "msg": f"{raised}\n  ({said})",
+            "args": (),
+            "exc_info": None,
+            "exc_text": None,
+        }
+        return super().format(logging.makeLogRecord(quiet))
 
 
 class JsonFormatter(logging.Formatter):
@@ -67,14 +90,12 @@ def _problem(record: logging.LogRecord) -> FluvialError | None:
 
 def logging_config(log_format: LogFormat) -> dict[str, Any]:
     """What ``logging.config.dictConfig`` takes. JSON has a line for each published window, too (level debug)."""
-    human = {"format": "%(asctime)s %(levelname).1s %(name)s: %(message)s"}
+    formatter = LineFormatter if log_format == "human" else JsonFormatter
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": human if log_format == "human" else {"()": JsonFormatter}},
-        "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
-        },
+        "formatters": {"line": {"()": formatter}},
+        "handlers": {"stderr": {"()": BoundedStream, "formatter": "line", "stream": "ext://sys.stderr"}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "fluvial": {"level": "INFO" if log_format == "human" else "DEBUG"},

@@ -11,7 +11,7 @@ MODULES: Final = {
     ),
     "worker": ("aiokafka", "cramjam", "faust", "mode", "numba", "opentelemetry", "prometheus_client", "psutil"),
     "learning": ("torch", "sklearn"),
-    "console": ("aiohttp",),
+    "console": ("aiohttp", "markdown_it"),
     "all": ("jinja2", "matplotlib", "pyarrow"),
     "tracking": ("mlflow", "tensorboard"),
 }  # fmt: skip
@@ -37,6 +37,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "versions": "worker",
     "lineage": "worker",
     "verdicts": "worker",
+    "logs": "device",
     "tap": "device",
     "parquet": "all",
     "track": "worker,tracking",

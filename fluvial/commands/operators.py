@@ -274,6 +274,7 @@ def inspect(invocation: Invocation, region: str, partition: int, offset: str, ta
     metavar="SECONDS",
     help="Again and again, from one beginning to the next, until Ctrl-C. One line an audit.",
 )
+@click.option("--run-id", hidden=True, help="What this audit is called in the history: the console's own.")
 @metrics_options
 @json_option
 @pass_invocation
@@ -286,6 +287,7 @@ def audit(
     genesis: str | None,
     jobs: int | None,
     every_s: float | None,
+    run_id: str | None,
     metrics_port: int,
     no_metrics: bool,
 ) -> int:
@@ -301,7 +303,9 @@ def audit(
 
     def once() -> AuditReport:
         require_broker(settings)
-        return audit_task(settings, file, first=first, last=last, jobs=jobs, output=output)
+        report = audit_task(settings, file, first=first, last=last, jobs=jobs, output=output)
+        _remember(invocation, report, run_id)
+        return report
 
     if every_s is None:
         return _show_audit(output, once())
@@ -311,6 +315,17 @@ def audit(
     )
     with observing(settings, identity, options, say=output.say, warn=output.say) as observer:
         return audit_again_and_again(once, every_s=every_s, output=output, observer=observer)
+
+
+def _remember(invocation: Invocation, report: AuditReport, run_id: str | None) -> None:
+    """The console shows it as well."""
+    from fluvial.reading.audit_history import new_id, record_of, remember
+
+    command = f"{invocation.command} audit --task {report.task} --from {report.first} --to {report.last}"
+    record = record_of(report.document(), run_id=run_id or new_id(), command=command)
+    problem = remember(invocation.home, report.task, record)
+    if problem:
+        invocation.output.say(f"note: this audit is not in the history: {problem}")
 
 
 def _show_audit(output: Output, report: AuditReport) -> int:

@@ -1,4 +1,8 @@
-"""The audit button: the replay of ``fluvial audit``, in a process of its own, one at a time, ended with the console."""
+"""The audit button: the replay of ``fluvial audit``, in a process of its own, one at a time, ended with the console.
+
+What has ended is in the task's history (``fluvial.reading.audit_history``), which outlives the console, and has what
+a shell has audited as well.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,12 @@ import json
 import logging
 import os
 import re
-import secrets
 import signal
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import fluvial.processes.tether
 from backends.environment import child_environment
@@ -23,17 +26,15 @@ from fluvial.console.limits import (
     AUDIT_OUTPUT_BYTES_MAX,
     AUDIT_SECONDS_MAX,
     AUDITS_KEPT,
-    FINDINGS_SHOWN,
     TEXT_CHARACTERS_MAX,
 )
 from fluvial.console.problems import audit_runs, nothing_there
+from fluvial.reading.audit_history import AuditRecord, State, new_id, read_history, record_of, remember
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger("fluvial.console")
-
-State = Literal["running", "identical", "differs", "failed"]
 
 _PROGRESS: Final = re.compile(rb"folded (\d+) of (\d+) records")
 _RUNNING_S: Final = 1.0
@@ -46,6 +47,7 @@ class AuditRun:
 
     run_id: str
     task: str
+    genesis_sha256: str
     version: int
     command: str
     state: State = "running"
@@ -60,21 +62,24 @@ class AuditRun:
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
+        return _document(self.record(), self.state, self.done, self.total)
+
+    def record(self) -> AuditRecord:
+        """What is kept of it."""
         seconds = time.monotonic() - self._began_s if self._seconds is None else self._seconds
-        return {
-            "id": self.run_id,
-            "version": self.version,
-            "state": self.state,
-            "done": self.done,
-            "total": self.total,
-            "unit": "records",
-            "seconds": round(seconds, 1),
-            "started_ms": self.started_ms,
-            "findings": self.findings,
-            "findings_total": self.findings_total,
-            "digest": self.digest,
-            "command": self.command,
-        }
+        return AuditRecord(
+            id=self.run_id,
+            genesis_sha256=self.genesis_sha256,
+            version=self.version,
+            state=self.state,
+            records=self.done or 0,
+            seconds=round(seconds, 1),
+            started_ms=self.started_ms,
+            findings=tuple(self.findings),
+            findings_total=self.findings_total,
+            digest=self.digest,
+            command=self.command,
+        )
 
     def end(self, state: State) -> None:
         """It has ended so."""
@@ -88,24 +93,46 @@ class AuditRun:
             self.findings = [f"{error.get('id')}: {error.get('message')}"]
             self.end("failed")
             return
-        self.done = self.total = int(report["records"])
-        self.digest = str(report["digest"])
-        self.findings_total = int(report["findings_total"])
-        self.findings = [_finding(one) for one in report["findings"][:FINDINGS_SHOWN]]
-        self.end("identical" if report["identical"] is True else "differs")
+        found = record_of(report, run_id=self.run_id, command=self.command)
+        self.done = self.total = found.records
+        self.digest, self.findings_total = found.digest, found.findings_total
+        self.findings = list(found.findings)
+        self.end(found.state)
 
 
-def _finding(one: dict[str, Any]) -> str:
-    named = ("error_id", "id", "what", "where", "field", "expected", "got", "detail")
-    words = [f"{name} {one[name]}" for name in named if one.get(name)]
-    return ", ".join(words) if words else json.dumps(one, sort_keys=True)
+def _document(one: AuditRecord, state: State, done: int | None, total: int | None) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "first": one.first,
+        "version": one.version,
+        "state": state,
+        "done": done,
+        "total": total,
+        "unit": "records",
+        "seconds": one.seconds,
+        "started_ms": one.started_ms,
+        "findings": list(one.findings),
+        "findings_total": one.findings_total,
+        "digest": one.digest,
+        "command": one.command,
+    }
 
 
 class Audits:
-    """The runs so far, newest first in answers, and the one that runs. Used in the loop's thread only."""
+    """The runs so far, newest first in answers, and the one that runs. Used in the loop's thread only.
 
-    def __init__(self, home: Path, command: str, changed: Callable[[str, dict[str, Any]], None]) -> None:
+    ``genesis_of`` gives the genesis document's hash of a task: a task made anew under a name has no past.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        command: str,
+        changed: Callable[[str, dict[str, Any]], None],
+        genesis_of: Callable[[str], str],
+    ) -> None:
         self._home = home
+        self._genesis_of = genesis_of
         self._command = command
         self._changed = changed
         self._runs: list[AuditRun] = []
@@ -116,7 +143,7 @@ class Audits:
         if self._running is not None and not self._running.done():
             raise audit_runs()
         command = f"{self._command} audit --task {task} --to {version}"
-        run = AuditRun(secrets.token_hex(6), task, version, command)
+        run = AuditRun(new_id(), task, self._genesis_of(task), version, command)
         self._runs = [*self._runs[-AUDITS_KEPT + 1 :], run]
         self._running = asyncio.create_task(self._run(run))
         self._tell(run)
@@ -124,25 +151,33 @@ class Audits:
 
     def get(self, task: str, run_id: str) -> dict[str, Any]:
         """One run; UsageProblem FLV-6503 where there is none of this id."""
-        for run in self._runs:
-            if run.run_id == run_id and run.task == task:
-                return run.document()
+        for run in self._all(task):
+            if run["id"] == run_id:
+                return run
         raise nothing_there(
             f"there is no audit {run_id[:40]!r} here",
-            "the console keeps no audit over its end: start another one",
+            f"the newest {AUDITS_KEPT} are kept: start another one",
         )
 
     def newest(self, task: str, version: int) -> dict[str, Any] | None:
         """The newest run that reached a version; None where there was none."""
-        found = [run for run in self._runs if run.task == task and run.version == version]
-        return found[-1].document() if found else None
+        return next((run for run in self._all(task) if run["version"] == version), None)
 
     def document(self, task: str) -> dict[str, Any]:
         """All runs, newest first, and the command that audits everything."""
         return {
-            "runs": [run.document() for run in reversed(self._runs) if run.task == task],
+            "runs": self._all(task)[:AUDITS_KEPT],
             "commands": {"all": f"{self._command} audit --task {task}"},
         }
+
+    def _all(self, task: str) -> list[dict[str, Any]]:
+        """Those of this console and those that are kept, each once, newest first."""
+        runs = {one.id: _document(one, one.state, one.records, one.records) for one in self._kept(task)}
+        runs |= {run.run_id: run.document() for run in self._runs if run.task == task}
+        return sorted(runs.values(), key=lambda one: int(one["started_ms"]), reverse=True)
+
+    def _kept(self, task: str) -> list[AuditRecord]:
+        return read_history(self._home, task, self._genesis_of(task))
 
     async def close(self) -> None:
         """End the one that runs."""
@@ -168,10 +203,24 @@ class Audits:
             log.exception("the audit %s failed", run.run_id)
             run.findings = [f"{type(error).__name__}: {error}"[:TEXT_CHARACTERS_MAX]]
             run.end("failed")
+        problem = await asyncio.to_thread(remember, self._home, run.task, run.record())
+        if problem:
+            log.warning("the audit %s is not kept: %s", run.run_id, problem)
         self._tell(run)
 
     async def _replay(self, run: AuditRun) -> None:
-        words = ["audit", "--task", run.task, "--to", str(run.version), "--jobs", "1", "--json"]
+        words = [
+            "audit",
+            "--task",
+            run.task,
+            "--to",
+            str(run.version),
+            "--jobs",
+            "1",
+            "--json",
+            "--run-id",
+            run.run_id,
+        ]
         process = await asyncio.create_subprocess_exec(
             # tethered: a console that is killed leaves no audit behind
             *(sys.executable, "-I", "-S", str(Path(fluvial.processes.tether.__file__)), str(os.getpid())),

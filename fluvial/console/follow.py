@@ -38,13 +38,17 @@ Place = tuple[str, int]
 
 @dataclass
 class Follower:
-    """What the follower's thread knows: where each topic goes on, so that opening again loses nothing."""
+    """What the follower's thread knows: where each topic goes on, so that opening again loses nothing.
+
+    Until it has ``caught_up`` with the tails, what it counts is the past, and no rate.
+    """
 
     task: str
     genesis: Genesis
     recent: Recent
     trust: Trust = field(init=False)
     next_offsets: dict[Place, int] = field(default_factory=dict)
+    caught_up: bool = False
 
     def __post_init__(self) -> None:
         self.trust = Trust.from_pem(self.genesis.authorities)
@@ -69,6 +73,10 @@ class Follower:
             if place in self._verdicts and high == low == 0:
                 self._nothing_judged(self._verdicts[place])
         return found
+
+    def at_ends(self, starts: dict[Place, int], ends: dict[Place, int]) -> bool:
+        """Whether everything from ``starts`` to ``ends`` was taken."""
+        return all(self.next_offsets.get(place, starts[place]) >= end for place, end in ends.items())
 
     def _nothing_judged(self, slot: Slot) -> None:
         with self.recent.lock:
@@ -122,7 +130,9 @@ def open_follow(
         raise OpenAgain
     settings = load_settings(home)
     with LogReader(settings, f"fluvial-console-{known.task}-follow") as reader:
-        records = reader.follow(known.starts(reader))
+        starts = known.starts(reader)
+        ends = {place: reader.bounds(*place)[1] for place in starts}
+        records = reader.follow(starts)
 
         def follow() -> int:
             taken, end_s = 0, time.monotonic() + LOOK_S
@@ -130,6 +140,7 @@ def open_follow(
                 if record is not None:
                     known.take(record)
                     taken += 1
+                known.caught_up = known.caught_up or known.at_ends(starts, ends)
                 if not goes_on():
                     raise OpenAgain
                 if time.monotonic() > end_s:

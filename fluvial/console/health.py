@@ -6,7 +6,7 @@
   is warn, 10 times bad.
 - A process that is gone is bad for merger and worker, warn for an evaluator. A region with records waiting and no
   worker is bad.
-- Under half of the updates accepted is warn.
+- Under half of the updates accepted is warn. A partition that stopped is bad, and an audit that found differences.
 - A task with versions that nobody works on any more, and in which nothing waits, is finished, which is ok.
 """
 
@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+from fluvial.console.mends import Place, mend_document
 
 Level = Literal["ok", "unknown", "warn", "bad"]
 
@@ -55,7 +57,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class RegionFacts:
-    """One region: its workers' states, whether any has joined (None: not known), and its worst lag."""
+    """One region: its workers' states, whether any has joined (None: not known), and its worst lag.
+
+    ``gone`` are the names of workers that do not answer, ``stopped`` is what workers say of partitions that stopped.
+    """
 
     region: str
     worker_states: Sequence[str]
@@ -63,13 +68,16 @@ class RegionFacts:
     lag_records: int | None
     lag_seconds: float | None
     trend: str
+    gone: Sequence[str] = ()
+    stopped: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is judged. Seconds are None where they are not known; ``interval_seconds`` is usual between versions.
 
-    ``metric`` is what the newest version reached, in words; "" where it was not evaluated.
+    ``metric`` is what the newest version reached, in words; "" where it was not evaluated. ``gone`` are (role, name) of
+    processes that do not answer. ``disproved`` is the audit that found differences: (version, how many, when in ms).
     """
 
     kafka_problem: str = ""
@@ -86,6 +94,10 @@ class Facts:
     evaluator_states: Sequence[str] = ()
     regions: Sequence[RegionFacts] = field(default_factory=tuple)
     metric: str = ""
+    task: str = ""
+    gone: Sequence[tuple[str, str]] = ()
+    disproved: tuple[int, int, int] | None = None
+    at_ms: int = 0
 
     @property
     def at_rest(self) -> bool:
@@ -104,8 +116,8 @@ class Facts:
         return self.at_rest and bool(self.head)
 
 
-def health_of(facts: Facts) -> dict[str, Any]:
-    """The one word, the worst part and why, and all parts."""
+def health_of(facts: Facts, command: str = "fluvial") -> dict[str, Any]:
+    """The one word, the worst part and why, and all parts, each with what mends it. ``command`` calls ``fluvial``."""
     parts = [
         _source("kafka", facts.kafka_problem, asked=facts.kafka_asked),
         _source("store", facts.store_problem, asked=facts.store_asked),
@@ -113,6 +125,7 @@ def health_of(facts: Facts) -> dict[str, Any]:
         *(_region(one, finished=facts.finished) for one in facts.regions),
         _acceptance(facts),
         _evaluator(facts),
+        *_audit(facts),
     ]
     merger = parts[2]
     worst = max(parts, key=lambda part: _WORSE[part.level])  # the first of the worst, in this order
@@ -122,8 +135,20 @@ def health_of(facts: Facts) -> dict[str, Any]:
         "level": worst.level,
         "part": shown.name,
         "reason": shown.reason,
-        "parts": [part.document() for part in parts],
+        "parts": [part.document() | {"mend": _mend(part, facts, command)} for part in parts],
     }
+
+
+def _mend(part: Part, facts: Facts, command: str) -> dict[str, Any] | None:
+    """What mends a part; None where there is nothing to mend."""
+    if part.level == "ok":
+        return None
+    region = next((one for one in facts.regions if part.name == f"region {one.region}"), None)
+    gone = region.gone if region is not None else [name for role, name in facts.gone if role == part.name]
+    version = facts.disproved[0] if facts.disproved else None
+    kind, _, name = part.name.partition(" ")
+    place = Place(command=command, task=facts.task, region=name, gone=gone, version=version)
+    return mend_document(kind, part.word, part.reason, place)
 
 
 def source_level(problem: str, *, asked: bool) -> Level:
@@ -177,9 +202,11 @@ def _region(one: RegionFacts, *, finished: bool) -> Part:
     states = set(one.worker_states)
     if "gone" in states:
         gone = sum(1 for state in one.worker_states if state == "gone")
-        return Part(
-            name, "bad", "worker gone", f"{gone} of its {len(one.worker_states)} workers: no answer", page
-        )
+        of = len(one.worker_states)
+        said = "its worker does not answer" if of == 1 else f"{gone} of its {of} workers: no answer"
+        return Part(name, "bad", "worker gone", said, page)
+    if one.stopped:
+        return Part(name, "bad", "stopped", "; ".join(one.stopped), page)
     if one.lag_records is None:
         return Part(name, "unknown", "unknown", "how far it is, is not known yet", page)
     if one.lag_records and not one.members and not states & {"ready", "starting"}:
@@ -202,7 +229,11 @@ def _region(one: RegionFacts, *, finished: bool) -> Part:
 
 def _acceptance(facts: Facts) -> Part:
     page, ratio = "#/refused", facts.accept_ratio
-    if ratio is None or facts.finished or facts.updates_judged < UPDATES_JUDGED_MIN:
+    if facts.finished:
+        return Part(
+            "updates", "ok", "ended", f"{facts.updates_judged} updates judged in the last minute", page
+        )
+    if ratio is None or facts.updates_judged < UPDATES_JUDGED_MIN:
         return Part("updates", "ok", "few", f"{facts.updates_judged} updates judged in the last minute", page)
     if ratio < ACCEPT_RATIO_WARN:
         return Part(
@@ -218,6 +249,20 @@ def _evaluator(facts: Facts) -> Part:
     if not states:
         return Part("evaluator", "ok", "none", "no evaluator runs on this machine", page)
     return Part("evaluator", "ok", "evaluates", "it follows the versions", page)
+
+
+def _audit(facts: Facts) -> list[Part]:
+    """A part only where something differs: that an audit is missing is no fault."""
+    if facts.disproved is None:
+        return []
+    version, differences, ended_ms = facts.disproved
+    found = "a difference" if differences == 1 else f"{differences} differences"
+    when = _seconds(max(0.0, (facts.at_ms - ended_ms) / 1000))
+    return [
+        Part(
+            "audit", "bad", "differs", f"the audit of version {version} found {found}, {when} ago", "#/audit"
+        )
+    ]
 
 
 def _seconds(seconds: float) -> str:

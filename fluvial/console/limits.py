@@ -36,6 +36,8 @@ TEXT_CHARACTERS_MAX: Final = 256
 LOOK_S: Final = 1.0
 """Between two looks at the logs' ends, the store, the processes; and between two events."""
 GROUPS_EVERY_S: Final = 5.0
+FIRST_LOOK_S: Final = 5.0
+"""How long a page waits for the first look at store and log, before it says that nothing is known."""
 LOOK_STALE_S: Final = 8.0
 """A source whose last answer is older than this is away."""
 BROKER_ANSWER_S: Final = 1.5
@@ -78,4 +80,3 @@ AUDIT_SECONDS_MAX: Final = 3600.0
 AUDIT_OUTPUT_BYTES_MAX: Final = 16 << 20
 AUDIT_END_S: Final = 5.0
 """How long an audit that is cancelled may take to end."""
-FINDINGS_SHOWN: Final = 20

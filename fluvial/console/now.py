@@ -28,6 +28,7 @@ from fluvial.console.quality import (
 )
 from fluvial.console.samples import Reached, trend
 from fluvial.console.threads import NOT_ASKED
+from fluvial.reading.audit_history import disproved, last_proven
 from schemas.refusals import Judged, judged_of
 from schemas.task_metric import LOSS
 
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
 _INTERVALS: Final = 20
 
 
-def now_document(known: Known, recent: Recent | None) -> dict[str, Any]:
-    """The document. ``recent`` is None before the store has answered once."""
+def now_document(known: Known, recent: Recent | None, command: str = "fluvial") -> dict[str, Any]:
+    """The document. ``recent`` is None before the store has answered once; ``command`` calls ``fluvial`` here."""
+    proof = last_proven(list(known.audits))
     answered = [seen.at_ms for seen in (known.store, known.kafka) if seen.value is not None]
     document: dict[str, Any] = {
         "task": known.task,
@@ -51,8 +53,9 @@ def now_document(known: Known, recent: Recent | None) -> dict[str, Any]:
         "stale_seconds": max(0.0, round((known.at_ms - min(answered)) / 1000, 1)) if answered else None,
         "processes": [one.document() for one in known.processes.value or ()],
         "sources": sources_of(known),
+        "proven": None if proof is None else {"version": proof.version, "at_ms": proof.ended_ms},
     }
-    return document | _followed(known, recent) | {"health": health_of(facts_of(known, recent))}
+    return document | _followed(known, recent) | {"health": health_of(facts_of(known, recent), command)}
 
 
 def sources_of(known: Known) -> dict[str, Any]:
@@ -260,6 +263,7 @@ def _region(known: Known, recent: Recent, region: str) -> dict[str, Any]:
 def facts_of(known: Known, recent: Recent | None) -> Facts:
     """What health judges."""
     processes = known.processes.value or ()
+    differs = disproved(list(known.audits))
     if recent is None:
         accepted = refused = 0
         age = interval = None
@@ -283,6 +287,10 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
         updates_arrive=arrive,
         updates_judged=accepted + refused,
         accept_ratio=ratio(accepted, refused),
+        task=known.task,
+        gone=[(one.role, one.name) for one in processes if one.state == "gone"],
+        disproved=None if differs is None else (differs.version, differs.findings_total, differs.ended_ms),
+        at_ms=known.at_ms,
         merger_states=[one.state for one in processes if one.role == "merger"],
         evaluator_states=[one.state for one in processes if one.role == "evaluator"],
         metric=metric,
@@ -309,5 +317,12 @@ def _region_facts(known: Known, region: str) -> RegionFacts:
     members = [len(group.members) for group in groups if group.name == f"fluvial-{known.task}-{region}"]
     workers = [one for one in known.processes.value or () if one.role == "worker" and one.region == region]
     return RegionFacts(
-        region, [one.state for one in workers], members[0] if members else None, records, seconds, way
+        region,
+        [one.state for one in workers],
+        members[0] if members else None,
+        records,
+        seconds,
+        way,
+        gone=[one.name for one in workers if one.state == "gone"],
+        stopped=[one.reason for one in workers if " stopped: " in one.reason],
     )

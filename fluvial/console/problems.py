@@ -45,10 +45,11 @@ def status_of(error: FluvialError) -> int:
     return 400 if isinstance(error, UsageProblem) else 500
 
 
-def document_of(error: FluvialError) -> dict[str, Any]:
-    """What the page gets."""
+def document_of(error: FluvialError, command: str = "fluvial") -> dict[str, Any]:
+    """What the page gets. ``command`` calls ``fluvial`` for the console's home: hints can be copied as they are."""
     problem = f"{error.message} ({error.where})" if error.where else error.message
-    return {"error": {"id": error.error_id, "problem": problem, "hint": error.hint}}
+    hint = error.hint.replace("`fluvial ", f"`{command} ")
+    return {"error": {"id": error.error_id, "problem": problem, "hint": hint}}
 
 
 def open_to_others(host: str) -> UsageProblem:

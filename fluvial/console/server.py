@@ -18,6 +18,7 @@ from fluvial.console.audits import Audits
 from fluvial.console.hub import Channel, Hub, encoded
 from fluvial.console.limits import COMMENT_EVERY_S, LOOK_S, REQUEST_BYTES_MAX, SEND_S_MAX
 from fluvial.console.now import now_document
+from fluvial.console.pages import DocsPages
 from fluvial.console.paging import Page, Pool
 from fluvial.console.problems import (
     RETRY_AFTER_SECONDS,
@@ -66,14 +67,15 @@ class Console:
         self.pool = Pool(command)
         self.hub = hub or Hub()
         self.static = StaticFiles()
-        self.audits = Audits(watches.home, command, self._audit_changed)
+        self.pages = DocsPages()
+        self.audits = Audits(watches.home, command, self._audit_changed, watches.genesis_of)
         self._now: dict[str, tuple[float, bytes]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     def application(self) -> web.Application:
         """The whole table of addresses."""
         application = web.Application(
-            middlewares=[_errors, self._guard], client_max_size=REQUEST_BYTES_MAX, logger=log
+            middlewares=[_errors(self.command), self._guard], client_max_size=REQUEST_BYTES_MAX, logger=log
         )
         application.on_response_prepare.append(_headers)
         application.cleanup_ctx.append(self._running)
@@ -97,6 +99,7 @@ class Console:
             (f"{task}/audits/{{run}}", self._audit),
             ("/", self.static.answer),
             ("/static/{name:.+}", self.static.answer),
+            ("/docs/{name:.+}", self.pages.answer),
         ]
         for path, handler in routes:
             application.router.add_get(path, handler)
@@ -112,24 +115,29 @@ class Console:
                 "tasks": [{"task": one.task, "genesis_sha256": one.genesis_sha256} for one in names],
                 "default": names[-1].task if names else None,
                 "version": importlib.metadata.version("fluvial"),
+                "command": self.command,
             }
         )
 
-    async def _watch(self, request: web.Request) -> Watch:
+    async def _watch(self, request: web.Request, *, looked: bool = False) -> Watch:
+        """The task's; for pages that read, not before there was a first look."""
         task = bounded("task", request.match_info["task"])
-        return await asyncio.to_thread(self.watches.get, task)
+        watch = await asyncio.to_thread(self.watches.get, task)
+        if looked:
+            await watch.looked()
+        return watch
 
     def _read(self, function: Callable[[Page, Query], dict[str, Any]]) -> Handler:
         async def handler(request: web.Request) -> web.Response:
-            watch = await self._watch(request)
+            watch = await self._watch(request, looked=True)
             return _json(await self.pool.run(watch, lambda page: function(page, request.query)))
 
         return handler
 
     def _version(self, function: Callable[[Page, int, Query], dict[str, Any]]) -> Handler:
         async def handler(request: web.Request) -> web.Response:
-            watch = await self._watch(request)
             wanted = number_in("version", request.match_info["version"])
+            watch = await self._watch(request, looked=True)
             answer = await self.pool.run(watch, lambda page: function(page, wanted, request.query))
             if "audit" in answer:
                 answer["audit"] = self.audits.newest(watch.task, wanted)
@@ -138,13 +146,13 @@ class Console:
         return handler
 
     async def _manifest(self, request: web.Request) -> web.Response:
-        watch = await self._watch(request)
         wanted = number_in("version", request.match_info["version"])
+        watch = await self._watch(request, looked=True)
         data = await self.pool.run(watch, lambda page: versions.manifest_bytes(page, wanted))
         return web.Response(body=data, content_type="application/json")
 
     async def _device(self, request: web.Request) -> web.Response:
-        watch = await self._watch(request)
+        watch = await self._watch(request, looked=True)
         device = bounded("device", request.match_info["device"])
         return _json(
             await self.pool.run(watch, lambda page: devices_page.device_page(page, device, request.query))
@@ -171,6 +179,7 @@ class Console:
             raise wrong_query("body", type(error).__name__, 'JSON as {"version": 3}') from error
         if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
             raise wrong_query("version", str(wanted), "the number of a version above 0")
+        await watch.looked()
         head = await self.pool.run(watch, lambda page: page.head)
         if wanted > head:
             raise nothing_there(
@@ -191,7 +200,9 @@ class Console:
         async with lock:
             made = self._now.get(watch.task)
             if made is None or time.monotonic() - made[0] >= LOOK_S * 0.9:
-                data = await asyncio.to_thread(lambda: encoded(now_document(watch.known(), watch.recent)))
+                data = await asyncio.to_thread(
+                    lambda: encoded(now_document(watch.known(), watch.recent, self.command))
+                )
                 made = self._now[watch.task] = time.monotonic(), data
             return made[1]
 
@@ -278,33 +289,38 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.pop("Server", None)
 
 
-@web.middleware
-async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
-    """Every error as the same JSON. What is no error of Fluvial's and none of HTTP's is a defect, told in the log."""
-    try:
-        return await handler(request)
-    except FluvialError as error:
-        status = status_of(error)
-        answer = _json(document_of(error), status)
-        if status in RETRY_AFTER_SECONDS:
-            answer.headers["Retry-After"] = RETRY_AFTER_SECONDS[status]
-        if status == 401:  # noqa: PLR2004 (HTTP's Unauthorized)
-            answer.headers["WWW-Authenticate"] = _challenge(request)
-        return answer
-    except web.HTTPException as error:
-        if error.status < 400:  # noqa: PLR2004 (HTTP's errors begin here)
+def _errors(command: str) -> Handler:
+    """Errors as JSON, with hints that call ``fluvial`` so."""
+
+    @web.middleware
+    async def errors(request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
+        """Every error as the same JSON. What is neither Fluvial's nor HTTP's is a defect, told in the log."""
+        try:
+            return await handler(request)
+        except FluvialError as error:
+            status = status_of(error)
+            answer = _json(document_of(error, command), status)
+            if status in RETRY_AFTER_SECONDS:
+                answer.headers["Retry-After"] = RETRY_AFTER_SECONDS[status]
+            if status == 401:  # noqa: PLR2004 (HTTP's Unauthorized)
+                answer.headers["WWW-Authenticate"] = _challenge(request)
+            return answer
+        except web.HTTPException as error:
+            if error.status < 400:  # noqa: PLR2004 (HTTP's errors begin here)
+                raise
+            problem = (
+                nothing_there(f"there is nothing at {request.path[:80]!r}", "the console begins at /")
+                if error.status == 404  # noqa: PLR2004 (HTTP's Not Found)
+                else wrong_query(request.method, request.path, error.reason)
+            )
+            return _json(document_of(problem, command), error.status)
+        except ConnectionError:
             raise
-        problem = (
-            nothing_there(f"there is nothing at {request.path[:80]!r}", "the console begins at /")
-            if error.status == 404  # noqa: PLR2004 (HTTP's Not Found)
-            else wrong_query(request.method, request.path, error.reason)
-        )
-        return _json(document_of(problem), error.status)
-    except ConnectionError:
-        raise
-    except Exception as error:
-        log.exception("a request for %s failed", request.path)
-        return _json(defect(type(error).__name__), 500)
+        except Exception as error:
+            log.exception("a request for %s failed", request.path)
+            return _json(defect(type(error).__name__), 500)
+
+    return errors
 
 
 def _challenge(request: web.Request) -> str:

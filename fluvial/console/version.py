@@ -163,6 +163,7 @@ def commands(page: Page, version: int) -> dict[str, str | None]:
     """What shows the same on the command line."""
     return {
         "lineage": page.say(f"lineage {version}") if version else None,
+        "refold": page.say(f"lineage {version} --refold") if version else None,
         "audit": page.say(f"audit --to {version}") if version else page.say("audit"),
         "inspect": None,
     }

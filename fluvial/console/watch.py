@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
@@ -12,7 +13,7 @@ from aggregation.errors import UsageProblem
 from backends.tasks import TaskFile, read_task_file, task_names
 from fluvial.console.bounded import Newest
 from fluvial.console.follow import Follower, open_follow
-from fluvial.console.limits import TASKS_MAX
+from fluvial.console.limits import FIRST_LOOK_S, TASKS_MAX
 from fluvial.console.looks import (
     LogSeen,
     Process,
@@ -24,6 +25,7 @@ from fluvial.console.looks import (
 from fluvial.console.recent import Recent, SlotFacts
 from fluvial.console.samples import Reached, Sample, Samples
 from fluvial.console.threads import NOT_ASKED, Looker, Seen
+from fluvial.reading.audit_history import AuditRecord, history_path, read_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,11 +35,12 @@ if TYPE_CHECKING:
     from schemas.manifests import Genesis
 
 JOIN_S: Final = 2.0
+_FIRST_LOOK_EVERY_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Everything that is known of a task at ``at_ms``. ``samples`` are oldest first."""
+    """Everything that is known of a task at ``at_ms``. ``samples`` and ``audits`` are oldest first."""
 
     at_ms: int
     task: str
@@ -45,6 +48,7 @@ class Known:
     kafka: Seen[LogSeen]
     processes: Seen[tuple[Process, ...]]
     samples: list[Sample]
+    audits: tuple[AuditRecord, ...] = ()
 
     @property
     def head(self) -> int | None:
@@ -72,6 +76,7 @@ class Watch:
         self._follower: Follower | None = None
         self._samples = Samples()
         self._ended = threading.Event()
+        self._audits: tuple[int, tuple[AuditRecord, ...]] = (0, ())
         task = file.task
         self.store = Looker("store", self._open_store)
         self.kafka = Looker("kafka", self._open_kafka)
@@ -113,7 +118,25 @@ class Watch:
             kafka,
             self.processes.seen,
             self._samples.all(),
+            self._history(),
         )
+
+    async def looked(self) -> None:
+        """Wait until store and log were asked once, at most ``FIRST_LOOK_S``: before that nothing can be answered."""
+        end_s = time.monotonic() + FIRST_LOOK_S
+        # A look is a thread's; an event of its own would cost a thread more for everybody who waits.
+        while NOT_ASKED in {self.store.seen.reason, self.kafka.seen.reason} and time.monotonic() < end_s:  # noqa: ASYNC110
+            await asyncio.sleep(_FIRST_LOOK_EVERY_S)
+
+    def _history(self) -> tuple[AuditRecord, ...]:
+        """The audits that are kept, read again when the file is another."""
+        try:
+            stamp = history_path(self.home, self.task).stat().st_mtime_ns
+        except OSError:
+            return ()
+        if self._audits[0] != stamp:
+            self._audits = stamp, tuple(read_history(self.home, self.task, self.file.genesis_sha256))
+        return self._audits[1]
 
     @property
     def _lookers(self) -> tuple[Looker[Any], ...]:
@@ -152,8 +175,8 @@ class Watch:
             yield looked
 
     def _sample(self, seen: LogSeen) -> None:
-        store, recent = self.store.seen.value, self.recent
-        if store is None or recent is None or not seen.ends:
+        store, recent, follower = self.store.seen.value, self.recent, self._follower
+        if store is None or recent is None or not seen.ends or follower is None or not follower.caught_up:
             return
         merged = store.manifest.slot_cursors if store.manifest else {}
         with recent.lock:
@@ -187,6 +210,10 @@ class Watches:
             with contextlib.suppress(UsageProblem):  # damaged, or gone since: ``fluvial doctor`` says so
                 found.append(read_task_file(self.home, name))
         return found
+
+    def genesis_of(self, task: str) -> str:
+        """The genesis document's hash that this machine trusts for a task. UsageProblem FLV-2401, FLV-2402."""
+        return read_task_file(self.home, task).genesis_sha256
 
     def get(self, task: str) -> Watch:
         """The watch of a task, begun now if need be. UsageProblem FLV-2401 where this machine knows no such task."""

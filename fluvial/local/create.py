@@ -7,9 +7,8 @@ names a task that exists otherwise, has overwritten nothing.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from aggregation.codecs import DEFAULT_CODEC, data_bytes
 from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
@@ -23,8 +22,9 @@ from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, keys_folder, write_task_file
 from fluvial.local.carried_program import carried_program
 from fluvial.local.judging import in_words, metric_of_task
+from fluvial.local.noted import Noted, task_file_of
 from fluvial.local.policies import layered_policy
-from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
+from fluvial.local.update_size import check_update_size
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.manifests import NEWEST_GENESIS, Code, Genesis, Metric, Region, TensorEntry, decode_genesis
@@ -59,12 +59,16 @@ def create_task(
     policy_text: str = "",
     policy_defaults: str = "",
     seed: int = 0,
+    given: Mapping[str, Any] | None = None,
+    split: tuple[int, float] | None = None,
     output: Reporter,
 ) -> TaskFile:
     """Create the task that ``reference`` (a shipped name or a .py file) describes; returns what ``task.json`` records.
 
     ``regions`` maps each region to its number of partitions. ``policy_text`` (TOML) goes before the task
     file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model.
+    ``given`` are settings over the file's CONFIG, and ``split`` (devices, alpha) is how its data is split: recorded for
+    every process, and left as they were recorded where they are None.
 
     Raises UsageProblem: FLV-2403 (there is another task of this name), FLV-2404 (its updates would be too large),
     FLV-2405 (regions), FLV-2406 (its topics hold records of an earlier task), FLV-2001 to 2004 (policy, layout), 22xx
@@ -74,7 +78,7 @@ def create_task(
     from learning.task import load_task
 
     check_regions(regions)
-    loaded = load_task(reference)
+    loaded = load_task(reference, given or {})
     task = check_task_name(name, "--name") if name else loaded.name
     store = TaskStore(open_object_store(settings.store), task)
     existing = _existing(store)
@@ -100,7 +104,7 @@ def create_task(
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
         code=program.code,
     )
-    _check_update_size(genesis.tensor_layout, policy, settings)
+    check_update_size(genesis.tensor_layout, policy, settings)
     if existing is not None and existing != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(existing, genesis))
     _declare_topics(settings, genesis, fresh=existing is None, output=output)
@@ -109,13 +113,8 @@ def create_task(
     if not store.commit(0, genesis.canonical()) and store.manifest_bytes(0) != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
     store.write_checkpoint(0, model, optimizer)
-    file = TaskFile(
-        task=task,
-        genesis_sha256=sha256_hex(genesis.canonical()),
-        reference=_lasting_reference(loaded, reference),
-        regions=tuple(sorted(regions)),
-        seed=seed,
-    )
+    noted = Noted(lasting_reference(loaded, reference), seed, given, split)
+    file = task_file_of(settings.home, genesis, noted)
     write_task_file(settings.home, file)
     output.say(_told(genesis, fresh=existing is None))
     return file
@@ -236,21 +235,6 @@ def first_version(
     return genesis, model, optimizer
 
 
-def _check_update_size(layout: Layout, policy: Policy, settings: Settings) -> None:
-    needed, limit = largest_update_bytes(layout, policy), record_bytes_max(policy, settings.message_bytes_max)
-    if needed > limit:
-        which = "policy's updates.bytes_max" if limit == policy.updates.bytes_max else "broker's record limit"
-        widest = max(policy.updates.codecs, key=lambda name: data_bytes(name, layout.parameters))
-        share = size_beside(DEFAULT_CODEC, widest)
-        codecs = f'`updates.codecs = ["{DEFAULT_CODEC}"]` in the policy ({share}), ' if share else ""
-        raise UsageProblem(
-            "FLV-2404",
-            f"one update of {layout.parameters} parameters takes up to {needed} bytes, the {which} is {limit}",
-            hint=f"use {codecs}a smaller model, or raise updates.bytes_max "
-            "and `fluvial up --update-bytes-max` together",
-        )
-
-
 def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output: Reporter) -> None:
     """Declare what is missing; a fresh task may not start on logs that already hold another's records."""
     created = set(declare_topics(settings, topics_of(genesis.task, genesis.partitions)))
@@ -287,7 +271,7 @@ def _exists_otherwise(task: str, store: TaskStore, reason: str) -> UsageProblem:
     )
 
 
-def _lasting_reference(loaded: Task, reference: str) -> str:
+def lasting_reference(loaded: Task, reference: str) -> str:
     """How another process, started anywhere, finds the task's code again."""
     from learning.task import shipped_tasks
 

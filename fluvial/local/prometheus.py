@@ -31,6 +31,8 @@ NOT_INSTALLED: Final = (
 )
 READY_TIMEOUT_S: Final = 60.0
 RETENTION: Final = "15d"
+DOCS_ADDRESS: Final = "http://127.0.0.1:8440"
+"""Where `fluvial console` serves by itself, and with it the runbooks that alerts link to."""
 _PROBE_TIMEOUT_S: Final = 1.0
 _HTTP_OK: Final = 200
 
@@ -105,7 +107,9 @@ class PrometheusServer:
 def configuration() -> str:
     """``infra/prometheus/prometheus.yml`` as it lies in a home: its lists of files are globs below its folder."""
     template = string.Template(infra_file("prometheus/prometheus.yml").read_text("utf-8"))
-    return template.safe_substitute(metrics_folder="../run/metrics", rules_folder="rules")
+    return template.safe_substitute(
+        metrics_folder="../run/metrics", rules_folder="rules", docs_address=DOCS_ADDRESS
+    )
 
 
 def _is_ready(port: int) -> bool:

@@ -7,6 +7,7 @@ Without it, results are text and tables. Colour and boxes only on a terminal, an
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 WAITING_EVERY_S: Final = 5.0
+_COMMAND: Final = re.compile(r"(?:(?<=`)|^)fluvial (?=[a-z])")
+"""The beginning of a command in a hint: after a backtick, or the hint is one."""
 _PLAIN_WIDTH: Final = 10_000
 
 
@@ -83,6 +86,8 @@ class Output:
     def __init__(self, *, json: bool = False, quiet: bool = False, every_s: float = WAITING_EVERY_S) -> None:
         """A ``quiet`` output drops progress (not results): for tests and embedding."""
         self.json = json
+        self.called = "fluvial"
+        """How this command was called, with its home: what hints tell the user to type begins with it."""
         self._quiet = quiet
         self._every_s = every_s
         self.own_stdout = OwnStdout()
@@ -148,7 +153,7 @@ class Output:
         """
         if yes:
             return
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not self.can_ask:
             raise UsageProblem(
                 "FLV-6002",
                 f"this needs a confirmation, and there is no terminal to ask on: {question}",
@@ -159,13 +164,32 @@ class Output:
                 "FLV-6003", "not confirmed, nothing was changed", hint="answer y, or pass `--yes`"
             )
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is somebody at a terminal to ask."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def choose(self, question: str, choices: Sequence[str], *, default: str) -> str:
+        """Ask which of ``choices``, each also by its first letter. Only where ``can_ask``."""
+        by_letter = {choice[0]: choice for choice in choices}
+        answer: str = click.prompt(
+            question,
+            type=click.Choice([*choices, *by_letter], case_sensitive=False),
+            default=default,
+            show_choices=False,
+            prompt_suffix=f" ({', '.join(choices)}) ",
+            err=True,
+        )
+        return by_letter.get(answer, answer)
+
     def problem(self, error: FluvialError, *, show_traceback: bool = False) -> None:
         """Show an error: for people on stderr, and with ``--json`` also as the one document on stdout."""
+        hint = _COMMAND.sub(lambda _: f"{self.called} ", error.hint)
         if self.json:
             fields = {
                 "id": error.error_id,
                 "message": error.message,
-                "hint": error.hint,
+                "hint": hint,
                 "where": error.where,
             }
             _write_json(
@@ -179,8 +203,8 @@ class Output:
             text.append(f"\n  {error.where}")
         if show_traceback and error.users_traceback:
             text.append("\n" + error.users_traceback)
-        if error.hint:
-            text.append("\nhint", style="bold cyan").append(f": {error.hint}")
+        if hint:
+            text.append("\nhint", style="bold cyan").append(f": {hint}")
         self.err.print(text, soft_wrap=True)
 
 

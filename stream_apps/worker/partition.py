@@ -125,11 +125,9 @@ class PartitionWorker:
                 raise  # waiting does not help and nothing is wrong with the log: a fresh process may do better
             except FluvialError as error:
                 self._stop(error)
-            except Exception as error:
-                at = self._folding.offset
-                log.exception("%s: a defect at offset %d", self, at, extra=self.place.fields(at, self.state))
+            except Exception as error:  # it is logged with its traceback  # noqa: BLE001
                 self._folding.raised()
-                self._stop(self._defect(error))
+                self._stop(self._defect(error), error)
 
     async def _fold(self, record: LogRecord) -> None:
         await self._outbox.drain()
@@ -161,12 +159,13 @@ class PartitionWorker:
 
     # -- stopping
 
-    def _stop(self, error: FluvialError) -> None:
+    def _stop(self, error: FluvialError, defect: Exception | None = None) -> None:
         self.stopped = error
         self.context.observer.stopped(self.place.slot, error)
         at = self._folding.offset if error.error_id == DEFECT else self.state.next_offset
         fields = self.place.fields(at, self.state)
-        log.error("%s stops at offset %d, the others go on.\n%s", self, at, error, extra=fields)
+        text = "%s stops at offset %d, the others go on.\n%s"
+        log.error(text, self, at, error, exc_info=defect, extra=fields)
 
     def _defect(self, error: Exception) -> IntegrityProblem:
         place, at = self.place, self._folding.offset

@@ -34,7 +34,7 @@ from backends.tasks import TaskFile, keys_folder, write_task_file
 from schemas.avro import CodecError
 from schemas.certificates import CONTROL, Role, Trust
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import Genesis, Region, TensorEntry
+from schemas.manifests import Genesis, Region
 from schemas.objects import sha256_hex
 from schemas.records import Announcement, aggregate_in, announcement_in
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
@@ -122,8 +122,9 @@ class Federation:
         for region in self.partitions:
             keys.issue(self.keys, region, Role.WORKER, f"worker-{region}")
         model = np.random.default_rng(7).normal(size=self.layout.parameters).astype(np.float32)
+        model[self.layout.trainable.parameters :] = 1.0
         model_bytes = encode_model(model, self.layout)
-        optimizer = encode_optimizer(initial_state(self.policy.server, self.layout.parameters))
+        optimizer = encode_optimizer(initial_state(self.policy.server, self.layout.trainable.parameters))
         pem = {
             name: keys.certificate_pem(keys.authority_path(self.keys, name))
             for name in (CONTROL, *self.partitions)
@@ -132,10 +133,11 @@ class Federation:
             task=self.task,
             regions={name: Region(count, pem[name]) for name, count in self.partitions.items()},
             control_authority=pem[CONTROL],
-            layout=tuple(TensorEntry(spec.name, spec.shape) for spec in self.layout.tensors),
+            layout=factories.entries(self.layout),
             policy=msgspec.json.decode(self.policy.canonical()),
             model_sha256=sha256_hex(model_bytes),
             optimizer_sha256=sha256_hex(optimizer),
+            format=factories.genesis_format(self.layout),
         )
         declare_topics(self.settings, topics_of(self.task, self.partitions))
         self.store.put_object(self.policy.canonical())

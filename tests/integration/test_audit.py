@@ -15,6 +15,7 @@ from backends.settings import Settings
 from fluvial import cli
 from fluvial.proof.audit import audit_task
 from schemas.objects import manifest_key, model_key, object_key
+from tests import factories
 from tests.integration.pipeline import fork, run_command
 from tests.small_federation import PARTITIONS, SmallFederation, declare
 from tests.waiting import WAIT_S, until
@@ -25,7 +26,7 @@ TASK = "audited"
 @pytest.fixture(scope="module")
 def federation(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFederation]:
     declare(stack, TASK, PARTITIONS)
-    federation = SmallFederation(stack, task=TASK)
+    federation = SmallFederation(stack, task=TASK, layout=factories.BUFFERED)
     federation.append("eu", 0, b"\xc3\x01garbage")
     federation.append("us", 0, federation.update("eu", "d-0001"))
     federation.rounds(3)
@@ -117,7 +118,7 @@ def test_a_task_that_nobody_created_is_a_usage_error(fluvial: Callable[..., Answ
 
 def test_a_stack_that_is_down_is_said_at_once(tmp_path: Path) -> None:
     done = run_command(tmp_path, "audit")
-    assert done.returncode == 2 and "FLV-1001" in done.stderr and "fluvial up" in done.stderr
+    assert done.returncode == 2 and "FLV-1001" in done.stderr and " up`" in done.stderr
 
 
 def test_an_audit_again_and_again_goes_on_after_a_difference_and_ends_with_its_sum(

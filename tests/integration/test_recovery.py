@@ -42,7 +42,7 @@ POLICY = factories.policy(
 
 @pytest.fixture
 def federation(stack: Settings, tmp_path: Path) -> Iterator[Federation]:
-    federation = Federation(stack, tmp_path, {REGION: PARTITIONS}, POLICY)
+    federation = Federation(stack, tmp_path, {REGION: PARTITIONS}, POLICY, layout=factories.BUFFERED)
     yield federation
     federation.end()
 

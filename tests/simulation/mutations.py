@@ -51,6 +51,16 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "the weight of buffers: a stale device's running statistics count as much as a fresh one's",
+        (
+            (
+                FOLD,
+                "    codecs.accumulate_values_into(window.sums[weights:], admitted.buffers, admitted.weight)\n",
+                "    codecs.accumulate_values_into(window.sums[weights:], admitted.buffers, WEIGHT_ONE)\n",
+            ),
+        ),
+    ),
+    Mutation(
         "the dedup: a device may contribute to one base as often as it likes",
         ((ADMISSION, "    if update.device_id in state.counted.get(base, ()):\n", "    if False:\n"),),
     ),

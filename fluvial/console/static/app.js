@@ -3,7 +3,7 @@
 import { Api, Events, readTasks, withQuery } from "./api.js";
 import { h, show } from "./dom.js";
 import { duration, known, parsePlace } from "./format.js";
-import { clock, command, icon, judged, problemPanel, emptyPanel, refreshTimes, skeleton } from "./widgets.js";
+import { clock, command, icon, judged, problemPanel, emptyPanel, refreshTimes, skeleton, told } from "./widgets.js";
 import * as now from "./pages/now.js";
 
 const STALE_SECONDS_MAX = 5;
@@ -37,6 +37,7 @@ const frame = {
   tasks: [],
   task: null,
   version: "",
+  command: "fluvial",
   api: null,
   events: null,
   snapshot: null,
@@ -69,6 +70,11 @@ class Context {
   link(path, query = {}) {
     const task = frame.task === frame.fallback ? null : frame.task;
     return `#${withQuery(path, { ...query, task })}`;
+  }
+
+  /** A command of `fluvial` for the home of this console. */
+  fluvial(words) {
+    return `${frame.command} ${words}`;
   }
 
   go(path, query = {}) {
@@ -205,7 +211,7 @@ function drawFrame() {
   const ctx = frame.page?.ctx;
   const active = frame.path === "/record" ? null : current;
   if (ctx) {
-    show($("nav"), h("ul", null, NAVIGATION.map(([path, name]) => h("li", { key: path }, h("a", { href: ctx.link(path), id: `nav-${name.toLowerCase()}`, "aria-current": path === active ? "page" : null }, name)))));
+    show($("nav"), h("ul", null, NAVIGATION.map(([path, name]) => h("li", { key: path }, h("a", { href: ctx.link(path), id: `nav-${name.toLowerCase()}`, "aria-current": path === active ? "page" : null }, name))), h("li", { key: "runbooks", class: "apart" }, h("a", { href: "/docs/runbooks/README.md", id: "nav-runbooks" }, "Runbooks"))));
   }
   drawTask();
   drawLive();
@@ -240,17 +246,23 @@ function drawLive() {
   );
 }
 
+/** The runbook and the errors of parts that are away. */
+function mendsOf(names) {
+  const mend = frame.snapshot?.health?.parts.find((one) => names.includes(one.name))?.mend;
+  return mend ? [" ", h("a", { href: mend.runbook?.page ?? "/docs/runbooks/README.md" }, "Runbook"), mend.errors.map((one) => [", ", h("a", { href: one.page }, one.id)])] : null;
+}
+
 /** The worst thing to know about the data itself, with the next command. */
 function banner() {
   const stale = staleSeconds();
   const old = stale === null ? "" : ` What is shown is ${duration(Math.floor(stale))} old.`;
-  const strip = (level, test, text, next) => h("div", { class: `strip ${level}`, key: test, "data-test": test }, icon(level), h("span", null, text), next ? command(next) : null);
-  if (frame.connected === false && frame.problem) return strip("bad", "console-away", `${frame.problem.message}${old}`, "fluvial console");
+  const strip = (level, test, text, next, more) => h("div", { class: `strip ${level}`, key: test, "data-test": test }, icon(level), h("span", null, told(text), more), next ? command(next) : null);
+  if (frame.connected === false && frame.problem) return strip("bad", "console-away", `${frame.problem.message}${old}`, `${frame.command} console`);
   const away = Object.entries(frame.snapshot?.sources ?? {}).filter(([, source]) => source.level === "bad");
   if (away.length) {
     const names = away.map(([name]) => (name === "kafka" ? "Kafka" : "the store")).join(" and ");
     const reasons = [...new Set(away.map(([, source]) => source.reason || "no answer"))].join("; ");
-    return strip("bad", "stack-down", `Away: ${names}. ${reasons.charAt(0).toUpperCase()}${reasons.slice(1)}.${old}`, "fluvial up");
+    return strip("bad", "stack-down", `Away: ${names}. ${reasons.charAt(0).toUpperCase()}${reasons.slice(1)}.${old}`, `${frame.command} up`, mendsOf(away.map(([name]) => name)));
   }
   if (late() !== null) return strip("warn", "stale", `Nothing new for ${duration(Math.floor(stale))}.${frame.connected ? "" : " Reconnecting."} Ages and rates below are of then.`);
   return null;
@@ -305,14 +317,14 @@ function wireTheme() {
 async function start() {
   show($("page"), skeleton(6, "Asking the console which tasks there are"));
   try {
-    const { tasks, default: fallback, version } = await readTasks();
-    Object.assign(frame, { tasks, fallback, version });
+    const { tasks, default: fallback, version, command: called } = await readTasks();
+    Object.assign(frame, { tasks, fallback, version, command: called ?? "fluvial" });
   } catch (problem) {
     show($("page"), h("div", { class: "page-head" }, h("h1", null, "Nothing to show yet")), problemPanel(problem, start));
     return;
   }
   if (!frame.fallback) {
-    show($("page"), h("div", { class: "page-head" }, h("h1", null, "No task yet")), emptyPanel("nothing to follow", "A task is made by the demo, or by running a task file of yours. This page finds it by itself.", "fluvial demo", "no-task"));
+    show($("page"), h("div", { class: "page-head" }, h("h1", null, "No task yet")), emptyPanel("nothing to follow", "A task is made by the demo, or by running a task file of yours. This page finds it by itself.", `${frame.command} demo`, "no-task"));
     setTimeout(start, 2000);
     return;
   }

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { count, duration } from "./format.js";
-import { command, prose, status } from "./widgets.js";
+import { command, errorLink, prose, status, told } from "./widgets.js";
 
 let token = "";
 
@@ -101,7 +101,7 @@ export class AuditControl {
         this.result(),
       ),
       this.asking ? this.form() : null,
-      this.problem ? h("p", { class: "field-problem", role: "alert", id: "audit-problem" }, this.problem.id ? `${this.problem.id}: ` : null, this.problem.message, ". ", this.problem.hint ? ["Next: ", prose(this.problem.hint)] : null) : null,
+      this.problem ? h("p", { class: "field-problem", role: "alert", id: "audit-problem" }, this.problem.id ? [errorLink(this.problem.id), ": "] : null, this.problem.message, ". ", this.problem.hint ? ["Next: ", prose(this.problem.hint)] : null) : null,
       running ? h("div", { id: "audit-progress" }, progress(this.run)) : null,
       this.run?.findings?.length ? findings(this.run) : null,
       shellCommand ? h("div", null, h("p", { class: "note" }, "The same from a shell:"), command(shellCommand, "audit-command")) : null,
@@ -138,5 +138,5 @@ export function progress(run) {
 }
 
 export function findings(run) {
-  return h("ul", { class: "findings", "aria-label": "Findings" }, run.findings.map((text) => h("li", null, text)));
+  return h("ul", { class: "findings", "aria-label": "Findings" }, run.findings.map((text) => h("li", null, told(text))), run.state === "differs" ? h("li", null, h("a", { href: "/docs/runbooks/audit-mismatch.md#what-to-do" }, "Runbook: an audit differs")) : null);
 }

@@ -19,8 +19,8 @@ function colour(name) {
 
 /**
  * `spec`: {id, x: [number], series: [{label, values: [number | null], color: "--name", dash: [px] or null, fill}],
- * format: (y) => text, axisFormat: the same for ticks, xFormat: (x) => text, range: [min, max] or null,
- * pick: (index) => void or null}. A series with `dots` is single points and no line.
+ * format: (y) => text, xFormat: (x) => text, range: [min, max] or null, pick: (index) => void or null}. A series with
+ * `dots` is single points and no line.
  * Another `id` builds the chart anew, the same one only sets its data.
  */
 class Chart extends HTMLElement {
@@ -83,7 +83,7 @@ class Chart extends HTMLElement {
       scales: { x: { time: false }, y: { range: spec.range ? () => spec.range : (_, low, high) => padded(low, high, spec.floor) } },
       axes: [
         { ...axis, size: 28, values: (_, ticks) => ticks.map((tick) => this.#spec.xFormat(tick)), incrs: spec.xIncrs },
-        { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => (this.#spec.axisFormat ?? this.#spec.format)(tick)) },
+        { ...axis, size: 56, values: (_, ticks) => trimmed(ticks.map((tick) => this.#spec.format(tick))) },
       ],
       series: [
         {},
@@ -117,6 +117,13 @@ class Chart extends HTMLElement {
   }
 }
 customElements.define("fluvial-chart", Chart);
+
+/** Without the zeros after the point that all have: 80 %, and not 80.0 %. */
+function trimmed(texts) {
+  const digits = texts.map((text) => /\.(\d*?)0*(?!\d)/.exec(text)?.[1].length ?? 0);
+  const kept = Math.max(0, ...digits);
+  return texts.map((text) => text.replace(/\.(\d*)/, (_, all) => (kept ? `.${all.slice(0, kept)}` : "")));
+}
 
 /** Some air above and below, and no range of nothing. `floor`: the axis begins there. */
 function padded(low, high, floor) {

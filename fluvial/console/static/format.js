@@ -24,25 +24,18 @@ export function decimal(value, digits = 2) {
 }
 
 export function percent(ratio, digits = 1) {
+  if (digits === 0 && ratio > 0 && ratio < 0.005) return "< 1 %";
   return known(ratio) ? `${decimal(ratio * 100, digits)} %` : NOT_KNOWN;
 }
 
 /** Accuracies are shown in percent, as long as they are shares. */
-const shownInPercent = (name, value) => /accuracy/i.test(name) && Math.abs(value) <= 1;
+const shownInPercent = (name, value) => /accuracy/i.test(name) && Math.abs(value) <= 1.5;
 
 /** A value of any metric: accuracies in percent, all else plain, with digits that say something. */
 export function metric(name, value) {
   if (!known(value)) return NOT_KNOWN;
   return shownInPercent(name, value) ? percent(value) : quantity(value, 4);
 }
-
-/** The same beside an axis, where there is little room. */
-export function axisMetric(name, value) {
-  if (!known(value)) return "";
-  return shownInPercent(name, value) ? `${trimmed(decimal(value * 100, 1))} %` : trimmed(quantity(value, 4));
-}
-
-const trimmed = (text) => (/[.]\d*$/.test(text) ? text.replace(/0+$/, "").replace(/[.]$/, "") : text);
 
 /** A number of whatever size, with at most so many digits after the point. */
 function quantity(value, digits) {

@@ -2,7 +2,7 @@
 
 import { chartCard } from "./charts.js";
 import { h } from "./dom.js";
-import { axisMetric, count, known, metric, NOT_KNOWN } from "./format.js";
+import { count, known, metric, NOT_KNOWN } from "./format.js";
 import { table } from "./widgets.js";
 
 export const isBest = (judge, version) => judge?.best?.version === version;
@@ -57,7 +57,6 @@ export function curveCard(ctx, { id, page, names, judge, points, window, actions
       xFormat: (x) => (Number.isInteger(x) ? count(x) : ""),
       series: [{ label: name, values: points.map((one) => one[name] ?? null), color: "--series-1", fill: "--series-1-fill" }, ...marked],
       format: (value) => metric(name, value),
-      axisFormat: (value) => axisMetric(name, value),
       pick: (index) => ctx.go(`/versions/${points[index].version}`),
     },
     build: points.length && (() =>

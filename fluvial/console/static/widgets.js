@@ -45,15 +45,27 @@ const TRENDS = {
   steady: ["M2 8h12", "steady"],
 };
 
-export function trend(name) {
+/** Which way it goes; `alarming` where rising is bad news and not the coming and going of a moment. */
+export function trend(name, alarming = false) {
   const [path, word] = TRENDS[name] ?? [null, "no trend"];
   if (!path) return null;
   return h(
     "span",
-    { class: `trend ${name}` },
+    { class: alarming ? `trend ${name} alarming` : `trend ${name}` },
     h("svg", { class: "icon line", viewBox: "0 0 16 16", "aria-hidden": "true" }, h("path", { d: path })),
     word,
   );
+}
+
+const LAG_WARN_SECONDS = 10;
+const LAG_BAD_SECONDS = 60;
+
+/** Lag's level: what falls is on its way to be mended, and where all is `over` nothing lags that anybody waits for. */
+export function lagLevel({ lag_seconds: seconds, trend: way }, over = false) {
+  if (!known(seconds)) return "unknown";
+  if (over) return "ok";
+  if (seconds > LAG_BAD_SECONDS) return "bad";
+  return seconds > LAG_WARN_SECONDS && way !== "falling" ? "warn" : "ok";
 }
 
 /** The server's clock less ours, so that ages are right on another machine. */
@@ -119,6 +131,23 @@ export function prose(text) {
   return String(text ?? "").split("`").map((part, index) => (index % 2 ? h("code", null, part) : part));
 }
 
+/** The page of an error, which the console serves. */
+export function errorLink(id) {
+  return id ? h("a", { href: `/docs/errors/${id}.md`, key: id }, id) : null;
+}
+
+/** Text with `commands` in it, and ids of errors as links to their pages. */
+export function told(text) {
+  return String(text ?? "").split(/(FLV-\d{4})/).map((part, index) => (index % 2 ? errorLink(part) : prose(part)));
+}
+
+/** What mends a part: commands to copy, the runbook, the errors' pages. `mend`: as the API has it, or null. */
+export function mending(mend, name = "mend") {
+  if (!mend || (!mend.commands.length && !mend.runbook && !mend.errors.length)) return null;
+  const links = [mend.runbook ? h("a", { href: mend.runbook.page, "data-test": "runbook" }, `Runbook: ${mend.runbook.title.toLowerCase()}`) : null, ...mend.errors.map((one) => h("a", { href: one.page, key: one.id }, one.id))].filter(Boolean);
+  return h("div", { class: "mend", "data-test": name }, mend.commands.map((text) => command(text, "mend-command")), links.length ? h("p", { class: "note links-line" }, links) : null);
+}
+
 export function stat(label, value, note, props = {}) {
   return h(
     "div",
@@ -174,15 +203,16 @@ customElements.define("scroll-box", ScrollBox);
 
 /**
  * A table. `columns`: {label, kind: "number" | "text", head: whether it names the row, cell: (row) => node, note}.
- * `key`: (row) => what names it. `tall`: bounded height, the heads stay.
+ * `key`: (row) => what names it. `tall`: bounded height, the heads stay. `stacks`: on a phone each row is a block of its
+ * own, with the heads before the values; else the table scrolls in its box.
  */
-export function table({ caption, columns, rows, key, empty = "nothing", test, tall = false, current = () => false }) {
+export function table({ caption, columns, rows, key, empty = "nothing", test, tall = false, stacks = false, current = () => false }) {
   return h(
     "scroll-box",
     { class: tall ? "scroll tall" : "scroll", "aria-label": caption },
     h(
       "table",
-      { "data-test": test },
+      { "data-test": test, class: stacks ? "stacks" : null },
       h("caption", { class: "unseen" }, caption),
       h("thead", null, h("tr", null, columns.map((column) => h("th", { scope: "col", class: column.kind, title: column.note, "aria-sort": column.sorted }, column.label)))),
       h(
@@ -194,7 +224,7 @@ export function table({ caption, columns, rows, key, empty = "nothing", test, ta
             "tr",
             { key: key ? key(row) : index, class: current(row) ? "current" : null },
             columns.map((column) =>
-              h(column.head ? "th" : "td", { scope: column.head ? "row" : null, class: column.kind }, column.cell(row, index)),
+              h(column.head ? "th" : "td", { scope: column.head ? "row" : null, class: column.kind, "data-label": stacks && typeof column.label === "string" ? column.label : null }, column.cell(row, index)),
             ),
           ),
         ),
@@ -250,12 +280,12 @@ export function skeleton(lines = 5, label = "Loading") {
 
 /** What went wrong, and the next step. */
 export function problemPanel(problem, retry) {
-  const commands = [...String(problem.hint ?? "").matchAll(/`(fluvial [^`]+)`/g)].map((found) => found[1]);
+  const commands = [...String(problem.hint ?? "").matchAll(/`((?:\S*\/)?fluvial [^`]+)`/g)].map((found) => found[1]);
   return h(
     "div",
     { class: "panel bad", role: "alert", "data-test": "problem" },
-    h("p", { class: "panel-title" }, status("bad", problem.id || "no answer")),
-    h("p", { class: "message" }, problem.message),
+    h("p", { class: "panel-title" }, status("bad", "it could not be read"), problem.id ? [" ", errorLink(problem.id)] : null),
+    h("p", { class: "message" }, told(problem.message)),
     problem.hint ? h("p", { class: "note" }, "Next: ", prose(problem.hint)) : null,
     commands.map((text) => command(text)),
     retry ? h("button", { type: "button", on: { click: retry } }, "Try again") : null,

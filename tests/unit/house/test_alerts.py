@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
+from fluvial.console.limits import HOST, PORT
+from fluvial.console.pages import DocsPages
 from fluvial.local.prometheus import configuration
 from tests.unit.house.test_runbooks import anchors
 
@@ -23,6 +25,8 @@ CASES = sorted((FOLDER / "tests").glob("*.yml"))
 AT_ONCE = {"FluvialOffsetGap", "FluvialDivergence", "FluvialMergerDivergence", "FluvialAuditMismatch"}
 """Critical, with no `for`: proofs, not measurements."""
 SWITCH = "FluvialDeadMansSwitch"
+DOCS = "{{ $externalLabels.fluvial_docs }}"
+"""Where runbooks are served: a label that Prometheus' configuration sets."""
 RECORDED = re.compile(r"^[a-z_]+:[a-z_]+:[a-z0-9_]+$")
 SERIES = re.compile(r"\b(?:[a-z_]+:)?fluvial_[a-z0-9_]+(?::[a-z0-9_]+)?")
 promtool = pytest.mark.needs("promtool")
@@ -81,6 +85,23 @@ def test_promtool_takes_the_configuration_of_a_local_stack(tmp_path: Path, name:
 
 
 @promtool
+def test_an_alerts_runbook_is_a_link_to_the_address_that_is_set(tmp_path: Path) -> None:
+    """As in the configuration that `fluvial up` writes: the console's, which serves runbooks at this path."""
+    labels = yaml.safe_load(configuration())["global"]["external_labels"]
+    assert labels == {"fluvial_docs": f"http://{HOST}:{PORT}"}
+    cases = yaml.safe_load((FOLDER / "tests" / "flow.yml").read_text())
+    cases["rule_files"] = [str(path) for path in RULES]
+    for case in cases["tests"]:
+        case["external_labels"] = labels
+        for one in [one for test in case.get("alert_rule_test", []) for one in test["exp_alerts"]]:
+            path = one["exp_annotations"]["runbook_url"]
+            one["exp_annotations"]["runbook_url"] = f"{labels['fluvial_docs']}{path}"
+            assert path.removeprefix("/docs/").partition("#")[0] in DocsPages().names()
+    (tmp_path / "flow.yml").write_text(yaml.safe_dump(cases))
+    run_promtool("test", "rules", str(tmp_path / "flow.yml"))
+
+
+@promtool
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_promtool_runs_the_cases(path: Path) -> None:
     run_promtool("test", "rules", str(path))
@@ -129,8 +150,8 @@ def test_an_alert_has_its_texts_and_a_runbook_that_exists(alert: str) -> None:
     annotations = rules("alert")[alert]["annotations"]
     assert set(annotations) == {"summary", "description", "runbook_url"}
     assert len(annotations["description"]) > len(annotations["summary"])
-    page, _, anchor = annotations["runbook_url"].partition("#")
-    assert page.startswith("docs/runbooks/")
+    assert annotations["runbook_url"].startswith(f"{DOCS}/docs/runbooks/")
+    page, _, anchor = annotations["runbook_url"].removeprefix(f"{DOCS}/").partition("#")
     assert (ROOT / page).is_file()
     assert anchor in anchors(ROOT / page)
 

@@ -4,7 +4,7 @@ import { AuditControl, findings, progress, runStatus } from "../audits.js";
 import { h } from "../dom.js";
 import { count, duration, known } from "../format.js";
 import { Resource } from "../resource.js";
-import { card, command, emptyPanel, hash, table } from "../widgets.js";
+import { card, command, emptyPanel, hash, table, time } from "../widgets.js";
 
 export function open(ctx) {
   const page = { control: null, wanted: null };
@@ -49,10 +49,10 @@ function starter(ctx, page) {
 
 function list(ctx, data) {
   return [
-    card("The same from a shell", { id: "shell", note: "all versions; exit code 1 when anything differs" }, command(data.commands?.all ?? "fluvial audit", "audit-all-command")),
+    card("The same from a shell", { id: "shell", note: "all versions; exit code 1 when anything differs" }, command(data.commands?.all ?? ctx.fluvial("audit"), "audit-all-command")),
     card(
       "Runs",
-      { id: "runs", note: "of this console, newest first; they are forgotten when it ends" },
+      { id: "runs", note: "of this console and of shells on this machine, newest first; the newest 20 are kept" },
       table({
         caption: "Audit runs, newest first",
         test: "runs",
@@ -60,9 +60,10 @@ function list(ctx, data) {
         key: (one) => one.id,
         empty: "None yet.",
         columns: [
-          { label: "Version", kind: "number", head: true, cell: (one) => h("a", { href: ctx.link(`/versions/${one.version}`) }, count(one.version)) },
+          { label: "Version", kind: "number", head: true, cell: (one) => [one.first > 1 ? `${count(one.first)} to ` : null, h("a", { href: ctx.link(`/versions/${one.version}`) }, count(one.version))] },
           { label: "Verdict", kind: "text", cell: (one) => runStatus(one) },
           { label: "Records", kind: "text", cell: (one) => (one.state === "running" ? progress(one) : known(one.total) ? count(one.total) : count(one.done)) },
+          { label: "When", kind: "text", cell: (one) => time(one.started_ms) },
           { label: "Took", kind: "number", cell: (one) => duration(one.seconds) },
           { label: "Digest", kind: "text", cell: (one) => hash(one.digest) },
           { label: "Findings", kind: "text", cell: (one) => (one.findings?.length ? findings(one) : "none") },

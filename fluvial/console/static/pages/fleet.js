@@ -5,6 +5,7 @@ import { bytes, cost, count, decimal, duration, known, metric, percent } from ".
 import { titled } from "../quality.js";
 import { Resource } from "../resource.js";
 import { deviceCell } from "../records.js";
+import { before as backIn } from "../trails.js";
 import { bar, card, emptyPanel, pager, shareBar, shownOf, stat, stats, table, time } from "../widgets.js";
 
 const AGAIN_MS = 5000;
@@ -14,6 +15,7 @@ export function open(ctx) {
   const sort = ctx.query.sort in SORTS ? ctx.query.sort : "recent";
   const after = ctx.query.after ?? "";
   const fleet = new Resource(ctx, "fleet", (signal) => ctx.api.read("fleet", { sort, after }, signal));
+  const back = backIn(`fleet ${ctx.task} ${sort}`, after);
   if (after) fleet.once();
   else fleet.every(AGAIN_MS);
   return {
@@ -21,7 +23,7 @@ export function open(ctx) {
     view: () => [
       h("div", { class: "page-head", key: "head" }, h("h1", null, "Fleet"), h("p", { class: "note" }, "Devices that the console has seen, in the records that it has followed.")),
       finder(ctx),
-      fleet.view((data) => body(ctx, data, { sort, after }), 10),
+      fleet.view((data) => body(ctx, data, { sort, after, back }), 10),
     ],
   };
 }
@@ -47,7 +49,7 @@ function finder(ctx) {
 }
 
 function body(ctx, data, query) {
-  if (!data.devices_seen) return emptyPanel("no device seen", "No device has published since the console began to follow. The canary publishes one update whose verdict is known.", `fluvial canary --task ${ctx.task} --region ${ctx.snapshot?.regions?.[0]?.region ?? "REGION"}`);
+  if (!data.devices_seen) return emptyPanel("no device seen", "No device has published since the console began to follow. The canary publishes one update whose verdict is known.", ctx.fluvial(`canary --task ${ctx.task} --region ${ctx.snapshot?.regions?.[0]?.region ?? "REGION"}`));
   const { participation, fairness } = data;
   return [
     stats(
@@ -133,7 +135,7 @@ function costs(rows, currency) {
   );
 }
 
-function devices(ctx, data, { sort, after }) {
+function devices(ctx, data, { sort, after, back }) {
   const head = (name, label) => h("a", { href: ctx.link("/fleet", { sort: name }), "aria-current": sort === name ? "true" : null }, label);
   const sorted = (name) => (sort === name ? "descending" : null);
   return card(
@@ -141,6 +143,7 @@ function devices(ctx, data, { sort, after }) {
     { id: "devices", note: `those ${SORTS[sort]} first` },
     pager(shownOf(data.shown, data.of, "devices"), [
       ["First", after ? ctx.link("/fleet", { sort }) : null],
+      ["Back", back === null ? null : ctx.link("/fleet", { sort, after: back })],
       ["Next", data.next === null || data.next === undefined ? null : ctx.link("/fleet", { sort, after: data.next })],
     ]),
     table({

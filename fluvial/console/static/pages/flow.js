@@ -3,11 +3,9 @@
 import { h } from "../dom.js";
 import { count, duration, known, NOT_KNOWN, rate, slot, things } from "../format.js";
 import { Resource } from "../resource.js";
-import { behind, card, emptyPanel, stat, stats, status, table, time, trend } from "../widgets.js";
+import { behind, card, emptyPanel, lagLevel, mending, stat, stats, status, table, time, trend } from "../widgets.js";
 
 const AGAIN_MS = 2000;
-const LAG_WARN_SECONDS = 10;
-const LAG_BAD_SECONDS = 60;
 
 const STAGES = {
   ingress: ["Ingress", "records published, records judged"],
@@ -29,7 +27,7 @@ export function open(ctx) {
 }
 
 function body(ctx, data) {
-  if (!data.regions.length) return emptyPanel("no region", "The task names no region that could be read.", "fluvial task list");
+  if (!data.regions.length) return emptyPanel("no region", "The task names no region that could be read.", ctx.fluvial("task list"));
   return [
     worst(ctx, data),
     summary(ctx, data),
@@ -39,35 +37,39 @@ function body(ctx, data) {
   ];
 }
 
-/** Lag's level: what falls is on its way to be mended. */
-function lagLevel({ lag_seconds: seconds, trend: way }) {
-  if (!known(seconds)) return "unknown";
-  if (seconds > LAG_BAD_SECONDS) return "bad";
-  return seconds > LAG_WARN_SECONDS && way !== "falling" ? "warn" : "ok";
+/** Whether nobody works on the task any more, and nothing waits: then nothing is late either. */
+function isOver(ctx) {
+  return ctx.snapshot?.health?.word === "finished";
 }
 
 /** The one sentence of the page: the stage that waits longest. */
 function worst(ctx, data) {
+  if (isOver(ctx)) return h("div", { class: "lead", id: "flow-lead", key: "lead" }, status("ok", "finished"), ` ${ctx.snapshot.health.reason}.`);
   const all = data.regions.flatMap((region) => region.stages.map((stage) => ({ ...stage, region: region.region })));
   const waiting = all.filter((one) => known(one.lag_seconds)).sort((left, right) => right.lag_seconds - left.lag_seconds)[0];
   // Without an answer about groups, nobody is known to hold anything: that is no news of the workers.
-  const unread = data.groups.length === 0 ? [] : data.regions.flatMap((region) => region.partitions.filter((one) => !one.worker).map((one) => ({ name: slot(region.region, one.partition), waits: one.lag_records !== 0 })));
+  const unread = data.groups.length === 0 ? [] : data.regions.flatMap((region) => region.partitions.filter((one) => !one.worker).map((one) => ({ region: region.region, name: slot(region.region, one.partition), waits: one.lag_records !== 0 })));
   const first = unread.find((one) => one.waits) ?? unread[0];
   if (unread.length) {
     const more = unread.length > 1 ? ` and ${count(unread.length - 1)} more` : "";
     const rest = first.waits ? "and records wait." : "and nothing waits there.";
-    return h("p", { class: "lead", id: "flow-lead", key: "lead" }, status(first.waits ? "bad" : "unknown", "nobody reads"), ` ${first.name}${more}: no worker holds ${unread.length > 1 ? "them" : "it"}, ${rest}`);
+    return h("div", { class: "lead", id: "flow-lead", key: "lead" }, status(first.waits ? "bad" : "unknown", "nobody reads"), ` ${first.name}${more}: no worker holds ${unread.length > 1 ? "them" : "it"}, ${rest}`, mendOf(ctx, first.region));
   }
-  if (!waiting) return h("p", { class: "lead", id: "flow-lead", key: "lead" }, status("unknown", "not known"), " No stage tells its lag yet.");
+  if (!waiting) return h("div", { class: "lead", id: "flow-lead", key: "lead" }, status("unknown", "not known"), " No stage tells its lag yet.");
   const level = lagLevel(waiting);
   const text = level === "ok" ? ` Nothing waits long: at most ${duration(waiting.lag_seconds)}, ${STAGES[waiting.stage][0].toLowerCase()} in ${waiting.region}.` : ` ${waiting.region} waits longest: ${duration(waiting.lag_seconds)} before it is ${waiting.stage}.`;
   return h(
-    "p",
+    "div",
     { class: "lead", id: "flow-lead", key: "lead" },
     status(level, { ok: "flows", warn: "lags", bad: "lags badly" }[level]),
     text,
-    level === "ok" ? null : [" ", h("a", { href: ctx.link("/refused", { region: waiting.region }) }, "Its refusals")],
+    level === "ok" ? null : [" ", h("a", { href: ctx.link("/refused", { region: waiting.region }) }, "Its refusals"), mendOf(ctx, waiting.region)],
   );
+}
+
+/** What health says that mends a region. */
+function mendOf(ctx, region) {
+  return mending(ctx.snapshot?.health?.parts.find((one) => one.name === `region ${region}`)?.mend);
 }
 
 function matrix(ctx, data) {
@@ -88,7 +90,7 @@ function matrix(ctx, data) {
             "tr",
             { key: region.region },
             h("th", { scope: "row", class: "text" }, region.region, h("a", { class: "note", href: ctx.link("/refused", { region: region.region }) }, "refusals")),
-            names.map((name) => h("td", { class: "stage", key: name, "data-stage": STAGES[name][0] }, stage(region.stages.find((one) => one.stage === name)))),
+            names.map((name) => h("td", { class: "stage", key: name, "data-stage": STAGES[name][0] }, stage(region.stages.find((one) => one.stage === name), isOver(ctx)))),
           ),
         ),
       ),
@@ -96,16 +98,16 @@ function matrix(ctx, data) {
   );
 }
 
-function stage(one) {
+function stage(one, over) {
   if (!one) return h("span", { class: "faint" }, NOT_KNOWN);
-  const level = lagLevel(one);
+  const level = lagLevel(one, over);
   const waits = one.waiting === 0 ? "nothing waits" : `${things(one.waiting, one.unit ?? "records")} ${one.waiting === 1 ? "waits" : "wait"}`;
   const name = (text) => h("span", { class: "name" }, text);
   return h(
     "div",
     { class: `cell ${level}` },
     h("div", null, name("in"), h("span", null, rate(one.in_per_second)), name("out"), h("span", null, rate(one.out_per_second))),
-    h("div", null, name("lag"), h("span", null, known(one.lag_seconds) ? [level === "ok" ? duration(one.lag_seconds) : status(level, duration(one.lag_seconds)), " ", one.lag_seconds > 0 ? trend(one.trend) : null] : status("unknown", "not known"))),
+    h("div", null, name("lag"), h("span", null, known(one.lag_seconds) ? [level === "ok" ? duration(one.lag_seconds) : status(level, duration(one.lag_seconds)), " ", one.lag_seconds > 0 ? trend(one.trend, level !== "ok") : null] : status("unknown", "not known"))),
     h("div", { class: "note" }, known(one.waiting) ? waits : "not known what waits"),
   );
 }
@@ -126,7 +128,7 @@ function summary(ctx, { merger: one, at_ms: atMs, regions }) {
 
 function partitions(ctx, region, grouped) {
   const open = region.partitions.map((one) => one.oldest_open_seconds).filter(known);
-  const unread = grouped ? region.partitions.filter((one) => !one.worker) : [];
+  const unread = grouped && !isOver(ctx) ? region.partitions.filter((one) => !one.worker) : [];
   const level = unread.some((one) => one.lag_records !== 0) ? "bad" : "unknown";
   const line = h(
     "span",
@@ -151,7 +153,7 @@ function partitions(ctx, region, grouped) {
           { label: "Folded to", kind: "number", cell: (one) => count(one.folded_to) },
           { label: "Lag", kind: "number", cell: (one) => (lagLevel(one) === "ok" ? duration(one.lag_seconds) : status(lagLevel(one), known(one.lag_seconds) ? duration(one.lag_seconds) : "not known")) },
           { label: "Records", kind: "number", note: "Behind the log’s end", cell: (one) => count(one.lag_records) },
-          { label: "Trend", kind: "text", cell: (one) => trend(one.trend) ?? NOT_KNOWN },
+          { label: "Trend", kind: "text", cell: (one) => trend(one.trend, lagLevel(one) !== "ok") ?? NOT_KNOWN },
           { label: "Windows", kind: "number", cell: (one) => `${count(one.windows)}${one.windows_waiting ? `, ${count(one.windows_waiting)} wait` : ""}` },
           { label: "Oldest open", kind: "number", cell: (one) => (known(one.oldest_open_seconds) ? duration(one.oldest_open_seconds) : "none open") },
           { label: "Worker", kind: "text id", cell: (one) => one.worker || (grouped ? status(one.lag_records === 0 ? "unknown" : "bad", "nobody") : NOT_KNOWN) },

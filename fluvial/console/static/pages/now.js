@@ -2,9 +2,9 @@
 
 import { chartCard } from "../charts.js";
 import { h } from "../dom.js";
-import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, rate } from "../format.js";
+import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, rate, things } from "../format.js";
 import { change, curveCard, titled } from "../quality.js";
-import { card, command, emptyPanel, icon, judged, meter, outcomeLevel, shareBar, skeleton, stat, stats, status, table, time, trend } from "../widgets.js";
+import { card, command, emptyPanel, icon, judged, lagLevel, mending, meter, outcomeLevel, shareBar, skeleton, stat, stats, status, table, time, told, trend } from "../widgets.js";
 
 const STATES = { ready: ["ok", "ready"], starting: ["busy", "starting"], draining: ["busy", "draining"], gone: ["bad", "gone"] };
 
@@ -19,13 +19,13 @@ function view(ctx, page) {
   const levels = Object.values(now.sources ?? {}).map((one) => one.level);
   const down = now.head === null && levels.includes("bad");
   const asking = now.head === null && !down && levels.includes("unknown");
-  const panel = () => emptyPanel("the stack is down", "Without Kafka and the store there is nothing to show. This page comes alive by itself when they are back. `fluvial doctor` says what is missing.", "fluvial up", "down");
+  const panel = () => emptyPanel("the stack is down", "Without Kafka and the store there is nothing to show. This page comes alive by itself when they are back. `fluvial doctor` says what is missing.", ctx.fluvial("up"), "down");
   return [
     health(ctx, now),
     down ? panel() : asking ? skeleton(8, "Asking Kafka and the store for the first time") : figures(ctx, now),
     now.head && !down ? h("div", { class: "grid", key: "charts" }, learning(ctx, page, now), traffic(ctx, now)) : null,
     now.regions?.length ? regions(ctx, now) : null,
-    h("div", { class: "grid", key: "lower" }, now.staleness?.records ? staleness(now.staleness) : null, processes(now)),
+    h("div", { class: "grid", key: "lower" }, now.staleness?.records ? staleness(now.staleness) : null, processes(ctx, now)),
   ];
 }
 
@@ -34,6 +34,7 @@ function health(ctx, now) {
   const { level, word, part, reason, parts } = judged(now.health, ctx.late);
   const worst = parts.find((one) => one.name === part);
   const next = level === "ok" || ctx.late !== null ? null : here(ctx, worst?.page);
+  const others = parts.filter((one) => one.name !== part && (one.level === "bad" || one.level === "warn") && one.mend);
   return h(
     "section",
     { class: `health ${level}`, id: "health", key: "health", "data-level": level, "aria-labelledby": "health-word" },
@@ -42,9 +43,11 @@ function health(ctx, now) {
       "div",
       { class: "health-text" },
       h("h1", { id: "health-word" }, word),
-      h("p", { id: "health-reason" }, h("strong", null, part), ": ", reason),
+      h("p", { id: "health-reason" }, h("strong", null, part), ": ", told(reason)),
     ),
     next ? h("a", { class: "button", href: next, id: "health-next" }, `Look at ${pageName(worst.page)}`) : null,
+    mending(worst?.mend, "health-mend"),
+    others.length ? h("ul", { class: "others", "aria-label": "Also not well" }, others.map((one) => h("li", { key: one.name }, status(one.level, `${one.name} ${one.word}`), h("span", { class: "note" }, " ", told(one.reason)), mending(butFor(one.mend, worst?.mend))))) : null,
     h(
       "ul",
       { class: "parts", "aria-label": "Parts" },
@@ -55,6 +58,11 @@ function health(ctx, now) {
       }),
     ),
   );
+}
+
+/** A mend without the commands that stand there already. */
+function butFor(mend, above) {
+  return { ...mend, commands: mend.commands.filter((one) => !above?.commands.includes(one)) };
 }
 
 /** A page that the console names, as an address of the same task; Now itself is no step. */
@@ -70,7 +78,7 @@ function pageName(page) {
 
 function figures(ctx, now) {
   const { head, rates } = now;
-  if (!head) return emptyPanel("no version yet", "The task is made, and its first version has not been published. Workers and the merger make it.", `fluvial worker --task ${now.task} --region ${now.regions?.[0]?.region ?? "local"}`, "no-version");
+  if (!head) return emptyPanel("no version yet", "The task is made, and its first version has not been published. Workers and the merger make it.", ctx.fluvial(`worker --task ${now.task} --region ${now.regions?.[0]?.region ?? "local"}`), "no-version");
   const made = known(head.age_seconds) ? now.at_ms - head.age_seconds * 1000 : null;
   const nothing = head.version === 0 ? "the initial model" : null;
   return h(
@@ -81,6 +89,7 @@ function figures(ctx, now) {
       stat(titled(now.metric?.name ?? "metric"), metric(now.metric?.name, head.metric), reached(now, head) ?? nothing ?? "not evaluated yet", { id: "stat-metric" }),
       stat("Updates", rate(rates?.updates_per_second), rates ? `over ${rates.seconds} s` : null, { id: "stat-updates" }),
       stat("Accepted", percent(rates?.accept_ratio), rates ? `over ${rates.seconds} s` : null, { id: "stat-accepted" }),
+      proven(ctx, now),
       stat("Cost per version", cost(now.cost?.per_version, now.cost?.currency), spent(now), { id: "stat-cost" }),
     ),
   );
@@ -100,6 +109,13 @@ function spent({ cost: spending, metric: judge }) {
   const { currency, per_point: point } = spending;
   const unit = point?.point === 1 ? `1 of ${judge?.name}` : `point of ${judge?.name}`;
   return h("span", null, `mean of ${count(spending.versions)}; ${cost(spending.total, currency)} in all`, point ? `; ${cost(point.cost, currency)} for each ${unit} gained` : null);
+}
+
+/** What an audit has shown: of this console, or of a shell on this machine. */
+function proven(ctx, now) {
+  const proof = now.proven;
+  const link = (text) => h("a", { href: ctx.link("/audit") }, text);
+  return stat("Last proven", proof ? link(`version ${count(proof.version)}`) : link("not yet"), proof ? time(proof.at_ms) : "by an audit of the signed logs", { id: "stat-proven" });
 }
 
 function learning(ctx, page, now) {
@@ -167,6 +183,7 @@ function regions(ctx, now) {
     table({
       caption: "Regions",
       test: "regions",
+      stacks: true,
       rows: now.regions,
       key: (one) => one.region,
       columns: [
@@ -202,7 +219,7 @@ function windowFill(window) {
 export function lag(one) {
   if (!known(one.lag_seconds) && !known(one.lag_records)) return status("unknown", "not known");
   if (one.lag_records === 0) return h("span", null, "none");
-  return [h("span", { class: "lag" }, duration(one.lag_seconds)), " ", trend(one.trend), h("span", { class: "note" }, ` ${count(one.lag_records)} records`)];
+  return [h("span", { class: "lag" }, duration(one.lag_seconds)), " ", trend(one.trend, lagLevel(one) !== "ok"), h("span", { class: "note" }, ` ${things(one.lag_records, "records")}`)];
 }
 
 function staleness({ records, counts }) {
@@ -227,7 +244,7 @@ export function stalenessTable(counts, records) {
   });
 }
 
-function processes(now) {
+function processes(ctx, now) {
   const rows = now.processes ?? [];
   return card(
     "Processes",
@@ -236,17 +253,17 @@ function processes(now) {
       ? table({
           caption: "Processes",
           test: "processes",
+          stacks: true,
           tall: rows.length > 12,
           rows,
           key: (one) => `${one.role} ${one.name}`,
           columns: [
             { label: "Process", kind: "text", head: true, cell: (one) => one.name },
-            { label: "State", kind: "text", cell: (one) => [status(...(STATES[one.state] ?? ["unknown", one.state])), one.reason ? h("span", { class: "note" }, ` ${one.reason}`) : null] },
-            { label: "Role", kind: "text", cell: (one) => one.role },
-            { label: "Region", kind: "text", cell: (one) => one.region || NOT_KNOWN },
+            { label: "State", kind: "text state", cell: (one) => [status(...(STATES[one.state] ?? ["unknown", one.state])), one.reason ? h("span", { class: "note" }, ` ${one.reason}`) : null] },
+            { label: "Role", kind: "text", cell: (one) => (one.region ? `${one.role}, ${one.region}` : one.role) },
             { label: "Port", kind: "number", cell: (one) => one.port ?? NOT_KNOWN },
           ],
         })
-      : [h("p", { class: "note" }, "None runs on this machine, or none has told where it is. Those elsewhere are seen by their groups on Flow."), command("fluvial status")],
+      : [h("p", { class: "note" }, "None runs on this machine, or none has told where it is. Those elsewhere are seen by their groups on Flow."), command(ctx.fluvial(`status --task ${now.task}`))],
   );
 }

@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { absolute, count, decimal, known, NOT_KNOWN, place, slot } from "../format.js";
 import { Resource } from "../resource.js";
 import { deviceLink, measured } from "../records.js";
-import { card, command, outcome, outcomeLevel, prose, status, time } from "../widgets.js";
+import { card, command, errorLink, outcome, outcomeLevel, prose, status, time } from "../widgets.js";
 
 const FIELDS_MAX = 80;
 const TEXT_MAX = 400;
@@ -35,7 +35,7 @@ function body(ctx, { record: one, update, version, window }) {
       "section",
       { class: `panel verdict ${outcomeLevel(one.outcome)}`, id: "verdict", key: "verdict", "data-outcome": one.outcome ?? "none", "aria-label": "Verdict" },
       h("p", { class: "panel-title" }, outcome(one.outcome)),
-      one.explanation ? h("p", { class: "message" }, prose(one.explanation), one.error_id ? h("span", { class: "faint" }, ` ${one.error_id}`) : null) : null,
+      one.explanation ? h("p", { class: "message" }, prose(one.explanation), one.error_id ? [" ", errorLink(one.error_id)] : null) : null,
       one.hint ? h("p", { class: "note" }, "Next: ", prose(one.hint)) : null,
       one.detail ? h("p", { class: "id", id: "detail" }, one.detail) : null,
       h("p", { class: "note" }, whereTo(ctx, one, version)),

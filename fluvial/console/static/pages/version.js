@@ -5,7 +5,7 @@ import { h } from "../dom.js";
 import { cost, count, decimal, duration, known, metric, NOT_KNOWN, place, slot, things, words } from "../format.js";
 import { bestChip, change, titled } from "../quality.js";
 import { Resource } from "../resource.js";
-import { behind, card, command, emptyPanel, hash, prose, shareBar, shownOf, skeleton, stat, stats, status, table, time } from "../widgets.js";
+import { behind, card, command, emptyPanel, hash, mending, prose, shareBar, shownOf, skeleton, stat, stats, status, table, time, told } from "../widgets.js";
 import { stalenessTable } from "./now.js";
 
 const SHADES = 4;
@@ -99,7 +99,8 @@ function disagreement(data) {
     "div",
     { class: "panel bad", key: "problems", "data-test": "inconsistent" },
     h("p", { class: "panel-title" }, status("bad", "manifest and verdicts do not agree")),
-    h("ul", null, (data.problems ?? []).map((text) => h("li", null, text))),
+    h("ul", null, (data.problems ?? []).map((text) => h("li", null, told(text)))),
+    mending({ commands: [data.commands?.refold].filter(Boolean), runbook: { title: "An audit differs", page: "/docs/runbooks/audit-mismatch.md#what-to-do" }, errors: [{ id: "FLV-6207", page: "/docs/errors/FLV-6207.md" }] }),
   );
 }
 

@@ -35,7 +35,7 @@ export function open(ctx) {
 
 function versions(ctx, data, before) {
   const rows = data.versions;
-  if (!rows.length) return emptyPanel("no version yet", "The first appears here when the merger commits it.", "fluvial status");
+  if (!rows.length) return emptyPanel("no version yet", "The first appears here when the merger commits it.", ctx.fluvial(`status --task ${ctx.task}`));
   const newest = rows[0].version;
   const newer = newest + 1 + PAGE;
   const links = [

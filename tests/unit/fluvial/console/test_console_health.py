@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from fluvial.console.health import Facts, RegionFacts, health_of
+from fluvial.console.now import facts_of
+from schemas.manifests import NEWEST_GENESIS, Metric
+from tests.unit.fluvial.console.console_home import LongLog, fill_store, page_on
+from tests.unit.house.test_hints import problem_of
 
 EU = RegionFacts("eu", ["ready"], 1, 0, 0.0, "none")
 WELL = Facts(
@@ -99,10 +105,35 @@ def test_a_task_that_nobody_works_on_and_in_which_nothing_waits_is_finished() ->
         "12 versions, the last 3 min ago, accuracy 93.1 %; nobody works on it, and nothing waits"
     )
     assert {part["level"] for part in found["parts"]} == {"ok"}
+    assert {part["word"] for part in found["parts"]} == {"answers", "finished", "ended", "none"}
     few = health_of(
         replace(WELL, **REST | {"head": 1, "metric": "", "age_seconds": None, "accept_ratio": 0.1})
     )
     assert (few["word"], few["reason"]) == ("finished", "1 version; nobody works on it, and nothing waits")
+
+
+@pytest.mark.parametrize(
+    ("metric", "evaluation", "words"),
+    [
+        (None, {"accuracy": 0.93125, "loss": 0.2}, "accuracy 0.9313"),
+        (Metric("r2", higher_is_better=True), {"loss": 0.5, "mae": 3.0, "r2": 0.8712}, "r2 0.8712"),
+        (Metric("mae", higher_is_better=False), {"loss": 0.5, "mae": 3.0, "r2": 0.8712}, "mae 3.0000"),
+        (Metric("r2", higher_is_better=True), {"loss": 0.5}, ""),
+        (None, {}, ""),
+    ],
+)
+def test_a_finished_task_says_what_it_reached_in_its_own_metric(
+    tmp_path: Path, metric: Metric | None, evaluation: dict[str, float], words: str
+) -> None:
+    page = page_on(fill_store(tmp_path / "store", 3, 1), LongLog(), tmp_path, head=3)
+    seen = page.known.store.value
+    assert seen is not None
+    task = structs.replace(seen.genesis, metric=metric, format=NEWEST_GENESIS)
+    known = replace(page.known, store=replace(page.known.store, value=replace(seen, genesis=task)))
+    assert page.watch.recent is not None
+    if evaluation:
+        page.watch.recent.evaluations.put(3, evaluation)
+    assert facts_of(known, page.watch.recent).metric == words
 
 
 @pytest.mark.parametrize(
@@ -131,6 +162,57 @@ def test_a_task_that_waits_or_is_worked_on_or_is_not_known_is_not_finished(
 def test_the_worst_part_wins_and_of_equals_the_first() -> None:
     found = health_of(replace(WELL, kafka_problem="away", store_problem="away", accept_ratio=0.1))
     assert (found["part"], found["word"]) == ("kafka", "broken")
+
+
+UNWELL: list[dict[str, Any]] = [
+    {"kafka_problem": "no broker answers"},
+    {"store_problem": "no answer"},
+    {"age_seconds": 6.1},
+    {"age_seconds": 20.1},
+    {"merger_states": ["gone"], "gone": [("merger", "merger-0")]},
+    {"merger_states": []},
+    {"evaluator_states": ["gone"], "gone": [("evaluator", "evaluator 0")]},
+    {"accept_ratio": 0.49},
+    region(worker_states=["ready", "gone"], gone=["worker-us-0"]),
+    region(worker_states=["gone"] * 9, gone=[f"worker-us-{number}" for number in range(9)]),
+    region(lag_records=5, members=0, worker_states=[]),
+    region(members=0, worker_states=[]),
+    region(lag_records=5, lag_seconds=10.1, trend="rising"),
+    region(stopped=["partition us[0] stopped: FLV-3202"]),
+    {"disproved": (7, 2, 0)},
+]
+
+
+@pytest.mark.parametrize("changed", UNWELL, ids=str)
+def test_whatever_is_not_well_says_the_command_that_mends_it_and_its_runbook(changed: dict[str, Any]) -> None:
+    found = health_of(replace(WELL, task="a task", **changed), "fluvial --home /h")
+    part = next(one for one in found["parts"] if one["name"] == found["part"])
+    assert part["level"] != "ok"
+    mend = part["mend"]
+    assert 1 <= len(mend["commands"]) <= 3
+    for command in mend["commands"]:
+        assert command.startswith("fluvial --home /h ")
+        assert "{" not in command
+        assert problem_of(command.replace("--home /h ", "")) == ""
+        assert "--task 'a task'" in command or command.endswith((" up", " doctor"))
+    assert mend["runbook"]["page"].startswith("/docs/runbooks/")
+
+
+def test_a_process_that_is_gone_is_started_under_its_own_name() -> None:
+    found = health_of(replace(WELL, task="t", **region(worker_states=["gone"], gone=["w 1"])))
+    part = next(one for one in found["parts"] if one["name"] == "region us")
+    assert part["mend"]["commands"] == ["fluvial worker --task t --region us --name 'w 1'"]
+
+
+def test_an_error_that_a_part_names_has_its_page() -> None:
+    found = health_of(replace(WELL, **region(stopped=["partition us[0] stopped: FLV-3202"])))
+    part = next(one for one in found["parts"] if one["name"] == "region us")
+    assert (part["level"], part["word"]) == ("bad", "stopped")
+    assert part["mend"]["errors"] == [{"id": "FLV-3202", "page": "/docs/errors/FLV-3202.md"}]
+
+
+def test_what_is_well_has_nothing_to_mend() -> None:
+    assert {part["mend"] for part in health_of(WELL)["parts"]} == {None}
 
 
 def test_every_part_names_the_page_that_shows_more() -> None:

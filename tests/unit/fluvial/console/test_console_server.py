@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
-from fluvial.console import run
+from fluvial.console import run, watch
 from fluvial.console.hub import Hub
 from fluvial.console.security import HEADERS, Hosts, Token, is_loopback, read_or_make_token
 from fluvial.console.server import Access, Console
@@ -138,6 +138,31 @@ def test_without_a_stack_it_answers_and_says_so(home: Path, path: str) -> None:
     status, body = asked(console_in(home), ask)
     assert status == (200 if path == "now" else 502), body
     assert b"unknown" in body if path == "now" else b"FLV-4002" in body
+
+
+@pytest.mark.parametrize(
+    "path", ["versions", "flow", "refused", "fleet", "curve", "versions/1", "fleet/devices/d"]
+)
+def test_a_page_that_is_opened_at_once_waits_for_the_first_look(home: Path, path: str) -> None:
+    status, _, body = asked(console_in(home), lambda client: answer(client, f"/api/tasks/{TASK}/{path}"))
+    assert (status, b"not asked yet" in body) == (502, False), body
+
+
+def test_and_it_does_not_wait_for_ever(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch.Watch, "start", lambda _: None)
+    monkeypatch.setattr(watch, "FIRST_LOOK_S", 0.2)
+    status, _, body = asked(console_in(home), lambda client: answer(client, f"/api/tasks/{TASK}/versions"))
+    assert (status, b"not asked yet" in body) == (502, True), body
+
+
+def test_hints_of_errors_can_be_copied_as_they_stand(home: Path) -> None:
+    console = Console(
+        Watches(home), Access(Hosts("127.0.0.1", []), Token(TOKEN), ""), command="fluvial --home /else"
+    )
+    _, _, body = asked(console, lambda client: answer(client, "/api/tasks/none/now"))
+    assert b"`fluvial --home /else task create digits`" in body
+    _, _, body = asked(console, lambda client: answer(client, "/api/tasks"))
+    assert b'"command":"fluvial --home /else"' in body
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"bearer  {TOKEN}x"])
