@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import urllib3
 from playwright.sync_api import Page, expect, sync_playwright
 
 from aggregation.fold.rejections import ACCEPTED
+from schemas.topics import metrics_topic
 from tests import factories
 from tests.integration.pipeline import Federation, Running, start_process
 from tests.requirements import find_browser
@@ -173,6 +175,31 @@ def shows_what_stands(page: Page, watched: Watched) -> None:
         "the page shows what stands in the topics",
         PATIENCE_MS / 1000,
     )
+
+
+def test_a_regression_shows_its_own_metric_its_best_version_and_what_each_changed(
+    page: Page, watched: Watched
+) -> None:
+    federation = watched.federation
+    for version, mae in ((1, 9.0), (2, 1.25), (3, 4.0)):
+        numbers = {"loss": 2.0, "mae": mae, "metric": "mae", "better": "lower"}
+        record = {"kind": "evaluation", "task": federation.task, "version": version, **numbers}
+        federation.writer.append_now(metrics_topic(federation.task), msgspec.json.encode(record), partition=0)
+    go(page, watched, "/versions")
+    expect(page.locator("#curve-title")).to_have_text("Mae by version", timeout=PATIENCE_MS)
+    expect(page.locator("#curve")).to_contain_text("lower is better: the best is version 2, 1.2500")
+    assert page.locator("#curve, #versions").evaluate_all("all => all.map(one => one.id)") == [
+        "curve",
+        "versions",
+    ]
+    best = page.locator("#versions tbody tr", has=page.locator(".chip.best"))
+    expect(best.locator("th")).to_contain_text("2")
+    expect(best).to_contain_text("−7.7500 better")
+    expect(page.locator("#versions tbody")).to_contain_text("+2.7500 worse")
+    expect(page.locator("#versions")).not_to_contain_text("Accuracy")
+    go(page, watched, "/")
+    expect(page.locator("#learning-title")).to_have_text("Mae by version")
+    expect(page.locator("#stat-metric dt")).to_have_text("Mae")
 
 
 def test_a_version_is_audited_by_a_button_that_asks_for_the_token(page: Page, watched: Watched) -> None:
