@@ -183,7 +183,8 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
     )
 
     def on_version(facts: VersionFacts) -> None:
-        output.say(f"version {facts.version}/{versions}  {in_a_line(facts.metrics)}")
+        shown = f"not evaluated: {facts.problem}" if facts.problem else in_a_line(facts.metrics)
+        output.say(f"version {facts.version}/{versions}  {shown}")
 
     def on_failure(failed: FailedRound, first_of_its_kind: bool) -> None:  # noqa: FBT001
         if first_of_its_kind:

@@ -20,6 +20,7 @@ from fluvial.console.limits import (
 from fluvial.console.samples import Reached, trend
 from fluvial.console.threads import NOT_ASKED
 from fluvial.reading.audit_history import disproved, last_proven
+from fluvial.reading.evaluations import evaluated_of
 from fluvial.reading.verdicts import finite
 from schemas.refusals import Judged, judged_of
 
@@ -254,13 +255,14 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
     if recent is None:
         accepted = refused = 0
         age = interval = None
-        arrive, metric = False, ""
+        arrive, metric, evaluated = False, "", None
     else:
         with recent.lock:
             accepted, refused = rates(recent, known.at_ms)
             age, interval = age_seconds(known, recent), interval_seconds(recent)
             arrive = _enough_arrived(known, recent, age)
             metric = metric_words(recent.evaluations.get(known.head or 0) or {})
+            evaluated = evaluated_of(dict(recent.evaluations.items()))
     return Facts(
         kafka_problem=known.kafka.problem(known.at_ms),
         store_problem=known.store.problem(known.at_ms),
@@ -279,6 +281,7 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
         merger_states=[one.state for one in processes if one.role == "merger"],
         evaluator_states=[one.state for one in processes if one.role == "evaluator"],
         metric=metric,
+        evaluated=evaluated,
         regions=[
             _region_facts(known, region) for region in (known.genesis.partitions if known.genesis else ())
         ],
