@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from aggregation.codecs import DEFAULT_CODEC, data_bytes
 from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
@@ -25,7 +24,7 @@ from fluvial.local.carried_program import carried_program
 from fluvial.local.judging import in_words, metric_of_task
 from fluvial.local.noted import Noted, task_file_of
 from fluvial.local.policies import layered_policy
-from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
+from fluvial.local.update_size import check_update_size
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.manifests import NEWEST_GENESIS, Code, Genesis, Metric, Region, TensorEntry, decode_genesis
@@ -105,7 +104,7 @@ def create_task(
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
         code=program.code,
     )
-    _check_update_size(genesis.tensor_layout, policy, settings)
+    check_update_size(genesis.tensor_layout, policy, settings)
     if existing is not None and existing != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(existing, genesis))
     _declare_topics(settings, genesis, fresh=existing is None, output=output)
@@ -234,21 +233,6 @@ def first_version(
         format=document_format,
     )
     return genesis, model, optimizer
-
-
-def _check_update_size(layout: Layout, policy: Policy, settings: Settings) -> None:
-    needed, limit = largest_update_bytes(layout, policy), record_bytes_max(policy, settings.message_bytes_max)
-    if needed > limit:
-        which = "policy's updates.bytes_max" if limit == policy.updates.bytes_max else "broker's record limit"
-        widest = max(policy.updates.codecs, key=lambda name: data_bytes(name, layout.parameters))
-        share = size_beside(DEFAULT_CODEC, widest)
-        codecs = f'`updates.codecs = ["{DEFAULT_CODEC}"]` in the policy ({share}), ' if share else ""
-        raise UsageProblem(
-            "FLV-2404",
-            f"one update of {layout.parameters} parameters takes up to {needed} bytes, the {which} is {limit}",
-            hint=f"use {codecs}a smaller model, or raise updates.bytes_max "
-            "and `fluvial up --update-bytes-max` together",
-        )
 
 
 def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output: Reporter) -> None:

@@ -20,6 +20,7 @@ from aggregation.errors import UsageProblem
 from aggregation.layout import DTYPE
 from learning.kinds.protocol import Anatomy, Flat, Kind, ModelTensor, Values
 from learning.kinds.torch_copies import fresh_from
+from learning.kinds.torch_hidden import hint_for
 
 _RIGHT_FILE: Final = "use the task file that the checkpoint was trained with"
 
@@ -51,7 +52,7 @@ class TorchModule:
                 "FLV-2204",
                 "the model has no trainable parameter",
                 where=where,
-                hint="add a layer to model()",
+                hint=hint_for(made),
             )
         for name, value in made.state_dict().items():
             floats = isinstance(value, Tensor) and value.is_floating_point()
