@@ -83,7 +83,7 @@ class UpdateFacts:
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """One version. ``metrics`` are those of the held-out examples, ``step_norm`` is the L2 norm of its global step.
+    """One version. ``metrics`` are those of the held-out examples, ``step_norm`` the L2 norm of its weights' step.
 
     ``problem``: why ``evaluate()`` gave no finite loss, at the user's line; "" where it did.
     """
@@ -368,7 +368,8 @@ class _Simulation:
     def _evaluated(self, manifest: Manifest) -> VersionFacts:
         data = self._store.store.get(model_key(self._task.name, manifest.version))
         parameters = decode_model(data, self._bases.layout)
-        step = parameters.astype(np.float64) - self._parameters.astype(np.float64)
+        weights = slice(self._bases.layout.trainable.parameters)
+        step = parameters[weights].astype(np.float64) - self._parameters[weights].astype(np.float64)
         self._parameters = parameters
         metrics, problem = evaluated(self._task, parameters, self._held_out)
         return VersionFacts(
