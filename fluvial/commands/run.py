@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fluvial.session.aim import Aim
     from fluvial.session.plan import RunPlan
     from fluvial.session.simulation import SimulationResult
+    from fluvial.terminal.output import Output
     from learning import Task
     from producers.fleet.failures import FailedRound
 
@@ -178,7 +179,6 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
     from fluvial.local.policies import layered_policy, quick_policy
     from fluvial.reading.quality import Quality, in_a_line
     from fluvial.session.simulation import VersionFacts, simulate
-    from fluvial.session.summary import aim_lines, honest_refused_line, quality_lines
     from schemas.task_metric import ACCURACY, LOSS, metric_among, values_of
 
     output = invocation.output
@@ -231,17 +231,24 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
             "model_sha256": result.versions[-1].model_sha256,
         }
     )
+    _tell_simulated(output, result, aim)
+    output.print(
+        f"next  {invocation.command} run {task.reference}    the same on the local stack: signed, stored and audited"
+    )
+
+
+def _tell_simulated(output: Output, result: SimulationResult, aim: Aim) -> None:
+    from fluvial.reading.quality import in_a_line
+    from fluvial.session.summary import aim_lines, honest_refused_line, quality_lines
+
     honest = honest_refused_line(_honest_refused(result))
     output.print()
-    for line, style in quality_lines(quality, len(result.versions)):
+    for line, style in quality_lines(result.quality, len(result.versions)):
         output.print(line, style=style)
-    for line in aim_lines(aim, quality):
+    for line in aim_lines(aim, result.quality):
         output.print(line)
     output.print(f"           {in_a_line(result.versions[-1].metrics)}")
     if honest:
         output.print(f"refused: {honest}")
     for cause in result.failed_rounds.causes:
         output.print(f"failed  {cause.line()}")
-    output.print(
-        f"next  {invocation.command} run {task.reference}    the same on the local stack: signed, stored and audited"
-    )
