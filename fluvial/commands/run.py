@@ -59,7 +59,10 @@ def new(invocation: Invocation, name: str) -> None:
 @click.command()
 @click.argument("file")
 @click.option(
-    "--devices", type=click.IntRange(1, 10_000), default=DEVICES, show_default=True, help="How many devices."
+    "--devices",
+    type=click.IntRange(1, 10_000),
+    show_default=f"{DEVICES}, or one for each part of the data",
+    help="How many devices.",
 )
 @click.option(
     "--versions",
@@ -118,7 +121,7 @@ def run(
     **options: Unpack[Options],
 ) -> int:
     """Train the task in FILE (or a shipped one: digits, fashion) and audit what came out."""
-    from fluvial.local.checking import check_users
+    from fluvial.local.checking import check_users, devices_of_task
     from fluvial.local.policies import read_policy_file
     from fluvial.session.aim import parse_until
     from learning.task import load_task
@@ -132,10 +135,12 @@ def run(
     parse_until(options["until"])  # its form is refused before anything is tried
     report = None if no_check else check_users(task, invocation.output, seed=options["seed"])
     aim = aim_from(task, options, report)
+    devices = devices_of_task(task, options["devices"], DEVICES, invocation.output)
     if course is None:
-        _simulate(invocation, task, options, text, aim)
+        _simulate(invocation, task, options, text, devices=devices, aim=aim)
         return 0
-    plan = plan_of(course, task, options, text, aim=aim, traceback=invocation.show_traceback)
+    shown = invocation.show_traceback
+    plan = plan_of(course, task, options, text, aim=aim, devices=devices, traceback=shown)
     return _run(invocation, task, plan)
 
 
@@ -174,7 +179,9 @@ def _honest_refused(result: SimulationResult) -> Counter[str]:
     )
 
 
-def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str, aim: Aim) -> None:
+def _simulate(
+    invocation: Invocation, task: Task, options: Options, policy_text: str, *, devices: int, aim: Aim
+) -> None:
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import layered_policy, quick_policy
     from fluvial.reading.quality import Quality, in_a_line
@@ -183,9 +190,7 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
 
     output = invocation.output
     versions, values = options["versions"], dict[int, dict[str, float]]()
-    policy = layered_policy(
-        explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(options["devices"])
-    )
+    policy = layered_policy(explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(devices))
 
     def on_version(facts: VersionFacts) -> bool:
         output.say(f"version {facts.version}/{versions}  {in_a_line(facts.metrics)}")
@@ -199,12 +204,10 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         if first_of_its_kind:
             output.say(failed.told())
 
-    output.say(
-        f"simulating {options['devices']} devices in this process: the real rules, no Kafka, nothing stored"
-    )
+    output.say(f"simulating {devices} devices in this process: the real rules, no Kafka, nothing stored")
     result = simulate(
         task,
-        devices=options["devices"],
+        devices=devices,
         versions=versions,
         policy=policy,
         regions=parse_regions(options["regions"]),
