@@ -82,7 +82,7 @@ class UpdateFacts:
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """One version. ``metrics`` are those of the held-out examples, ``step_norm`` is the L2 norm of its global step."""
+    """One version. ``metrics`` are those of the held-out examples, ``step_norm`` the L2 norm of its weights' step."""
 
     version: int
     metrics: Mapping[str, float]
@@ -373,7 +373,8 @@ class _Simulation:
 
         data = self._store.store.get(model_key(self._task.name, manifest.version))
         parameters = decode_model(data, self._bases.layout)
-        step = parameters.astype(np.float64) - self._parameters.astype(np.float64)
+        weights = slice(self._bases.layout.trainable.parameters)
+        step = parameters[weights].astype(np.float64) - self._parameters[weights].astype(np.float64)
         self._parameters = parameters
         return VersionFacts(
             version=manifest.version,
