@@ -40,6 +40,10 @@ CUT_OFF = """[...document.querySelectorAll('#page *')].filter((one) => one.getCl
   && one.getBoundingClientRect().right > innerWidth + 1 && !one.closest('scroll-box, .scroll, pre, .unseen, thead')
 ).map((one) => one.outerHTML.slice(0, 120))"""
 """What reaches beyond the window and is in nothing that scrolls."""
+METERS = """[...document.querySelectorAll('td .meter')].map((one) => [
+  /([\\d.]+) %/.exec(one.innerText)?.[1], parseFloat(one.querySelector('.bar').style.getPropertyValue('--share'))
+]).filter(([said]) => said !== undefined)"""
+"""The percentage beside each bar, and how full the bar is."""
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 PATIENCE_MS = 20_000
 PHONE = {"width": 360, "height": 740}
@@ -246,12 +250,19 @@ def test_no_page_has_a_serious_problem_of_access(browser: Browser, watched: Watc
     context = browser.new_context(viewport=DESK, color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()
     found: dict[str, list[str]] = {}
+    drawn_anywhere = 0
     SHOTS.mkdir(parents=True, exist_ok=True)
     for path in PAGES + DOCS:
         go(page, watched, path)
         page.screenshot(
             path=SHOTS / f"{path.strip('/').replace('/', '-') or 'now'}-{scheme}.png", full_page=True
         )
+        meters = page.evaluate(METERS)
+        drawn_anywhere += len(meters)
+        for said, drawn in meters:
+            assert drawn == pytest.approx(float(said), abs=1.0), f"{path}: a bar is full at 100 %"
+        heads = page.locator("thead th").all_inner_texts()
+        assert "Share" not in heads, f"{path}: a share of what?"
         page.evaluate(AXE)
         results = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         found[path] = [
@@ -260,6 +271,7 @@ def test_no_page_has_a_serious_problem_of_access(browser: Browser, watched: Watc
             if one["impact"] in ("serious", "critical")
         ]
     context.close()
+    assert drawn_anywhere > 5
     assert {path: problems for path, problems in found.items() if problems} == {}
 
 
