@@ -57,6 +57,7 @@ ELSEWHERE = {
     "FLV-1001": "tests/integration/test_stack.py::test_a_whole_life",
     "FLV-1002": "tests/unit/backends/test_settings.py::test_the_hint_of_a_wrong_value_mends_it",
     "FLV-1003": "tests/integration/test_hints_on_a_stack.py::test_a_damaged_description_is_written_anew",
+    "FLV-1024": "tests/integration/test_hints_on_a_stack.py::test_the_doctors_command_mends_a_topic",
     "FLV-1010": "tests/integration/test_stack.py::test_a_whole_life",
     "FLV-2302": "tests/integration/test_hints_on_a_stack.py::test_its_command_mends_it",
     "FLV-2401": "tests/integration/test_hints_on_a_stack.py::test_its_command_mends_it",
