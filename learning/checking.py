@@ -16,7 +16,7 @@ from aggregation.errors import UsageProblem
 from learning.datasets import Examples
 from learning.kinds.protocol import Flat
 from learning.tensors import initial_parameters
-from learning.training import evaluate_parameters, train_locally
+from learning.training import evaluate_parameters, local_of, train_locally
 from learning.trial import check_results
 
 if TYPE_CHECKING:
@@ -99,10 +99,11 @@ def _trained(
         doubtful,
     )
     report.trained = result.metrics
-    report.step_norm = float(np.linalg.norm(result.delta))
+    weights = task.anatomy.layout.trainable.parameters
+    report.step_norm = float(np.linalg.norm(result.delta[:weights]))
     if report.step_norm == 0.0:
         report.notes.append("train() left the model as it was: it has to change it in place")
-    return base + result.delta
+    return local_of(base, result.delta, task.anatomy.layout)
 
 
 def _some(examples: Examples, count: int) -> Examples:

@@ -15,6 +15,7 @@ The file holds four functions and, if it likes, four settings and a fifth functi
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import re
@@ -25,6 +26,8 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
+
+import numpy as np
 
 from aggregation.errors import UsageProblem
 from learning.config import TrainConfig, config_from_overrides
@@ -107,6 +110,32 @@ class Task:
     @cached_property
     def _source(self) -> Callable[[], Model]:
         return self.kind.source(self.model, self._first, str(self.path))
+
+    def bound_to(self, anatomy: Anatomy) -> Task:
+        """The same file for a task whose models are made of ``anatomy``, as its genesis says.
+
+        UsageProblem FLV-2213 when this file's model has a tensor more or less than that, or one of another shape.
+        """
+        bound = copy.copy(self)  # with what this one has made and loaded
+        bound.__dict__["anatomy"] = anatomy
+        try:
+            self._check_fits(anatomy)
+        except UsageProblem as problem:
+            problem.where = problem.where or str(self.path)
+            raise
+        return bound
+
+    def _check_fits(self, anatomy: Anatomy) -> None:
+        model = self.fresh_model()
+        known = {*anatomy.layout.names, *anatomy.frozen, *self.anatomy.tied}
+        strange = next((name for name in self.kind.form(model) if name not in known), "")
+        if strange:
+            raise UsageProblem(
+                "FLV-2213",
+                f"the weights are of another model: they have no {strange}, the task file's model has",
+                hint="use the task file that the task was created with",
+            )
+        self.kind.load(model, anatomy, np.zeros(anatomy.layout.parameters, np.float32))
 
     def train(self, model: Model, data: Examples, config: TrainConfig) -> dict[str, float]:
         """Train in place on one device's examples; its metrics. Raises UsageProblem FLV-2208."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aggregation.errors import UsageProblem
+from aggregation.layout import WEIGHTS
 from learning.kinds import kind_of
 from learning.kinds.protocol import Flat, Model
 from learning.randomness import seeded
@@ -19,12 +20,20 @@ if TYPE_CHECKING:
 
     from learning.task import Task
 
-TensorLayout = list[tuple[str, tuple[int, ...]]]
+TensorLayout = list[tuple[str, tuple[int, ...]] | tuple[str, tuple[int, ...], str]]
 
 
 def layout_of(model: Model) -> TensorLayout:
-    """[(name, shape)] of every tensor that is learned together. A scalar parameter has the shape ()."""
-    return [(tensor.name, tensor.shape) for tensor in kind_of(model, "").anatomy(model).tensors]
+    """What is learned together: (name, shape) of weights, (name, shape, "buffers") of running statistics.
+
+    As ``aggregation.layout.Layout.of`` takes them. A scalar parameter has the shape ().
+    """
+    return [
+        (tensor.name, tensor.shape)
+        if tensor.section == WEIGHTS
+        else (tensor.name, tensor.shape, tensor.section)
+        for tensor in kind_of(model, "").anatomy(model).tensors
+    ]
 
 
 def parameters_of(model: Model) -> Flat:
@@ -67,10 +76,18 @@ def _difference(given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tup
     )
 
 
+def first_model(task: Task, seed: int) -> Model:
+    """What ``task.model()`` makes from this seed; the process's own random state is left as it was.
+
+    The same for the same seed and torch version. It may be a module that the task file keeps: only look at it.
+    """
+    with seeded(seed):
+        return task.model()
+
+
 def initial_parameters(task: Task, seed: int) -> Flat:
     """The weights that ``task.model()`` starts from, float32[P].
 
     The same for the same seed and torch version; the process's own random state is left as it was.
     """
-    with seeded(seed):
-        return parameters_of(task.model())
+    return parameters_of(first_model(task, seed))

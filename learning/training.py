@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aggregation.errors import UsageProblem
+from aggregation.layout import Layout
 from learning.cohorts import declared_cohort
 from learning.config import TrainConfig
 from learning.datasets import Examples
@@ -23,7 +24,9 @@ from learning.task import Task
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalResult:
-    """delta: float32[P] = local − base, unclipped. num_examples: trained on. loss: metrics["loss"].
+    """delta: float32[P], unclipped: local − base of the weights, and local values of the buffers.
+
+    num_examples: trained on. loss: metrics["loss"].
 
     metrics: what train() reports, and the device's "cohort" where the task has ``cohorts``.
     """
@@ -39,10 +42,11 @@ def train_locally(task: Task, flat_parameters: Flat, data: Examples, config: Tra
 
     The delta is local minus what the model held of ``flat_parameters`` when training began: a tensor in bfloat16 holds
     the nearest bfloat16 values, and a ``train()`` that does nothing gives exactly 0, whatever the dtypes.
+    Buffers that it leaves as they are stay exactly the base's.
 
     Random draws (shuffling, dropout) follow from config.seed and config.version; threads take turns.
-    Raises UsageProblem FLV-2208 if train() fails, ends in NaN or changes the model's layout, FLV-2213 if P is not the
-    model's, FLV-2220 if a value is too large for a tensor's dtype.
+    UsageProblem FLV-2208 if train() fails, ends in NaN, changes the layout or what is frozen; FLV-2213 if P is not the
+    model's; FLV-2220 if a value is too large for a tensor's dtype.
     """
     base = np.asarray(flat_parameters)
     kind, anatomy = task.kind, task.anatomy
@@ -54,8 +58,11 @@ def train_locally(task: Task, flat_parameters: Flat, data: Examples, config: Tra
         _check_form(form, kind.form(model), str(task.path))
         local = kind.values(model, anatomy)
         told = declared_cohort(task, data) | metrics
+        _check_frozen(kind.moved(model, anatomy), str(task.path))
     with np.errstate(invalid="ignore", over="ignore"):
         delta = (local - held).astype(np.float32)
+    buffers = slice(anatomy.layout.trainable.parameters, None)
+    delta[buffers] = np.where(local[buffers] == held[buffers], base[buffers], local[buffers])
     if not np.isfinite(delta).all():
         raise UsageProblem(
             "FLV-2208",
@@ -82,6 +89,25 @@ def _model_with(task: Task, flat: Flat) -> Model:
     model = task.fresh_model()
     task.kind.load(model, task.anatomy, flat)
     return model
+
+
+def local_of(flat_parameters: Flat, delta: Flat, layout: Layout) -> Flat:
+    """The local model float32[P] that a ``LocalResult``'s ``delta`` is of, to float32's digits."""
+    local = flat_parameters + delta
+    buffers = slice(layout.trainable.parameters, None)
+    local[buffers] = delta[buffers]
+    return local
+
+
+def _check_frozen(name: str, where: str) -> None:
+    """UsageProblem FLV-2208 when training changed ``name``, which no device can send."""
+    if name:
+        raise UsageProblem(
+            "FLV-2208",
+            f"train() changed {name}, which is frozen in this task: the change would be lost",
+            where=where,
+            hint="leave its requires_grad as model() sets it; what shall be trained requires gradients in model()",
+        )
 
 
 def _check_form(before: Mapping[str, Hashable], after: Mapping[str, Hashable], where: str) -> None:

@@ -95,7 +95,8 @@ _KEYS_OF_A_TENSOR: Final = {
     genesis_v3.FORMAT: ("name", "shape", "section", "dtype", "nonnegative"),
 }
 _KEYS_SINCE_V3: Final = ("model", "code", "metric", "parent")
-_KEYS_BEFORE_V3: Final = frozenset({genesis_v1.FORMAT, genesis_v2.FORMAT})
+BEFORE_V3: Final = frozenset({genesis_v1.FORMAT, genesis_v2.FORMAT})
+"""Formats that say nothing of the model but its layout."""
 NEWEST_GENESIS: Final = genesis_v3.FORMAT
 """The format of a new task's genesis document."""
 
@@ -124,7 +125,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """ValueError for what the format cannot say: an older document would lose it in silence."""
         if self.format == genesis_v1.FORMAT and any(tensor.section != WEIGHTS for tensor in self.layout):
             raise ValueError(f"{self.format} has no sections but {WEIGHTS}: a later format has")
-        if self.format in _KEYS_BEFORE_V3:
+        if self.format in BEFORE_V3:
             more = [key for key in _KEYS_SINCE_V3 if getattr(self, key) != _DEFAULTS[key]]
             if any((tensor.dtype, tensor.nonnegative) != (DTYPE, False) for tensor in self.layout):
                 more.append("a tensor's dtype or range")
@@ -136,14 +137,14 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         keys = msgspec.to_builtins(self)
         said = _KEYS_OF_A_TENSOR[self.format]
         keys["layout"] = [{key: tensor[key] for key in said} for tensor in keys["layout"]]
-        if self.format in _KEYS_BEFORE_V3:
+        if self.format in BEFORE_V3:
             keys = {key: value for key, value in keys.items() if key not in _KEYS_SINCE_V3}
         return encode_document(keys, GENESIS_FORMATS)
 
     @property
     def can_say_metric(self) -> bool:
         """Whether its format has a place for a metric."""
-        return self.format not in _KEYS_BEFORE_V3
+        return self.format not in BEFORE_V3
 
     @property
     def tensor_layout(self) -> Layout:
@@ -151,7 +152,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         Before v3 a section had no meaning: what such a document calls a buffer was folded as a weight, and is.
         """
-        if self.format in _KEYS_BEFORE_V3:
+        if self.format in BEFORE_V3:
             return Layout.of((tensor.name, tensor.shape) for tensor in self.layout)
         return Layout.of(
             TensorSpec(tensor.name, tensor.shape, tensor.section, tensor.nonnegative)

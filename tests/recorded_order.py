@@ -80,6 +80,8 @@ class _Replay:
         genesis, source = self._genesis, self._recorded.store.store
         store = TaskStore(MemoryStore(), genesis.task)
         store.put_object(genesis.first_policy.canonical())
+        if genesis.model.frozen is not None:
+            store.put_object(self._recorded.store.get_object(genesis.model.frozen.sha256))
         store.commit(0, genesis.canonical())
         store.write_checkpoint(
             0, source.get(model_key(genesis.task, 0)), source.get(optimizer_key(genesis.task, 0))

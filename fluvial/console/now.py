@@ -20,6 +20,7 @@ from fluvial.console.limits import (
 from fluvial.console.samples import Reached, trend
 from fluvial.console.threads import NOT_ASKED
 from fluvial.reading.audit_history import disproved, last_proven
+from fluvial.reading.quality import in_digits, quality_of
 from fluvial.reading.verdicts import finite
 from schemas.refusals import Judged, judged_of
 
@@ -260,7 +261,7 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
             accepted, refused = rates(recent, known.at_ms)
             age, interval = age_seconds(known, recent), interval_seconds(recent)
             arrive = _enough_arrived(known, recent, age)
-            metric = metric_words(recent.evaluations.get(known.head or 0) or {})
+            metric = metric_words(known, recent.evaluations.get(known.head or 0) or {})
     return Facts(
         kafka_problem=known.kafka.problem(known.at_ms),
         store_problem=known.store.problem(known.at_ms),
@@ -285,12 +286,14 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
     )
 
 
-def metric_words(evaluation: Mapping[str, Any]) -> str:
-    """What a version reached, such as "accuracy 93.1 %"; "" where it was not evaluated."""
-    accuracy, loss = finite(evaluation.get("accuracy")), finite(evaluation.get("loss"))
-    if accuracy is not None:
-        return f"accuracy {100 * accuracy:.1f} %"
-    return "" if loss is None else f"loss {loss:.4f}"
+def metric_words(known: Known, evaluation: Mapping[str, Any]) -> str:
+    """What the newest version reached in the task's own metric, such as "r2 0.8712"; "" where it was not evaluated."""
+    head = known.head or 0
+    quality = quality_of(
+        known.genesis.metric if known.genesis else None, {head: evaluation} if evaluation else {}
+    )
+    value = quality.value(head)
+    return "" if value is None else f"{quality.name} {in_digits(value)}"
 
 
 def _enough_arrived(known: Known, recent: Recent, age: float | None) -> bool:

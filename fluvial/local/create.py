@@ -7,10 +7,11 @@ names a task that exists otherwise, has overwritten nothing.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
 
 from aggregation.errors import UsageProblem
-from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
 from aggregation.policy import NEWEST, Policy
 from backends import keys
@@ -27,7 +28,7 @@ from fluvial.local.policies import layered_policy
 from fluvial.local.update_size import check_update_size
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import NEWEST_GENESIS, Code, Genesis, Metric, Region, TensorEntry, decode_genesis
+from schemas.manifests import NEWEST_GENESIS, Code, Genesis, Metric, Region, decode_genesis
 from schemas.objects import sha256_hex
 from schemas.topics import topics_of, updates_topic
 
@@ -93,7 +94,7 @@ def create_task(
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
     make_keys(folder, regions)
     program = carried_program(loaded, output)
-    genesis, model, optimizer = first_version(
+    first = first_version(
         task,
         loaded,
         regions=regions,
@@ -104,15 +105,14 @@ def create_task(
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
         code=program.code,
     )
+    genesis = first.genesis
     check_update_size(genesis.tensor_layout, policy, settings)
     if existing is not None and existing != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(existing, genesis))
     _declare_topics(settings, genesis, fresh=existing is None, output=output)
-    store.put_object(policy.canonical())
     program.keep(settings.home, store)
-    if not store.commit(0, genesis.canonical()) and store.manifest_bytes(0) != genesis.canonical():
+    if not first.write(store):
         raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
-    store.write_checkpoint(0, model, optimizer)
     noted = Noted(lasting_reference(loaded, reference), seed, given, split)
     file = task_file_of(settings.home, genesis, noted)
     write_task_file(settings.home, file)
@@ -193,6 +193,25 @@ def make_keys(folder: Path, regions: Mapping[str, int]) -> None:
     keys.issue(folder, CONTROL, Role.OPERATOR, OPERATOR)
 
 
+class FirstVersion(NamedTuple):
+    """Version 0: the genesis document, the files of its model and optimizer state, and the objects that it names."""
+
+    genesis: Genesis
+    model: bytes
+    optimizer: bytes
+    objects: tuple[bytes, ...]
+
+    def write(self, store: TaskStore) -> bool:
+        """Into the store, objects first; False, and no version, where another genesis stands there."""
+        for data in (self.genesis.first_policy.canonical(), *self.objects):
+            store.put_object(data)
+        document = self.genesis.canonical()
+        if not store.commit(0, document) and store.manifest_bytes(0) != document:
+            return False
+        store.write_checkpoint(0, self.model, self.optimizer)
+        return True
+
+
 def first_version(
     task: str,
     loaded: Task,
@@ -204,16 +223,19 @@ def first_version(
     metric: Metric | None = None,
     document_format: str = NEWEST_GENESIS,
     code: Code | None = None,
-) -> tuple[Genesis, bytes, bytes]:
-    """The genesis document, the first model's file and the first optimizer state's file.
+) -> FirstVersion:
+    """Everything of version 0.
 
     ``document_format``: a task that is there already is described in the format that it was made in. ``code``: the
     archive of its program; formats before v3 cannot say it.
     """
-    from learning.tensors import initial_parameters, layout_of
+    from learning.binding import anatomy_for, layout_entries, model_entry
+    from learning.tensors import first_model
 
-    layout = Layout.of(layout_of(loaded.model()))
-    model = encode_model(initial_parameters(loaded, seed), layout)
+    drawn = first_model(loaded, seed)
+    anatomy = anatomy_for(document_format, loaded, drawn)
+    layout, (entry, frozen) = anatomy.layout, model_entry(anatomy)
+    model = encode_model(loaded.kind.values(drawn, anatomy).astype(np.float32), layout)
     optimizer = encode_optimizer(initial_state(policy.server, layout.trainable.parameters))
     genesis = Genesis(
         task=task,
@@ -224,7 +246,8 @@ def first_version(
             for region, partitions in sorted(regions.items())
         },
         control_authority=keys.certificate_pem(keys.authority_path(folder, CONTROL)),
-        layout=tuple(TensorEntry(name=spec.name, shape=spec.shape) for spec in layout.tensors),
+        layout=layout_entries(anatomy),
+        model=entry,
         policy=json.loads(policy.canonical()),
         model_sha256=sha256_hex(model),
         optimizer_sha256=sha256_hex(optimizer),
@@ -232,7 +255,7 @@ def first_version(
         code=code if document_format == NEWEST_GENESIS else None,
         format=document_format,
     )
-    return genesis, model, optimizer
+    return FirstVersion(genesis, model, optimizer, (frozen,) if frozen is not None else ())
 
 
 def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output: Reporter) -> None:

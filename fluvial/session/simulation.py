@@ -220,17 +220,18 @@ class _Simulation:
         train_config: TrainConfig,
         on_failure: Callable[[FailedRound, bool], None] | None = None,
     ) -> None:
+        from learning.binding import bind
         from learning.partition import split_among_devices
         from learning.trial import metric_or_problem
 
         self.stopping = threading.Event()
-        self._task, self._config = task, config
+        self._config = config
         data = task.data()
         self._held_out: Examples = data.test
         shards = split_among_devices(data.train, config.devices, config.alpha, config.seed)
         self._metric, _ = metric_or_problem(task, config.seed)
         make_keys(folder, regions)
-        genesis, model, optimizer = first_version(
+        first = first_version(
             task.name,
             task,
             regions=regions,
@@ -239,10 +240,9 @@ class _Simulation:
             seed=config.seed,
             metric=self._metric,
         )
-        self._store = TaskStore(MemoryStore(), task.name)
-        self._store.put_object(policy.canonical())
-        self._store.commit(0, genesis.canonical())
-        self._store.write_checkpoint(0, model, optimizer)
+        genesis, self._store = first.genesis, TaskStore(MemoryStore(), task.name)
+        first.write(self._store)
+        self._task = bind(task, genesis, self._store.get_object)
         # A whole second: how time stamps are rounded must not depend on the moment of the run.
         self._clock = ManualClock(float(int(time.time())))
         self._log = memory_log_of(genesis, self._clock)
@@ -262,7 +262,7 @@ class _Simulation:
         self._members = populate(genesis, folder, config)
         self._work = Rounds(
             self._members,
-            task,
+            self._task,
             shards,
             layout=self._bases.layout,
             codec=config.codec,
@@ -276,7 +276,7 @@ class _Simulation:
         self._announced: dict[str, Announcement] = {}
         self._heard = 0
         self._published: dict[tuple[str, int, int], tuple[int, bool]] = {}
-        self._parameters = decode_model(model, genesis.tensor_layout)
+        self._parameters = decode_model(first.model, genesis.tensor_layout)
         self._versions: list[VersionFacts] = []
 
     async def to_the_end(

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregation.layout import WEIGHTS, Layout
+from aggregation.layout import WEIGHTS, Layout, TensorSpec
+from schemas.tensor_files import RawTensor
 
 Flat = NDArray[np.float32]
 Values = NDArray[np.float32] | NDArray[np.float64]
@@ -30,35 +32,37 @@ DTYPES: Final = ("float32", "float64", "float16", "bfloat16")
 class ModelTensor:
     """One tensor that devices learn together.
 
-    section: of ``aggregation.layout``. dtype: one of ``DTYPES``, what the model holds it in.
+    section: of ``aggregation.layout``. dtype: one of ``DTYPES``, what the model holds it in. nonnegative: of
+    buffers; no element of it may be below 0.
     """
 
     name: str
     shape: tuple[int, ...]
     section: str = WEIGHTS
     dtype: str = "float32"
+    nonnegative: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Anatomy:
     """What a task's model is made of.
 
-    tensors: the layout, in its order. tied: names that are another tensor of the layout, by that tensor's name.
+    tensors: the layout, in its order. frozen: what else the model's state has, and no device changes, by name. tied:
+    names that are another tensor of these two, by that tensor's name.
     """
 
     kind: str
     tensors: tuple[ModelTensor, ...]
     tied: Mapping[str, str]
+    frozen: Mapping[str, RawTensor]
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """The layout as the pure core wants it. UsageProblem FLV-2004 when it cannot be a model's."""
-        return Layout.of((tensor.name, tensor.shape, tensor.section) for tensor in self.tensors)
-
-    @property
-    def wide(self) -> bool:
-        """Whether a tensor has more digits than float32."""
-        return any(tensor.dtype == "float64" for tensor in self.tensors)
+        return Layout.of(
+            TensorSpec(tensor.name, tensor.shape, tensor.section, tensor.nonnegative)
+            for tensor in self.tensors
+        )
 
 
 class Kind(Protocol):
@@ -86,9 +90,10 @@ class Kind(Protocol):
         ...
 
     def load(self, model: Model, anatomy: Anatomy, flat: Flat) -> None:
-        """Write float32[P] into the model, in place; UsageProblem FLV-2213 when P or a tensor is not the model's.
+        """Write float32[P] and what is frozen into the model, in place.
 
-        A tensor of another dtype takes the nearest value that it can hold; FLV-2220 when that is infinite.
+        UsageProblem FLV-2213 when P or a tensor is not the model's; then the model is as it was. A tensor of another
+        dtype takes the nearest values that it can hold; FLV-2220 when one of these is infinite.
         """
         ...
 
@@ -98,6 +103,10 @@ class Kind(Protocol):
 
     def form(self, model: Model) -> Mapping[str, Hashable]:
         """Names, shapes and dtypes of all that could be learned, in words that can be compared and shown."""
+        ...
+
+    def moved(self, model: Model, anatomy: Anatomy) -> str:
+        """The first float tensor that is no longer as ``anatomy.frozen`` says: its name, or ""."""
         ...
 
     def mode(self, model: Model, *, training: bool) -> AbstractContextManager[object]:

@@ -98,6 +98,7 @@ class Fleet:
         TimeoutProblem FLV-2502 when no model is ever announced; UsageProblem FLV-6310 when every device fails again and
         again; what loading the task, its data and the store raise.
         """
+        from learning.binding import bind
         from learning.partition import split_among_devices
         from learning.task import load_task
 
@@ -116,7 +117,7 @@ class Fleet:
             reference = find_program(
                 settings.home, genesis, store.get_object, self._task_file.reference, say=self._speaker.say
             )
-            task = load_task(reference, self._task_file.settings)
+            task = bind(load_task(reference, self._task_file.settings), genesis, store.get_object)
             shards = split_among_devices(task.data().train, config.devices, config.alpha, config.seed)
             self._speaker.say(
                 f"fleet of {config.devices} devices in {', '.join(sorted(genesis.regions))}: "

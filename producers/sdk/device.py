@@ -104,6 +104,7 @@ class Device:
         self._writer = writer
         self._announcements = announcements
         self._owns_announcements = False
+        self._bound: tuple[Task, Task] | None = None
         self._clock = clock
         self._observer = observer
 
@@ -178,10 +179,15 @@ class Device:
 
     def train(self, base: Base, task: Task, examples: Examples) -> LocalResult:
         """Train the task's model from ``base`` on this device's examples; what ``learning.training`` raises."""
+        from learning.binding import bind
         from learning.training import train_locally
 
         seed = murmur2(self.device_id.encode()) ^ self.author.seed
-        return train_locally(task, base.parameters, examples, task.config.at(seed=seed, version=base.version))
+        if self._bound is None or self._bound[0] is not task:
+            self._bound = (task, bind(task, self._bases.genesis, self._bases.store.get_object))
+        return train_locally(
+            self._bound[1], base.parameters, examples, task.config.at(seed=seed, version=base.version)
+        )
 
     def arrays(self, base: Base) -> dict[str, npt.NDArray[np.float32]]:
         """``base`` as read-only arrays by tensor name, in the model's shapes: for training in any framework."""

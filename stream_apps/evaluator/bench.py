@@ -21,7 +21,15 @@ import numpy.typing as npt
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
 from backends.environment import child_environment
 from schemas.manifests import Metric
-from stream_apps.evaluator.bench_messages import Answer, MetricSaid, Request, Trouble, receive, send
+from stream_apps.evaluator.bench_messages import (
+    Answer,
+    MetricSaid,
+    Opening,
+    Request,
+    Trouble,
+    receive,
+    send,
+)
 from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
 if TYPE_CHECKING:
@@ -33,7 +41,7 @@ ATTEMPTS: Final = 2
 _END_S: Final = 5.0
 _CHILD: Final = (
     "import sys; from fluvial._siblings import own_module; "
-    "own_module('stream_apps.evaluator.bench_child').main(sys.argv[1])"
+    "own_module('stream_apps.evaluator.bench_child').main(*sys.argv[1:])"
 )
 
 Problem = Literal["not_finite", "failed", "crashed", "late", "unreadable"]
@@ -67,12 +75,19 @@ class Bench:
     """One task's. Not thread-safe, but for ``close``. ``command`` is for tests: what to start instead."""
 
     def __init__(
-        self, reference: str, *, seconds_max: float = EVALUATION_S_MAX, command: Sequence[str] | None = None
+        self,
+        reference: str,
+        opening: Opening | None = None,
+        *,
+        seconds_max: float = EVALUATION_S_MAX,
+        command: Sequence[str] | None = None,
     ) -> None:
-        """Start the process; ``open`` waits for it."""
+        """Start the process; ``open`` waits for it. Without ``opening`` the models are the task file's own."""
         self._seconds_max = seconds_max
-        self._command = (*(command or (sys.executable, "-P", "-c", _CHILD)), reference)
-        self._child: _Child | None = _Child(self._command)
+        bound = () if opening is None else ("bound",)
+        self._command = (*(command or (sys.executable, "-P", "-c", _CHILD)), reference, *bound)
+        self._opening = opening
+        self._child: _Child | None = _Child(self._command, opening)
         self._closed = False
         self.metric: Metric | None = None
 
@@ -130,7 +145,7 @@ class Bench:
         if self._closed:
             raise BenchClosedError
         if self._child is None:
-            self._child = _Child(self._command)
+            self._child = _Child(self._command, self._opening)
         return self._child
 
     def _ready(self, child: _Child) -> Answer:
@@ -169,7 +184,7 @@ class Bench:
 class _Child:
     """One process, and a thread that takes its answers."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], opening: Opening | None) -> None:
         self.is_ready = False
         self.inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.process = subprocess.Popen(
@@ -178,8 +193,10 @@ class _Child:
         threading.Thread(
             target=_take_answers, args=(self.process.stdout, self.inbox), name="answers", daemon=True
         ).start()
+        if opening is not None:
+            self.ask(opening)
 
-    def ask(self, request: Request) -> None:
+    def ask(self, request: Opening | Request) -> None:
         """Send a request. A process that has ended says so by its end, in the inbox."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):

@@ -17,6 +17,13 @@ class MetricSaid(msgspec.Struct, frozen=True):
     higher_is_better: bool
 
 
+class Opening(msgspec.Struct, frozen=True):
+    """Which task's models are evaluated: its genesis document, and the frozen object that it names, or none."""
+
+    genesis: bytes
+    frozen: bytes | None = None
+
+
 class Request(msgspec.Struct, frozen=True):
     """Evaluate ``model``, the bytes of a flat model of ``dtype``; with a ``metric`` its parts, by that metric."""
 
@@ -45,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True):
     metric: MetricSaid | None = None
 
 
-def send(stream: BinaryIO, message: Request | Answer) -> None:
+def send(stream: BinaryIO, message: Opening | Request | Answer) -> None:
     """Write one message. OSError when nobody reads any more."""
     data = msgspec.msgpack.encode(message)
     stream.write(_LENGTH.pack(len(data)))

@@ -27,7 +27,7 @@ from schemas.records import Flaw, Unverified, announcement_in
 from schemas.task_metric import LOSS, named_in_record
 from schemas.topics import metrics_topic
 from stream_apps.evaluator.bench import Bench, BenchClosedError, EvaluationProblem, problem_of
-from stream_apps.evaluator.bench_messages import Trouble
+from stream_apps.evaluator.bench_messages import Opening, Trouble
 from stream_apps.evaluator.limits import EVALUATION_S_MAX
 from stream_apps.evaluator.naming import Naming
 from stream_apps.evaluator.published_evaluations import read_evaluations
@@ -55,7 +55,11 @@ class Evaluation:
         observer: Observer = UNOBSERVED,
     ) -> None:
         """``seconds_max``: how long a version may take. Raises what loading the task and its data raise."""
-        self._bench = Bench(reference, seconds_max=seconds_max)  # it loads while we look what is published
+        frozen = genesis.model.frozen
+        opening = Opening(genesis.canonical(), None if frozen is None else store.get_object(frozen.sha256))
+        self._bench = Bench(
+            reference, opening, seconds_max=seconds_max
+        )  # it loads while we look what is published
         self._seconds_max = seconds_max
         self._observer = observer
         self._store = store

@@ -10,9 +10,9 @@ import pytest
 from aggregation.errors import UsageProblem
 from learning.config import TrainConfig
 from learning.kinds import kind_named, kind_of
-from learning.task import Task, load_task
 from learning.tensors import initial_parameters
 from learning.training import evaluate_parameters, train_locally
+from tests.task_files import IDLE, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,19 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from learning import Examples
-
-IDLE = """
-def train(model, data, config):
-    return {"loss": 0.5}
-"""
-
-
-def written(folder: Path, text: str, name: str = "own") -> Task:
-    """The task of a file with this text."""
-    path = folder / f"{name}.py"
-    path.write_text(text, encoding="utf-8")
-    return load_task(str(path))
+    from learning import Examples, Task
 
 
 def between(flat: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -99,9 +87,11 @@ class KindLaws:
         for text in texts:
             task = written(tmp_path, text + IDLE)
             base = between(initial_parameters(task, 0))
-            delta = train_locally(task, base, self.examples(task), task.config).delta
-            assert delta.dtype == np.float32
-            assert np.count_nonzero(delta) == 0
+            update = train_locally(task, base, self.examples(task), task.config).delta
+            weights = task.anatomy.layout.trainable.parameters
+            assert update.dtype == np.float32
+            assert np.count_nonzero(update[:weights]) == 0
+            assert np.array_equal(update[weights:], base[weights:])  # buffers travel as values
 
     def test_a_round_that_learns_sends_something_finite(self, texts: list[str], tmp_path: Path) -> None:
         for text in texts:

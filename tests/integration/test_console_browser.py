@@ -190,6 +190,8 @@ def test_a_version_is_audited_by_a_button_that_asks_for_the_token(page: Page, wa
     page.keyboard.press("Enter")
     expect(page.locator("#audit")).to_have_attribute("data-state", "identical", timeout=60_000)
     expect(page.locator("#audit-result")).to_contain_text("identical")
+    go(page, watched, "/")
+    expect(page.locator("#stat-proven")).to_contain_text("version 1")
 
 
 def test_text_of_a_device_is_text(page: Page, watched: Watched) -> None:

@@ -20,6 +20,7 @@ from backends.settings import Settings
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile
 from fluvial.proof.audit.findings import GENESIS, Findings
+from fluvial.proof.audit.named import check_named_objects
 from fluvial.proof.audit.partitions import FoldedPartition, PartitionJob
 from fluvial.proof.audit.pool import Folders
 from fluvial.proof.audit.progress import Progress
@@ -98,6 +99,7 @@ def audit_task(
             seconds,
             jobs or 1,
         )
+    check_named_objects(objects, genesis, findings)
     return _Audit(sources, task_file, objects, genesis=genesis, findings=findings, output=output).run(
         first, last, jobs, started_s
     )

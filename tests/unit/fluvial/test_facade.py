@@ -152,7 +152,7 @@ def settings(tmp_path: Path) -> Settings:
         home=tmp_path / "home",
     )
     layout = layout_of(load_task("digits").model())
-    entries = tuple(TensorEntry(name, shape) for name, shape in layout)
+    entries = tuple(TensorEntry(*entry) for entry in layout)
     genesis = Genesis(
         task="numbers",
         regions={"eu": Region(1, "")},

@@ -19,8 +19,8 @@ def test_the_layout_is_state_dict_order_without_integer_buffers() -> None:
         ("0.bias", (2,)),
         ("1.weight", (2,)),
         ("1.bias", (2,)),
-        ("1.running_mean", (2,)),
-        ("1.running_var", (2,)),
+        ("1.running_mean", (2,), "buffers"),
+        ("1.running_var", (2,), "buffers"),
     ]
 
 

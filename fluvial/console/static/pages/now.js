@@ -46,7 +46,7 @@ function health(ctx, now) {
     ),
     next ? h("a", { class: "button", href: next, id: "health-next" }, `Look at ${pageName(worst.page)}`) : null,
     mending(worst?.mend, "health-mend"),
-    others.length ? h("ul", { class: "others", "aria-label": "Also not well" }, others.map((one) => h("li", { key: one.name }, status(one.level, `${one.name} ${one.word}`), h("span", { class: "note" }, " ", told(one.reason)), mending(one.mend)))) : null,
+    others.length ? h("ul", { class: "others", "aria-label": "Also not well" }, others.map((one) => h("li", { key: one.name }, status(one.level, `${one.name} ${one.word}`), h("span", { class: "note" }, " ", told(one.reason)), mending(butFor(one.mend, worst?.mend))))) : null,
     h(
       "ul",
       { class: "parts", "aria-label": "Parts" },
@@ -57,6 +57,11 @@ function health(ctx, now) {
       }),
     ),
   );
+}
+
+/** A mend without the commands that stand there already. */
+function butFor(mend, above) {
+  return { ...mend, commands: mend.commands.filter((one) => !above?.commands.includes(one)) };
 }
 
 /** A page that the console names, as an address of the same task; Now itself is no step. */
