@@ -71,7 +71,17 @@ ELSEWHERE = {
 
 CANNOT = {
     "a log or an object has to be damaged first; the command only shows what is wrong": [
-        *("FLV-3001", "FLV-3002", "FLV-3003", "FLV-3101", "FLV-3302", "FLV-4001", "FLV-4103", "FLV-5003"),
+        *(
+            "FLV-4110",
+            "FLV-3001",
+            "FLV-3002",
+            "FLV-3003",
+            "FLV-3101",
+            "FLV-3302",
+            "FLV-4001",
+            "FLV-4103",
+            "FLV-5003",
+        ),
         *("FLV-5006", "FLV-6206", "FLV-7070"),
     ],
     "an outage has to last; what the command shows is in the tests of outages and of the doctor": [
@@ -87,7 +97,17 @@ CANNOT = {
         *("FLV-6406", "FLV-6407", "FLV-6408", "FLV-6409"),
     ],
     "the command goes on for ever, or on another machine": [
-        *("FLV-2502", "FLV-2503", "FLV-2506", "FLV-3203", "FLV-3210", "FLV-3211", "FLV-7042"),
+        *(
+            "FLV-6324",
+            "FLV-6325",
+            "FLV-2502",
+            "FLV-2503",
+            "FLV-2506",
+            "FLV-3203",
+            "FLV-3210",
+            "FLV-3211",
+            "FLV-7042",
+        ),
     ],
     "its test in test_park.py needs a parked record": ["FLV-6430", "FLV-6431", "FLV-6432"],
     "the console prints it for a browser": ["FLV-6504", "FLV-6508", "FLV-6509"],
@@ -96,6 +116,7 @@ CANNOT = {
         "FLV-2505",
         "FLV-2507",
         "FLV-6322",
+        "FLV-6326",
         "FLV-3103",
         "FLV-3105",
         "FLV-7051",
