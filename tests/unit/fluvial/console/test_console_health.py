@@ -115,7 +115,7 @@ def test_a_task_that_nobody_works_on_and_in_which_nothing_waits_is_finished() ->
 @pytest.mark.parametrize(
     ("metric", "evaluation", "words"),
     [
-        (None, {"accuracy": 0.93125, "loss": 0.2}, "accuracy 0.9313"),
+        (None, {"accuracy": 0.93125, "loss": 0.2}, "accuracy 93.1 %"),
         (Metric("r2", higher_is_better=True), {"loss": 0.5, "mae": 3.0, "r2": 0.8712}, "r2 0.8712"),
         (Metric("mae", higher_is_better=False), {"loss": 0.5, "mae": 3.0, "r2": 0.8712}, "mae 3.0000"),
         (Metric("r2", higher_is_better=True), {"loss": 0.5}, ""),
@@ -132,7 +132,7 @@ def test_a_finished_task_says_what_it_reached_in_its_own_metric(
     known = replace(page.known, store=replace(page.known.store, value=replace(seen, genesis=task)))
     assert page.watch.recent is not None
     if evaluation:
-        page.watch.recent.evaluations.put(3, evaluation)
+        page.watch.recent.add_metric({"kind": "evaluation", "version": 3, **evaluation})
     assert facts_of(known, page.watch.recent).metric == words
 
 
