@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -11,13 +12,20 @@ from backends.text_files import plain_utf8
 
 
 class TaskFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``task.json``: ``genesis_sha256`` is the trust anchor, ``reference`` its code (a file, or a shipped name)."""
+    """``task.json``: ``genesis_sha256`` is the trust anchor, ``reference`` its code (a file, or a shipped name).
+
+    ``settings`` were given by ``--set`` and go over the CONFIG of its code, in every process alike. ``devices`` and
+    ``alpha`` are the data split that ``fluvial run`` trains on, None where it was made otherwise.
+    """
 
     task: str
     genesis_sha256: str
     reference: str
     regions: tuple[str, ...]
     seed: int = 0
+    settings: dict[str, Any] = {}
+    devices: int | None = None
+    alpha: float | None = None
 
 
 def task_folder(home: Path, task: str) -> Path:

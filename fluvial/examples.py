@@ -26,7 +26,8 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
     "run": (
         ("run mine.py --simulate", "in this process, in seconds"),
         ("run mine.py", "on the local stack, signed and audited"),
-        ("run digits --devices 20 --versions 40", "a shipped task"),
+        ("run mine.py --continue --versions 10", "ten more versions on top"),
+        ("run mine.py --fresh --set learning_rate=0.05", "a new task, another setting"),
     ),
     "up": (("up", "Kafka and an object store on this machine"), ("up --store file", "a folder, not MinIO")),
     "down": (("down", "data stays"), ("down --delete-data --yes", "and data goes")),
@@ -35,6 +36,7 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
     "task create": (
         ("task create digits", "a shipped task"),
         ("task create mine.py --regions eu:4,us:4", "your own, in two regions"),
+        ("task create mine.py --set momentum=0.9", "with a key of its CONFIG"),
     ),
     "task check": (("task check mine.py", "one batch of train() and evaluate(), in a second"),),
     "task list": (("task list", "all of this machine"),),

@@ -6,7 +6,7 @@ The file holds four functions and, if it likes, four settings and a fifth functi
     def train(model, data, config) -> dict[str, float]   in place, on one device's Examples; reports "loss"
     def evaluate(model, data) -> dict[str, float]        on held-out Examples; reports "loss"
     def data() -> Dataset                                or DATA = "digits" | "fashion"
-    CONFIG = {"epochs": …, "batch_size": …, "learning_rate": …}
+    CONFIG = {"epochs": …, "batch_size": …, "learning_rate": …, and settings of its own}
     POLICY = {…}                                           laid over the task's policy, as it is
     METRIC = "r2"  or  ("wer", "lower")                    which number of evaluate() judges a version
     NAME = "…"                                             else the file's name
@@ -20,11 +20,11 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +41,7 @@ from learning.userfile import call_users, import_users
 from schemas.manifests import Metric
 
 SHIPPED_TASKS_FOLDER: Final = Path(__file__).parent / "tasks"
+NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
 _FUNCTIONS: Final = ("model", "train", "evaluate")
 _NAME_LIKE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -144,6 +145,12 @@ class Task:
         made: object = call_users(self.path, "cohorts()", "FLV-7040", lambda: own(examples))
         return made
 
+    def with_settings(self, settings: Mapping[str, Any]) -> Task:
+        """This task with ``settings`` over its CONFIG. Raises UsageProblem FLV-2207 and FLV-2245 as ``load_task``."""
+        where = str(self.path)
+        overrides = _mapping(self._module, "CONFIG", where)
+        return replace(self, config=config_from_overrides(overrides, where=where, given=settings))
+
     def data(self) -> Dataset:
         """The task's data, loaded once. Raises FLV-2205 (usage), FLV-2206 and FLV-2214 (environment)."""
         if not self._data:
@@ -159,13 +166,14 @@ class Task:
         return self._data[0]
 
 
-def load_task(reference: str) -> Task:
+def load_task(reference: str, settings: Mapping[str, Any] = NO_SETTINGS) -> Task:
     """The task named ``reference``: a shipped one ("digits", "fashion") or the path of a .py file.
 
+    ``settings`` are laid over its CONFIG: what was given by ``--set``, as its task.json has it.
     The file is imported and model() is called once; data() waits until it is needed.
     Raises UsageProblem: FLV-2200 no such task, FLV-2201 bad name, FLV-2202 the file fails on import,
     FLV-2203 a function is missing, FLV-2204 an unusable model, FLV-2205 an unknown DATA,
-    FLV-2207 bad CONFIG or POLICY, FLV-2240 and FLV-2241 bad METRIC.
+    FLV-2207 bad CONFIG or POLICY, FLV-2240 and FLV-2241 bad METRIC, FLV-2245 a setting that is nearly one of CONFIG's.
     """
     path = _find(reference)
     source = path.read_bytes()
@@ -177,7 +185,7 @@ def load_task(reference: str) -> Task:
         reference=reference,
         path=path,
         source_sha256=hashlib.sha256(source).hexdigest(),
-        config=config_from_overrides(_mapping(module, "CONFIG", where), where=where),
+        config=config_from_overrides(_mapping(module, "CONFIG", where), where=where, given=settings),
         policy_overrides=_mapping(module, "POLICY", where),
         metric=declared_metric(module, where),
         _module=module,

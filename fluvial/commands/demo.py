@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
-from fluvial.commands.run import stall_option
+from fluvial.commands.run_plan import stall_option
 from fluvial.terminal.invocation import Invocation, no_check_option, pass_invocation, traceback_option
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def demo(
     output = invocation.output
     output.json = json_file == STDOUT
     check_json_target(json_file)
-    plan = replace(_plan(reference, options), traceback=invocation.show_traceback)
+    plan = replace(_plan(invocation.home, reference, options), traceback=invocation.show_traceback)
     check_report_folder(report)
     if not no_check:
         check_users(reference, output, seed=plan.seed)
@@ -145,9 +145,10 @@ def demo(
     return 0
 
 
-def _plan(reference: str, options: Options) -> RunPlan:
+def _plan(home: Path, reference: str, options: Options) -> RunPlan:
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import quick_policy
+    from fluvial.session.going_on import free_task_name
     from fluvial.session.plan import RunPlan
     from fluvial.session.run import task_name_of
     from producers.fleet.population import FleetConfig
@@ -161,7 +162,7 @@ def _plan(reference: str, options: Options) -> RunPlan:
     FleetConfig(devices=devices, attackers=attackers, misbehaving=misbehaving, seed=seed, alpha=alpha)
     return RunPlan(
         reference=reference,
-        name=task_name_of(reference),
+        name=free_task_name(home, task_name_of(reference)),
         regions=parse_regions(options["regions"]),
         devices=devices,
         versions=options["versions"],

@@ -14,6 +14,7 @@ from aggregation.errors import TimeoutProblem, UsageProblem
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.commands.tasks import check_known_region, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
+from fluvial.terminal.set_option import set_option
 
 if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
@@ -172,6 +173,7 @@ def publish(
     help="Train on part I of N of the task's data.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@set_option
 @traceback_option
 @json_option
 @pass_invocation
@@ -187,18 +189,19 @@ def run_device(
     rounds: int,
     shard: str,
     seed: int,
+    given: dict[str, Any],
 ) -> int:
     """Fetch, train, publish and show the verdict, once for each new version.
 
     A round whose training fails is counted, and the device tries again at the next version. Exit 1 if an update was
     refused or a round failed.
     """
-    part, parts = _parse_shard(shard)
+    part = _parse_shard(shard)
     file, one = _open(
         invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec, seed=seed
     )
     with one:
-        task, examples = _load_data(invocation, file, one, part, parts)
+        task, examples = _load_data(invocation, file, one, part, given)
         refused, failed = _rounds(invocation, one, task, examples, rounds, timeout_s)
     invocation.output.line(
         {"rounds": rounds, "refused": refused, "failed_rounds": failed.document()}, terminal=True
@@ -317,7 +320,7 @@ def _open(
 
 
 def _load_data(
-    invocation: Invocation, file: TaskFile, one: Device, part: int, parts: int
+    invocation: Invocation, file: TaskFile, one: Device, shard: tuple[int, int], given: dict[str, Any]
 ) -> tuple[Task, Examples]:
     from backends.programs import find_program
     from backends.store.factory import open_object_store
@@ -327,8 +330,9 @@ def _load_data(
 
     store = TaskStore(open_object_store(invocation.settings().store), file.task)
     genesis, say = one.author.genesis, invocation.output.say
-    task = load_task(find_program(invocation.home, genesis, store.get_object, file.reference, say=say))
-    train = task.data().train
+    program = find_program(invocation.home, genesis, store.get_object, file.reference, say=say)
+    task = load_task(program, {**file.settings, **given})
+    train, (part, parts) = task.data().train, shard
     return task, train if parts == 1 else split_among_devices(train, parts, 1.0, file.seed)[part - 1]
 
 

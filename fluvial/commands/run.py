@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, Unpack
 
 import click
 
-from aggregation.errors import UsageProblem
 from aggregation.fold.rejections import ACCEPTED
-from fluvial.session.limits import STALL_S
+from fluvial.commands.run_plan import (
+    Options,
+    course_of,
+    going_on_options,
+    plan_of,
+    refuse_without_effect,
+    settings_of,
+)
 from fluvial.terminal.invocation import (
     Invocation,
     json_option,
@@ -21,39 +28,13 @@ from fluvial.terminal.invocation import (
 )
 
 if TYPE_CHECKING:
+    from fluvial.session.plan import RunPlan
     from fluvial.session.simulation import SimulationResult
     from learning import Task
     from producers.fleet.failures import FailedRound
 
 DEVICES: Final = 12
 VERSIONS: Final = 20
-
-
-STACK_ONLY: Final = frozenset({"workers", "store", "stall_s"})
-"""What only means something on a stack."""
-
-
-class Options(TypedDict):
-    """The options of `run` that say how to train."""
-
-    devices: int
-    versions: int
-    regions: str
-    workers: int
-    seed: int
-    alpha: float
-    stall_s: float
-    store: Literal["auto", "minio", "file"]
-
-
-stall_option = click.option(
-    "--stall-seconds",
-    "stall_s",
-    type=click.FloatRange(0, min_open=True),
-    default=STALL_S,
-    show_default=True,
-    help="Give up when nobody has worked for so long. A device that trains works, however long it takes.",
-)
 
 
 @click.command()
@@ -119,7 +100,7 @@ def new(invocation: Invocation, name: str) -> None:
     is_flag=True,
     help="In this process, without Kafka: the same fold and the same merge, on a clock of its own.",
 )
-@stall_option
+@going_on_options
 @no_check_option
 @traceback_option
 @json_option
@@ -139,64 +120,29 @@ def run(
     from learning.task import load_task
 
     if simulate:
-        _refuse_without_effect()
+        refuse_without_effect()
     task = load_task(file)  # its mistakes are shown before anything is started
     text = read_policy_file(policy)
+    course = None if simulate else course_of(invocation, task, file, options)
+    task = task.with_settings(settings_of(course, options) if course else options["given"])
     if not no_check:
         check_users(task, invocation.output, seed=options["seed"])
-    if simulate:
+    if course is None:
         _simulate(invocation, task, options, text)
         return 0
-    return _run(invocation, task, options, text)
+    return _run(invocation, task, plan_of(course, task, options, text, traceback=invocation.show_traceback))
 
 
-def _refuse_without_effect() -> None:
-    """UsageProblem FLV-6320 for an option that a simulation would take and do nothing with."""
-    context = click.get_current_context()
-    given = [
-        option.opts[0]
-        for option in context.command.params
-        if option.name in STACK_ONLY
-        and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
-    ]
-    if given:
-        raise UsageProblem(
-            "FLV-6320",
-            f"with --simulate there is nothing that {' and '.join(given)} could do: it runs in this process, "
-            "with one worker a region, and stores nothing",
-            hint=f"leave {' and '.join(given)} out, or leave out `--simulate`",
-        )
-
-
-def _run(invocation: Invocation, task: Task, options: Options, policy_text: str) -> int:
-    from fluvial.local.create import parse_regions
-    from fluvial.local.policies import quick_policy
-    from fluvial.session.plan import RunPlan
+def _run(invocation: Invocation, task: Task, plan: RunPlan) -> int:
     from fluvial.session.report.render import final_model, write_report
     from fluvial.session.run import run_session
     from fluvial.session.summary import document, summarize
-    from producers.fleet.population import FleetConfig
+    from fluvial.terminal.set_option import words_of
 
-    FleetConfig(devices=options["devices"], seed=options["seed"], alpha=options["alpha"])
-    plan = RunPlan(
-        reference=task.reference,
-        name=task.name,
-        regions=parse_regions(options["regions"]),
-        devices=options["devices"],
-        versions=options["versions"],
-        workers=options["workers"],
-        seed=options["seed"],
-        alpha=options["alpha"],
-        stall_s=options["stall_s"],
-        store=options["store"],
-        policy_text=policy_text,
-        policy_defaults=quick_policy(options["devices"]),
-        each_version=True,
-        traceback=invocation.show_traceback,
-    )
     result = run_session(plan, invocation.home, invocation.output)
     folder = invocation.home / "reports" / result.task
-    words = f"run {task.reference} --devices {plan.devices} --versions {plan.versions}"
+    numbers = ["--devices", str(plan.devices), "--versions", str(result.plan.versions)]
+    words = shlex.join(["run", task.reference, *numbers, *words_of(plan.given)])
     page = write_report(
         result,
         final_model(result),

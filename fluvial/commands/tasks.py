@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,6 +15,7 @@ from fluvial.terminal.invocation import (
     pass_invocation,
     traceback_option,
 )
+from fluvial.terminal.set_option import set_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,7 @@ def task() -> None:
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Draws the first model."
 )
+@set_option
 @no_check_option
 @traceback_option
 @json_option
@@ -63,6 +65,7 @@ def create(
     regions: str,
     policy_path: Path | None,
     seed: int,
+    given: dict[str, Any],
     no_check: bool,
 ) -> None:
     """Create a task from REFERENCE: a shipped one (digits, fashion) or your own .py file. Repeating it is harmless."""
@@ -80,6 +83,7 @@ def create(
         regions=wanted,
         policy_text=read_policy_file(policy_path),
         seed=seed,
+        given=given or None,
         output=invocation.output,
     )
     invocation.output.document(_task_document(file))
@@ -154,6 +158,7 @@ def _task_document(file: TaskFile) -> dict[str, object]:
         "reference": file.reference,
         "regions": list(file.regions),
         "seed": file.seed,
+        "settings": file.settings,
     }
 
 

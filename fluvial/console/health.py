@@ -202,9 +202,9 @@ def _region(one: RegionFacts, *, finished: bool) -> Part:
     states = set(one.worker_states)
     if "gone" in states:
         gone = sum(1 for state in one.worker_states if state == "gone")
-        return Part(
-            name, "bad", "worker gone", f"{gone} of its {len(one.worker_states)} workers: no answer", page
-        )
+        of = len(one.worker_states)
+        said = "its worker does not answer" if of == 1 else f"{gone} of its {of} workers: no answer"
+        return Part(name, "bad", "worker gone", said, page)
     if one.stopped:
         return Part(name, "bad", "stopped", "; ".join(one.stopped), page)
     if one.lag_records is None:

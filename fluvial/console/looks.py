@@ -28,7 +28,7 @@ from fluvial.console.limits import (
     PROCESSES_MAX,
 )
 from fluvial.console.problems import away
-from fluvial.processes.metrics_server import targets_folder
+from fluvial.processes.metrics_server import REGION_LABEL, targets_folder
 from schemas.manifests import Genesis, Manifest, decode_manifest
 from schemas.objects import manifest_key, sha256_hex
 from schemas.topics import updates_topic
@@ -233,6 +233,7 @@ class _Target:
     name: str
     host: str
     port: int
+    region: str | None = None
 
 
 def _targets(home: Path, task: str) -> list[_Target]:
@@ -244,12 +245,22 @@ def _targets(home: Path, task: str) -> list[_Target]:
             host, _, port = str(entry["targets"][0]).rpartition(":")
             labels = entry["labels"]
             if labels["task"] == task:
-                found.append(_Target(str(labels["role"]), str(labels["process"]), host, int(port)))
+                found.append(
+                    _Target(
+                        str(labels["role"]),
+                        str(labels["process"]),
+                        host,
+                        int(port),
+                        labels.get(REGION_LABEL),
+                    )
+                )
     return found[:PROCESSES_MAX]
 
 
 def _ask(pool: urllib3.PoolManager, target: _Target, regions: tuple[str, ...]) -> Process:
-    region = next((name for name in regions if f"-{name}-" in f"-{target.name}-"), None)
+    # One that an older Fluvial started tells its region only by its name, unless it was given another.
+    told = target.region if target.region in regions else None
+    region = told or next((name for name in regions if f"-{name}-" in f"-{target.name}-"), None)
     try:
         answer = pool.request("GET", f"http://{target.host}:{target.port}/readyz")
     except urllib3.exceptions.HTTPError:

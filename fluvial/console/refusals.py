@@ -96,8 +96,9 @@ def record_document(page: Page, slot: Slot, verdict: Verdict, timestamp_ms: int 
     document = verdict_document(slot, verdict)
     return document | {
         "norm": document["norm"] if measured else None,
-        "norm_deviations": document["norm_deviations"] if scored else None,
-        "cosine": document["cosine"] if scored else None,
+        # Exactly 0 is what stands there as long as there are too few peers, or no last step, to compare with.
+        "norm_deviations": (document["norm_deviations"] or None) if scored else None,
+        "cosine": (document["cosine"] or None) if scored else None,
         "timestamp_ms": timestamp_ms,
         "command": inspect_command(page, slot, verdict.offset),
     }

@@ -7,7 +7,7 @@ names a task that exists otherwise, has overwritten nothing.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, keys_folder, write_task_file
 from fluvial.local.carried_program import carried_program
 from fluvial.local.judging import in_words, metric_of_task
+from fluvial.local.noted import Noted, task_file_of
 from fluvial.local.policies import layered_policy
 from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
@@ -61,12 +62,16 @@ def create_task(
     policy_text: str = "",
     policy_defaults: str = "",
     seed: int = 0,
+    given: Mapping[str, Any] | None = None,
+    split: tuple[int, float] | None = None,
     output: Reporter,
 ) -> TaskFile:
     """Create the task that ``reference`` (a shipped name or a .py file) describes; returns what ``task.json`` records.
 
     ``regions`` maps each region to its number of partitions. ``policy_text`` (TOML) goes before the task
     file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model.
+    ``given`` are settings over the file's CONFIG, and ``split`` (devices, alpha) is how its data is split: recorded for
+    every process, and left as they were recorded where they are None.
 
     Raises UsageProblem: FLV-2403 (there is another task of this name), FLV-2404 (its updates would be too large),
     FLV-2405 (regions), FLV-2406 (its topics hold records of an earlier task), FLV-2001 to 2004 (policy, layout), 22xx
@@ -76,7 +81,7 @@ def create_task(
     from learning.task import load_task
 
     check_regions(regions)
-    loaded = load_task(reference)
+    loaded = load_task(reference, given or {})
     task = check_task_name(name, "--name") if name else loaded.name
     store = TaskStore(open_object_store(settings.store), task)
     existing = _existing(store)
@@ -110,13 +115,8 @@ def create_task(
     program.keep(settings.home, store)
     if not first.write(store):
         raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
-    file = TaskFile(
-        task=task,
-        genesis_sha256=sha256_hex(genesis.canonical()),
-        reference=_lasting_reference(loaded, reference),
-        regions=tuple(sorted(regions)),
-        seed=seed,
-    )
+    noted = Noted(lasting_reference(loaded, reference), seed, given, split)
+    file = task_file_of(settings.home, genesis, noted)
     write_task_file(settings.home, file)
     output.say(_told(genesis, fresh=existing is None))
     return file
@@ -311,7 +311,7 @@ def _exists_otherwise(task: str, store: TaskStore, reason: str) -> UsageProblem:
     )
 
 
-def _lasting_reference(loaded: Task, reference: str) -> str:
+def lasting_reference(loaded: Task, reference: str) -> str:
     """How another process, started anywhere, finds the task's code again."""
     from learning.task import shipped_tasks
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 PORT_MAX: Final = 65_535
+REGION_LABEL: Final = "__fluvial_region"
+"""Which region a process is of, for the console: Prometheus drops labels that begin so."""
 _PID: Final = re.compile(r"[0-9]{1,9}")
 
 _Function = TypeVar("_Function", bound="Callable[..., Any] | click.Command")
@@ -168,6 +170,8 @@ def _found_by_prometheus(
     # With the process id: two canaries of one region, or two auditors of a task, have one name.
     path = targets_folder(home) / f"{_stem(identity)}.{os.getpid()}.json"
     labels = {"task": identity.task, "role": identity.role, "process": identity.name}
+    if identity.region:
+        labels[REGION_LABEL] = identity.region
     text = json.dumps([{"targets": [address], "labels": labels}]) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

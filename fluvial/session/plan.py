@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import Finding, FluvialError
 from aggregation.fold.rejections import ACCEPTED, CONTROL
 from fluvial.local.stack import StoreChoice
 from fluvial.reading.progress import Place, Published, RunFacts
 from fluvial.reading.quality import Quality
+from fluvial.session.going_on import Further
 from fluvial.session.limits import STALL_S
 from fluvial.session.patience import DeadEnd
 from fluvial.session.strikes import Strike
@@ -32,7 +33,11 @@ _MISSING_SHOWN: Final = 5
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What to run. ``regions`` maps each region to its number of partitions; ``workers`` are per region."""
+    """What to run. ``regions`` maps each region to its number of partitions; ``workers`` are per region.
+
+    ``given``: settings over the task's CONFIG. ``named``: the name is the user's choice. ``further``: the task to go on
+    with; then ``versions`` more are made on top of ``first_version``, which the run fills in with the sum.
+    """
 
     reference: str
     name: str
@@ -51,6 +56,10 @@ class RunPlan:
     each_version: bool = False
     console: bool = False
     traceback: bool = False
+    given: Mapping[str, Any] = field(default_factory=dict)
+    named: bool = False
+    further: Further | None = None
+    first_version: int = 0
     stall_s: float = STALL_S
 
 
@@ -73,6 +82,7 @@ class RunResult:
     facts: RunFacts
     journal: Path
     published: list[Published]
+    published_before: int = 0
     missing: list[Place]
     strikes: list[Strike]
     rows: list[VersionRow]
@@ -101,8 +111,9 @@ class RunResult:
 
     @property
     def updates_per_second(self) -> float:
-        """Updates judged per second of training."""
-        return sum(self.facts.outcomes().values()) / self.training_seconds if self.training_seconds else 0.0
+        """Updates judged per second of training, without those of earlier runs of the task."""
+        judged = max(0, sum(self.facts.outcomes().values()) - self.published_before)
+        return judged / self.training_seconds if self.training_seconds else 0.0
 
     @property
     def updates_published(self) -> int:

@@ -59,7 +59,9 @@ class View(Protocol):
 class VersionLines:
     """One line for every version that was evaluated, if ``wanted``."""
 
-    def __init__(self, output: Output, versions: int, *, wanted: bool) -> None:
+    def __init__(self, output: Output, versions: int, *, wanted: bool, first: int = 0) -> None:
+        """Those above ``first``: up to there they were told by an earlier run."""
+        self._first = first
         self._output = output
         self._versions = versions
         self._wanted = wanted
@@ -69,19 +71,26 @@ class VersionLines:
         """Say what is new."""
         for evaluation in facts.curve()[self._shown :] if self._wanted else ():
             self._shown += 1
-            self._output.say(version_line(evaluation, self._versions, facts.quality().name))
+            if evaluation.version > self._first:
+                self._output.say(version_line(evaluation, self._versions, facts.quality().name))
 
 
 class PlainView:
     """One line when ``every_s`` have passed or the phase has changed; one a version with ``each_version``."""
 
     def __init__(
-        self, output: Output, versions: int, *, every_s: float = PLAIN_EVERY_S, each_version: bool = False
+        self,
+        output: Output,
+        versions: int,
+        *,
+        every_s: float = PLAIN_EVERY_S,
+        each_version: bool = False,
+        first: int = 0,
     ) -> None:
         self._output = output
         self._versions = versions
         self._every_s = every_s
-        self._lines = VersionLines(output, versions, wanted=each_version)
+        self._lines = VersionLines(output, versions, wanted=each_version, first=first)
         self._last = 0.0
         self._phase = ""
 
@@ -145,17 +154,19 @@ def open_view(
     versions: int,
     *,
     each_version: bool = False,
+    first: int = 0,
     footer: Callable[[], str] = str,
 ) -> Iterator[View]:
     """The view that suits the output: live on a terminal, plain elsewhere.
 
+    Versions above ``first`` have lines of their own with ``each_version``.
     ``footer`` is asked at every look what else a panel should go on showing, such as an address.
     """
     if not output.err.is_terminal:
-        yield PlainView(output, versions, each_version=each_version)
+        yield PlainView(output, versions, each_version=each_version, first=first)
         return
     with Live(console=output.err, refresh_per_second=_REFRESHES_PER_S, transient=True) as live:
-        lines = VersionLines(output, versions, wanted=each_version)
+        lines = VersionLines(output, versions, wanted=each_version, first=first)
         yield LiveView(live, lines, title, versions, footer)
 
 

@@ -20,18 +20,20 @@ from typing import TYPE_CHECKING, Final
 from aggregation.errors import TimeoutProblem
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
-from backends.tasks import task_folder, task_names
+from backends.tasks import task_folder
 from fluvial.console.child import ConsoleChild
 from fluvial.local.stack import LocalStack
 from fluvial.processes.supervisor import Supervisor
 from fluvial.reading.audit_history import new_id, record_of, remember
 from fluvial.reading.progress import Follower, Place, Published, RunFacts, read_journal
+from fluvial.session.going_on import JOURNAL
 from fluvial.session.patience import DeadEnd, Patience
 from fluvial.session.plan import RunPlan, RunResult, VersionRow, warnings_about
 from fluvial.session.progress_view import open_view
 from fluvial.session.readiness import Readiness
 from fluvial.session.setbacks import Setbacks
 from fluvial.session.strikes import Chaos, Strike
+from fluvial.session.task_of_run import task_of_run
 from schemas.manifests import decode_manifest
 from schemas.objects import sha256_hex
 
@@ -62,7 +64,7 @@ def run_session(plan: RunPlan, home: Path, output: Output) -> RunResult:
     stack = LocalStack(home, plan.store, output)
     with _signals_interrupt(), _stopped_on_failure(stack, output):
         settings = stack.up()
-        task_file = _create(plan, settings, output)
+        plan, task_file = task_of_run(plan, settings, output)
         session = _Session(plan, settings, task_file, output)
         with session.console or contextlib.nullcontext():
             session.train()
@@ -76,6 +78,7 @@ def run_session(plan: RunPlan, home: Path, output: Output) -> RunResult:
             facts=session.facts,
             journal=session.journal,
             published=session.published,
+            published_before=session.published_before,
             missing=session.missing,
             strikes=session.strikes,
             rows=rows,
@@ -98,11 +101,12 @@ class _Session:
         self.output = output
         self.facts = RunFacts()
         folder = task_folder(settings.home, self.task)
-        self.journal = folder / "journal.jsonl"
+        self.journal = folder / JOURNAL
         self.setbacks = Setbacks(self.journal, self.facts.failed_rounds, output)
         self.patience = Patience(self.facts, self.journal, stall_s=plan.stall_s)
         self.dead_end: DeadEnd | None = None
         self.published: list[Published] = []
+        self.published_before = len(read_journal(self.journal))
         self.missing: list[Place] = []
         self.strikes: list[Strike] = []
         self.notes: list[str] = []
@@ -127,6 +131,7 @@ class _Session:
                 title,
                 self.plan.versions,
                 each_version=self.plan.each_version,
+                first=self.plan.first_version,
                 footer=self._footer,
             ) as view,
         ):
@@ -256,18 +261,8 @@ def check_policy(plan: RunPlan) -> None:
     from fluvial.local.policies import layered_policy
     from learning.task import load_task
 
-    task = load_task(plan.reference)
+    task = load_task(plan.reference, plan.given)
     layered_policy(explicit=plan.policy_text, task=task.policy_overrides, defaults=plan.policy_defaults)
-
-
-def free_task_name(home: Path, wanted: str) -> str:
-    """``wanted``, or the first of ``wanted-2``, ``wanted-3``, ... that this home has no task of."""
-    taken = set(task_names(home))
-    number, name = 1, wanted
-    while name in taken:
-        number += 1
-        name = f"{wanted}-{number}"
-    return name
 
 
 def task_name_of(reference: str) -> str:
@@ -275,22 +270,6 @@ def task_name_of(reference: str) -> str:
     from learning.task import load_task
 
     return load_task(reference).name
-
-
-def _create(plan: RunPlan, settings: Settings, output: Output) -> TaskFile:
-    from fluvial.local.create import create_task
-
-    name = free_task_name(settings.home, plan.name)
-    return create_task(
-        settings,
-        reference=plan.reference,
-        name=name,
-        regions=dict(plan.regions),
-        policy_text=plan.policy_text,
-        policy_defaults=plan.policy_defaults,
-        seed=plan.seed,
-        output=output,
-    )
 
 
 def _audit(settings: Settings, task_file: TaskFile, output: Output) -> AuditReport:

@@ -148,7 +148,7 @@ class Output:
         """
         if yes:
             return
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not self.can_ask:
             raise UsageProblem(
                 "FLV-6002",
                 f"this needs a confirmation, and there is no terminal to ask on: {question}",
@@ -158,6 +158,24 @@ class Output:
             raise UsageProblem(
                 "FLV-6003", "not confirmed, nothing was changed", hint="answer y, or pass `--yes`"
             )
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is somebody at a terminal to ask."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def choose(self, question: str, choices: Sequence[str], *, default: str) -> str:
+        """Ask which of ``choices``, each also by its first letter. Only where ``can_ask``."""
+        by_letter = {choice[0]: choice for choice in choices}
+        answer: str = click.prompt(
+            question,
+            type=click.Choice([*choices, *by_letter], case_sensitive=False),
+            default=default,
+            show_choices=False,
+            prompt_suffix=f" ({', '.join(choices)}) ",
+            err=True,
+        )
+        return by_letter.get(answer, answer)
 
     def problem(self, error: FluvialError, *, show_traceback: bool = False) -> None:
         """Show an error: for people on stderr, and with ``--json`` also as the one document on stdout."""

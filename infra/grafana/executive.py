@@ -40,8 +40,8 @@ QUALITY = Row(
         ),
         Panel(
             "The task's metric",
-            "The number that judges the task, of the newest evaluated version on held-out data. Its name says which one "
-            "it is, and `better` whether higher or lower is better.",
+            "The number that judges the task, of the newest evaluated version on held-out data. Its name says which "
+            "one it is, and `better` whether higher or lower is better.",
             "none",
             [Query(f"max by (name, better) ({METRIC})", "{{name}} ({{better}} is better)")],
             kind="stat",

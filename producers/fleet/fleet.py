@@ -27,7 +27,7 @@ from backends.tasks import keys_folder
 from producers.fleet.activity import ActivityFile
 from producers.fleet.behaviours import Behaviour
 from producers.fleet.bell import Bell, RoundAbandoned, StopAskedError
-from producers.fleet.journal import Entry, Journal, Outcome
+from producers.fleet.journal import Entry, Journal, Outcome, newest_bases
 from producers.fleet.population import next_behaviour, populate
 from producers.fleet.rounds import Rounds
 from producers.fleet.summary import FleetSummary
@@ -111,10 +111,13 @@ class Fleet:
             ActivityFile(self._journal_path, config.devices, self._observer) as activity,
         ):
             members = populate(genesis, keys_folder(settings.home, name), config)
+            bases_of = newest_bases(self._journal_path)
+            for member in members:  # a fleet that goes on does not repeat what is in the log
+                member.last_base = bases_of.get(member.author.device_id, member.last_base)
             reference = find_program(
                 settings.home, genesis, store.get_object, self._task_file.reference, say=self._speaker.say
             )
-            task = bind(load_task(reference), genesis, store.get_object)
+            task = bind(load_task(reference, self._task_file.settings), genesis, store.get_object)
             shards = split_among_devices(task.data().train, config.devices, config.alpha, config.seed)
             self._speaker.say(
                 f"fleet of {config.devices} devices in {', '.join(sorted(genesis.regions))}: "

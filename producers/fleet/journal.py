@@ -8,6 +8,7 @@ written. An attempt without an outcome, because the fleet was killed or its pati
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections import Counter
@@ -175,3 +176,18 @@ def _open_for_lines(path: Path) -> IO[bytes]:
 
 def _whole_lines(path: Path) -> list[bytes]:
     return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def newest_bases(path: Path | None) -> dict[str, int]:
+    """By device the newest version that an earlier fleet published on, as its journal says; empty without one.
+
+    A line that a crash cut off counts as none: the device then repeats an update, which is refused as a duplicate.
+    """
+    found: dict[str, int] = {}
+    if path is None or not path.is_file():
+        return found
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(msgspec.DecodeError):
+            entry = msgspec.json.decode(line, type=Entry)
+            found[entry.device] = max(entry.base_version, found.get(entry.device, -1))
+    return found

@@ -34,11 +34,16 @@ POLICY = factories.policy(
     window={"updates_max": 4, "seconds_max": 0.5}, buffer={"updates": 8, "seconds_max": 1.0}
 )
 REGION = "eu"
+CUT_OFF = """[...document.querySelectorAll('#page *')].filter((one) => one.getClientRects().length
+  && one.getBoundingClientRect().right > innerWidth + 1 && !one.closest('scroll-box, .scroll, pre, .unseen, thead')
+).map((one) => one.outerHTML.slice(0, 120))"""
+"""What reaches beyond the window and is in nothing that scrolls."""
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 PATIENCE_MS = 20_000
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
 PAGES = ("/", "/versions", "/versions/1", "/flow", "/refused", "/fleet", "/audit")
+DOCS = ("/docs/runbooks/process-died.md", "/docs/errors/FLV-2101.md", "/docs/runbooks/README.md")
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.needs("chromium")]
 
@@ -137,7 +142,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def go(page: Page, watched: Watched, path: str) -> None:
     """Open a page of the console, and wait until it has what it shows."""
-    page.goto(f"{watched.address}#{path}")
+    page.goto(f"{watched.address.rstrip('/')}{path}" if path in DOCS else f"{watched.address}#{path}")
     expect(page.locator("#page h1").first).to_be_visible(timeout=PATIENCE_MS)
     expect(page.locator("[data-test=loading]")).to_have_count(0, timeout=PATIENCE_MS)
 
@@ -213,7 +218,7 @@ def test_no_page_has_a_serious_problem_of_access(browser: Browser, watched: Watc
     page = context.new_page()
     found: dict[str, list[str]] = {}
     SHOTS.mkdir(parents=True, exist_ok=True)
-    for path in PAGES:
+    for path in PAGES + DOCS:
         go(page, watched, path)
         page.screenshot(
             path=SHOTS / f"{path.strip('/').replace('/', '-') or 'now'}-{scheme}.png", full_page=True
@@ -232,13 +237,29 @@ def test_no_page_has_a_serious_problem_of_access(browser: Browser, watched: Watc
 def test_nothing_is_wider_than_a_phone(browser: Browser, watched: Watched) -> None:
     context = browser.new_context(viewport=PHONE)  # type: ignore[arg-type]
     page = context.new_page()
-    for path in PAGES:
+    for path in PAGES + DOCS:
         go(page, watched, path)
         page.screenshot(
             path=SHOTS / f"{path.strip('/').replace('/', '-') or 'now'}-phone.png", full_page=True
         )
+        # What is cut off is inside a box that scrolls, or nowhere.
+        assert page.evaluate(CUT_OFF) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
     context.close()
+
+
+def test_a_list_leads_back(page: Page, watched: Watched) -> None:
+    """Two pages into a device's timeline, of one record a page as the address says, and back again."""
+    ((device, *_),) = [factories.devices(1, partition=0, partitions=2, start=0)]
+    ends = [len(watched.federation.verdicts((REGION, 0))) - back for back in (1, 2)]
+    for end in ends:
+        go(page, watched, f"/fleet/devices/{device}?region={REGION}&before={end}")
+    back = page.locator("[data-test=pager] a", has_text="Back")
+    expect(back).to_have_attribute("href", re.compile(f"before={ends[0]}(&|$)"))
+    back.click()
+    expect(back).not_to_have_attribute("href", re.compile("before="))
+    back.click()
+    expect(back).to_have_count(0)
 
 
 def test_the_keyboard_reaches_every_page(page: Page, watched: Watched) -> None:
@@ -267,5 +288,11 @@ def test_a_worker_that_is_killed_while_one_looks_makes_the_health_word_another(
     watched.worker.kill()
     expect(page.locator("#health")).not_to_have_attribute("data-level", "ok", timeout=PATIENCE_MS)
     expect(page.locator("#processes")).to_contain_text("gone")
+    mend = page.locator("[data-test=health-mend]")
+    task = watched.federation.task
+    expect(mend.locator("code")).to_contain_text(f"worker --task {task} --region {REGION} --name worker-0")
+    mend.locator("[data-test=runbook]").click()
+    expect(page.locator("h1")).to_have_text("A process died")
+    page.go_back()
     watched.federation.start("worker", "worker-0")
     expect(page.locator("#health")).to_have_attribute("data-level", "ok", timeout=2 * PATIENCE_MS)

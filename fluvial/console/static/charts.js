@@ -82,7 +82,7 @@ class Chart extends HTMLElement {
       scales: { x: { time: false }, y: { range: spec.range ? () => spec.range : (_, low, high) => padded(low, high, spec.floor) } },
       axes: [
         { ...axis, size: 28, values: (_, ticks) => ticks.map((tick) => this.#spec.xFormat(tick)), incrs: spec.xIncrs },
-        { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => this.#spec.format(tick)) },
+        { ...axis, size: 56, values: (_, ticks) => trimmed(ticks.map((tick) => this.#spec.format(tick))) },
       ],
       series: [
         {},
@@ -116,6 +116,13 @@ class Chart extends HTMLElement {
   }
 }
 customElements.define("fluvial-chart", Chart);
+
+/** Without the zeros after the point that all have: 80 %, and not 80.0 %. */
+function trimmed(texts) {
+  const digits = texts.map((text) => /\.(\d*?)0*(?!\d)/.exec(text)?.[1].length ?? 0);
+  const kept = Math.max(0, ...digits);
+  return texts.map((text) => text.replace(/\.(\d*)/, (_, all) => (kept ? `.${all.slice(0, kept)}` : "")));
+}
 
 /** Some air above and below, and no range of nothing. `floor`: the axis begins there. */
 function padded(low, high, floor) {

@@ -33,5 +33,5 @@ export function recordsTable(ctx, { caption, records, test, device = true, empty
     { label: "Norm", kind: "number", note: "The length of its delta", cell: (one) => measured(one.norm, 3) },
     { label: "Detail", kind: "text detail", cell: (one) => h("span", { title: one.detail }, one.detail || "") },
   ].filter(Boolean);
-  return table({ caption, test, columns, rows: records, key: (one) => place(one.region, one.partition, one.offset), empty });
+  return table({ caption, test, stacks: true, columns, rows: records, key: (one) => place(one.region, one.partition, one.offset), empty });
 }

@@ -45,15 +45,26 @@ const TRENDS = {
   steady: ["M2 8h12", "steady"],
 };
 
-export function trend(name) {
+/** Which way it goes; `alarming` where rising is bad news and not the coming and going of a moment. */
+export function trend(name, alarming = false) {
   const [path, word] = TRENDS[name] ?? [null, "no trend"];
   if (!path) return null;
   return h(
     "span",
-    { class: `trend ${name}` },
+    { class: alarming ? `trend ${name} alarming` : `trend ${name}` },
     h("svg", { class: "icon line", viewBox: "0 0 16 16", "aria-hidden": "true" }, h("path", { d: path })),
     word,
   );
+}
+
+const LAG_WARN_SECONDS = 10;
+const LAG_BAD_SECONDS = 60;
+
+/** Lag's level: what falls is on its way to be mended. */
+export function lagLevel({ lag_seconds: seconds, trend: way }) {
+  if (!known(seconds)) return "unknown";
+  if (seconds > LAG_BAD_SECONDS) return "bad";
+  return seconds > LAG_WARN_SECONDS && way !== "falling" ? "warn" : "ok";
 }
 
 /** The server's clock less ours, so that ages are right on another machine. */
@@ -191,15 +202,16 @@ customElements.define("scroll-box", ScrollBox);
 
 /**
  * A table. `columns`: {label, kind: "number" | "text", head: whether it names the row, cell: (row) => node, note}.
- * `key`: (row) => what names it. `tall`: bounded height, the heads stay.
+ * `key`: (row) => what names it. `tall`: bounded height, the heads stay. `stacks`: on a phone each row is a block of its
+ * own, with the heads before the values; else the table scrolls in its box.
  */
-export function table({ caption, columns, rows, key, empty = "nothing", test, tall = false, current = () => false }) {
+export function table({ caption, columns, rows, key, empty = "nothing", test, tall = false, stacks = false, current = () => false }) {
   return h(
     "scroll-box",
     { class: tall ? "scroll tall" : "scroll", "aria-label": caption },
     h(
       "table",
-      { "data-test": test },
+      { "data-test": test, class: stacks ? "stacks" : null },
       h("caption", { class: "unseen" }, caption),
       h("thead", null, h("tr", null, columns.map((column) => h("th", { scope: "col", class: column.kind, title: column.note, "aria-sort": column.sorted }, column.label)))),
       h(
@@ -211,7 +223,7 @@ export function table({ caption, columns, rows, key, empty = "nothing", test, ta
             "tr",
             { key: key ? key(row) : index, class: current(row) ? "current" : null },
             columns.map((column) =>
-              h(column.head ? "th" : "td", { scope: column.head ? "row" : null, class: column.kind }, column.cell(row, index)),
+              h(column.head ? "th" : "td", { scope: column.head ? "row" : null, class: column.kind, "data-label": stacks && typeof column.label === "string" ? column.label : null }, column.cell(row, index)),
             ),
           ),
         ),

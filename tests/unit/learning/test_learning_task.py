@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,7 +225,12 @@ def test_an_unknown_data_name_is_refused_with_the_nearest_one(tmp_path: Path) ->
     ("line", "expected"),
     [
         ("CONFIG = {'epoch': 3}", "'epoch'"),
-        ("CONFIG = {'seed': 3}", "a task may set"),
+        ("CONFIG = {'learning-rate': 3}", "'learning-rate'"),
+        ("CONFIG = {'BatchSize': 3}", "'BatchSize'"),
+        ("CONFIG = {'seed': 3}", "belongs to the device and the round"),
+        ("CONFIG = {'version': 3}", "belongs to the device and the round"),
+        ("CONFIG = {'extra': 3}", "a name of the config's own"),
+        ("CONFIG = {'at': 3}", "a name of the config's own"),
         ("CONFIG = {'epochs': 0}", "from 1 to"),
         ("CONFIG = {'epochs': 2.5}", "an integer"),
         ("CONFIG = {'learning_rate': float('nan')}", "got nan"),
@@ -235,6 +243,53 @@ def test_bad_settings_are_refused_with_key_and_value(tmp_path: Path, line: str, 
     assert problem.error_id == "FLV-2207"
     assert expected in problem.message
     assert "mine.py" in problem.where
+
+
+def test_a_tasks_own_settings_reach_train_by_name_and_by_extra(tmp_path: Path) -> None:
+    own = "{'momentum': 0.9, 'layers': [64, 32], 'lr': 1, 'learning_rate_min': 0.01, 'warmup_epochs': 2, 'epochs': 3}"
+    config = load_task(written(tmp_path, f"{GOOD}CONFIG = {own}\n")).config.at(seed=5, version=9)
+    assert (config.momentum, config.layers, config.epochs, config.seed) == (0.9, [64, 32], 3, 5)
+    assert dict(config.extra) == {
+        "momentum": 0.9, "layers": [64, 32], "lr": 1, "learning_rate_min": 0.01, "warmup_epochs": 2,
+    }  # fmt: skip
+    for same in (pickle.loads(pickle.dumps(config)), copy.deepcopy(config)):
+        assert same == config and same.momentum == 0.9
+    assert hash(config) == hash(config.at(seed=5, version=9))
+    with pytest.raises(AttributeError, match="its own settings are momentum, layers"):
+        _ = config.momentm
+    assert not hasattr(TrainConfig(), "anything")
+
+
+def test_a_setting_that_train_asks_for_and_nobody_gave_is_named_at_its_line(tmp_path: Path) -> None:
+    task, data = changed(tmp_path, "train(model, data, config)", "return {'loss': config.dropout}")
+    with pytest.raises(UsageProblem, match="the config has no 'dropout'") as caught:
+        task.train(task.model(), data.train, task.config)
+    assert caught.value.error_id == "FLV-2208" and "in train()" in caught.value.where
+
+
+def test_given_settings_go_over_those_of_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD + "CONFIG = {'momentum': 0.9, 'epochs': 3}\n")
+    given = {"momentum": 0.5, "epochs": 7, "name": "adam"}
+    for task in (load_task(path, given), load_task(path).with_settings(given)):
+        assert (task.config.momentum, task.config.epochs, task.config.name) == (0.5, 7, "adam")
+
+
+@pytest.mark.parametrize(
+    ("given", "error_id", "hint"),
+    [
+        ({"momentm": 0.5}, "FLV-2245", "`--set momentum=VALUE`"),
+        ({"epoch": 5}, "FLV-2207", "did you mean 'epochs'?"),
+        ({"epochs": 0}, "FLV-2207", "CONFIG = {'epochs'"),
+        ({"version": 1}, "FLV-2207", "config.version"),
+    ],
+)
+def test_given_settings_that_were_meant_otherwise_are_refused(
+    tmp_path: Path, given: dict[str, Any], error_id: str, hint: str
+) -> None:
+    path = written(tmp_path, GOOD + "CONFIG = {'momentum': 0.9}\n")
+    with pytest.raises(UsageProblem) as caught:
+        load_task(path, given)
+    assert caught.value.error_id == error_id and hint in caught.value.hint
 
 
 def changed(tmp_path: Path, function: str, body: str) -> tuple[Task, Dataset]:

@@ -4,23 +4,25 @@ import { h } from "../dom.js";
 import { count, known, slot } from "../format.js";
 import { Resource } from "../resource.js";
 import { recordsTable } from "../records.js";
+import { before as backIn } from "../trails.js";
 import { card, emptyPanel, icon, outcomeLevel, pager, stat, stats, time } from "../widgets.js";
 
 export function open(ctx) {
   const id = ctx.params[0];
   const { region = "", before = "" } = ctx.query;
   const device = new Resource(ctx, `device ${id}`, (signal) => ctx.api.read(`fleet/devices/${encodeURIComponent(id)}`, { region, before }, signal)).once();
+  const back = backIn(`device ${ctx.task} ${id} ${region}`, before);
   return {
     title: `Device ${id}`,
     view: () => [
       h("nav", { class: "crumbs", "aria-label": "Where this is", key: "crumbs" }, h("a", { href: ctx.link("/fleet") }, "Fleet"), h("span", { "aria-hidden": "true" }, "/"), "Device"),
       h("div", { class: "page-head", key: "head" }, h("h1", { class: "id", id: "device" }, id)),
-      device.view((data) => body(ctx, data, { id, region, before }), 8),
+      device.view((data) => body(ctx, data, { id, region, before, back }), 8),
     ],
   };
 }
 
-function body(ctx, data, { id, region, before }) {
+function body(ctx, data, { id, region, before, back }) {
   const home = slot(data.region ?? region, data.partition);
   const accepted = data.records.filter((one) => one.outcome === "accepted").length;
   const refused = data.records.filter((one) => outcomeLevel(one.outcome) === "bad").length;
@@ -28,6 +30,7 @@ function body(ctx, data, { id, region, before }) {
   const path = `/fleet/devices/${encodeURIComponent(id)}`;
   const pages = pager(`${count(data.shown)} of its records in ${searched}`, [
     ["Newest", before ? ctx.link(path, { region }) : null],
+    ["Back", back === null ? null : ctx.link(path, { region, before: back })],
     ["Older", data.next === null || data.next === undefined ? null : ctx.link(path, { region, before: data.next })],
   ]);
   return [

@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { bytes, cost, count, decimal, duration, known, percent } from "../format.js";
 import { Resource } from "../resource.js";
 import { deviceCell } from "../records.js";
+import { before as backIn } from "../trails.js";
 import { card, emptyPanel, pager, shareBar, shownOf, stat, stats, table, time } from "../widgets.js";
 
 const AGAIN_MS = 5000;
@@ -13,6 +14,7 @@ export function open(ctx) {
   const sort = ctx.query.sort in SORTS ? ctx.query.sort : "recent";
   const after = ctx.query.after ?? "";
   const fleet = new Resource(ctx, "fleet", (signal) => ctx.api.read("fleet", { sort, after }, signal));
+  const back = backIn(`fleet ${ctx.task} ${sort}`, after);
   if (after) fleet.once();
   else fleet.every(AGAIN_MS);
   return {
@@ -20,7 +22,7 @@ export function open(ctx) {
     view: () => [
       h("div", { class: "page-head", key: "head" }, h("h1", null, "Fleet"), h("p", { class: "note" }, "Devices that the console has seen, in the records that it has followed.")),
       finder(ctx),
-      fleet.view((data) => body(ctx, data, { sort, after }), 10),
+      fleet.view((data) => body(ctx, data, { sort, after, back }), 10),
     ],
   };
 }
@@ -125,7 +127,7 @@ function costs(rows) {
   );
 }
 
-function devices(ctx, data, { sort, after }) {
+function devices(ctx, data, { sort, after, back }) {
   const head = (name, label) => h("a", { href: ctx.link("/fleet", { sort: name }), "aria-current": sort === name ? "true" : null }, label);
   const sorted = (name) => (sort === name ? "descending" : null);
   return card(
@@ -133,6 +135,7 @@ function devices(ctx, data, { sort, after }) {
     { id: "devices", note: `those ${SORTS[sort]} first` },
     pager(shownOf(data.shown, data.of, "devices"), [
       ["First", after ? ctx.link("/fleet", { sort }) : null],
+      ["Back", back === null ? null : ctx.link("/fleet", { sort, after: back })],
       ["Next", data.next === null || data.next === undefined ? null : ctx.link("/fleet", { sort, after: data.next })],
     ]),
     table({

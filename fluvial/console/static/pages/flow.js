@@ -3,11 +3,9 @@
 import { h } from "../dom.js";
 import { count, duration, known, NOT_KNOWN, rate, slot, things } from "../format.js";
 import { Resource } from "../resource.js";
-import { behind, card, emptyPanel, mending, stat, stats, status, table, time, trend } from "../widgets.js";
+import { behind, card, emptyPanel, lagLevel, mending, stat, stats, status, table, time, trend } from "../widgets.js";
 
 const AGAIN_MS = 2000;
-const LAG_WARN_SECONDS = 10;
-const LAG_BAD_SECONDS = 60;
 
 const STAGES = {
   ingress: ["Ingress", "records published, records judged"],
@@ -37,13 +35,6 @@ function body(ctx, data) {
     card("Partitions", { id: "partitions", note: "open a region to see its partitions" }, data.regions.map((one) => partitions(ctx, one, data.groups.length > 0))),
     groups(ctx, data),
   ];
-}
-
-/** Lag's level: what falls is on its way to be mended. */
-function lagLevel({ lag_seconds: seconds, trend: way }) {
-  if (!known(seconds)) return "unknown";
-  if (seconds > LAG_BAD_SECONDS) return "bad";
-  return seconds > LAG_WARN_SECONDS && way !== "falling" ? "warn" : "ok";
 }
 
 /** The one sentence of the page: the stage that waits longest. */
@@ -110,7 +101,7 @@ function stage(one) {
     "div",
     { class: `cell ${level}` },
     h("div", null, name("in"), h("span", null, rate(one.in_per_second)), name("out"), h("span", null, rate(one.out_per_second))),
-    h("div", null, name("lag"), h("span", null, known(one.lag_seconds) ? [level === "ok" ? duration(one.lag_seconds) : status(level, duration(one.lag_seconds)), " ", one.lag_seconds > 0 ? trend(one.trend) : null] : status("unknown", "not known"))),
+    h("div", null, name("lag"), h("span", null, known(one.lag_seconds) ? [level === "ok" ? duration(one.lag_seconds) : status(level, duration(one.lag_seconds)), " ", one.lag_seconds > 0 ? trend(one.trend, level !== "ok") : null] : status("unknown", "not known"))),
     h("div", { class: "note" }, known(one.waiting) ? waits : "not known what waits"),
   );
 }
@@ -156,7 +147,7 @@ function partitions(ctx, region, grouped) {
           { label: "Folded to", kind: "number", cell: (one) => count(one.folded_to) },
           { label: "Lag", kind: "number", cell: (one) => (lagLevel(one) === "ok" ? duration(one.lag_seconds) : status(lagLevel(one), known(one.lag_seconds) ? duration(one.lag_seconds) : "not known")) },
           { label: "Records", kind: "number", note: "Behind the log’s end", cell: (one) => count(one.lag_records) },
-          { label: "Trend", kind: "text", cell: (one) => trend(one.trend) ?? NOT_KNOWN },
+          { label: "Trend", kind: "text", cell: (one) => trend(one.trend, lagLevel(one) !== "ok") ?? NOT_KNOWN },
           { label: "Windows", kind: "number", cell: (one) => `${count(one.windows)}${one.windows_waiting ? `, ${count(one.windows_waiting)} wait` : ""}` },
           { label: "Oldest open", kind: "number", cell: (one) => (known(one.oldest_open_seconds) ? duration(one.oldest_open_seconds) : "none open") },
           { label: "Worker", kind: "text id", cell: (one) => one.worker || (grouped ? status(one.lag_records === 0 ? "unknown" : "bad", "nobody") : NOT_KNOWN) },

@@ -2,8 +2,8 @@
 
 import { chartCard } from "../charts.js";
 import { h } from "../dom.js";
-import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, rate } from "../format.js";
-import { card, command, emptyPanel, icon, judged, mending, meter, outcomeLevel, shareBar, skeleton, stat, stats, status, table, time, told, trend } from "../widgets.js";
+import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, rate, things } from "../format.js";
+import { card, command, emptyPanel, icon, judged, lagLevel, mending, meter, outcomeLevel, shareBar, skeleton, stat, stats, status, table, time, told, trend } from "../widgets.js";
 
 const STATES = { ready: ["ok", "ready"], starting: ["busy", "starting"], draining: ["busy", "draining"], gone: ["bad", "gone"] };
 
@@ -179,6 +179,7 @@ function regions(ctx, now) {
     table({
       caption: "Regions",
       test: "regions",
+      stacks: true,
       rows: now.regions,
       key: (one) => one.region,
       columns: [
@@ -214,7 +215,7 @@ function windowFill(window) {
 export function lag(one) {
   if (!known(one.lag_seconds) && !known(one.lag_records)) return status("unknown", "not known");
   if (one.lag_records === 0) return h("span", null, "none");
-  return [h("span", { class: "lag" }, duration(one.lag_seconds)), " ", trend(one.trend), h("span", { class: "note" }, ` ${count(one.lag_records)} records`)];
+  return [h("span", { class: "lag" }, duration(one.lag_seconds)), " ", trend(one.trend, lagLevel(one) !== "ok"), h("span", { class: "note" }, ` ${things(one.lag_records, "records")}`)];
 }
 
 function staleness({ records, counts }) {
@@ -248,14 +249,14 @@ function processes(ctx, now) {
       ? table({
           caption: "Processes",
           test: "processes",
+          stacks: true,
           tall: rows.length > 12,
           rows,
           key: (one) => `${one.role} ${one.name}`,
           columns: [
             { label: "Process", kind: "text", head: true, cell: (one) => one.name },
-            { label: "State", kind: "text", cell: (one) => [status(...(STATES[one.state] ?? ["unknown", one.state])), one.reason ? h("span", { class: "note" }, ` ${one.reason}`) : null] },
-            { label: "Role", kind: "text", cell: (one) => one.role },
-            { label: "Region", kind: "text", cell: (one) => one.region || NOT_KNOWN },
+            { label: "State", kind: "text state", cell: (one) => [status(...(STATES[one.state] ?? ["unknown", one.state])), one.reason ? h("span", { class: "note" }, ` ${one.reason}`) : null] },
+            { label: "Role", kind: "text", cell: (one) => (one.region ? `${one.role}, ${one.region}` : one.role) },
             { label: "Port", kind: "number", cell: (one) => one.port ?? NOT_KNOWN },
           ],
         })

@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { count, known, things, words } from "../format.js";
 import { Resource } from "../resource.js";
 import { recordsTable } from "../records.js";
+import { before as backIn } from "../trails.js";
 import { card, emptyPanel, errorLink, pager, prose, shareBar, shownOf, status, table, time } from "../widgets.js";
 
 const AGAIN_MS = 5000;
@@ -11,6 +12,7 @@ const AGAIN_MS = 5000;
 export function open(ctx) {
   const { region = "", reason = "", before = "" } = ctx.query;
   const list = new Resource(ctx, "refused", (signal) => ctx.api.read("refused", { region, reason, before }, signal));
+  const back = backIn(`refused ${ctx.task} ${region} ${reason}`, before);
   // An older page is read once; the newest is kept current.
   if (before) list.once();
   else list.every(AGAIN_MS);
@@ -19,7 +21,7 @@ export function open(ctx) {
     view: () => [
       h("div", { class: "page-head", key: "head" }, h("h1", null, "Refused"), h("p", { class: "note" }, "A refused update changes nothing but the counts. Every one has its verdict, and its reason.")),
       filters(ctx, { region, reason }),
-      list.view((data) => body(ctx, data, { region, reason, before }), 10),
+      list.view((data) => body(ctx, data, { region, reason, before, back }), 10),
     ],
   };
 }
@@ -32,11 +34,12 @@ function filters(ctx, { region, reason }) {
     { class: "filters", key: "filters" },
     h("label", { for: "region" }, "Region"),
     h("select", { id: "region", value: region, on: { change } }, h("option", { value: "", key: "" }, "all"), regions.map((one) => h("option", { value: one, key: one }, one))),
+    reason ? h("span", { class: "label" }, "Reason") : null,
     reason ? h("a", { class: "chip", id: "clear-reason", href: ctx.link("/refused", { region }), "aria-label": `Reason ${words(reason)}: show all reasons` }, words(reason), h("span", { "aria-hidden": "true" }, " ✕")) : null,
   );
 }
 
-function body(ctx, data, { region, reason, before }) {
+function body(ctx, data, { region, reason, before, back }) {
   const total = data.reasons.reduce((sum, one) => sum + one.count, 0);
   if (!total && !data.records.length) {
     return h(
@@ -58,6 +61,7 @@ function body(ctx, data, { region, reason, before }) {
       { id: "records", note: "newest first" },
       pager(shownOf(data.shown, data.of, "records"), [
         ["Newest", before ? ctx.link("/refused", { region, reason }) : null],
+        ["Back", back === null ? null : ctx.link("/refused", { region, reason, before: back })],
         ["Older", data.next === null || data.next === undefined ? null : ctx.link("/refused", { region, reason, before: data.next })],
       ]),
       data.records.length ? recordsTable(ctx, { caption: "Refused records, newest first", records: data.records, test: "refused" }) : emptyPanel("none on this page", "No record of this reason and region is in what was read. Counts reach further back than records.", null),
@@ -73,6 +77,7 @@ function meaning(one) {
 function reasons(ctx, rows, total, { region, reason }) {
   return table({
     caption: "Refused, by reason",
+    stacks: true,
     test: "reasons",
     rows,
     key: (one) => one.reason,

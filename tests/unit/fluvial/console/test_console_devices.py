@@ -139,5 +139,5 @@ def test_what_was_never_measured_is_not_zero(tmp_path: Any) -> None:
     for outcome in ("undecodable", "bad_signature", "too_stale", "not_finite", "wrong_layout", "duplicate"):
         assert numbers(Verdict(1, outcome)) == (None, None, None)
     assert numbers(Verdict(1, "norm_exceeded", norm=5.0)) == (5.0, None, None)
-    assert numbers(Verdict(1, ACCEPTED)) == (0.0, 0.0, 0.0), "a delta of nothing has the norm 0"
+    assert numbers(Verdict(1, ACCEPTED)) == (0.0, None, None), "a delta of nothing has the norm 0"
     assert numbers(Verdict(1, "anomalous", norm=2.0, norm_deviations=9.0, cosine=-1.0)) == (2.0, 9.0, -1.0)

@@ -15,9 +15,9 @@ from fluvial.local.policies import quick_policy
 from fluvial.processes.supervisor import ChildStatus
 from fluvial.proof.audit import AuditReport, Findings
 from fluvial.reading.progress import Place, Published, RunFacts, read_journal, sparkline
+from fluvial.session.going_on import free_task_name
 from fluvial.session.plan import RunPlan, RunResult, warnings_about
 from fluvial.session.progress_view import PlainView, live_panel, open_view, plain_line
-from fluvial.session.run import free_task_name
 from fluvial.session.strikes import Chaos
 from fluvial.session.summary import check_json_target, check_report_folder, honest_refused_line
 from fluvial.terminal.output import Output, quiet_output
@@ -166,13 +166,13 @@ def test_the_plain_view_can_tell_every_version_once() -> None:
 
 def test_a_version_that_comes_with_the_end_has_its_line_too() -> None:
     output, facts = Lines(), RunFacts()
-    with open_view(output, "a run", 2, each_version=True) as view:
+    with open_view(output, "a run", 3, each_version=True, first=1) as view:
         view.show("training", facts, CHILDREN)
-        for version in (1, 2):
+        for version in (1, 2, 3):
             facts.add_evaluation({"kind": "evaluation", "version": version, "accuracy": 0.5, "loss": 1.0})
         view.finish(facts)
         view.finish(facts)
-    assert [line.split()[1] for line in output.lines if line.startswith("version")] == ["1/2", "2/2"]
+    assert [line.split()[1] for line in output.lines if line.startswith("version")] == ["2/3", "3/3"]
 
 
 def result_of(journal: list[tuple[str, str]]) -> RunResult:
