@@ -365,12 +365,23 @@ def _is_address(value: str) -> bool:
 
 def _wrong(name: str, value: object, expected: str, merge: _Merge) -> UsageProblem:
     shown = "***" if name.endswith(("secret_key", "session_token")) and value else repr(value)
+    source = merge.sources.get(name, "default")
     return UsageProblem(
         "FLV-1002",
         f"setting {name}: expected {expected}, got {shown}",
-        where=f"from {merge.sources.get(name, 'default')}",
-        hint="see every value and its source with `fluvial config show --sources`",
+        where=f"from {source}",
+        hint=_correction(name, source),
     )
+
+
+def _correction(name: str, source: str) -> str:
+    """Where the right value goes. ``config show`` would not help: it stops at the same value."""
+    variable = f"FLUVIAL_{name.upper().replace('.', '_')}"
+    if source.isupper() or source.endswith("_proxy"):
+        return f"set {source} to such a value, or unset it"
+    if source.endswith(".json"):
+        return f"{source} is written by `fluvial up`: start it again, or set {variable}"
+    return f"set {variable}"
 
 
 def _read_json(path: Path, kind: type[_Record]) -> _Record | None:

@@ -200,6 +200,7 @@ def cli(context: click.Context, *, home: Path | None, traceback: bool) -> None:
     """Federated learning on the log: every checkpoint is a pure function of signed logs."""
     invocation = context.ensure_object(Invocation)
     invocation.home_option = home
+    invocation.output.called = invocation.command
     invocation.traceback_option = traceback
     if not context.resilient_parsing:
         keep_compiled_code(_KERNELS.parent / "__pycache__")

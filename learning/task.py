@@ -46,6 +46,16 @@ _FUNCTIONS: Final = ("model", "train", "evaluate")
 _NAME_LIKE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
+class LossNotFiniteProblem(UsageProblem):
+    """FLV-2208 or FLV-2209: what users' code reports has no finite loss. ``metrics``: all that it reports."""
+
+    def __init__(
+        self, metrics: Mapping[str, float], error_id: str, message: str, *, hint: str, where: str
+    ) -> None:
+        super().__init__(error_id, message, hint=hint, where=where)
+        self.metrics = dict(metrics)
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """A loaded task file.
@@ -297,7 +307,8 @@ def _metrics(got: object, function: str, error_id: str, where: str) -> dict[str,
             message = f"{function} must return {wanted}; {name!r} is {type(value).__name__}"
             raise UsageProblem(error_id, message, where=where, hint="turn it into a float") from error
     if not math.isfinite(metrics["loss"]):
-        raise UsageProblem(
+        raise LossNotFiniteProblem(
+            metrics,
             error_id,
             f"{function} reports the loss {metrics['loss']}: the model's numbers ran away",
             where=where,

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 1
 KINDS: Final = ("version", "window", "evaluation", "region_minute")
 
+PROBLEM: Final = "evaluation_problem"
+"""The field of an evaluation's record that says why the version has none; absent where all is well."""
+PROBLEM_ID: Final = "evaluation_error_id"
+PROBLEMS: Final = ("not_finite", "failed", "crashed", "late", "unreadable")
+
 Value = str | int | float | bool | None
 """What a field may hold: the records are flat."""
 

@@ -33,6 +33,7 @@ RESERVED: Final = frozenset({
     # what every record or an evaluation's says
     "kind", "schema_version", "task", "at_ms", "version", "accepted", "refused", "staleness_mean", "staleness_max",
     "update_bytes", "seconds", "model_sha256", "model_bytes", "created_at_ms", "evaluated_at_ms", "fairness_gap",
+    "evaluation_problem", "evaluation_error_id",
     NAMES_THE_METRIC, SAYS_WHICH_WAY, "metric_value", "metrics_renamed",
     # what records of the other kinds say
     "reason", "accept_ratio", "windows", "regions", "participation", "weight_total", "stored_bytes", "optimizer_sha256",

@@ -18,6 +18,7 @@ UPDATE_BYTES_LIMIT: Final = 64 << 20
 SUM_LIMIT: Final = (1 << 63) - 1
 MAGNITUDE_MAX: Final = 128
 """The largest level of any codec: the bound of what rounding a coefficient can add to an element."""
+_WRITTEN_OUT_BELOW: Final = 1e10
 HINT: Final = "docs/policy.md lists every key with its unit and default"
 
 
@@ -25,6 +26,11 @@ def refused(key: str, value: object, bound: str) -> UsageProblem:
     """FLV-2002: a key whose value is out of its bounds."""
     message = f"the policy is refused: {key} = {value!r}, it has to be {bound}"
     return UsageProblem("FLV-2002", message, hint=HINT)
+
+
+def _plain(bound: float) -> str:
+    """A bound as it may be written into a policy: a whole one with all its digits."""
+    return str(int(bound)) if float(bound).is_integer() and abs(bound) < _WRITTEN_OUT_BELOW else f"{bound:g}"
 
 
 def check_weights(weights: tuple[int, ...]) -> None:
@@ -55,7 +61,7 @@ def check(document: DocumentV2) -> None:
     """
     for key, value, low, high in ranges(document):
         if not (low <= value <= high):  # NaN fails too
-            raise refused(key, value, f"between {low:g} and {high:g}")
+            raise refused(key, value, f"between {_plain(low)} and {_plain(high)}")
     if document.updates.norm_max < document.updates.norm_clip:
         raise refused(
             "updates.norm_max",

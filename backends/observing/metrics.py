@@ -181,10 +181,12 @@ MERGERS: Final = (
 
 EVALUATORS: Final = (
     _gauge("fluvial_evaluated_version", "version", EVALUATOR, (), "The newest version that was evaluated.", "Does the evaluation keep up?"),
-    _gauge("fluvial_validation_loss", "loss", EVALUATOR, (), "Loss of that version on held-out data.", "Does the model get better?"),
+    _gauge("fluvial_versions_without_evaluation", "versions", EVALUATOR, (), "How many of the newest versions in a row were published without an evaluation; 0 where the newest has one.", "Does the evaluator fail now?"),
+    _counter("fluvial_evaluation_problems_total", "versions", EVALUATOR, ("problem",), "Versions that were published without an evaluation: not_finite, failed, crashed, late or unreadable.", "Why have versions no evaluation?"),
+    _gauge("fluvial_validation_loss", "loss", EVALUATOR, (), "Loss of that version on held-out data; NaN where it has no evaluation.", "Does the model get better?"),
     _gauge("fluvial_model_metric", "its own", EVALUATOR, ("name", "better"), "Every number that the task's evaluate() gives of that version, by its name, 32 at most. The one that judges the task says which is better, higher or lower; of the others the label is empty. NaN where this version has none.", "How good is the model?"),
     _gauge("fluvial_model_metric_worst_decile", "its own", EVALUATOR, ("name", "better"), "Mean of the task's metric over the tenth of the cohorts that the version serves worst; absent where the evaluation does not say.", "Whom does the model serve badly?"),
-    _gauge("fluvial_validation_accuracy", "ratio", EVALUATOR, (), "Accuracy of that version on held-out data, where the task reports one.", "How good is a classifier?"),
+    _gauge("fluvial_validation_accuracy", "ratio", EVALUATOR, (), "Accuracy of that version on held-out data, where the task reports one; NaN where the version has no evaluation.", "How good is a classifier?"),
     _gauge("fluvial_validation_worst_decile_accuracy", "ratio", EVALUATOR, (), "Mean accuracy of the tenth of the cohorts that it serves worst, where a classifier is judged by it.", "Whom does a classifier serve badly?"),
     _counter("fluvial_evaluation_metrics_renamed_total", "numbers", EVALUATOR, (), "Numbers of evaluate() that were published under another name, because a record cannot have their own (FLV-2243).", "Does a task file use names that are reserved?"),
     _histogram("fluvial_evaluation_duration_seconds", "seconds", EVALUATOR, (), "Time to load one version and evaluate it on the held-out data and each of its parts.", "What does an evaluation cost, and does it keep up with new versions?", EVALUATION_S),

@@ -116,6 +116,8 @@ class EvaluatorMetrics(MetricsObserver):
         self._target: float | None = None
         self._reached = False
         self._series: set[tuple[str, str]] = set()
+        self._shown: set[str] = set()
+        self._without = 0
 
     def aim(self, target: float) -> None:
         """The value of the task's metric that a version should reach."""
@@ -136,8 +138,12 @@ class EvaluatorMetrics(MetricsObserver):
 
     def evaluated(self, record: Mapping[str, Any], seconds: float) -> None:
         """See ``Observer``."""
-        self.succeeded("evaluation")
-        self.metrics.histogram("fluvial_evaluation_duration_seconds").observe(seconds)
+        problem = record.get("evaluation_problem")
+        if isinstance(problem, str):
+            self.metrics.counter("fluvial_evaluation_problems_total").labels(problem).inc()
+        else:
+            self.succeeded("evaluation")
+            self.metrics.histogram("fluvial_evaluation_duration_seconds").observe(seconds)
         self._show(record)
 
     def _show(self, record: Mapping[str, Any]) -> None:
@@ -148,9 +154,15 @@ class EvaluatorMetrics(MetricsObserver):
             "accuracy": "fluvial_validation_accuracy",
             "accuracy_worst_decile": "fluvial_validation_worst_decile_accuracy",
         }
+        failed = isinstance(record.get("evaluation_problem"), str)
+        self._without = self._without + 1 if failed else 0
+        self.metrics.gauge("fluvial_versions_without_evaluation").set(self._without)
         for field, name in fields.items():
             if is_finite(record.get(field)):
                 self.metrics.gauge(name).set(record[field])
+            elif failed and name in self._shown:
+                self.metrics.gauge(name).set(math.nan)  # the version before's would be a lie
+            self._shown |= {name} if is_finite(record.get(field)) else set()
         if is_finite(renamed := record.get("metrics_renamed")):
             self.metrics.counter("fluvial_evaluation_metrics_renamed_total").inc(renamed)
         self._show_metrics(record, version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -13,9 +14,10 @@ from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
 from fluvial.processes.signals import stop_on_signals
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
-from producers.canary import EVERY_S, OBJECTIVE_S, WRONG_VERDICT
+from producers.canary import EVERY_S, LATE, OBJECTIVE_S, WRONG_VERDICT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from backends.settings import Settings
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from fluvial.terminal.output import Output
     from producers.canary import Canary, Ping
     from producers.sdk.updates import Author
+
+    ProblemOf = Callable[[Ping], FluvialError]
 
 _EVERY_S_MIN: Final = 0.05
 
@@ -89,10 +93,11 @@ def canary(
         writer = LogWriter(settings, f"fluvial-{author.device_id}", observer=observer)
         one = Canary(author, writer, reader, every_s=every_s, objective_s=objective_s, observer=observer)
         stop_on_signals(one.stop, observer.ending)
+        problem_of = partial(_problem, settings, file.task)
         if once:
-            _once(invocation.output, one)
+            _once(invocation.output, one, problem_of)
         else:
-            _go_on(invocation.output, one, every_s, objective_s)
+            _go_on(invocation.output, one, every_s, objective_s, problem_of)
 
 
 def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -> tuple[Author, Path]:
@@ -127,15 +132,15 @@ def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -
     return (retry_through_outage(f"read the task {file.task}", read) if patient else read()), path
 
 
-def _once(output: Output, one: Canary) -> None:
+def _once(output: Output, one: Canary, problem_of: ProblemOf) -> None:
     for ping in one.run(once=True):
         if ping.reason:
-            raise _problem(ping)
+            raise problem_of(ping)
         output.document(ping.document())
         output.print(_line(ping))
 
 
-def _go_on(output: Output, one: Canary, every_s: float, objective_s: float) -> None:
+def _go_on(output: Output, one: Canary, every_s: float, objective_s: float, problem_of: ProblemOf) -> None:
     output.say(
         f"publishing to {one.region}[{one.partition}] every {every_s:g} s, "
         f"a verdict is expected within {objective_s:g} s; Ctrl-C ends"
@@ -143,7 +148,7 @@ def _go_on(output: Output, one: Canary, every_s: float, objective_s: float) -> N
     for ping in one.run():
         output.line(ping.document())
         if ping.reason:
-            output.say(str(_problem(ping)), style="bold red")
+            output.say(str(problem_of(ping)), style="bold red")
         else:
             output.print(_line(ping))
     tally = one.tally.document()
@@ -156,7 +161,18 @@ def _line(ping: Ping) -> str:
     return f"{ping.place} {ping.outcome} as expected, after {ping.seconds:.3f} s"
 
 
-def _problem(ping: Ping) -> FluvialError:
+def _nobody_works(settings: Settings, task: str, region: str) -> bool:
+    """Whether Kafka says that no process is in the region's group; False where it says nothing."""
+    from backends.kafka.consumer_groups import describe_groups
+
+    try:
+        (group,) = describe_groups(settings, [f"fluvial-{task}-{region}"])
+    except FluvialError:
+        return False
+    return not group.members
+
+
+def _problem(settings: Settings, task: str, ping: Ping) -> FluvialError:
     where = f"canary of {ping.region}, {ping.place}"
     if ping.reason == WRONG_VERDICT:
         return Finding(
@@ -164,6 +180,13 @@ def _problem(ping: Ping) -> FluvialError:
             f"a wrong verdict: {ping.detail}",
             where=where,
             hint=f"see why with `fluvial inspect {ping.region} {ping.partition} {ping.offset}`, then `fluvial audit`",
+        )
+    if ping.reason == LATE and not ping.outcome and _nobody_works(settings, task, ping.region):
+        return TimeoutProblem(
+            "FLV-7071",
+            f"no worker of region {ping.region} runs, so the update got {ping.detail}",
+            where=where,
+            hint=f"start one with `fluvial worker --task {task} --region {ping.region}`",
         )
     return TimeoutProblem(
         "FLV-7071",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
+from fluvial.commands.processes import evaluation_option
 from fluvial.commands.run_plan import stall_option
 from fluvial.terminal.invocation import Invocation, no_check_option, pass_invocation, traceback_option
 
@@ -37,6 +38,7 @@ class Options(TypedDict):
     store: Literal["auto", "minio", "file"]
     no_console: bool
     stall_s: float
+    evaluation_s: float
 
 
 @click.command()
@@ -93,6 +95,7 @@ class Options(TypedDict):
 )
 @click.option("--no-console", is_flag=True, help="Serve no live page while it runs.")
 @stall_option
+@evaluation_option
 @no_check_option
 @traceback_option
 @click.option(
@@ -173,6 +176,7 @@ def _plan(home: Path, reference: str, options: Options) -> RunPlan:
         chaos=options["chaos"],
         alpha=alpha,
         stall_s=options["stall_s"],
+        evaluation_s=options["evaluation_s"],
         store=options["store"],
         policy_defaults=quick_policy(devices - attackers - misbehaving),
         console=not options["no_console"],

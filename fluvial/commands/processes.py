@@ -20,6 +20,7 @@ from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
 from schemas.certificates import CONTROL, Role
+from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
 if TYPE_CHECKING:
     import faust
@@ -40,6 +41,15 @@ key_option = click.option(
     "--key",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Key and certificate (PEM). Default: the one that `fluvial task create` issued.",
+)
+
+evaluation_option = click.option(
+    "--evaluation-seconds",
+    "evaluation_s",
+    type=click.FloatRange(0, min_open=True),
+    default=EVALUATION_S_MAX,
+    show_default=True,
+    help="How long evaluate() may take. A version that takes longer is published as late, and the next one follows.",
 )
 
 
@@ -137,6 +147,7 @@ def merger(
     metavar="VALUE",
     help="The value of the task's metric to reach, such as 0.9: the metrics then say which version did first.",
 )
+@evaluation_option
 @metrics_options
 @traceback_option
 @json_option
@@ -147,6 +158,7 @@ def evaluator(
     task: str | None,
     name: str | None,
     target: float | None,
+    evaluation_s: float,
     metrics_port: int,
     no_metrics: bool,
 ) -> int:
@@ -173,6 +185,7 @@ def evaluator(
             genesis_sha256=file.genesis_sha256,
             reference_here=file.reference,
             data_folder=_data_folder(invocation, file, name),
+            seconds_max=evaluation_s,
             observer=observer,
         )
         return _run(invocation, file, app, observer, role="evaluator", name=name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar
 import click
 
 from aggregation.errors import UsageProblem
+from fluvial.commands.processes import evaluation_option
 from fluvial.session.limits import STALL_S
 from fluvial.terminal.set_option import set_option
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from learning import Task
 
 _Function = TypeVar("_Function", bound="Callable[..., Any] | click.Command")
-STACK_ONLY: Final = frozenset({"workers", "store", "stall_s", "name", "go_on", "fresh"})
+STACK_ONLY: Final = frozenset({"workers", "store", "stall_s", "evaluation_s", "name", "go_on", "fresh"})
 """What only means something on a stack."""
 
 
@@ -44,6 +45,7 @@ class Options(TypedDict):
     seed: int
     alpha: float
     stall_s: float
+    evaluation_s: float
     store: Literal["auto", "minio", "file"]
     name: str | None
     go_on: bool
@@ -52,8 +54,9 @@ class Options(TypedDict):
 
 
 def going_on_options(function: _Function) -> _Function:
-    """Add ``--continue``, ``--fresh``, ``--name``, ``--set``, and ``--stall-seconds``."""
+    """Add ``--continue``, ``--fresh``, ``--name``, ``--set``, ``--stall-seconds``, ``--evaluation-seconds``."""
     for option in (
+        evaluation_option,
         stall_option,
         set_option,
         click.option("--name", help="What the task is called. Default: what its file says."),
@@ -134,6 +137,7 @@ def plan_of(course: Course, task: Task, options: Options, policy_text: str, *, t
         seed=seed,
         alpha=alpha,
         stall_s=options["stall_s"],
+        evaluation_s=options["evaluation_s"],
         store=options["store"],
         policy_text=policy_text,
         policy_defaults=quick_policy(devices),

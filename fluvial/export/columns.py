@@ -58,6 +58,8 @@ COLUMNS: Final = {
     "accuracy_best_decile": pa.float64(),
     "fairness_gap": pa.float64(),
     "model_bytes": pa.int64(),
+    "evaluation_problem": pa.string(),
+    "evaluation_error_id": pa.string(),
     "created_at_ms": pa.int64(),
     "evaluated_at_ms": pa.int64(),
     "minute_ms": pa.int64(),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from aggregation.codecs import DEFAULT_CODEC, data_bytes
 from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
@@ -27,7 +26,7 @@ from fluvial.local.carried_program import carried_program
 from fluvial.local.judging import in_words, metric_of_task
 from fluvial.local.noted import Noted, task_file_of
 from fluvial.local.policies import layered_policy
-from producers.sdk.updates import largest_update_bytes, record_bytes_max, size_beside
+from fluvial.local.update_size import check_update_size
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.manifests import NEWEST_GENESIS, Code, Genesis, Metric, Region, decode_genesis
@@ -108,7 +107,7 @@ def create_task(
         code=program.code,
     )
     genesis = first.genesis
-    _check_update_size(genesis.tensor_layout, policy, settings)
+    check_update_size(genesis.tensor_layout, policy, settings)
     if existing is not None and existing != genesis.canonical():
         raise _exists_otherwise(task, store, _difference(existing, genesis))
     _declare_topics(settings, genesis, fresh=existing is None, output=output)
@@ -258,21 +257,6 @@ def first_version(
         format=document_format,
     )
     return FirstVersion(genesis, model, optimizer, (frozen,) if frozen is not None else ())
-
-
-def _check_update_size(layout: Layout, policy: Policy, settings: Settings) -> None:
-    needed, limit = largest_update_bytes(layout, policy), record_bytes_max(policy, settings.message_bytes_max)
-    if needed > limit:
-        which = "policy's updates.bytes_max" if limit == policy.updates.bytes_max else "broker's record limit"
-        widest = max(policy.updates.codecs, key=lambda name: data_bytes(name, layout.parameters))
-        share = size_beside(DEFAULT_CODEC, widest)
-        codecs = f'`updates.codecs = ["{DEFAULT_CODEC}"]` in the policy ({share}), ' if share else ""
-        raise UsageProblem(
-            "FLV-2404",
-            f"one update of {layout.parameters} parameters takes up to {needed} bytes, the {which} is {limit}",
-            hint=f"use {codecs}a smaller model, or raise updates.bytes_max "
-            "and `fluvial up --update-bytes-max` together",
-        )
 
 
 def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output: Reporter) -> None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 from aggregation.errors import Finding
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, REJECTIONS, RejectionReason
 from fluvial.reading.progress import read_journal
-from fluvial.session.limits import DEAD_END_S, EVALUATION_S, LONG_S, STALL_S
+from fluvial.session.limits import DEAD_END_S, EVALUATION_MARGIN_S, LONG_S, STALL_S
 from producers.fleet.activity import read_activity
+from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -95,13 +96,14 @@ class Patience:
         journal: Path,
         *,
         stall_s: float = STALL_S,
-        evaluation_s: float = EVALUATION_S,
+        evaluation_s: float = EVALUATION_S_MAX,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stall_s = stall_s
         self._facts = facts
         self._journal = journal
-        self._evaluation_s = evaluation_s
+        # Tried twice where it fails, and then its classes and cohorts.
+        self._evaluation_s = 3 * evaluation_s + EVALUATION_MARGIN_S
         self._now = now
         self._seen: tuple[int, ...] = ()
         self._moved_s = self._worked_s = self._evaluated_s = now()

@@ -17,6 +17,7 @@ from fluvial.session.patience import DeadEnd
 from fluvial.session.strikes import Strike
 from schemas.manifests import Manifest
 from schemas.objects import model_key
+from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +62,7 @@ class RunPlan:
     further: Further | None = None
     first_version: int = 0
     stall_s: float = STALL_S
+    evaluation_s: float = EVALUATION_S_MAX
 
 
 @dataclass(frozen=True, slots=True)

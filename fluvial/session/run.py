@@ -103,7 +103,9 @@ class _Session:
         folder = task_folder(settings.home, self.task)
         self.journal = folder / JOURNAL
         self.setbacks = Setbacks(self.journal, self.facts.failed_rounds, output)
-        self.patience = Patience(self.facts, self.journal, stall_s=plan.stall_s)
+        self.patience = Patience(
+            self.facts, self.journal, stall_s=plan.stall_s, evaluation_s=plan.evaluation_s
+        )
         self.dead_end: DeadEnd | None = None
         self.published: list[Published] = []
         self.published_before = len(read_journal(self.journal))
@@ -153,7 +155,8 @@ class _Session:
             supervisor.start(name, ["worker", *task, "--region", region, "--name", name])
         supervisor.start("merger", ["merger", *task, "--name", "merger-0"])
         shown = ("--traceback",) if plan.traceback else ()
-        supervisor.start("evaluator", ["evaluator", *task, *shown])
+        patience = ("--evaluation-seconds", str(plan.evaluation_s))
+        supervisor.start("evaluator", ["evaluator", *task, *patience, *shown])
         numbers = {
             "--devices": plan.devices,
             "--attackers": plan.attackers,

@@ -7,6 +7,7 @@ Without it, results are text and tables. Colour and boxes only on a terminal, an
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 WAITING_EVERY_S: Final = 5.0
+_COMMAND: Final = re.compile(r"(?:(?<=`)|^)fluvial (?=[a-z])")
+"""The beginning of a command in a hint: after a backtick, or the hint is one."""
 _PLAIN_WIDTH: Final = 10_000
 
 
@@ -83,6 +86,8 @@ class Output:
     def __init__(self, *, json: bool = False, quiet: bool = False, every_s: float = WAITING_EVERY_S) -> None:
         """A ``quiet`` output drops progress (not results): for tests and embedding."""
         self.json = json
+        self.called = "fluvial"
+        """How this command was called, with its home: what hints tell the user to type begins with it."""
         self._quiet = quiet
         self._every_s = every_s
         self.own_stdout = OwnStdout()
@@ -179,11 +184,12 @@ class Output:
 
     def problem(self, error: FluvialError, *, show_traceback: bool = False) -> None:
         """Show an error: for people on stderr, and with ``--json`` also as the one document on stdout."""
+        hint = _COMMAND.sub(lambda _: f"{self.called} ", error.hint)
         if self.json:
             fields = {
                 "id": error.error_id,
                 "message": error.message,
-                "hint": error.hint,
+                "hint": hint,
                 "where": error.where,
             }
             _write_json(
@@ -197,8 +203,8 @@ class Output:
             text.append(f"\n  {error.where}")
         if show_traceback and error.users_traceback:
             text.append("\n" + error.users_traceback)
-        if error.hint:
-            text.append("\nhint", style="bold cyan").append(f": {error.hint}")
+        if hint:
+            text.append("\nhint", style="bold cyan").append(f": {hint}")
         self.err.print(text, soft_wrap=True)
 
 

@@ -23,6 +23,7 @@ from aggregation.errors import UsageProblem
 from aggregation.layout import BUFFERS, WEIGHTS
 from learning.kinds.protocol import DTYPES, Anatomy, Flat, Kind, ModelTensor, Values
 from learning.kinds.torch_copies import fresh_from
+from learning.kinds.torch_hidden import hint_for
 from schemas.tensor_files import RawTensor
 
 _RIGHT_FILE: Final = "use the task file that the checkpoint was trained with"
@@ -57,7 +58,7 @@ class TorchModule:
                 "FLV-2204",
                 "the model has no trainable parameter",
                 where=where,
-                hint="add a layer to model()",
+                hint=hint_for(made),
             )
         for name, value in _floats(made):
             if _is_trained(value) and value.dtype not in _LEARNED:

@@ -17,7 +17,7 @@ from schemas.certificates import CERTIFICATE_BYTES_MAX
 from schemas.topics import updates_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from aggregation.layout import Layout
     from aggregation.policy import Policy
@@ -236,9 +236,13 @@ def _width(codec: CodecName) -> int:
 
 def largest_update_bytes(layout: Layout, policy: Policy) -> int:
     """An upper bound of one signed update's bytes, in the widest codec that the policy takes."""
+    return update_bytes_max(layout, policy.updates.codecs)
+
+
+def update_bytes_max(layout: Layout, codecs: Iterable[CodecName]) -> int:
+    """An upper bound of one signed update's bytes, in the widest of ``codecs``."""
     elements = VALUE_BYTES * layout.buffers.parameters + max(
-        sum(data_bytes(codec, spec.size) for spec in layout.trainable.tensors)
-        for codec in policy.updates.codecs
+        sum(data_bytes(codec, spec.size) for spec in layout.trainable.tensors) for codec in codecs
     )
     framing = sum(
         len(spec.name.encode()) + _DIMENSION_BYTES * len(spec.shape) + _TENSOR_FRAMING_BYTES

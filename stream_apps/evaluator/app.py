@@ -8,9 +8,10 @@
     Evaluation.catch_up(version)        every version not evaluated yet: load, evaluate on held-out data
         └─▶ fl.<task>.metrics           one flat JSON object a version
 
-It resumes at the newest evaluation that stands in the metrics topic, so no version is left out or published twice
-(but for a crash between two appends, where readers keep the first by version). What stands there is told to the
-observer, too: its metrics go on where those of the process before ended.
+Users' code runs in a process beside it (``bench``): a version on which it fails, hangs or ends that process is
+published as such, and the next one is evaluated. It resumes at the newest evaluation that stands in the metrics topic,
+so no version is left out or published twice (but for a crash between two appends, where readers keep the first by
+version). What stands there is told to the observer, too: its metrics go on where those of the process before ended.
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ from backends.programs import find_program
 from backends.settings import Settings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
+from schemas.manifests import Genesis
 from schemas.topics import models_topic
 from stream_apps.evaluator.evaluation import Evaluation
+from stream_apps.evaluator.limits import EVALUATION_S_MAX
 from stream_apps.running import tell
 
 ANNOUNCEMENT_BYTES: Final = 2048
@@ -52,19 +55,21 @@ def build_app(
     genesis_sha256: str,
     reference_here: str,
     data_folder: Path,
+    seconds_max: float = EVALUATION_S_MAX,
     observer: Observer = UNOBSERVED,
 ) -> faust.App:
-    """The Faust app of the evaluator; ``reference_here`` is where this machine's task.json says that its code is."""
+    """The Faust app of the evaluator; ``reference_here`` is where this machine's task.json says that its code is.
+
+    ``seconds_max``: how long one version's evaluation may take.
+    """
     store = TaskStore(open_object_store(settings.store, observer), task)
     genesis = retry_through_outage(
         "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
     )
-    reference = retry_through_outage(
-        "read the task's program",
-        lambda: find_program(settings.home, genesis, store.get_object, reference_here, say=log.warning),
-        (StoreUnavailable,),
+    reference = _program(settings, store, genesis, reference_here)
+    evaluation = Evaluation(
+        settings, store, genesis, reference, name, seconds_max=seconds_max, observer=observer
     )
-    evaluation = Evaluation(settings, store, genesis, reference, name, observer=observer)
     evaluation.catch_up(0)
     turn = asyncio.Lock()
 
@@ -82,6 +87,11 @@ def build_app(
     )
 
     tell(app, observer)
+
+    async def leave(*_: object, **__: object) -> None:
+        await asyncio.to_thread(evaluation.close)
+
+    app.on_before_shutdown.connect(leave)
 
     async def take(record: LogRecord) -> None:
         async with turn:
@@ -105,3 +115,11 @@ def build_app(
                 await app.crash(error)
 
     return app
+
+
+def _program(settings: Settings, store: TaskStore, genesis: Genesis, reference_here: str) -> str:
+    return retry_through_outage(
+        "read the task's program",
+        lambda: find_program(settings.home, genesis, store.get_object, reference_here, say=log.warning),
+        (StoreUnavailable,),
+    )

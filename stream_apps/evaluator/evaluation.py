@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
+from aggregation.errors import IntegrityProblem
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
 from backends.log import LogRecord
@@ -14,17 +19,16 @@ from backends.observer import UNOBSERVED, Observer
 from backends.outages import UNREADABLE, retry_through_outage
 from backends.settings import Settings
 from backends.store.task_store import TaskStore
-from learning.binding import bind
-from learning.slices import Slices
-from learning.task import load_task
-from learning.training import evaluate_parameters
 from schemas.certificates import Trust
 from schemas.checkpoints import decode_model
 from schemas.manifests import Genesis, Manifest
-from schemas.metrics import SCHEMA_VERSION, encode_metric
+from schemas.metrics import PROBLEM, PROBLEM_ID, SCHEMA_VERSION, encode_metric
 from schemas.records import Flaw, Unverified, announcement_in
-from schemas.task_metric import LOSS
+from schemas.task_metric import LOSS, named_in_record
 from schemas.topics import metrics_topic
+from stream_apps.evaluator.bench import Bench, BenchClosedError, EvaluationProblem, problem_of
+from stream_apps.evaluator.bench_messages import TaskModel, Trouble
+from stream_apps.evaluator.limits import EVALUATION_S_MAX
 from stream_apps.evaluator.naming import Naming
 from stream_apps.evaluator.published_evaluations import read_evaluations
 
@@ -34,7 +38,10 @@ log = logging.getLogger("fluvial.evaluator")
 
 
 class Evaluation:
-    """Blocking; one call at a time. It goes on behind the newest evaluation that stands in the metrics topic."""
+    """Blocking; one call at a time. It goes on behind the newest evaluation that stands in the metrics topic.
+
+    No version holds it up for ever: one whose evaluation fails, is not finite or takes too long is published so.
+    """
 
     def __init__(
         self,
@@ -44,16 +51,16 @@ class Evaluation:
         reference: str,
         name: str,
         *,
+        seconds_max: float = EVALUATION_S_MAX,
         observer: Observer = UNOBSERVED,
     ) -> None:
+        """``seconds_max``: how long a version may take. Raises what loading the task and its data raise."""
+        self._bench = Bench(reference, model=_model_of(store, genesis), seconds_max=seconds_max)  # it loads while we look what is published
+        self._seconds_max = seconds_max
         self._observer = observer
         self._store = store
         self._genesis = genesis
         self._layout = genesis.tensor_layout
-        self._task = bind(load_task(reference), genesis, store.get_object)
-        self._held_out = self._task.data().test
-        self._slices = Slices(self._task, self._held_out)
-        self._naming = Naming(genesis.metric or self._task.metric, before_metrics=not genesis.can_say_metric)
         self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False, observer=observer)
         self._trust = Trust.from_pem(genesis.authorities)
         with LogReader(settings, f"fluvial-{name}-resume") as reader:
@@ -63,6 +70,10 @@ class Evaluation:
         self.evaluated = standing[-1]["version"] if standing else -1
         self._created_at_ms = standing[-1]["created_at_ms"] if standing else 0
         observer.recalled(standing)
+        self._bench.open()
+        declared = genesis.metric or self._bench.metric
+        self._naming = Naming(declared, before_metrics=not genesis.can_say_metric)
+        self._metric = declared
 
     def take(self, record: LogRecord) -> None:
         """Take one record of the models topic: evaluate up to the version that it announces, if a merger signed it."""
@@ -72,13 +83,18 @@ class Evaluation:
         elif found.belongs_to(self._genesis.task, self._genesis.regions):
             self.catch_up(found.version)
 
+    def close(self) -> None:
+        """Leave what is under way: the next evaluator begins with that version. From any thread."""
+        self._bench.close()
+
     def catch_up(self, version: int) -> None:
-        """Evaluate and publish every version up to ``version``."""
+        """Evaluate and publish every version up to ``version``; one that cannot be evaluated is published as such."""
         while self.evaluated < version:
             number = self.evaluated + 1
-            record, seconds = retry_through_outage(
-                f"evaluate version {number}", partial(self._timed, number), UNREADABLE
-            )
+            try:
+                record, seconds = self._evaluate(number)
+            except BenchClosedError:
+                return
             self._writer.append(
                 metrics_topic(self._genesis.task),
                 encode_metric(record),
@@ -89,44 +105,110 @@ class Evaluation:
             )
             self.evaluated = number
             self._observer.evaluated(record, seconds)
-            log.info(
-                "version %d: %s",
-                number,
-                ", ".join(
-                    f"{k} {record[k]:.6g}" for k in dict.fromkeys((record["metric"], LOSS)) if k in record
-                ),
-                extra={"version": number},
-            )
+            if PROBLEM not in record:
+                names = dict.fromkeys((record["metric"], LOSS))
+                shown = ", ".join(f"{name} {record[name]:.6g}" for name in names if name in record)
+                log.info("version %d: %s", number, shown, extra={"version": number})
 
-    def _timed(self, version: int) -> tuple[dict[str, Any], float]:
-        """A version's record, and how long loading and evaluating it took; what failed before is not in it."""
-        began_s = time.perf_counter()
-        return self._evaluate(version), time.perf_counter() - began_s
-
-    def _evaluate(self, version: int) -> dict[str, Any]:
-        created_at_ms = int(str(self._store.facts(version).get("created_at_ms", 0)))
-        manifest = self._store.manifest(version) if version else None
-        model_sha256 = manifest.model_sha256 if manifest else self._genesis.model_sha256
-        data = self._store.model_bytes(version, model_sha256)
-        model = decode_model(data, self._layout)
-        results = evaluate_parameters(self._task, model, self._held_out)
-        named, metric = self._naming.fields(results)
-        slices = self._slices.evaluate(model, metric)
+    def _evaluate(self, version: int) -> tuple[dict[str, Any], float]:
+        """A version's record, and how long loading and evaluating it took."""
+        loaded = _NOTHING
+        try:
+            loaded = self._read(version)
+            began_s = time.perf_counter()
+            judged = self._judged(version, loaded.model)
+            seconds = loaded.seconds + time.perf_counter() - began_s
+        except EvaluationProblem as problem:
+            log.warning("version %d is not evaluated: %s", version, problem, extra={"version": version})
+            judged, seconds = self._unjudged(problem), 0.0
+        manifest, created_at_ms = loaded.manifest, loaded.created_at_ms
         facts = _facts_of(manifest, _seconds_between(self._created_at_ms, created_at_ms)) if manifest else {}
         self._created_at_ms = created_at_ms or self._created_at_ms
         now_ms = round(time.time() * 1000)
-        return named | slices | {
+        return judged | {
             "kind": "evaluation",
             "schema_version": SCHEMA_VERSION,
             "task": self._genesis.task,
             "version": version,
         } | facts | {
             "at_ms": created_at_ms or now_ms,
-            "model_sha256": model_sha256,
-            "model_bytes": len(data),
+            "model_sha256": loaded.model_sha256,
+            "model_bytes": loaded.model_bytes,
             "created_at_ms": created_at_ms,
             "evaluated_at_ms": now_ms,
-        }  # fmt: skip
+        }, seconds  # fmt: skip
+
+    def _judged(self, version: int, model: npt.NDArray[np.float32]) -> dict[str, Any]:
+        """What the record says of the model. Raises EvaluationProblem."""
+        named, metric = self._naming.fields(self._bench.evaluate(model))
+        self._metric = metric
+        if metric.name in named and not math.isfinite(named[metric.name]):
+            message = f"evaluate() reports the {metric.name} {named[metric.name]}, which judges the task"
+            raise EvaluationProblem("not_finite", Trouble("FLV-2209", message), named)
+        try:
+            return named | self._bench.parts(model, metric)
+        except EvaluationProblem as problem:
+            log.warning("the classes and cohorts of version %d are not evaluated: %s", version, problem)
+            return named
+
+    def _unjudged(self, problem: EvaluationProblem) -> dict[str, Any]:
+        """What the record says of a version that has no evaluation: why, and what there is of it."""
+        judged: dict[str, Any] = {LOSS: None}
+        if problem.numbers:
+            judged |= self._naming.fields(problem.numbers)[0]
+        elif self._metric is not None:
+            judged |= named_in_record(self._metric) | {"metric_value": None}
+        return judged | {PROBLEM: problem.problem, PROBLEM_ID: problem.trouble.error_id}
+
+    def _read(self, version: int) -> _Loaded:
+        """A version from the store, through any outage. EvaluationProblem where the store has it not for too long."""
+        began_s = time.monotonic()
+
+        def load() -> _Loaded | IntegrityProblem:
+            try:
+                return self._load(version)
+            except IntegrityProblem as problem:
+                if time.monotonic() - began_s < self._seconds_max:
+                    raise
+                return problem
+
+        found = retry_through_outage(f"read version {version}", load, UNREADABLE)
+        if isinstance(found, IntegrityProblem):
+            raise problem_of(found)
+        return found
+
+    def _load(self, version: int) -> _Loaded:
+        began_s = time.perf_counter()
+        created_at_ms = int(str(self._store.facts(version).get("created_at_ms", 0)))
+        manifest = self._store.manifest(version) if version else None
+        model_sha256 = manifest.model_sha256 if manifest else self._genesis.model_sha256
+        data = self._store.model_bytes(version, model_sha256)
+        model = decode_model(data, self._layout)
+        seconds = time.perf_counter() - began_s
+        return _Loaded(model, manifest, model_sha256, len(data), created_at_ms, seconds)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Loaded:
+    """A version as the store has it."""
+
+    model: npt.NDArray[np.float32]
+    manifest: Manifest | None
+    model_sha256: str
+    model_bytes: int
+    created_at_ms: int
+    seconds: float
+
+
+_NOTHING: Final = _Loaded(np.zeros(0, np.float32), None, "", 0, 0, 0.0)
+
+
+def _model_of(store: TaskStore, genesis: Genesis) -> TaskModel:
+    entry = genesis.model.frozen
+    if entry is None:
+        return TaskModel(genesis.canonical())
+    read = retry_through_outage("read the frozen tensors", lambda: store.get_object(entry.sha256), UNREADABLE)
+    return TaskModel(genesis.canonical(), read)
 
 
 def _facts_of(manifest: Manifest, seconds: float | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from backends.log import LogRecord, RecordReader
+from schemas.metrics import PROBLEM, PROBLEMS
 from schemas.task_metric import ACCURACY, LOSS, is_finite, metric_in, named_in_record, values_of
 
 TAIL_RECORDS: Final = 64
@@ -75,7 +76,9 @@ def _evaluation(value: bytes) -> Evaluation | None:
     judges = {LOSS, ACCURACY if metric is None else metric.name}
     own = sorted(values_of(document).items(), key=lambda one: (one[0] not in judges, one[0]))
     worst = [name for name in document if name.endswith(_WORST) and is_finite(document[name])]
+    problem = document.get(PROBLEM)
     return {
+        **({PROBLEM: problem} if problem in PROBLEMS else {}),
         **dict(own[:NUMBERS_MAX]),
         **{name: document[name] for name in worst[:1]},
         **({} if metric is None else named_in_record(metric)),

@@ -183,7 +183,8 @@ def refused_for_want_of_room(done: subprocess.CompletedProcess[str], whole: set[
     assert done.returncode == 2, done.stderr
     assert "error[FLV-7051]: a file of the export could not be written: " in done.stderr
     assert f"{out}/fl." in done.stderr and "Traceback" not in done.stderr
-    assert "hint: make room, then run the same `fluvial parquet OUT` again" in done.stderr
+    assert "hint: make room, then run the same `fluvial --home" in done.stderr
+    assert " parquet OUT` again" in done.stderr
     assert json.loads(done.stdout)["error"]["id"] == "FLV-7051"
     assert {path.name for path in out.iterdir()} - {"ballast"} == whole
 

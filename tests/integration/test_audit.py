@@ -118,7 +118,7 @@ def test_a_task_that_nobody_created_is_a_usage_error(fluvial: Callable[..., Answ
 
 def test_a_stack_that_is_down_is_said_at_once(tmp_path: Path) -> None:
     done = run_command(tmp_path, "audit")
-    assert done.returncode == 2 and "FLV-1001" in done.stderr and "fluvial up" in done.stderr
+    assert done.returncode == 2 and "FLV-1001" in done.stderr and " up`" in done.stderr
 
 
 def test_an_audit_again_and_again_goes_on_after_a_difference_and_ends_with_its_sum(

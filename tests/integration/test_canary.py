@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -96,18 +98,29 @@ def _status(stack: Settings, task: str) -> dict[str, Any]:
     return found if found["refused_share"] < 0.5 else {}
 
 
-def test_once_without_a_worker_is_a_timeout_and_ctrl_c_ends_a_canary_with_0(
+def test_once_without_a_worker_is_a_timeout_and_its_hint_mends_it(
     federation: Federation, stack: Settings, tmp_path: Path
 ) -> None:
+    """It says that no worker runs, and not that one is late; Ctrl-C ends a canary that goes on, with 0."""
     arguments = ["canary", "--task", federation.task, "--region", "eu", "--objective", "0.5"]
     done = run_command(stack.home, *arguments, "--once", "--json")
-    assert done.returncode == 3 and json.loads(done.stdout)["error"]["id"] == "FLV-7071", done.stderr
+    assert done.returncode == 3, done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert error["id"] == "FLV-7071"
+    assert error["message"] == "no worker of region eu runs, so the update got no verdict within 0.5 s"
+    (command,) = re.findall("`(.*)`", error["hint"])
+    start = shlex.split(command)
+    assert start[:3] == ["fluvial", "--home", str(stack.home)]
     canary = start_process(stack.home, tmp_path, arguments, "interrupted")
     federation.running.append(canary)
     canary.says("FLV-7071")
     time.sleep(0.1)
     canary.signal(signal.SIGINT)
     assert canary.process.wait(WAIT_S) == 0, canary.log
+    federation.running.append(start_process(stack.home, tmp_path, [*start[3:], "--no-metrics"], "worker"))
+    patient = ["canary", "--task", federation.task, "--region", "eu", "--objective", "60", "--once"]
+    done = run_command(stack.home, *patient)
+    assert (done.returncode, "future_base as expected" in done.stdout) == (0, True), done.stderr
 
 
 def test_a_machine_without_the_ca_says_which_command_issues_the_key(
@@ -116,4 +129,7 @@ def test_a_machine_without_the_ca_says_which_command_issues_the_key(
     authority_path(keys_folder(stack.home, federation.task), "eu").unlink()
     done = run_command(stack.home, "canary", "--task", federation.task, "--region", "eu", "--once")
     assert done.returncode == 4 and "FLV-2302" in done.stderr
-    assert f"fluvial ca issue --task {federation.task} --region eu --role device canary-eu" in done.stderr
+    command = (
+        f"fluvial --home {stack.home} ca issue --task {federation.task} --region eu --role device canary-eu"
+    )
+    assert command in done.stderr

@@ -312,9 +312,7 @@ def test_the_commands_of_one_device(stage: Stage, tmp_path: Path, capsys: pytest
     common = ["--task", stage.task, "--region", "eu"]
     home = ["--home", str(stage.settings.home)]
     assert main([*home, "device", "fetch", *common, "--id", "alice"]) == 4
-    assert (
-        f"`fluvial ca issue --task {stage.task} --region eu --role device alice`" in capsys.readouterr().err
-    )
+    assert f" ca issue --task {stage.task} --region eu --role device alice`" in capsys.readouterr().err
 
     assert main([*home, "ca", "issue", *common, "--role", "device", "alice"]) == 0
     out = tmp_path / "model.safetensors"

@@ -139,4 +139,4 @@ def test_with_the_stack_down_nothing_starts(federation: Federation, tmp_path: Pa
     region = ["--region", "eu"] if kind == "worker" else []
     done = run_command(home, kind, "--task", federation.task, *region)
     assert done.returncode == 2, done.stderr
-    assert "error[FLV-1001]" in done.stderr and "fluvial up" in done.stderr
+    assert "error[FLV-1001]" in done.stderr and " up`" in done.stderr

@@ -104,6 +104,29 @@ def test_a_wrong_value_is_refused_by_name(home: Path, variable: str, value: str,
     assert f"setting {setting}:" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FLUVIAL_UPDATE_BYTES_MAX", "8MB"),
+        ("FLUVIAL_STORE_BUCKET", "No Bucket"),
+        ("FLUVIAL_LOG_FORMAT", "xml"),
+        ("HTTPS_PROXY", "socks5://a:1"),
+    ],
+)
+def test_the_hint_of_a_wrong_value_mends_it(home: Path, variable: str, value: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        load_settings(home, environ={**REMOTE, variable: value})
+    assert caught.value.hint == f"set {variable} to such a value, or unset it"
+    load_settings(home, environ=REMOTE)
+
+
+def test_the_hint_of_a_value_that_lacks_names_the_variable(home: Path) -> None:
+    environ = {name: value for name, value in REMOTE.items() if name != "FLUVIAL_STORE_SECRET_KEY"}
+    with pytest.raises(UsageProblem, match=r"store\.secret_key") as caught:
+        load_settings(home, environ=environ)
+    assert caught.value.hint == "set FLUVIAL_STORE_SECRET_KEY"
+
+
 def test_a_damaged_file_is_named(running_home: Path) -> None:
     stack_path(running_home).write_text('{"store_kind": "min')
     with pytest.raises(UsageProblem) as caught:

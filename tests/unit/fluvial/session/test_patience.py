@@ -12,10 +12,11 @@ import pytest
 from aggregation.fold.events import Verdict
 from backends.observer import Observer
 from fluvial.reading.progress import RunFacts
-from fluvial.session.limits import DEAD_END_S, EVALUATION_S, LONG_S, STALL_S
+from fluvial.session.limits import DEAD_END_S, LONG_S, STALL_S
 from fluvial.session.patience import DeadEnd, Patience
 from producers.fleet import activity as fleet_activity
 from producers.fleet.activity import Activity, ActivityFile, activity_path, read_activity
+from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,9 +113,9 @@ def test_an_evaluator_that_is_behind_works_for_a_bounded_time(world: World) -> N
     world.committed(1, 3)
     world.passes(LONG_S + 1)
     assert world.patience.long_work() == [f"the evaluation of version 1 ({LONG_S + 1:.0f} s so far)"]
-    world.passes(EVALUATION_S - LONG_S - 10)
+    world.passes(EVALUATION_S_MAX)
     assert not world.patience.stalled
-    world.passes(STALL_S + 30)
+    world.passes(4 * EVALUATION_S_MAX, every_s=60.0)
     assert world.patience.stalled
 
 
