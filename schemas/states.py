@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.errors import IntegrityProblem, UsageProblem
+from schemas.checkpoints import encode_model
 from schemas.objects import sha256_hex
 from schemas.tensor_files import (
     FLOATS,
@@ -22,6 +23,7 @@ from schemas.tensor_files import (
     held_in,
     raw_tensor,
     read_tensors,
+    write_tensors,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +71,19 @@ def whole_state(genesis: Genesis, model: Flat, frozen: Mapping[str, RawTensor]) 
         for t, spec in enumerate(layout.tensors)
     } | dict(frozen)
     return state | {alias: state[name] for alias, name in genesis.model.tied.items()}
+
+
+def state_file(
+    genesis: Genesis, version: int, model_sha256: str, model: Flat, frozen: Mapping[str, RawTensor]
+) -> bytes:
+    """A safetensors file of ``whole_state``: what torch loads with ``load_state_dict``, strictly.
+
+    Where a version's own file is that already, these are its bytes, which ``model_sha256`` names.
+    """
+    narrow = any(entry.dtype != "float32" for entry in genesis.layout)
+    if not (frozen or genesis.model.tied or narrow):
+        return encode_model(model, genesis.tensor_layout)
+    return write_tensors(whole_state(genesis, model, frozen), state_metadata(genesis, version, model_sha256))
 
 
 def state_metadata(genesis: Genesis, version: int, model_sha256: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ from producers.sdk.updates import (
 )
 from schemas.avro import CodecError
 from schemas.certificates import BadCertificateError, Role, Trust
+from schemas.states import frozen_of, state_file, update_of_state
 from schemas.topics import verdicts_topic
 from schemas.windows import decode_verdict
 
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from learning.training import LocalResult
     from schemas.envelope import Signer
     from schemas.manifests import Genesis
+    from schemas.tensor_files import RawTensor
 
 ANNOUNCEMENT_TIMEOUT_S: Final = 60.0
 VERDICT_TIMEOUT_S: Final = 60.0
@@ -105,6 +107,7 @@ class Device:
         self._announcements = announcements
         self._owns_announcements = False
         self._bound: tuple[Task, Task] | None = None
+        self._frozen: Mapping[str, RawTensor] | None = None
         self._clock = clock
         self._observer = observer
 
@@ -209,6 +212,27 @@ class Device:
         layout = self._bases.layout
         delta = update_of(flat_of(trained, layout), base.parameters, layout)
         return Contribution(delta, num_examples, loss, metrics or {})
+
+    def state_file(self, base: Base) -> bytes:
+        """All of the model ``base``, frozen and tied tensors as well: safetensors that torch loads strictly."""
+        return state_file(
+            self.author.genesis, base.version, base.sha256, base.parameters, self._frozen_tensors()
+        )
+
+    def contribution_of_state(
+        self, base: Base, state: Mapping[str, RawTensor], *, num_examples: int, loss: float
+    ) -> tuple[Contribution, list[str]]:
+        """What to publish of a state of the task's model, trained from ``base``; and in words what that leaves out.
+
+        UsageProblem FLV-4111, naming the tensor, when it is no state of the task's model: see ``update_of_state``.
+        """
+        update, notes = update_of_state(self.author.genesis, state, base.parameters, self._frozen_tensors())
+        return Contribution(update, num_examples, loss), notes
+
+    def _frozen_tensors(self) -> Mapping[str, RawTensor]:
+        if self._frozen is None:
+            self._frozen = frozen_of(self.author.genesis, self._bases.store.get_object)
+        return self._frozen
 
     def publish(self, base: Base, outcome: Outcome) -> Receipt:
         """Clip, quantize, sign and append; returns when the broker has it.
