@@ -133,6 +133,24 @@ def update_of_state(
     return update, list(_not_taken(state, genesis, frozen))
 
 
+def base_as_held(genesis: Genesis, local: Flat, base: Flat) -> Flat:
+    """What a device held of ``base`` float32[P] that trained it to ``local``: the nearest values that it could.
+
+    Where ``local`` has more digits than the genesis says of a tensor, the device held it in float32.
+    """
+    held, layout = base, genesis.tensor_layout
+    for t, entry in enumerate(genesis.layout):
+        place = slice(int(layout.starts[t]), int(layout.starts[t + 1]))
+        if entry.dtype in _NARROW and _holds(local[place], entry.dtype):
+            held = held.copy() if held is base else held
+            held[place] = held_in(base[place], entry.dtype)
+    return held
+
+
+def _holds(values: Flat, dtype: str) -> bool:
+    return np.array_equal(held_in(values, dtype), values, equal_nan=True)
+
+
 def _without_prefix(state: Mapping[str, RawTensor], genesis: Genesis) -> Mapping[str, RawTensor]:
     if not any(entry.name in state for entry in genesis.layout):
         for prefix in _PREFIXES:
@@ -168,7 +186,7 @@ def _dtype_of(raw: RawTensor, local: Flat, entry: TensorEntry) -> str:
     """What the device held this tensor in: a file may have been written in float32 of a model in bfloat16."""
     if raw.dtype in _NARROW:
         return raw.dtype
-    if entry.dtype in _NARROW and np.array_equal(held_in(local, entry.dtype), local, equal_nan=True):
+    if entry.dtype in _NARROW and _holds(local, entry.dtype):
         return entry.dtype
     return raw.dtype
 

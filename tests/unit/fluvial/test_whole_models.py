@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -23,6 +23,9 @@ from fluvial.local.create import FirstVersion, first_version, make_keys
 from fluvial.reading.state_files import read_state
 from learning.kinds.torch_module import raw_state
 from learning.randomness import seeded
+from producers.sdk.bases import Base, Bases
+from producers.sdk.device import Device
+from producers.sdk.updates import Author
 from schemas.checkpoints import decode_model
 from schemas.documents import genesis_v1
 from schemas.manifests import NEWEST_GENESIS, Genesis
@@ -159,6 +162,27 @@ def test_training_below_a_dtypes_digits_is_not_undone_by_who_only_looks(tmp_path
     for state in (module.state_dict(), wide):
         update, _ = update_of_state(stage.genesis, raw_state(state), base, {})
         assert not update.any()
+
+
+def test_a_program_may_publish_arrays_or_the_state_of_its_module(tmp_path: Path) -> None:
+    stage = staged(TEXTS["bfloat16"], tmp_path)
+    base = Base(0, "", stage.base + np.float32(0.003), factories.policy())
+    module: nn.Module = stage.task.fresh_model()
+    stage.task.kind.load(module, stage.task.anatomy, base.parameters)
+    arrays = {name: value.float().numpy() for name, value in module.state_dict().items()}
+    author = Author(stage.genesis, "eu", "d-1", factories.device_signer("d-1"), 0)
+    store = TaskStore(open_object_store(stage.settings.store), "own")
+    nowhere: Any = None
+    device = Device(
+        stage.settings, author, bases=Bases(store, stage.genesis), writer=nowhere, announcements=nowhere
+    )
+    for trained in (arrays, module.state_dict()):
+        sent = device.contribution(base, trained, num_examples=3, loss=0.5, metrics={"own": 1.0})
+        assert not sent.delta.any()
+        assert (sent.num_examples, sent.loss, sent.metrics) == (3, 0.5, {"own": 1.0})
+    wide = arrays | {"0.bias": arrays["0.bias"] + np.float32(1e-6)}  # more digits than bfloat16 has
+    delta = device.contribution(base, wide, num_examples=3, loss=0.5).delta
+    assert np.allclose(delta[64:80], wide["0.bias"] - base.parameters[64:80])
 
 
 def test_what_was_trained_is_what_is_sent(tmp_path: Path) -> None:
