@@ -172,6 +172,9 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     output.print()
     output.print(f"model      {result.model_place}")
     output.print(f"           sha256 {head.manifest.model_sha256}")
+    output.print(
+        f"           {command} model get --task {result.task} --version {head.version}    as a file for torch"
+    )
     if report is not None:
         output.print(f"           also {report.with_name('model.safetensors')}")
         output.print(f"report     {report}")

@@ -22,7 +22,15 @@ import numpy.typing as npt
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
 from backends.environment import child_environment
 from schemas.manifests import Metric
-from stream_apps.evaluator.bench_messages import Answer, MetricSaid, Request, TaskModel, Trouble, receive, send
+from stream_apps.evaluator.bench_messages import (
+    Answer,
+    MetricSaid,
+    Request,
+    TaskModel,
+    Trouble,
+    receive,
+    send,
+)
 from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
 if TYPE_CHECKING:

@@ -19,7 +19,15 @@ import numpy as np
 
 from aggregation.errors import FluvialError
 from schemas.manifests import Metric, decode_genesis
-from stream_apps.evaluator.bench_messages import Answer, MetricSaid, Request, TaskModel, Trouble, receive, send
+from stream_apps.evaluator.bench_messages import (
+    Answer,
+    MetricSaid,
+    Request,
+    TaskModel,
+    Trouble,
+    receive,
+    send,
+)
 
 if TYPE_CHECKING:
     from learning import Examples, Task

@@ -55,7 +55,9 @@ class Evaluation:
         observer: Observer = UNOBSERVED,
     ) -> None:
         """``seconds_max``: how long a version may take. Raises what loading the task and its data raise."""
-        self._bench = Bench(reference, model=_model_of(store, genesis), seconds_max=seconds_max)  # it loads while we look what is published
+        self._bench = Bench(
+            reference, model=_model_of(store, genesis), seconds_max=seconds_max
+        )  # it loads while we look what is published
         self._seconds_max = seconds_max
         self._observer = observer
         self._store = store
