@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from aggregation.errors import UsageProblem
-from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
 from aggregation.policy import NEWEST, Policy
 from backends import keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from aggregation.errors import UsageProblem
@@ -33,22 +34,14 @@ def read_state(path: Path) -> dict[str, RawTensor]:
 
 
 def _torch_state(path: Path) -> dict[str, RawTensor]:
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise _refused(
-            path, "it is no safetensors file, and torch, which may know it, is not installed"
-        ) from error
-    from learning.kinds.torch_module import raw_state
+    if find_spec("torch") is None:
+        raise _refused(path, "it is no safetensors file, and torch, which may know it, is not installed")
+    from learning.kinds.torch_files import read_torch_file
 
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what pickle and zipfile raise
-        raise _refused(path, f"neither safetensors nor torch can read it ({type(error).__name__})") from error
-    if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
-        inside = ", ".join(map(str, list(state)[:4])) if isinstance(state, dict) else type(state).__name__
-        raise _refused(path, f"it holds no tensors by name, but {inside or 'nothing'}")
-    return raw_state(state)
+    state, inside = read_torch_file(path)
+    if not state:
+        raise _refused(path, inside)
+    return state
 
 
 def _refused(path: Path, reason: str) -> UsageProblem:
