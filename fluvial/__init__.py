@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fluvial.session.simulation import simulate
     from learning.config import TrainConfig
     from learning.datasets import Dataset, Examples
+    from learning.estimators import fitted
     from learning.helpers import fit, score
     from learning.task import Task, load_task
     from producers.sdk.device import Device
@@ -50,6 +51,7 @@ __all__ = [
     "Task",
     "TrainConfig",
     "fit",
+    "fitted",
     "load_model",
     "load_settings",
     "load_task",
@@ -67,6 +69,7 @@ _HOMES: Final = {
     "Task": "learning.task",
     "TrainConfig": "learning.config",
     "fit": "learning.helpers",
+    "fitted": "learning.estimators",
     "load_model": "fluvial.reading.models",
     "load_settings": "backends.environment",
     "load_task": "learning.task",

@@ -64,7 +64,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "fluvial.commands.stack:doctor", _STACK, "Check this machine and the stack, with how to mend each."
     ),
     "config": Entry("fluvial.commands.stack:config", _STACK, "Show settings and where each comes from."),
-    "task": Entry("fluvial.commands.tasks:task", _RUN, "Create and show training tasks."),
+    "task": Entry("fluvial.commands.tasks:task", _RUN, "Create, show, stop and remove training tasks."),
     "ca": Entry(
         "fluvial.commands.tasks:ca", _RUN, "Make a region's certificate authority, issue certificates."
     ),
@@ -84,6 +84,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "fluvial.commands.operators:lineage", _LOOK, "Which updates, with which weights, made a version."
     ),
     "verdicts": Entry("fluvial.commands.operators:verdicts", _LOOK, "What became of each update, and why."),
+    "logs": Entry("fluvial.commands.logs:logs", _LOOK, "What a task's processes have logged here."),
     "tap": Entry("fluvial.commands.analysts:tap", _LOOK, "Follow the metrics topic."),
     "parquet": Entry(
         "fluvial.commands.analysts:parquet", _LOOK, "Write metrics or verdicts to Parquet files."

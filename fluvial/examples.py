@@ -39,6 +39,12 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("task create mine.py --set momentum=0.9", "with a key of its CONFIG"),
     ),
     "task check": (("task check mine.py", "one batch of train() and evaluate(), in a second"),),
+    "task show": (("task show", "the newest"), ("task show mine --json", "for a program")),
+    "task stop": (("task stop mine", "its processes here; data stays"),),
+    "task rm": (
+        ("task rm mine", "asks; its topics, objects and keys go"),
+        ("task rm mine --yes --keep-keys", "does not ask, leaves the keys"),
+    ),
     "task list": (("task list", "all of this machine"),),
     "ca init": (("ca init --task mine --region eu", "before the task is created"),),
     "ca issue": (
@@ -82,6 +88,10 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
     "verdicts": (
         ("verdicts --task mine", "the newest updates"),
         ("verdicts --task mine --follow --json", "as a stream"),
+    ),
+    "logs": (
+        ("logs --task mine", "the newest 40 lines of all its processes"),
+        ("logs --task mine --process merger --follow", "one process, until Ctrl-C"),
     ),
     "tap": (
         ("tap --task mine --kind version --no-follow", "a record a version"),

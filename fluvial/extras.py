@@ -38,6 +38,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "versions": "worker",
     "lineage": "worker",
     "verdicts": "worker",
+    "logs": "device",
     "tap": "device",
     "parquet": "all",
     "track": "worker,tracking",

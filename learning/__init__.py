@@ -1,4 +1,4 @@
-"""Models, data and local training: the only part of Fluvial that knows torch.
+"""Models, data and local training: the only part of Fluvial that knows torch and other libraries of models.
 
 A task is one file of four short functions (see ``learning/tasks/digits.py``). What such a file needs is
 here, under one name::
@@ -6,6 +6,7 @@ here, under one name::
     import learning
 
     learning.fit(model, data, config, loss)     minibatch SGD, in place, over one device's examples
+    learning.fitted(estimator, features=64, classes=10)   one of scikit-learn, with its arrays
     learning.score(model, data)                 {"loss": ..., "accuracy": ...} of a classifier
     learning.Dataset(train=(x, y), test=(x, y)) what ``data()`` returns
     learning.digits(), learning.fashion()       the shipped data sets
@@ -21,10 +22,22 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from learning.config import TrainConfig
     from learning.datasets import Dataset, Examples, digits, fashion
+    from learning.estimators import fitted
     from learning.helpers import fit, score
     from learning.task import Task, load_task
 
-__all__ = ["Dataset", "Examples", "Task", "TrainConfig", "digits", "fashion", "fit", "load_task", "score"]
+__all__ = [
+    "Dataset",
+    "Examples",
+    "Task",
+    "TrainConfig",
+    "digits",
+    "fashion",
+    "fit",
+    "fitted",
+    "load_task",
+    "score",
+]
 
 _HOMES: Final = {
     "Dataset": "learning.datasets",
@@ -34,6 +47,7 @@ _HOMES: Final = {
     "digits": "learning.datasets",
     "fashion": "learning.datasets",
     "fit": "learning.helpers",
+    "fitted": "learning.estimators",
     "load_task": "learning.task",
     "score": "learning.helpers",
 }

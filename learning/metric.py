@@ -64,8 +64,14 @@ def check_metric_names(names: Iterable[str], where: str, *, said_by: str = "eval
     refused = {name: problem for name in names if (problem := problem_with_name(name))}
     if not refused:
         return
-    told = "; ".join(f"{name!r} {problem}" for name, problem in refused.items())
+    told = "; ".join(
+        f"{', '.join(repr(name) for name in refused if refused[name] == problem)}: {problem}"
+        for problem in dict.fromkeys(refused.values())
+    )
     instead = ", ".join(f"{name!r} → {name_instead(name)!r}" for name in refused)
     raise UsageProblem(
-        "FLV-2240", f"{said_by} uses names that it cannot: {told}", where=where, hint=f"rename {instead}"
+        "FLV-2240",
+        f"{said_by} has names that a number cannot have: {told}",
+        where=where,
+        hint=f"rename {instead}",
     )

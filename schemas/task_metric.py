@@ -57,8 +57,8 @@ _BAD_CHARACTER: Final = re.compile(r"[^\w .@/:%+()\[\]-]")
 def problem_with_name(name: str) -> str:
     """Why a number of ``evaluate()`` cannot be called so; "" when it can."""
     if name in RESERVED or _RESERVED_SHAPES.fullmatch(name):
-        return "is the name of a field that records have already"
-    return "" if _NAME.fullmatch(name) else f"is no name: expected {NAME_RULE}"
+        return "records have a field of this name already"
+    return "" if _NAME.fullmatch(name) else f"expected {NAME_RULE}"
 
 
 def name_instead(name: str) -> str:

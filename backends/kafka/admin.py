@@ -58,6 +58,31 @@ def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
     return [topic.topic for topic in missing]
 
 
+def delete_topics(settings: Settings, names: Iterable[str]) -> list[str]:
+    """Delete the topics that exist, with all their records; their names. Waits until the broker lists none of them."""
+    admin = admin_client(settings)
+    try:
+        present = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        there = sorted(present.keys() & set(names))
+        if there:
+            for name, deleted in admin.delete_topics(there, request_timeout=REQUEST_TIMEOUT_S).items():
+                try:
+                    deleted.result()
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        raise problem_of(
+                            error.args[0], f"delete topic {name}", settings.bootstrap_servers
+                        ) from error
+        deadline = time.monotonic() + REQUEST_TIMEOUT_S
+        while admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics.keys() & set(there):
+            if time.monotonic() > deadline:
+                break  # it is deleting them: a task of this name that comes too soon is refused
+            time.sleep(0.1)
+    except KafkaException as error:
+        raise problem_of(error.args[0], "list topics", settings.bootstrap_servers) from error
+    return there
+
+
 class BrokerProbe:
     """Asks the broker, as often as wanted over one connection, whether it answers."""
 

@@ -98,6 +98,18 @@ class FileStore:
         folder = prefix.rpartition("/")[0]
         return self._walk(folder, prefix)
 
+    def remove(self, prefix: str) -> int:
+        """Delete every object below the folder ``prefix``; how many."""
+        keys = list(self._walk(prefix.rstrip("/"), prefix))
+        with self._outages(prefix):
+            for key in keys:
+                (self._root / key).unlink(missing_ok=True)
+            top = self._root / prefix.rstrip("/")
+            for folder, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):  # somebody has put an object there meanwhile
+                    os.rmdir(folder)  # noqa: PTH106 (one call)
+        return len(keys)
+
     def describe(self) -> str:
         """See ``ObjectStore.describe``."""
         return f"file store {self._root}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import minio
 import tenacity
 import urllib3
+from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from aggregation.errors import ConnectionProblem
@@ -146,6 +147,20 @@ class S3Store:
             for item in self._client.list_objects(self._bucket, prefix=prefix, recursive=True):
                 if item.object_name is not None:
                     yield item.object_name
+
+    def remove(self, prefix: str) -> int:
+        """Delete every object below the folder ``prefix``; how many."""
+        keys = list(self._list(prefix))
+        with self._outages(prefix):
+            refused = list(self._client.remove_objects(self._bucket, [DeleteObject(key) for key in keys]))
+        if refused:
+            raise ConnectionProblem(
+                "FLV-4007",
+                f"the store did not delete {len(refused)} of {len(keys)} objects: {refused[0].code}",
+                where=f"{self.describe()}, {refused[0].name}",
+                hint="see that its keys may delete in this bucket, then repeat the command",
+            )
+        return len(keys)
 
     def describe(self) -> str:
         """See ``ObjectStore.describe``."""

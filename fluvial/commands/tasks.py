@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from aggregation.errors import UsageProblem
+from fluvial.commands.task_life import rm, show, stop
 from fluvial.terminal.invocation import (
     Invocation,
     json_option,
@@ -30,7 +31,11 @@ REVOKE_CONFIRMED_S: Final = 30.0
 
 @click.group()
 def task() -> None:
-    """Create and show training tasks."""
+    """Create, show, stop and remove training tasks."""
+
+
+for _command in (show, stop, rm):
+    task.add_command(_command)
 
 
 @task.command("create")

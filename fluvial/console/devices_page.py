@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aggregation.partitioning import partition_of
 from fluvial.console.devices import Sort, page, participation
 from fluvial.console.limits import PAGE_RECORDS, ROWS_MAX, TEXT_CHARACTERS_MAX
+from fluvial.console.quality import metric_document, quality_seen
 from fluvial.console.queries import Query, number, text_of, word
 from fluvial.console.records import packed, unpacked
 from fluvial.console.refusals import record_document, require_region
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from fluvial.console.paging import Page
 
 _SORTS: Final[tuple[Sort, ...]] = ("recent", "refused", "accepted")
-_COHORT: Final = "accuracy_cohort_"
 
 
 def fleet_page(asked: Page, query: Query) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def fleet_page(asked: Page, query: Query) -> dict[str, Any]:
         evaluated = {version: one for version, one in recent.evaluations.items() if version > 0}
         costs = {region: list(sums) for region, sums in recent.cost_by_region.items()}
         by_cohort = {cohort: list(sums) for cohort, sums in recent.cost_by_cohort.items()}
+        quality, currency = quality_seen(asked.genesis, recent), recent.currency
     newest = max(evaluated, default=None)
     evaluation = evaluated[newest] if newest is not None else {}
     rows, more = page(devices, sort, after, limit)
@@ -43,11 +44,13 @@ def fleet_page(asked: Page, query: Query) -> dict[str, Any]:
         "devices_seen": len(devices) + forgotten,
         "forgotten": forgotten,
         "participation": participation([one.accepted for one in devices]),
-        "cohorts": _cohorts(evaluation, by_cohort),
+        "metric": metric_document(quality),
+        "currency": currency,
+        "cohorts": _cohorts(evaluation, by_cohort, quality.name),
         "cohorts_version": newest,
         "fairness": {
             "gap": finite(evaluation.get("fairness_gap")),
-            "worst_decile": finite(evaluation.get("accuracy_worst_decile")),
+            "worst_decile": finite(evaluation.get(f"{quality.name}_worst_decile")),
         },
         "cost_by_region": [
             {
@@ -66,16 +69,17 @@ def fleet_page(asked: Page, query: Query) -> dict[str, Any]:
     }
 
 
-def _cohorts(evaluation: dict[str, Any], costs: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """Cohorts by number: accuracy on held-out data, and what devices that say they are of one brought and cost."""
+def _cohorts(evaluation: dict[str, Any], costs: dict[str, list[float]], metric: str) -> list[dict[str, Any]]:
+    """Cohorts by number: the metric on held-out data, and what devices that say they are of one brought and cost."""
+    prefix = f"{metric}_cohort_"
     found = {
-        name.removeprefix(_COHORT): value for name, value in evaluation.items() if name.startswith(_COHORT)
+        name.removeprefix(prefix): value for name, value in evaluation.items() if name.startswith(prefix)
     }
     names = sorted(found.keys() | costs.keys(), key=lambda name: (len(name), name))[:ROWS_MAX]
     return [
         {
             "cohort": name[:TEXT_CHARACTERS_MAX],
-            "accuracy": finite(found.get(name)),
+            "metric": finite(found.get(name)),
             "cost": costs[name][0] if name in costs else None,
             "accepted": costs[name][3] if name in costs else None,
         }

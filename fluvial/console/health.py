@@ -229,7 +229,11 @@ def _region(one: RegionFacts, *, finished: bool) -> Part:
 
 def _acceptance(facts: Facts) -> Part:
     page, ratio = "#/refused", facts.accept_ratio
-    if ratio is None or facts.finished or facts.updates_judged < UPDATES_JUDGED_MIN:
+    if facts.finished:
+        return Part(
+            "updates", "ok", "ended", f"{facts.updates_judged} updates judged in the last minute", page
+        )
+    if ratio is None or facts.updates_judged < UPDATES_JUDGED_MIN:
         return Part("updates", "ok", "few", f"{facts.updates_judged} updates judged in the last minute", page)
     if ratio < ACCEPT_RATIO_WARN:
         return Part(

@@ -17,20 +17,28 @@ from fluvial.console.limits import (
     SERIES_STEP_SECONDS,
     STALENESS_KEPT,
 )
+from fluvial.console.quality import (
+    change_of,
+    cost_per_point,
+    curve_points,
+    in_words,
+    metric_document,
+    names_shown,
+    quality_seen,
+)
 from fluvial.console.samples import Reached, trend
 from fluvial.console.threads import NOT_ASKED
 from fluvial.reading.audit_history import disproved, last_proven
-from fluvial.reading.verdicts import finite
 from schemas.refusals import Judged, judged_of
+from schemas.task_metric import LOSS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from aggregation.server.aggregates import Slot
     from fluvial.console.looks import StoreSeen
     from fluvial.console.recent import Recent
     from fluvial.console.threads import Seen
     from fluvial.console.watch import Known
+    from fluvial.reading.quality import Quality
 
 _INTERVALS: Final = 20
 
@@ -67,7 +75,9 @@ def _followed(known: Known, recent: Recent | None) -> dict[str, Any]:
         return {
             "head": None,
             "rates": {"seconds": RATE_SECONDS, "updates_per_second": None, "accept_ratio": None},
-            "cost": {"per_version": None, "versions": 0},
+            "cost": {"per_version": None, "versions": 0, "currency": None, "total": None, "per_point": None},
+            "metric": None,
+            "metrics": [],
             "curve": [],
             "curve_of": 0,
             "series": None,
@@ -77,15 +87,19 @@ def _followed(known: Known, recent: Recent | None) -> dict[str, Any]:
         }
     with recent.lock:
         accepted, refused = rates(recent, known.at_ms)
-        points, of, _ = curve_points(recent, NOW_POINTS)
+        quality = quality_seen(known.genesis, recent)
+        names = names_shown(quality)
+        points, of, _ = curve_points(quality, names, NOW_POINTS)
         return {
-            "head": head_document(known, recent),
+            "head": head_document(known, recent, quality),
             "rates": {
                 "seconds": RATE_SECONDS,
                 "updates_per_second": round((accepted + refused) / RATE_SECONDS, 3),
                 "accept_ratio": ratio(accepted, refused),
             },
-            "cost": cost_document(known.store, recent),
+            "cost": cost_document(known.store, recent, quality),
+            "metric": metric_document(quality),
+            "metrics": names,
             "curve": points,
             "curve_of": of,
             "series": _series(recent, known.at_ms),
@@ -116,19 +130,20 @@ def ratio(accepted: int, refused: int) -> float | None:
     return None if share is None else round(share, 4)
 
 
-def head_document(known: Known, recent: Recent) -> dict[str, Any] | None:
-    """The newest version."""
+def head_document(known: Known, recent: Recent, quality: Quality) -> dict[str, Any] | None:
+    """The newest version; ``metric`` is its value of the task's metric."""
     seen = known.store.value
     if seen is None:
         return None
-    evaluation = recent.evaluations.get(seen.head) or {}
     manifest = seen.manifest
     age = age_seconds(known, recent)
     return {
         "version": seen.head,
         "age_seconds": None if age is None else round(age, 1),
-        "accuracy": finite(evaluation.get("accuracy")),
-        "loss": finite(evaluation.get("loss")),
+        "evaluated": seen.head in quality.values,
+        "metric": quality.value(seen.head),
+        "change": change_of(quality, seen.head),
+        "loss": quality.values.get(seen.head, {}).get(LOSS),
         "model_sha256": manifest.model_sha256 if manifest else seen.genesis.model_sha256,
         "accepted": manifest.accepted if manifest else 0,
     }
@@ -150,18 +165,6 @@ def interval_seconds(recent: Recent) -> float | None:
     return statistics.median(gaps) if len(gaps) > 1 else None
 
 
-def curve_points(recent: Recent, points: int) -> tuple[list[dict[str, Any]], int, int]:
-    """(points ascending, of how many, every how manieth): thinned to at most ``points``, the newest always there."""
-    rows = sorted((version, one) for version, one in recent.evaluations.items() if version > 0)
-    every = max(1, -(-len(rows) // points))
-    kept = rows[::-1][::every][::-1]
-    shown = [
-        {"version": version, "accuracy": finite(one.get("accuracy")), "loss": finite(one.get("loss"))}
-        for version, one in kept
-    ]
-    return shown, len(rows), every
-
-
 def version_cost(recent: Recent, inputs: list[tuple[str, int, int]]) -> float | None:
     """What the windows of a version cost; None where one of them was not followed."""
     costs = [recent.window_cost(*one) for one in inputs]
@@ -169,12 +172,22 @@ def version_cost(recent: Recent, inputs: list[tuple[str, int, int]]) -> float | 
     return round(sum(known), 9) if inputs and len(known) == len(costs) else None
 
 
-def cost_document(store: Seen[StoreSeen], recent: Recent) -> dict[str, Any]:
-    """The mean cost of the newest versions whose windows were followed."""
+def cost_document(store: Seen[StoreSeen], recent: Recent, quality: Quality) -> dict[str, Any]:
+    """Of what was followed: the mean of the newest versions, a point of the metric in them, and all windows in all."""
     made = store.value.made if store.value else ()
-    inputs = [[(i.region, i.partition, i.sequence) for i in one.manifest.inputs] for one in made]
-    costs = [cost for cost in (version_cost(recent, one) for one in inputs) if cost is not None]
-    return {"per_version": round(sum(costs) / len(costs), 9) if costs else None, "versions": len(costs)}
+    costs: dict[int, float] = {}
+    for one in made:
+        inputs = [(i.region, i.partition, i.sequence) for i in one.manifest.inputs]
+        if (cost := version_cost(recent, inputs)) is not None:
+            costs[one.version] = cost
+    regions = [sums[0] for sums in recent.cost_by_region.values()]
+    return {
+        "per_version": round(sum(costs.values()) / len(costs), 9) if costs else None,
+        "versions": len(costs),
+        "currency": recent.currency,
+        "total": round(sum(regions), 9) if regions else None,
+        "per_point": cost_per_point(quality, costs),
+    }
 
 
 def _series(recent: Recent, now_ms: int) -> dict[str, Any]:
@@ -260,7 +273,9 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
             accepted, refused = rates(recent, known.at_ms)
             age, interval = age_seconds(known, recent), interval_seconds(recent)
             arrive = _enough_arrived(known, recent, age)
-            metric = metric_words(recent.evaluations.get(known.head or 0) or {})
+            quality = quality_seen(known.genesis, recent)
+            value = quality.value(known.head or 0)
+            metric = "" if value is None or quality.metric is None else in_words(quality.metric, value)
     return Facts(
         kafka_problem=known.kafka.problem(known.at_ms),
         store_problem=known.store.problem(known.at_ms),
@@ -283,14 +298,6 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
             _region_facts(known, region) for region in (known.genesis.partitions if known.genesis else ())
         ],
     )
-
-
-def metric_words(evaluation: Mapping[str, Any]) -> str:
-    """What a version reached, such as "accuracy 93.1 %"; "" where it was not evaluated."""
-    accuracy, loss = finite(evaluation.get("accuracy")), finite(evaluation.get("loss"))
-    if accuracy is not None:
-        return f"accuracy {100 * accuracy:.1f} %"
-    return "" if loss is None else f"loss {loss:.4f}"
 
 
 def _enough_arrived(known: Known, recent: Recent, age: float | None) -> bool:

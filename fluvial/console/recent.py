@@ -30,11 +30,13 @@ from fluvial.console.limits import (
 )
 from fluvial.reading.verdicts import finite
 from schemas.refusals import Standing, standing_of
+from schemas.task_metric import ACCURACY, LOSS, metric_in, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aggregation.server.aggregates import Aggregate, Slot
+    from schemas.manifests import Metric
 
 
 class Placed(NamedTuple):
@@ -103,10 +105,13 @@ class Recent:
     updates: Newest[str, tuple[Slot, int]] = field(default_factory=lambda: Newest(UPDATES_KEPT))
     devices: Devices = field(default_factory=Devices)
     evaluations: Newest[int, dict[str, Any]] = field(default_factory=lambda: Newest(EVALUATIONS_KEPT))
+    own: Newest[int, dict[str, float]] = field(default_factory=lambda: Newest(EVALUATIONS_KEPT))
+    named: Metric | None = None
     committed_ms: Newest[int, int] = field(default_factory=lambda: Newest(EVALUATIONS_KEPT))
     version_seconds: Newest[int, float] = field(default_factory=lambda: Newest(EVALUATIONS_KEPT))
     version_canaries: Newest[int, int] = field(default_factory=lambda: Newest(EVALUATIONS_KEPT))
     costs: Newest[tuple[str, int, int], dict[int, Cost]] = field(default_factory=lambda: Newest(WINDOWS_KEPT))
+    currencies: set[str] = field(default_factory=set)
     cost_by_region: dict[str, list[float]] = field(default_factory=dict)
     cost_by_cohort: dict[str, list[float]] = field(default_factory=dict)
     _numbers: int = 0
@@ -184,6 +189,8 @@ class Recent:
                 version = _whole(document, "version")
                 if version not in self.evaluations:
                     self.evaluations.put(version, numbers_of(document))
+                    self.named = metric_in(document) or self.named
+                    self.own.put(version, own_numbers(document, self.named))
                     self.changes += 1
             elif kind == "version":
                 self._add_version(document)
@@ -220,11 +227,19 @@ class Recent:
             _whole(document, "accepted"),
         )
         minutes[minute_ms] = cost
+        currency = document.get("currency")
+        if isinstance(currency, str) and currency and len(self.currencies) < _CURRENCIES_MAX:
+            self.currencies.add(currency[:_CURRENCY_CHARACTERS_MAX])
         _add(self.cost_by_region, region, cost)
         for name in document:
             found = _COHORT.fullmatch(name)
             if found is not None:
                 _add(self.cost_by_cohort, found[1], _cohort_cost(document, found[1]))
+
+    @property
+    def currency(self) -> str | None:
+        """The unit of all costs that were told; None before one was, "mixed units" where price lists differ."""
+        return "mixed units" if len(self.currencies) > 1 else next(iter(self.currencies), None)
 
     def window_cost(self, region: str, partition: int, sequence: int) -> float | None:
         """What a window's updates cost; None where its minutes were not followed."""
@@ -249,6 +264,13 @@ def _cohort_cost(document: Mapping[str, Any], cohort: str) -> Cost:
     )
 
 
+def own_numbers(document: Mapping[str, Any], named: Metric | None) -> dict[str, float]:
+    """The task's own numbers of an evaluation: of so many as are bounded here, the metric and the loss first."""
+    judges = {LOSS, ACCURACY if named is None else named.name}
+    own = sorted(values_of(document).items(), key=lambda one: (one[0] not in judges, one[0]))
+    return dict(own[:_OWN_NUMBERS_MAX])
+
+
 def numbers_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of an evaluation that JSON has, by name; of so many and so long names as are bounded here."""
     numbers = {name: finite(value) for name, value in document.items() if isinstance(value, int | float)}
@@ -258,7 +280,10 @@ def numbers_of(document: Mapping[str, Any]) -> dict[str, Any]:
 
 _COHORT: Final = re.compile(r"cohort_([0-9]|[1-9][0-9])_accepted")
 _MINUTES_MAX: Final = 1000
+_CURRENCIES_MAX: Final = 4
+_CURRENCY_CHARACTERS_MAX: Final = 8
 _NUMBERS_MAX: Final = 300
+_OWN_NUMBERS_MAX: Final = 32
 _NAME_CHARACTERS_MAX: Final = 100
 _OUTCOMES_MAX: Final = 200
 _OTHER: Final = "other"

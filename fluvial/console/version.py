@@ -13,6 +13,7 @@ from aggregation.weights.divisors import divisor_of
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.console.limits import ROWS_MAX
 from fluvial.console.now import staleness_counts, version_cost
+from fluvial.console.quality import change_of, metric_document, quality_seen
 from fluvial.console.queries import Query, cursor, number
 from fluvial.reading.verdicts import finite, verdict_document
 from schemas.avro import CodecError
@@ -104,6 +105,7 @@ def _document(page: Page, manifest: Manifest, sha256: str) -> dict[str, Any]:
         evaluation = recent.evaluations.get(version)
         canaries = recent.version_canaries.get(version) or 0
         cost = version_cost(recent, [(one.region, one.partition, one.sequence) for one in manifest.inputs])
+        judged = _judged(page, version)
     if created is None:
         noted = page.objects.facts(version).get("created_at_ms")
         created = noted if isinstance(noted, int) else None
@@ -122,6 +124,7 @@ def _document(page: Page, manifest: Manifest, sha256: str) -> dict[str, Any]:
         "counts": dict(manifest.counts),
         "weight_total": manifest.weight_total / WEIGHT_ONE,
         "cost": cost,
+        **judged,
         "tiles": [
             {
                 "region": one.region,
@@ -145,6 +148,17 @@ def _document(page: Page, manifest: Manifest, sha256: str) -> dict[str, Any]:
     }
 
 
+def _judged(page: Page, version: int) -> dict[str, Any]:
+    """The version in the task's own numbers; under ``recent.lock``."""
+    quality = quality_seen(page.genesis, page.recent)
+    return {
+        "metric": metric_document(quality),
+        "metrics": dict(quality.values.get(version, {})),
+        "change": change_of(quality, version),
+        "currency": page.recent.currency,
+    }
+
+
 def commands(page: Page, version: int) -> dict[str, str | None]:
     """What shows the same on the command line."""
     return {
@@ -158,7 +172,7 @@ def commands(page: Page, version: int) -> dict[str, str | None]:
 def _genesis(page: Page) -> dict[str, Any]:
     genesis = page.genesis
     with page.recent.lock:
-        evaluation = page.recent.evaluations.get(0)
+        evaluation, judged = page.recent.evaluations.get(0), _judged(page, 0)
     return {
         "version": 0,
         "manifest_sha256": page.watch.file.genesis_sha256,
@@ -173,6 +187,7 @@ def _genesis(page: Page) -> dict[str, Any]:
         "counts": {},
         "weight_total": 0.0,
         "cost": None,
+        **judged,
         "staleness": {"mean": None, "max": 0, "counts": None},
         "staleness_of": {"shown": 0, "of": 0},
         "regions": [],

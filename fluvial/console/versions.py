@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from backends.object_store import ObjectNotFound
 from fluvial.console.limits import CURVE_POINTS, CURVE_POINTS_MAX, PAGE_OBJECTS
-from fluvial.console.now import curve_points, version_cost
+from fluvial.console.now import version_cost
+from fluvial.console.quality import change_of, curve_points, metric_document, names_shown, quality_seen
 from fluvial.console.queries import Query, number
 from fluvial.reading.verdicts import finite
 from fluvial.reading.versions import genesis_line, version_line
-from schemas.task_metric import values_of
+from schemas.task_metric import LOSS
 
 if TYPE_CHECKING:
     from fluvial.console.paging import Page
+    from fluvial.reading.quality import Quality
     from schemas.manifests import Manifest
 
 
@@ -24,13 +26,20 @@ def versions_page(page: Page, query: Query) -> dict[str, Any]:
     head = page.head
     newest = head if before is None else min(head, before - 1)
     oldest = max(0, newest - limit + 1)
-    rows = [_row(page, version) for version in range(newest, oldest - 1, -1)]
+    with page.recent.lock:
+        quality = quality_seen(page.genesis, page.recent)
+    rows = [_row(page, version, quality) for version in range(newest, oldest - 1, -1)]
     for row in rows:  # as far as the page's budget goes
         if row["created_at_ms"] is None and page.budget.objects_left > 0:
             noted = page.objects.facts(row["version"]).get("created_at_ms")
             row["created_at_ms"] = noted if isinstance(noted, int) and noted > 0 else None
+    with page.recent.lock:
+        currency = page.recent.currency
     return {
         "head": head,
+        "metric": metric_document(quality),
+        "metrics": names_shown(quality),
+        "currency": currency,
         "versions": rows,
         "shown": len(rows),
         "of": head + 1,
@@ -38,7 +47,7 @@ def versions_page(page: Page, query: Query) -> dict[str, Any]:
     }
 
 
-def _row(page: Page, version: int) -> dict[str, Any]:
+def _row(page: Page, version: int, quality: Quality) -> dict[str, Any]:
     recent = page.recent
     manifest = _manifest(page, version) if version else None
     with recent.lock:
@@ -46,7 +55,7 @@ def _row(page: Page, version: int) -> dict[str, Any]:
         created, seconds = recent.committed_ms.get(version), recent.version_seconds.get(version)
         inputs = [(one.region, one.partition, one.sequence) for one in manifest.inputs] if manifest else []
         cost, canaries = version_cost(recent, inputs), recent.version_canaries.get(version) or 0
-    metrics = values_of(evaluation)
+    metrics = dict(quality.values.get(version, {}))
     line = (
         version_line(manifest, created, metrics, canaries)
         if manifest
@@ -55,7 +64,9 @@ def _row(page: Page, version: int) -> dict[str, Any]:
     return line.document() | {
         "cost": cost,
         "seconds": seconds if seconds is not None else finite(evaluation.get("seconds")),
-        "loss": finite(evaluation.get("loss")),
+        "metric": quality.value(version),
+        "change": change_of(quality, version),
+        "loss": metrics.get(LOSS),
     }
 
 
@@ -72,10 +83,11 @@ def curve_page(page: Page, query: Query) -> dict[str, Any]:
     points = number(query, "points", CURVE_POINTS, low=2, high=CURVE_POINTS_MAX) or CURVE_POINTS
     recent = page.recent
     with recent.lock:
-        shown, of, every = curve_points(recent, points)
-    metrics = [name for name in ("accuracy", "loss") if any(one[name] is not None for one in shown)]
+        quality = quality_seen(page.known.genesis, recent)
+        shown, of, every = curve_points(quality, quality.names, points)
     return {
-        "metrics": metrics,
+        "metric": metric_document(quality),
+        "metrics": quality.names,
         "points": shown,
         "shown": len(shown),
         "of": of,

@@ -24,6 +24,8 @@ class _Entry(NamedTuple):
 
 _KINDS: Final = {
     "torch": _Entry("torch_module", "torch.nn.modules.module.Module", "a torch.nn.Module"),
+    "sklearn": _Entry("scikit_learn", "sklearn.base.BaseEstimator", "a scikit-learn estimator"),
+    "numpy": _Entry("numpy_arrays", "builtins.dict", "a dict of numpy arrays"),
 }
 
 

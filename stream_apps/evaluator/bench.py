@@ -9,7 +9,6 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -25,8 +24,8 @@ from schemas.manifests import Metric
 from stream_apps.evaluator.bench_messages import (
     Answer,
     MetricSaid,
+    Opening,
     Request,
-    TaskModel,
     Trouble,
     receive,
     send,
@@ -78,20 +77,17 @@ class Bench:
     def __init__(
         self,
         reference: str,
+        opening: Opening | None = None,
         *,
-        model: TaskModel | None = None,
         seconds_max: float = EVALUATION_S_MAX,
         command: Sequence[str] | None = None,
     ) -> None:
-        """Start the process; ``open`` waits for it. ``model``: whose models; None for what the task file makes."""
+        """Start the process; ``open`` waits for it. Without ``opening`` the models are the task file's own."""
         self._seconds_max = seconds_max
-        self._command = (*(command or (sys.executable, "-P", "-c", _CHILD)), reference)
-        self._model: IO[bytes] | None = None
-        if model is not None:
-            self._model = tempfile.TemporaryFile()  # noqa: SIM115 (open for as long as we may start processes)
-            self._model.write(msgspec.msgpack.encode(model))
-            self._model.flush()
-        self._child: _Child | None = _Child(self._command, self._model)
+        bound = () if opening is None else ("bound",)
+        self._command = (*(command or (sys.executable, "-P", "-c", _CHILD)), reference, *bound)
+        self._opening = opening
+        self._child: _Child | None = _Child(self._command, opening)
         self._closed = False
         self.metric: Metric | None = None
 
@@ -149,7 +145,7 @@ class Bench:
         if self._closed:
             raise BenchClosedError
         if self._child is None:
-            self._child = _Child(self._command, self._model)
+            self._child = _Child(self._command, self._opening)
         return self._child
 
     def _ready(self, child: _Child) -> Answer:
@@ -188,22 +184,19 @@ class Bench:
 class _Child:
     """One process, and a thread that takes its answers."""
 
-    def __init__(self, command: Sequence[str], model: IO[bytes] | None) -> None:
+    def __init__(self, command: Sequence[str], opening: Opening | None) -> None:
         self.is_ready = False
-        inherited = () if model is None else (model.fileno(),)
         self.inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.process = subprocess.Popen(
-            (*command, *map(str, inherited)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=_environment(),
-            pass_fds=inherited,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()
         )
         threading.Thread(
             target=_take_answers, args=(self.process.stdout, self.inbox), name="answers", daemon=True
         ).start()
+        if opening is not None:
+            self.ask(opening)
 
-    def ask(self, request: Request) -> None:
+    def ask(self, request: Opening | Request) -> None:
         """Send a request. A process that has ended says so by its end, in the inbox."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):

@@ -22,8 +22,8 @@ from schemas.manifests import Metric, decode_genesis
 from stream_apps.evaluator.bench_messages import (
     Answer,
     MetricSaid,
+    Opening,
     Request,
-    TaskModel,
     Trouble,
     receive,
     send,
@@ -34,17 +34,23 @@ if TYPE_CHECKING:
     from learning.slices import Slices
 
 
-def main(reference: str, model: str = "") -> None:
+def main(reference: str, bound: str = "") -> None:
     """Load the task ``reference``, say so, then answer requests for as long as they come.
 
-    ``model``: the number of an open file with a ``TaskModel``; "" for whatever model the task file makes.
+    Where it is ``bound``, the first message says to which task's models.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the evaluator's, and we end with it
     requests, answers = _pipes_of_our_own()
     waiting: queue.SimpleQueue[Request] = queue.SimpleQueue()
+    opening = None
+    if bound:
+        data = receive(requests)
+        if data is None:
+            return  # the evaluator has ended
+        opening = msgspec.msgpack.decode(data, type=Opening)
     threading.Thread(target=_take_requests, args=(requests, waiting), name="requests", daemon=True).start()
     try:
-        task, held_out, slices = _load(reference, model)
+        task, held_out, slices = _load(reference, opening)
     except BaseException as error:  # noqa: BLE001 (users' code may raise anything)
         send(answers, Answer(trouble=_trouble(error)))
         return
@@ -55,17 +61,15 @@ def main(reference: str, model: str = "") -> None:
         send(answers, _answer(waiting.get(), task, held_out, slices))
 
 
-def _load(reference: str, model: str) -> tuple[Task, Examples, Slices]:
+def _load(reference: str, opening: Opening | None) -> tuple[Task, Examples, Slices]:
     from learning.binding import bind
     from learning.slices import Slices
     from learning.task import load_task
 
     task = load_task(reference)
-    if model:
-        # Where the file is read does not move with us: a later child of the evaluator's reads it, too.
-        data = os.pread(int(model), os.fstat(int(model)).st_size, 0)
-        whose = msgspec.msgpack.decode(data, type=TaskModel)
-        task = bind(task, decode_genesis(whose.genesis), lambda _sha256: whose.frozen)
+    if opening is not None:
+        # The evaluator has read the object by the hash that the genesis has.
+        task = bind(task, decode_genesis(opening.genesis), lambda _sha256: opening.frozen or b"")
     held_out = task.data().test
     return task, held_out, Slices(task, held_out)
 

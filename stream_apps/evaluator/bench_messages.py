@@ -17,11 +17,11 @@ class MetricSaid(msgspec.Struct, frozen=True):
     higher_is_better: bool
 
 
-class TaskModel(msgspec.Struct, frozen=True):
-    """Whose models are evaluated: the genesis document's bytes, and those of the frozen object that it names."""
+class Opening(msgspec.Struct, frozen=True):
+    """Which task's models are evaluated: its genesis document, and the frozen object that it names, or none."""
 
     genesis: bytes
-    frozen: bytes = b""
+    frozen: bytes | None = None
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True):
     metric: MetricSaid | None = None
 
 
-def send(stream: BinaryIO, message: Request | Answer) -> None:
+def send(stream: BinaryIO, message: Opening | Request | Answer) -> None:
     """Write one message. OSError when nobody reads any more."""
     data = msgspec.msgpack.encode(message)
     stream.write(_LENGTH.pack(len(data)))

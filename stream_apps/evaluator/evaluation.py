@@ -27,7 +27,7 @@ from schemas.records import Flaw, Unverified, announcement_in
 from schemas.task_metric import LOSS, named_in_record
 from schemas.topics import metrics_topic
 from stream_apps.evaluator.bench import Bench, BenchClosedError, EvaluationProblem, problem_of
-from stream_apps.evaluator.bench_messages import TaskModel, Trouble
+from stream_apps.evaluator.bench_messages import Opening, Trouble
 from stream_apps.evaluator.limits import EVALUATION_S_MAX
 from stream_apps.evaluator.naming import Naming
 from stream_apps.evaluator.published_evaluations import read_evaluations
@@ -55,8 +55,10 @@ class Evaluation:
         observer: Observer = UNOBSERVED,
     ) -> None:
         """``seconds_max``: how long a version may take. Raises what loading the task and its data raise."""
+        frozen = genesis.model.frozen
+        opening = Opening(genesis.canonical(), None if frozen is None else store.get_object(frozen.sha256))
         self._bench = Bench(
-            reference, model=_model_of(store, genesis), seconds_max=seconds_max
+            reference, opening, seconds_max=seconds_max
         )  # it loads while we look what is published
         self._seconds_max = seconds_max
         self._observer = observer
@@ -203,14 +205,6 @@ class _Loaded:
 
 
 _NOTHING: Final = _Loaded(np.zeros(0, np.float32), None, "", 0, 0, 0.0)
-
-
-def _model_of(store: TaskStore, genesis: Genesis) -> TaskModel:
-    entry = genesis.model.frozen
-    if entry is None:
-        return TaskModel(genesis.canonical())
-    read = retry_through_outage("read the frozen tensors", lambda: store.get_object(entry.sha256), UNREADABLE)
-    return TaskModel(genesis.canonical(), read)
 
 
 def _facts_of(manifest: Manifest, seconds: float | None) -> dict[str, Any]:

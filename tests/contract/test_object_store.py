@@ -12,8 +12,10 @@ import pytest
 from aggregation.errors import UsageProblem
 from backends.memory.store import MemoryStore
 from backends.object_store import ObjectNotFound, ObjectStore
+from backends.settings import StoreSettings
 from backends.store.factory import open_object_store
 from backends.store.file import FileStore
+from backends.store.removing import remove_objects
 from tests.requirements import require_minio
 
 if TYPE_CHECKING:
@@ -151,3 +153,26 @@ def test_describe_is_one_line_without_secrets(store: ObjectStore, request: pytes
     assert text and "\n" not in text
     if not isinstance(store, FileStore):
         assert request.getfixturevalue("stack").store.secret_key not in text
+
+
+def test_removing_a_folder_takes_what_is_in_it_and_nothing_that_begins_like_it(
+    request: pytest.FixtureRequest, store: ObjectStore, folder: str, tmp_path: Path
+) -> None:
+    if isinstance(store, MemoryStore):
+        pytest.skip("a store in memory ends with its process")
+    is_file = isinstance(store, FileStore)
+    settings = (
+        StoreSettings(kind="file", path=tmp_path / "objects")
+        if is_file
+        else request.getfixturevalue("stack").store
+    )
+    for name in ("a/1", "a/objects/ab/2", "ab", "a-2/1"):
+        store.put(f"{folder}/{name}", b"x")
+    assert remove_objects(settings, f"{folder}/a/") == 2
+    assert list(store.list(f"{folder}/")) == [f"{folder}/a-2/1", f"{folder}/ab"]
+    assert remove_objects(settings, f"{folder}/a/") == 0
+    with pytest.raises(ValueError, match="no folder"):
+        remove_objects(settings, f"{folder}/a")
+    assert remove_objects(settings, f"{folder}/") == 2
+    if is_file:
+        assert not (tmp_path / "objects" / folder).exists()

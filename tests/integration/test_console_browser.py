@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import urllib3
 from playwright.sync_api import Page, expect, sync_playwright
 
 from aggregation.fold.rejections import ACCEPTED
+from schemas.topics import metrics_topic
 from tests import factories
 from tests.integration.pipeline import Federation, Running, start_process
 from tests.requirements import find_browser
@@ -38,6 +40,10 @@ CUT_OFF = """[...document.querySelectorAll('#page *')].filter((one) => one.getCl
   && one.getBoundingClientRect().right > innerWidth + 1 && !one.closest('scroll-box, .scroll, pre, .unseen, thead')
 ).map((one) => one.outerHTML.slice(0, 120))"""
 """What reaches beyond the window and is in nothing that scrolls."""
+METERS = """[...document.querySelectorAll('td .meter')].map((one) => [
+  /([\\d.]+) %/.exec(one.innerText)?.[1], parseFloat(one.querySelector('.bar').style.getPropertyValue('--share'))
+]).filter(([said]) => said !== undefined)"""
+"""The percentage beside each bar, and how full the bar is."""
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 PATIENCE_MS = 20_000
 PHONE = {"width": 360, "height": 740}
@@ -171,6 +177,31 @@ def shows_what_stands(page: Page, watched: Watched) -> None:
     )
 
 
+def test_a_regression_shows_its_own_metric_its_best_version_and_what_each_changed(
+    page: Page, watched: Watched
+) -> None:
+    federation = watched.federation
+    for version, mae in ((1, 9.0), (2, 1.25), (3, 4.0)):
+        numbers = {"loss": 2.0, "mae": mae, "metric": "mae", "better": "lower"}
+        record = {"kind": "evaluation", "task": federation.task, "version": version, **numbers}
+        federation.writer.append_now(metrics_topic(federation.task), msgspec.json.encode(record), partition=0)
+    go(page, watched, "/versions")
+    expect(page.locator("#curve-title")).to_have_text("Mae by version", timeout=PATIENCE_MS)
+    expect(page.locator("#curve")).to_contain_text("lower is better: the best is version 2, 1.2500")
+    assert page.locator("#curve, #versions").evaluate_all("all => all.map(one => one.id)") == [
+        "curve",
+        "versions",
+    ]
+    best = page.locator("#versions tbody tr", has=page.locator(".chip.best"))
+    expect(best.locator("th")).to_contain_text("2")
+    expect(best).to_contain_text("−7.7500 better")
+    expect(page.locator("#versions tbody")).to_contain_text("+2.7500 worse")
+    expect(page.locator("#versions")).not_to_contain_text("Accuracy")
+    go(page, watched, "/")
+    expect(page.locator("#learning-title")).to_have_text("Mae by version")
+    expect(page.locator("#stat-metric dt")).to_have_text("Mae")
+
+
 def test_a_version_is_audited_by_a_button_that_asks_for_the_token(page: Page, watched: Watched) -> None:
     go(page, watched, "/")
     shows_what_stands(
@@ -190,6 +221,8 @@ def test_a_version_is_audited_by_a_button_that_asks_for_the_token(page: Page, wa
     page.keyboard.press("Enter")
     expect(page.locator("#audit")).to_have_attribute("data-state", "identical", timeout=60_000)
     expect(page.locator("#audit-result")).to_contain_text("identical")
+    go(page, watched, "/")
+    expect(page.locator("#stat-proven")).to_contain_text("version 1")
 
 
 def test_text_of_a_device_is_text(page: Page, watched: Watched) -> None:
@@ -217,12 +250,19 @@ def test_no_page_has_a_serious_problem_of_access(browser: Browser, watched: Watc
     context = browser.new_context(viewport=DESK, color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()
     found: dict[str, list[str]] = {}
+    drawn_anywhere = 0
     SHOTS.mkdir(parents=True, exist_ok=True)
     for path in PAGES + DOCS:
         go(page, watched, path)
         page.screenshot(
             path=SHOTS / f"{path.strip('/').replace('/', '-') or 'now'}-{scheme}.png", full_page=True
         )
+        meters = page.evaluate(METERS)
+        drawn_anywhere += len(meters)
+        for said, drawn in meters:
+            assert drawn == pytest.approx(float(said), abs=1.0), f"{path}: a bar is full at 100 %"
+        heads = page.locator("thead th").all_inner_texts()
+        assert "Share" not in heads, f"{path}: a share of what?"
         page.evaluate(AXE)
         results = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         found[path] = [
@@ -231,6 +271,7 @@ def test_no_page_has_a_serious_problem_of_access(browser: Browser, watched: Watc
             if one["impact"] in ("serious", "critical")
         ]
     context.close()
+    assert drawn_anywhere > 5
     assert {path: problems for path, problems in found.items() if problems} == {}
 
 

@@ -15,6 +15,7 @@ import urllib3
 from backends.environment import read_stack_file
 from fluvial import cli
 from fluvial.local import ports
+from fluvial.local.prometheus import DOCS_ADDRESS
 from fluvial.local.resources import infra_file
 from fluvial.local.stack import LocalStack, StackPlan
 from fluvial.terminal.output import Output
@@ -157,6 +158,10 @@ def test_a_worker_that_is_killed_lets_alerts_fire_and_its_successor_ends_them(
             assert down["labels"]["role"] == "worker"
             assert down["labels"]["severity"] == "warning"
             assert down["annotations"]["summary"] == "worker worker-eu does not answer"
+            assert (
+                down["annotations"]["runbook_url"]
+                == f"{DOCS_ADDRESS}/docs/runbooks/process-died.md#what-you-see"
+            )
             silent = until(lambda: prometheus.firing(task).get("FluvialRegionSilent"), "the region is silent")
             assert silent["annotations"]["summary"] == "Nothing comes from region eu"
 

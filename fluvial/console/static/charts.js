@@ -19,7 +19,8 @@ function colour(name) {
 
 /**
  * `spec`: {id, x: [number], series: [{label, values: [number | null], color: "--name", dash: [px] or null, fill}],
- * format: (y) => text, xFormat: (x) => text, range: [min, max] or null, pick: (index) => void or null}.
+ * format: (y) => text, xFormat: (x) => text, range: [min, max] or null, pick: (index) => void or null}. A series with
+ * `dots` is single points and no line.
  * Another `id` builds the chart anew, the same one only sets its data.
  */
 class Chart extends HTMLElement {
@@ -92,7 +93,7 @@ class Chart extends HTMLElement {
           width: 1.75,
           dash: one.dash ?? undefined,
           fill: one.fill ? colour(one.fill) : undefined,
-          points: { show: few, size: 5 },
+          points: one.dots ? { show: true, size: 9, fill: colour(one.color) } : { show: few, size: 5 },
         })),
       ],
       hooks: { setCursor: [(plot) => this.#say(plot.cursor.idx)], ready: [(plot) => this.#pickable(plot)] },
@@ -103,7 +104,7 @@ class Chart extends HTMLElement {
     const spec = this.#spec;
     const shown = index !== null && index !== undefined && spec.x[index] !== undefined;
     this.readout.textContent = shown
-      ? `${spec.xName ?? ""} ${spec.xFormat(spec.x[index])}: ${spec.series.map((one) => `${one.label} ${spec.format(one.values[index])}`).join(", ")}`
+      ? `${spec.xName ?? ""} ${spec.xFormat(spec.x[index])}: ${spec.series.filter((one) => !one.dots || one.values[index] !== null).map((one) => (one.dots ? one.label.split(":")[0] : `${one.label} ${spec.format(one.values[index])}`)).join(", ")}`
       : "";
   }
 
@@ -142,12 +143,12 @@ function legend(series) {
   );
 }
 
-/** A chart with its window in words, and the table behind it. `build` makes that table; none where there is nothing yet. */
-export function chartCard(ctx, { id, title, window, actions, spec, build, empty, wide = false }) {
+/** A chart with its window in words, `note` on it, and the table behind it. `build` makes that table; none where there is nothing yet. */
+export function chartCard(ctx, { id, title, window, note = null, actions, spec, build, empty, wide = false }) {
   const enough = spec.x.length >= 2;
   return card(
     title,
-    { id, note: window, actions, wide },
+    { id, note: note ? [window, "; ", note] : window, actions, wide },
     enough
       ? [
           legend(spec.series),
@@ -158,9 +159,12 @@ export function chartCard(ctx, { id, title, window, actions, spec, build, empty,
   );
 }
 
+const titledLabel = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 function summary(spec) {
   return spec.series
     .map((one) => {
+      if (one.dots) return `${titledLabel(one.label)}.`;
       const values = one.values.filter((value) => value !== null && value !== undefined);
       return values.length ? `${one.label}: from ${spec.format(values[0])} to ${spec.format(values.at(-1))}.` : `${one.label}: not known.`;
     })

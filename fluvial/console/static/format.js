@@ -28,9 +28,20 @@ export function percent(ratio, digits = 1) {
   return known(ratio) ? `${decimal(ratio * 100, digits)} %` : NOT_KNOWN;
 }
 
-/** Metrics as they are called: accuracies in percent, all else plain. */
+/** Accuracies are shown in percent, as long as they are shares. */
+const shownInPercent = (name, value) => /accuracy/i.test(name) && Math.abs(value) <= 1.5;
+
+/** A value of any metric: accuracies in percent, all else plain, with digits that say something. */
 export function metric(name, value) {
-  return /accuracy|decile|share/.test(name) ? percent(value) : decimal(value, 4);
+  if (!known(value)) return NOT_KNOWN;
+  return shownInPercent(name, value) ? percent(value) : quantity(value, 4);
+}
+
+/** A number of whatever size, with at most so many digits after the point. */
+function quantity(value, digits) {
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 0.001 || size >= 1e7)) return value.toExponential(2).replace("e+", "e");
+  return decimal(value, size < 10 ? digits : Math.max(0, digits - Math.floor(Math.log10(size))));
 }
 
 export function rate(value) {
@@ -66,12 +77,11 @@ export function bytes(value) {
   return `${decimal(size, unit === 0 || size >= 100 ? 0 : 1)} ${units[unit]}`;
 }
 
-/** Money in the unit of the price list, with two digits that say something. */
-export function cost(value) {
+/** Money with its unit, as the price list has it, and two digits that say something. */
+export function cost(value, currency) {
   if (!known(value)) return NOT_KNOWN;
-  if (value === 0) return "0";
-  const digits = Math.min(10, Math.max(2, 1 - Math.floor(Math.log10(Math.abs(value)))));
-  return decimal(value, digits);
+  const digits = value === 0 ? 0 : Math.min(10, Math.max(2, 1 - Math.floor(Math.log10(Math.abs(value)))));
+  return currency ? `${decimal(value, digits)} ${currency}` : decimal(value, digits);
 }
 
 export function absolute(ms) {

@@ -60,9 +60,10 @@ export function trend(name, alarming = false) {
 const LAG_WARN_SECONDS = 10;
 const LAG_BAD_SECONDS = 60;
 
-/** Lag's level: what falls is on its way to be mended. */
-export function lagLevel({ lag_seconds: seconds, trend: way }) {
+/** Lag's level: what falls is on its way to be mended, and where all is `over` nothing lags that anybody waits for. */
+export function lagLevel({ lag_seconds: seconds, trend: way }, over = false) {
   if (!known(seconds)) return "unknown";
+  if (over) return "ok";
   if (seconds > LAG_BAD_SECONDS) return "bad";
   return seconds > LAG_WARN_SECONDS && way !== "falling" ? "warn" : "ok";
 }

@@ -1,11 +1,12 @@
 // Fleet: who takes part? Participation and how even it is, cohorts and how well each is served, cost, devices.
 
 import { h } from "../dom.js";
-import { bytes, cost, count, decimal, duration, known, percent } from "../format.js";
+import { bytes, cost, count, decimal, duration, known, metric, percent } from "../format.js";
+import { titled } from "../quality.js";
 import { Resource } from "../resource.js";
 import { deviceCell } from "../records.js";
 import { before as backIn } from "../trails.js";
-import { card, emptyPanel, pager, shareBar, shownOf, stat, stats, table, time } from "../widgets.js";
+import { bar, card, emptyPanel, pager, shareBar, shownOf, stat, stats, table, time } from "../widgets.js";
 
 const AGAIN_MS = 5000;
 const SORTS = { recent: "seen last", refused: "refused most", accepted: "accepted most" };
@@ -55,11 +56,11 @@ function body(ctx, data, query) {
       stat("Devices seen", count(data.devices_seen), h("span", null, "since ", time(data.since_ms), data.forgotten ? `; ${count(data.forgotten)} forgotten` : null), { id: "stat-devices" }),
       stat("Unevenness", decimal(participation?.gini, 2), "Gini of accepted updates: 0 all alike, 1 one alone"),
       stat("Busiest tenth", percent(participation?.top_tenth_share), "of all accepted updates"),
-      stat("Fairness gap", percent(fairness?.gap), "accuracy, best cohort less worst"),
-      stat("Worst decile", percent(fairness?.worst_decile), "mean accuracy of the worst served tenth"),
+      stat("Fairness gap", metric(data.metric?.name, fairness?.gap), `${data.metric?.name ?? "metric"}, best tenth of the cohorts from the worst`),
+      stat("Worst decile", metric(data.metric?.name, fairness?.worst_decile), `mean ${data.metric?.name ?? "metric"} of the worst served tenth`),
     ),
     h("div", { class: "grid", key: "fairness" }, participationCard(participation), cohorts(ctx, data)),
-    costs(data.cost_by_region ?? []),
+    costs(data.cost_by_region ?? [], data.currency),
     devices(ctx, data, query),
   ];
 }
@@ -85,31 +86,38 @@ function participationCard(participation) {
 }
 
 function cohorts(ctx, data) {
-  const rows = [...(data.cohorts ?? [])].sort((left, right) => (left.accuracy ?? 2) - (right.accuracy ?? 2));
+  const name = data.metric?.name ?? "metric";
+  const worst = data.metric?.better === "lower" ? (one) => -one.metric : (one) => one.metric;
+  const unknown = (one) => Number(!known(one.metric));
+  const rows = [...(data.cohorts ?? [])].sort((left, right) => unknown(left) - unknown(right) || worst(left) - worst(right) || 0);
+  const shares = rows.every((one) => !known(one.metric) || (one.metric >= 0 && one.metric <= 1)) && data.metric?.better !== "lower";
   const priced = rows.some((one) => known(one.accepted));
   return card(
     "Cohorts",
     { id: "cohorts", note: known(data.cohorts_version) ? h("span", null, "worst served first, at ", h("a", { href: ctx.link(`/versions/${data.cohorts_version}`) }, `version ${count(data.cohorts_version)}`)) : "worst served first" },
     table({
-      caption: "Accuracy by cohort",
+      caption: `${titled(name)} by cohort`,
       tall: rows.length > 12,
       rows,
       key: (one) => one.cohort,
       empty: "The task’s evaluation tells of no cohorts.",
       columns: [
         { label: "Cohort", kind: "text id", head: true, cell: (one) => one.cohort },
-        { label: "Accuracy", kind: "wide-bar", cell: (one) => shareBar(one.accuracy, known(one.accuracy) ? 1 : 0, 1) },
+        { label: titled(name), kind: shares ? "wide-bar" : "number", cell: (one) => (shares ? h("span", { class: "meter" }, bar(one.metric), h("span", null, metric(name, one.metric))) : metric(name, one.metric)) },
         priced ? { label: "Accepted", kind: "number", cell: (one) => count(one.accepted) } : null,
-        priced ? { label: "Cost", kind: "number", note: "In the price list’s unit", cell: (one) => cost(one.cost) } : null,
+        priced ? { label: costLabel("Cost", data.currency), kind: "number", cell: (one) => cost(one.cost) } : null,
       ].filter(Boolean),
     }),
   );
 }
 
-function costs(rows) {
+const costLabel = (label, currency) => (currency ? `${label}, ${currency}` : label);
+
+function costs(rows, currency) {
+  const total = rows.reduce((sum, one) => sum + one.cost, 0);
   return card(
     "Cost by region",
-    { id: "costs", note: "in the price list’s unit" },
+    { id: "costs", note: rows.length ? `${cost(total, currency)} in all, of the windows that were followed` : null },
     table({
       caption: "Cost by region",
       rows,
@@ -117,11 +125,11 @@ function costs(rows) {
       empty: "No window has told its cost yet.",
       columns: [
         { label: "Region", kind: "text", head: true, cell: (one) => one.region },
-        { label: "Cost", kind: "number", cell: (one) => cost(one.cost) },
+        { label: costLabel("Cost", currency), kind: "number", cell: (one) => cost(one.cost) },
         { label: "Sent up", kind: "number", cell: (one) => bytes(one.bytes_up) },
         { label: "Device time", kind: "number", cell: (one) => duration(one.device_seconds) },
         { label: "Accepted", kind: "number", cell: (one) => count(one.accepted) },
-        { label: "Cost per update", kind: "number", cell: (one) => cost(one.accepted ? one.cost / one.accepted : null) },
+        { label: costLabel("Cost per update", currency), kind: "number", cell: (one) => cost(one.accepted ? one.cost / one.accepted : null) },
       ],
     }),
   );

@@ -37,8 +37,14 @@ function body(ctx, data) {
   ];
 }
 
+/** Whether nobody works on the task any more, and nothing waits: then nothing is late either. */
+function isOver(ctx) {
+  return ctx.snapshot?.health?.word === "finished";
+}
+
 /** The one sentence of the page: the stage that waits longest. */
 function worst(ctx, data) {
+  if (isOver(ctx)) return h("div", { class: "lead", id: "flow-lead", key: "lead" }, status("ok", "finished"), ` ${ctx.snapshot.health.reason}.`);
   const all = data.regions.flatMap((region) => region.stages.map((stage) => ({ ...stage, region: region.region })));
   const waiting = all.filter((one) => known(one.lag_seconds)).sort((left, right) => right.lag_seconds - left.lag_seconds)[0];
   // Without an answer about groups, nobody is known to hold anything: that is no news of the workers.
@@ -84,7 +90,7 @@ function matrix(ctx, data) {
             "tr",
             { key: region.region },
             h("th", { scope: "row", class: "text" }, region.region, h("a", { class: "note", href: ctx.link("/refused", { region: region.region }) }, "refusals")),
-            names.map((name) => h("td", { class: "stage", key: name, "data-stage": STAGES[name][0] }, stage(region.stages.find((one) => one.stage === name)))),
+            names.map((name) => h("td", { class: "stage", key: name, "data-stage": STAGES[name][0] }, stage(region.stages.find((one) => one.stage === name), isOver(ctx)))),
           ),
         ),
       ),
@@ -92,9 +98,9 @@ function matrix(ctx, data) {
   );
 }
 
-function stage(one) {
+function stage(one, over) {
   if (!one) return h("span", { class: "faint" }, NOT_KNOWN);
-  const level = lagLevel(one);
+  const level = lagLevel(one, over);
   const waits = one.waiting === 0 ? "nothing waits" : `${things(one.waiting, one.unit ?? "records")} ${one.waiting === 1 ? "waits" : "wait"}`;
   const name = (text) => h("span", { class: "name" }, text);
   return h(
@@ -122,7 +128,7 @@ function summary(ctx, { merger: one, at_ms: atMs, regions }) {
 
 function partitions(ctx, region, grouped) {
   const open = region.partitions.map((one) => one.oldest_open_seconds).filter(known);
-  const unread = grouped ? region.partitions.filter((one) => !one.worker) : [];
+  const unread = grouped && !isOver(ctx) ? region.partitions.filter((one) => !one.worker) : [];
   const level = unread.some((one) => one.lag_records !== 0) ? "bad" : "unknown";
   const line = h(
     "span",

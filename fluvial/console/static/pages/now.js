@@ -3,12 +3,13 @@
 import { chartCard } from "../charts.js";
 import { h } from "../dom.js";
 import { cost, count, decimal, duration, known, metric, NOT_KNOWN, percent, rate, things } from "../format.js";
+import { change, curveCard, titled } from "../quality.js";
 import { card, command, emptyPanel, icon, judged, lagLevel, mending, meter, outcomeLevel, shareBar, skeleton, stat, stats, status, table, time, told, trend } from "../widgets.js";
 
 const STATES = { ready: ["ok", "ready"], starting: ["busy", "starting"], draining: ["busy", "draining"], gone: ["bad", "gone"] };
 
 export function open(ctx) {
-  const page = { metric: "accuracy" };
+  const page = { metric: null };
   return { title: "Now", view: () => view(ctx, page) };
 }
 
@@ -46,7 +47,7 @@ function health(ctx, now) {
     ),
     next ? h("a", { class: "button", href: next, id: "health-next" }, `Look at ${pageName(worst.page)}`) : null,
     mending(worst?.mend, "health-mend"),
-    others.length ? h("ul", { class: "others", "aria-label": "Also not well" }, others.map((one) => h("li", { key: one.name }, status(one.level, `${one.name} ${one.word}`), h("span", { class: "note" }, " ", told(one.reason)), mending(one.mend)))) : null,
+    others.length ? h("ul", { class: "others", "aria-label": "Also not well" }, others.map((one) => h("li", { key: one.name }, status(one.level, `${one.name} ${one.word}`), h("span", { class: "note" }, " ", told(one.reason)), mending(butFor(one.mend, worst?.mend))))) : null,
     h(
       "ul",
       { class: "parts", "aria-label": "Parts" },
@@ -57,6 +58,11 @@ function health(ctx, now) {
       }),
     ),
   );
+}
+
+/** A mend without the commands that stand there already. */
+function butFor(mend, above) {
+  return { ...mend, commands: mend.commands.filter((one) => !above?.commands.includes(one)) };
 }
 
 /** A page that the console names, as an address of the same task; Now itself is no step. */
@@ -80,13 +86,29 @@ function figures(ctx, now) {
     { key: "figures", id: "figures" },
     stats(
       stat("Version", h("a", { href: ctx.link(`/versions/${head.version}`), id: "head-version" }, count(head.version)), time(made), { id: "stat-version" }),
-      stat("Accuracy", metric("accuracy", head.accuracy), known(head.loss) ? `loss ${decimal(head.loss, 4)}` : nothing ?? "not evaluated yet", { id: "stat-accuracy" }),
+      stat(titled(now.metric?.name ?? "metric"), metric(now.metric?.name, head.metric), reached(now, head) ?? nothing ?? "not evaluated yet", { id: "stat-metric" }),
       stat("Updates", rate(rates?.updates_per_second), rates ? `over ${rates.seconds} s` : null, { id: "stat-updates" }),
       stat("Accepted", percent(rates?.accept_ratio), rates ? `over ${rates.seconds} s` : null, { id: "stat-accepted" }),
       proven(ctx, now),
-      stat("Cost per version", cost(now.cost?.per_version), now.cost?.versions ? `mean of ${count(now.cost.versions)}, in the price list’s unit` : "no price known", { id: "stat-cost" }),
+      stat("Cost per version", cost(now.cost?.per_version, now.cost?.currency), spent(now), { id: "stat-cost" }),
     ),
   );
+}
+
+/** What the newest version changed, and the loss where that is another number. */
+function reached(now, head) {
+  if (!head.evaluated || !now.metric) return null;
+  const loss = now.metric.name !== "loss" && known(head.loss) ? `loss ${metric("loss", head.loss)}` : null;
+  const before = known(head.change) ? change(now.metric, head.change) : null;
+  return h("span", null, before, before && loss ? ", " : null, loss, !before && !loss ? `${now.metric.better} is better` : null);
+}
+
+/** What all of it cost, and what a point of the metric did. */
+function spent({ cost: spending, metric: judge }) {
+  if (!spending?.versions) return "no price known";
+  const { currency, per_point: point } = spending;
+  const unit = point?.point === 1 ? `1 of ${judge?.name}` : `point of ${judge?.name}`;
+  return h("span", null, `mean of ${count(spending.versions)}; ${cost(spending.total, currency)} in all`, point ? `; ${cost(point.cost, currency)} for each ${unit} gained` : null);
 }
 
 /** What an audit has shown: of this console, or of a shell on this machine. */
@@ -97,43 +119,25 @@ function proven(ctx, now) {
 }
 
 function learning(ctx, page, now) {
-  const name = page.metric;
   const points = now.curve ?? [];
-  const change = (next) => () => {
+  const choose = (next) => () => {
     page.metric = next;
     ctx.redraw();
   };
-  return chartCard(ctx, {
+  const names = now.metrics ?? [];
+  return curveCard(ctx, {
     id: "learning",
-    title: name === "loss" ? "Loss per version" : "Accuracy per version",
-    window: points.length ? `versions ${count(points[0].version)} to ${count(points.at(-1).version)}, ${count(points.length)} of ${count(now.curve_of)}` : "no version evaluated yet",
-    actions: h(
-      "div",
-      { class: "segments", role: "group", "aria-label": "Metric" },
-      ["accuracy", "loss"].map((one) => h("button", { type: "button", key: one, "aria-pressed": String(one === name), on: { click: change(one) } }, one)),
-    ),
-    spec: {
-      id: name,
-      x: points.map((one) => one.version),
-      xName: "version",
-      xFormat: (x) => (Number.isInteger(x) ? count(x) : ""),
-      series: [{ label: name, values: points.map((one) => one[name] ?? null), color: "--series-1", fill: "--series-1-fill" }],
-      format: (value) => metric(name, value),
-      pick: (index) => ctx.go(`/versions/${points[index].version}`),
-    },
-    build: points.length && (() =>
-      table({
-        caption: "Accuracy and loss per version",
-        tall: true,
-        rows: [...points].reverse(),
-        key: (one) => one.version,
-        columns: [
-          { label: "Version", kind: "number", head: true, cell: (one) => h("a", { href: ctx.link(`/versions/${one.version}`) }, count(one.version)) },
-          { label: "Accuracy", kind: "number", cell: (one) => metric("accuracy", one.accuracy) },
-          { label: "Loss", kind: "number", cell: (one) => metric("loss", one.loss) },
-        ],
-      })),
-    empty: "No curve yet: it begins with the second evaluated version.",
+    page,
+    names,
+    judge: now.metric,
+    points,
+    window: points.length ? `versions ${count(points[0].version)} to ${count(points.at(-1).version)}, ${count(points.length)} of ${count(now.curve_of)}` : null,
+    actions: (name) =>
+      h(
+        "div",
+        { class: "segments", role: "group", "aria-label": "Metric" },
+        names.map((one) => h("button", { type: "button", key: one, "aria-pressed": String(one === name), on: { click: choose(one) } }, one)),
+      ),
   });
 }
 

@@ -3,6 +3,7 @@
 import { AuditControl } from "../audits.js";
 import { h } from "../dom.js";
 import { cost, count, decimal, duration, known, metric, NOT_KNOWN, place, slot, things, words } from "../format.js";
+import { bestChip, change, titled } from "../quality.js";
 import { Resource } from "../resource.js";
 import { behind, card, command, emptyPanel, hash, mending, prose, shareBar, shownOf, skeleton, stat, stats, status, table, time, told } from "../widgets.js";
 import { stalenessTable } from "./now.js";
@@ -70,16 +71,22 @@ function body(ctx, page) {
 }
 
 function facts(ctx, data) {
-  const evaluation = data.evaluation ?? {};
+  const judge = data.metric;
+  const others = Object.entries(data.metrics ?? {}).filter(([name]) => name !== judge?.name);
   return stats(
     stat("Made", time(data.created_at_ms), data.reason === "genesis" ? "genesis" : `because: ${words(data.reason)}`),
-    stat("Accuracy", metric("accuracy", evaluation.accuracy), known(evaluation.loss) ? `loss ${decimal(evaluation.loss, 4)}` : data.evaluation ? null : "not evaluated"),
+    stat(titled(judge?.name ?? "metric"), metric(judge?.name, data.metrics?.[judge?.name]), data.evaluation ? judgement(judge, data, others) : "not evaluated", { id: "stat-metric" }),
     stat("Accepted", count(data.accepted), `${count(data.refused)} refused${data.canaries ? `, ${count(data.canaries)} of a canary left out` : ""}`),
     stat("Weight", decimal(data.weight_total, 3), "sum over its updates"),
     stat("Verdicts", agreement(data), data.staleness_of ? `${shownOf(data.staleness_of.shown, data.staleness_of.of, "records")}` : null),
     stat("Staleness", known(data.staleness?.mean) ? decimal(data.staleness.mean, 2) : NOT_KNOWN, known(data.staleness?.max) ? `at most ${count(data.staleness.max)} versions` : null),
-    known(data.cost) ? stat("Cost", cost(data.cost), known(data.seconds) ? `took ${duration(data.seconds)}` : null) : null,
+    known(data.cost) ? stat("Cost", cost(data.cost, data.currency), known(data.seconds) ? `took ${duration(data.seconds)}` : null) : null,
   );
+}
+
+/** Whether it is the best, what it changed, and the task's other numbers. */
+function judgement(judge, data, others) {
+  return [bestChip(judge, data.version), " ", change(judge, data.change), " from the version before", others.map(([name, value]) => [h("br"), `${name} ${metric(name, value)}`])];
 }
 
 function agreement({ consistent, problems }) {

@@ -1,8 +1,8 @@
-// Versions: is the model getting better? The table first, newest first; then a metric against the version.
+// Versions: is the model getting better? The task's metric over all versions; then the versions, newest first.
 
-import { chartCard } from "../charts.js";
 import { h } from "../dom.js";
 import { cost, count, decimal, duration, known, metric, words } from "../format.js";
+import { bestChip, change, curveCard, isBest, titled } from "../quality.js";
 import { Resource } from "../resource.js";
 import { card, emptyPanel, hash, pager, shownOf, table, time } from "../widgets.js";
 
@@ -27,8 +27,8 @@ export function open(ctx) {
     },
     view: () => [
       h("div", { class: "page-head", key: "head" }, h("h1", null, "Versions"), h("p", { class: "note" }, "Each is one committed step of the model. A version never changes.")),
+      curve.view((data) => allVersions(ctx, page, data)),
       card("All versions", { id: "versions", note: "newest first" }, list.view((data) => versions(ctx, data, before), 12)),
-      curve.view((data) => curveCard(ctx, page, data)),
     ],
   };
 }
@@ -45,69 +45,53 @@ function versions(ctx, data, before) {
   ];
   return [
     pager(`${count(rows.at(-1).version)} to ${count(newest)}, ${shownOf(data.shown, data.of, "versions")}`, links),
-    versionsTable(ctx, rows),
+    versionsTable(ctx, data),
   ];
 }
 
-function versionsTable(ctx, rows) {
+function versionsTable(ctx, data) {
+  const { versions: rows, metric: judge, currency } = data;
+  const others = (data.metrics ?? []).filter((name) => name !== judge?.name);
   return table({
     caption: "Versions, newest first",
     test: "versions",
     rows,
     key: (one) => one.version,
+    current: (one) => isBest(judge, one.version),
     columns: [
-      { label: "Version", kind: "number", head: true, cell: (one) => h("a", { href: ctx.link(`/versions/${one.version}`), class: "strong" }, count(one.version)) },
+      { label: "Version", kind: "number", head: true, cell: (one) => [bestChip(judge, one.version), " ", h("a", { href: ctx.link(`/versions/${one.version}`), class: "strong" }, count(one.version))] },
       { label: "Made", kind: "text", cell: (one) => time(one.created_at_ms) },
-      { label: "Accuracy", kind: "number", cell: (one) => metric("accuracy", one.accuracy) },
-      { label: "Loss", kind: "number", cell: (one) => metric("loss", one.loss) },
+      { label: titled(judge?.name ?? "metric"), kind: "number", note: judge ? `${judge.better} is better` : null, cell: (one) => metric(judge?.name, one.metric) },
+      { label: "Change", kind: "number", note: "From the version before", cell: (one) => change(judge, one.change) },
+      ...others.map((name) => ({ label: titled(name), kind: "number", cell: (one) => metric(name, one.metrics?.[name]) })),
       { label: "Accepted", kind: "number", cell: (one) => count(one.accepted) },
       { label: "Refused", kind: "number", cell: (one) => count(one.refused) },
       { label: "Staleness", kind: "number", note: "Mean and greatest, in versions", cell: (one) => (known(one.staleness_mean) ? `${decimal(one.staleness_mean, 1)} (max ${count(one.staleness_max)})` : "–") },
       { label: "Took", kind: "number", cell: (one) => duration(one.seconds) },
-      { label: "Cost", kind: "number", cell: (one) => cost(one.cost) },
+      { label: currency ? `Cost, ${currency}` : "Cost", kind: "number", cell: (one) => cost(one.cost) },
       { label: "Because", kind: "text", cell: (one) => words(one.reason) },
       { label: "Model", kind: "text", cell: (one) => hash(one.model_sha256, { length: 10 }) },
     ],
   });
 }
 
-function curveCard(ctx, page, data) {
-  const names = data.metrics?.length ? data.metrics : ["accuracy"];
-  const name = names.includes(page.metric) ? page.metric : names[0];
+function allVersions(ctx, page, data) {
   const points = data.points;
-  const change = (event) => {
+  const choose = (event) => {
     page.metric = event.currentTarget.value;
     ctx.redraw();
   };
-  const label = words(name);
-  return chartCard(ctx, {
+  const thinned = data.every > 1 ? `, every ${count(data.every)}th, the best and the newest` : "";
+  return curveCard(ctx, {
     id: "curve",
-    title: `${label.charAt(0).toUpperCase()}${label.slice(1)} against version`,
-    window: points.length ? `versions ${count(points[0].version)} to ${count(points.at(-1).version)}: ${shownOf(data.shown, data.of, "evaluated versions")}${data.every > 1 ? `, every ${count(data.every)}th and the newest` : ""}` : "no version evaluated yet",
-    actions: [
+    page,
+    names: data.metrics ?? [],
+    judge: data.metric,
+    points,
+    window: points.length ? `versions ${count(points[0].version)} to ${count(points.at(-1).version)}: ${shownOf(data.shown, data.of, "evaluated versions")}${thinned}` : null,
+    actions: (name) => [
       h("label", { class: "note", for: "metric" }, "Metric"),
-      h("select", { id: "metric", value: name, on: { change } }, names.map((one) => h("option", { value: one, key: one }, words(one)))),
+      h("select", { id: "metric", value: name, on: { change: choose } }, data.metrics.map((one) => h("option", { value: one, key: one }, one))),
     ],
-    spec: {
-      id: name,
-      x: points.map((one) => one.version),
-      xName: "version",
-      xFormat: (x) => (Number.isInteger(x) ? count(x) : ""),
-      series: [{ label, values: points.map((one) => one[name] ?? null), color: "--series-1", fill: "--series-1-fill" }],
-      format: (value) => metric(name, value),
-      pick: (index) => ctx.go(`/versions/${points[index].version}`),
-    },
-    build: points.length && (() =>
-      table({
-        caption: `${label} against version`,
-        tall: true,
-        rows: [...points].reverse(),
-        key: (one) => one.version,
-        columns: [
-          { label: "Version", kind: "number", head: true, cell: (one) => h("a", { href: ctx.link(`/versions/${one.version}`) }, count(one.version)) },
-          ...names.map((one) => ({ label: words(one), kind: "number", cell: (point) => metric(one, point[one]) })),
-        ],
-      })),
-    empty: "No curve yet: it begins with the second evaluated version.",
   });
 }

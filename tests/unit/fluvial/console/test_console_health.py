@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from fluvial.console.health import Facts, RegionFacts, health_of
+from fluvial.console.now import facts_of
+from schemas.manifests import NEWEST_GENESIS, Metric
+from tests.unit.fluvial.console.console_home import LongLog, fill_store, page_on
 from tests.unit.house.test_hints import problem_of
 
 EU = RegionFacts("eu", ["ready"], 1, 0, 0.0, "none")
@@ -100,10 +105,35 @@ def test_a_task_that_nobody_works_on_and_in_which_nothing_waits_is_finished() ->
         "12 versions, the last 3 min ago, accuracy 93.1 %; nobody works on it, and nothing waits"
     )
     assert {part["level"] for part in found["parts"]} == {"ok"}
+    assert {part["word"] for part in found["parts"]} == {"answers", "finished", "ended", "none"}
     few = health_of(
         replace(WELL, **REST | {"head": 1, "metric": "", "age_seconds": None, "accept_ratio": 0.1})
     )
     assert (few["word"], few["reason"]) == ("finished", "1 version; nobody works on it, and nothing waits")
+
+
+@pytest.mark.parametrize(
+    ("metric", "evaluation", "words"),
+    [
+        (None, {"accuracy": 0.93125, "loss": 0.2}, "accuracy 93.1 %"),
+        (Metric("r2", higher_is_better=True), {"loss": 0.5, "mae": 3.0, "r2": 0.8712}, "r2 0.8712"),
+        (Metric("mae", higher_is_better=False), {"loss": 0.5, "mae": 3.0, "r2": 0.8712}, "mae 3.0000"),
+        (Metric("r2", higher_is_better=True), {"loss": 0.5}, ""),
+        (None, {}, ""),
+    ],
+)
+def test_a_finished_task_says_what_it_reached_in_its_own_metric(
+    tmp_path: Path, metric: Metric | None, evaluation: dict[str, float], words: str
+) -> None:
+    page = page_on(fill_store(tmp_path / "store", 3, 1), LongLog(), tmp_path, head=3)
+    seen = page.known.store.value
+    assert seen is not None
+    task = structs.replace(seen.genesis, metric=metric, format=NEWEST_GENESIS)
+    known = replace(page.known, store=replace(page.known.store, value=replace(seen, genesis=task)))
+    assert page.watch.recent is not None
+    if evaluation:
+        page.watch.recent.add_metric({"kind": "evaluation", "version": 3, **evaluation})
+    assert facts_of(known, page.watch.recent).metric == words
 
 
 @pytest.mark.parametrize(

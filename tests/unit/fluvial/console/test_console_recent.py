@@ -18,7 +18,7 @@ from fluvial.console.bounded import Bins, Newest
 from fluvial.console.devices import participation
 from fluvial.console.follow import Follower
 from fluvial.console.limits import PAGE_RECORDS, TEXT_CHARACTERS_MAX
-from fluvial.console.now import curve_points
+from fluvial.console.quality import curve_points, quality_seen
 from fluvial.console.recent import Recent, SlotFacts
 from fluvial.console.records import packed, printable, unpacked
 from fluvial.console.samples import Reached, Sample, rate, trend
@@ -165,7 +165,7 @@ def test_a_minute_that_comes_twice_costs_once(recent: Recent) -> None:
 def test_a_long_curve_is_thinned_and_keeps_its_newest_point(recent: Recent) -> None:
     for version in range(1, 1001):
         recent.add_metric({"kind": "evaluation", "version": version, "accuracy": version / 1000})
-    shown, of, every = curve_points(recent, 300)
+    shown, of, every = curve_points(quality_seen(None, recent), ["accuracy"], 300)
     assert (len(shown), of, every, shown[-1]["version"]) == (250, 1000, 4, 1000)
     assert [one["version"] for one in shown] == sorted(one["version"] for one in shown)
 

@@ -17,6 +17,7 @@ from fluvial.console import run, watch
 from fluvial.console.hub import Hub
 from fluvial.console.security import HEADERS, Hosts, Token, is_loopback, read_or_make_token
 from fluvial.console.server import Access, Console
+from fluvial.console.threads import Seen
 from fluvial.console.watch import Watches
 from tests.unit.fluvial.console.console_home import TASK, LongLog, fill_store, page_on
 
@@ -140,12 +141,36 @@ def test_without_a_stack_it_answers_and_says_so(home: Path, path: str) -> None:
     assert b"unknown" in body if path == "now" else b"FLV-4002" in body
 
 
-@pytest.mark.parametrize(
-    "path", ["versions", "flow", "refused", "fleet", "curve", "versions/1", "fleet/devices/d"]
+PAGES = (
+    "versions",
+    "flow",
+    "refused",
+    "fleet",
+    "curve",
+    "versions/1",
+    "versions/1/manifest",
+    "fleet/devices/d",
 )
-def test_a_page_that_is_opened_at_once_waits_for_the_first_look(home: Path, path: str) -> None:
-    status, _, body = asked(console_in(home), lambda client: answer(client, f"/api/tasks/{TASK}/{path}"))
-    assert (status, b"not asked yet" in body) == (502, False), body
+
+
+def test_a_page_that_is_opened_at_once_waits_for_the_first_look(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose answer it gives then, here that nothing is there."""
+    monkeypatch.setattr(watch.Watch, "start", lambda _: None)
+    console = console_in(home)
+
+    async def ask(client: TestClient[Any, Any]) -> list[tuple[int, Any, bytes]]:
+        asking = [asyncio.create_task(answer(client, f"/api/tasks/{TASK}/{path}")) for path in PAGES]
+        done, _ = await asyncio.wait(asking, timeout=0.3)
+        assert not done
+        looked = console.watches.get(TASK)
+        for looker in (looked.store, looked.kafka):
+            looker.seen = Seen(None, round(time.time() * 1000), "away, on purpose")
+        return await asyncio.gather(*asking)
+
+    for status, _, body in asked(console, ask):
+        assert (status, b"away, on purpose" in body) == (502, True), body
 
 
 def test_and_it_does_not_wait_for_ever(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
