@@ -48,11 +48,12 @@ class CheckReport:
     notes: list[str] = field(default_factory=list)
 
 
-def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX) -> CheckReport:
+def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX, path: str = "") -> CheckReport:
     """Load the data, train one batch from the first model, and evaluate what came out; ``task`` is as it was.
 
     After ``seconds_max`` it ends, unfinished; off the main thread nothing can end it. A user's function that fails on
-    so few examples, and only there, is not reported: it gets a device's share, or all of the held-out ones.
+    so few examples, and only there, is not reported: it gets a device's share, or all of the held-out ones. ``path`` is
+    that of examples of one's own, for a task that has none.
 
     Raises what ``Task.data``, ``train_locally`` and ``evaluate_parameters`` raise, at the user's own line; FLV-2240
     for a number of a name that it cannot have, FLV-2242 where METRIC is none of what evaluate() returns.
@@ -68,14 +69,21 @@ def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX) -
     try:
         with _at_most(seconds_max):
             report.unfinished = "data()"
-            data = task.data()
+            found = _examples(task, path)
+            if found is None:
+                report.unfinished = ""
+                report.notes.append(
+                    "the task has no data(): there is nothing to try train() and evaluate() on"
+                )
+                return report
+            mine, share, test = found
             report.unfinished = "train()"
-            local = _trained(task, data.train, seed, report, doubtful)
+            local = _trained(task, mine, share, seed, report, doubtful)
             report.unfinished, doubt = "evaluate()", None
-            few = _some(data.test, EVALUATED_EXAMPLES_MAX)
+            few = _some(test, EVALUATED_EXAMPLES_MAX)
             report.evaluated = _twice(
                 lambda: evaluate_parameters(task, local, few),
-                lambda: evaluate_parameters(task, local, data.test),
+                lambda: evaluate_parameters(task, local, test),
                 doubtful,
             )
             report.unfinished, doubt = "", None
@@ -87,12 +95,31 @@ def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX) -
     return report
 
 
-def _trained(
-    task: Task, examples: Examples, seed: int, report: CheckReport, doubtful: Callable[[UsageProblem], None]
+def _examples(task: Task, path: str) -> tuple[Examples, int, Examples] | None:
+    """Examples to train on, how many of them a device has, and held-out ones."""
+    if path:
+        mine = task.local_data(path)
+        return mine, len(mine), mine
+    if not task.has_data:
+        return None
+    data = task.data()
+    if data.parts:
+        first = next(iter(data.parts.values()))
+        return first, len(first), data.test
+    return data.train, len(data.train) // DEVICES_ASSUMED, data.test
+
+
+def _trained(  # noqa: PLR0917
+    task: Task,
+    examples: Examples,
+    share: int,
+    seed: int,
+    report: CheckReport,
+    doubtful: Callable[[UsageProblem], None],
 ) -> Flat:
     base = initial_parameters(task, seed)
     config = replace(task.config.at(seed=seed, version=0), epochs=1)
-    share = max(config.batch_size, len(examples) // DEVICES_ASSUMED)
+    share = max(config.batch_size, share)
     result = _twice(
         lambda: train_locally(task, base, _some(examples, config.batch_size), config),
         lambda: train_locally(task, base, _some(examples, share), config),

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ Array = NDArray[Any]
 Pair = tuple[ArrayLike, ArrayLike]
 FASHION_FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
 _PAIR: Final = 2
+_MALFORMED: Final = "the task's data is malformed: "
 _TEST_EVERY: Final = 5  # every fifth example of a class is held out: 1,438 digits to train on, 359 to test on
 
 
@@ -77,24 +79,69 @@ class Examples:
 Side = Examples | Pair
 
 
-@dataclass(frozen=True, slots=True, eq=False, init=False)
 class Dataset:
-    """Training examples, which are split among the devices, and held-out test examples, for the evaluator.
+    """Training examples, which the devices have, and held-out test examples, for the evaluator.
 
-    Each side is an ``Examples`` or a pair (x, y) of arrays. Raises UsageProblem FLV-2205 if malformed.
+    Each side is an ``Examples`` or a pair (x, y) of arrays. ``train`` is split among the devices. Instead of it,
+    ``parts`` says who has what: one part a device, by its name (a hospital, a speaker, a store), which becomes the
+    device's id: lower-case, with ``-`` for what an id cannot hold. Raises UsageProblem FLV-2205 if malformed.
     """
 
-    train: Examples
+    __slots__ = ("_train", "parts", "test")
+
+    parts: Mapping[str, Examples]
+    """The natural parts by device id, in the order given; empty where ``train`` was given."""
     test: Examples
 
-    def __init__(self, train: Side, test: Side) -> None:
-        object.__setattr__(self, "train", _examples(train, "train"))
-        object.__setattr__(self, "test", _examples(test, "test"))
-        if self.train.x.shape[1:] != self.test.x.shape[1:]:
+    def __init__(
+        self, train: Side | None = None, test: Side | None = None, *, parts: Mapping[Any, Side] | None = None
+    ) -> None:
+        if (train is None) == (parts is None):
             raise _malformed(
-                f"one training input has shape {list(self.train.x.shape[1:])}, "
-                f"one test input {list(self.test.x.shape[1:])}; they must be equal"
+                "give either train, to be split among the devices, or parts, one for each device"
             )
+        if test is None:
+            raise _malformed("test is missing: held-out examples, for the evaluator")
+        self.test = _examples(test, "test")
+        self.parts = {} if parts is None else _parts(parts)
+        self._train = None if train is None else _examples(train, "train")
+        for name, side in {**self.parts, **({"training": self._train} if self._train else {})}.items():
+            if side.x.shape[1:] != self.test.x.shape[1:]:
+                raise _malformed(
+                    f"one {name} input has shape {list(side.x.shape[1:])}, "
+                    f"one test input {list(self.test.x.shape[1:])}; they must be equal"
+                )
+
+    @property
+    def train(self) -> Examples:
+        """All training examples: with ``parts``, one after the other."""
+        if self._train is None:
+            sides = self.parts.values()
+            self._train = Examples(
+                np.concatenate([side.x for side in sides]), np.concatenate([side.y for side in sides])
+            )
+        return self._train
+
+
+def _parts(parts: object) -> dict[str, Examples]:
+    from schemas.certificates import NAME_PATTERN
+
+    if not isinstance(parts, Mapping) or not parts:
+        raise _malformed('parts must be a dict such as {"hospital-a": (x, y)}, with one part or more')
+    named: dict[str, Examples] = {}
+    for name, side in parts.items():
+        device_id = re.sub(r"[^a-z0-9._-]+", "-", str(name).lower()).strip("._-")
+        if not NAME_PATTERN.fullmatch(device_id):
+            raise _malformed(
+                f"a part is called {name!r}, which gives no device id of 1 to 64 of a-z 0-9 . _ -"
+            )
+        if device_id in named:
+            raise _malformed(f"two parts give the device id {device_id!r}, the second is {name!r}")
+        named[device_id] = _examples(side, f"part {name!r}")
+    shapes = {(side.y.shape[1:], str(side.y.dtype)) for side in named.values()}
+    if len(shapes) > 1 or len({str(side.x.dtype) for side in named.values()}) > 1:
+        raise _malformed("the parts have targets or inputs of different types or shapes; they must be alike")
+    return named
 
 
 def _examples(side: object, name: str) -> Examples:
@@ -105,7 +152,7 @@ def _examples(side: object, name: str) -> Examples:
     try:
         return Examples(side[0], side[1])
     except UsageProblem as problem:
-        raise _malformed(f"{name}: {problem.message}") from problem
+        raise _malformed(f"{name}: {problem.message.removeprefix(_MALFORMED)}") from problem
 
 
 def _numeric(values: ArrayLike, name: str, *, small_integers_are_floats: bool) -> Array:
@@ -129,7 +176,7 @@ def _numeric(values: ArrayLike, name: str, *, small_integers_are_floats: bool) -
 def _malformed(message: str) -> UsageProblem:
     return UsageProblem(
         "FLV-2205",
-        f"the task's data is malformed: {message}",
+        f"{_MALFORMED}{message}",
         hint="return learning.Dataset(train=(x, y), test=(x, y)) from data(), with numpy arrays",
     )
 

@@ -6,6 +6,7 @@ The file holds four functions and, if it likes, four settings and a fifth functi
     def train(model, data, config) -> dict[str, float]   in place, on one device's Examples; reports "loss"
     def evaluate(model, data) -> dict[str, float]        on held-out Examples; reports "loss"
     def data() -> Dataset                                or DATA = "digits" | "fashion"
+    def local_data(path) -> (x, y)                        instead of data(), or beside it: a real device's own examples
     CONFIG = {"epochs": …, "batch_size": …, "learning_rate": …, and settings of its own}
     POLICY = {…}                                           laid over the task's policy, as it is
     METRIC = "r2"  or  ("wer", "lower")                    which number of evaluate() judges a version
@@ -34,6 +35,7 @@ from learning.config import TrainConfig, config_from_overrides
 from learning.datasets import SHIPPED, Dataset, Examples
 from learning.kinds import kind_of
 from learning.kinds.protocol import Anatomy, Kind, Model
+from learning.local_data import LOCAL_DATA, has_data, local_examples, no_data
 from learning.metric import declared_metric
 from learning.names import check_task_name
 from learning.randomness import seeded
@@ -161,8 +163,26 @@ class Task:
         overrides = _mapping(self._module, "CONFIG", where)
         return replace(self, config=config_from_overrides(overrides, where=where, given=settings))
 
+    @property
+    def has_data(self) -> bool:
+        """Whether it has data for all; else every device, and the evaluator, brings its own."""
+        return has_data(self._module)
+
+    def local_data(self, path: str) -> Examples:
+        """The examples of whoever runs this at ``path``: what ``local_data(path)`` of the file makes of it.
+
+        Without that function, a .npz file with the arrays x and y. Raises UsageProblem FLV-2234, FLV-2205.
+        """
+        return local_examples(self._module, self.path, path)
+
+    def held_out(self, path: str = "") -> Examples:
+        """What the evaluator evaluates on: ``data().test``, or its own examples at ``path``."""
+        return self.local_data(path) if path else self.data().test
+
     def data(self) -> Dataset:
-        """The task's data, loaded once. Raises FLV-2205 (usage), FLV-2206 and FLV-2214 (environment)."""
+        """The task's data, loaded once. Raises FLV-2205, FLV-2233 (usage), FLV-2206 and FLV-2214 (environment)."""
+        if not self.has_data:
+            raise no_data(self.name, str(self.path))
         if not self._data:
             got = call_users(self.path, "data()", "FLV-2205", lambda: _data_source(self._module)())  # noqa: PLW0108 (finding it may fail, too)
             if not isinstance(got, Dataset):
@@ -235,9 +255,8 @@ def _find(reference: str) -> Path:
 
 
 def _check_functions(module: ModuleType, where: str) -> None:
-    has_data = callable(getattr(module, "data", None)) or hasattr(module, "DATA")
     missing = [name for name in _FUNCTIONS if not callable(getattr(module, name, None))]
-    missing += [] if has_data else ["data"]
+    missing += [] if has_data(module) or callable(getattr(module, LOCAL_DATA, None)) else ["data"]
     if missing:
         own = [
             name
@@ -255,7 +274,8 @@ def _check_functions(module: ModuleType, where: str) -> None:
             if guesses
             else "`fluvial new example` writes a whole one to copy",
         )
-    _data_source(module, where)
+    if has_data(module):
+        _data_source(module, where)
 
 
 def _data_source(module: ModuleType, where: str = "") -> Callable[[], object]:

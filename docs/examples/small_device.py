@@ -1,6 +1,6 @@
 """A device of one's own in fifteen lines: its examples, its training, one update.
 
-    python docs/examples/small_device.py KEY
+python docs/examples/small_device.py KEY
 """
 
 import sys

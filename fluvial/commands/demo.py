@@ -15,6 +15,7 @@ from fluvial.terminal.invocation import Invocation, no_check_option, pass_invoca
 
 if TYPE_CHECKING:
     from fluvial.session.plan import RunPlan, RunResult
+    from fluvial.terminal.output import Output
 
 DEVICES: Final = 40
 REGIONS: Final = "eu,us,ap"
@@ -26,7 +27,7 @@ MISBEHAVING: Final = 6
 class Options(TypedDict):
     """The options that say what to run."""
 
-    devices: int
+    devices: int | None
     regions: str
     versions: int
     attackers: int
@@ -51,7 +52,10 @@ class Options(TypedDict):
     help="What to learn.",
 )
 @click.option(
-    "--devices", type=click.IntRange(1, 10_000), default=DEVICES, show_default=True, help="How many devices."
+    "--devices",
+    type=click.IntRange(1, 10_000),
+    show_default=f"{DEVICES}, or one for each part of the data",
+    help="How many devices.",
 )
 @click.option(
     "--regions", default=REGIONS, show_default=True, help="Regions; eu:4 gives one four partitions, not two."
@@ -132,7 +136,7 @@ def demo(
     output = invocation.output
     output.json = json_file == STDOUT
     check_json_target(json_file)
-    plan = replace(_plan(invocation.home, reference, options), traceback=invocation.show_traceback)
+    plan = replace(_plan(invocation.home, reference, options, output), traceback=invocation.show_traceback)
     check_report_folder(report)
     if not no_check:
         check_users(reference, output, seed=plan.seed)
@@ -148,15 +152,18 @@ def demo(
     return 0
 
 
-def _plan(home: Path, reference: str, options: Options) -> RunPlan:
+def _plan(home: Path, reference: str, options: Options, output: Output) -> RunPlan:
+    from fluvial.local.checking import devices_of_task
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import quick_policy
     from fluvial.session.going_on import free_task_name
     from fluvial.session.plan import RunPlan
-    from fluvial.session.run import task_name_of
+    from learning.task import load_task
     from producers.fleet.population import FleetConfig
 
-    devices, attackers, misbehaving = options["devices"], options["attackers"], options["misbehaving"]
+    task = load_task(reference)
+    devices = devices_of_task(task, options["devices"], DEVICES, output)
+    attackers, misbehaving = options["attackers"], options["misbehaving"]
     if misbehaving is None:
         # A small fleet shall still have honest devices.
         misbehaving = max(0, min(MISBEHAVING, (devices - attackers) // 3))
@@ -165,7 +172,7 @@ def _plan(home: Path, reference: str, options: Options) -> RunPlan:
     FleetConfig(devices=devices, attackers=attackers, misbehaving=misbehaving, seed=seed, alpha=alpha)
     return RunPlan(
         reference=reference,
-        name=free_task_name(home, task_name_of(reference)),
+        name=free_task_name(home, task.name),
         regions=parse_regions(options["regions"]),
         devices=devices,
         versions=options["versions"],

@@ -12,7 +12,8 @@ import msgspec
 from aggregation.codecs import CODECS, DEFAULT_CODEC
 from aggregation.errors import TimeoutProblem, UsageProblem
 from aggregation.weights.staleness import WEIGHT_ONE
-from fluvial.commands.tasks import check_known_region, region_option, task_option
+from fluvial.commands.device_data import check_choice, load_program_and_data
+from fluvial.commands.tasks import check_known_region, data_option, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
 from fluvial.terminal.set_option import set_option
 
@@ -162,11 +163,10 @@ def publish(
 )
 @click.option(
     "--shard",
-    default="1/1",
-    show_default=True,
     metavar="I/N",
-    help="Train on part I of N of the task's data.",
+    help="Train on part I of N of the task's data. Default: on the natural part of this id, or on all.",
 )
+@data_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @set_option
 @traceback_option
@@ -182,7 +182,8 @@ def run_device(
     timeout_s: float,
     codec: str,
     rounds: int,
-    shard: str,
+    shard: str | None,
+    data: str,
     seed: int,
     given: dict[str, Any],
 ) -> int:
@@ -191,12 +192,12 @@ def run_device(
     A round whose training fails is counted, and the device tries again at the next version. Exit 1 if an update was
     refused or a round failed.
     """
-    part = _parse_shard(shard)
+    chosen = check_choice(shard, data)
     file, one = _open(
         invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec, seed=seed
     )
     with one:
-        task, examples = _load_data(invocation, file, one, part, given)
+        task, examples = load_program_and_data(invocation, file, one, chosen, data=data, given=given)
         refused, failed = _rounds(invocation, one, task, examples, rounds, timeout_s)
     invocation.output.line(
         {"rounds": rounds, "refused": refused, "failed_rounds": failed.document()}, terminal=True
@@ -312,32 +313,6 @@ def _open(
             hint="name the right `--key`",
         )
     return file, one
-
-
-def _load_data(
-    invocation: Invocation, file: TaskFile, one: Device, shard: tuple[int, int], given: dict[str, Any]
-) -> tuple[Task, Examples]:
-    from backends.programs import find_program
-    from backends.store.factory import open_object_store
-    from backends.store.task_store import TaskStore
-    from learning.partition import split_among_devices
-    from learning.task import load_task
-
-    store = TaskStore(open_object_store(invocation.settings().store), file.task)
-    genesis, say = one.author.genesis, invocation.output.say
-    program = find_program(invocation.home, genesis, store.get_object, file.reference, say=say)
-    task = load_task(program, {**file.settings, **given})
-    train, (part, parts) = task.data().train, shard
-    return task, train if parts == 1 else split_among_devices(train, parts, 1.0, file.seed)[part - 1]
-
-
-def _parse_shard(text: str) -> tuple[int, int]:
-    part, slash, parts = text.partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise UsageProblem(
-            "FLV-6001", f"--shard {text!r}: expected I/N with 1 ≤ I ≤ N", hint="write it as `--shard 1/40`"
-        )
-    return int(part), int(parts)
 
 
 def _publish_one(

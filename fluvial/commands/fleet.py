@@ -19,7 +19,10 @@ from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 @click.command()
 @task_option
 @click.option(
-    "--devices", type=click.IntRange(1), default=40, show_default=True, help="How many, all included."
+    "--devices",
+    type=click.IntRange(1),
+    show_default="40, or one for each part of the data",
+    help="How many, all included.",
 )
 @click.option(
     "--attackers",
@@ -65,10 +68,12 @@ from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 def fleet(
     invocation: Invocation,
     /,
+    *,
     task_name: str | None,
     journal: Path | None,
+    devices: int | None,
     metrics_port: int,
-    no_metrics: bool,  # noqa: FBT001 (click passes it by name)
+    no_metrics: bool,
     **config: Any,
 ) -> int:
     """Drive many devices. Ctrl-C or SIGTERM: no more rounds, deliver what is under way, then a summary."""
@@ -84,7 +89,9 @@ def fleet(
         runner = Fleet(
             settings,
             file,
-            FleetConfig(**config),
+            FleetConfig(parts_decide=True, **config)
+            if devices is None
+            else FleetConfig(devices=devices, **config),
             speaker=invocation.output,
             journal=journal,
             observer=observer,

@@ -14,7 +14,7 @@ import click
 from aggregation.errors import UsageProblem
 from backends.keys import load_signer, signer_path
 from backends.tasks import TaskFile, keys_folder, read_task_file, task_folder
-from fluvial.commands.tasks import check_known_region
+from fluvial.commands.tasks import check_known_region, data_option
 from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
@@ -147,6 +147,7 @@ def merger(
     metavar="VALUE",
     help="The value of the task's metric to reach, such as 0.9: the metrics then say which version did first.",
 )
+@data_option
 @evaluation_option
 @metrics_options
 @traceback_option
@@ -158,6 +159,7 @@ def evaluator(
     task: str | None,
     name: str | None,
     target: float | None,
+    data: str,
     evaluation_s: float,
     metrics_port: int,
     no_metrics: bool,
@@ -184,6 +186,7 @@ def evaluator(
             name=name,
             genesis_sha256=file.genesis_sha256,
             reference_here=file.reference,
+            data=data,
             data_folder=_data_folder(invocation, file, name),
             seconds_max=evaluation_s,
             observer=observer,

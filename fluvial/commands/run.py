@@ -56,7 +56,10 @@ def new(invocation: Invocation, name: str) -> None:
 @click.command()
 @click.argument("file")
 @click.option(
-    "--devices", type=click.IntRange(1, 10_000), default=DEVICES, show_default=True, help="How many devices."
+    "--devices",
+    type=click.IntRange(1, 10_000),
+    show_default=f"{DEVICES}, or one for each part of the data",
+    help="How many devices.",
 )
 @click.option(
     "--versions",
@@ -115,7 +118,7 @@ def run(
     **options: Unpack[Options],
 ) -> int:
     """Train the task in FILE (or a shipped one: digits, fashion) and audit what came out."""
-    from fluvial.local.checking import check_users
+    from fluvial.local.checking import check_users, devices_of_task
     from fluvial.local.policies import read_policy_file
     from learning.task import load_task
 
@@ -127,10 +130,12 @@ def run(
     task = task.with_settings(settings_of(course, options) if course else options["given"])
     if not no_check:
         check_users(task, invocation.output, seed=options["seed"])
+    devices = devices_of_task(task, options["devices"], DEVICES, invocation.output)
     if course is None:
-        _simulate(invocation, task, options, text)
+        _simulate(invocation, task, options, text, devices)
         return 0
-    return _run(invocation, task, plan_of(course, task, options, text, traceback=invocation.show_traceback))
+    plan = plan_of(course, task, options, text, devices=devices, traceback=invocation.show_traceback)
+    return _run(invocation, task, plan)
 
 
 def _run(invocation: Invocation, task: Task, plan: RunPlan) -> int:
@@ -168,7 +173,7 @@ def _honest_refused(result: SimulationResult) -> Counter[str]:
     )
 
 
-def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str) -> None:
+def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str, devices: int) -> None:
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import layered_policy, quick_policy
     from fluvial.reading.quality import in_a_line
@@ -178,9 +183,7 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
 
     output = invocation.output
     versions = options["versions"]
-    policy = layered_policy(
-        explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(options["devices"])
-    )
+    policy = layered_policy(explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(devices))
 
     def on_version(facts: VersionFacts) -> None:
         output.say(f"version {facts.version}/{versions}  {in_a_line(facts.metrics)}")
@@ -189,12 +192,10 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
         if first_of_its_kind:
             output.say(failed.told())
 
-    output.say(
-        f"simulating {options['devices']} devices in this process: the real rules, no Kafka, nothing stored"
-    )
+    output.say(f"simulating {devices} devices in this process: the real rules, no Kafka, nothing stored")
     result = simulate(
         task,
-        devices=options["devices"],
+        devices=devices,
         versions=versions,
         policy=policy,
         regions=parse_regions(options["regions"]),

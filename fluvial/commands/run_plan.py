@@ -38,7 +38,7 @@ stall_option = click.option(
 class Options(TypedDict):
     """The options of `run` that say what and how to train."""
 
-    devices: int
+    devices: int | None
     versions: int
     regions: str
     workers: int
@@ -111,15 +111,17 @@ def course_of(invocation: Invocation, task: Task, file: str, options: Options) -
     return choose_course(invocation.home, asked, invocation.output)
 
 
-def plan_of(course: Course, task: Task, options: Options, policy_text: str, *, traceback: bool) -> RunPlan:
-    """The plan; for a task that goes on, what was not said anew is as it was recorded."""
+def plan_of(
+    course: Course, task: Task, options: Options, policy_text: str, *, devices: int, traceback: bool
+) -> RunPlan:
+    """The plan for ``devices``; for a task that goes on, what was not said anew is as it was recorded."""
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import quick_policy
     from fluvial.session.plan import RunPlan
     from producers.fleet.population import FleetConfig
 
     file = course.file
-    devices, seed, alpha = options["devices"], options["seed"], options["alpha"]
+    seed, alpha = options["seed"], options["alpha"]
     if file is not None:
         devices = devices if is_typed("devices") else file.devices or devices
         alpha = alpha if is_typed("alpha") else file.alpha or alpha

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 ROLES: Final = ("device", "worker", "merger", "operator")
 REVOKE_CONFIRMED_S: Final = 30.0
 
+data_option = click.option(
+    "--data",
+    default="",
+    metavar="PATH",
+    help="Examples of one's own: what local_data(PATH) in the task file returns; a .npz with x and y needs none.",
+)
+
 
 @click.group()
 def task() -> None:
@@ -77,10 +84,11 @@ def create(
     from fluvial.local.checking import check_users
     from fluvial.local.create import create_task, parse_regions
     from fluvial.local.policies import read_policy_file
+    from learning.task import load_task
 
-    wanted, settings = parse_regions(regions), invocation.settings()
+    wanted, settings, loaded = parse_regions(regions), invocation.settings(), load_task(reference)
     if not no_check:
-        check_users(reference, invocation.output, seed=seed)
+        check_users(loaded, invocation.output, seed=seed)
     file = create_task(
         settings,
         reference=reference,
@@ -94,8 +102,14 @@ def create(
     invocation.output.document(_task_document(file))
     invocation.output.print(f"task {file.task}   genesis {file.genesis_sha256}")
     invocation.output.print(f"run it: `fluvial merger --task {file.task}`, then for each region R")
+    work = f"        `fluvial worker --task {file.task} --region R`, and"
+    if loaded.has_data:
+        invocation.output.print(f"{work} `fluvial fleet --task {file.task}`")
+        return
+    invocation.output.print(f"{work} devices with data of their own:")
+    invocation.output.print(f"        `fluvial device run --task {file.task} --region R --id ID --data PATH`")
     invocation.output.print(
-        f"        `fluvial worker --task {file.task} --region R`, and `fluvial fleet --task {file.task}`"
+        f"it is evaluated where `fluvial evaluator --task {file.task} --data PATH` runs, and else by nobody"
     )
 
 
@@ -108,19 +122,20 @@ def create(
     show_default=True,
     help="Leave it after so long.",
 )
+@data_option
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Draws the first model."
 )
 @traceback_option
 @json_option
 @pass_invocation
-def check(invocation: Invocation, *, reference: str, seconds: float, seed: int) -> None:
+def check(invocation: Invocation, *, reference: str, seconds: float, data: str, seed: int) -> None:
     """Try a task FILE before anything is started: load it and its data, train one batch, evaluate."""
     from fluvial.local.checking import check_first
     from learning.task import load_task
 
     loaded = load_task(reference)
-    report = check_first(loaded, invocation.output, seed=seed, seconds_max=seconds)
+    report = check_first(loaded, invocation.output, seed=seed, seconds_max=seconds, path=data)
     invocation.output.document(
         {
             "task": loaded.name,
@@ -134,7 +149,8 @@ def check(invocation: Invocation, *, reference: str, seconds: float, seed: int) 
             "notes": report.notes,
         }
     )
-    invocation.output.print(f"run it: `fluvial run {reference} --simulate`")
+    way = f"run it: `fluvial run {reference} --simulate`"
+    invocation.output.print(way if loaded.has_data else f"create it: `fluvial task create {reference}`")
 
 
 @task.command("list")

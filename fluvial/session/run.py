@@ -268,13 +268,6 @@ def check_policy(plan: RunPlan) -> None:
     layered_policy(explicit=plan.policy_text, task=task.policy_overrides, defaults=plan.policy_defaults)
 
 
-def task_name_of(reference: str) -> str:
-    """The name that the task file ``reference`` has or gives itself."""
-    from learning.task import load_task
-
-    return load_task(reference).name
-
-
 def _audit(settings: Settings, task_file: TaskFile, output: Output) -> AuditReport:
     from fluvial.proof.audit import audit_task
 

@@ -64,6 +64,7 @@ ONE_REGION: Final[Mapping[str, int]] = {"local": 1}
 ROUND_S: Final = 1.0
 """The median of a device's round, in seconds of the simulated clock."""
 TICK_S: Final = 0.25
+DEVICES: Final = 40
 VERSIONS_MAX: Final = 100_000
 
 
@@ -126,7 +127,7 @@ class SimulationResult:
 def simulate(
     task: Task | str | Path,
     *,
-    devices: int = 40,
+    devices: int | None = None,
     versions: int = 30,
     attackers: int = 0,
     misbehaving: int = 0,
@@ -142,7 +143,8 @@ def simulate(
 ) -> SimulationResult:
     """Train ``task`` until ``versions`` versions are made; the same arguments give the same result.
 
-    ``task``: a loaded one, a shipped name, or a task file's path. ``policy``: None for the task's own over the quick
+    ``task``: a loaded one, a shipped name, or a task file's path. ``devices``: None for one a natural part of the
+    data, else 40. ``policy``: None for the task's own over the quick
     defaults of a run. ``regions`` maps each to its partitions. ``attackers``: the last so many devices, by sign-flip
     and noise in turn; ``misbehaving``: so many before them break rules. ``alpha``: the Dirichlet concentration of the
     split. ``speed_spread``: sigma of the log-normal pace. ``on_version`` is called after each version, for progress;
@@ -152,6 +154,7 @@ def simulate(
     accepted), FLV-2240 and FLV-2242 (its metrics), FLV-6310 (every device fails again and again), and what loading the
     data raises.
     """
+    from learning.parts import devices_of
     from learning.task import load_task
 
     loaded = load_task(str(task)) if isinstance(task, str | Path) else task
@@ -162,8 +165,9 @@ def simulate(
             hint="choose another number of versions",
         )
     check_regions(regions)
+    number = devices_of(loaded.data(), devices, DEVICES)
     config = FleetConfig(
-        devices=devices,
+        devices=number,
         attackers=attackers,
         misbehaving=misbehaving,
         seed=seed,
@@ -172,7 +176,7 @@ def simulate(
         speed_spread=speed_spread,
         codec=codec,
     )
-    rules = policy or layered_policy(task=loaded.policy_overrides, defaults=quick_policy(devices))
+    rules = policy or layered_policy(task=loaded.policy_overrides, defaults=quick_policy(number))
     with temporary_folder("fluvial-simulation-") as folder:
         simulation = _Simulation(
             loaded,
@@ -221,14 +225,14 @@ class _Simulation:
         on_failure: Callable[[FailedRound, bool], None] | None = None,
     ) -> None:
         from learning.binding import bind
-        from learning.partition import split_among_devices
+        from learning.parts import device_data, device_ids
         from learning.trial import metric_or_problem
 
         self.stopping = threading.Event()
         self._config = config
         data = task.data()
         self._held_out: Examples = data.test
-        shards = split_among_devices(data.train, config.devices, config.alpha, config.seed)
+        shards = device_data(data, config.devices, config.alpha, config.seed)
         self._metric, _ = metric_or_problem(task, config.seed)
         make_keys(folder, regions)
         first = first_version(
@@ -259,7 +263,7 @@ class _Simulation:
             clock=self._clock,
         )
         self._bases = Bases(self._store, genesis, clock=self._clock)
-        self._members = populate(genesis, folder, config)
+        self._members = populate(genesis, folder, config, device_ids(data, config.devices))
         self._work = Rounds(
             self._members,
             self._task,
@@ -269,7 +273,7 @@ class _Simulation:
             train_config=train_config,
             message_bytes_max=sys.maxsize,
             now_ms=lambda: round(self._clock.time() * 1000),
-            on_failure=on_failure or _unheard,
+            on_failure=on_failure or (lambda *_: None),  # the result counts them
         )
         self._rounds: list[tuple[float, int, Member, Base]] = []
         self._idle = list(self._members)
@@ -391,7 +395,3 @@ class _Simulation:
                 if known is not None:
                     found.append(UpdateFacts(region, partition, verdict.offset, *known, verdict))
         return found
-
-
-def _unheard(_failed: FailedRound, _first_of_its_kind: bool) -> None:  # noqa: FBT001
-    """Nobody asked to hear of failed rounds; the result counts them."""

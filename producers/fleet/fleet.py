@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -99,7 +99,7 @@ class Fleet:
         again; what loading the task, its data and the store raise.
         """
         from learning.binding import bind
-        from learning.partition import split_among_devices
+        from learning.parts import device_data, device_ids, devices_of
         from learning.task import load_task
 
         settings, config, name = self._settings, self._config, self._task_file.task
@@ -110,15 +110,19 @@ class Fleet:
             Journal(self._journal_path) as journal,
             ActivityFile(self._journal_path, config.devices, self._observer) as activity,
         ):
-            members = populate(genesis, keys_folder(settings.home, name), config)
-            bases_of = newest_bases(self._journal_path)
-            for member in members:  # a fleet that goes on does not repeat what is in the log
-                member.last_base = bases_of.get(member.author.device_id, member.last_base)
             reference = find_program(
                 settings.home, genesis, store.get_object, self._task_file.reference, say=self._speaker.say
             )
             task = bind(load_task(reference, self._task_file.settings), genesis, store.get_object)
-            shards = split_among_devices(task.data().train, config.devices, config.alpha, config.seed)
+            data = task.data()
+            asked = None if config.parts_decide else config.devices
+            config = replace(config, devices=devices_of(data, asked, config.devices))
+            shards = device_data(data, config.devices, config.alpha, config.seed)
+            ids = device_ids(data, config.devices)
+            members = populate(genesis, keys_folder(settings.home, name), config, ids)
+            bases_of = newest_bases(self._journal_path)
+            for member in members:  # a fleet that goes on does not repeat what is in the log
+                member.last_base = bases_of.get(member.author.device_id, member.last_base)
             self._speaker.say(
                 f"fleet of {config.devices} devices in {', '.join(sorted(genesis.regions))}: "
                 f"{config.attackers} attack, {config.misbehaving} misbehave"

@@ -16,6 +16,7 @@ from producers.sdk.updates import Author
 from schemas.certificates import Role
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from schemas.manifests import Genesis
@@ -30,7 +31,8 @@ _PACE_STREAM, _CHOICE_STREAM = 1, 2
 class FleetConfig:
     """What to drive. UsageProblem FLV-2505 when a value is out of bounds.
 
-    devices: all of them. attackers: the last so many, who attack every time, by sign-flip and noise in turn.
+    devices: all of them; with ``parts_decide``, where the task's data has natural parts, one for each instead.
+    attackers: the last so many, who attack every time, by sign-flip and noise in turn.
     misbehaving: so many before them break rules, each rule once at first, later in ``misbehaviour_rate`` of
     their rounds. alpha: Dirichlet concentration of the data split. round_s: median seconds of a device's round
     beside its training; speed_spread: sigma of the log-normal that makes devices faster or slower.
@@ -52,6 +54,7 @@ class FleetConfig:
     seconds_max: float | None = None
     version_max: int | None = None
     updates_max: int | None = None
+    parts_decide: bool = False
 
     def __post_init__(self) -> None:
         rules = {
@@ -106,7 +109,9 @@ class Member:
         return config.round_s * self.pace * float(self.random.uniform(0.8, 1.2))
 
 
-def populate(genesis: Genesis, keys_folder: Path, config: FleetConfig) -> list[Member]:
+def populate(
+    genesis: Genesis, keys_folder: Path, config: FleetConfig, ids: Sequence[str] = ()
+) -> list[Member]:
     """The members, dealt out to the regions in turn, with certificates issued where there are none yet.
 
     UsageProblem FLV-2302 when the regions' CAs are not on this machine.
@@ -117,7 +122,7 @@ def populate(genesis: Genesis, keys_folder: Path, config: FleetConfig) -> list[M
     )
     members = []
     for index in range(config.devices):
-        region, device_id = regions[index % len(regions)], device_name(index)
+        region, device_id = regions[index % len(regions)], ids[index] if ids else device_name(index)
         signer = keys.load_signer(keys.issue(keys_folder, region, Role.DEVICE, device_id))
         author = Author(genesis, region, device_id, signer, config.seed)
         random = np.random.default_rng([config.seed, _CHOICE_STREAM, index])

@@ -54,13 +54,14 @@ def build_app(
     name: str,
     genesis_sha256: str,
     reference_here: str,
+    data: str = "",
     data_folder: Path,
     seconds_max: float = EVALUATION_S_MAX,
     observer: Observer = UNOBSERVED,
 ) -> faust.App:
     """The Faust app of the evaluator; ``reference_here`` is where this machine's task.json says that its code is.
 
-    ``seconds_max``: how long one version's evaluation may take.
+    ``data``: of held-out examples of one's own. ``seconds_max``: how long one version's evaluation may take.
     """
     store = TaskStore(open_object_store(settings.store, observer), task)
     genesis = retry_through_outage(
@@ -68,7 +69,7 @@ def build_app(
     )
     reference = _program(settings, store, genesis, reference_here)
     evaluation = Evaluation(
-        settings, store, genesis, reference, name, seconds_max=seconds_max, observer=observer
+        settings, store, genesis, reference, name, data=data, seconds_max=seconds_max, observer=observer
     )
     evaluation.catch_up(0)
     turn = asyncio.Lock()

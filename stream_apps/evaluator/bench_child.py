@@ -70,7 +70,7 @@ def _load(reference: str, opening: Opening | None) -> tuple[Task, Examples, Slic
     if opening is not None:
         # The evaluator has read the object by the hash that the genesis has.
         task = bind(task, decode_genesis(opening.genesis), lambda _sha256: opening.frozen or b"")
-    held_out = task.data().test
+    held_out = task.held_out("" if opening is None else opening.data)
     return task, held_out, Slices(task, held_out)
 
 

@@ -18,10 +18,14 @@ class MetricSaid(msgspec.Struct, frozen=True):
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """Which task's models are evaluated: its genesis document, and the frozen object that it names, or none."""
+    """Which task's models are evaluated: its genesis document, and the frozen object that it names, or none.
+
+    ``data``: the place of held-out examples of one's own; "" for the task's.
+    """
 
     genesis: bytes
     frozen: bytes | None = None
+    data: str = ""
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -51,12 +51,18 @@ class Evaluation:
         reference: str,
         name: str,
         *,
+        data: str = "",
         seconds_max: float = EVALUATION_S_MAX,
         observer: Observer = UNOBSERVED,
     ) -> None:
-        """``seconds_max``: how long a version may take. Raises what loading the task and its data raise."""
+        """``data``: the place of held-out examples of one's own. ``seconds_max``: how long a version may take.
+
+        Raises what loading the task and its data raise.
+        """
         frozen = genesis.model.frozen
-        opening = Opening(genesis.canonical(), None if frozen is None else store.get_object(frozen.sha256))
+        opening = Opening(
+            genesis.canonical(), None if frozen is None else store.get_object(frozen.sha256), data
+        )
         self._bench = Bench(
             reference, opening, seconds_max=seconds_max
         )  # it loads while we look what is published

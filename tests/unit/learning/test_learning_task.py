@@ -194,7 +194,7 @@ def test_integer_buffers_do_not_trouble_a_model(tmp_path: Path) -> None:
         ),
         (
             "learning.Dataset(train=([[np.nan]], [1]), test=([[1.0]], [1]))",
-            "train: the task's data is malformed",
+            "malformed: train: x has 1 values",
         ),
         ("learning.Dataset(train=([[1.0]], [1]), test=([[1.0, 2.0]], [1]))", "must be equal"),
         ("learning.Dataset(train=([], []), test=([[1.0]], [1]))", "empty"),

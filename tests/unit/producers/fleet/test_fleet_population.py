@@ -117,6 +117,12 @@ def test_devices_are_dealt_out_to_regions_and_keep_their_keys(authorities: tuple
         assert device_id_of(one.author.signer, genesis, one.author.region, folder) == one.author.device_id
 
 
+def test_devices_of_natural_parts_have_the_names_of_the_parts(authorities: tuple[Path, Genesis]) -> None:
+    folder, genesis = authorities
+    members = populate(genesis, folder, FleetConfig(devices=2), ["shop-0", "shop-1"])
+    assert [member.author.device_id for member in members] == ["shop-0", "shop-1"]
+
+
 @pytest.mark.parametrize(
     ("role", "region", "asked", "error_id"),
     [

@@ -1,0 +1,72 @@
+"""A device's own examples: what ``local_data(path)`` of a task file makes of a place. No torch."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+
+from aggregation.errors import UsageProblem
+from learning.datasets import Examples
+from learning.userfile import call_users
+
+LOCAL_DATA: Final = "local_data"
+_PAIR: Final = 2
+
+
+def has_data(module: ModuleType) -> bool:
+    """Whether a task file has data for all devices and the evaluator."""
+    return callable(getattr(module, "data", None)) or hasattr(module, "DATA")
+
+
+def local_examples(module: ModuleType, file: Path, path: str) -> Examples:
+    """The examples at ``path``: see ``Task.local_data``."""
+    own: Callable[[str], object] | None = getattr(module, LOCAL_DATA, None)
+    got = (
+        call_users(file, "local_data()", "FLV-2234", lambda: own(path))
+        if callable(own)
+        else _arrays(file, path)
+    )
+    if isinstance(got, Examples):
+        return got
+    if not isinstance(got, tuple | list) or len(got) != _PAIR:
+        raise UsageProblem(
+            "FLV-2234",
+            f"local_data() must return a pair (x, y) of arrays, got {type(got).__name__}",
+            where=str(file),
+            hint="end local_data(path) with: return x, y",
+        )
+    return Examples(got[0], got[1])
+
+
+def no_data(task: str, file: str) -> UsageProblem:
+    """Somebody needs data for all, and the task has none."""
+    return UsageProblem(
+        "FLV-2233",
+        f"the task {task} has no data(): its devices bring their own, and so does its evaluator",
+        where=file,
+        hint="give yours: `fluvial device run --data PATH`, `fluvial evaluator --data PATH`; a fleet, a run and a "
+        "simulation need data() in the task file",
+    )
+
+
+def _arrays(file: Path, path: str) -> tuple[Any, Any]:
+    hint = "define local_data(path) in the task file, or write the file with: numpy.savez(path, x=x, y=y)"
+    if Path(path).suffix != ".npz":
+        raise UsageProblem(
+            "FLV-2234",
+            f"nothing says how to read {path}: the task file has no local_data(path), and only .npz needs none",
+            where=str(file),
+            hint=hint,
+        )
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["x"], arrays["y"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UsageProblem(
+            "FLV-2234", f"{path} cannot be read: {error}", where=str(file), hint=hint
+        ) from error
