@@ -83,10 +83,12 @@ def view_values(data: Sequence[bytes]) -> Float32Array:
 
 def are_finite(values: Float32Array, scales: Sequence[float]) -> bool:
     """Whether no element is NaN or infinite, and no scale either, nor negative."""
-    from aggregation.codecs import kernels
-
     if not all(math.isfinite(scale) and scale >= 0.0 for scale in scales):
         return False
+    if not values.size:  # a model without buffers loads no loop for them
+        return True
+    from aggregation.codecs import kernels
+
     return bool(kernels.all_finite_float32(values))
 
 
@@ -101,6 +103,8 @@ def below_zero(values: Float32Array, buffers: Layout) -> str:
 
 def accumulate_values_into(sums: Int64Array, values: Float32Array, weight: int) -> None:
     """Add ``weight`` (units of 1/65536, 1 to 65536) times ``values`` float32[B], finite, to ``sums`` int64[10·B]."""
+    if not values.size:
+        return
     from aggregation.codecs import kernels
 
     kernels.accumulate_values_into(sums, values.view(np.uint32), VALUE_DIGITS, weight)

@@ -12,6 +12,7 @@ import click
 from aggregation.fold.rejections import ACCEPTED
 from fluvial.commands.run_plan import (
     Options,
+    aim_from,
     course_of,
     going_on_options,
     plan_of,
@@ -28,8 +29,10 @@ from fluvial.terminal.invocation import (
 )
 
 if TYPE_CHECKING:
+    from fluvial.session.aim import Aim
     from fluvial.session.plan import RunPlan
     from fluvial.session.simulation import SimulationResult
+    from fluvial.terminal.output import Output
     from learning import Task
     from producers.fleet.failures import FailedRound
 
@@ -120,6 +123,7 @@ def run(
     """Train the task in FILE (or a shipped one: digits, fashion) and audit what came out."""
     from fluvial.local.checking import check_users, devices_of_task
     from fluvial.local.policies import read_policy_file
+    from fluvial.session.aim import parse_until
     from learning.task import load_task
 
     if simulate:
@@ -128,13 +132,15 @@ def run(
     text = read_policy_file(policy)
     course = None if simulate else course_of(invocation, task, file, options)
     task = task.with_settings(settings_of(course, options) if course else options["given"])
-    if not no_check:
-        check_users(task, invocation.output, seed=options["seed"])
+    parse_until(options["until"])  # its form is refused before anything is tried
+    report = None if no_check else check_users(task, invocation.output, seed=options["seed"])
+    aim = aim_from(task, options, report)
     devices = devices_of_task(task, options["devices"], DEVICES, invocation.output)
     if course is None:
-        _simulate(invocation, task, options, text, devices)
+        _simulate(invocation, task, options, text, devices=devices, aim=aim)
         return 0
-    plan = plan_of(course, task, options, text, devices=devices, traceback=invocation.show_traceback)
+    shown = invocation.show_traceback
+    plan = plan_of(course, task, options, text, aim=aim, devices=devices, traceback=shown)
     return _run(invocation, task, plan)
 
 
@@ -173,20 +179,26 @@ def _honest_refused(result: SimulationResult) -> Counter[str]:
     )
 
 
-def _simulate(invocation: Invocation, task: Task, options: Options, policy_text: str, devices: int) -> None:
+def _simulate(
+    invocation: Invocation, task: Task, options: Options, policy_text: str, *, devices: int, aim: Aim
+) -> None:
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import layered_policy, quick_policy
-    from fluvial.reading.quality import in_a_line
+    from fluvial.reading.quality import Quality, in_a_line
     from fluvial.session.simulation import VersionFacts, simulate
-    from fluvial.session.summary import honest_refused_line, quality_lines
-    from schemas.task_metric import ACCURACY, LOSS
+    from schemas.task_metric import ACCURACY, LOSS, metric_among, values_of
 
     output = invocation.output
-    versions = options["versions"]
+    versions, values = options["versions"], dict[int, dict[str, float]]()
     policy = layered_policy(explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(devices))
 
-    def on_version(facts: VersionFacts) -> None:
+    def on_version(facts: VersionFacts) -> bool:
         output.say(f"version {facts.version}/{versions}  {in_a_line(facts.metrics)}")
+        values[facts.version] = values_of(facts.metrics)
+        why = aim.ends(Quality(task.metric or metric_among(facts.metrics), values))
+        if why:
+            output.say(f"trained enough: {why}")
+        return bool(why)
 
     def on_failure(failed: FailedRound, first_of_its_kind: bool) -> None:  # noqa: FBT001
         if first_of_its_kind:
@@ -212,6 +224,7 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
             "simulated": True,
             "versions": len(result.versions),
             "metric": quality.document(),
+            "until": aim.document(quality),
             "metrics": curves,
             ACCURACY: curves.get(ACCURACY, []),
             LOSS: curves.get(LOSS, []),
@@ -221,15 +234,24 @@ def _simulate(invocation: Invocation, task: Task, options: Options, policy_text:
             "model_sha256": result.versions[-1].model_sha256,
         }
     )
+    _tell_simulated(output, result, aim)
+    output.print(
+        f"next  {invocation.command} run {task.reference}    the same on the local stack: signed, stored and audited"
+    )
+
+
+def _tell_simulated(output: Output, result: SimulationResult, aim: Aim) -> None:
+    from fluvial.reading.quality import in_a_line
+    from fluvial.session.summary import aim_lines, honest_refused_line, quality_lines
+
     honest = honest_refused_line(_honest_refused(result))
     output.print()
-    for line, style in quality_lines(quality, len(result.versions)):
+    for line, style in quality_lines(result.quality, len(result.versions)):
         output.print(line, style=style)
+    for line in aim_lines(aim, result.quality):
+        output.print(line)
     output.print(f"           {in_a_line(result.versions[-1].metrics)}")
     if honest:
         output.print(f"refused: {honest}")
     for cause in result.failed_rounds.causes:
         output.print(f"failed  {cause.line()}")
-    output.print(
-        f"next  {invocation.command} run {task.reference}    the same on the local stack: signed, stored and audited"
-    )

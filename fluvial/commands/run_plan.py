@@ -15,10 +15,12 @@ from fluvial.terminal.set_option import set_option
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fluvial.session.aim import Aim
     from fluvial.session.going_on import Course, Further, Wish
     from fluvial.session.plan import RunPlan
     from fluvial.terminal.invocation import Invocation
     from learning import Task
+    from learning.checking import CheckReport
 
 _Function = TypeVar("_Function", bound="Callable[..., Any] | click.Command")
 STACK_ONLY: Final = frozenset({"workers", "store", "stall_s", "evaluation_s", "name", "go_on", "fresh"})
@@ -51,11 +53,22 @@ class Options(TypedDict):
     go_on: bool
     fresh: bool
     given: dict[str, Any]
+    until: str | None
+    patience: int
 
 
 def going_on_options(function: _Function) -> _Function:
-    """Add ``--continue``, ``--fresh``, ``--name``, ``--set``, ``--stall-seconds``, ``--evaluation-seconds``."""
+    """Add what says which task, with which settings, and when to end or to give up."""
     for option in (
+        click.option(
+            "--patience", type=click.IntRange(0), default=0, metavar="N",
+            help="End after N versions without a better one, by --until's number or the task's metric.",
+        ),
+        click.option(
+            "--until", metavar="NAME=NUMBER",
+            help="End when a version reaches it, such as accuracy=0.95, or mae=0.1 where lower is better; else after "
+            "--versions.",
+        ),
         evaluation_option,
         stall_option,
         set_option,
@@ -111,8 +124,18 @@ def course_of(invocation: Invocation, task: Task, file: str, options: Options) -
     return choose_course(invocation.home, asked, invocation.output)
 
 
+def aim_from(task: Task, options: Options, report: CheckReport | None) -> Aim:
+    """What ends the run before its last version. A number that the trial has not seen is refused: FLV-2247 to 2249."""
+    from fluvial.session.aim import aim_of, parse_until, require_reported
+
+    wanted = parse_until(options["until"])
+    if wanted is not None and report is not None and report.evaluated:
+        require_reported(wanted[0], report.evaluated)
+    return aim_of(options["until"], options["patience"], task.metric, str(task.path))
+
+
 def plan_of(
-    course: Course, task: Task, options: Options, policy_text: str, *, devices: int, traceback: bool
+    course: Course, task: Task, options: Options, policy_text: str, *, aim: Aim, devices: int, traceback: bool
 ) -> RunPlan:
     """The plan for ``devices``; for a task that goes on, what was not said anew is as it was recorded."""
     from fluvial.local.create import parse_regions
@@ -145,6 +168,7 @@ def plan_of(
         policy_defaults=quick_policy(devices),
         each_version=True,
         traceback=traceback,
+        aim=aim,
         given=settings_of(course, options),
         further=_further(course, options, regions, policy=bool(policy_text)),
     )

@@ -27,6 +27,7 @@ PLACED: Final = frozenset(
                 RejectionReason.UNKNOWN_BASE,
                 RejectionReason.DUPLICATE,
                 RejectionReason.NOT_FINITE,
+                RejectionReason.OUT_OF_RANGE,
                 RejectionReason.NORM_EXCEEDED,
                 RejectionReason.ANOMALOUS,
             )

@@ -44,6 +44,8 @@ BROKER_ANSWER_S: Final = 1.5
 REOPEN_S: Final = 1.0
 """Pause before a thread that failed opens everything again."""
 PORT_ANSWER_S: Final = 0.5
+SLOW_LOOKS_MAX: Final = 5
+"""Looks in which a process may take longer, before it counts as gone; one without its port is gone at once."""
 PROCESSES_MAX: Final = 64
 COMMENT_EVERY_S: Final = 10.0
 SEND_S_MAX: Final = 15.0

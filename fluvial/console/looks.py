@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
@@ -26,6 +26,7 @@ from fluvial.console.limits import (
     MANIFESTS_KEPT,
     PORT_ANSWER_S,
     PROCESSES_MAX,
+    SLOW_LOOKS_MAX,
 )
 from fluvial.console.problems import away
 from fluvial.processes.metrics_server import REGION_LABEL, targets_folder
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from fluvial.console.recent import Recent
 
 _SCRAPERS: Final = 8
+_SLOW: Final = "slow"
+"""What a process is that has its port and has not answered yet."""
 _REASON_BYTES: Final = 300
 
 
@@ -217,12 +220,17 @@ def open_process_look(
 ) -> Iterator[Callable[[], tuple[Process, ...]]]:
     """For a ``Looker``: what every process of the task that serves metrics answers to /readyz."""
     pool = urllib3.PoolManager(num_pools=PROCESSES_MAX, retries=False, timeout=PORT_ANSWER_S)
+    last: dict[_Target, tuple[Process, int]] = {}
     with ThreadPoolExecutor(_SCRAPERS, "console processes") as executor:
 
         def look() -> tuple[Process, ...]:
             known = regions()
             targets = _targets(home, task)
-            return tuple(executor.map(lambda one: _ask(pool, one, known), targets))
+            found = list(executor.map(lambda one: _ask(pool, one, known), targets))
+            shown = [_patient(one, last.get(target)) for target, one in zip(targets, found, strict=True)]
+            last.clear()
+            last.update(zip(targets, shown, strict=True))
+            return tuple(process for process, _ in shown)
 
         yield look
 
@@ -251,10 +259,19 @@ def _targets(home: Path, task: str) -> list[_Target]:
                         str(labels["process"]),
                         host,
                         int(port),
-                        labels.get(REGION_LABEL),
+                        str(labels.get(REGION_LABEL, "")) or None,
                     )
                 )
     return found[:PROCESSES_MAX]
+
+
+def _patient(now: Process, before: tuple[Process, int] | None) -> tuple[Process, int]:
+    """(what is shown of a process, how many looks it has been slow): a busy machine makes nobody gone."""
+    if now.state != _SLOW:
+        return now, 0
+    process, looks = before or (replace(now, state="starting"), 0)
+    gone = looks + 1 >= SLOW_LOOKS_MAX
+    return replace(process, state="gone", reason=now.reason) if gone else process, looks + 1
 
 
 def _ask(pool: urllib3.PoolManager, target: _Target, regions: tuple[str, ...]) -> Process:
@@ -263,10 +280,12 @@ def _ask(pool: urllib3.PoolManager, target: _Target, regions: tuple[str, ...]) -
     region = told or next((name for name in regions if f"-{name}-" in f"-{target.name}-"), None)
     try:
         answer = pool.request("GET", f"http://{target.host}:{target.port}/readyz")
-    except urllib3.exceptions.HTTPError:
-        return Process(
-            target.role, target.name, region, "gone", f"port {target.port} does not answer", target.port
-        )
+    except urllib3.exceptions.HTTPError as error:
+        # To urllib3 a port that nobody has is a kind of timeout, too.
+        refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+        slow = isinstance(error, urllib3.exceptions.TimeoutError) and not refused
+        late = f"port {target.port} does not answer" + (f" in {PORT_ANSWER_S:g} s" if slow else "")
+        return Process(target.role, target.name, region, _SLOW if slow else "gone", late, target.port)
     text = answer.data[:_REASON_BYTES].decode("utf-8", "replace").strip()
     if answer.status == 200:  # noqa: PLR2004 (HTTP's OK)
         return Process(target.role, target.name, region, "ready", "", target.port)

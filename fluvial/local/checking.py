@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from learning.checking import CheckReport
 
 
-def check_users(task: Task | str, output: Reporter, *, seed: int = 0) -> None:
+def check_users(task: Task | str, output: Reporter, *, seed: int = 0) -> CheckReport | None:
     """``check_first`` for a task of the user's own; those that ship were checked when they were made."""
     from learning.task import SHIPPED_TASKS_FOLDER, load_task
 
     loaded = load_task(task) if isinstance(task, str) else task
-    if loaded.path.parent != SHIPPED_TASKS_FOLDER:
-        check_first(loaded, output, seed=seed)
+    is_shipped = loaded.path.parent == SHIPPED_TASKS_FOLDER
+    return None if is_shipped else check_first(loaded, output, seed=seed)
 
 
 def devices_of_task(task: Task, asked: int | None, default: int, output: Reporter) -> int:

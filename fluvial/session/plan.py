@@ -11,6 +11,7 @@ from aggregation.fold.rejections import ACCEPTED, CONTROL
 from fluvial.local.stack import StoreChoice
 from fluvial.reading.progress import Place, Published, RunFacts
 from fluvial.reading.quality import Quality
+from fluvial.session.aim import NO_AIM, Aim
 from fluvial.session.going_on import Further
 from fluvial.session.limits import STALL_S
 from fluvial.session.patience import DeadEnd
@@ -61,6 +62,7 @@ class RunPlan:
     named: bool = False
     further: Further | None = None
     first_version: int = 0
+    aim: Aim = NO_AIM
     stall_s: float = STALL_S
     evaluation_s: float = EVALUATION_S_MAX
 
@@ -108,7 +110,11 @@ class RunResult:
     @property
     def model_place(self) -> str:
         """Where the last version's model lies in the store."""
-        store, key = self.settings.store, model_key(self.task, self.rows[-1].version)
+        return self.place_of(self.rows[-1].version)
+
+    def place_of(self, version: int) -> str:
+        """Where a version's model lies in the store."""
+        store, key = self.settings.store, model_key(self.task, version)
         return f"{store.url}/{key}" if store.kind == "file" else f"{store.url}/{store.bucket}/{key}"
 
     @property

@@ -188,7 +188,7 @@ class _Session:
             self.patience.look()
             if self.patience.stalled:
                 raise self._stalled(version, supervisor, readiness.missing())
-            if self._is_at_a_dead_end():
+            if self._is_at_a_dead_end() or self._is_good_enough():
                 break
             self.setbacks.look()
             supervisor.check()
@@ -215,6 +215,12 @@ class _Session:
             raise problem
         self.output.say(f"ending: {problem.message}")
         return True
+
+    def _is_good_enough(self) -> bool:
+        why = self.plan.aim.ends(self.facts.quality(), first_version=self.plan.first_version)
+        if why:
+            self.output.say(f"trained enough: {why}")
+        return bool(why)
 
     def _drain(self, supervisor: Supervisor, follower: Follower, view: View) -> None:
         """Wait until every published update has its verdict; what has none after ``DRAIN_S`` is missing."""

@@ -82,7 +82,7 @@ class UpdateFacts:
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """One version. ``metrics`` are those of the held-out examples, ``step_norm`` is the L2 norm of its global step."""
+    """One version. ``metrics`` are those of the held-out examples, ``step_norm`` the L2 norm of its weights' step."""
 
     version: int
     metrics: Mapping[str, float]
@@ -138,7 +138,7 @@ def simulate(
     codec: CodecName = DEFAULT_CODEC,
     seed: int = 0,
     train_config: TrainConfig | None = None,
-    on_version: Callable[[VersionFacts], None] | None = None,
+    on_version: Callable[[VersionFacts], object] | None = None,
     on_failure: Callable[[FailedRound, bool], None] | None = None,
 ) -> SimulationResult:
     """Train ``task`` until ``versions`` versions are made; the same arguments give the same result.
@@ -147,8 +147,8 @@ def simulate(
     data, else 40. ``policy``: None for the task's own over the quick
     defaults of a run. ``regions`` maps each to its partitions. ``attackers``: the last so many devices, by sign-flip
     and noise in turn; ``misbehaving``: so many before them break rules. ``alpha``: the Dirichlet concentration of the
-    split. ``speed_spread``: sigma of the log-normal pace. ``on_version`` is called after each version, for progress;
-    ``on_failure`` after each round of a device that failed, with whether it is the first of its kind.
+    split. ``speed_spread``: sigma of the log-normal pace. ``on_version`` is called after each version, the last one
+    if it returns True; ``on_failure`` after each failed round, with whether it is the first of its kind.
 
     Raises UsageProblem: FLV-2216 (versions), FLV-2405 (regions), FLV-2505 (devices), FLV-2217 (nothing more can be
     accepted), FLV-2240 and FLV-2242 (its metrics), FLV-6310 (every device fails again and again), and what loading the
@@ -191,7 +191,7 @@ def simulate(
 
 
 def _run_to_its_end(
-    simulation: _Simulation, versions: int, on_version: Callable[[VersionFacts], None] | None
+    simulation: _Simulation, versions: int, on_version: Callable[[VersionFacts], object] | None
 ) -> SimulationResult:
     """On a loop of its own, also where the caller has one, as in a notebook."""
     try:
@@ -284,7 +284,7 @@ class _Simulation:
         self._versions: list[VersionFacts] = []
 
     async def to_the_end(
-        self, versions: int, on_version: Callable[[VersionFacts], None] | None
+        self, versions: int, on_version: Callable[[VersionFacts], object] | None
     ) -> SimulationResult:
         await self._federation.start()
         self._tell(versions, on_version)
@@ -348,7 +348,7 @@ class _Simulation:
             honest = behaviour is Behaviour.HONEST
             self._published[what.region, at.partition, at.offset] = (member.index, honest)
 
-    def _tell(self, versions: int, on_version: Callable[[VersionFacts], None] | None) -> None:
+    def _tell(self, versions: int, on_version: Callable[[VersionFacts], object] | None) -> None:
         """What the merger has announced, and every version that is new, evaluated."""
         genesis = self._federation.genesis
         topic = models_topic(genesis.task)
@@ -364,15 +364,17 @@ class _Simulation:
         for number in range(len(self._versions) + 1, head + 1):
             facts = self._evaluated(self._store.manifest(number))
             self._versions.append(facts)
-            if on_version is not None:
-                on_version(facts)
+            if on_version is not None and on_version(facts) is True:
+                self.stopping.set()
+                return
 
     def _evaluated(self, manifest: Manifest) -> VersionFacts:
         from learning.training import evaluate_parameters
 
         data = self._store.store.get(model_key(self._task.name, manifest.version))
         parameters = decode_model(data, self._bases.layout)
-        step = parameters.astype(np.float64) - self._parameters.astype(np.float64)
+        weights = slice(self._bases.layout.trainable.parameters)
+        step = parameters[weights].astype(np.float64) - self._parameters[weights].astype(np.float64)
         self._parameters = parameters
         return VersionFacts(
             version=manifest.version,

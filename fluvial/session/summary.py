@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from fluvial.reading.quality import Quality
+    from fluvial.session.aim import Aim
     from fluvial.session.plan import RunResult
     from fluvial.terminal.output import Output
 
@@ -41,6 +42,7 @@ def document(result: RunResult) -> dict[str, Any]:
         "task": result.task,
         "versions": result.rows[-1].version,
         "metric": quality.document(),
+        "until": result.plan.aim.document(quality),
         "metrics": curves,
         ACCURACY: curves.get(ACCURACY, []),
         LOSS: curves.get(LOSS, []),
@@ -67,6 +69,7 @@ def document(result: RunResult) -> dict[str, Any]:
         "store": result.settings.store.kind,
         "model": result.model_place,
         "model_sha256": result.rows[-1].manifest.model_sha256,
+        "best_model": _best_model(result),
         "genesis_sha256": result.task_file.genesis_sha256,
         "chaos": [dataclasses.asdict(strike) for strike in result.strikes],
         "plan": {
@@ -79,6 +82,16 @@ def document(result: RunResult) -> dict[str, Any]:
         },
         "notes": result.notes,
     }
+
+
+def _best_model(result: RunResult) -> dict[str, Any] | None:
+    """The best version by the task's metric, and where it lies; None where none above 0 was evaluated."""
+    best = result.quality.best()
+    if best is None or not 0 < best[0] <= len(result.rows):
+        return None
+    version, value = best
+    sha256 = result.rows[version - 1].manifest.model_sha256
+    return {"version": version, "value": value, "model": result.place_of(version), "model_sha256": sha256}
 
 
 def check_report_folder(folder: Path | None) -> None:
@@ -146,6 +159,8 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     output.print()
     for line, style in quality_lines(result.quality, head.version):
         output.print(line, style=style)
+    for line in aim_lines(result.plan.aim, result.quality):
+        output.print(line)
     output.print()
     _verdicts(result, output)
     output.print()
@@ -175,6 +190,9 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     output.print(
         f"           {command} model get --task {result.task} --version {head.version}    as a file for torch"
     )
+    best = result.quality.best()
+    if best is not None and 0 < best[0] < head.version:
+        output.print(f"best       version {best[0]}: {result.place_of(best[0])}")
     if report is not None:
         output.print(f"           also {report.with_name('model.safetensors')}")
         output.print(f"report     {report}")
@@ -213,6 +231,16 @@ def quality_lines(quality: Quality, versions: int) -> list[tuple[str, str]]:
         way = way_of(quality.metric)
         lines.append((f"           best {in_digits(best[1])} at version {best[0]} ({way} is better)", ""))
     return lines
+
+
+def aim_lines(aim: Aim, quality: Quality) -> list[str]:
+    """Whether what the run was to reach was reached."""
+    if aim.until is None:
+        return []
+    reached = aim.reached(quality)
+    if reached is None:
+        return [f"until      {aim.in_words()} is not reached; more versions: `--continue --versions N`"]
+    return [f"until      {aim.in_words()} is reached, by version {reached[0]} with {in_digits(reached[1])}"]
 
 
 def _times(counts: Counter[str]) -> Iterator[str]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from aggregation.codecs import (
     CODECS,
+    VALUE_BYTES,
     CodecName,
     accumulate_into,
     accumulate_values_into,
@@ -28,6 +29,7 @@ from aggregation.codecs import (
     is_finite,
     measure,
     view_delta,
+    view_values,
 )
 from aggregation.layout import VALUE_DIGITS, Layout
 from aggregation.server.aggregates import Slot
@@ -141,7 +143,7 @@ def _load_kernels(codecs: Iterable[CodecName]) -> None:
         measured = measure(delta, layout)
         cosine(delta, 1.0, reference, layout)
         accumulate_into(np.zeros(1, np.int64), delta, measured, layout, weight=1.0, clip=1.0, exponent=0)
-    values = np.ones(1, dtype=np.float32)
+    values = view_values([bytes(VALUE_BYTES)])
     are_finite(values, (1.0,))
     accumulate_values_into(np.zeros(VALUE_DIGITS, np.int64), values, 1)
 

@@ -99,6 +99,7 @@ class Partition:
     def __init__(self, shelf: Shelf, slot: Slot) -> None:
         self._shelf = shelf
         self._task = shelf.task
+        self._weights, self._buffers = shelf.task.weights, shelf.task.buffers
         self.region, self.partition = slot
         self.next_offset = 0
         self.sequence = 0
@@ -187,14 +188,14 @@ class Partition:
         )
         if outcome:
             return self._refuse(verdict_of(offset, outcome, **names))
-        tensors, weights = update["tensors"], len(self._task.weights)
+        tensors, weights = update["tensors"], len(self._weights)
         scales = [tensor["scale"] for tensor in tensors]
-        parts = form_of(update["codec"]).parts(tensors[:weights], self._task.weights)
+        parts = form_of(update["codec"]).parts(tensors[:weights], self._weights)
         values = buffers.values_in(tensors[weights:])
         finite = all(bool(np.isfinite(part).all()) for part in (*parts, *values))
         if not finite or not all(math.isfinite(scale) and scale >= 0.0 for scale in scales):
             return self._refuse(verdict_of(offset, "not_finite", **names))
-        if buffers.out_of_range(values, self._task.buffers):
+        if buffers.out_of_range(values, self._buffers):
             return self._refuse(verdict_of(offset, "out_of_range", **names))
         return self._judge(offset, sealed, names, parts, scales[:weights], values=values)
 
@@ -225,9 +226,9 @@ class Partition:
     def _wrong_form(self, update: dict[str, Any]) -> str:
         if update["codec"] not in self._policy["updates"]["codecs"]:
             return "wrong_layout"
-        tensors, weights = update["tensors"], len(self._task.weights)
-        fits = form_of(update["codec"]).fits(tensors[:weights], self._task.weights)
-        return "" if fits and buffers.fit(tensors[weights:], self._task.buffers) else "wrong_layout"
+        tensors, weights = update["tensors"], len(self._weights)
+        fits = form_of(update["codec"]).fits(tensors[:weights], self._weights)
+        return "" if fits and buffers.fit(tensors[weights:], self._buffers) else "wrong_layout"
 
     def _judge(
         self,
@@ -270,7 +271,7 @@ class Partition:
             window.sums = np.zeros(self._task.sum_elements, dtype=np.int64)
         factor = weight / arithmetic.WEIGHT_ONE * clip
         exponent = self._policy["fixed_point"]["exponent"]
-        for spec, part, scale, square in zip(self._task.weights, parts, scales, squares, strict=True):
+        for spec, part, scale, square in zip(self._weights, parts, scales, squares, strict=True):
             window.sums[spec.begin : spec.end] += arithmetic.added(part, scale, square, factor, exponent)
         if values:
             window.sums[self._task.parameters :] += buffers.digits_of(np.concatenate(values), weight)

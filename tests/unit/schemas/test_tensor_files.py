@@ -67,6 +67,18 @@ def test_arrays_of_numpy_are_written_as_they_are() -> None:
     assert all(np.array_equal(again[name].numpy(), array) for name, array in arrays.items())
 
 
+def test_equal_tensors_and_metadata_give_equal_bytes_in_any_order() -> None:
+    tensors = {name: raw_tensor(np.full(3, 1.5, np.float32)) for name in "bca"}
+    metadata = {f"key {number}": 'ä \n \\ "' * number for number in range(9)}
+    files = {
+        write_tensors(dict(sorted(tensors.items())), dict(reversed(metadata.items()))),
+        *(write_tensors(tensors, metadata) for _ in range(9)),
+    }
+    (data,) = files
+    assert read_metadata(data) == metadata
+    assert sorted(safetensors.torch.load(data)) == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("data", [b"", b"nothing", b"\x08\0\0\0\0\0\0\0{broken}"])
 def test_what_is_no_file_of_tensors_is_refused(data: bytes) -> None:
     with pytest.raises(IntegrityProblem) as caught:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aggregation.fold.events import Verdict
-from aggregation.fold.rejections import ACCEPTED
+from aggregation.fold.rejections import ACCEPTED, CONTROL, OUTCOMES, PARKED
 from fluvial.console.devices import PLACED, Devices
 from fluvial.console.refusals import record_document
 from fluvial.reading.explanations import explain
@@ -55,6 +55,23 @@ def test_no_record_that_does_not_show_its_region_places_a_device() -> None:
     elsewhere += [judged(logs, value, "us") for value in (long_id, revoked)]
     assert [verdict.outcome for verdict in elsewhere if verdict.outcome in PLACED] == []
     assert {"wrong_region", "bad_signature", "wrong_layout"} <= {verdict.outcome for verdict in elsewhere}
+
+
+def test_every_outcome_places_a_device_or_is_named_here() -> None:
+    """A new reason has to be looked at: does its check come after that of the region?"""
+    before_the_region = {
+        "undecodable",
+        "unknown_schema",
+        "too_large",
+        "bad_certificate",
+        "certificate_expired",
+        "bad_signature",
+        "revoked",
+        "wrong_task",
+        "wrong_region",
+    }
+    sometimes_before = {"wrong_layout"}  # an update id that is too long is found while the record is decoded
+    assert set(OUTCOMES) - {CONTROL, PARKED} == PLACED | before_the_region | sometimes_before
 
 
 def test_an_id_that_proves_no_region_is_one_device_and_none_where_two_have_it() -> None:

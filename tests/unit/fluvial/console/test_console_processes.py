@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fluvial.console import looks
+from fluvial.console.limits import SLOW_LOOKS_MAX
 from fluvial.console.looks import Process, open_process_look
 from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, targets_folder
@@ -26,9 +29,10 @@ def looked(home: Path) -> tuple[Process, ...]:
         return look()
 
 
-def write(home: Path, name: str, **labels: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def write(home: Path, name: str, port: int | None = None, **labels: Any) -> None:
+    if port is None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
     folder = targets_folder(home)
     folder.mkdir(parents=True, exist_ok=True)
     whole = {"task": TASK, "role": "worker", "process": name} | labels
@@ -64,6 +68,30 @@ def test_what_a_worker_writes_of_itself_says_its_region_whatever_its_name(tmp_pa
         (found,) = looked(tmp_path)
     assert (found.name, found.region, found.role) == ("first", "us", "worker")
     assert found.state != "gone"
+
+
+def test_a_process_that_is_slow_is_what_it_was_for_a_while_and_then_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A paused one has its port: who connects waits. One that was killed has none, and is gone at once."""
+    monkeypatch.setattr(looks, "PORT_ANSWER_S", 0.05)
+    silent = socket.create_server(("127.0.0.1", 0))
+    write(tmp_path, "worker-eu-0", port=silent.getsockname()[1])
+    with silent, open_process_look(tmp_path, TASK, lambda: REGIONS) as look:
+        states = [look()[0].state for _ in range(SLOW_LOOKS_MAX + 1)]
+        assert states == ["starting"] * (SLOW_LOOKS_MAX - 1) + ["gone"] * 2
+        silent.close()
+        assert look()[0].state == "gone"
+
+
+def test_one_answer_in_time_makes_a_slow_process_what_it_says() -> None:
+    ready = Process("worker", "w", "eu", "ready", "", 1)
+    slow = replace(ready, state="slow", reason="port 1 does not answer in 0.5 s")
+    shown = (ready, 0)
+    for state in ("slow", "slow", "ready", "slow", "slow", "slow", "slow"):
+        shown = looks._patient(replace(slow, state=state), shown)
+        assert shown[0].state == "ready"
+    assert looks._patient(slow, shown)[0].state == "gone"
 
 
 @pytest.mark.parametrize(
