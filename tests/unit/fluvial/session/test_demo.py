@@ -329,3 +329,12 @@ def test_new_writes_a_task_that_can_be_simulated(
 
 def test_an_audit_without_findings_is_identical() -> None:
     assert AuditReport("t", "", 1, 1, 1, "", (), 1, Findings(), 0.0, 1).identical
+
+
+def test_published_is_whatever_stands_in_the_log_also_what_the_fleet_was_not_told_of() -> None:
+    """A fleet that ends before the broker's answer: more would be accepted than published."""
+    result = result_of([("honest", "accepted")] * 4)
+    result.published = result.published[:3]
+    assert result.updates_published == 4
+    result.facts.add_verdict("eu", 0, Verdict(99, "control"), 0)
+    assert result.updates_published == 4
