@@ -64,6 +64,10 @@ for _command in (show, stop, rm):
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Draws the first model."
 )
+@click.option(
+    "--from", "origin", metavar="TASK@VERSION",
+    help="Begin with the model of this version of another task; TASK alone is its newest.",
+)  # fmt: skip
 @set_option
 @no_check_option
 @traceback_option
@@ -78,6 +82,7 @@ def create(
     policy_path: Path | None,
     seed: int,
     given: dict[str, Any],
+    origin: str | None,
     no_check: bool,
 ) -> None:
     """Create a task from REFERENCE: a shipped one (digits, fashion) or your own .py file. Repeating it is harmless."""
@@ -97,6 +102,7 @@ def create(
         policy_text=read_policy_file(policy_path),
         seed=seed,
         given=given or None,
+        origin=origin,
         output=invocation.output,
     )
     invocation.output.document(_task_document(file))
