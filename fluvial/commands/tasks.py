@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from aggregation.errors import UsageProblem
-from fluvial.commands.task_life import rm, show, stop
+from fluvial.commands.task_life import list_tasks, rm, show, stop, task_document
 from fluvial.terminal.invocation import (
     Invocation,
     json_option,
@@ -41,7 +41,7 @@ def task() -> None:
     """Create, show, stop and remove training tasks."""
 
 
-for _command in (show, stop, rm):
+for _command in (list_tasks, show, stop, rm):
     task.add_command(_command)
 
 
@@ -105,7 +105,7 @@ def create(
         origin=origin,
         output=invocation.output,
     )
-    invocation.output.document(_task_document(file))
+    invocation.output.document(task_document(file))
     invocation.output.print(f"task {file.task}   genesis {file.genesis_sha256}")
     invocation.output.print(f"run it: `fluvial merger --task {file.task}`, then for each region R")
     work = f"        `fluvial worker --task {file.task} --region R`, and"
@@ -157,36 +157,6 @@ def check(invocation: Invocation, *, reference: str, seconds: float, data: str, 
     )
     way = f"run it: `fluvial run {reference} --simulate`"
     invocation.output.print(way if loaded.has_data else f"create it: `fluvial task create {reference}`")
-
-
-@task.command("list")
-@json_option
-@pass_invocation
-def list_tasks(invocation: Invocation) -> None:
-    """List the tasks that this machine knows."""
-    from backends.tasks import read_task_file, task_names
-
-    files = [read_task_file(invocation.home, name) for name in task_names(invocation.home)]
-    invocation.output.document({"tasks": [_task_document(file) for file in files]})
-    if not files:
-        invocation.output.print("no task was created here; begin with `fluvial task create digits`")
-        return
-    rows = [
-        (file.task, ", ".join(file.regions), file.reference, file.seed, file.genesis_sha256[:16])
-        for file in files
-    ]
-    invocation.output.table(["task", "regions", "code", "seed", "genesis"], rows)
-
-
-def _task_document(file: TaskFile) -> dict[str, object]:
-    return {
-        "task": file.task,
-        "genesis_sha256": file.genesis_sha256,
-        "reference": file.reference,
-        "regions": list(file.regions),
-        "seed": file.seed,
-        "settings": file.settings,
-    }
 
 
 task_option = click.option("--task", "task_name", help="Default: the newest on this machine.")

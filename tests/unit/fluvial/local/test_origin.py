@@ -78,6 +78,7 @@ def test_a_task_from_a_version_has_its_model_and_names_it(tmp_path: Path, keys: 
     child = made(keys, "tuned", seed=1, origin=origin)
     assert child.model == parent.model and child.genesis.model_sha256 == parent.genesis.model_sha256
     sha256 = sha256_hex(parent.genesis.canonical())
+    assert child.genesis.parent is not None
     assert msgspec.structs.asdict(child.genesis.parent) == {
         "task": "mine", "genesis_sha256": sha256, "version": 0, "manifest_sha256": sha256,
     }  # fmt: skip
