@@ -36,6 +36,7 @@ class MergerMetrics(MetricsObserver):
         self._merging_since_s = 0.0
         self._published: dict[tuple[Slot, int], tuple[int, ...]] = {}
         self._stopped = ""
+        self._policy = ""
         self._last_scrape: LastScrape | None = None
 
     def adopted(self, version: int, regions: Collection[str]) -> None:
@@ -74,6 +75,9 @@ class MergerMetrics(MetricsObserver):
         metrics.counter("fluvial_version_commits_total").inc()
         metrics.counter("fluvial_version_stored_bytes_total").inc(stored_bytes)
         metrics.gauge("fluvial_version").set(manifest.version)
+        if self._policy not in {"", manifest.policy_sha256}:
+            metrics.counter("fluvial_policy_changes_total").inc()
+        self._policy = manifest.policy_sha256
         self.succeeded("version")
         now_s = time.time()
         for aggregate in chosen:

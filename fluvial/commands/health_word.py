@@ -38,6 +38,7 @@ def facts_of(found: Status, processes: Sequence[Process], *, interval_seconds: f
         updates_arrive=_work_waits(found),
         merger_states=[one.state for one in processes if one.role == "merger"],
         evaluator_states=[one.state for one in processes if one.role == "evaluator"],
+        evaluated=found.evaluated,
         regions=[
             _region(
                 region,

@@ -193,7 +193,10 @@ def _simulate(
     policy = layered_policy(explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(devices))
 
     def on_version(facts: VersionFacts) -> bool:
-        output.say(f"version {facts.version}/{versions}  {in_a_line(facts.metrics)}")
+        shown = f"not evaluated: {facts.problem}" if facts.problem else in_a_line(facts.metrics)
+        output.say(f"version {facts.version}/{versions}  {shown}")
+        if facts.problem:
+            return False
         values[facts.version] = values_of(facts.metrics)
         why = aim.ends(Quality(task.metric or metric_among(facts.metrics), values))
         if why:

@@ -4,6 +4,8 @@
 - A partition whose oldest record waits over 10 s and whose lag does not fall is warn, over 60 s bad.
 - A head older than 3 times its usual interval while updates arrive, and enough of them count since for another version,
   is warn, 10 times bad.
+- An evaluator whose oldest waiting version is over a minute old is warn, and so is one whose newest version has no
+  evaluation.
 - A process that is gone is bad for merger and worker, warn for an evaluator. A region with records waiting and no
   worker is bad.
 - Under half of the updates accepted is warn. A partition that stopped is bad, and an audit that found differences.
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from fluvial.console.mends import Place, mend_document
+from fluvial.reading.evaluations import Evaluated
 
 Level = Literal["ok", "unknown", "warn", "bad"]
 
@@ -27,6 +30,7 @@ INTERVALS_BAD: Final = 10.0
 INTERVAL_SECONDS_MIN: Final = 2.0
 """A head is never late before 3 times this, however quick its versions were."""
 ACCEPT_RATIO_WARN: Final = 0.5
+EVALUATION_SECONDS_WARN: Final = 60.0
 UPDATES_JUDGED_MIN: Final = 10
 """Of fewer updates no ratio is judged."""
 
@@ -77,7 +81,8 @@ class Facts:
     """What is judged. Seconds are None where they are not known; ``interval_seconds`` is usual between versions.
 
     ``metric`` is what the newest version reached, in words; "" where it was not evaluated. ``gone`` are (role, name) of
-    processes that do not answer. ``disproved`` is the audit that found differences: (version, how many, when in ms).
+    processes that do not answer. ``evaluated`` is None where it is not known. ``disproved`` is the audit that found
+    differences: (version, how many, when in ms).
     """
 
     kafka_problem: str = ""
@@ -94,6 +99,7 @@ class Facts:
     evaluator_states: Sequence[str] = ()
     regions: Sequence[RegionFacts] = field(default_factory=tuple)
     metric: str = ""
+    evaluated: Evaluated | None = None
     task: str = ""
     gone: Sequence[tuple[str, str]] = ()
     disproved: tuple[int, int, int] | None = None
@@ -246,9 +252,28 @@ def _evaluator(facts: Facts) -> Part:
     page, states = "#/versions", set(facts.evaluator_states)
     if "gone" in states and "ready" not in states:
         return Part("evaluator", "warn", "gone", "the evaluator does not answer", page)
+    evaluated, head = facts.evaluated, facts.head
+    if evaluated is not None and evaluated.without:
+        return Part("evaluator", "warn", "failing", _without_evaluation(evaluated), page)
+    if evaluated is not None and head is not None and evaluated.version < head and not facts.finished:
+        behind = head - max(0, evaluated.version)
+        waits = (facts.age_seconds or 0.0) + (behind - 1) * (facts.interval_seconds or 0.0)
+        said = f"version {head - behind + 1} waits for its evaluation for {_seconds(waits)}, of {behind} that wait"
+        if waits > EVALUATION_SECONDS_WARN and (states or evaluated.version >= 0):
+            return Part("evaluator", "warn", "behind", said, page)
     if not states:
         return Part("evaluator", "ok", "none", "no evaluator runs on this machine", page)
     return Part("evaluator", "ok", "evaluates", "it follows the versions", page)
+
+
+def _without_evaluation(evaluated: Evaluated) -> str:
+    versions = (
+        f"version {evaluated.version} has"
+        if evaluated.without == 1
+        else f"the {evaluated.without} newest versions have"
+    )
+    shown = f" {evaluated.error_id}" if evaluated.error_id else ""
+    return f"{versions} no evaluation: {evaluated.problem.replace('_', ' ')}{shown}"
 
 
 def _audit(facts: Facts) -> list[Part]:

@@ -46,6 +46,12 @@ CASES: Final[dict[tuple[str, str], Case]] = {
         ("verdicts --task {task} --from @-10m",), "refused-updates", "Updates are refused"
     ),
     ("evaluator", "gone"): Case(("evaluator --task {task} --name {name}",), *_DIED),
+    ("evaluator", "behind"): Case(
+        ("evaluator --task {task}", "versions --task {task}"), "evaluation", "Versions without an evaluation"
+    ),
+    ("evaluator", "failing"): Case(
+        ("versions --task {task}",), "evaluation", "Versions without an evaluation", ("FLV-2209",)
+    ),
     ("audit", "differs"): Case(
         ("audit --task {task} --to {version}",), "audit-mismatch", "An audit differs", ("FLV-5001",)
     ),

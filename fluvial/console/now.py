@@ -29,6 +29,7 @@ from fluvial.console.quality import (
 from fluvial.console.samples import Reached, trend
 from fluvial.console.threads import NOT_ASKED
 from fluvial.reading.audit_history import disproved, last_proven
+from fluvial.reading.evaluations import evaluated_of
 from schemas.refusals import Judged, judged_of
 from schemas.task_metric import LOSS
 
@@ -267,7 +268,7 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
     if recent is None:
         accepted = refused = 0
         age = interval = None
-        arrive, metric = False, ""
+        arrive, metric, evaluated = False, "", None
     else:
         with recent.lock:
             accepted, refused = rates(recent, known.at_ms)
@@ -276,6 +277,7 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
             quality = quality_seen(known.genesis, recent)
             value = quality.value(known.head or 0)
             metric = "" if value is None or quality.metric is None else in_words(quality.metric, value)
+            evaluated = evaluated_of(dict(recent.evaluations.items()))
     return Facts(
         kafka_problem=known.kafka.problem(known.at_ms),
         store_problem=known.store.problem(known.at_ms),
@@ -294,6 +296,7 @@ def facts_of(known: Known, recent: Recent | None) -> Facts:
         merger_states=[one.state for one in processes if one.role == "merger"],
         evaluator_states=[one.state for one in processes if one.role == "evaluator"],
         metric=metric,
+        evaluated=evaluated,
         regions=[
             _region_facts(known, region) for region in (known.genesis.partitions if known.genesis else ())
         ],

@@ -28,7 +28,9 @@ from fluvial.console.limits import (
     UPDATES_KEPT,
     WINDOWS_KEPT,
 )
+from fluvial.reading.evaluations import problem_in
 from fluvial.reading.verdicts import finite
+from schemas.metrics import PROBLEM, PROBLEM_ID
 from schemas.refusals import Standing, standing_of
 from schemas.task_metric import ACCURACY, LOSS, metric_in, values_of
 
@@ -272,10 +274,16 @@ def own_numbers(document: Mapping[str, Any], named: Metric | None) -> dict[str, 
 
 
 def numbers_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of an evaluation that JSON has, by name; of so many and so long names as are bounded here."""
+    """The numbers of an evaluation that JSON has, by name, and why it has none, where it says so.
+
+    Of so many and so long names as are bounded here.
+    """
     numbers = {name: finite(value) for name, value in document.items() if isinstance(value, int | float)}
     short = {name: value for name, value in sorted(numbers.items()) if len(name) <= _NAME_CHARACTERS_MAX}
-    return dict(list(short.items())[:_NUMBERS_MAX])
+    why = {PROBLEM: problem} if (problem := problem_in(document)) else {}
+    error_id = document.get(PROBLEM_ID)
+    why |= {PROBLEM_ID: error_id[:_ID_CHARACTERS]} if why and isinstance(error_id, str) else {}
+    return dict(list(short.items())[:_NUMBERS_MAX]) | why
 
 
 _COHORT: Final = re.compile(r"cohort_([0-9]|[1-9][0-9])_accepted")
@@ -285,6 +293,7 @@ _CURRENCY_CHARACTERS_MAX: Final = 8
 _NUMBERS_MAX: Final = 300
 _OWN_NUMBERS_MAX: Final = 32
 _NAME_CHARACTERS_MAX: Final = 100
+_ID_CHARACTERS: Final = 8
 _OUTCOMES_MAX: Final = 200
 _OTHER: Final = "other"
 

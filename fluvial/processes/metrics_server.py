@@ -67,6 +67,12 @@ def remove_targets(home: Path) -> int:
     return len(left)
 
 
+def forget_target(home: Path, pid: int) -> None:
+    """Remove the file of the process ``pid``, which has ended in whatever way and is not missed."""
+    for path in targets_folder(home).glob(f"*.{pid}.json"):
+        path.unlink(missing_ok=True)
+
+
 def remove_stale_targets(home: Path, identity: ProcessIdentity) -> int:
     """Remove what killed processes of this name have left there; how many. One that still runs keeps its file."""
     import psutil

@@ -7,7 +7,8 @@ Rules:
   with its own error as the cause. Exit code 4 (usage) fails it at once: starting again mends no task file.
 - A child that was given a crash point (``FLUVIAL_CRASH_AT``) and dies of it was asked to: it stays down, in silence,
   until ``restart``.
-- Leaving the context stops every child: SIGTERM, a bounded wait, SIGKILL for the whole process group.
+- Leaving the context stops every child: SIGTERM, a bounded wait, SIGKILL for the whole process group. Whoever was
+  stopped is no scrape target any more, however it ended: nobody has to be told that it does not answer.
 - Children have process groups of their own: Ctrl-C reaches only us. If we are killed, ``tether`` ends them.
 
 Call ``start``, ``check`` and ``restart`` from the main thread: Linux ties a child to the *thread* that started it.
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
 from backends.environment import child_environment
 from backends.logging_setup import human_lines
+from fluvial.processes.metrics_server import forget_target
 from fluvial.processes.signals import undisturbed
 
 if TYPE_CHECKING:
@@ -236,6 +238,8 @@ class Supervisor:
             for child in alive:
                 _signal_group(child.process, signal.SIGKILL)
                 child.process.wait(KILL_TIMEOUT_S)
+            for child in leaving:
+                forget_target(self.home, child.process.pid)
 
     def stop_all(self) -> None:
         """Stop every child."""

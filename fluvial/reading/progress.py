@@ -19,6 +19,7 @@ from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import ACCEPTED, CONTROL
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
+from fluvial.reading.evaluations import problem_in
 from fluvial.reading.quality import Quality
 from producers.fleet.failures import FailedRounds
 from schemas.refusals import Standing, standing_of
@@ -46,11 +47,15 @@ class Place(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """One version on held-out data. ``values``: what the task reports. ``seconds`` since the version before."""
+    """One version on held-out data. ``values``: what the task reports. ``seconds`` since the version before.
+
+    ``problem``: why it was published without an evaluation, as in ``schemas.metrics.PROBLEMS``; "" where it has one.
+    """
 
     version: int
     values: Mapping[str, float]
     seconds: float | None
+    problem: str = ""
 
     @property
     def loss(self) -> float | None:
@@ -98,7 +103,7 @@ class RunFacts:
         version = record.get("version")
         if not isinstance(version, int) or isinstance(version, bool):
             raise TypeError(f"an evaluation of version {version!r}")
-        evaluation = Evaluation(version, values_of(record), _number(record, "seconds"))
+        evaluation = Evaluation(version, values_of(record), _number(record, "seconds"), problem_in(record))
         with self.lock:
             self._named = metric_in(record) or self._named
             self.evaluations[version] = evaluation

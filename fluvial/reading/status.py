@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.server.aggregates import Slot
 from backends.kafka.consumer_groups import Group, describe_groups
+from fluvial.reading.evaluations import Evaluated, evaluated_of
 from fluvial.reading.quality import Quality, quality_of
 from fluvial.reading.replay import read_aggregates
 from fluvial.reading.task_view import TaskView
@@ -80,6 +81,7 @@ class Status:
     versions_counted: int
     groups: tuple[Group, ...]
     partitions: tuple[PartitionStatus, ...]
+    evaluated: Evaluated = field(default_factory=Evaluated)
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
@@ -106,6 +108,7 @@ class Status:
                 {"version": version, ACCURACY: value}
                 for version, value in self.quality.curve(ACCURACY)[-EVALUATIONS_SHOWN:]
             ],
+            "evaluator": self.evaluated.document(self.head),
             "refused_share": self.refused_share,
             "refused_share_versions": self.versions_counted,
             "groups": [
@@ -156,6 +159,7 @@ def read_status(view: TaskView) -> Status:
         versions_counted=counted,
         groups=tuple(groups),
         partitions=partitions,
+        evaluated=evaluated_of(told.evaluations),
     )
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from aggregation.errors import Finding
+from aggregation.errors import Finding, UsageProblem
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, REJECTIONS, RejectionReason
 from fluvial.reading.progress import read_journal
 from fluvial.session.limits import DEAD_END_S, EVALUATION_MARGIN_S, LONG_S, STALL_S
@@ -20,9 +20,10 @@ from producers.fleet.activity import read_activity
 from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from aggregation.fold.events import Verdict
     from fluvial.reading.progress import RunFacts
     from producers.fleet.activity import Activity
 
@@ -84,6 +85,15 @@ def advice(outcomes: Mapping[str, int]) -> str:
         rejection.hint_for_devices
         if rejection is not None
         else "mend what makes the rounds fail, and run again"
+    )
+
+
+def simulated_dead_end(head: int, judged: Iterable[Verdict], failing: int) -> UsageProblem:
+    """UsageProblem FLV-2217: the same of a simulation, of all verdicts on its devices' updates."""
+    outcomes = Counter(verdict.outcome for verdict in judged if verdict.base_version >= head)
+    end = DeadEnd(head, dict(outcomes), 0.0, failing)
+    return UsageProblem(
+        "FLV-2217", f"every device has published, and {end.in_words()}", hint=advice(end.outcomes)
     )
 
 

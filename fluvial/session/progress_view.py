@@ -174,6 +174,7 @@ def version_line(evaluation: Evaluation, versions: int, name: str) -> str:
     """``version 7/20  r2 0.8712  loss 0.4210``: the metric ``name``, and the loss."""
     parts = [f"version {evaluation.version}/{versions}"]
     names = [one for one in dict.fromkeys((name, LOSS)) if one in evaluation.values]
+    parts += [f"not evaluated: {evaluation.problem}, see the evaluator's log"] if evaluation.problem else []
     return "  ".join(parts + [f"{one} {in_digits(evaluation.values[one])}" for one in names])
 
 

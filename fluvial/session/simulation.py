@@ -35,8 +35,9 @@ from backends.store.task_store import TaskStore
 from fluvial.local.create import MERGER, check_regions, first_version, make_keys, worker_name
 from fluvial.local.policies import layered_policy, quick_policy
 from fluvial.reading.quality import Quality
+from fluvial.session.evaluating import evaluated
 from fluvial.session.in_process import InProcessFederation, memory_log_of
-from fluvial.session.patience import DeadEnd, advice
+from fluvial.session.patience import simulated_dead_end
 from producers.fleet.behaviours import Behaviour
 from producers.fleet.failures import ROUNDS_FAILED_MAX, FailedRounds
 from producers.fleet.population import FleetConfig, Member, next_behaviour, populate
@@ -82,7 +83,10 @@ class UpdateFacts:
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """One version. ``metrics`` are those of the held-out examples, ``step_norm`` the L2 norm of its weights' step."""
+    """One version. ``metrics`` are those of the held-out examples, ``step_norm`` the L2 norm of its weights' step.
+
+    ``problem``: why ``evaluate()`` gave no finite loss, at the user's line; "" where it did.
+    """
 
     version: int
     metrics: Mapping[str, float]
@@ -90,6 +94,7 @@ class VersionFacts:
     updates: int
     staleness_mean: float
     model_sha256: str
+    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -310,16 +315,9 @@ class _Simulation:
             for member in again:
                 member.last_base = -1
         elif not self._federation.updates_waiting:
-            raise self._dead_end()
+            judged = [update.verdict for update in self._updates()]
+            raise simulated_dead_end(self._federation.merger.head.number, judged, self._work.failing)
         return tick
-
-    def _dead_end(self) -> UsageProblem:
-        head = self._federation.merger.head.number
-        judged = Counter(one.verdict.outcome for one in self._updates() if one.verdict.base_version >= head)
-        end = DeadEnd(head, dict(judged), self._clock.time(), self._work.failing)
-        return UsageProblem(
-            "FLV-2217", f"every device has published, and {end.in_words()}", hint=advice(end.outcomes)
-        )
 
     def _begin_rounds(self) -> None:
         """Every free device whose region has a version that is new to it fetches that version and starts."""
@@ -369,20 +367,20 @@ class _Simulation:
                 return
 
     def _evaluated(self, manifest: Manifest) -> VersionFacts:
-        from learning.training import evaluate_parameters
-
         data = self._store.store.get(model_key(self._task.name, manifest.version))
         parameters = decode_model(data, self._bases.layout)
         weights = slice(self._bases.layout.trainable.parameters)
         step = parameters[weights].astype(np.float64) - self._parameters[weights].astype(np.float64)
         self._parameters = parameters
+        metrics, problem = evaluated(self._task, parameters, self._held_out)
         return VersionFacts(
             version=manifest.version,
-            metrics=evaluate_parameters(self._task, parameters, self._held_out),
+            metrics=metrics,
             step_norm=float(np.linalg.norm(step)),
             updates=manifest.accepted,
             staleness_mean=manifest.staleness_total / manifest.accepted,
             model_sha256=manifest.model_sha256,
+            problem=problem,
         )
 
     def _updates(self) -> list[UpdateFacts]:

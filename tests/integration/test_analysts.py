@@ -20,7 +20,7 @@ import pytest
 
 from fluvial.proof.chaos import disks
 from schemas.topics import metrics_topic
-from tests import factories
+from tests import factories, notebook
 from tests.integration.pipeline import ROOT, Federation, run_command, start_process
 from tests.waiting import WAIT_S, until
 
@@ -241,6 +241,9 @@ def test_the_documented_sql_and_the_example_script_run(federation: Federation, t
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "region_minute" in done.stdout and "cost_total" in done.stdout
+    (tmp_path / notebook.FOLDER).symlink_to(tmp_path / "out")
+    shown = notebook.executed(tmp_path)
+    assert "region_minute" in shown and "cost_total" in shown
     by_cohort = rows_of(queries[2], tmp_path / "out")
     assert [(cohort, accepted, cost > 0) for cohort, accepted, cost in by_cohort] == [(7, 2, True)]
     assert re.search(r"^7 +2\.0 ", done.stdout, re.MULTILINE), done.stdout

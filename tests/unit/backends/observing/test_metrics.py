@@ -183,7 +183,7 @@ def test_publish_times_go_from_the_worker_to_the_merger_in_a_header(tmp_path: Pa
     now_ms = time.time_ns() // 1_000_000
     aggregate: Any = SimpleNamespace(slot=SLOT, region="eu", sequence=4)
     merger.window_taken(LogRecord("a", 0, 0, now_ms, None, b"", headers), aggregate)
-    manifest: Any = SimpleNamespace(accepted=3, version=1)
+    manifest: Any = SimpleNamespace(accepted=3, version=1, policy_sha256="a" * 64)
     merger.committed(manifest, [aggregate], 100)
     merger.committed(manifest, [aggregate], 100)  # what a window says is counted once
     assert value(merger, "fluvial_publish_to_version_seconds_count", region="eu") == 3
@@ -422,3 +422,41 @@ def test_the_page_is_what_the_catalogue_says() -> None:
     assert names == {metric.name for _, metrics in SECTIONS for metric in metrics}
     asked = {name for _, _, answers in FIELD for name in answers}
     assert {name for name in asked if not name.startswith("process_")} <= names
+
+
+def test_a_version_without_an_evaluation_shows_no_number_of_the_version_before(tmp_path: Path) -> None:
+    evaluator: Any = made("evaluator", tmp_path)
+    well = {"version": 1, "loss": 0.5, "accuracy": 0.9, "metric": "accuracy", "better": "higher"}
+    failed = {"loss": None, "metric": "accuracy", "better": "higher", "evaluation_problem": "late"}
+    evaluator.evaluated(well, 0.1)
+    assert value(evaluator, "fluvial_versions_without_evaluation") == 0
+    for version in (2, 3):
+        evaluator.evaluated(failed | {"version": version}, 0.0)
+    assert value(evaluator, "fluvial_evaluated_version") == 3
+    assert value(evaluator, "fluvial_versions_without_evaluation") == 2
+    assert value(evaluator, "fluvial_evaluation_problems_total", problem="late") == 2
+    shown_now = [
+        value(evaluator, "fluvial_validation_loss"),
+        value(evaluator, "fluvial_validation_accuracy"),
+        shown(evaluator, "accuracy", "higher"),
+    ]
+    assert all(one is not None and math.isnan(one) for one in shown_now)
+    evaluator.evaluated(well | {"version": 4}, 0.1)
+    assert value(evaluator, "fluvial_versions_without_evaluation") == 0
+    assert value(evaluator, "fluvial_validation_accuracy") == 0.9
+
+
+def test_a_change_of_policy_is_counted_and_a_mergers_start_is_none(tmp_path: Path) -> None:
+    merger: Any = made("merger", tmp_path)
+    for version, policy in enumerate("aabba", start=1):
+        merger.committed(SimpleNamespace(accepted=1, version=version, policy_sha256=policy * 64), [], 1)
+    assert value(merger, "fluvial_policy_changes_total") == 2
+
+
+def test_failed_rounds_are_counted_by_cause_and_devices_that_fail_now_are_shown(tmp_path: Path) -> None:
+    fleet: Any = made("fleet", tmp_path)
+    fleet.round_failed("eu", "FLV-2208", 1)
+    fleet.round_failed("eu", "FLV-2208", 2)
+    fleet.round_succeeded(1)
+    assert value(fleet, "fluvial_fleet_failed_rounds_total", region="eu", error_id="FLV-2208") == 2
+    assert value(fleet, "fluvial_fleet_devices_failing") == 1

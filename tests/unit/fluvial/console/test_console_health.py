@@ -11,6 +11,7 @@ from msgspec import structs
 
 from fluvial.console.health import Facts, RegionFacts, health_of
 from fluvial.console.now import facts_of
+from fluvial.reading.evaluations import Evaluated
 from schemas.manifests import NEWEST_GENESIS, Metric
 from tests.unit.fluvial.console.console_home import LongLog, fill_store, page_on
 from tests.unit.house.test_hints import problem_of
@@ -27,6 +28,9 @@ WELL = Facts(
     evaluator_states=["ready"],
     regions=[EU],
 )
+
+
+OLD: dict[str, Any] = {"age_seconds": 61.0, "interval_seconds": None}
 
 
 def region(**changed: Any) -> dict[str, Any]:
@@ -65,6 +69,35 @@ def test_when_all_is_well_the_reason_is_the_heads_age() -> None:
         ({"merger_states": []}, "unknown", "merger", "no merger runs on this machine"),
         ({"evaluator_states": ["gone"]}, "warn", "evaluator", "does not answer"),
         ({"evaluator_states": []}, "ok", "merger", "version 12"),
+        ({"evaluated": Evaluated(12)}, "ok", "merger", "version 12"),
+        ({"evaluated": Evaluated(11)}, "ok", "merger", "version 12"),
+        (
+            {"evaluated": Evaluated(11), **OLD},
+            "warn",
+            "evaluator",
+            "version 12 waits for its evaluation for 61 s",
+        ),
+        (
+            {"evaluated": Evaluated(2), "interval_seconds": 7.0},
+            "warn",
+            "evaluator",
+            "version 3 waits for its",
+        ),
+        ({"evaluated": Evaluated(4), "interval_seconds": 7.0}, "ok", "merger", "version 12"),
+        ({"evaluated": Evaluated(-1), **OLD, "evaluator_states": []}, "ok", "merger", "version 12"),
+        ({"evaluated": Evaluated(3), **OLD, "evaluator_states": []}, "warn", "evaluator", "waits for its"),
+        (
+            {"evaluated": Evaluated(12, 1, "not_finite", "FLV-2209")},
+            "warn",
+            "evaluator",
+            "version 12 has no evaluation: not finite FLV-2209",
+        ),
+        (
+            {"evaluated": Evaluated(12, 3, "late", "FLV-6312")},
+            "warn",
+            "evaluator",
+            "the 3 newest versions have no evaluation: late FLV-6312",
+        ),
         ({"accept_ratio": 0.5}, "ok", "merger", "version 12"),
         ({"accept_ratio": 0.49}, "warn", "updates", "only 49%"),
         ({"accept_ratio": 0.1, "updates_judged": 9}, "ok", "merger", "version 12"),
@@ -180,6 +213,8 @@ UNWELL: list[dict[str, Any]] = [
     region(lag_records=5, lag_seconds=10.1, trend="rising"),
     region(stopped=["partition us[0] stopped: FLV-3202"]),
     {"disproved": (7, 2, 0)},
+    {"evaluated": Evaluated(12, 2, "failed", "FLV-2209")},
+    {"evaluated": Evaluated(3), **OLD},
 ]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ import pytest
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
 from fluvial.processes import supervisor as module
+from fluvial.processes.metrics_server import targets_folder
 from fluvial.processes.supervisor import Limits, Supervisor
 from fluvial.terminal.output import Output
 from tests.waiting import until
@@ -84,6 +87,29 @@ def test_a_child_that_ignores_sigterm_is_killed(children: Supervisor, tmp_path: 
     children.stop(["deaf"], timeout_s=0.2)
     assert gone(pid)
     assert any("deaf did not end within 0.2 s" in line for line in said.lines)
+
+
+@pytest.mark.parametrize(
+    "code", [SLEEP, DEAF, "import time; print('up'); time.sleep(0.5); raise SystemExit(4)"]
+)
+def test_whoever_was_stopped_or_has_failed_is_no_scrape_target_any_more(
+    tmp_path: Path, said: Said, code: str
+) -> None:
+    """Else a run that failed leaves an alert that somebody does not answer."""
+    targets = targets_folder(tmp_path)
+    targets.mkdir(parents=True)
+    others = targets / "digits-other.1.json"
+    others.write_text("[]")
+    with contextlib.suppress(UsageProblem), Supervisor(tmp_path, tmp_path, said) as supervisor:
+        supervisor.start_command("one", python(code))
+        (targets / f"digits-one.{supervisor.pid('one')}.json").write_text("[]")
+        until(lambda: "up" in log_of(tmp_path, "one"), "the child writes")
+        deadline = time.monotonic() + WAIT_S
+        while "SystemExit" in code and time.monotonic() < deadline:
+            supervisor.check()  # it fails, and leaves the context by its problem
+            time.sleep(0.01)
+        supervisor.stop(["one"], timeout_s=0.2)
+    assert list(targets.iterdir()) == [others]
 
 
 def test_a_grandchild_ends_with_its_parent(children: Supervisor, tmp_path: Path) -> None:

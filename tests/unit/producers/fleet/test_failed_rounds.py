@@ -210,3 +210,30 @@ def test_a_signal_ends_a_training_under_way_and_the_users_code_cannot_take_it_fo
             run(path)
     found[0].abandon()  # nobody trains: nothing to leave
     assert found[0].failed.total == 0
+
+
+@pytest.mark.parametrize(
+    "break_",
+    ["return {'loss': float('nan')}", "raise RuntimeError('not today')", "sys.exit(3)", "return None"],
+)
+def test_a_version_that_cannot_be_evaluated_stops_no_simulation(tmp_path: Path, break_: str) -> None:
+    path = tmp_path / "mine.py"
+    flag = tmp_path / "asked"
+    second = f"""
+def evaluate(model, data):
+    with open({str(flag)!r}, "a") as file:
+        file.write("x")
+    if len(open({str(flag)!r}).read()) == ASKED:
+        {break_}
+    return learning.score(model, data)
+"""
+    whole = HEAD.replace("BREAK", "pass").replace("BROKEN", "False")
+    path.write_text(whole + second.replace("ASKED", "-1"))
+    run(path)
+    before_the_last = len(flag.read_text()) - 1
+    flag.unlink()
+    path.write_text(whole + second.replace("ASKED", str(before_the_last)))
+    result, _ = run(path)
+    assert [bool(one.problem) for one in result.versions] == [False, True, False]
+    assert result.versions[1].metrics == {}
+    assert result.versions[2].metrics["loss"] > 0
