@@ -20,8 +20,9 @@ from urllib.parse import urlsplit
 import msgspec
 import platformdirs
 
-from aggregation.errors import ConnectionProblem, FluvialError, UsageProblem
-from backends.folders import can_be_written, expanded, of_this_user
+from aggregation.errors import ConnectionProblem, UsageProblem
+from backends import caches
+from backends.folders import expanded, of_this_user
 from backends.logging_setup import LogFormat
 from backends.proxies import is_proxy, proxy_of, without_password
 from backends.settings import (
@@ -83,23 +84,13 @@ def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def keep_compiled_code(beside_source: Path) -> Path | None:
-    """Where numba keeps compiled code: ``beside_source`` where that can be written, else a folder of this user's.
+    """Where numba keeps compiled code, None for nowhere; see ``backends.caches``. Call it before numba is imported."""
+    return caches.keep_compiled_code(os.environ, beside_source, (cache_dir, of_this_user))
 
-    None: nowhere, so every process compiles anew. Sets NUMBA_CACHE_DIR, unless somebody has, for this process and those
-    that it starts; it has to be called before numba is imported.
-    """
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    if chosen and can_be_written(Path(chosen)):
-        return Path(chosen)
-    if can_be_written(beside_source):
-        return beside_source
-    for place in (cache_dir, of_this_user):
-        with contextlib.suppress(FluvialError):
-            folder = place() / "compiled"
-            if can_be_written(folder):
-                os.environ["NUMBA_CACHE_DIR"] = str(folder)
-                return folder
-    return None
+
+def keep_other_caches() -> None:
+    """A place for what matplotlib keeps, where the user has no home that can be written."""
+    caches.keep_matplotlib(os.environ, (cache_dir, of_this_user))
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

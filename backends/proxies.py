@@ -23,7 +23,7 @@ def proxy_of(environ: Mapping[str, str], endpoint: str, *, secure: bool) -> tupl
     host, _, port = endpoint.rpartition(":")
     host = host.strip("[]").rstrip(".").lower()
     value, source = _first(environ, f"{scheme}_proxy", "all_proxy")
-    if not value or _is_local(host) or _is_excepted(host, port, _first(environ, "no_proxy")[0]):
+    if not value or is_local(host) or _is_excepted(host, port, _first(environ, "no_proxy")[0]):
         return "", ""
     return (value if "://" in value else f"http://{value}"), source
 
@@ -57,7 +57,8 @@ def _first(environ: Mapping[str, str], *names: str) -> tuple[str, str]:
     return "", ""
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Whether the host is this machine itself, by its name or address."""
     address = _address(host)
     return address.is_loopback if address is not None else host in _LOCAL or host.endswith(".localhost")
 

@@ -23,7 +23,7 @@ import click.shell_completion
 import click.utils
 
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
-from backends.environment import keep_compiled_code, variables_that_nobody_reads
+from backends.environment import keep_compiled_code, keep_other_caches, variables_that_nobody_reads
 from fluvial.extras import EXTRAS_OF_COMMANDS, extra_with
 from fluvial.processes.signals import EXIT_INTERRUPTED, is_interruption
 from fluvial.terminal import streams
@@ -78,6 +78,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "fleet": Entry("fluvial.commands.fleet:fleet", _RUN, "Drive many devices."),
     "device": Entry("fluvial.commands.devices:device", _RUN, "Fetch, train and publish as one device."),
     "status": Entry("fluvial.commands.operators:status", _LOOK, "What runs, how far it is, what lags."),
+    "model": Entry("fluvial.commands.models:model", _LOOK, "Get a version's model as a file."),
     "versions": Entry("fluvial.commands.operators:versions", _LOOK, "List the model's versions."),
     "lineage": Entry(
         "fluvial.commands.operators:lineage", _LOOK, "Which updates, with which weights, made a version."
@@ -205,6 +206,7 @@ def cli(context: click.Context, *, home: Path | None, traceback: bool) -> None:
     invocation.traceback_option = traceback
     if not context.resilient_parsing:
         keep_compiled_code(_KERNELS.parent / "__pycache__")
+        keep_other_caches()
         for name, meant in variables_that_nobody_reads().items():
             invocation.output.say(_unread(name, meant))
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
-from aggregation.errors import ConnectionProblem, FluvialError, UsageProblem
+from aggregation.errors import ConnectionProblem, EnvironmentProblem, FluvialError, UsageProblem
 
 # librdkafka's own codes have an underscore and are public all the same.
 ELECTING: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
@@ -27,12 +27,19 @@ def passes(error: KafkaError) -> bool:
 
 
 def problem_of(error: KafkaError, action: str, bootstrap: str) -> FluvialError:
-    """UsageProblem FLV-3105 for a record that is too large, ConnectionProblem FLV-3100 for anything else."""
+    """FLV-3105 for a record that is too large, FLV-1024 for one that its topic refuses, FLV-3100 for anything else."""
     if error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE):
         return UsageProblem(
             "FLV-3105",
             f"cannot {action}: the record is larger than the broker takes",
             hint="the limit is one setting: `fluvial config show`",
+        )
+    if error.code() == KafkaError.INVALID_RECORD:
+        return EnvironmentProblem(
+            "FLV-1024",
+            f"cannot {action}: the broker refuses the record, so its topic is not configured as it has to be",
+            where=f"broker {bootstrap}",
+            hint="`fluvial doctor` says which topic differs, in what, and the command that mends it",
         )
     return ConnectionProblem(
         "FLV-3100",

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
-from fluvial.commands.processes import evaluation_option
-from fluvial.commands.run_plan import stall_option
+from fluvial.commands.run_plan import evaluation_option, stall_option
 from fluvial.terminal.invocation import Invocation, no_check_option, pass_invocation, traceback_option
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ import click
 from aggregation.errors import UsageProblem
 from backends.keys import load_signer, signer_path
 from backends.tasks import TaskFile, keys_folder, read_task_file, task_folder
+from fluvial.commands.run_plan import evaluation_option
 from fluvial.commands.tasks import check_known_region, data_option
 from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
 from schemas.certificates import CONTROL, Role
-from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
 if TYPE_CHECKING:
     import faust
@@ -41,15 +41,6 @@ key_option = click.option(
     "--key",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Key and certificate (PEM). Default: the one that `fluvial task create` issued.",
-)
-
-evaluation_option = click.option(
-    "--evaluation-seconds",
-    "evaluation_s",
-    type=click.FloatRange(0, min_open=True),
-    default=EVALUATION_S_MAX,
-    show_default=True,
-    help="How long evaluate() may take. A version that takes longer is published as late, and the next one follows.",
 )
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar
 import click
 
 from aggregation.errors import UsageProblem
-from fluvial.commands.processes import evaluation_option
 from fluvial.session.limits import STALL_S
 from fluvial.terminal.set_option import set_option
+from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,15 @@ STACK_ONLY: Final = frozenset(
 )
 """What only means something on a stack."""
 
+
+evaluation_option = click.option(
+    "--evaluation-seconds",
+    "evaluation_s",
+    type=click.FloatRange(0, min_open=True),
+    default=EVALUATION_S_MAX,
+    show_default=True,
+    help="How long evaluate() may take. A version that takes longer is published as late, and the next one follows.",
+)
 
 stall_option = click.option(
     "--stall-seconds",

@@ -54,7 +54,8 @@ def up(invocation: Invocation, store: str, update_bytes_max: int | None, *, with
         if service.name == "prometheus" and service.state == "running":
             output.print(f"Prometheus: http://{service.address}/alerts")
     output.print(
-        "next: `fluvial demo`, or `fluvial run FILE` with a task of your own; `fluvial down` stops it"
+        f"next: `{invocation.command} demo`, or `{invocation.command} run FILE` with a task of your own; "
+        f"`{invocation.command} down` stops it"
     )
 
 

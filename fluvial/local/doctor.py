@@ -6,6 +6,7 @@ The machine itself first (``fluvial.local.machine``), then what the stack is mad
 from __future__ import annotations
 
 import secrets
+import shlex
 import shutil
 import stat
 import sys
@@ -30,9 +31,10 @@ from fluvial.local.checks import Check, Status
 from fluvial.local.files import PRIVATE_MODE
 from fluvial.local.machine import examine_machine
 from fluvial.local.stack import LocalStack
+from schemas.topics import FOREVER_MS, Topic
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from backends.object_store import ObjectStore
@@ -45,6 +47,7 @@ DISK_FREE_BYTES_MIN: Final = 2 * 1024**3
 CLOCK_SKEW_S_MAX: Final = 60.0
 RACERS: Final = 8
 _KAFKA_TIMEOUT_S: Final = 5.0
+_TOPICS_TOLD: Final = 3
 _UP: Final = "fluvial up"
 
 
@@ -174,17 +177,52 @@ def _broker_limits(admin: AdminClient, broker: int, settings: Settings) -> Check
 
 
 def _topics(admin: AdminClient, topics: Sequence[str], settings: Settings) -> Check:
-    wrong = []
-    for topic in topics:
-        values = _configuration(admin, ResourceType.TOPIC, topic)
-        if values["message.timestamp.type"] != "LogAppendTime":
-            wrong.append(f"{topic}: message.timestamp.type={values['message.timestamp.type']}")
-        if ".updates." in topic and int(values["max.message.bytes"]) < settings.message_bytes_max:
-            wrong.append(f"{topic}: max.message.bytes={values['max.message.bytes']}")
-    if wrong:
-        mend = "kafka-configs --alter, to message.timestamp.type=LogAppendTime and max.message.bytes="
-        return Check("topics", "problem", "; ".join(wrong[:3]), f"{mend}{settings.message_bytes_max}")
-    return Check("topics", "ok", f"{len(topics)} checked")
+    wrong = {
+        topic: differing
+        for topic in topics
+        if (
+            differing := differing_configuration(
+                topic, _configuration(admin, ResourceType.TOPIC, topic), settings
+            )
+        )
+    }
+    if not wrong:
+        return Check("topics", "ok", f"{len(topics)} checked")
+    told = [
+        f"{topic}: {', '.join(f'{name}={had}' for name, (had, _) in wrong[topic].items())}" for topic in wrong
+    ]
+    topic, differing = next(iter(wrong.items()))
+    added = ",".join(f"{name}={wanted}" for name, (_, wanted) in differing.items())
+    mend = (
+        f"{_config_tool()} --bootstrap-server {settings.bootstrap_servers} --alter --entity-type topics "
+        f"--entity-name {topic} --add-config {added}"
+    )
+    more = f" and {len(told) - _TOPICS_TOLD} more" if len(told) > _TOPICS_TOLD else ""
+    return Check("topics", "problem", "; ".join(told[:_TOPICS_TOLD]) + more, mend)
+
+
+def differing_configuration(
+    topic: str, values: Mapping[str, str], settings: Settings
+) -> dict[str, tuple[str, str]]:
+    """What a topic of ours has and should have, by name, where they differ in a way that matters.
+
+    Larger messages do no harm, and how long metrics are kept is the operator's choice.
+    """
+    wanted = Topic(topic, (), "task", 1, FOREVER_MS).config(settings.message_bytes_max)
+    if topic.endswith(".metrics"):
+        wanted = {name: value for name, value in wanted.items() if not name.startswith("retention.")}
+    differing = {name: (values[name], value) for name, value in wanted.items() if values[name] != value}
+    if int(values["max.message.bytes"]) >= settings.message_bytes_max or ".updates." not in topic:
+        differing.pop("max.message.bytes", None)
+    return differing
+
+
+def _config_tool() -> str:
+    """Kafka's own tool: on this machine by the jars that the local stack has, elsewhere by its script."""
+    jars = downloads.kafka_jars_path()
+    if not jars.is_dir():
+        return "kafka-configs.sh"
+    return f"java -cp {shlex.quote(f'{jars}/*')} kafka.admin.ConfigCommand"
 
 
 def _configuration(admin: AdminClient, kind: ResourceType, name: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aggregation.errors import EnvironmentProblem
+from backends.caches import has_home
 from backends.environment import cache_dir, child_environment
 from fluvial.local import files, tools
 from fluvial.local.resources import infra_file
@@ -272,7 +273,8 @@ def _run(
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=child_environment(environment),
+                    # Go and Maven keep what they fetch in the user's home, and a user need not have one.
+                    env=child_environment({**({} if has_home() else {"HOME": str(folder)}), **environment}),
                     start_new_session=True,
                 )
             _wait(child, waiting, lambda: progress(log_path))

@@ -166,7 +166,7 @@ class KafkaBroker:
                 ),
             ],
             cwd=self._home,
-            env=child_environment(names.JAVA_ENVIRONMENT),
+            env=child_environment({**names.JAVA_ENVIRONMENT, "HOME": str(self._home)}),
             capture_output=True,
             encoding="utf-8",
             errors="replace",

@@ -99,7 +99,8 @@ class Daemon:
                         stdin=subprocess.DEVNULL,
                         stdout=console,
                         stderr=subprocess.STDOUT,
-                        env=child_environment(environment),
+                        # Also what a program keeps of its user stays in the home; and a user need not have one.
+                        env=child_environment({**self._own_home(), **(environment or {})}),
                         cwd=self.folder,
                         start_new_session=True,
                     )
@@ -156,6 +157,9 @@ class Daemon:
         """The last lines of log and console, indented for an error."""
         lines = [*(_tail(self.log) if self.log is not None else ()), *_tail(self.console)]
         return "\n  ".join(lines[-_LOG_TAIL_LINES:])
+
+    def _own_home(self) -> dict[str, str]:
+        return {} if self.folder is None else {"HOME": str(self.folder)}
 
     def _works_here(self, process: psutil.Process) -> bool:
         return self.folder is not None and process.cwd() == str(self.folder)

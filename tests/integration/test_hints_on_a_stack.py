@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shlex
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from backends.keys import authority_path
 from backends.settings import Settings, stack_path
@@ -118,3 +121,28 @@ def test_a_damaged_description_is_written_anew(tmp_path: Path, capsys: pytest.Ca
         assert said_by(f"--home {home} config show", capsys)[0] == 0
     finally:
         LocalStack(home).down()
+
+
+def test_the_doctors_command_mends_a_topic(
+    local_stack: LocalStack, stack: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By Kafka's own tool, as it is printed."""
+    name = f"fl.hints-{secrets.token_hex(4)}.updates.eu"
+    wrong = {"cleanup.policy": "compact", "message.timestamp.type": "CreateTime", "retention.ms": "600000"}
+    admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
+    admin.create_topics([NewTopic(name, 1, 1, config=wrong)])[name].result(20)
+    try:
+        before = topics_row(local_stack, capsys)
+        assert before["status"] == "problem"
+        assert all(f"{setting}={value}" in before["found"] for setting, value in wrong.items())
+        subprocess.run(shlex.split(before["mend"]), check=True, capture_output=True)
+        assert topics_row(local_stack, capsys)["status"] == "ok"
+    finally:
+        admin.delete_topics([name])[name].result(20)
+
+
+def topics_row(stack: LocalStack, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    capsys.readouterr()
+    cli.main(["--home", str(stack.home), "doctor", "--json"])
+    checks: list[dict[str, str]] = json.loads(capsys.readouterr().out)["checks"]
+    return next(check for check in checks if check["name"] == "topics")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +28,7 @@ from fluvial.local import downloads, ports
 from fluvial.local.process import Daemon, PidFile
 from fluvial.local.stack import LocalStack
 from fluvial.terminal.output import Output
+from tests import machines
 from tests.requirements import require, require_minio
 from tests.waiting import until
 
@@ -139,22 +140,33 @@ def test_a_whole_life(file_stack: LocalStack, capfd: pytest.CaptureFixture[str])
 ODD_NAME = "Zoë, a \"q' ${env:X} %p {1...4} [ab]* \\ 日本:😀 "
 
 
-def test_a_home_may_have_any_letters_and_nothing_is_written_outside_it(tmp_path: Path) -> None:
-    """By the locale C as well, by which Java would take every letter but ASCII for a question mark."""
-    odd = tmp_path / "people" / ODD_NAME
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that every user may come to: pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_home_may_have_any_letters_and_nothing_is_written_outside_it(open_folder: Path) -> None:
+    """In the locale C, where Java would take every letter but ASCII for a question mark; by a user without a home.
+
+    MinIO does not start for a user whom no file knows, unless it is told where his home would be.
+    """
+    machines.require_namespaces()
+    odd = open_folder / "people" / ODD_NAME
     (odd / "work").mkdir(parents=True)
+    for folder in (odd, odd / "work"):
+        folder.chmod(0o777)
     stack = LocalStack(odd / ".fluvial")
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONPATH": str(ROOT)}  # noqa: TID251
-    environment["FLUVIAL_CACHE"] = str(cache_dir())
-    environment["JDK_JAVA_OPTIONS"] = os.environ["JDK_JAVA_OPTIONS"]  # noqa: TID251
-    command = [sys.executable, "-m", "fluvial", "--home", str(stack.home), "up"]
+    variables = {"LC_ALL": "C", "PYTHONPATH": str(ROOT), "FLUVIAL_CACHE": str(cache_dir())}
+    machine = machines.Machine(user=machines.NAMELESS, without=("HOME",), variables=variables)
+    command = [*machines.FLUVIAL, "--home", str(stack.home), "up"]
     try:
         for expected in ("is up", "runs already"):
-            done = subprocess.run(
-                command, cwd=odd / "work", env=environment, capture_output=True, check=False
-            )
-            assert done.returncode == 0, done.stderr.decode()
-            assert expected in done.stderr.decode()
+            done = machines.run(machine, command, odd / "work")
+            assert done.returncode == 0, done.stderr
+            assert expected in done.stderr
         settings = load_settings(stack.home, environ={})
         make_topic(settings.bootstrap_servers, "t")
         until((stack.home / "data" / "kafka" / "t-0").is_dir, "the topic's folder")
@@ -162,7 +174,7 @@ def test_a_home_may_have_any_letters_and_nothing_is_written_outside_it(tmp_path:
         assert (stack.home / "logs" / "kafka.log").is_file()
     finally:
         assert "Kafka" in stack.down()
-    assert [path.name for path in (tmp_path / "people").iterdir()] == [ODD_NAME]
+    assert [path.name for path in (open_folder / "people").iterdir()] == [ODD_NAME]
     assert sorted(path.name for path in odd.iterdir()) == [".fluvial", "work"]
     assert list((odd / "work").iterdir()) == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
-from backends import environment, folders
+from backends import caches, environment, folders
 
 
 @pytest.fixture
@@ -87,3 +87,19 @@ def test_compiled_code_is_kept_beside_the_source_else_with_the_user_else_nowhere
 def test_a_place_that_the_user_has_named_is_kept(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(temporary / "his"))
     assert environment.keep_compiled_code(temporary / "source") == temporary / "his"
+
+
+def test_matplotlib_has_a_place_where_the_user_has_no_home(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ: dict[str, str] = {}
+    places = (lambda: Path("/proc/nothing"), lambda: temporary)
+    monkeypatch.setenv("HOME", str(temporary))
+    caches.keep_matplotlib(environ, places)
+    assert environ == {}
+    monkeypatch.setenv("HOME", "/proc/nothing")
+    caches.keep_matplotlib(environ, places)
+    assert environ == {"MPLCONFIGDIR": str(temporary / "matplotlib")}
+    environ["MPLCONFIGDIR"] = "/his/own"
+    caches.keep_matplotlib(environ, places)
+    assert environ == {"MPLCONFIGDIR": "/his/own"}

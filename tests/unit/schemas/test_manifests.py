@@ -22,7 +22,7 @@ from schemas.manifests import (
     sum_counts,
 )
 from tests import naive
-from tests.factories import LAYOUT, aggregate, authority, policy, sha
+from tests.factories import BUFFERED, LAYOUT, aggregate, authority, entries, policy, sha
 
 
 def pem(region: str) -> str:
@@ -75,6 +75,16 @@ def test_a_genesis_says_all_that_the_logs_meaning_depends_on() -> None:
     assert one.slots == (("eu", 0), ("eu", 1), ("us", 0))
     assert one.partitions == {"eu": 2, "us": 1}
     assert one.authorities == {"control": pem("control"), "eu": pem("eu"), "us": pem("us")}
+
+
+def test_sections_and_ranges_count_from_the_format_on_that_gave_them_a_meaning() -> None:
+    """What a v2 document calls a buffer was folded as a weight, and its logs have to audit as they did."""
+    newest = msgspec.structs.replace(genesis(), layout=entries(BUFFERED), format="fluvial/genesis/v3")
+    assert newest.tensor_layout == BUFFERED
+    plain = tuple(TensorEntry(spec.name, spec.shape, spec.section) for spec in BUFFERED.tensors)
+    older = msgspec.structs.replace(genesis(), layout=plain, format="fluvial/genesis/v2")
+    assert {spec.section for spec in older.tensor_layout.tensors} == {"weights"}
+    assert older.tensor_layout.buffers.parameters == 0
 
 
 def test_a_region_called_control_does_not_take_the_control_cas_place() -> None:

@@ -21,6 +21,7 @@ TASKS = {
     "regression": ("r2", 0.25),
     "scikit_learn": ("accuracy", 0.7),
     "numpy_model": ("accuracy", 0.7),
+    "natural_parts": ("accuracy", 0.6),
 }
 """By which of its numbers a task is judged, and what it has to reach."""
 PROGRAMS = {"analysis", "device", "pretrain", "small_device"}

@@ -1,0 +1,45 @@
+"""What the doctor says of a topic that somebody else made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backends.settings import Settings, StoreSettings
+from fluvial.local.doctor import differing_configuration
+from schemas.topics import topics_of
+
+SETTINGS = Settings(
+    home=Path("/nowhere"), bootstrap_servers="a:1", store=StoreSettings(kind="file", path=Path("/nowhere"))
+)
+OURS = {topic.name: topic.config(SETTINGS.message_bytes_max) for topic in topics_of("digits", {"eu": 2})}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_topic_of_ours_is_as_it_has_to_be(name: str) -> None:
+    assert differing_configuration(name, OURS[name], SETTINGS) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("message.timestamp.type", "CreateTime"),
+        ("cleanup.policy", "compact"),
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", "600000"),
+        ("retention.bytes", "1000000"),
+    ],
+)
+@pytest.mark.parametrize("name", OURS)
+def test_what_would_lose_or_misdate_records_is_named(name: str, setting: str, value: str) -> None:
+    found = differing_configuration(name, {**OURS[name], setting: value}, SETTINGS)
+    operators_choice = name.endswith(".metrics") and setting.startswith("retention.")
+    assert found == ({} if operators_choice else {setting: (value, OURS[name][setting])})
+
+
+def test_only_too_small_messages_differ() -> None:
+    name = "fl.digits.updates.eu"
+    for size, differs in (("9000000", False), ("1000000", True)):
+        found = differing_configuration(name, {**OURS[name], "max.message.bytes": size}, SETTINGS)
+        assert bool(found) == differs
