@@ -78,6 +78,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "fleet": Entry("fluvial.commands.fleet:fleet", _RUN, "Drive many devices."),
     "device": Entry("fluvial.commands.devices:device", _RUN, "Fetch, train and publish as one device."),
     "status": Entry("fluvial.commands.operators:status", _LOOK, "What runs, how far it is, what lags."),
+    "model": Entry("fluvial.commands.models:model", _LOOK, "Get a version's model as a file."),
     "versions": Entry("fluvial.commands.operators:versions", _LOOK, "List the model's versions."),
     "lineage": Entry(
         "fluvial.commands.operators:lineage", _LOOK, "Which updates, with which weights, made a version."

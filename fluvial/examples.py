@@ -64,6 +64,10 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("fleet --task mine --devices 20", "until Ctrl-C"),
         ("fleet --task mine --devices 20 --versions 30", "until version 30 is announced"),
     ),
+    "model get": (
+        ("model get --task mine", "the newest, to mine-VERSION.safetensors"),
+        ("model get --task mine --version 12 --out model.safetensors", "an earlier one"),
+    ),
     "device fetch": (
         ("device fetch --task mine --region local --id phone-17 --out model.safetensors", "to a file"),
     ),

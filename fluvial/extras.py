@@ -34,6 +34,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "fleet": "worker,learning",
     "device": "worker,learning",
     "status": "worker",
+    "model": "device",
     "versions": "worker",
     "lineage": "worker",
     "verdicts": "worker",

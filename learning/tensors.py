@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from learning.task import Task
+    from schemas.tensor_files import RawTensor
 
 TensorLayout = list[tuple[str, tuple[int, ...]] | tuple[str, tuple[int, ...], str]]
 
@@ -48,32 +49,15 @@ def load_parameters(model: Model, flat: Flat) -> None:
     kind.load(model, kind.anatomy(model), flat)
 
 
-def model_with(task: Task, arrays: Mapping[str, Flat]) -> Model:
-    """The task's own model with these weights: float32 arrays by tensor name, of the model's shapes.
-
-    Raises UsageProblem FLV-2213 when they are not this model's.
-    """
-    expected = {tensor.name: tensor.shape for tensor in task.anatomy.tensors}
-    given = {name: array.shape for name, array in arrays.items()}
-    if given != expected:
-        raise UsageProblem(
-            "FLV-2213",
-            f"the weights are of another model: {_difference(given, expected)}",
-            where=str(task.path),
-            hint="use the task file that the checkpoint was trained with",
-        )
+def model_with(task: Task, state: Mapping[str, RawTensor]) -> Model:
+    """The task's own model in this state. Raises UsageProblem FLV-2213 when it is another model's."""
     model = task.fresh_model()
-    parts = [arrays[name].astype(np.float32).reshape(-1) for name in expected]
-    task.kind.load(model, task.anatomy, np.concatenate(parts))
+    try:
+        task.kind.load_state(model, state)
+    except UsageProblem as problem:
+        problem.where = problem.where or str(task.path)
+        raise
     return model
-
-
-def _difference(given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str:
-    """The first tensor in which two layouts differ."""
-    name = next(name for name in [*expected, *given] if given.get(name) != expected.get(name))
-    return (
-        f"{name} is {given.get(name, 'missing')}, the task's model has {expected.get(name, 'no such tensor')}"
-    )
 
 
 def first_model(task: Task, seed: int) -> Model:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.errors import IntegrityProblem, UsageProblem
+from schemas.checkpoints import encode_model
 from schemas.objects import sha256_hex
 from schemas.tensor_files import (
     FLOATS,
@@ -22,6 +23,7 @@ from schemas.tensor_files import (
     held_in,
     raw_tensor,
     read_tensors,
+    write_tensors,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +73,19 @@ def whole_state(genesis: Genesis, model: Flat, frozen: Mapping[str, RawTensor]) 
     return state | {alias: state[name] for alias, name in genesis.model.tied.items()}
 
 
+def state_file(
+    genesis: Genesis, version: int, model_sha256: str, model: Flat, frozen: Mapping[str, RawTensor]
+) -> bytes:
+    """A safetensors file of ``whole_state``: what torch loads with ``load_state_dict``, strictly.
+
+    Where a version's own file is that already, these are its bytes, which ``model_sha256`` names.
+    """
+    narrow = any(entry.dtype != "float32" for entry in genesis.layout)
+    if not (frozen or genesis.model.tied or narrow):
+        return encode_model(model, genesis.tensor_layout)
+    return write_tensors(whole_state(genesis, model, frozen), state_metadata(genesis, version, model_sha256))
+
+
 def state_metadata(genesis: Genesis, version: int, model_sha256: str) -> dict[str, str]:
     """What a file of ``whole_state`` says about itself: which version it is, what is tied, frozen, of which dtype."""
     dtypes = {entry.name: entry.dtype for entry in genesis.layout}
@@ -118,6 +133,24 @@ def update_of_state(
     return update, list(_not_taken(state, genesis, frozen))
 
 
+def base_as_held(genesis: Genesis, local: Flat, base: Flat) -> Flat:
+    """What a device held of ``base`` float32[P] that trained it to ``local``: the nearest values that it could.
+
+    Where ``local`` has more digits than the genesis says of a tensor, the device held it in float32.
+    """
+    held, layout = base, genesis.tensor_layout
+    for t, entry in enumerate(genesis.layout):
+        place = slice(int(layout.starts[t]), int(layout.starts[t + 1]))
+        if entry.dtype in _NARROW and _holds(local[place], entry.dtype):
+            held = held.copy() if held is base else held
+            held[place] = held_in(base[place], entry.dtype)
+    return held
+
+
+def _holds(values: Flat, dtype: str) -> bool:
+    return np.array_equal(held_in(values, dtype), values, equal_nan=True)
+
+
 def _without_prefix(state: Mapping[str, RawTensor], genesis: Genesis) -> Mapping[str, RawTensor]:
     if not any(entry.name in state for entry in genesis.layout):
         for prefix in _PREFIXES:
@@ -153,7 +186,7 @@ def _dtype_of(raw: RawTensor, local: Flat, entry: TensorEntry) -> str:
     """What the device held this tensor in: a file may have been written in float32 of a model in bfloat16."""
     if raw.dtype in _NARROW:
         return raw.dtype
-    if entry.dtype in _NARROW and np.array_equal(held_in(local, entry.dtype), local, equal_nan=True):
+    if entry.dtype in _NARROW and _holds(local, entry.dtype):
         return entry.dtype
     return raw.dtype
 

@@ -1,6 +1,6 @@
 """Files of tensors of any dtype, in safetensors, without a library that has those dtypes (numpy has no bfloat16).
 
-Equal tensors and metadata give equal bytes: the writer sorts.
+Equal tensors and metadata give equal bytes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,19 @@ def write_tensors(tensors: Mapping[str, RawTensor], metadata: Mapping[str, str] 
         )
         for name, tensor in tensors.items()
     }
-    return bytes(serialize(specs, metadata=dict(metadata) if metadata else None))
+    if not metadata:
+        return bytes(serialize(specs))
+    return _in_order(bytes(serialize(specs, metadata=dict(metadata))))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with its metadata sorted: the library writes them in any order."""
+    size = int.from_bytes(data[:_HEADER_BYTES], "little")
+    header = json.loads(data[_HEADER_BYTES : _HEADER_BYTES + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _HEADER_BYTES)
+    return len(text).to_bytes(_HEADER_BYTES, "little") + text + data[_HEADER_BYTES + size :]
 
 
 def read_tensors(data: bytes) -> dict[str, RawTensor]:

@@ -69,15 +69,13 @@ def fetch(
     timeout_s: float,
     out: Path | None,
 ) -> None:
-    """Write the newest announced model to a file."""
-    from schemas.checkpoints import encode_model
-
+    """Write the newest announced model, all of it, to a safetensors file."""
     file, one = _open(invocation, task_name=task_name, region=region, device_id=device_id, key=key)
     with one:
         with invocation.output.waiting("an announced model (is a merger running?)"):
             base = one.fetch(timeout_s=timeout_s)
         path = out or Path(f"{file.task}-{base.version}.safetensors")
-        path.write_bytes(encode_model(base.parameters, one.author.genesis.tensor_layout))
+        path.write_bytes(one.state_file(base))
     facts = {
         "task": file.task,
         "version": base.version,
@@ -127,24 +125,21 @@ def publish(
     loss: float,
     model: Path,
 ) -> None:
-    """Publish the trained model in the safetensors file MODEL, and wait for its verdict."""
-    from aggregation.codecs import update_of
-    from producers.sdk.updates import Contribution
-    from schemas.checkpoints import decode_model
+    """Publish the trained model in the file MODEL, and wait for its verdict.
 
+    MODEL is a state of the task's model in safetensors, or what `torch.save(model.state_dict(), MODEL)` writes.
+    """
+    from fluvial.reading.state_files import read_state
+
+    state = read_state(model)
     _, one = _open(invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec)
     with one:
-        layout = one.author.genesis.tensor_layout
-        trained = decode_model(model.read_bytes(), layout)
         with invocation.output.waiting("an announced model (is a merger running?)"):
             base = one.fetch(timeout_s=timeout_s) if base_version is None else one.fetch_version(base_version)
-        receipt, verdict = _publish_one(
-            invocation,
-            one,
-            base,
-            Contribution(update_of(trained, base.parameters, layout), num_examples, loss),
-            timeout_s,
-        )
+        contribution, notes = one.contribution_of_state(base, state, num_examples=num_examples, loss=loss)
+        for note in notes:
+            invocation.output.say(note)
+        receipt, verdict = _publish_one(invocation, one, base, contribution, timeout_s)
     problem = _refusal(one, receipt, verdict)
     if problem is not None:
         raise problem

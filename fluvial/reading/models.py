@@ -8,30 +8,33 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-
-from aggregation.errors import IntegrityProblem, UsageProblem
+from aggregation.errors import UsageProblem
 from backends.environment import load_settings, resolve_home
 from backends.object_store import ObjectNotFound
 from backends.programs import find_program
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import read_task_file, task_names
+from fluvial.reading.state_files import read_state
 from producers.sdk.bases import Bases, arrays_of
 from schemas.objects import sha256_hex
+from schemas.states import frozen_of, state_file, whole_state
+from schemas.tensor_files import FLOATS, float32_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import numpy as np
     import numpy.typing as npt
 
     from backends.settings import Settings
     from learning.kinds.protocol import Model as LibraryModel
     from learning.task import Task
+    from producers.sdk.bases import Base
+    from schemas.manifests import Genesis
+    from schemas.tensor_files import RawTensor
 
-MODEL_SUFFIX: Final = ".safetensors"
+FILE_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin")
 
 log = logging.getLogger("fluvial")
 
@@ -40,7 +43,8 @@ log = logging.getLogger("fluvial")
 class Model:
     """One version of a task's model.
 
-    ``arrays`` are float32, read-only, by tensor name, in the model's shapes. ``sha256`` names the bytes of its
+    ``arrays`` are float32, read-only, by tensor name, in the model's shapes: what devices learn. ``state`` is all of
+    the model, frozen tensors and tied names as well, each in the file's dtype. ``sha256`` names the bytes of its
     ``model.safetensors``. ``version`` is None for a file that does not say. ``reference`` is the task's code as this
     machine knows it (a file, or a shipped task's name), "" where it knows none.
     """
@@ -50,10 +54,11 @@ class Model:
     task: str = ""
     version: int | None = None
     reference: str = ""
+    state: Mapping[str, RawTensor] = field(default_factory=dict, repr=False)
     _find_program: Callable[[], str] | None = field(default=None, repr=False)
 
     def module(self, task: Task | None = None) -> LibraryModel:
-        """The user's own ``torch.nn.Module`` with these weights: what ``model()`` of the task file makes.
+        """The user's own ``torch.nn.Module``, whole: what ``model()`` of the task file makes, in this version's state.
 
         Without ``task`` its program is loaded: the file that it was created with, or what the task carries of it. A
         model from a file has to be told. Needs ``fluvial[learning]``. UsageProblem FLV-2213 when the weights are not
@@ -70,7 +75,7 @@ class Model:
                 hint='give it: `model.module(load_task("mine.py"))`',
             )
         found = task or load_task(self._find_program() if self._find_program else self.reference)
-        return model_with(found, self.arrays)
+        return model_with(found, self.state)
 
 
 def load_model(
@@ -81,10 +86,11 @@ def load_model(
     home: Path | None = None,
     genesis_sha256: str | None = None,
 ) -> Model:
-    """The weights of a version of a task, or of a ``.safetensors`` file; the newest version unless told.
+    """The weights of a version of a task, or of a file; the newest version unless told.
 
     Args:
-        task: a task's name, a loaded ``Task``, or the path of a model.safetensors (then nothing else is needed).
+        task: a task's name, a loaded ``Task``, or the path of a file of tensors by name: safetensors, or what
+            ``torch.save(model.state_dict(), …)`` writes (.pt, .pth, .bin); then nothing else is needed.
         version: 0 is the model that training began with.
         settings: where the store is; without, from FLUVIAL_* variables or the stack of ``home``.
         home: the folder of local state, ``./.fluvial`` unless told.
@@ -92,12 +98,56 @@ def load_model(
             believed, and no code of it is run. The model is held against the hash in its manifest; whether the
             manifest follows from the logs is what ``fluvial audit`` says.
 
-    Raises UsageProblem: FLV-2401, no such task; FLV-2507, no such version; FLV-2219, no such file. IntegrityProblem:
-    FLV-4101 or FLV-4103, the bytes are not what they have to be. ConnectionProblem: FLV-1001, nothing says where the
-    store is; and what the store raises.
+    UsageProblem: FLV-2401, no such task; FLV-2507, no such version; FLV-2219 or FLV-4112, no such or no model file.
+    IntegrityProblem: FLV-4101, FLV-4103 or FLV-4110, the bytes are not what they have to be. ConnectionProblem:
+    FLV-1001, nothing says where the store is; and what the store raises.
     """
-    if isinstance(task, str | Path) and Path(task).suffix == MODEL_SUFFIX:
+    if isinstance(task, str | Path) and Path(task).suffix in FILE_SUFFIXES:
         return _from_file(Path(task))
+    found = find_version(task, version, settings=settings, home=home, genesis_sha256=genesis_sha256)
+    given, genesis, base = found.reference, found.genesis, found.base
+
+    def program() -> str:
+        return find_program(found.home, genesis, found.store.get_object, given, say=log.warning)
+
+    return Model(
+        arrays=MappingProxyType(arrays_of(base.parameters, genesis.tensor_layout)),
+        sha256=base.sha256,
+        task=genesis.task,
+        version=base.version,
+        reference=given,
+        state=MappingProxyType(whole_state(genesis, base.parameters, found.frozen)),
+        _find_program=program if given or (genesis.code and found.anchored) else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVersion:
+    """A version, and what belongs to it. ``anchored``: its genesis is known by hash, not just what the store has."""
+
+    store: TaskStore
+    genesis: Genesis
+    base: Base
+    frozen: Mapping[str, RawTensor]
+    reference: str
+    home: Path
+    anchored: bool
+
+    def file(self) -> bytes:
+        """All of the model, as torch loads it strictly."""
+        base = self.base
+        return state_file(self.genesis, base.version, base.sha256, base.parameters, self.frozen)
+
+
+def find_version(
+    task: Task | str | Path,
+    version: int | None = None,
+    *,
+    settings: Settings | None = None,
+    home: Path | None = None,
+    genesis_sha256: str | None = None,
+) -> FoundVersion:
+    """A version of a task, the newest unless told, checked against its hash; arguments and errors of ``load_model``."""
     name = str(task) if isinstance(task, str | Path) else task.name
     folder = resolve_home(home if settings is None else settings.home)
     file = read_task_file(folder, name) if name in task_names(folder) else None
@@ -112,42 +162,29 @@ def load_model(
             where=store.store.describe(),
             hint="`fluvial task list` shows those that this machine knows",
         ) from error
-    anchored = bool(genesis_sha256 or file)
-    bases = Bases(store, genesis)
     head = store.head()
     assert head is not None, "the genesis was read, so there is a version 0"
-    base = bases.at(head.version if version is None else version)
-    given = task.reference if not isinstance(task, str | Path) else file.reference if file else ""
-
-    def program() -> str:
-        return find_program(folder, genesis, store.get_object, given, say=log.warning)
-
-    return Model(
-        arrays=MappingProxyType(arrays_of(base.parameters, bases.layout)),
-        sha256=base.sha256,
-        task=name,
-        version=base.version,
-        reference=given,
-        _find_program=program if given or (genesis.code and anchored) else None,
+    base = Bases(store, genesis).at(head.version if version is None else version)
+    return FoundVersion(
+        store=store,
+        genesis=genesis,
+        base=base,
+        frozen=frozen_of(genesis, store.get_object),
+        reference=task.reference if not isinstance(task, str | Path) else file.reference if file else "",
+        home=folder,
+        anchored=bool(genesis_sha256 or file),
     )
 
 
 def _from_file(path: Path) -> Model:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageProblem(
-            "FLV-2219",
-            f"no model file {path}: {error.strerror or error}",
-            hint="`fluvial device fetch --out model.safetensors` writes one",
-        ) from error
-    try:
-        arrays = load_tensors(data)
-    except SafetensorError as error:
-        raise IntegrityProblem("FLV-4101", f"{path} is no model file: {error}") from error
-    wrong = {name: array.dtype for name, array in arrays.items() if array.dtype != np.float32}
-    if wrong:
-        raise IntegrityProblem("FLV-4101", f"{path} holds other than float32: {wrong}")
+    state = read_state(path)
+    arrays = {name: float32_of(raw) for name, raw in state.items() if raw.dtype in FLOATS}
+    return Model(
+        arrays=_read_only(arrays), sha256=sha256_hex(path.read_bytes()), state=MappingProxyType(state)
+    )
+
+
+def _read_only(arrays: dict[str, npt.NDArray[np.float32]]) -> Mapping[str, npt.NDArray[np.float32]]:
     for array in arrays.values():
         array.setflags(write=False)
-    return Model(arrays=MappingProxyType(arrays), sha256=sha256_hex(data))
+    return MappingProxyType(arrays)

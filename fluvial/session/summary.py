@@ -187,6 +187,9 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     output.print()
     output.print(f"model      {result.model_place}")
     output.print(f"           sha256 {head.manifest.model_sha256}")
+    output.print(
+        f"           {command} model get --task {result.task} --version {head.version}    as a file for torch"
+    )
     best = result.quality.best()
     if best is not None and 0 < best[0] < head.version:
         output.print(f"best       version {best[0]}: {result.place_of(best[0])}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aggregation.errors import UsageProblem
 from learning.kinds.protocol import Anatomy, Flat, Model, ModelTensor, Values
+from schemas.tensor_files import FLOATS, RawTensor, float32_of
 
 LEARNED: tuple[str, ...] = ("float32", "float64", "float16")
 """Dtypes of numpy that a device may train."""
@@ -104,6 +105,22 @@ class ArrayKind(ABC):
                     f"{name} cannot be held in {target.dtype}: it has values up to {np.abs(part).max():.4g}",
                     hint="make it float32 in model(), or lower the learning rates; either is a new task",
                 )
+
+    def load_state(self, model: Model, state: Mapping[str, RawTensor]) -> None:
+        """Write a whole state into the arrays, in place; FLV-2213."""
+        arrays = {name: array for name, array in self.arrays(model).items() if array.size}
+        for name in [*state, *arrays]:
+            raw, array = state.get(name), arrays.get(name)
+            if raw is None or array is None or raw.shape != array.shape or raw.dtype not in FLOATS:
+                given = "missing" if raw is None else str(raw.shape)
+                got = "no such array" if array is None else str(array.shape)
+                raise UsageProblem(
+                    "FLV-2213",
+                    f"the weights are of another model: {name} is {given}, the task's model has {got}",
+                    hint=_RIGHT_FILE,
+                )
+        for name, array in arrays.items():
+            array[...] = float32_of(state[name])
 
     def values(self, model: Model, anatomy: Anatomy) -> Values:
         """A copy of what the arrays hold, in layout order, each in C order."""

@@ -97,6 +97,13 @@ class Kind(Protocol):
         """
         ...
 
+    def load_state(self, model: Model, state: Mapping[str, RawTensor]) -> None:
+        """Write a whole state into the model, by name, in place; a tied tensor may stand there once or under each name.
+
+        UsageProblem FLV-2213 when it is another model's; then the model is as it was. What only counts may be missing.
+        """
+        ...
+
     def values(self, model: Model, anatomy: Anatomy) -> Values:
         """A copy of what the model holds, exactly: float32[P], or float64[P] where a tensor has more digits."""
         ...

@@ -129,6 +129,29 @@ class TorchModule:
                 if not torch.equal(state[name], wanted):
                     state[name].copy_(wanted)
 
+    def load_state(self, model: nn.Module, state: Mapping[str, RawTensor]) -> None:
+        """Write a whole state into the module, in place; FLV-2213."""
+        own, tied = dict(_state(model)), dict(_tied(model))
+        found: dict[str, RawTensor] = {}
+        for name, raw in state.items():
+            value = own.get(name)
+            _check_shape(name, raw.shape, value)
+            found.setdefault(tied.get(name, name), raw)
+        for name, value in own.items():
+            if name not in tied and name not in found and value.is_floating_point() and value.numel() > 0:
+                raise UsageProblem(
+                    "FLV-2213",
+                    f"the weights are of another model: {name} is missing, the task's model has {tuple(value.shape)}",
+                    hint=_RIGHT_FILE,
+                )
+        with torch.no_grad():
+            for name, raw in found.items():
+                wanted = _tensor(raw).to(own[name].dtype)
+                if not torch.equal(
+                    own[name], wanted
+                ):  # some cannot be written to, such as an expanded tensor
+                    own[name].copy_(wanted)
+
     def values(self, model: nn.Module, anatomy: Anatomy) -> Values:
         """A copy of what the module holds, in layout order, each tensor in C order."""
         state = dict(_state(model))
@@ -160,6 +183,11 @@ class TorchModule:
         """``train()``, or ``eval()`` and no gradients."""
         model.train(training)
         return nullcontext() if training else torch.no_grad()
+
+
+def raw_state(state: Mapping[str, object]) -> dict[str, RawTensor]:
+    """The tensors of a ``state_dict()``."""
+    return {name: _raw(value) for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def anatomy_before_v3(model: nn.Module) -> Anatomy:

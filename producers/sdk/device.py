@@ -15,9 +15,10 @@ A refused update is a verdict, not an exception.
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from aggregation.codecs import DEFAULT_CODEC, update_of
 from aggregation.errors import FluvialError, TimeoutProblem, UsageProblem
@@ -44,6 +45,7 @@ from producers.sdk.updates import (
 )
 from schemas.avro import CodecError
 from schemas.certificates import BadCertificateError, Role, Trust
+from schemas.states import base_as_held, frozen_of, state_file, update_of_state
 from schemas.topics import verdicts_topic
 from schemas.windows import decode_verdict
 
@@ -62,6 +64,9 @@ if TYPE_CHECKING:
     from learning.training import LocalResult
     from schemas.envelope import Signer
     from schemas.manifests import Genesis
+    from schemas.tensor_files import RawTensor
+
+log = logging.getLogger("fluvial.device")
 
 ANNOUNCEMENT_TIMEOUT_S: Final = 60.0
 VERDICT_TIMEOUT_S: Final = 60.0
@@ -105,6 +110,7 @@ class Device:
         self._announcements = announcements
         self._owns_announcements = False
         self._bound: tuple[Task, Task] | None = None
+        self._frozen: Mapping[str, RawTensor] | None = None
         self._clock = clock
         self._observer = observer
 
@@ -196,19 +202,53 @@ class Device:
     def contribution(
         self,
         base: Base,
-        trained: Mapping[str, npt.ArrayLike],
+        trained: Mapping[str, Any],
         *,
         num_examples: int,
         loss: float,
         metrics: Mapping[str, float] | None = None,
     ) -> Contribution:
-        """What to publish of ``trained``, all arrays by name as ``arrays`` gives them, after training from ``base``.
+        """What to publish of ``trained``, after training from ``base``: arrays by name, all that ``arrays`` gives.
 
-        UsageProblem FLV-2504 when they are not the layout's tensors.
+        Or the ``state_dict()`` of the task's torch module, whatever else is in it. What a model held in bfloat16 or
+        float16 changed is its difference to the base's nearest such values.
+
+        UsageProblem FLV-2504 when arrays are not the layout's tensors, FLV-4111 when a state is not the model's.
         """
+        if any(hasattr(value, "detach") for value in trained.values()):
+            from learning.kinds.torch_module import raw_state
+
+            state = raw_state(trained)
+            found, notes = self.contribution_of_state(base, state, num_examples=num_examples, loss=loss)
+            for note in notes:
+                log.warning(note)
+            return replace(found, metrics=metrics or {})
         layout = self._bases.layout
-        delta = update_of(flat_of(trained, layout), base.parameters, layout)
-        return Contribution(delta, num_examples, loss, metrics or {})
+        local = flat_of(trained, layout)
+        held = base_as_held(self.author.genesis, local, base.parameters)
+        update = update_of(local, held, layout)
+        return Contribution(update, num_examples, loss, metrics or {})
+
+    def state_file(self, base: Base) -> bytes:
+        """All of the model ``base``, frozen and tied tensors as well: safetensors that torch loads strictly."""
+        return state_file(
+            self.author.genesis, base.version, base.sha256, base.parameters, self._frozen_tensors()
+        )
+
+    def contribution_of_state(
+        self, base: Base, state: Mapping[str, RawTensor], *, num_examples: int, loss: float
+    ) -> tuple[Contribution, list[str]]:
+        """What to publish of a state of the task's model, trained from ``base``; and in words what that leaves out.
+
+        UsageProblem FLV-4111, naming the tensor, when it is no state of the task's model: see ``update_of_state``.
+        """
+        update, notes = update_of_state(self.author.genesis, state, base.parameters, self._frozen_tensors())
+        return Contribution(update, num_examples, loss), notes
+
+    def _frozen_tensors(self) -> Mapping[str, RawTensor]:
+        if self._frozen is None:
+            self._frozen = frozen_of(self.author.genesis, self._bases.store.get_object)
+        return self._frozen
 
     def publish(self, base: Base, outcome: Outcome) -> Receipt:
         """Clip, quantize, sign and append; returns when the broker has it.

@@ -12,6 +12,7 @@ from learning.config import TrainConfig
 from learning.kinds import kind_named, kind_of
 from learning.tensors import initial_parameters
 from learning.training import evaluate_parameters, train_locally
+from schemas.tensor_files import raw_tensor
 from tests.task_files import IDLE, written
 
 if TYPE_CHECKING:
@@ -73,6 +74,32 @@ class KindLaws:
             assert np.abs(once - flat).max() <= 2.0**-8 * np.abs(flat).max()
             task.kind.load(model, task.anatomy, once.astype(np.float32))
             assert np.array_equal(task.kind.values(model, task.anatomy), once)
+
+    def test_a_whole_state_comes_back_and_another_models_does_not(
+        self, texts: list[str], tmp_path: Path
+    ) -> None:
+        for text in texts:
+            task = written(tmp_path, text)
+            held, flat = task.fresh_model(), between(initial_parameters(task, 0))
+            task.kind.load(held, task.anatomy, flat)
+            layout = task.anatomy.layout
+            parts = np.split(task.kind.values(held, task.anatomy).astype(np.float32), layout.starts[1:-1])
+            state = {
+                spec.name: raw_tensor(part.reshape(spec.shape))
+                for spec, part in zip(layout.tensors, parts, strict=True)
+            } | dict(task.anatomy.frozen)
+            other = task.fresh_model()
+            task.kind.load_state(other, state)
+            assert np.array_equal(task.kind.values(other, task.anatomy), task.kind.values(held, task.anatomy))
+            first = layout.tensors[0]
+            for wrong in (
+                {name: raw for name, raw in state.items() if name != first.name},
+                state | {"of another model": state[first.name]},
+                state | {first.name: raw_tensor(np.zeros((*first.shape, 2), np.float32))},
+            ):
+                with pytest.raises(UsageProblem) as caught:
+                    task.kind.load_state(other, wrong)
+                assert caught.value.error_id == "FLV-2213"
 
     def test_values_are_a_copy(self, texts: list[str], tmp_path: Path) -> None:
         for text in texts:

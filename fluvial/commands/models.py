@@ -1,0 +1,65 @@
+"""``fluvial model``: a version's model as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aggregation.errors import EnvironmentProblem
+from fluvial.commands.tasks import task_option
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+
+
+@click.group()
+def model() -> None:
+    """Get a version's model as a file."""
+
+
+@model.command()
+@task_option
+@click.option("--version", type=click.IntRange(0), help="Default: the newest.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: TASK-VERSION.safetensors"
+)
+@json_option
+@pass_invocation
+def get(invocation: Invocation, *, task_name: str | None, version: int | None, out: Path | None) -> None:
+    """Write all of a version's model to a safetensors file, which torch loads with a strict `load_state_dict`."""
+    from backends.tasks import read_task_file
+    from fluvial.reading.models import find_version
+    from schemas.objects import sha256_hex
+
+    name = task_name or read_task_file(invocation.home, None).task
+    found = find_version(name, version, settings=invocation.settings())
+    data, base = found.file(), found.base
+    path = out or Path(f"{name}-{base.version}.safetensors")
+    try:
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        raise EnvironmentProblem(
+            "FLV-4113",
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="name another file with `--out`",
+        ) from error
+    invocation.output.document(
+        {
+            "task": name,
+            "version": base.version,
+            "sha256": base.sha256,
+            "path": str(path),
+            "file_sha256": sha256_hex(data),
+            "bytes": len(data),
+            "parameters": base.parameters.size,
+            "tied": found.genesis.model.tied,
+            "frozen": sorted(found.frozen),
+            "dtypes": {entry.name: entry.dtype for entry in found.genesis.layout},
+        }
+    )
+    invocation.output.print(f"version {base.version} ({base.sha256[:16]}) is in {path}")
+    invocation.output.print(f'load it: model.load_state_dict(safetensors.torch.load_file("{path}"))')
+    invocation.output.print(
+        f'or, as the task file makes it: fluvial.load_model("{name}", {base.version}).module()'
+    )
