@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aggregation.errors import UsageProblem
 from learning.datasets import Examples
@@ -30,6 +31,7 @@ CHECK_S_MAX: Final = 30.0
 """A check that takes longer is left, and what it was for goes on."""
 EVALUATED_EXAMPLES_MAX: Final = 256
 DEVICES_ASSUMED: Final = 12
+OTHER_BATCHES_MAX: Final = 8
 
 
 @dataclass(slots=True)
@@ -62,7 +64,7 @@ def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX, p
     began = time.monotonic()
     doubt: UsageProblem | None = None
 
-    def doubtful(problem: UsageProblem) -> None:
+    def doubtful(problem: UsageProblem | None) -> None:
         nonlocal doubt
         doubt = problem
 
@@ -77,15 +79,7 @@ def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX, p
                 )
                 return report
             mine, share, test = found
-            report.unfinished = "train()"
-            local = _trained(task, mine, share, seed, report, doubtful)
-            report.unfinished, doubt = "evaluate()", None
-            few = _some(test, EVALUATED_EXAMPLES_MAX)
-            report.evaluated = _twice(
-                lambda: evaluate_parameters(task, local, few),
-                lambda: evaluate_parameters(task, local, test),
-                doubtful,
-            )
+            _try(task, mine, share, test, seed, report, doubtful)
             report.unfinished, doubt = "", None
             check_results(task, report.evaluated)
     except _TimeIsOver:
@@ -93,6 +87,70 @@ def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX, p
             raise doubt from None
     report.seconds = time.monotonic() - began
     return report
+
+
+def _try(  # noqa: PLR0917
+    task: Task,
+    mine: Examples,
+    share: int,
+    test: Examples,
+    seed: int,
+    report: CheckReport,
+    doubtful: Callable[[UsageProblem | None], None],
+) -> None:
+    """Train and evaluate; where that fails, on other examples: a device with bad ones sits its rounds out, in a run."""
+    try:
+        _train_and_evaluate(task, mine, share, test, seed, report, doubtful)
+    except UsageProblem as problem:
+        for batch in _other_batches(mine, share, task.config.batch_size):
+            doubtful(problem)
+            try:
+                _train_and_evaluate(task, batch, len(batch), test, seed, report, doubtful, problem)
+            except UsageProblem:
+                continue
+            report.notes.append(
+                f"on some of the examples it fails: {problem.message} ({problem.error_id}); in a run, a device that "
+                "has them sits its rounds out, and the others go on"
+            )
+            return
+        raise
+
+
+def _train_and_evaluate(  # noqa: PLR0917
+    task: Task,
+    mine: Examples,
+    share: int,
+    test: Examples,
+    seed: int,
+    report: CheckReport,
+    doubtful: Callable[[UsageProblem | None], None],
+    standing: UsageProblem | None = None,
+) -> None:
+    report.unfinished = "train()"
+    local = _trained(task, mine, share, seed, report, doubtful)
+    doubtful(standing)
+    report.unfinished = "evaluate()"
+    few = _some(test, EVALUATED_EXAMPLES_MAX)
+    report.evaluated = _twice(
+        lambda: evaluate_parameters(task, local, few),
+        lambda: evaluate_parameters(task, local, test),
+        doubtful,
+    )
+
+
+def _other_batches(examples: Examples, share: int, batch_size: int) -> Iterator[Examples]:
+    """A few batches of examples that were not tried, each from all over them."""
+    tried = np.union1d(_places(len(examples), batch_size), _places(len(examples), max(batch_size, share)))
+    left = np.setdiff1d(np.arange(len(examples)), tried)
+    batches = min(OTHER_BATCHES_MAX, len(left) // batch_size)
+    for number in range(batches):
+        part = left[number::batches]
+        yield examples.subset(part[_places(len(part), batch_size)])
+
+
+def _places(count: int, wanted: int) -> NDArray[np.int64]:
+    """So many of ``count`` places, from all over them."""
+    return np.linspace(0, count - 1, min(count, wanted)).astype(np.int64)
 
 
 def _examples(task: Task, path: str) -> tuple[Examples, int, Examples] | None:
@@ -115,7 +173,7 @@ def _trained(  # noqa: PLR0917
     share: int,
     seed: int,
     report: CheckReport,
-    doubtful: Callable[[UsageProblem], None],
+    doubtful: Callable[[UsageProblem | None], None],
 ) -> Flat:
     base = initial_parameters(task, seed)
     config = replace(task.config.at(seed=seed, version=0), epochs=1)
@@ -137,11 +195,11 @@ def _some(examples: Examples, count: int) -> Examples:
     """So many, from all over them: sorted labels would give one class."""
     if count >= len(examples):
         return examples
-    return examples.subset(np.linspace(0, len(examples) - 1, count).astype(np.int64))
+    return examples.subset(_places(len(examples), count))
 
 
 def _twice(
-    first: Callable[[], Result], second: Callable[[], Result], doubtful: Callable[[UsageProblem], None]
+    first: Callable[[], Result], second: Callable[[], Result], doubtful: Callable[[UsageProblem | None], None]
 ) -> Result:
     """``first()``; where that fails in the user's code, ``second()``, whose examples are those of real life."""
     try:

@@ -65,7 +65,9 @@ def run(
     unshare = _unshare()
     assert unshare is not None, "require_namespaces comes first"
     user: list[str] = []
-    if machine.user is not None and os.geteuid() == 0:
+    if machine.user is not None:
+        if os.geteuid() != 0:
+            lack(f"only root can become the user {machine.user}")
         ids = (f"--reuid={machine.user}", f"--regid={machine.user}", "--clear-groups")
         # Python itself may lie in root's home: read it there, and write nothing.
         read = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")

@@ -19,7 +19,6 @@ from fluvial.console.limits import (
 )
 from fluvial.console.quality import (
     change_of,
-    cost_per_point,
     curve_points,
     in_words,
     metric_document,
@@ -30,6 +29,7 @@ from fluvial.console.samples import Reached, trend
 from fluvial.console.threads import NOT_ASKED
 from fluvial.reading.audit_history import disproved, last_proven
 from fluvial.reading.evaluations import evaluated_of
+from fluvial.reading.spending import cost_per_point
 from schemas.refusals import Judged, judged_of
 from schemas.task_metric import LOSS
 

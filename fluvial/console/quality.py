@@ -1,20 +1,18 @@
-"""How good the followed versions of a task are, in its own metric, and what that cost."""
+"""How good the followed versions of a task are, in its own metric."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fluvial.reading.quality import Quality, in_digits
-from schemas.task_metric import ACCURACY, LOSS, metric_of, way_of
+from fluvial.reading.spending import is_share
+from schemas.task_metric import LOSS, metric_of, way_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from fluvial.console.recent import Recent
     from schemas.manifests import Genesis, Metric
-
-POINT_OF_A_SHARE: Final = 0.01
-"""A point of what is shown in percent; of any other metric it is 1."""
 
 
 def quality_seen(genesis: Genesis | None, recent: Recent) -> Quality:
@@ -72,35 +70,3 @@ def in_words(metric: Metric, value: float) -> str:
     """What a version reached: ``accuracy 93.1 %``, ``r2 0.9312``."""
     shown = f"{100 * value:.1f} %" if is_share(metric.name) and 0 <= value <= 1 else in_digits(value)
     return f"{metric.name} {shown}"
-
-
-def is_share(name: str) -> bool:
-    """Whether it is shown in percent."""
-    return ACCURACY in name.lower()
-
-
-def cost_per_point(quality: Quality, costs: dict[int, float]) -> dict[str, Any] | None:
-    """What a point of the metric cost: all of ``costs`` up to the best version, by what was gained until there.
-
-    ``costs`` by version. What was gained is from the version before the first of them to the best of them. None where
-    they are not all known, or nothing was gained.
-    """
-    metric = quality.metric
-    if metric is None or not costs:
-        return None
-    first, before = min(costs), quality.value(min(costs) - 1)
-    best = Quality(metric, {version: quality.values.get(version, {}) for version in costs}).best()
-    if best is None or before is None:
-        return None
-    gained = best[1] - before if metric.higher_is_better else before - best[1]
-    spent = [costs[version] for version in range(first, best[0] + 1) if version in costs]
-    if gained <= 0 or len(spent) != best[0] + 1 - first:
-        return None
-    point = POINT_OF_A_SHARE if is_share(metric.name) else 1.0
-    return {
-        "cost": sum(spent) / (gained / point),
-        "point": point,
-        "gained": gained,
-        "first": first,
-        "last": best[0],
-    }

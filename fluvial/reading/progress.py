@@ -21,6 +21,7 @@ from backends.kafka.reading import LogReader
 from backends.log import LogRecord
 from fluvial.reading.evaluations import problem_in
 from fluvial.reading.quality import Quality
+from fluvial.reading.spending import Costs
 from producers.fleet.failures import FailedRounds
 from schemas.refusals import Standing, standing_of
 from schemas.task_metric import LOSS, metric_in, metric_of, values_of
@@ -86,19 +87,22 @@ class RunFacts:
     announced: bool = False
     committed: dict[int, int] = field(default_factory=dict)
     failed_rounds: FailedRounds = field(default_factory=FailedRounds)
+    costs: Costs = field(default_factory=Costs)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _named: Metric | None = None
     _recent: deque[float] = field(default_factory=deque, repr=False)
 
     def add_evaluation(self, record: Mapping[str, Any]) -> None:
-        """Take a record of the metrics topic; other kinds than "evaluation" and "version" are left out.
+        """Take a record of the metrics topic: an evaluation, a version, or what a window cost; others are left out.
 
         Raises TypeError: it is an evaluation of no version.
         """
         if record.get("kind") == "version":
             self._add_version(record)
         if record.get("kind") != "evaluation":
+            with self.lock:
+                self.costs.add(record)
             return
         version = record.get("version")
         if not isinstance(version, int) or isinstance(version, bool):

@@ -11,6 +11,7 @@ from aggregation.fold.rejections import ACCEPTED, CONTROL
 from fluvial.local.stack import StoreChoice
 from fluvial.reading.progress import Place, Published, RunFacts
 from fluvial.reading.quality import Quality
+from fluvial.reading.spending import spending_document
 from fluvial.session.aim import NO_AIM, Aim
 from fluvial.session.going_on import Further
 from fluvial.session.limits import STALL_S
@@ -63,6 +64,7 @@ class RunPlan:
     further: Further | None = None
     first_version: int = 0
     aim: Aim = NO_AIM
+    origin: str | None = None
     stall_s: float = STALL_S
     evaluation_s: float = EVALUATION_S_MAX
 
@@ -106,6 +108,20 @@ class RunResult:
     def quality(self) -> Quality:
         """The task's metric, and what every evaluated version above 0 reached."""
         return self.facts.quality()
+
+    @property
+    def spending(self) -> dict[str, Any] | None:
+        """What it cost by the price list; None where no window told its cost."""
+        facts = self.facts
+        with facts.lock:
+            quality = Quality(
+                facts.quality().metric, {one.version: one.values for one in facts.evaluations.values()}
+            )
+            windows = {
+                row.version: [(one.region, one.partition, one.sequence) for one in row.manifest.inputs]
+                for row in self.rows
+            }
+            return spending_document(quality, facts.costs, windows)
 
     @property
     def model_place(self) -> str:

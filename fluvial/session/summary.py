@@ -15,6 +15,7 @@ from aggregation.errors import EnvironmentProblem, UsageProblem
 from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from fluvial.reading.progress import sparkline
 from fluvial.reading.quality import in_digits
+from fluvial.reading.spending import spending_line
 from schemas.refusals import judged_of
 from schemas.task_metric import ACCURACY, LOSS, way_of
 
@@ -66,6 +67,7 @@ def document(result: RunResult) -> dict[str, Any]:
             "digest": result.audit.digest,
             "findings": result.audit.findings.total,
         },
+        "cost": result.spending,
         "store": result.settings.store.kind,
         "model": result.model_place,
         "model_sha256": result.rows[-1].manifest.model_sha256,
@@ -183,6 +185,8 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
         "identical, bit for bit" if result.audit.identical else f"{result.audit.findings.total} differences"
     )
     output.print(f"audit      {result.audit.versions} versions recomputed from the logs: {identical}")
+    if line := spending_line(result.spending, result.quality.name):
+        output.print(f"cost       {line}")
     output.print(f"time       {result.seconds:.0f} s, {result.training_seconds:.0f} s of it training")
     output.print()
     output.print(f"model      {result.model_place}")

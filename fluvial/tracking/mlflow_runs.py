@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -31,6 +32,8 @@ VERSION_TAG: Final = "fluvial.version"
 MODEL_TAG: Final = "fluvial.model_sha256"
 Answer = TypeVar("Answer")
 _PARAMS_A_CALL: Final = 100
+_NOT_OF_MLFLOW: Final = re.compile(r"[^\w.\- /:]|(?<=/)[/.]|/$")
+"""What a metric of MLflow may not be called with, and a task's number may."""
 
 
 class MLflowRuns:
@@ -71,7 +74,10 @@ class MLflowRuns:
             "refused": version.refused,
             "staleness_mean": version.staleness_mean,
         }
-        told = [Metric(name, float(value), at_ms, version.version) for name, value in version.metrics.items()]
+        told = [
+            Metric(_NOT_OF_MLFLOW.sub("_", name), float(value), at_ms, version.version)
+            for name, value in version.metrics.items()
+        ]
         told += [
             Metric(f"fluvial/{name}", float(value), at_ms, version.version) for name, value in counted.items()
         ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fluvial.tracking.tracker import TrackedTask, TrackedVersion
 from schemas.objects import sha256_hex
+from schemas.task_metric import RESERVED, way_of
 from schemas.topics import metrics_topic
 
 if TYPE_CHECKING:
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
     from fluvial.reading.task_view import TaskView
     from fluvial.tracking.tracker import Tracker
 
-LEFT_OUT: Final = frozenset(
-    {
-        "schema_version", "version", "at_ms", "created_at_ms", "evaluated_at_ms", "accepted", "refused",
-        "staleness_mean", "staleness_max", "model_bytes", "update_bytes",
-    }
-)  # fmt: skip
+LEFT_OUT: Final = RESERVED - {"fairness_gap", "seconds"}
 """Numbers of an evaluation record that are no metrics of the task; counts by outcome neither."""
 _COUNTS: Final = "verdicts_"
 
@@ -97,6 +93,8 @@ def tracked_task(view: TaskView) -> TrackedTask:
     """What a tracker is told of the task itself."""
     parameters = {"regions": ",".join(f"{name}:{n}" for name, n in view.genesis.partitions.items())}
     parameters |= _flat(json.loads(view.genesis.first_policy.canonical()), "policy.")
+    if (metric := view.genesis.metric) is not None:
+        parameters |= {"metric": metric.name, "better": way_of(metric)}
     parameters["parameters"] = str(view.genesis.tensor_layout.parameters)
     return TrackedTask(view.task, sha256_hex(view.genesis.canonical()), parameters)
 

@@ -70,7 +70,10 @@ CASES = {
         "TMPDIR",
     ),
     "a full temporary folder": Case(
-        Machine("mount -t tmpfs -o size=1m tmpfs /tmp", variables=CACHE),
+        Machine(
+            "mount -t tmpfs -o size=1m tmpfs /tmp",
+            variables={**CACHE, "FLUVIAL_HOME": "/var/tmp/fluvial-home"},
+        ),
         "temporary files",
         "problem",
         "TMPDIR",

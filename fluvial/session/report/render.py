@@ -13,6 +13,7 @@ from aggregation.errors import EnvironmentProblem
 from aggregation.fold.rejections import ACCEPTED
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.reading.quality import in_digits
+from fluvial.reading.spending import POINT_OF_A_SHARE, money
 from fluvial.session.report import charts
 from schemas.refusals import Standing, judged_of, standing_of
 from schemas.task_metric import way_of
@@ -125,7 +126,20 @@ def _tiles(result: RunResult) -> list[tuple[str, str]]:
         ("updates refused", f"{judged_of(outcomes).refused:,}"),
         ("updates a second", f"{result.updates_per_second:.1f}"),
         ("training", f"{result.training_seconds:.1f} s"),
+        *_cost_tiles(result),
     ]
+
+
+def _cost_tiles(result: RunResult) -> list[tuple[str, str]]:
+    spending = result.spending
+    if spending is None:
+        return []
+    unit, point = spending["currency"], spending["per_point"]
+    tiles = [("cost", f"{money(spending['total'])} {unit}")]
+    if point is not None:
+        what = "a point" if point["point"] == POINT_OF_A_SHARE else "1"
+        tiles.append((f"cost of {what} of {result.quality.name}", f"{money(point['cost'])} {unit}"))
+    return tiles
 
 
 def _charts(result: RunResult) -> list[Chart]:

@@ -136,3 +136,23 @@ def test_off_the_main_thread_it_runs_to_its_end(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert done[0].unfinished == ""
+
+
+BAD_EXAMPLES = "if len(data) < 900 and (abs(data.x) > 1e20).any(): raise RuntimeError('a broken sensor')"
+
+
+@pytest.mark.parametrize("bad", ["0", "[0, 999]", "slice(0, None, 83)", "slice(500, 510)"])
+def test_examples_that_are_bad_on_some_devices_stop_nobody(tmp_path: Path, bad: str) -> None:
+    """A run counts those devices' rounds and goes on with the others, so the check does not end it before."""
+    loaded = task(tmp_path, train=BAD_EXAMPLES)
+    path = loaded.path
+    path.write_text(path.read_text().replace("    y = np", f"    x[{bad}] = 1e30\n    y = np"))
+    report = check_task(load_task(str(path)))
+    assert report.unfinished == "" and report.trained and report.evaluated
+    if bad != "slice(500, 510)":
+        assert any("on some of the examples it fails" in note for note in report.notes)
+
+
+def test_a_mistake_that_every_example_shows_is_found_and_is_the_first_that_was_met(tmp_path: Path) -> None:
+    with pytest.raises(FluvialError, match="every time"):
+        check_task(task(tmp_path, train="raise RuntimeError('every time')"))

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aggregation.errors import UsageProblem
+from fluvial.local import create
 from fluvial.local.judging import metric_of_task
 from fluvial.session.simulation import simulate
 from fluvial.terminal.output import Output
 from learning.metric import check_metric_names
 from learning.task import Task, load_task, shipped_tasks
 from learning.trial import CHECK_EXAMPLES_MAX, tried_metric
-from schemas.manifests import Metric
+from schemas.manifests import NEWEST_GENESIS, Genesis, Metric
 from schemas.task_metric import RESERVED
 
 FILE = """
@@ -184,3 +186,34 @@ def test_wrong_names_are_no_reason_to_find_it_later(tmp_path: Path) -> None:
     says: Any = Says()
     with pytest.raises(UsageProblem):
         metric_of_task(task_of(tmp_path, results='{"loss": loss, "version": 1.0}'), says)
+
+
+V3 = Genesis(
+    task="t",
+    regions={},
+    control_authority="",
+    layout=(),
+    policy={},
+    model_sha256="",
+    optimizer_sha256="",
+    format=NEWEST_GENESIS,
+)
+MAE, R2 = Metric("mae", higher_is_better=False), Metric("r2", higher_is_better=True)
+
+
+@pytest.mark.parametrize(
+    ("metric", "existing", "expected"),
+    [
+        ("", None, MAE),
+        ("", msgspec.structs.replace(V3, metric=R2), R2),
+        ("", V3, None),
+        ('METRIC = "mae"', msgspec.structs.replace(V3, metric=R2), MAE),
+        ('METRIC = "mae"', msgspec.structs.replace(V3, format="fluvial/genesis/v1"), None),
+    ],
+    ids=["a new task", "one that is there", "one whose metric was not known", "another METRIC", "an old one"],
+)
+def test_creating_a_task_again_finds_its_metric_as_it_was(
+    metric: str, existing: Genesis | None, expected: Metric | None, tmp_path: Path
+) -> None:
+    document = None if existing is None else existing.canonical()
+    assert create._metric(document, task_of(tmp_path, metric=metric), Output(quiet=True), 0) == expected

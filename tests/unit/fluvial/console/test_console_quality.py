@@ -9,7 +9,6 @@ import pytest
 
 from fluvial.console.quality import (
     change_of,
-    cost_per_point,
     curve_points,
     in_words,
     metric_document,
@@ -18,6 +17,7 @@ from fluvial.console.quality import (
 )
 from fluvial.console.recent import Recent, SlotFacts
 from fluvial.reading.quality import Quality
+from fluvial.reading.spending import cost_per_point
 from schemas.manifests import Metric
 from tests.unit.fluvial.console.console_home import SLOT, genesis
 
