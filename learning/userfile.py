@@ -15,6 +15,8 @@ from learning.programs import folder_of_program, load_program
 Result = TypeVar("Result")
 
 _OURS: Final = Path(__file__).resolve().parent
+_UNPACKED: Final = ("cache", "programs")
+"""Below a home: where programs lie that a task carries, each in a folder of its own."""
 _STANDARD_LIBRARY: Final = Path(sysconfig.get_path("stdlib")).resolve()
 
 
@@ -38,6 +40,11 @@ def call_users(path: Path, what: str, error_id: str, function: Callable[[], Resu
         raise
     except (Exception, SystemExit) as error:
         hint = f"mend {what} in the task file; `--traceback` shows the way to that line"
+        if isinstance(error, FileNotFoundError) and path.parts[-4:-2] == _UNPACKED:
+            hint = (
+                "the task's program is here and that file is not: data does not travel with it. Bring the file, and "
+                "name it by a path that is the same on every machine"
+            )
         raise _problem(error, path, error_id, f"{what} of the task fails", hint) from error
 
 

@@ -173,6 +173,19 @@ def test_a_mistake_in_a_file_beside_the_task_is_shown_at_its_own_line(tmp_path: 
     assert caught.value.where == f"{tmp_path}/nets.py:1: def broken(:"
 
 
+@pytest.mark.parametrize(
+    ("folder", "says"), [("cache/programs/ab12", "does not travel"), ("work", "mend data()")]
+)
+def test_a_data_file_that_did_not_travel_is_no_mistake_of_the_program(
+    tmp_path: Path, folder: str, says: str
+) -> None:
+    top = "def data():\n    return open('beside-it.csv')\n"
+    write(tmp_path / folder, {"mine.py": TASK + top})
+    with pytest.raises(UsageProblem) as caught:
+        load_task(str(tmp_path / folder / "mine.py")).data()
+    assert says in caught.value.hint
+
+
 def test_lines_of_installed_packages_and_of_ours_are_not_his_even_below_his_folder(tmp_path: Path) -> None:
     """His folder may be his home, with Python and a virtual environment in it."""
     task = program(
