@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from fluvial.local.stack import LocalStack
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 _KEPT = {"FLUVIAL_CACHE"}
 
 os.environ.update(warming.child_settings())  # noqa: TID251
+
+# How long an example takes says how busy the machine is. What else the profile has, of CI or not, stays.
+hypothesis.settings.register_profile("untimed", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -139,6 +139,12 @@ def _show_lineage(output: Output, found: Lineage) -> None:
     output.print(
         f"parent {manifest.parent_sha256}   policy {manifest.policy_sha256[:SHORT_HASH]}   from {found.source}"
     )
+    if found.origin is not None:
+        origin = found.origin
+        output.print(
+            f"origin {origin.task}@{origin.version}, manifest {origin.manifest_sha256[:SHORT_HASH]}: this task began "
+            f"with its model   (`fluvial lineage {origin.version} --task {origin.task}`)"
+        )
     rows = [
         (
             str(tile),

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from learning.checking import CheckReport
 
 _Function = TypeVar("_Function", bound="Callable[..., Any] | click.Command")
-STACK_ONLY: Final = frozenset({"workers", "store", "stall_s", "evaluation_s", "name", "go_on", "fresh"})
+STACK_ONLY: Final = frozenset(
+    {"workers", "store", "stall_s", "evaluation_s", "name", "go_on", "fresh", "origin"}
+)
 """What only means something on a stack."""
 
 
@@ -46,6 +48,12 @@ stall_option = click.option(
 )
 
 
+origin_option = click.option(
+    "--from", "origin", metavar="TASK@VERSION",
+    help="A new task that begins with the model of this version; TASK alone is its newest.",
+)  # fmt: skip
+
+
 class Options(TypedDict):
     """The options of `run` that say what and how to train."""
 
@@ -64,6 +72,7 @@ class Options(TypedDict):
     given: dict[str, Any]
     until: str | None
     patience: int
+    origin: str | None
 
 
 def going_on_options(function: _Function) -> _Function:
@@ -81,6 +90,7 @@ def going_on_options(function: _Function) -> _Function:
         evaluation_option,
         stall_option,
         set_option,
+        origin_option,
         click.option("--name", help="What the task is called. Default: what its file says."),
         click.option("--fresh", is_flag=True, help="A new task, though one of this file was trained before."),
         click.option(
@@ -115,6 +125,7 @@ def refuse_without_effect() -> None:
 def course_of(invocation: Invocation, task: Task, file: str, options: Options) -> Course:
     """Which task the run trains. Raises what ``choose_course`` raises; UsageProblem FLV-6001 for two wishes at once."""
     from fluvial.local.create import lasting_reference
+    from fluvial.local.origin import parse_origin
     from fluvial.session.going_on import Asked, choose_course
     from learning.names import check_task_name
 
@@ -122,7 +133,17 @@ def course_of(invocation: Invocation, task: Task, file: str, options: Options) -
         raise UsageProblem(
             "FLV-6001", "--continue and --fresh exclude each other", hint="see `fluvial run --help`"
         )
-    wish: Wish = "continue" if options["go_on"] else "fresh" if options["fresh"] else "ask"
+    if options["origin"] is not None:
+        parse_origin(options["origin"])
+        if options["go_on"]:
+            raise UsageProblem(
+                "FLV-6001",
+                "--continue trains the same task, --from begins a new one: they exclude each other",
+                hint="see `fluvial run --help`",
+            )
+    wish: Wish = (
+        "continue" if options["go_on"] else "fresh" if options["fresh"] or options["origin"] else "ask"
+    )
     name = options["name"]
     asked = Asked(
         reference=lasting_reference(task, file),
@@ -178,6 +199,7 @@ def plan_of(
         each_version=True,
         traceback=traceback,
         aim=aim,
+        origin=options["origin"],
         given=settings_of(course, options),
         further=_further(course, options, regions, policy=bool(policy_text)),
     )

@@ -1,4 +1,4 @@
-"""``fluvial task show``, ``stop`` and ``rm``: one task from its genesis to its end."""
+"""``fluvial task list``, ``show``, ``stop`` and ``rm``: one task from its genesis to its end."""
 
 from __future__ import annotations
 
@@ -16,6 +16,37 @@ if TYPE_CHECKING:
     from schemas.manifests import Genesis
 
 name_argument = click.argument("task_name", metavar="[TASK]", required=False)
+
+
+@click.command("list")
+@json_option
+@pass_invocation
+def list_tasks(invocation: Invocation) -> None:
+    """List the tasks that this machine knows."""
+    from backends.tasks import read_task_file, task_names
+
+    files = [read_task_file(invocation.home, name) for name in task_names(invocation.home)]
+    invocation.output.document({"tasks": [task_document(file) for file in files]})
+    if not files:
+        invocation.output.print("no task was created here; begin with `fluvial task create digits`")
+        return
+    rows = [
+        (file.task, ", ".join(file.regions), file.reference, file.seed, file.genesis_sha256[:16])
+        for file in files
+    ]
+    invocation.output.table(["task", "regions", "code", "seed", "genesis"], rows)
+
+
+def task_document(file: TaskFile) -> dict[str, object]:
+    """What this machine has noted of a task, for JSON."""
+    return {
+        "task": file.task,
+        "genesis_sha256": file.genesis_sha256,
+        "reference": file.reference,
+        "regions": list(file.regions),
+        "seed": file.seed,
+        "settings": file.settings,
+    }
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from aggregation.errors import UsageProblem
-from fluvial.commands.task_life import rm, show, stop
+from fluvial.commands.task_life import list_tasks, rm, show, stop, task_document
 from fluvial.terminal.invocation import (
     Invocation,
     json_option,
@@ -41,7 +41,7 @@ def task() -> None:
     """Create, show, stop and remove training tasks."""
 
 
-for _command in (show, stop, rm):
+for _command in (list_tasks, show, stop, rm):
     task.add_command(_command)
 
 
@@ -64,6 +64,10 @@ for _command in (show, stop, rm):
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Draws the first model."
 )
+@click.option(
+    "--from", "origin", metavar="TASK@VERSION",
+    help="Begin with the model of this version of another task; TASK alone is its newest.",
+)  # fmt: skip
 @set_option
 @no_check_option
 @traceback_option
@@ -78,6 +82,7 @@ def create(
     policy_path: Path | None,
     seed: int,
     given: dict[str, Any],
+    origin: str | None,
     no_check: bool,
 ) -> None:
     """Create a task from REFERENCE: a shipped one (digits, fashion) or your own .py file. Repeating it is harmless."""
@@ -97,9 +102,10 @@ def create(
         policy_text=read_policy_file(policy_path),
         seed=seed,
         given=given or None,
+        origin=origin,
         output=invocation.output,
     )
-    invocation.output.document(_task_document(file))
+    invocation.output.document(task_document(file))
     invocation.output.print(f"task {file.task}   genesis {file.genesis_sha256}")
     invocation.output.print(f"run it: `fluvial merger --task {file.task}`, then for each region R")
     work = f"        `fluvial worker --task {file.task} --region R`, and"
@@ -151,36 +157,6 @@ def check(invocation: Invocation, *, reference: str, seconds: float, data: str, 
     )
     way = f"run it: `fluvial run {reference} --simulate`"
     invocation.output.print(way if loaded.has_data else f"create it: `fluvial task create {reference}`")
-
-
-@task.command("list")
-@json_option
-@pass_invocation
-def list_tasks(invocation: Invocation) -> None:
-    """List the tasks that this machine knows."""
-    from backends.tasks import read_task_file, task_names
-
-    files = [read_task_file(invocation.home, name) for name in task_names(invocation.home)]
-    invocation.output.document({"tasks": [_task_document(file) for file in files]})
-    if not files:
-        invocation.output.print("no task was created here; begin with `fluvial task create digits`")
-        return
-    rows = [
-        (file.task, ", ".join(file.regions), file.reference, file.seed, file.genesis_sha256[:16])
-        for file in files
-    ]
-    invocation.output.table(["task", "regions", "code", "seed", "genesis"], rows)
-
-
-def _task_document(file: TaskFile) -> dict[str, object]:
-    return {
-        "task": file.task,
-        "genesis_sha256": file.genesis_sha256,
-        "reference": file.reference,
-        "regions": list(file.regions),
-        "seed": file.seed,
-        "settings": file.settings,
-    }
 
 
 task_option = click.option("--task", "task_name", help="Default: the newest on this machine.")

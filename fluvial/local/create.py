@@ -24,6 +24,7 @@ from backends.tasks import TaskFile, keys_folder, write_task_file
 from fluvial.local.carried_program import carried_program
 from fluvial.local.judging import in_words, metric_of_task
 from fluvial.local.noted import Noted, task_file_of
+from fluvial.local.origin import Origin, read_origin, require_same_layout
 from fluvial.local.policies import layered_policy
 from fluvial.local.update_size import check_update_size
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
@@ -62,18 +63,19 @@ def create_task(
     seed: int = 0,
     given: Mapping[str, Any] | None = None,
     split: tuple[int, float] | None = None,
+    origin: str | None = None,
     output: Reporter,
 ) -> TaskFile:
     """Create the task that ``reference`` (a shipped name or a .py file) describes; returns what ``task.json`` records.
 
     ``regions`` maps each region to its number of partitions. ``policy_text`` (TOML) goes before the task
     file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model.
-    ``given`` are settings over the file's CONFIG, and ``split`` (devices, alpha) is how its data is split: recorded for
-    every process, and left as they were recorded where they are None.
+    ``given`` (settings over the file's CONFIG) and ``split`` (devices, alpha) are noted, and stay as noted where they
+    are None. ``origin`` (TASK@VERSION) is the version whose model is the first one.
 
-    Raises UsageProblem: FLV-2403 (there is another task of this name), FLV-2404 (its updates would be too large),
-    FLV-2405 (regions), FLV-2406 (its topics hold records of an earlier task), FLV-2001 to 2004 (policy, layout), 22xx
-    (the task file), 3104 (topics of other partitions); what Kafka and the store raise when they are away.
+    Raises UsageProblem: FLV-2403 (another task of this name), 2404 (updates too large), 2405 (regions), 2406 (topics of
+    an earlier task), 2001 to 2004 (policy, layout), 22xx (the task file), 3104 (partitions), 6327 and 6328 (origin);
+    what Kafka and the store raise when they are away.
     """
     from learning.names import check_task_name
     from learning.task import load_task
@@ -104,6 +106,7 @@ def create_task(
         metric=_metric(existing, loaded, output, seed),
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
         code=program.code,
+        origin=read_origin(settings, origin) if origin else None,
     )
     genesis = first.genesis
     check_update_size(genesis.tensor_layout, policy, settings)
@@ -223,11 +226,12 @@ def first_version(
     metric: Metric | None = None,
     document_format: str = NEWEST_GENESIS,
     code: Code | None = None,
+    origin: Origin | None = None,
 ) -> FirstVersion:
     """Everything of version 0.
 
     ``document_format``: a task that is there already is described in the format that it was made in. ``code``: the
-    archive of its program; formats before v3 cannot say it.
+    archive of its program; formats before v3 cannot say it. ``origin``: the version whose model is the first one.
     """
     from learning.binding import anatomy_for, layout_entries, model_entry
     from learning.tensors import first_model
@@ -235,7 +239,10 @@ def first_version(
     drawn = first_model(loaded, seed)
     anatomy = anatomy_for(document_format, loaded, drawn)
     layout, (entry, frozen) = anatomy.layout, model_entry(anatomy)
-    model = encode_model(loaded.kind.values(drawn, anatomy).astype(np.float32), layout)
+    if origin is not None:
+        require_same_layout(origin, layout, entry.frozen)
+    values = loaded.kind.values(drawn, anatomy).astype(np.float32) if origin is None else origin.parameters
+    model = encode_model(values, layout)
     optimizer = encode_optimizer(initial_state(policy.server, layout.trainable.parameters))
     genesis = Genesis(
         task=task,
@@ -253,6 +260,7 @@ def first_version(
         optimizer_sha256=sha256_hex(optimizer),
         metric=metric,
         code=code if document_format == NEWEST_GENESIS else None,
+        parent=origin.parent if origin is not None and document_format == NEWEST_GENESIS else None,
         format=document_format,
     )
     return FirstVersion(genesis, model, optimizer, (frozen,) if frozen is not None else ())

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.events import Parked, Verdict
 from aggregation.fold.rejections import ACCEPTED, PARKED
@@ -23,7 +25,7 @@ from fluvial.reading.replay import (
 )
 from fluvial.reading.task_view import TaskView
 from fluvial.reading.verdicts import read_verdicts, verdict_document
-from schemas.manifests import Input, Manifest
+from schemas.manifests import Input, Manifest, Parent
 from schemas.topics import aggregates_topic, updates_topic
 
 
@@ -47,13 +49,17 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The whole origin of one version. ``problems`` says where verdicts and manifest do not agree."""
+    """The whole origin of one version. ``problems`` says where verdicts and manifest do not agree.
+
+    ``origin``: the version of another task that this task began from; None for one that began by itself.
+    """
 
     manifest: Manifest
     divisor: float
     source: str
     tiles: tuple[Tile, ...]
     problems: tuple[str, ...]
+    origin: Parent | None = None
 
     def share(self, verdict: Verdict) -> float:
         """The factor by which this update's delta stands in the version's mean delta."""
@@ -66,6 +72,7 @@ class Lineage:
             "task": manifest.task,
             "version": manifest.version,
             "parent_sha256": manifest.parent_sha256,
+            "origin": None if self.origin is None else msgspec.structs.asdict(self.origin),
             "model_sha256": manifest.model_sha256,
             "policy_sha256": manifest.policy_sha256,
             "accepted": manifest.accepted,
@@ -128,6 +135,7 @@ def lineage_of(view: TaskView, version: int, *, refold: bool) -> Lineage:
         "refold" if refold else "verdicts",
         tuple(tiles),
         tuple(problems),
+        view.genesis.parent,
     )
 
 

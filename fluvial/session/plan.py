@@ -64,6 +64,7 @@ class RunPlan:
     further: Further | None = None
     first_version: int = 0
     aim: Aim = NO_AIM
+    origin: str | None = None
     stall_s: float = STALL_S
     evaluation_s: float = EVALUATION_S_MAX
 

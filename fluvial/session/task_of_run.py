@@ -72,5 +72,6 @@ def _create(plan: RunPlan, name: str, settings: Settings, output: Output) -> Tas
         seed=plan.seed,
         given=plan.given,
         split=(plan.devices, plan.alpha),
+        origin=plan.origin,
         output=output,
     )

@@ -21,6 +21,7 @@ from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile
 from fluvial.proof.audit.findings import GENESIS, Findings
 from fluvial.proof.audit.named import check_named_objects
+from fluvial.proof.audit.parents import check_parent
 from fluvial.proof.audit.partitions import FoldedPartition, PartitionJob
 from fluvial.proof.audit.pool import Folders
 from fluvial.proof.audit.progress import Progress
@@ -100,6 +101,8 @@ def audit_task(
             jobs or 1,
         )
     check_named_objects(objects, genesis, findings)
+    if told := check_parent(objects, genesis, findings):
+        output.say(told)
     return _Audit(sources, task_file, objects, genesis=genesis, findings=findings, output=output).run(
         first, last, jobs, started_s
     )

@@ -1,0 +1,46 @@
+"""Whether a task that began from a version of another has that version's model as its first one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from backends.object_store import ObjectNotFound
+from backends.store.task_store import TaskStore
+from schemas.manifests import decode_genesis, decode_manifest
+from schemas.objects import manifest_key, sha256_hex
+
+if TYPE_CHECKING:
+    from fluvial.proof.audit.findings import Findings
+    from schemas.manifests import Genesis
+
+PARENT: Final = "FLV-6329"
+
+
+def check_parent(objects: TaskStore, genesis: Genesis, findings: Findings) -> str:
+    """What was found, in a line; "" for a task without a parent.
+
+    The parent's own origin is what an audit of the parent is about. Where the store does not have it, nothing was
+    checked, which the line says.
+    """
+    parent = genesis.parent
+    if parent is None:
+        return ""
+    store = TaskStore(objects.store, parent.task)
+    name = f"{parent.task}@{parent.version}"
+    try:
+        first, data = store.manifest_bytes(0), store.manifest_bytes(parent.version)
+    except ObjectNotFound:
+        return f"not checked: the first model is said to be that of {name}, which this store does not have"
+    if sha256_hex(first) != parent.genesis_sha256:
+        return (
+            f"not checked: the first model is said to be that of {name}, and another task has that name here"
+        )
+    key = manifest_key(parent.task, parent.version)
+    pinned = [("sha256", parent.manifest_sha256, sha256_hex(data))]
+    if not findings.compare(PARENT, "manifest of the parent", key, pinned):
+        return f"the manifest of {name} is another than the one that this task began from"
+    model = decode_manifest(data).model_sha256 if parent.version else decode_genesis(first).model_sha256
+    same = findings.compare(
+        PARENT, "first model", manifest_key(genesis.task, 0), [("model_sha256", model, genesis.model_sha256)]
+    )
+    return f"the first model is {'' if same else 'not '}the model of {name}"
