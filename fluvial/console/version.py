@@ -159,12 +159,18 @@ def _judged(page: Page, version: int) -> dict[str, Any]:
     }
 
 
+def model_command(page: Page, version: int) -> str:
+    """What writes a version's model to a file."""
+    return page.say(f"model get --version {version}")
+
+
 def commands(page: Page, version: int) -> dict[str, str | None]:
     """What shows the same on the command line."""
     return {
         "lineage": page.say(f"lineage {version}") if version else None,
         "refold": page.say(f"lineage {version} --refold") if version else None,
         "audit": page.say(f"audit --to {version}") if version else page.say("audit"),
+        "model": model_command(page, version),
         "inspect": None,
     }
 

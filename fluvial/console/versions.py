@@ -9,6 +9,7 @@ from fluvial.console.limits import CURVE_POINTS, CURVE_POINTS_MAX, PAGE_OBJECTS
 from fluvial.console.now import version_cost
 from fluvial.console.quality import change_of, curve_points, metric_document, names_shown, quality_seen
 from fluvial.console.queries import Query, number
+from fluvial.console.version import model_command
 from fluvial.reading.verdicts import finite
 from fluvial.reading.versions import genesis_line, version_line
 from schemas.task_metric import LOSS
@@ -33,6 +34,7 @@ def versions_page(page: Page, query: Query) -> dict[str, Any]:
         if row["created_at_ms"] is None and page.budget.objects_left > 0:
             noted = page.objects.facts(row["version"]).get("created_at_ms")
             row["created_at_ms"] = noted if isinstance(noted, int) and noted > 0 else None
+    best = quality.best()
     with page.recent.lock:
         currency = page.recent.currency
     return {
@@ -40,6 +42,7 @@ def versions_page(page: Page, query: Query) -> dict[str, Any]:
         "metric": metric_document(quality),
         "metrics": names_shown(quality),
         "currency": currency,
+        "commands": {"best": None if best is None else model_command(page, best[0])},
         "versions": rows,
         "shown": len(rows),
         "of": head + 1,

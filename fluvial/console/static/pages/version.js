@@ -118,6 +118,8 @@ function chain(ctx, version, data) {
     ),
     h("dl", { class: "pairs", id: "hashes" }, row("Parent manifest", h("span", { id: "parent-hash" }, parent)), row("This manifest", hash(data.manifest_sha256, { length: 20 })), row("Model", hash(data.model_sha256, { length: 20 })), row("Policy", hash(data.policy_sha256, { length: 20 }))),
     data.commands?.inspect ? command(data.commands.inspect, "inspect-command") : null,
+    h("p", { class: "note" }, "Its model as a file:"),
+    command(data.commands?.model, "model-command"),
   ];
 }
 

@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { cost, count, decimal, duration, known, metric, words } from "../format.js";
 import { bestChip, change, curveCard, isBest, titled } from "../quality.js";
 import { Resource } from "../resource.js";
-import { card, emptyPanel, hash, pager, shownOf, table, time } from "../widgets.js";
+import { card, command, emptyPanel, hash, pager, shownOf, table, time } from "../widgets.js";
 
 const PAGE = 50;
 const POINTS = 300;
@@ -46,6 +46,7 @@ function versions(ctx, data, before) {
   return [
     pager(`${count(rows.at(-1).version)} to ${count(newest)}, ${shownOf(data.shown, data.of, "versions")}`, links),
     versionsTable(ctx, data),
+    data.commands?.best ? [h("p", { class: "note" }, "The best version’s model as a file:"), command(data.commands.best, "best-command")] : null,
   ];
 }
 

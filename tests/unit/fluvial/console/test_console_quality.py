@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
+from fluvial.cli import cli
 from fluvial.console.quality import (
     change_of,
     curve_points,
@@ -16,6 +19,7 @@ from fluvial.console.quality import (
     quality_seen,
 )
 from fluvial.console.recent import Recent, SlotFacts
+from fluvial.console.version import model_command
 from fluvial.reading.quality import Quality
 from fluvial.reading.spending import cost_per_point
 from schemas.manifests import Metric
@@ -148,3 +152,11 @@ def test_costs_have_the_unit_of_the_price_list() -> None:
     for number in range(3, 20):
         recent.add_metric(minute(number, "x" * 1000 + str(number)))
     assert len(recent.currencies) <= 4 and max(map(len, recent.currencies)) <= 8
+
+
+def test_the_command_for_a_versions_model_can_be_typed_as_it_stands() -> None:
+    page: Any = SimpleNamespace(say=lambda words: f"fluvial {words} --task many")
+    words = model_command(page, 3).split()[1:]
+    command: Any = cli.get_command(click.Context(cli), words[0])
+    context = command.get_command(click.Context(command), words[1]).make_context(words[1], words[2:])
+    assert (context.params["version"], context.params["task_name"]) == (3, "many")
