@@ -141,9 +141,10 @@ def _show_lineage(output: Output, found: Lineage) -> None:
     )
     if found.origin is not None:
         origin = found.origin
+        begun = f"lineage {origin.version} --task" if origin.version else "task show"
         output.print(
             f"origin {origin.task}@{origin.version}, manifest {origin.manifest_sha256[:SHORT_HASH]}: this task began "
-            f"with its model   (`fluvial lineage {origin.version} --task {origin.task}`)"
+            f"with its model   (`fluvial {begun} {origin.task}`)"
         )
     rows = [
         (

@@ -116,11 +116,17 @@ def test_what_was_spoilt_in_the_store_is_refused(tmp_path: Path, store: TaskStor
     assert caught.value.error_id == "FLV-4103"
 
 
-def test_what_was_changed_in_the_cache_is_put_right(here: Place) -> None:
+@pytest.mark.parametrize("spoilt", ["changed", "added", "linked", "gone"])
+def test_what_was_changed_in_the_cache_is_put_right(here: Place, spoilt: str) -> None:
     entry = here.find("")
-    (entry.parent / "nets.py").write_text("x = 'planted'")
-    (entry.parents[1] / "torch.py").write_text("planted = 1")
-    (entry.parents[1] / "link.py").symlink_to("/etc/hostname")
+    if spoilt == "changed":
+        (entry.parent / "nets.py").write_text("x = 'planted'")
+    elif spoilt == "added":
+        (entry.parents[1] / "torch.py").write_text("planted = 1")
+    elif spoilt == "linked":
+        (entry.parents[1] / "link.py").symlink_to("/etc/hostname")
+    else:
+        (entry.parent / "nets.py").unlink()
     assert here.find("") == entry
     assert holds_all(entry)
     assert [path.name for path in entry.parents[2].iterdir()] == [entry.parents[1].name], "nothing left over"
