@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.errors import IntegrityProblem, UsageProblem
+from aggregation.layout import DTYPE
 from schemas.checkpoints import encode_model
 from schemas.objects import sha256_hex
 from schemas.tensor_files import (
@@ -80,7 +81,7 @@ def state_file(
 
     Where a version's own file is that already, these are its bytes, which ``model_sha256`` names.
     """
-    narrow = any(entry.dtype != "float32" for entry in genesis.layout)
+    narrow = any(entry.dtype != DTYPE for entry in genesis.layout)
     if not (frozen or genesis.model.tied or narrow):
         return encode_model(model, genesis.tensor_layout)
     return write_tensors(whole_state(genesis, model, frozen), state_metadata(genesis, version, model_sha256))

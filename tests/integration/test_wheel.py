@@ -175,7 +175,7 @@ def test_a_devices_program_works_with_the_device_extra_alone(
 def test_with_the_device_extra_the_rest_of_the_facade_says_what_it_needs(
     device: Path, tmp_path: Path
 ) -> None:
-    done = run(device / "python", "-c", "from fluvial import Task", cwd=tmp_path, code=1)
+    done = run(device / "python", "-c", "from fluvial import fit", cwd=tmp_path, code=1)
     assert done.stderr.splitlines()[-1].endswith("pip install 'fluvial[learning]'")
 
 

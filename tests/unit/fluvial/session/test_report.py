@@ -241,10 +241,20 @@ def test_the_commands_of_the_last_lines_can_be_run_as_they_are_printed(
 ) -> None:
     summarize(result(tmp_path), Output(), report=tmp_path / "report.html", command="fluvial --home x")
     printed = re.findall(r"fluvial --home x (.*?)(?:   .*)?$", capsys.readouterr().out, re.MULTILINE)
-    assert [line.split()[0] for line in printed] == ["audit", "lineage", "verdicts", "console", "down"]
+    assert [line.split()[0] for line in printed] == [
+        "model",
+        "audit",
+        "lineage",
+        "verdicts",
+        "console",
+        "down",
+    ]
     for line in printed:
         name, *arguments = line.split()
         command = cli.get_command(click.Context(cli), name)
+        if isinstance(command, click.Group):
+            name, *arguments = arguments
+            command = command.get_command(click.Context(command), name)
         assert command is not None
         command.make_context(name, arguments)  # raises when an option is unknown or missing
 
