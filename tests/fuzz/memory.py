@@ -20,7 +20,10 @@ SAMPLES_MIN: Final = 9
 
 
 class MemorySamples:
-    """Samples the resident memory of some processes, by name, as long as its ``with`` block lasts."""
+    """Samples the memory of some processes, by name, as long as its ``with`` block lasts.
+
+    It is what each has for itself: of libraries and of what it was forked with, more is counted as it is touched.
+    """
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
@@ -40,7 +43,7 @@ class MemorySamples:
         while not self._ended.wait(SAMPLE_EVERY_S):
             for name, process in list(self._processes.items()):
                 try:
-                    self._samples[name].append(process.memory_info().rss)
+                    self._samples[name].append(process.memory_full_info().uss)
                 except psutil.NoSuchProcess:
                     del self._processes[name]  # whoever watches the processes says so
 
