@@ -49,13 +49,13 @@ _BUCKET: Final = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
 
-def resolve_home(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Path:
+def resolve_home(home: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Path:
     """The folder of local state, absolute: the argument, else FLUVIAL_HOME, else ``./.fluvial``.
 
     Raises UsageProblem: FLV-1017, Java and a terminal could not be told its name.
     """
     environ = os.environ if environ is None else environ
-    chosen = home or Path(environ.get("FLUVIAL_HOME") or DEFAULT_HOME)
+    chosen = Path(home or environ.get("FLUVIAL_HOME") or DEFAULT_HOME)
     folder = expanded(chosen).resolve()
     if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in str(folder)):
         raise UsageProblem(
@@ -157,7 +157,7 @@ def read_credentials_file(home: Path) -> CredentialsFile | None:
     return _read_json(credentials_path(home), CredentialsFile)
 
 
-def load_settings(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(home: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Merge stack file, credentials and environment into validated settings.
 
     Raises ConnectionProblem: FLV-1001, nothing says where Kafka or the store are (the stack is down). UsageProblem:
@@ -167,7 +167,7 @@ def load_settings(home: Path | None = None, environ: Mapping[str, str] | None = 
 
 
 def load_settings_with_sources(
-    home: Path | None = None, environ: Mapping[str, str] | None = None
+    home: Path | str | None = None, environ: Mapping[str, str] | None = None
 ) -> tuple[Settings, dict[str, str]]:
     """As ``load_settings``, with the source of each value, such as ``{"store.kind": "stack.json"}``."""
     environ = os.environ if environ is None else environ
@@ -206,7 +206,7 @@ class _Merge:
         return bool(value)
 
 
-def _home_source(home: Path | None, environ: Mapping[str, str]) -> str:
+def _home_source(home: Path | str | None, environ: Mapping[str, str]) -> str:
     if home is not None:
         return "--home"
     return "FLUVIAL_HOME" if environ.get("FLUVIAL_HOME") else "default"

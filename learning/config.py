@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from difflib import SequenceMatcher
 from types import MappingProxyType
 from typing import Any, Final
@@ -56,7 +56,7 @@ class TrainConfig:
                     "FLV-2207",
                     f"training setting {name} must be {_article(kind)} from {low:g} to {high:g}, "
                     f"got {value!r}",
-                    hint=f"set CONFIG = {{{name!r}: {getattr(type(self), name, low)!r}}} in the task file"
+                    hint=f"set CONFIG = {{{name!r}: {_DEFAULTS.get(name, low)!r}}} in the task file"
                     if name in _A_TASK_MAY_SET
                     else f"pass another {name}",
                 )
@@ -157,4 +157,5 @@ def _fold(name: str) -> str:
     return name.lower().replace("-", "_").replace(" ", "_")
 
 
+_DEFAULTS: Final = {one.name: one.default for one in fields(TrainConfig) if one.default is not MISSING}
 _TAKEN: Final = frozenset(dir(TrainConfig)) - frozenset(_BOUNDS)

@@ -22,6 +22,7 @@ import linecache
 import os
 import re
 import sys
+import threading
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -36,21 +37,26 @@ __path__: list[str] = []
 """Python asks for modules below this one as below a package, and the finder answers."""
 
 PROGRAMS_KNOWN_MAX: Final = 64
+_ONE_AT_A_TIME: Final = threading.RLock()
 _VARIABLE: Final = "_FLUVIAL_TASK_FILES"
 _OUR_LEARNING: Final = __name__.rpartition(".")[0]
 """What a task file means by ``learning``, unless he has one: also in a process where that name is somebody else's."""
 
 
 def load_program(path: Path, source: bytes) -> ModuleType:
-    """Execute ``source``, the bytes of the task file ``path``, anew, and what it imports. Raises what they raise."""
+    """Execute ``source``, the bytes of the task file ``path``, anew, and what it imports. Raises what they raise.
+
+    Threads take turns: each takes out of ``sys.modules`` what the one before has loaded.
+    """
     program = Program(path)
-    for name in [name for name in sys.modules if f"{name}.".startswith(f"{program.package}.")]:
-        del sys.modules[name]
-    importlib.invalidate_caches()  # a file may have been written since the folder was last listed
-    linecache.checkcache()
-    _tell_children(program)
-    enter(_ProgramScope(program, source), [program.package])
-    return importlib.import_module(program.entry)
+    with _ONE_AT_A_TIME:
+        for name in [name for name in sys.modules if f"{name}.".startswith(f"{program.package}.")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()  # a file may have been written since the folder was last listed
+        linecache.checkcache()
+        _tell_children(program)
+        enter(_ProgramScope(program, source), [program.package])
+        return importlib.import_module(program.entry)
 
 
 def folder_of_program(path: Path) -> Path:

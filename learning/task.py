@@ -317,7 +317,7 @@ def _metrics(got: object, function: str, error_id: str, where: str) -> dict[str,
             error_id,
             f"{function} must return {wanted}; got {shown}",
             where=where,
-            hint=f"end {function} with a return",
+            hint=f"end {function} with `return {{...}}`, a dict with the loss in it",
         )
     metrics: dict[str, float] = {}
     for name, value in got.items():

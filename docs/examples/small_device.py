@@ -1,6 +1,6 @@
 """A device of one's own in fifteen lines: its examples, its training, one update.
 
-python docs/examples/small_device.py KEY
+python docs/examples/small_device.py KEY TASK REGION
 """
 
 import sys
@@ -9,7 +9,8 @@ import numpy as np
 
 from fluvial import Device
 
-with Device.open(task="digits", region="eu", key=sys.argv[1]) as device:
+key, task, region = sys.argv[1:4]
+with Device.open(task=task, region=region, key=key) as device:
     base = device.fetch()
     arrays = {name: array.copy() for name, array in device.arrays(base).items()}
     for array in arrays.values():  # your training, in any framework

@@ -150,6 +150,7 @@ def course_of(invocation: Invocation, task: Task, file: str, options: Options) -
         name=check_task_name(name, "--name") if name else task.name,
         wish=wish,
         typed=f"{invocation.command} run {shlex.quote(file)}" + (f" --name {name}" if name else ""),
+        named=bool(name),
     )
     return choose_course(invocation.home, asked, invocation.output)
 

@@ -216,9 +216,7 @@ def _region(one: RegionFacts, *, finished: bool) -> Part:
     if one.lag_records is None:
         return Part(name, "unknown", "unknown", "how far it is, is not known yet", page)
     if one.lag_records and not one.members and not states & {"ready", "starting"}:
-        return Part(
-            name, "bad", "no worker", f"{one.lag_records} records wait, and no worker has joined", page
-        )
+        return Part(name, "bad", "no worker", f"{_records(one.lag_records)}, and no worker has joined", page)
     lag = one.lag_seconds or 0.0
     if lag > LAG_SECONDS_WARN and one.trend != "falling":
         level = "bad" if lag > LAG_SECONDS_BAD else "warn"
@@ -231,6 +229,10 @@ def _region(one: RegionFacts, *, finished: bool) -> Part:
     return Part(
         name, "ok", "keeps up", f"its oldest record waits {_seconds(lag)}" if lag else "nothing waits", page
     )
+
+
+def _records(count: int) -> str:
+    return "1 record waits" if count == 1 else f"{count} records wait"
 
 
 def _acceptance(facts: Facts) -> Part:

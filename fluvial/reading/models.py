@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -49,7 +50,7 @@ class Model:
     machine knows it (a file, or a shipped task's name), "" where it knows none.
     """
 
-    arrays: Mapping[str, npt.NDArray[np.float32]]
+    arrays: Mapping[str, npt.NDArray[np.float32]] = field(repr=False)
     sha256: str
     task: str = ""
     version: int | None = None
@@ -75,7 +76,9 @@ class Model:
                 hint='give it: `model.module(load_task("mine.py"))`',
             )
         found = task or load_task(self._find_program() if self._find_program else self.reference)
-        return model_with(found, self.state)
+        model = model_with(found, self.state)
+        with found.kind.mode(model, training=False):  # as it is used, not as it is trained
+            return model
 
 
 def load_model(
@@ -83,7 +86,7 @@ def load_model(
     version: int | None = None,
     *,
     settings: Settings | None = None,
-    home: Path | None = None,
+    home: Path | str | None = None,
     genesis_sha256: str | None = None,
 ) -> Model:
     """The weights of a version of a task, or of a file; the newest version unless told.
@@ -144,7 +147,7 @@ def find_version(
     version: int | None = None,
     *,
     settings: Settings | None = None,
-    home: Path | None = None,
+    home: Path | str | None = None,
     genesis_sha256: str | None = None,
 ) -> FoundVersion:
     """A version of a task, the newest unless told, checked against its hash; arguments and errors of ``load_model``."""
@@ -155,13 +158,13 @@ def find_version(
     store = TaskStore(open_object_store(settings.store), name)
     try:
         genesis = store.genesis(genesis_sha256 or (file.genesis_sha256 if file else None))
-    except ObjectNotFound as error:
+    except ObjectNotFound:
         raise UsageProblem(
             "FLV-2401",
             f"no task {name!r}",
             where=store.store.describe(),
-            hint="`fluvial task list` shows those that this machine knows",
-        ) from error
+            hint=_known_tasks(name, folder),
+        ) from None
     head = store.head()
     assert head is not None, "the genesis was read, so there is a version 0"
     base = Bases(store, genesis).at(head.version if version is None else version)
@@ -174,6 +177,11 @@ def find_version(
         home=folder,
         anchored=bool(genesis_sha256 or file),
     )
+
+
+def _known_tasks(name: str, home: Path) -> str:
+    close = get_close_matches(name, task_names(home), n=1)
+    return f"did you mean {close[0]}?" if close else "`fluvial task list` shows those that this machine knows"
 
 
 def _from_file(path: Path) -> Model:

@@ -43,13 +43,15 @@ class Course:
 class Asked:
     """What the user has said: the task file's lasting ``reference``, the ``name`` that a task of it has, the wish.
 
-    ``typed`` is how he would type the run again, such as ``fluvial run mine.py``.
+    ``typed`` is how he would type the run again, such as ``fluvial run mine.py``. Where the name is one that he has
+    ``named``, only tasks of that name are meant; else every task of the file.
     """
 
     reference: str
     name: str
     wish: Wish
     typed: str
+    named: bool = False
 
 
 def choose_course(home: Path, asked: Asked, output: Output) -> Course:
@@ -85,7 +87,7 @@ def trained_tasks(home: Path, asked: Asked) -> list[TaskFile]:
     """
     if not stack_path(home).is_file():
         return []
-    like = re.compile(rf"{re.escape(asked.name)}(-\d+)?")
+    like = re.compile(rf"{re.escape(asked.name)}(-\d+)?" if asked.named else ".*")
     return [
         file
         for name in task_names(home)

@@ -189,22 +189,30 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
         output.print(f"cost       {line}")
     output.print(f"time       {result.seconds:.0f} s, {result.training_seconds:.0f} s of it training")
     output.print()
-    output.print(f"model      {result.model_place}")
-    output.print(f"           sha256 {head.manifest.model_sha256}")
-    output.print(
-        f"           {command} model get --task {result.task} --version {head.version}    as a file for torch"
-    )
-    best = result.quality.best()
-    if best is not None and 0 < best[0] < head.version:
-        output.print(f"best       version {best[0]}: {result.place_of(best[0])}")
+    _models(result, output, report=report, command=command)
     if report is not None:
-        output.print(f"           also {report.with_name('model.safetensors')}")
         output.print(f"report     {report}")
     output.print(f"verify     {command} audit --task {result.task}")
     output.print(f"look       {command} lineage {head.version} --task {result.task}    which updates made it")
     output.print(f"           {command} verdicts --task {result.task}      what became of each update")
     output.print(f"           {command} console              the same as live pages")
     output.print(f"stop       {command} down    Kafka and the store still run, for the commands above")
+
+
+def _models(result: RunResult, output: Output, *, report: Path | None, command: str) -> None:
+    """Where the last version and the best one are."""
+    head = result.rows[-1]
+    output.print(f"model      {result.model_place}")
+    output.print(f"           sha256 {head.manifest.model_sha256}")
+    output.print(
+        f"           {command} model get --task {result.task} --version {head.version}    as a file for torch"
+    )
+    if report is not None:
+        output.print(f"           also {report.with_name('model.safetensors')}")
+    best = result.quality.best()
+    if best is not None and 0 < best[0] < head.version:
+        output.print(f"best       version {best[0]}: {result.place_of(best[0])}")
+        output.print(f"           {command} model get --task {result.task} --version {best[0]}")
 
 
 def honest_refused_line(refused: Mapping[str, int]) -> str:
@@ -217,7 +225,7 @@ def honest_refused_line(refused: Mapping[str, int]) -> str:
         RejectionReason.TOO_STALE.outcome: "a slow device's base was too old (staleness.versions_max in the policy)",
     }
     reasons = "; ".join(why[outcome] for outcome in sorted(refused) if outcome in why)
-    return f"{named} of them from honest devices{f': {reasons}' if reasons else ''}"
+    return f"{named} although their devices are honest{f': {reasons}' if reasons else ''}"
 
 
 def quality_lines(quality: Quality, versions: int) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aggregation.codecs import DEFAULT_CODEC, update_of
@@ -51,7 +52,6 @@ from schemas.windows import decode_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
     from types import TracebackType
 
     import numpy as np
@@ -121,7 +121,7 @@ class Device:
         *,
         task: str,
         region: str,
-        key: Path,
+        key: Path | str,
         genesis_sha256: str | None = None,
         codec: CodecName = DEFAULT_CODEC,
         seed: int = 0,
@@ -138,8 +138,9 @@ class Device:
         settings = settings or load_settings()
         store = TaskStore(open_object_store(settings.store), task)
         genesis = store.genesis(genesis_sha256)
-        signer = load_signer(key)
-        author = Author(genesis, region, device_id_of(signer, genesis, region, key), signer, seed)
+        key_path = Path(key)
+        signer = load_signer(key_path)
+        author = Author(genesis, region, device_id_of(signer, genesis, region, key_path), signer, seed)
         device = cls(
             settings,
             author,

@@ -48,9 +48,11 @@ def test_the_example_device_contributes_to_version_after_version(stack: Settings
     ]
     try:
         said = run(stack, "docs/examples/device.py", "--task", task, "--key", key, "--rounds", "2")
+        small = run(stack, "docs/examples/small_device.py", key, task, "eu")
     finally:
         for one in running:
             one.kill()
     lines = re.findall(r"^version (\d+): loss [\d.]+, fl\.\S+@\d+ accepted", said, re.MULTILINE)
     assert len(lines) == 2, said
     assert int(lines[0]) < int(lines[1])
+    assert small.split() == ["accepted"]

@@ -7,11 +7,13 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from aggregation.errors import UsageProblem
+from learning import programs
 from learning.task import Task, load_task
 from learning.userfile import call_users
 from tests.unit.learning.test_name_clashes import TASK, his, loaded, write
@@ -196,3 +198,23 @@ def test_lines_of_installed_packages_and_of_ours_are_not_his_even_below_his_fold
     with pytest.raises(UsageProblem) as caught:
         call_users(Path("/anywhere.py"), "fail()", "FLV-2205", his(task, "fail"))  # type: ignore[arg-type]
     assert caught.value.where == f"{tmp_path}/mine.py:8 in fail(): return json.loads('{{')"
+
+
+def test_threads_that_load_one_file_at_once_each_get_a_whole_program(tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text("import time\ntime.sleep(0.05)\nVALUE = 7\n")
+    path = tmp_path / "mine.py"
+    path.write_text("import time\ntime.sleep(0.05)\nfrom beside import VALUE\n")
+    found: list[object] = []
+
+    def load() -> None:
+        try:
+            found.append(programs.load_program(path, path.read_bytes()).VALUE)
+        except Exception as error:  # noqa: BLE001 (the test says which)
+            found.append(error)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [7, 7, 7, 7]

@@ -86,6 +86,7 @@ MERGER = Process("merger", "merger-0", None, "ready", "", 1)
     ("found", "processes", "word", "reason"),
     [
         (status(members=(WORKER,)), [MERGER], "healthy", "version 3 is 4.0 s old"),
+        (status(lag_records=1, lag_s=70.0), [MERGER], "broken", "1 record waits, and no worker has joined"),
         (status(lag_records=4, lag_s=70.0), [MERGER], "broken", "4 records wait, and no worker has joined"),
         (
             status(lag_records=4, lag_s=12.0, members=(WORKER,)),
@@ -100,6 +101,16 @@ def test_status_has_one_word_on_health_by_the_consoles_rules(
 ) -> None:
     health = health_of(facts_of(found, processes, interval_seconds=None))
     assert (health["word"], health["reason"]) == (word, reason)
+
+
+def test_a_task_that_a_run_has_left_is_finished_whatever_windows_are_left_over() -> None:
+    left = status()
+    left = dataclasses.replace(
+        left, age_s=300.0, partitions=(dataclasses.replace(left.partitions[0], windows_waiting=3),)
+    )
+    health = health_of(facts_of(left, [], interval_seconds=1.0))
+    assert health["word"] == "finished"
+    assert health_of(facts_of(left, [MERGER], interval_seconds=1.0))["word"] == "broken", "somebody works"
 
 
 def test_a_late_head_is_late_only_while_windows_wait_for_it() -> None:

@@ -194,7 +194,10 @@ def test_who_was_refused_although_honest_is_counted_apart() -> None:
     )
     assert result.honest_refused == {"anomalous": 1, "too_stale": 1}
     line = honest_refused_line(result.honest_refused)
-    assert line.startswith("1 anomalous, 1 too_stale of them from honest devices: ") and "anomaly.*" in line
+    assert (
+        line.startswith("1 anomalous, 1 too_stale although their devices are honest: ")
+        and "anomaly.*" in line
+    )
     assert honest_refused_line({}) == ""
 
 

@@ -63,7 +63,7 @@ class Answering(Output):
 
 
 def course(home: Path, wish: Wish = "ask", *, name: str = "mine", answer: str | None = None) -> Course:
-    asked = Asked(reference=MINE, name=name, wish=wish, typed="fluvial run mine.py")
+    asked = Asked(MINE, name, wish, "fluvial run mine.py", named=name != "mine")
     return choose_course(home, asked, Answering(answer))
 
 
@@ -108,6 +108,9 @@ def test_a_name_of_ones_own_is_a_task_of_its_own(home: Path) -> None:
     assert course(home, name="other") == Course("other")
     other = made(home, "other")
     assert course(home, "continue", name="other") == Course("other", other)
+    assert course(home, "continue") == Course("other", other), (
+        "the newest task of this file, whatever its name"
+    )
 
 
 def test_a_task_that_was_never_trained_is_no_reason_to_ask(home: Path) -> None:
