@@ -34,21 +34,28 @@ def run(stack: Settings, *words: str) -> str:
     return done.stdout
 
 
+def key_of(stack: Settings, task: str, device: str) -> str:
+    """The key file of a device that is issued now: each has one contribution to a base."""
+    words = ("ca", "issue", "--task", task, "--region", "eu", "--role", "device", device)
+    found = re.search(r": (\S+\.pem)", run(stack, "-m", "fluvial.cli", *words))
+    assert found is not None
+    return found[1]
+
+
 def test_the_example_device_contributes_to_version_after_version(stack: Settings, tmp_path: Path) -> None:
     task = f"t-{uuid.uuid4().hex[:10]}"
     policy = tmp_path / "policy.toml"
     policy.write_text(POLICY)
     cli = ("-m", "fluvial.cli")
     run(stack, *cli, "task", "create", "digits", "--name", task, "--regions", "eu:1", "--policy", str(policy))
-    issued = run(stack, *cli, "ca", "issue", "--task", task, "--region", "eu", "--role", "device", "device-1")
-    key = re.findall(r": (\S+\.pem)", issued)[0]
+    key, another = (key_of(stack, task, name) for name in ("device-1", "device-2"))
     running = [
         start_process(stack.home, tmp_path, ["worker", "--task", task, "--region", "eu"], "worker"),
         start_process(stack.home, tmp_path, ["merger", "--task", task], "merger"),
     ]
     try:
         said = run(stack, "docs/examples/device.py", "--task", task, "--key", key, "--rounds", "2")
-        small = run(stack, "docs/examples/small_device.py", key, task, "eu")
+        small = run(stack, "docs/examples/small_device.py", another, task, "eu")
     finally:
         for one in running:
             one.kill()
