@@ -12,7 +12,7 @@ import psutil
 from backends.kafka.faust.bounded_batches import BATCH_UNPACKED_BYTES_MAX
 
 SAMPLE_EVERY_S: Final = 0.2
-MARGIN_BYTES: Final = 64 << 20
+MARGIN_BYTES: Final = 128 << 20
 """Flat: the median of the last third is at most that of the first, and this much more. What grows shows there."""
 PEAK_BYTES_MAX: Final = 2 * BATCH_UNPACKED_BYTES_MAX
 """No sample is further above its third's median: while a bomb is looked at, as much as one may unpack to is mapped."""
