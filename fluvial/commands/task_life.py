@@ -62,12 +62,7 @@ def show(invocation: Invocation, task_name: str | None) -> None:
     file = read_task_file(invocation.home, task_name)
     running = running_of(invocation.home, file.task)
     document: dict[str, Any] = {
-        "task": file.task,
-        "genesis_sha256": file.genesis_sha256,
-        "reference": file.reference,
-        "regions": list(file.regions),
-        "seed": file.seed,
-        "settings": file.settings,
+        **task_document(file),
         "devices": file.devices,
         "alpha": file.alpha,
         "keys": keys_of(invocation.home, file.task),

@@ -13,7 +13,11 @@ from backends.kafka.faust.bounded_batches import BATCH_UNPACKED_BYTES_MAX
 
 SAMPLE_EVERY_S: Final = 0.2
 MARGIN_BYTES: Final = 128 << 20
-"""Flat: the median of the last third is at most that of the first, and this much more. What grows shows there."""
+"""Flat: the median of the last third is at most that of the first, and this much more.
+
+A run of seconds is still warming up in its first third, on a busy machine by some 90 MB; one of 100,000 records grows
+by 7 MB from its second third to its last.
+"""
 PEAK_BYTES_MAX: Final = 2 * BATCH_UNPACKED_BYTES_MAX
 """No sample is further above its third's median: while a bomb is looked at, as much as one may unpack to is mapped."""
 SAMPLES_MIN: Final = 9
