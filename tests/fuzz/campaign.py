@@ -14,6 +14,7 @@ from confluent_kafka import Producer
 
 from aggregation.fold.rejections import ACCEPTED, CONTROL
 from backends import keys
+from backends.kafka.faust.bounded_batches import BATCH_UNPACKED_BYTES_MAX, FETCH_UNPACKED_BYTES_MAX
 from backends.log import Position
 from fluvial.proof.audit import audit_task
 from producers.sdk.announcements import Announcements
@@ -51,6 +52,8 @@ UNJUDGED_LOOKED_AT_EVERY: Final = 100
 STALL_S: Final = 60.0
 LATENCY_MAX_S: Final = 20.0
 """No honest update may wait longer for its verdict, or somebody has stalled its partition."""
+HELD_BYTES_MAX: Final = PARTITIONS[REGION] * (BATCH_UNPACKED_BYTES_MAX + FETCH_UNPACKED_BYTES_MAX)
+"""Of each partition a worker may hold one fetch, unpacked, which a batch as large as may be goes over."""
 
 POLICY: Final = factories.policy(
     updates={"bytes_max": BYTES_MAX},
@@ -158,8 +161,9 @@ class Campaign:
             processes = {name: federation.start(name, name) for name in ("worker", "merger")}
             self._begin()
             self._first_version()
-            with MemorySamples({name: one.process.pid for name, one in processes.items()}) as memory:
-                self._warm_up()
+            self._warm_up()
+            pids = {name: one.process.pid for name, one in processes.items()}
+            with MemorySamples(pids, HELD_BYTES_MAX) as memory:
                 self._publish(progress)
                 self._drain()
             self.report.seconds = time.monotonic() - started_s
@@ -205,11 +209,12 @@ class Campaign:
         federation.await_version(1)
 
     def _warm_up(self) -> None:
-        """The largest bombs first: what they take counts for the first third of the memory's samples."""
+        """The largest bombs first, judged before memory is looked at: an allocator keeps what they took."""
         for partition in self._controls:
             for compression in CODECS[1:]:
                 bomb = Fuzzed("bomb", bytes(BOMB_BYTES[1]), frozenset({"too_large"}), compression)
                 self._send(partition, bomb)
+        self._drain()
 
     def _publish(self, progress: Callable[[int], None]) -> None:
         random = self._mutator.random

@@ -34,6 +34,7 @@ FLOOD_PER_S = 1000
 FLOOD_S = 6.0
 VERSIONS_MIN, SLOW_S = 3, 30.0
 HONEST_PER_S = 40
+HELD_BYTES_MAX = 128 << 20
 REPEATS_OF_TEN = 5
 """Of ten records of the flood so many repeat the bytes of one before; the others are all different."""
 HONEST_DEVICES = 2000
@@ -86,7 +87,10 @@ def publish(federation: Federation) -> Flood:
     process = psutil.Process(worker.process.pid)
     before = process.cpu_times()
     pids = {"worker": worker.process.pid, "merger": merger.process.pid}
-    with Announcements(federation.settings, federation.genesis) as news, MemorySamples(pids) as memory:
+    with (
+        Announcements(federation.settings, federation.genesis) as news,
+        MemorySamples(pids, HELD_BYTES_MAX) as memory,
+    ):
         began_s = time.monotonic()
         kept: list[bytes] = []
         number = 0
