@@ -17,6 +17,7 @@ from aggregation.policy import NEWEST, Policy
 from backends import keys
 from backends.kafka.admin import declare_topics
 from backends.kafka.reading import LogReader
+from backends.kafka.topic_settings import require_right_topics
 from backends.object_store import ObjectNotFound
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
@@ -268,7 +269,9 @@ def first_version(
 
 def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output: Reporter) -> None:
     """Declare what is missing; a fresh task may not start on logs that already hold another's records."""
-    created = set(declare_topics(settings, topics_of(genesis.task, genesis.partitions)))
+    topics = topics_of(genesis.task, genesis.partitions)
+    require_right_topics(settings, [topic.name for topic in topics])
+    created = set(declare_topics(settings, topics))
     if created:
         output.say(f"declared {len(created)} topics")
     logs = [(updates_topic(genesis.task, region), p) for region, p in genesis.slots]

@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from aggregation.errors import ConnectionProblem, FluvialError
 from backends.environment import cache_dir, load_settings, read_stack_file
 from backends.kafka.admin import admin_client
+from backends.kafka.topic_settings import in_words, wrong_topics
 from backends.settings import credentials_path
 from backends.store.factory import open_object_store
 from backends.store.http import open_pool
@@ -31,10 +32,9 @@ from fluvial.local.checks import Check, Status
 from fluvial.local.files import PRIVATE_MODE
 from fluvial.local.machine import examine_machine
 from fluvial.local.stack import LocalStack
-from schemas.topics import FOREVER_MS, Topic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from backends.object_store import ObjectStore
@@ -47,7 +47,6 @@ DISK_FREE_BYTES_MIN: Final = 2 * 1024**3
 CLOCK_SKEW_S_MAX: Final = 60.0
 RACERS: Final = 8
 _KAFKA_TIMEOUT_S: Final = 5.0
-_TOPICS_TOLD: Final = 3
 _UP: Final = "fluvial up"
 
 
@@ -177,44 +176,16 @@ def _broker_limits(admin: AdminClient, broker: int, settings: Settings) -> Check
 
 
 def _topics(admin: AdminClient, topics: Sequence[str], settings: Settings) -> Check:
-    wrong = {
-        topic: differing
-        for topic in topics
-        if (
-            differing := differing_configuration(
-                topic, _configuration(admin, ResourceType.TOPIC, topic), settings
-            )
-        )
-    }
+    wrong = wrong_topics(admin, topics, settings)
     if not wrong:
         return Check("topics", "ok", f"{len(topics)} checked")
-    told = [
-        f"{topic}: {', '.join(f'{name}={had}' for name, (had, _) in wrong[topic].items())}" for topic in wrong
-    ]
     topic, differing = next(iter(wrong.items()))
     added = ",".join(f"{name}={wanted}" for name, (_, wanted) in differing.items())
     mend = (
         f"{_config_tool()} --bootstrap-server {settings.bootstrap_servers} --alter --entity-type topics "
         f"--entity-name {topic} --add-config {added}"
     )
-    more = f" and {len(told) - _TOPICS_TOLD} more" if len(told) > _TOPICS_TOLD else ""
-    return Check("topics", "problem", "; ".join(told[:_TOPICS_TOLD]) + more, mend)
-
-
-def differing_configuration(
-    topic: str, values: Mapping[str, str], settings: Settings
-) -> dict[str, tuple[str, str]]:
-    """What a topic of ours has and should have, by name, where they differ in a way that matters.
-
-    Larger messages do no harm, and how long metrics are kept is the operator's choice.
-    """
-    wanted = Topic(topic, (), "task", 1, FOREVER_MS).config(settings.message_bytes_max)
-    if topic.endswith(".metrics"):
-        wanted = {name: value for name, value in wanted.items() if not name.startswith("retention.")}
-    differing = {name: (values[name], value) for name, value in wanted.items() if values[name] != value}
-    if int(values["max.message.bytes"]) >= settings.message_bytes_max or ".updates." not in topic:
-        differing.pop("max.message.bytes", None)
-    return differing
+    return Check("topics", "problem", in_words(wrong), mend)
 
 
 def _config_tool() -> str:

@@ -32,11 +32,12 @@ from faust.types import TP
 
 from aggregation.errors import FluvialError
 from backends.kafka.faust.transport import create_app, log_record, raw_topic
+from backends.kafka.topic_settings import await_right_topics
 from backends.observer import UNOBSERVED, LastScrape, Observer
 from backends.settings import Settings
 from schemas.certificates import CONTROL, Role
 from schemas.envelope import Signer
-from schemas.topics import aggregates_topic
+from schemas.topics import aggregates_topic, topics_of
 from stream_apps.credentials import own_identity, require_valid
 from stream_apps.merger.loop import MergeLoop
 from stream_apps.merger.merger import Merger
@@ -67,6 +68,7 @@ def build_app(
     context = open_process_context(settings, task, genesis_sha256, signer, name, observer=observer)
     identity = own_identity(signer, context.trust, region=CONTROL, role=Role.MERGER)
     require_valid(identity)
+    await_right_topics(settings, [topic.name for topic in topics_of(task, context.genesis.partitions)])
     loop = MergeLoop(Merger(context))
     regions = {aggregates_topic(task, region): region for region in context.genesis.partitions}
 

@@ -27,11 +27,12 @@ from faust.types import TP
 from aggregation.codecs import VALUE_BYTES
 from aggregation.errors import ConnectionProblem, UsageProblem
 from backends.kafka.faust.transport import create_app, log_record, raw_topic
+from backends.kafka.topic_settings import await_right_topics
 from backends.observer import UNOBSERVED, Observer
 from backends.settings import Settings
 from schemas.certificates import Role
 from schemas.envelope import Signer
-from schemas.topics import updates_topic
+from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from stream_apps.credentials import own_identity, require_valid
 from stream_apps.process_context import open_process_context
 from stream_apps.running import tell
@@ -60,8 +61,9 @@ def build_app(
         raise unknown_region(task, region, context.genesis.regions)
     identity = own_identity(signer, context.trust, region=region, role=Role.WORKER)
     require_valid(identity)
-    worker = RegionWorker(context, region)
     topic_name = updates_topic(task, region)
+    await_right_topics(settings, [topic_name, verdicts_topic(task, region), aggregates_topic(task, region)])
+    worker = RegionWorker(context, region)
 
     async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
         offsets = await worker.resume(tp.partition for tp in assigned)

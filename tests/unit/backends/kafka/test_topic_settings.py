@@ -1,4 +1,4 @@
-"""What the doctor says of a topic that somebody else made."""
+"""What is said of a topic that somebody else made."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from backends.kafka.topic_settings import differing_settings
 from backends.settings import Settings, StoreSettings
-from fluvial.local.doctor import differing_configuration
 from schemas.topics import topics_of
 
 SETTINGS = Settings(
@@ -18,7 +18,7 @@ OURS = {topic.name: topic.config(SETTINGS.message_bytes_max) for topic in topics
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_topic_of_ours_is_as_it_has_to_be(name: str) -> None:
-    assert differing_configuration(name, OURS[name], SETTINGS) == {}
+    assert differing_settings(name, OURS[name], SETTINGS.message_bytes_max) == {}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_topic_of_ours_is_as_it_has_to_be(name: str) -> None:
 )
 @pytest.mark.parametrize("name", OURS)
 def test_what_would_lose_or_misdate_records_is_named(name: str, setting: str, value: str) -> None:
-    found = differing_configuration(name, {**OURS[name], setting: value}, SETTINGS)
+    found = differing_settings(name, {**OURS[name], setting: value}, SETTINGS.message_bytes_max)
     operators_choice = name.endswith(".metrics") and setting.startswith("retention.")
     assert found == ({} if operators_choice else {setting: (value, OURS[name][setting])})
 
@@ -41,5 +41,7 @@ def test_what_would_lose_or_misdate_records_is_named(name: str, setting: str, va
 def test_only_too_small_messages_differ() -> None:
     name = "fl.digits.updates.eu"
     for size, differs in (("9000000", False), ("1000000", True)):
-        found = differing_configuration(name, {**OURS[name], "max.message.bytes": size}, SETTINGS)
+        found = differing_settings(
+            name, {**OURS[name], "max.message.bytes": size}, SETTINGS.message_bytes_max
+        )
         assert bool(found) == differs

@@ -1,0 +1,103 @@
+"""Whether topics are set as our guarantees need it: who made a topic first, or changed it, may have set it otherwise.
+
+With producers' timestamps an expired certificate signs on; with a retention the log that an audit reads is deleted
+behind it; a compacted topic takes no record without a key. So whoever begins to work on a topic asks first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+
+from aggregation.errors import UsageProblem
+from backends.kafka.admin import admin_client
+from backends.kafka.configuration import REQUEST_TIMEOUT_S
+from backends.kafka.problems import problem_of
+from backends.outages import retry_through_outage
+from backends.settings import Settings
+from schemas.topics import FOREVER_MS, Topic
+
+TOPICS_TOLD: Final = 3
+"""An error names so many topics, and says how many more there are."""
+_HIDDEN: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
+
+Differing = dict[str, tuple[str, str]]
+"""What a topic has and should have, by the setting's name."""
+
+log = logging.getLogger("fluvial")
+
+
+def differing_settings(topic: str, values: Mapping[str, str], message_bytes_max: int) -> Differing:
+    """Where a topic's settings differ from what it has to have, in a way that matters.
+
+    Larger messages do no harm, and how long metrics are kept is the operator's choice.
+    """
+    wanted = Topic(topic, (), "task", 1, FOREVER_MS).config(message_bytes_max)
+    if topic.endswith(".metrics"):
+        wanted = {name: value for name, value in wanted.items() if not name.startswith("retention.")}
+    differing = {name: (values[name], value) for name, value in wanted.items() if values[name] != value}
+    if int(values["max.message.bytes"]) >= message_bytes_max or ".updates." not in topic:
+        differing.pop("max.message.bytes", None)
+    return differing
+
+
+def wrong_topics(admin: AdminClient, topics: Iterable[str], settings: Settings) -> dict[str, Differing]:
+    """Those of the topics that are there and differ, by name. KafkaException where the broker does not say.
+
+    A topic whose settings this client may not see is left out, with a warning.
+    """
+    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+    wrong: dict[str, Differing] = {}
+    hidden = []
+    for resource, future in admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S).items():
+        try:
+            values = {entry.name: str(entry.value) for entry in future.result().values()}
+        except KafkaException as error:
+            if error.args[0].code() in _HIDDEN:
+                hidden.append(resource.name)
+            elif error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+            continue
+        if differing := differing_settings(resource.name, values, settings.message_bytes_max):
+            wrong[resource.name] = differing
+    if hidden:
+        log.warning(
+            "may not see the settings of %s (no DescribeConfigs): `fluvial doctor` of somebody who may compares them",
+            ", ".join(sorted(hidden)),
+        )
+    return wrong
+
+
+def require_right_topics(settings: Settings, topics: Iterable[str]) -> None:
+    """UsageProblem FLV-3106 where a topic that is there differs from what it has to be. Nothing is changed."""
+    try:
+        wrong = wrong_topics(admin_client(settings), topics, settings)
+    except KafkaException as error:
+        raise problem_of(error.args[0], "ask for the topics' settings", settings.bootstrap_servers) from error
+    if wrong:
+        raise UsageProblem(
+            "FLV-3106",
+            f"{in_words(wrong)}: what a task rests on does not hold there",
+            where=f"broker {settings.bootstrap_servers}",
+            hint="`fluvial doctor` prints the command that sets a topic right; what was deleted or misdated before "
+            "stays so, and a task on other topics is `fluvial task create TASK --name NAME`",
+        )
+
+
+def await_right_topics(settings: Settings, topics: Iterable[str]) -> None:
+    """As ``require_right_topics``, for a process that waits while no broker answers."""
+    retry_through_outage("ask for the topics' settings", lambda: require_right_topics(settings, topics))
+
+
+def in_words(wrong: Mapping[str, Differing]) -> str:
+    """Which topics have what instead of what."""
+    told = [
+        f"{topic} has {', '.join(f'{name}={had}, not {wanted}' for name, (had, wanted) in differing.items())}"
+        for topic, differing in sorted(wrong.items())
+    ]
+    more = f" and {len(told) - TOPICS_TOLD} more" if len(told) > TOPICS_TOLD else ""
+    return "; ".join(told[:TOPICS_TOLD]) + more
