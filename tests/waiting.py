@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WAIT_S = 90.0
+WAIT_S = 180.0
 POLL_S = 0.1
 
 

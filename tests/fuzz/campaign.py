@@ -42,15 +42,15 @@ IDLE_DEVICES, LOOSE_DEVICES, WARMING_DEVICES = 8, 8, 32
 BYTES_MAX: Final = 1 << 16
 BATCH_BYTES_MAX: Final = 200 << 20
 EXPIRED_AFTER_DAYS: Final = 1 / 86_400
-NEWS_WITHIN_S: Final = 30.0
+NEWS_WITHIN_S: Final = 120.0
 DRAIN_WITHIN_S: Final = 120.0
 REPLAYS_KEPT: Final = 200
 IN_FLIGHT_MAX: Final = 2000
 UNJUDGED_MAX: Final = 1000
 """So many records may wait for their verdicts before the next is published: a slow machine gets a slower flood."""
 UNJUDGED_LOOKED_AT_EVERY: Final = 100
-STALL_S: Final = 60.0
-LATENCY_MAX_S: Final = 20.0
+STALL_S: Final = 120.0
+LATENCY_MAX_S: Final = 60.0
 """No honest update may wait longer for its verdict, or somebody has stalled its partition."""
 HELD_BYTES_MAX: Final = PARTITIONS[REGION] * (BATCH_UNPACKED_BYTES_MAX + FETCH_UNPACKED_BYTES_MAX)
 """Of each partition a worker may hold one fetch, unpacked, which a batch as large as may be goes over."""

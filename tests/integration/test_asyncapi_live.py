@@ -26,7 +26,7 @@ from schemas.topics import topics_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())
@@ -36,7 +36,7 @@ EXTERNAL = {
     for path in (ROOT / "schemas").glob("*.schema.json")
 }
 RECORDS_MAX = 100
-RUN_S = 330.0
+RUN_S = 480.0
 REGIONS = {"eu": 1, "us": 1}
 
 

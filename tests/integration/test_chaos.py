@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 RUN_TIMEOUT_S = 480.0
-START_TIMEOUT_S = 240.0
-STOP_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 480.0
+STOP_TIMEOUT_S = 120.0
 KINDS = "kill,pause,network" if not tools.go_problem() else "kill,pause"
 
 pytestmark = pytest.mark.timeout(600)

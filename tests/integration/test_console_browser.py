@@ -51,7 +51,7 @@ DESK = {"width": 1280, "height": 900}
 PAGES = ("/", "/versions", "/versions/1", "/flow", "/refused", "/fleet", "/audit")
 DOCS = ("/docs/runbooks/process-died.md", "/docs/errors/FLV-2101.md", "/docs/runbooks/README.md")
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.needs("chromium")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.needs("chromium")]
 
 
 @dataclass

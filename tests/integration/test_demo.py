@@ -20,10 +20,10 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
-DEMO_S = 240.0
+DEMO_S = 480.0
 SMALL = [
     "--devices",
     "12",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from backends.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 240.0
+LIMIT_S = 480.0
 POLICY = "[buffer]\nseconds_max = 0.5\n\n[window]\nseconds_max = 0.3\n"
 
 

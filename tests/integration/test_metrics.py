@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from backends.settings import Settings
 
-STOP_S = 20.0
+STOP_S = 40.0
 SLOT = ("eu", 0)
 UPDATES = 12
 POLICY = factories.policy(window={"updates_max": 4, "seconds_max": 3600.0}, buffer={"updates": 4})

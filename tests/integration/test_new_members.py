@@ -26,10 +26,10 @@ from schemas.topics import updates_topic
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN_S = 240.0
+RUN_S = 480.0
 VERSIONS = 4
 POLICY = """
 format = "fluvial/policy/v2"

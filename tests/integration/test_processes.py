@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from backends.settings import Settings
 
-STOP_S = 10.0
+STOP_S = 40.0
 POLICY = factories.policy(window={"updates_max": 2, "seconds_max": 3600.0}, buffer={"updates": 2})
 
 

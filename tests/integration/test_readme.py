@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 MARK = "<!-- test: run -->"
-BLOCK_LIMIT_S = 240.0
+BLOCK_LIMIT_S = 480.0
 BLOCK = re.compile(r"(?P<mark><!-- test: run -->\n)?```bash\n(?P<text>.*?)```", re.DOTALL)
 
 NOT_RUN = {

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 REGION = "eu"
 PARTITIONS = 4
-ENDS_S = 60.0
+ENDS_S = 120.0
 POLICY = factories.policy(
     window={"updates_max": 8, "seconds_max": 0.5}, buffer={"updates": 16, "seconds_max": 2.0}
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from backends.settings import Settings
 
 PACKAGES = ("aggregation", "schemas", "backends", "learning", "producers", "stream_apps", "fluvial")
-LIMIT_S = 280.0
+LIMIT_S = 480.0
 
 
 def run(

@@ -24,7 +24,7 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 class Said(Output):

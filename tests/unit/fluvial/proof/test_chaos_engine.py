@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 DIES_WHEN_TOLD = """
 import os, signal, time
