@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import concurrent.futures
 import time
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -13,6 +17,26 @@ from backends.kafka.configuration import REQUEST_TIMEOUT_S, connection
 from backends.kafka.problems import problem_of
 from backends.settings import Settings
 from schemas.topics import Topic
+
+UNANSWERED_S_MAX: Final = REQUEST_TIMEOUT_S + 1.0
+
+Asked = TypeVar("Asked")
+_unanswered: Final[weakref.WeakSet[concurrent.futures.Future[Any]]] = weakref.WeakSet()
+
+
+def asked(futures: Mapping[Asked, Any]) -> Mapping[Asked, Any]:
+    """What an ``AdminClient`` was asked, and the process may not end before it is answered or has timed out.
+
+    librdkafka hands an answer in on a thread of its own, which takes the interpreter's lock: of an interpreter that is
+    gone, and the process ends with a segmentation fault where it should have ended well.
+    """
+    _unanswered.update(futures.values())
+    return futures
+
+
+@atexit.register
+def _await_answers() -> None:
+    concurrent.futures.wait(list(_unanswered), UNANSWERED_S_MAX)
 
 
 def admin_client(settings: Settings) -> AdminClient:
@@ -46,7 +70,7 @@ def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
         for name in sorted(wanted.keys() - present.keys())
     ]
     if missing:
-        for name, created in admin.create_topics(missing, request_timeout=REQUEST_TIMEOUT_S).items():
+        for name, created in asked(admin.create_topics(missing, request_timeout=REQUEST_TIMEOUT_S)).items():
             try:
                 created.result()
             except KafkaException as error:
@@ -65,7 +89,7 @@ def delete_topics(settings: Settings, names: Iterable[str]) -> list[str]:
         present = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
         there = sorted(present.keys() & set(names))
         if there:
-            for name, deleted in admin.delete_topics(there, request_timeout=REQUEST_TIMEOUT_S).items():
+            for name, deleted in asked(admin.delete_topics(there, request_timeout=REQUEST_TIMEOUT_S)).items():
                 try:
                     deleted.result()
                 except KafkaException as error:
@@ -92,7 +116,8 @@ class BrokerProbe:
     def answers(self, timeout_s: float = 3.0) -> bool:
         """Whether a broker answers within ``timeout_s``."""
         try:
-            self._admin.describe_cluster(request_timeout=timeout_s).result(timeout_s + 1.0)
+            answer = self._admin.describe_cluster(request_timeout=timeout_s)
+            asked({"cluster": answer})["cluster"].result(timeout_s + 1.0)
         except (KafkaException, TimeoutError):
             return False
         return True

@@ -9,7 +9,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException
 
 from aggregation.errors import ConnectionProblem
-from backends.kafka.admin import admin_client
+from backends.kafka.admin import admin_client, asked
 from backends.settings import Settings
 
 REQUEST_TIMEOUT_S: Final = 10.0
@@ -60,7 +60,7 @@ def describe_groups(settings: Settings, names: list[str]) -> list[Group]:
     admin = admin_client(settings)
     deadline = time.monotonic() + REQUEST_TIMEOUT_S
     while True:
-        described = admin.describe_consumer_groups(names, request_timeout=REQUEST_TIMEOUT_S)
+        described = asked(admin.describe_consumer_groups(names, request_timeout=REQUEST_TIMEOUT_S))
         # A broker that was just started has no coordinator for a moment.
         if time.monotonic() > deadline or not any(_is_moving(future) for future in described.values()):
             return [_group(name, described[name], settings.bootstrap_servers) for name in names]

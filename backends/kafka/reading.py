@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any, Final, Self
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import ConfigResource, ResourceType
 
 from aggregation.errors import IntegrityProblem, TimeoutProblem, UsageProblem
-from backends.kafka.configuration import REQUEST_TIMEOUT_S, connection, reader_configuration
+from backends.kafka.admin import admin_client, asked
+from backends.kafka.configuration import REQUEST_TIMEOUT_S, reader_configuration
 from backends.kafka.problems import AWAY, ELECTING, passes, problem_of
 from backends.log import LogRecord
 from backends.settings import Settings
@@ -199,9 +200,9 @@ class LogReader:
     def _require_not_compacted(self, following: LogRecord, start: int) -> None:
         """Kafka takes records out of the middle of a log by compaction only, which our topics do not have."""
         resource = ConfigResource(ResourceType.TOPIC, following.topic)
-        admin = AdminClient(connection(self._settings))
+        admin = admin_client(self._settings)
         try:
-            described = admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S)
+            described = asked(admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S))
             configured = next(iter(described.values())).result(REQUEST_TIMEOUT_S)
         except KafkaException as error:
             raise problem_of(

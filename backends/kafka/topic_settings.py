@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from aggregation.errors import UsageProblem
-from backends.kafka.admin import admin_client
+from backends.kafka.admin import admin_client, asked
 from backends.kafka.configuration import REQUEST_TIMEOUT_S
 from backends.kafka.problems import problem_of
 from backends.outages import retry_through_outage
@@ -53,7 +53,8 @@ def wrong_topics(admin: AdminClient, topics: Iterable[str], settings: Settings) 
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
     wrong: dict[str, Differing] = {}
     hidden = []
-    for resource, future in admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S).items():
+    described = admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S) if resources else {}
+    for resource, future in asked(described).items():
         try:
             values = {entry.name: str(entry.value) for entry in future.result().values()}
         except KafkaException as error:

@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from aggregation.errors import ConnectionProblem, FluvialError
 from backends.environment import cache_dir, load_settings, read_stack_file
-from backends.kafka.admin import admin_client
+from backends.kafka.admin import admin_client, asked
 from backends.kafka.topic_settings import in_words, wrong_topics
 from backends.settings import credentials_path
 from backends.store.factory import open_object_store
@@ -198,7 +198,7 @@ def _config_tool() -> str:
 
 def _configuration(admin: AdminClient, kind: ResourceType, name: str) -> dict[str, str]:
     resource = ConfigResource(kind, name)
-    future = admin.describe_configs([resource], request_timeout=_KAFKA_TIMEOUT_S)[resource]
+    future = asked(admin.describe_configs([resource], request_timeout=_KAFKA_TIMEOUT_S))[resource]
     return {entry.name: str(entry.value) for entry in future.result().values()}
 
 

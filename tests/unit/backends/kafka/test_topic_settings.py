@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from backends.kafka.topic_settings import differing_settings
+from backends.kafka.admin import admin_client
+from backends.kafka.topic_settings import differing_settings, wrong_topics
 from backends.settings import Settings, StoreSettings
 from schemas.topics import topics_of
+from tests.small_federation import on_mock_cluster
 
 SETTINGS = Settings(
     home=Path("/nowhere"), bootstrap_servers="a:1", store=StoreSettings(kind="file", path=Path("/nowhere"))
@@ -36,6 +38,11 @@ def test_what_would_lose_or_misdate_records_is_named(name: str, setting: str, va
     found = differing_settings(name, {**OURS[name], setting: value}, SETTINGS.message_bytes_max)
     operators_choice = name.endswith(".metrics") and setting.startswith("retention.")
     assert found == ({} if operators_choice else {setting: (value, OURS[name][setting])})
+
+
+def test_a_broker_without_topics_of_ours_has_none_that_differ(tmp_path: Path) -> None:
+    with on_mock_cluster(tmp_path) as settings:
+        assert wrong_topics(admin_client(settings), [], settings) == {}
 
 
 def test_only_too_small_messages_differ() -> None:
