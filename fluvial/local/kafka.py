@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from backends.settings import StackFile
     from fluvial.terminal.output import Reporter
 
-READY_TIMEOUT_S: Final = 90.0
-FORMAT_TIMEOUT_S: Final = 60.0
+READY_TIMEOUT_S: Final = 180.0
+FORMAT_TIMEOUT_S: Final = 180.0
 PROBE_TIMEOUT_S: Final = 2.0
 _HEAP: Final = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
 # Kafka's own defaults, which larger messages raise.
@@ -153,26 +153,9 @@ class KafkaBroker:
         fresh.mkdir(parents=True)
         properties = self._properties.with_name("format.properties")
         self._write_properties(properties, state, fresh)
-        done = subprocess.run(
-            [
-                *(java, "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath),
-                *(
-                    "kafka.tools.StorageTool",
-                    "format",
-                    "-t",
-                    _new_cluster_id(),
-                    "-c",
-                    self._named(properties),
-                ),
-            ],
-            cwd=self._home,
-            env=child_environment({**names.JAVA_ENVIRONMENT, "HOME": str(self._home)}),
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=FORMAT_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
+        done = self._run_formatter(
+            *(java, "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath),
+            *("kafka.tools.StorageTool", "format", "-t", _new_cluster_id(), "-c", self._named(properties)),
         )
         if done.returncode != 0 or not (fresh / "meta.properties").is_file():
             lines = (done.stdout + done.stderr).strip().splitlines()
@@ -184,6 +167,27 @@ class KafkaBroker:
             )
         shutil.rmtree(self.data, ignore_errors=True)
         fresh.rename(self.data)
+
+    def _run_formatter(self, *command: str) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                command,
+                cwd=self._home,
+                env=child_environment({**names.JAVA_ENVIRONMENT, "HOME": str(self._home)}),
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=FORMAT_TIMEOUT_S,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutProblem(
+                "FLV-1009",
+                f"Kafka's data folder was not formatted within {FORMAT_TIMEOUT_S:.0f} s",
+                where=str(self.data),
+                hint="a machine under heavy load may only need `fluvial up` again",
+            ) from error
 
     def _write_properties(self, path: Path, state: StackFile, log_dirs: Path) -> None:
         limit = message_bytes_max(state.update_bytes_max)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backends.settings import CredentialsFile, StackFile
     from fluvial.terminal.output import Reporter
 
-READY_TIMEOUT_S: Final = 60.0
+READY_TIMEOUT_S: Final = 180.0
 _PROBE_TIMEOUT_S: Final = 5.0
 _HTTP_OK: Final = 200
 

@@ -29,7 +29,7 @@ NOT_INSTALLED: Final = (
     "warning[FLV-7020]: there is no `prometheus` on this machine: the stack runs without it\n"
     f"hint: {INSTALL_HINT}"
 )
-READY_TIMEOUT_S: Final = 60.0
+READY_TIMEOUT_S: Final = 180.0
 RETENTION: Final = "15d"
 DOCS_ADDRESS: Final = "http://127.0.0.1:8440"
 """Where `fluvial console` serves by itself, and with it the runbooks that alerts link to."""

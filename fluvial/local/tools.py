@@ -13,7 +13,7 @@ from backends.environment import java_home
 
 JAVA_VERSION_MIN: Final = (17,)
 GO_VERSION_MIN: Final = (1, 24)
-_VERSION_TIMEOUT_S: Final = 20.0
+_VERSION_TIMEOUT_S: Final = 60.0
 
 JAVA_HINT: Final = (
     "install it with `sudo apt install openjdk-17-jre-headless` (Debian, Ubuntu), or set JAVA_HOME"
