@@ -19,6 +19,7 @@ from backends.settings import Settings
 from schemas.topics import Topic
 
 UNANSWERED_S_MAX: Final = REQUEST_TIMEOUT_S + 1.0
+"""An ending process waits so long at most for what it has asked; what is asked has timed out by then."""
 
 Asked = TypeVar("Asked")
 _unanswered: Final[weakref.WeakSet[concurrent.futures.Future[Any]]] = weakref.WeakSet()
@@ -117,7 +118,8 @@ class BrokerProbe:
         """Whether a broker answers within ``timeout_s``."""
         try:
             answer = self._admin.describe_cluster(request_timeout=timeout_s)
-            asked({"cluster": answer})["cluster"].result(timeout_s + 1.0)
+            _unanswered.add(answer)
+            answer.result(timeout_s + 1.0)
         except (KafkaException, TimeoutError):
             return False
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -45,13 +46,18 @@ def differing_settings(topic: str, values: Mapping[str, str], message_bytes_max:
     return differing
 
 
-def wrong_topics(admin: AdminClient, topics: Iterable[str], settings: Settings) -> dict[str, Differing]:
-    """Those of the topics that are there and differ, by name. KafkaException where the broker does not say.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Topics that ``differ``, and in what; and those whose settings are ``hidden`` from this client."""
 
-    A topic whose settings this client may not see is left out, with a warning.
-    """
+    differ: Mapping[str, Differing]
+    hidden: tuple[str, ...]
+
+
+def compare_topics(admin: AdminClient, topics: Iterable[str], settings: Settings) -> Compared:
+    """Look at those of the topics that are there. KafkaException where the broker does not say."""
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-    wrong: dict[str, Differing] = {}
+    differ: dict[str, Differing] = {}
     hidden = []
     described = admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S) if resources else {}
     for resource, future in asked(described).items():
@@ -64,25 +70,28 @@ def wrong_topics(admin: AdminClient, topics: Iterable[str], settings: Settings) 
                 raise
             continue
         if differing := differing_settings(resource.name, values, settings.message_bytes_max):
-            wrong[resource.name] = differing
-    if hidden:
-        log.warning(
-            "may not see the settings of %s (no DescribeConfigs): `fluvial doctor` of somebody who may compares them",
-            ", ".join(sorted(hidden)),
-        )
-    return wrong
+            differ[resource.name] = differing
+    return Compared(differ, tuple(sorted(hidden)))
 
 
 def require_right_topics(settings: Settings, topics: Iterable[str]) -> None:
-    """UsageProblem FLV-3106 where a topic that is there differs from what it has to be. Nothing is changed."""
+    """UsageProblem FLV-3106 where a topic that is there differs from what it has to be. Nothing is changed.
+
+    What is hidden from this client is a warning: somebody else may look.
+    """
     try:
-        wrong = wrong_topics(admin_client(settings), topics, settings)
+        compared = compare_topics(admin_client(settings), topics, settings)
     except KafkaException as error:
         raise problem_of(error.args[0], "ask for the topics' settings", settings.bootstrap_servers) from error
-    if wrong:
+    if compared.hidden:
+        log.warning(
+            "may not see the settings of %s (no DescribeConfigs): `fluvial doctor` of somebody who may compares them",
+            ", ".join(compared.hidden),
+        )
+    if compared.differ:
         raise UsageProblem(
             "FLV-3106",
-            f"{in_words(wrong)}: what a task rests on does not hold there",
+            f"{in_words(compared.differ)}: what a task rests on does not hold there",
             where=f"broker {settings.bootstrap_servers}",
             hint="`fluvial doctor` prints the command that sets a topic right; what was deleted or misdated before "
             "stays so, and a task on other topics is `fluvial task create TASK --name NAME`",

@@ -23,7 +23,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from aggregation.errors import ConnectionProblem, FluvialError
 from backends.environment import cache_dir, load_settings, read_stack_file
 from backends.kafka.admin import admin_client, asked
-from backends.kafka.topic_settings import in_words, wrong_topics
+from backends.kafka.topic_settings import compare_topics, in_words
 from backends.settings import credentials_path
 from backends.store.factory import open_object_store
 from backends.store.http import open_pool
@@ -176,16 +176,19 @@ def _broker_limits(admin: AdminClient, broker: int, settings: Settings) -> Check
 
 
 def _topics(admin: AdminClient, topics: Sequence[str], settings: Settings) -> Check:
-    wrong = wrong_topics(admin, topics, settings)
-    if not wrong:
+    compared = compare_topics(admin, topics, settings)
+    if not compared.differ and compared.hidden:
+        found = f"the settings of {len(compared.hidden)} of {len(topics)} may not be seen from here"
+        return Check("topics", "note", found, "let a Kafka user with DescribeConfigs run `fluvial doctor`")
+    if not compared.differ:
         return Check("topics", "ok", f"{len(topics)} checked")
-    topic, differing = next(iter(wrong.items()))
+    topic, differing = next(iter(compared.differ.items()))
     added = ",".join(f"{name}={wanted}" for name, (_, wanted) in differing.items())
     mend = (
         f"{_config_tool()} --bootstrap-server {settings.bootstrap_servers} --alter --entity-type topics "
         f"--entity-name {topic} --add-config {added}"
     )
-    return Check("topics", "problem", in_words(wrong), mend)
+    return Check("topics", "problem", in_words(compared.differ), mend)
 
 
 def _config_tool() -> str:

@@ -54,7 +54,7 @@ def set_topic(admin: AdminClient, topic: str, name: str, value: str) -> None:
         ("merger", lambda task, _: models_topic(task), "retention.bytes", "1000000", "-1"),
     ],
 )
-def test_a_process_does_not_begin_on_a_topic_that_was_changed_and_begins_when_it_is_set_right(
+def test_nobody_begins_on_a_topic_that_was_changed_and_a_worker_does_when_it_is_set_right(
     federation: Federation, kind: str, topic_of: Callable[[str, str], str], name: str, wrong: str, right: str
 ) -> None:
     topic, admin = topic_of(federation.task, "eu"), admin_client(federation.settings)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from backends.kafka.admin import admin_client
-from backends.kafka.topic_settings import differing_settings, wrong_topics
+from backends.kafka.topic_settings import Compared, compare_topics, differing_settings
 from backends.settings import Settings, StoreSettings
 from schemas.topics import topics_of
 from tests.small_federation import on_mock_cluster
@@ -42,7 +46,26 @@ def test_what_would_lose_or_misdate_records_is_named(name: str, setting: str, va
 
 def test_a_broker_without_topics_of_ours_has_none_that_differ(tmp_path: Path) -> None:
     with on_mock_cluster(tmp_path) as settings:
-        assert wrong_topics(admin_client(settings), [], settings) == {}
+        assert compare_topics(admin_client(settings), [], settings) == Compared({}, ())
+
+
+@pytest.mark.parametrize(
+    ("code", "hidden"),
+    [(KafkaError.TOPIC_AUTHORIZATION_FAILED, ("fl.digits.models",)), (KafkaError.UNKNOWN_TOPIC_OR_PART, ())],
+)
+def test_what_may_not_be_seen_is_told_from_what_is_not_there(code: int, hidden: tuple[str, ...]) -> None:
+    """The answers of a broker with ACLs, which the local stack is not."""
+
+    class Refusing(AdminClient):
+        def __init__(self) -> None:
+            """Ask nobody."""
+
+        def describe_configs(self, resources: Any, *_: Any, **__: Any) -> Any:
+            answer: Future[Any] = Future()
+            answer.set_exception(KafkaException(KafkaError(code)))
+            return dict.fromkeys(resources, answer)
+
+    assert compare_topics(Refusing(), ["fl.digits.models"], SETTINGS) == Compared({}, hidden)
 
 
 def test_only_too_small_messages_differ() -> None:
