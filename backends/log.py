@@ -95,3 +95,7 @@ class RecordReader(Protocol):
     def last(self, topic: str, partition: int) -> LogRecord | None:
         """The newest record of a partition; None when it is empty."""
         ...
+
+    def partitions(self, topic: str) -> list[int]:
+        """The partitions of a topic; UsageProblem (FLV-3103) when there is no such topic."""
+        ...
