@@ -228,10 +228,6 @@ class MemoryReader:
         _, end = self.bounds(topic, partition)
         return next(self.read(topic, partition, end - 1, end)) if end else None
 
-    def partitions(self, topic: str) -> list[int]:
-        self._ask("partitions")
-        return sorted(number for name, number in self._log.records if name == topic)
-
 
 def seeded(seed: int, what: str) -> random.Random:
     """A generator of its own for one part of a run: what one part draws does not change the others'."""

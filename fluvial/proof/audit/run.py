@@ -14,7 +14,7 @@ from typing import Final
 from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.server.aggregates import Aggregate, Slot
 from backends.folders import temporary_folder
-from backends.log import RecordReader
+from backends.log import RecordReader, TopicReader
 from backends.object_store import ObjectNotFound
 from backends.settings import Settings
 from backends.store.task_store import TaskStore
@@ -193,7 +193,7 @@ class _Audit:
         assert head is not None, "the genesis was read, so there is a version 0"
         return head.version
 
-    def _bounds(self, reader: RecordReader) -> _Bounds:
+    def _bounds(self, reader: TopicReader) -> _Bounds:
         announcements = reader.bounds(models_topic(self._task), 0)[1]
         slots = self._genesis.slots
         aggregates = {

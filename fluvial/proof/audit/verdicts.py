@@ -31,7 +31,7 @@ import numpy as np
 from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import OUTCOMES
-from backends.log import RecordReader
+from backends.log import RecordReader, TopicReader
 from fluvial.proof.audit.findings import BEYOND_LOG, OTHER_VERDICT, UNJUDGED, Findings
 from schemas.avro import CodecError
 from schemas.windows import decode_verdict, encode_verdict
@@ -314,7 +314,7 @@ class Comparison:
             findings.add(OTHER_VERDICT, what, where, "content", expected=mark, got=instead.mark.hex())
 
 
-def bound_of(reader: RecordReader, topic: str, partition: int) -> VerdictsBound:
+def bound_of(reader: TopicReader, topic: str, partition: int) -> VerdictsBound:
     """How far a partition of a verdicts topic reaches. One that is not there is no finding: verdicts are derived."""
     try:
         there = partition in reader.partitions(topic)
