@@ -27,7 +27,7 @@ from aggregation.policy import Policy
 from aggregation.server.aggregates import Slot
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
-from backends.log import LogRecord, RecordReader, RecordWriter
+from backends.log import LogRecord, RecordWriter, TopicReader
 from backends.memory.clock import ManualClock
 from backends.memory.log import MemoryLog, MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
@@ -73,7 +73,7 @@ class SmallFederation:
         self.clock = ManualClock(factories.NOW_MS / 1000)
         store: ObjectStore
         self.writer: RecordWriter
-        self.open_reader: Callable[[str], RecordReader]
+        self.open_reader: Callable[[str], TopicReader]
         topics = topics_of(self.task, self.partitions)
         if self.settings is IN_MEMORY:
             log = MemoryLog({topic.name: topic.partitions for topic in topics}, self.clock)
