@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Contributions(Mapping[int, "AbstractSet[str]"]):
     """The devices that were counted, by base version; ``pairs`` is how many (device, base version) there are.
 
-    A mapping to look at; it is changed by ``add`` and ``forget_before``. ``written`` is for whoever writes it down again
+    A mapping to look at; it is changed by ``add`` and ``forget_before``. ``written`` is for whoever writes it down time
     and again: what that made of a version's devices, and of how many. Devices are only added, so it holds as long as
     their number does.
     """
