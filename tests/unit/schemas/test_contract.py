@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from aggregation.codecs import CODECS
 from aggregation.fold.rejections import OUTCOMES, PARKED
+from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy import checks, v1, v2
+from aggregation.weights.divisors import DIVISORS
+from aggregation.weights.staleness import STALENESS_KINDS
 from schemas import avro, objects
 from schemas.documents import genesis_v1, genesis_v2, genesis_v3, manifest_v1
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS
@@ -65,6 +69,22 @@ def test_every_schema_and_every_outcome_is_in_the_vectors() -> None:
     assert {(one["schema"], one["version"]) for one in vectors("records.json")["cases"]} == released
     logs = [*vectors("logs.json")["cases"], *vectors("checks.json")["cases"]]
     assert {verdict["outcome"] for log in logs for verdict in log["verdicts"]} == set(OUTCOMES)
+
+
+def test_every_member_of_a_family_is_in_the_vectors_and_in_the_text() -> None:
+    merges = [one["server"] for one in vectors("merges.json")["cases"]]
+    tried = {
+        "codec": (
+            CODECS,
+            {one["codec"] for name in ("codecs.json", "norms.json") for one in vectors(name)["cases"]},
+        ),
+        "optimizer": (OPTIMIZERS, {one["optimizer"] for one in merges}),
+        "divisor": (DIVISORS, {one["divide_by"] for one in merges}),
+        "staleness kind": (STALENESS_KINDS, {one["kind"] for one in vectors("staleness.json")["cases"]}),
+    }
+    for family, (members, found) in tried.items():
+        assert set(members) == found, family
+        assert [name for name in members if name not in page("meaning.md")] == [], family
 
 
 # -- the order of checks
