@@ -176,6 +176,17 @@ def test_every_key_of_a_policy_stands_in_the_table_with_its_bounds() -> None:
     assert said == {key: (low, high) for key, _, low, high in checks.ranges(v2.DocumentV2())}
 
 
+def test_every_codec_stands_in_the_table_with_its_length() -> None:
+    table = {
+        row[0].strip("`"): row[1] for row in rows(section(page("README.md"), "## Bytes")) if len(row) == 3
+    }
+    lengths = {"n bytes": lambda n: n, "4n bytes": lambda n: 4 * n, "⌈n / 2⌉ bytes": lambda n: -(-n // 2)}
+    assert list(table) == list(CODECS)
+    for name, text in table.items():
+        (length,) = [rule for said, rule in lengths.items() if text.startswith(said)]
+        assert [length(n) for n in range(1, 9)] == [CODECS[name].data_bytes(n) for n in range(1, 9)], name
+
+
 def test_the_formats_of_documents_are_named() -> None:
     for name in (*GENESIS_FORMATS, *MANIFEST_FORMATS, v1.FORMAT, v2.FORMAT):
         assert f"`{name}`" in page("documents.md")
