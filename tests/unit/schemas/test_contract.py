@@ -23,7 +23,7 @@ from tests.factories import TASK, sha, update_record
 from tests.vectors.__main__ import FILES, FOLDER, differing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SCHEMAS = FOLDER.parent
 VECTORS_BYTES_MAX = 1_000_000
@@ -180,7 +180,11 @@ def test_every_codec_stands_in_the_table_with_its_length() -> None:
     table = {
         row[0].strip("`"): row[1] for row in rows(section(page("README.md"), "## Bytes")) if len(row) == 3
     }
-    lengths = {"n bytes": lambda n: n, "4n bytes": lambda n: 4 * n, "⌈n / 2⌉ bytes": lambda n: -(-n // 2)}
+    lengths: dict[str, Callable[[int], int]] = {
+        "n bytes": lambda n: n,
+        "4n bytes": lambda n: 4 * n,
+        "⌈n / 2⌉ bytes": lambda n: -(-n // 2),
+    }
     assert list(table) == list(CODECS)
     for name, text in table.items():
         (length,) = [rule for said, rule in lengths.items() if text.startswith(said)]
