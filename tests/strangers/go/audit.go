@@ -61,6 +61,33 @@ func readContainer(path string) ([]LogRecord, error) {
 	return found, nil
 }
 
+// readDump reads what kcat wrote with -f '%o %T %S\n%s\n': offset, LogAppendTime, length (−1: no value), value.
+func readDump(data []byte) ([]LogRecord, error) {
+	var found []LogRecord
+	for len(data) > 0 {
+		end := bytes.IndexByte(data, '\n')
+		var one LogRecord
+		var size int
+		if end < 0 {
+			return nil, fmt.Errorf("a dump that is cut short")
+		}
+		if _, err := fmt.Sscanf(string(data[:end]), "%d %d %d", &one.offset, &one.timestampMs, &size); err != nil {
+			return nil, err
+		}
+		data = data[end+1:]
+		one.there = size >= 0
+		if size < 0 {
+			size = 0
+		}
+		if len(data) <= size || data[size] != '\n' {
+			return nil, fmt.Errorf("a dump whose record at offset %d is cut short", one.offset)
+		}
+		one.value, data = data[:size], data[size+1:]
+		found = append(found, one)
+	}
+	return found, nil
+}
+
 type auditor struct {
 	registry *Registry
 	folder   string
@@ -76,8 +103,14 @@ func (a *auditor) problem(format string, values ...any) {
 }
 
 func (a *auditor) topic(name string, partition int64) []LogRecord {
-	path := filepath.Join(a.folder, "topics", name, fmt.Sprintf("%d.avro", partition))
-	found, err := readContainer(path)
+	path := filepath.Join(a.folder, "topics", name, fmt.Sprintf("%d", partition))
+	data, err := os.ReadFile(path + ".kcat")
+	var found []LogRecord
+	if err == nil {
+		found, err = readDump(data)
+	} else {
+		found, err = readContainer(path + ".avro")
+	}
 	if err != nil {
 		panic(err)
 	}
