@@ -22,7 +22,6 @@ from fluvial.proof.audit.findings import AGGREGATE, LOG, OBJECT, SKIPS, Findings
 from fluvial.proof.audit.sources import OpenSources
 from fluvial.reading.parked import parked_in
 from fluvial.reading.replay import FoldRaised, PartitionReplay, read_aggregates, resume_after, start_of_log
-from schemas.certificates import Trust
 from schemas.manifests import Genesis
 from schemas.objects import object_key, sha256_hex
 from schemas.topics import aggregates_topic, updates_topic
@@ -132,7 +131,7 @@ class _Audited:
         self._objects = objects
         self._genesis = genesis
         self._reader = reader
-        self._trust = Trust.from_pem(genesis.authorities)
+        self._trust = genesis.trust
         self._parked = dict(parked)
         self._raised = False
         self._published: dict[int, dict[str, tuple[int, Aggregate]]] = {}
