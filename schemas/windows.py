@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aggregation.defences.anomaly import NormHistory
 from aggregation.errors import IntegrityProblem
+from aggregation.fold.contributions import Contributions
 from aggregation.fold.events import WindowClosed
 from aggregation.fold.state import OpenWindow, PartitionState
 from aggregation.server.aggregates import Aggregate
@@ -143,7 +144,7 @@ def restore_state(
         reference=reference,
         reference_sha256=record["reference_sha256"],
         models={entry["version"]: entry["sha256"] for entry in record["models"]},
-        counted={entry["version"]: set(entry["devices"]) for entry in record["counted"]},
+        counted=Contributions({entry["version"]: entry["devices"] for entry in record["counted"]}),
         revoked=set(record["revoked"]),
         history=NormHistory(record["norms"]),
         sequence=record["sequence"],

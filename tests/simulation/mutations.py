@@ -141,8 +141,8 @@ MUTATIONS = (
         (
             (
                 ENCODING,
-                '        counted={entry["version"]: set(entry["devices"]) for entry in record["counted"]},\n',
-                "        counted={},\n",
+                '        counted=Contributions({entry["version"]: entry["devices"] for entry in record["counted"]}),\n',
+                "        counted=Contributions(),\n",
             ),
         ),
     ),
