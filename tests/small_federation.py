@@ -27,7 +27,7 @@ from aggregation.policy import Policy
 from aggregation.server.aggregates import Slot
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
-from backends.log import LogRecord, RecordReader, RecordWriter
+from backends.log import LogRecord, RecordWriter, TopicReader
 from backends.memory.clock import ManualClock
 from backends.memory.log import MemoryLog, MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
@@ -67,12 +67,13 @@ class SmallFederation:
     layout: Layout = field(
         default_factory=lambda: Layout.of([("hidden.weight", (3, 5)), ("out.weight", (7,))])
     )
+    document_format: str = NEWEST_GENESIS
 
     def __post_init__(self) -> None:
         self.clock = ManualClock(factories.NOW_MS / 1000)
         store: ObjectStore
         self.writer: RecordWriter
-        self.open_reader: Callable[[str], RecordReader]
+        self.open_reader: Callable[[str], TopicReader]
         topics = topics_of(self.task, self.partitions)
         if self.settings is IN_MEMORY:
             log = MemoryLog({topic.name: topic.partitions for topic in topics}, self.clock)
@@ -122,7 +123,7 @@ class SmallFederation:
             policy=msgspec.json.decode(self.policy.canonical()),
             model_sha256=sha256_hex(model_bytes),
             optimizer_sha256=sha256_hex(optimizer_bytes),
-            format=NEWEST_GENESIS,
+            format=self.document_format,
         )
         self.objects.put_object(self.policy.canonical())
         self.objects.write_checkpoint(0, model_bytes, optimizer_bytes)

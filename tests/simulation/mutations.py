@@ -170,6 +170,40 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "the order of a window's effects: it is published, and then its verdicts are waited for",
+        (
+            (
+                OUTBOX,
+                (
+                    "        retry_through_outage("
+                    'f"publish the verdicts of {place}", self._flush_verdicts, clock=context.clock)\n'
+                ),
+                "",
+            ),
+            (
+                OUTBOX,
+                "        self._publish_aggregate(window)\n",
+                (
+                    "        self._publish_aggregate(window)\n"
+                    '        retry_through_outage("publish verdicts", self._flush_verdicts, clock=context.clock)\n'
+                ),
+            ),
+        ),
+    ),
+    Mutation(
+        "the log before the verdict: a worker judges its own Tick before the log has it",
+        (
+            (
+                WORKER,
+                "        self._tick = self.context.writer.append(",
+                (
+                    '        self._outbox.add_verdict(Verdict(self.state.next_offset, "control"), (), self.state)\n'
+                    "        self._tick = self.context.writer.append("
+                ),
+            ),
+        ),
+    ),
+    Mutation(
         "objects before the aggregate: a window is published before what it names is stored",
         (
             (
