@@ -148,6 +148,7 @@ def test_the_words_of_a_first_format_verdict_are_not_compared() -> None:
     """An older release, or another Python, may have put a library's text there."""
     federation = SmallFederation(partitions={"eu": 1}, document_format="fluvial/genesis/v3")
     federation.append("eu", 0, b"garbage")
+    federation.rounds(1)
     federation.fold()
     written = changed(0, FIRST_RULES, because=said("IndexError: of another library"))
     assert audit(federation, written).identical
