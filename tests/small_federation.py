@@ -314,7 +314,7 @@ class SmallFederation:
 def on_mock_cluster(folder: Path) -> Iterator[Settings]:
     """Settings of librdkafka's own test cluster (real sockets, logs of a few MiB) and a file store, for one test."""
     cluster = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    broker = next(iter(cluster.list_topics(timeout=10).brokers.values()))
+    broker = next(iter(cluster.list_topics(timeout=60).brokers.values()))
     store = StoreSettings(kind="file", path=folder / "objects")
     yield Settings(home=folder, bootstrap_servers=f"{broker.host}:{broker.port}", store=store)
     cluster.flush(1)

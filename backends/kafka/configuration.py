@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from backends.settings import Settings
 
-REQUEST_TIMEOUT_S: Final = 10.0
+REQUEST_TIMEOUT_S: Final = 30.0
 DELIVERY_TIMEOUT_S: Final = 120.0
 PRODUCER_QUEUE_BYTES_MAX: Final = 64 << 20
 FETCH_QUEUE_BYTES_MAX: Final = 32 << 20

@@ -6,10 +6,7 @@ What it had to guess would be an error of ``schemas/README.md``, ``documents.md`
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,43 +19,14 @@ from schemas.manifests import Genesis, Region, decode_genesis
 from schemas.topics import updates_topic
 from tests import factories
 from tests.factories import BUFFERED, LAYOUT, NOW_MS, TASK, Site, model_sha, sha
+from tests.strangers.program import HERE, SCHEMAS, Stranger
 from tests.vectors.__main__ import FILES
 from tests.vectors.wire import authorities
 
 pytestmark = pytest.mark.needs("go")
 
-HERE = Path(__file__).parent
-SCHEMAS = HERE.parents[1] / "schemas"
 FEDERATION = HERE.parent / "golden" / "federation.v1"
 EXPECTED = json.loads((FEDERATION / "expected.json").read_text())
-BUILD_LIMIT_S = 300.0
-RUN_LIMIT_S = 60.0
-
-Stranger = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Stranger:
-    """Runs the program; what it prints, read as JSON."""
-    program = tmp_path_factory.mktemp("stranger") / "stranger"
-    # As MinIO is built: then Go has compiled most of its library already.
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "local"}  # noqa: TID251
-    build = ["go", "build", "-o", str(program), "."]
-    subprocess.run(build, cwd=HERE / "go", env=environment, check=True, timeout=BUILD_LIMIT_S)
-
-    def run(*arguments: object, told: object = None) -> Any:
-        done = subprocess.run(
-            [str(program), *map(str, arguments)],
-            input=json.dumps(told),
-            capture_output=True,
-            text=True,
-            timeout=RUN_LIMIT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return run
 
 
 def test_it_agrees_with_every_vector(stranger: Stranger) -> None:
@@ -102,6 +70,7 @@ SPOILED = {
     "records.json": "bytes",
     "schemas.json": "header",
     "scores.json": "norm_deviations",
+    "signatures.json": "valid",
     "staleness.json": "weights",
 }
 

@@ -24,6 +24,7 @@ from tests.factories import (
     devices,
     encoded,
     key,
+    merger_signer,
     revoke_bytes,
     signer,
     tick_bytes,
@@ -77,6 +78,8 @@ def _signer_probes(name: str, payload: bytes) -> Iterator[Probe]:
     yield Probe(14, envelope("ClientUpdate", payload[:-1], worker_signer().certificate), (15, 16))
     yield Probe(15, envelope("ClientUpdate", payload[:-1], device_signer(name).certificate), (16,))
     yield Probe(16, device_signer(name).sign_payload("ClientUpdate", payload[:-1]))
+    barrier = merger_signer().sign_payload("Barrier", avro.schema_for("Barrier").header + b"\x02")
+    yield Probe(16, barrier)
     yield Probe(17, tick_bytes(0, region="us", task="other", partition=5), (46, 47, 48))
     for number, said, also in ((18, "d-other", (19, 20)), (19, name, (20,))):
         fields = update_record(said, update_id="u" * 65, region="us")

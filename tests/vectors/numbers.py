@@ -20,6 +20,10 @@ from tests.vectors.writing import document, number, numbers, plain, wholes
 
 Int64Array = npt.NDArray[np.int64]
 EXPONENT: Final = 32
+ODD_NAMES: Final = Layout.of(
+    [("b", ()), ('é"\\/\n\x01\x7f\u2028', (2, 3)), ("B", (1,)), ("a.b c", (1, 1, 2))]
+)
+"""Names that a header in JSON has to escape, and ones whose order is that of bytes."""
 
 
 def layout_of(layout: Layout) -> list[dict[str, Any]]:
@@ -270,6 +274,7 @@ def merge_cases() -> dict[str, Any]:
         ({"optimizer": "yogi", "learning_rate": 0.01}, LAYOUT, "kept"),
         ({"optimizer": "yogi", "beta_1": 0.0}, LAYOUT, "none"),
         ({"optimizer": "adam", "learning_rate": 0.02}, BUFFERED, "kept"),
+        ({"optimizer": "sgd"}, ODD_NAMES, "none"),
     ]
     cases = []
     for seed, (server, layout, state) in enumerate(rows):

@@ -19,7 +19,7 @@ from fluvial.proof.checker.task import Objects
 
 SILENCE_S_MAX: Final = 30.0
 """How long a broker may send nothing before the reading is given up."""
-REQUEST_TIMEOUT_S: Final = 10.0
+REQUEST_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.25
 MESSAGE_BYTES_MAX: Final = 80 << 20
 """More than any policy lets an update have."""
