@@ -110,7 +110,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Version 0: everything that the meaning of the logs depends on, and what else a task is made of.
 
     model, code, metric and parent are said since v3; earlier documents leave them at their defaults. ``records`` is
-    said since v4; None: the rules of the document's format, see ``rules``.
+    said since v4, where it is by default what new tasks have; see ``rules``.
     """
 
     task: str
@@ -140,6 +140,8 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"{self.format} cannot say {', '.join(more)}: {NEWEST_GENESIS} can")
         if self.format in BEFORE_V4 and self.records is not None:
             raise ValueError(f"{self.format} cannot say records: {NEWEST_GENESIS} can")
+        if self.format not in BEFORE_V4 and self.records is None:
+            msgspec.structs.force_setattr(self, "records", CANONICAL_RULES)
 
     def canonical(self) -> bytes:
         """The document's bytes, in its format."""
@@ -163,7 +165,8 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Which rules hold for the task's records."""
         if self.format in BEFORE_V4:
             return FIRST_RULES
-        return CANONICAL_RULES if self.records is None else self.records
+        assert self.records is not None, "since v4 it is always said"
+        return self.records
 
     @property
     def trust(self) -> Trust:
