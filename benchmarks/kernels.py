@@ -23,6 +23,7 @@ import numpy as np
 from aggregation import codecs
 from aggregation.codecs import kernels
 from aggregation.fold.contributions import Contributions
+from aggregation.fold.rules import CANONICAL_RULES
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
 from aggregation.policy import policy_from_mapping
@@ -90,7 +91,8 @@ def _whole_fold_us(parameters: int, devices: int = 100) -> float:
             create_authority(keys, region)
         signers = {f"d-{i}": load_signer(issue(keys, "eu", Role.DEVICE, f"d-{i}")) for i in range(devices)}
         trust = Trust.from_pem(
-            {region: certificate_pem(authority_path(keys, region)) for region in ("eu", CONTROL)}
+            {region: certificate_pem(authority_path(keys, region)) for region in ("eu", CONTROL)},
+            CANONICAL_RULES,
         )
     layout = synthetic.layout_of(parameters)
     tensors = synthetic.tensors_of(layout, 1)
