@@ -43,7 +43,16 @@ def test_what_kcat_dumps_is_enough_for_an_audit(stranger: Stranger, tmp_path: Pa
                     "-p",
                     str(partition),
                 ]
-                command += ["-o", "beginning", "-X", "isolation.level=read_uncommitted", "-f", FORMAT]
+                command += [
+                    "-o",
+                    "beginning",
+                    "-X",
+                    "isolation.level=read_uncommitted",
+                    "-X",
+                    "fetch.wait.max.ms=10",
+                    "-f",
+                    FORMAT,
+                ]
                 with (folder / f"{partition}.kcat").open("wb") as file:
                     subprocess.run(command, stdout=file, check=True, timeout=DUMP_LIMIT_S)
         assert settings.store.path is not None
