@@ -17,6 +17,8 @@ SOURCES = $(wildcard $(PACKAGES) tests benchmarks)
 # The first of these that is there and fits; `make setup PYTHON=/path/to/python` chooses another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 ARGS ?=
+# A Python that is not the environment's.
+PYTHON_AGAIN ?= $(firstword $(foreach name,$(filter-out python$(shell $(BIN)/python -c "import sys; print('%d.%d' % sys.version_info[:2])" 2>/dev/null),python3.12 python3.11),$(shell $(name) -c "print('$(name)')" 2>/dev/null)))
 # More than cores: a test of the real stack waits for a third of its time.
 PROCESSES ?= 3
 SEEDS ?= 20000
@@ -24,7 +26,7 @@ RECORDS ?= 100000
 SEED ?= 1
 SECONDS ?= 60
 
-.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-decoder check verify format bench docs docs-serve lock clean
+.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-decoder vectors vectors-again check verify format bench docs docs-serve lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,7 +60,8 @@ test-long: setup ## what is long by nature: minutes of chaos, thousands of seeds
 
 twins: setup ## the kernels' tests once more without the compiler: the source itself is held against the twins
 	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/unit/aggregation/codecs/test_kernels.py tests/unit/aggregation/codecs/test_codecs.py tests/unit/aggregation/codecs/test_values.py \
-	  tests/unit/aggregation/fold/test_fold.py tests/unit/aggregation/server/test_merge.py
+	  tests/unit/aggregation/fold/test_fold.py tests/unit/aggregation/server/test_merge.py tests/unit/aggregation/server/test_passes.py \
+	  tests/unit/aggregation/optimizers/test_optimizers.py
 
 simulate: setup ## SEEDS=20000 simulated schedules of faults, the invariants checked after each
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
@@ -77,6 +80,18 @@ fuzz-decoder: setup ## SECONDS=60 of coverage-guided bytes for the decoder and t
 	@mkdir -p build && PYTHONPATH=. $(BIN)/python tests/fuzz/fuzz_decoder.py -artifact_prefix=build/ \
 	  -max_total_time=$(SECONDS) -max_len=16384 -print_final_stats=1 $(ARGS)
 
+vectors: setup ## write schemas/vectors and the tables of schemas/README.md from the code
+	@$(BIN)/python -m tests.vectors $(ARGS)
+
+vectors-again: setup ## the vectors on another Python, PYTHON_AGAIN=/path/to/python: are they the same
+	@test -n "$(PYTHON_AGAIN)" || { echo "vectors-again: no second Python here, name one: make vectors-again PYTHON_AGAIN=..."; exit 4; }
+	@$(PYTHON_AGAIN) -m venv build/again
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@VIRTUAL_ENV=$(CURDIR)/build/again $(BIN)/uv pip install --quiet --constraint <(sed 's/ *\\$$//; /^ *--hash/d' requirements.lock) \
+	  cryptography fastavro msgspec numba numpy rfc8785 safetensors
+	@build/again/bin/python --version
+	@PYTHONPATH=. build/again/bin/python -m tests.vectors --check && echo "vectors-again: the same"
+
 check: verify twins test ## what CI runs: format, lint, types, import chain, tests
 
 verify: setup ## the part of check that runs nothing
@@ -89,7 +104,7 @@ format: setup ## let ruff format and mend what it can
 	@$(BIN)/ruff check --fix $(SOURCES)
 
 bench: setup ## print the benchmark figures
-	@for name in import_time kernels layout ingest latency recovery snapshots audit observing export console; do echo "== benchmarks/$$name.py"; \
+	@for name in import_time kernels passes layout ingest latency recovery snapshots audit observing export console; do echo "== benchmarks/$$name.py"; \
 	  PYTHONPATH=. $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
 docs: setup ## build the documentation site into build/site; a dead link or anchor ends it

@@ -95,3 +95,11 @@ class RecordReader(Protocol):
     def last(self, topic: str, partition: int) -> LogRecord | None:
         """The newest record of a partition; None when it is empty."""
         ...
+
+
+class TopicReader(RecordReader, Protocol):
+    """One that can also say whether there is a topic."""
+
+    def partitions(self, topic: str) -> list[int]:
+        """The partitions of a topic; UsageProblem (FLV-3103) when there is no such topic."""
+        ...

@@ -3,8 +3,8 @@
     python benchmarks/audit.py [--updates 20000] [--devices 200] [--parameters 100000] [--json]
 
 The log is that of ``benchmarks/ingest.py``. The audit's time is that of folding every partition again and of comparing
-each window with what the worker has published, objects included; the start of its processes is part of it. The worker's
-time runs from its first verdict to its last, as in ``benchmarks/ingest.py``.
+each window and verdict with what the worker has published, objects included; the start of its processes is part of it.
+The worker's time runs from its first verdict to its last, as in ``benchmarks/ingest.py``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from fluvial.local.stack import LocalStack
 from fluvial.proof.audit.partitions import PartitionJob
 from fluvial.proof.audit.pool import Folders
 from fluvial.proof.audit.sources import sources_of
+from fluvial.proof.audit.verdicts import bound_of
 from fluvial.terminal.output import Output
 from schemas.objects import sha256_hex
-from schemas.topics import aggregates_topic, updates_topic
+from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 
 
 def jobs_of(made: synthetic.Synthetic, spill: Path) -> list[PartitionJob]:
@@ -45,6 +46,7 @@ def jobs_of(made: synthetic.Synthetic, spill: Path) -> list[PartitionJob]:
                 sequence_stop=None,
                 sequence_needed=0,
                 spill=spill,
+                verdicts=bound_of(reader, verdicts_topic(made.task, made.region), partition),
             )
             for partition in range(made.partitions)
         ]

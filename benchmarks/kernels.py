@@ -22,6 +22,7 @@ import numpy as np
 
 from aggregation import codecs
 from aggregation.codecs import kernels
+from aggregation.fold.contributions import Contributions
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
 from aggregation.policy import policy_from_mapping
@@ -100,7 +101,7 @@ def _whole_fold_us(parameters: int, devices: int = 100) -> float:
     )
 
     def fold_all() -> None:
-        state.counted.clear()
+        state.counted = Contributions()
         for value in records:
             event = decode_record(value, now_ms, trust, policy)
             fold_into(state, state.next_offset, event)

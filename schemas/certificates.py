@@ -7,7 +7,9 @@ operators.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -78,12 +80,13 @@ class Trust:
     """The CAs of a task: ``authorities`` maps each region, and ``control``, to its CA certificate.
 
     ``identify`` remembers what it verified, up to ``CACHED_CERTIFICATES_MAX`` certificates of
-    ``CACHED_CERTIFICATE_BYTES_MAX`` in all, and then begins again: who it remembers decides what a record costs, never
-    what it gets. What was not vouched for is not remembered, so that strangers cannot push devices out.
+    ``CACHED_CERTIFICATE_BYTES_MAX`` in all, and beyond that forgets who was not seen for longest: who it remembers
+    decides what a record costs, never what it gets. What was not vouched for is not remembered, so that strangers
+    cannot push devices out.
     """
 
     authorities: Mapping[str, x509.Certificate]
-    _known: dict[bytes, Identity] = field(default_factory=dict, repr=False)
+    _known: OrderedDict[bytes, Identity] = field(default_factory=OrderedDict, repr=False)
     _known_bytes: int = field(default=0, repr=False)
 
     @classmethod
@@ -93,15 +96,17 @@ class Trust:
 
     def identify(self, der: bytes) -> Identity:
         """The identity behind a certificate; raises ``BadCertificateError`` with the reason."""
-        identity = self._known.get(der)
-        if identity is None:
-            identity = self._verify(der)
-            full = len(self._known) >= CACHED_CERTIFICATES_MAX
-            if full or self._known_bytes + len(der) > CACHED_CERTIFICATE_BYTES_MAX:
-                self._known.clear()
-                self._known_bytes = 0
-            self._known[der] = identity
+        known = self._known
+        identity = known.get(der)
+        if identity is not None:
+            with contextlib.suppress(KeyError):  # another thread has just forgotten it
+                known.move_to_end(der)
+            return identity
+        identity = self._verify(der)
+        if known.setdefault(der, identity) is identity:
             self._known_bytes += len(der)
+        while len(known) > CACHED_CERTIFICATES_MAX or self._known_bytes > CACHED_CERTIFICATE_BYTES_MAX:
+            self._known_bytes -= len(known.popitem(last=False)[0])
         return identity
 
     def _verify(self, der: bytes) -> Identity:

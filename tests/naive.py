@@ -99,6 +99,40 @@ def mean_of_values(values: Sequence[float], weights: Sequence[int]) -> float:
     return min(candidates, key=lambda c: (abs(Fraction(c) - exact), odd[c])) + 0.0
 
 
+def add_windows(total: Ints, one: Ints) -> tuple[list[int], tuple[int, int]]:
+    """``total + one`` in Python ints, wrapped into int64, and how far ``one`` reaches below and above 0."""
+    wrapped = [(int(a) + int(b) + 2**63) % 2**64 - 2**63 for a, b in zip(total, one, strict=True)]
+    return wrapped, (min(0, *one.tolist()), max(0, *one.tolist()))
+
+
+def mean_delta(total: Ints, exponent: int, divisor: float) -> list[float]:
+    """Each sum in model units, divided: two quotients in Python floats."""
+    return [float(x) / float(2**exponent) / divisor for x in total.tolist()]
+
+
+def direction(
+    after: Sequence[float], before: Sequence[float], starts: Ints
+) -> tuple[list[int], list[float], list[int]]:
+    """Levels, scales and Σ level² of every tensor of a step: scale max|x| / 127, levels rint(x / scale)."""
+    step = [a - b for a, b in zip(after, before, strict=True)]
+    levels, scales = [], []
+    for a, b in _spans(starts):
+        sizes = [abs(x) for x in step[a:b]]
+        scale = math.nan if any(math.isnan(x) for x in sizes) else max(sizes) / 127
+        for x in step[a:b]:
+            level = x / scale if scale > 0.0 else 0.0
+            levels.append(0 if math.isnan(level) else max(-127, min(127, round(level))))
+        scales.append(scale)
+    return levels, scales, [sum(level**2 for level in levels[a:b]) for a, b in _spans(starts)]
+
+
+def exact_mean(models: Sequence[npt.NDArray[np.float32]], exponent: int) -> list[float]:
+    """FedAvg: Σ round(x · 2^exponent) in Python ints, divided twice in Python floats, as float32."""
+    columns = zip(*(model.tolist() for model in models), strict=True)
+    totals = [sum(round(x * 2**exponent) for x in column) for column in columns]
+    return [float(np.float32(float(total) / float(2**exponent) / len(models))) for total in totals]
+
+
 def unpack_int8(data: bytes) -> list[int]:
     """One byte an element, two's complement."""
     return [byte - 256 if byte > 127 else byte for byte in data]

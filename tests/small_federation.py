@@ -27,7 +27,7 @@ from aggregation.policy import Policy
 from aggregation.server.aggregates import Slot
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
-from backends.log import LogRecord, RecordReader, RecordWriter
+from backends.log import LogRecord, RecordWriter, TopicReader
 from backends.memory.clock import ManualClock
 from backends.memory.log import MemoryLog, MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
@@ -73,7 +73,7 @@ class SmallFederation:
         self.clock = ManualClock(factories.NOW_MS / 1000)
         store: ObjectStore
         self.writer: RecordWriter
-        self.open_reader: Callable[[str], RecordReader]
+        self.open_reader: Callable[[str], TopicReader]
         topics = topics_of(self.task, self.partitions)
         if self.settings is IN_MEMORY:
             log = MemoryLog({topic.name: topic.partitions for topic in topics}, self.clock)
@@ -314,7 +314,7 @@ class SmallFederation:
 def on_mock_cluster(folder: Path) -> Iterator[Settings]:
     """Settings of librdkafka's own test cluster (real sockets, logs of a few MiB) and a file store, for one test."""
     cluster = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    broker = next(iter(cluster.list_topics(timeout=10).brokers.values()))
+    broker = next(iter(cluster.list_topics(timeout=60).brokers.values()))
     store = StoreSettings(kind="file", path=folder / "objects")
     yield Settings(home=folder, bootstrap_servers=f"{broker.host}:{broker.port}", store=store)
     cluster.flush(1)

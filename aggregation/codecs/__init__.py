@@ -13,7 +13,7 @@ from aggregation.codecs.delta import (
     view_delta,
     wrong_data,
 )
-from aggregation.codecs.direction import Direction, direction_from, direction_of
+from aggregation.codecs.direction import Direction, Peaks, direction_between, direction_from, direction_of
 from aggregation.codecs.shape import Codec
 from aggregation.codecs.table import CODECS, DEFAULT_CODEC, CodecName, codec_named
 from aggregation.codecs.values import (
@@ -39,6 +39,7 @@ __all__ = [
     "Direction",
     "EncodedTensor",
     "Measured",
+    "Peaks",
     "accumulate_into",
     "accumulate_values_into",
     "are_finite",
@@ -46,6 +47,7 @@ __all__ = [
     "codec_named",
     "cosine",
     "data_bytes",
+    "direction_between",
     "direction_from",
     "direction_of",
     "encode_delta",

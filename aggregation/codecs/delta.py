@@ -44,10 +44,14 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Norm of a delta (model units) and which tensors hold anything but zeros."""
+    """Norm of a delta (model units), which tensors hold anything but zeros, and its cosine with the last step.
+
+    ``cosine`` is in [-1, 1], and 0.0 where either is zero or there was no step.
+    """
 
     norm: float
     nonzero: tuple[bool, ...]
+    cosine: float = 0.0
 
 
 def encode_delta(
@@ -100,17 +104,25 @@ def is_finite(delta: Delta) -> bool:
     return CODECS[delta.codec].is_finite(delta.flat)
 
 
-def measure(delta: Delta, layout: Layout) -> Measured:
-    """The L2 norm of the delta, and which of its tensors hold anything."""
-    squares = CODECS[delta.codec].squares(delta.flat, layout)
-    return Measured(norm_of(delta.scales, squares), tuple(bool(square) for square in squares))
+def measure(delta: Delta, layout: Layout, reference: Direction | None = None) -> Measured:
+    """The L2 norm of the delta, which of its tensors hold anything, and its cosine with ``reference``, in one pass."""
+    rules = CODECS[delta.codec]
+    if reference is None:
+        squares = rules.squares(delta.flat, layout)
+        return Measured(norm_of(delta.scales, squares), tuple(bool(square) for square in squares))
+    squares, dots = rules.squares_and_dots(delta.flat, reference.q, layout)
+    norm = norm_of(delta.scales, squares)
+    return Measured(norm, tuple(bool(square) for square in squares), _cosine_of(delta, norm, reference, dots))
 
 
 def cosine(delta: Delta, norm: float, reference: Direction, layout: Layout) -> float:
     """Cosine similarity of the delta with the reference, in [-1, 1]; 0.0 when either is zero."""
+    return _cosine_of(delta, norm, reference, CODECS[delta.codec].dots(delta.flat, reference.q, layout))
+
+
+def _cosine_of(delta: Delta, norm: float, reference: Direction, dots: Sequence[float]) -> float:
     if norm == 0.0 or reference.norm == 0.0:
         return 0.0
-    dots = CODECS[delta.codec].dots(delta.flat, reference.q, layout)
     total = 0.0
     for scale, reference_scale, dot in zip(delta.scales, reference.scales, dots, strict=True):
         if dot:

@@ -1,4 +1,8 @@
-"""A step as a direction in fixed point, which deltas are compared with: int8 a tensor, whatever codec they came in."""
+"""A step as a direction in fixed point, which deltas are compared with: int8 a tensor, whatever codec they came in.
+
+A tensor's scale is max|x| / 127 of its elements x = after - before in float64, its levels are rint(x / scale), half to
+even.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import numpy as np
 from aggregation.codecs.norms import norm_of
 
 if TYPE_CHECKING:
-    from aggregation.codecs.shape import Float64Array, Int8Array
+    from aggregation.codecs.shape import Float32Array, Float64Array, Int8Array
     from aggregation.layout import Layout
 
 DIRECTION_LEVELS: Final = 127
@@ -25,21 +29,46 @@ class Direction:
     norm: float
 
 
-def direction_of(step: Float64Array, layout: Layout) -> Direction:
-    """The fixed-point direction of ``step`` float64[P].
+class Peaks:
+    """The largest size of a step in each tensor of a layout, taken in piece by piece, in order."""
 
-    Int8 a tensor, scale = max|x| / 127, rounded half to even.
-    """
-    q = np.zeros(layout.parameters, dtype=np.int8)
-    scales, edges = [], layout.starts.tolist()
-    for t in range(len(layout.tensors)):
-        part = step[edges[t] : edges[t + 1]]
-        scale = float(np.max(np.abs(part))) / DIRECTION_LEVELS
-        if scale > 0.0:
-            rounded = np.clip(np.rint(part / scale), -DIRECTION_LEVELS, DIRECTION_LEVELS)
-            q[edges[t] : edges[t + 1]] = rounded.astype(np.int8)
-        scales.append(scale)
-    return direction_from(q, tuple(scales), layout)
+    def __init__(self, layout: Layout) -> None:
+        self._starts = layout.starts
+        self._bits = np.zeros(len(layout.tensors), dtype=np.int64)
+        self._begin = 0
+        self._tensor = 0
+
+    def take(self, after: Float32Array | Float64Array, before: Float32Array | Float64Array) -> None:
+        """Take the next elements in, as they are after and before the step."""
+        from aggregation.codecs import kernels
+
+        self._tensor = kernels.widen_peaks(self._bits, after, before, self._starts, self._begin, self._tensor)
+        self._begin += after.size
+
+    def scales(self) -> Float64Array:
+        """float64[T]: max|x| / 127 of each tensor; NaN where an element is NaN."""
+        return self._bits.view(np.float64) / DIRECTION_LEVELS
+
+
+def direction_of(step: Float64Array, layout: Layout) -> Direction:
+    """The fixed-point direction of ``step`` float64[P]."""
+    peaks, origin = Peaks(layout), np.zeros_like(step)
+    peaks.take(step, origin)
+    return direction_between(step, origin, peaks, layout)
+
+
+def direction_between(
+    after: Float32Array | Float64Array, before: Float32Array | Float64Array, peaks: Peaks, layout: Layout
+) -> Direction:
+    """The direction from ``before`` to ``after``, both float32[P] or both float64[P]; ``peaks`` has taken all in."""
+    from aggregation.codecs import kernels
+
+    scales = peaks.scales()
+    q = np.empty(layout.parameters, dtype=np.int8)
+    squares = np.empty(len(layout.tensors), dtype=np.int64)
+    kernels.direction_into(q, squares, after, before, layout.starts, scales)
+    known = tuple(scales.tolist())
+    return Direction(q, known, norm_of(known, squares.tolist()))
 
 
 def direction_from(q: Int8Array, scales: tuple[float, ...], layout: Layout) -> Direction:

@@ -72,6 +72,16 @@ class Float32(Codec):
         kernels.dots_float32(elements, direction, layout.starts, dots)
         return dots.tolist()
 
+    def squares_and_dots(
+        self, elements: Elements, direction: Int8Array, layout: Layout
+    ) -> tuple[list[float], list[float]]:
+        """See ``Codec``."""
+        from aggregation.codecs import kernels
+
+        squares, dots = np.empty((2, len(layout.tensors)), dtype=np.float64)
+        kernels.squares_and_dots_float32(elements, direction, layout.starts, squares, dots)
+        return squares.tolist(), dots.tolist()
+
     def accumulate_into(
         self,
         sums: Int64Array,

@@ -23,6 +23,7 @@ Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
+AnyFloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 CACHED: Final = __name__ == "aggregation.codecs.kernels"
 """numba's cache on disk holds module names: a process that knows this module by another one (ADR 15) keeps off."""
@@ -31,6 +32,8 @@ DIGIT_BITS: Final = 32
 DIGIT_MASK: Final = (1 << DIGIT_BITS) - 1
 MANTISSA_BITS: Final = 23
 INT32_BLOCK: Final = 1 << 16
+MAGNITUDE_BITS: Final = (1 << 63) - 1
+"""All of a float64 but its sign."""
 LOW_HALF: Final = 0x0F
 UNUSED_HALF: Final = 0x08
 """The half byte of -8, which is the sign bit alone: flipping it and taking 8 away gives a half its sign."""
@@ -69,6 +72,32 @@ def dots_int8(q: Int8Array, reference: Int8Array, starts: Int64Array, dots: Int6
     """
     for t in range(dots.shape[0]):
         dots[t] = _dot(q[starts[t] : starts[t + 1]], reference[starts[t] : starts[t + 1]])
+
+
+@compiled(cached=CACHED)
+def squares_and_dots_int8(
+    q: Int8Array, reference: Int8Array, starts: Int64Array, squares: Int64Array, dots: Int64Array
+) -> None:
+    """``squares_int8`` and ``dots_int8`` in one pass over q.
+
+    q, reference: int8[P], squares, dots: int64[T].
+    """
+    for t in range(squares.shape[0]):
+        part = q[starts[t] : starts[t + 1]]
+        along = reference[starts[t] : starts[t + 1]]
+        square, dot = np.int64(0), np.int64(0)
+        for start in range(0, part.shape[0], INT32_BLOCK):
+            x = part[start : start + INT32_BLOCK]
+            y = along[start : start + INT32_BLOCK]
+            square_of_block, dot_of_block = np.int32(0), np.int32(0)
+            for i in range(x.shape[0]):
+                level = np.int32(x[i])
+                square_of_block = np.int32(square_of_block + np.int32(level * level))
+                dot_of_block = np.int32(dot_of_block + np.int32(level * np.int32(y[i])))
+            square += np.int64(square_of_block)
+            dot += np.int64(dot_of_block)
+        squares[t] = square
+        dots[t] = dot
 
 
 @compiled(cached=CACHED)
@@ -126,6 +155,26 @@ def dots_float32(x: Float32Array, reference: Int8Array, starts: Int64Array, dots
         for i in range(part.shape[0]):
             total += np.float64(part[i]) * np.float64(along[i])
         dots[t] = total
+
+
+@compiled(cached=CACHED)
+def squares_and_dots_float32(
+    x: Float32Array, reference: Int8Array, starts: Int64Array, squares: Float64Array, dots: Float64Array
+) -> None:
+    """``squares_float32`` and ``dots_float32`` in one pass over x: each sum in its own order, as there.
+
+    squares, dots: float64[T].
+    """
+    for t in range(squares.shape[0]):
+        part = x[starts[t] : starts[t + 1]]
+        along = reference[starts[t] : starts[t + 1]]
+        square, dot = 0.0, 0.0
+        for i in range(part.shape[0]):
+            value = np.float64(part[i])
+            square += value * value
+            dot += value * np.float64(along[i])
+        squares[t] = square
+        dots[t] = dot
 
 
 @compiled(cached=CACHED)
@@ -198,3 +247,75 @@ def unpack_int4_into(q: Int8Array, packed: UInt8Array, starts: Int64Array) -> No
             into[2 * i + 1] = np.int8((part[i] >> 4) ^ UNUSED_HALF) - np.int8(8)
         if into.shape[0] % 2 == 1:
             into[-1] = np.int8((part[-1] & LOW_HALF) ^ UNUSED_HALF) - np.int8(8)
+
+
+@compiled(cached=CACHED)
+def widen_peaks(
+    peaks: Int64Array,
+    after: AnyFloatArray,
+    before: AnyFloatArray,
+    starts: Int64Array,
+    begin: int,
+    t: int,
+) -> int:
+    """Let the elements from ``begin`` on count in ``peaks``: for each tensor the largest |after - before|.
+
+    peaks: int64[T], float64s as their bits without the sign: these are ordered as the numbers are, and a NaN is above
+    all, so that a maximum of integers, which vectorizes, finds what numpy's maximum does. after, before: some elements,
+    each read as float64; the first is one of tensor t. Returns the tensor of the element behind the last.
+    """
+    end = begin + after.shape[0]
+    while begin < end:
+        stop = min(starts[t + 1], end)
+        first = after.shape[0] - (end - begin)
+        x = after[first : first + stop - begin]
+        y = before[first : first + stop - begin]
+        peak = peaks[t]
+        for i in range(x.shape[0]):
+            bits = np.float64(np.float64(x[i]) - np.float64(y[i])).view(np.int64)
+            peak = max(peak, bits & MAGNITUDE_BITS)
+        peaks[t] = peak
+        begin = stop
+        if starts[t + 1] == stop:
+            t += 1
+    return t
+
+
+@compiled(cached=CACHED)
+def direction_into(
+    q: Int8Array,
+    squares: Int64Array,
+    after: AnyFloatArray,
+    before: AnyFloatArray,
+    starts: Int64Array,
+    scales: Float64Array,
+) -> None:
+    """``q`` becomes rint((after - before) / scale) of each tensor, at most 127 in size, ``squares`` the sums of its q².
+
+    q: int8[P], squares: int64[T], after, before: P elements, each read as float64, scales: float64[T]. Where a scale is
+    0 or NaN q is 0, and so it is where the quotient is NaN.
+    """
+    for t in range(squares.shape[0]):
+        scale = scales[t]
+        into = q[starts[t] : starts[t + 1]]
+        square = np.int64(0)
+        if not scale > 0.0:
+            for i in range(into.shape[0]):
+                into[i] = np.int8(0)
+            squares[t] = square
+            continue
+        from_, to = before[starts[t] : starts[t + 1]], after[starts[t] : starts[t + 1]]
+        for start in range(0, into.shape[0], INT32_BLOCK):
+            x = to[start : start + INT32_BLOCK]
+            y = from_[start : start + INT32_BLOCK]
+            part = into[start : start + INT32_BLOCK]
+            block = np.int32(0)
+            for i in range(part.shape[0]):
+                level = np.rint((np.float64(x[i]) - np.float64(y[i])) / scale)
+                level = 0.0 if level != level else level  # noqa: PLR0124 (NaN is what differs from itself)
+                level = min(max(level, -127.0), 127.0)
+                whole = np.int32(level)
+                part[i] = np.int8(whole)
+                block = np.int32(block + np.int32(whole * whole))
+            square += np.int64(block)
+        squares[t] = square

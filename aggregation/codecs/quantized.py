@@ -62,6 +62,16 @@ class QuantizedCodec(Codec):
         kernels.dots_int8(elements, direction, layout.starts, dots)
         return dots.tolist()
 
+    def squares_and_dots(
+        self, elements: Elements, direction: Int8Array, layout: Layout
+    ) -> tuple[list[int], list[int]]:
+        """See ``Codec``."""
+        from aggregation.codecs import kernels
+
+        squares, dots = np.empty((2, len(layout.tensors)), dtype=np.int64)
+        kernels.squares_and_dots_int8(elements, direction, layout.starts, squares, dots)
+        return squares.tolist(), dots.tolist()
+
     def accumulate_into(
         self,
         sums: Int64Array,

@@ -83,6 +83,12 @@ class Codec(ABC):
     def dots(self, elements: Elements, direction: Int8Array, layout: Layout) -> list[int] | list[float]:
         """Σ level · direction of each tensor, ``direction`` int8[P]; exact integers, or float64 as in ``squares``."""
 
+    def squares_and_dots(
+        self, elements: Elements, direction: Int8Array, layout: Layout
+    ) -> tuple[list[int] | list[float], list[int] | list[float]]:
+        """``squares`` and ``dots``, which a codec may find in one pass over the elements."""
+        return self.squares(elements, layout), self.dots(elements, direction, layout)
+
     @abstractmethod
     def accumulate_into(
         self,

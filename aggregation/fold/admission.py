@@ -146,7 +146,7 @@ def _judge_content(
     state: PartitionState, update: Update, delta: Delta, buffers: npt.NDArray[np.float32]
 ) -> Admitted | RejectedUpdate:
     limits, layout = state.policy.updates, state.layout.trainable
-    measured = codecs.measure(delta, layout)
+    measured = codecs.measure(delta, layout, state.reference)
     norm = measured.norm
     if norm > limits.norm_max:
         return RejectedUpdate(
@@ -154,9 +154,7 @@ def _judge_content(
             f"norm {norm:.6g}, the policy allows {limits.norm_max:g}",
             norm=norm,
         )
-    cosine = 0.0
-    if state.reference is not None:
-        cosine = codecs.cosine(delta, norm, state.reference, layout)
+    cosine = measured.cosine
     scored = anomaly.score(state.policy.anomaly, state.history, norm, cosine)
     if scored.problem:
         return RejectedUpdate(

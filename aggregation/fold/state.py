@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.defences.anomaly import NormHistory
+from aggregation.fold.contributions import Contributions
 from aggregation.fold.events import Barrier
 from aggregation.fold.rejections import ACCEPTED
 
@@ -89,7 +90,7 @@ class PartitionState:
     reference: Direction | None
     reference_sha256: str
     models: dict[int, str]
-    counted: dict[int, set[str]]
+    counted: Contributions
     revoked: set[str]
     history: NormHistory
     sequence: int
@@ -112,7 +113,7 @@ class PartitionState:
         """Drop what is remembered about versions that no update may name any more."""
         oldest = self.oldest_base
         self.models = {version: sha for version, sha in self.models.items() if version >= oldest}
-        self.counted = {version: devices for version, devices in self.counted.items() if version >= oldest}
+        self.counted.forget_before(oldest)
 
     def bound_counted(self) -> None:
         """Remember at most ``COUNTED_MAX`` contributions, but all to the newest version.
@@ -121,9 +122,12 @@ class PartitionState:
         ``too_stale``, none counts twice. Each device contributes once to the newest version, so what is left is bounded
         by the devices that the CA has certified. The log decides, so audit and workers agree.
         """
-        while self.oldest_base < self.version and sum(map(len, self.counted.values())) > COUNTED_MAX:
+        if self.counted.pairs <= COUNTED_MAX:
+            return
+        while self.oldest_base < self.version and self.counted.pairs > COUNTED_MAX:
             self.floor = self.oldest_base + 1
-            self.forget_old_bases()
+            self.counted.forget_before(self.floor)
+        self.forget_old_bases()
 
     def validate(self) -> None:
         """Raise AssertionError where a rule of this module is broken; for tests and the simulator."""
@@ -164,7 +168,7 @@ def initial(
         reference=None,
         reference_sha256=NO_SHA256,
         models={0: model_sha256},
-        counted={},
+        counted=Contributions(),
         revoked=set(),
         history=NormHistory(),
         sequence=0,

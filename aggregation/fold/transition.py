@@ -138,7 +138,7 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
 
 
 def _remember_scored(state: PartitionState, update: Update, norm: float) -> None:
-    state.counted.setdefault(update.base_version, set()).add(update.device_id)
+    state.counted.add(update.base_version, update.device_id)
     state.history.append(norm, state.policy.anomaly.history_updates)
     state.bound_counted()
 

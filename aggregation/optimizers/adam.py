@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
-from aggregation.optimizers.shape import Float64Array, Optimizer, OptimizerState, ServerParameters
+from aggregation.optimizers.shape import Carried, Optimizer, ServerParameters, Sums
 
 
 class Adam(Optimizer):
@@ -18,10 +16,20 @@ class Adam(Optimizer):
         """See ``Optimizer``."""
         return ("m", "v")
 
-    def direction(
-        self, server: ServerParameters, state: OptimizerState, delta: Float64Array
-    ) -> tuple[Float64Array, dict[str, Float64Array]]:
+    def step_into(self, server: ServerParameters, sums: Sums, before: Carried, after: Carried) -> None:
         """See ``Optimizer``."""
-        m = server.beta_1 * state["m"] + (1.0 - server.beta_1) * delta
-        v = server.beta_2 * state["v"] + (1.0 - server.beta_2) * (delta * delta)
-        return m / (np.sqrt(v) + server.adaptivity), {"m": m, "v": v}
+        from aggregation.optimizers import kernels
+
+        kernels.adam_step(
+            *sums,
+            before.model,
+            after.model,
+            server.learning_rate,
+            server.beta_1,
+            server.beta_2,
+            server.adaptivity,
+            before.state["m"],
+            before.state["v"],
+            after.state["m"],
+            after.state["v"],
+        )

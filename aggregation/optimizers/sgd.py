@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from aggregation.optimizers.shape import Float64Array, Optimizer, OptimizerState, ServerParameters
+from aggregation.optimizers.shape import Carried, Optimizer, ServerParameters, Sums
 
 
 class Sgd(Optimizer):
@@ -16,11 +16,13 @@ class Sgd(Optimizer):
         """See ``Optimizer``."""
         return ("velocity",) if server.momentum > 0.0 else ()
 
-    def direction(
-        self, server: ServerParameters, state: OptimizerState, delta: Float64Array
-    ) -> tuple[Float64Array, dict[str, Float64Array]]:
+    def step_into(self, server: ServerParameters, sums: Sums, before: Carried, after: Carried) -> None:
         """See ``Optimizer``."""
+        from aggregation.optimizers import kernels
+
+        rate = server.learning_rate
         if server.momentum == 0.0:
-            return delta, {}
-        velocity = server.momentum * state["velocity"] + delta
-        return velocity, {"velocity": velocity}
+            kernels.plain_step(*sums, before.model, after.model, rate)
+            return
+        velocity, following = before.state["velocity"], after.state["velocity"]
+        kernels.momentum_step(*sums, before.model, after.model, rate, server.momentum, velocity, following)

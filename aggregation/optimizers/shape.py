@@ -1,16 +1,17 @@
-"""The one shape of a server optimizer: from a mean delta and a state to a direction and the next state.
+"""The one shape of a server optimizer: from a mean delta and a state to the next model and the next state.
 
 Elementwise, in float64, in the order written in each file. Only + - * / and sqrt are used, each correctly rounded by
-IEEE 754 (a sign is exact), and numpy evaluates them one array at a time, so there is no fused multiply-add and any
-machine gets the same bits. The mean delta plays the part of the negative gradient (Reddi et al. 2021, "Adaptive
-Federated Optimization", algorithm 2).
+IEEE 754 (a sign is exact), none fused into another: so any machine gets the same bits. A step goes over its elements
+once, in a loop of ``kernels``: the state of adam alone is four times the model, and arrays between the operations would
+be as much again. The mean delta plays the part of the negative gradient (Reddi et al. 2021, "Adaptive Federated
+Optimization", algorithm 2).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,28 @@ class ServerParameters(Protocol):
         ...
 
 
+class Sums(NamedTuple):
+    """Deltas added up: the mean delta is float64(total) * one_over_unit / divisor, element by element.
+
+    total: int64[n] in units of a power of two, whose inverse ``one_over_unit`` is: a product with it is exact. Or
+    float64[n], the mean delta itself, with 1.0 and 1.0.
+    """
+
+    total: npt.NDArray[np.int64] | Float64Array
+    one_over_unit: float = 1.0
+    divisor: float = 1.0
+
+
+class Carried(NamedTuple):
+    """What goes from version to version: some n elements of the model, float32[n], and of the optimizer's state.
+
+    ``state`` has the arrays that ``state_names`` says, float64[n] each.
+    """
+
+    model: Float32Array
+    state: OptimizerState
+
+
 class Optimizer(ABC):
     """One optimizer. It holds nothing itself: what it remembers is its state."""
 
@@ -64,10 +87,9 @@ class Optimizer(ABC):
         """The names of the state's arrays, each float64[P]; zeros before the first step."""
 
     @abstractmethod
-    def direction(
-        self, server: ServerParameters, state: OptimizerState, delta: Float64Array
-    ) -> tuple[Float64Array, dict[str, Float64Array]]:
-        """The direction float64[P] that the model moves in, and the next state; the arguments are left as they are.
+    def step_into(self, server: ServerParameters, sums: Sums, before: Carried, after: Carried) -> None:
+        """Fill ``after`` from ``before`` and the mean delta of ``sums``, of any n elements.
 
-        ``state`` has the arrays that ``state_names`` says; ``delta`` is the mean delta float64[P].
+        The model becomes float32(model + learning_rate * direction), and the state the next one. What is read is left
+        as it is.
         """

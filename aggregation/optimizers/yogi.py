@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
-from aggregation.optimizers.shape import Float64Array, Optimizer, OptimizerState, ServerParameters
+from aggregation.optimizers.shape import Carried, Optimizer, ServerParameters, Sums
 
 
 class Yogi(Optimizer):
-    """m = beta_1 m + (1 - beta_1) delta; v = v - (1 - beta_2) delta² sign(v - delta²); m / (√v + adaptivity)."""
+    """m = beta_1 m + (1 - beta_1) delta; v = v - ((1 - beta_2) delta²) sign(v - delta²); m / (√v + adaptivity)."""
 
     name: ClassVar[str] = "yogi"
 
@@ -22,11 +20,20 @@ class Yogi(Optimizer):
         """See ``Optimizer``."""
         return ("m", "v")
 
-    def direction(
-        self, server: ServerParameters, state: OptimizerState, delta: Float64Array
-    ) -> tuple[Float64Array, dict[str, Float64Array]]:
+    def step_into(self, server: ServerParameters, sums: Sums, before: Carried, after: Carried) -> None:
         """See ``Optimizer``. v never falls below 0: where it is above delta², only a part of delta² is taken off."""
-        squared = delta * delta
-        m = server.beta_1 * state["m"] + (1.0 - server.beta_1) * delta
-        v = state["v"] - ((1.0 - server.beta_2) * squared) * np.sign(state["v"] - squared)
-        return m / (np.sqrt(v) + server.adaptivity), {"m": m, "v": v}
+        from aggregation.optimizers import kernels
+
+        kernels.yogi_step(
+            *sums,
+            before.model,
+            after.model,
+            server.learning_rate,
+            server.beta_1,
+            server.beta_2,
+            server.adaptivity,
+            before.state["m"],
+            before.state["v"],
+            after.state["m"],
+            after.state["v"],
+        )

@@ -13,7 +13,7 @@ from aiokafka.conn import collect_hosts
 
 from backends.settings import Settings
 
-REQUEST_TIMEOUT_S: Final = 10.0
+REQUEST_TIMEOUT_S: Final = 30.0
 DELIVERY_TIMEOUT_S: Final = 120.0
 PRODUCER_QUEUE_BYTES_MAX: Final = 64 << 20
 PROBE_SOCKET_TIMEOUT_MS: Final = 2000

@@ -91,6 +91,24 @@ def _partition_row(one: PartitionStatus) -> tuple[object, ...]:
     )
 
 
+def _show_verdicts(output: Output, report: AuditReport) -> None:
+    """How many verdicts were compared, why not all, and what stands among them that nobody vouches for."""
+    compared = report.verdicts_compared
+    if compared:
+        output.print(f"compared the verdicts of {compared} offsets")
+    for one in report.partitions:
+        if one.verdicts.because:
+            output.say(f"verdicts of {one.name} were not all compared: {one.verdicts.because}")
+    strays = [one for one in report.partitions if one.verdicts.strays]
+    if strays:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in report.strays.items())
+        first = ", ".join(name for one in strays for name in one.verdicts.named[:1])
+        output.say(
+            f"among the verdicts stand {kinds}: nobody signs a verdict, so these prove nothing and change nothing; "
+            f"only workers should write there   (first: {first})"
+        )
+
+
 def show_audit(output: Output, report: AuditReport) -> None:
     """What was folded, a table of the partitions, every difference that is shown, and the verdict as the last line."""
     rate = report.records / report.seconds if report.seconds > 0 else 0.0
@@ -117,6 +135,7 @@ def show_audit(output: Output, report: AuditReport) -> None:
             ],
         )
         output.print()
+    _show_verdicts(output, report)
     for difference in report.findings:
         output.print(f"[{difference.error_id}] {difference}", style="red")
     hidden = report.findings.total - len(report.findings.shown)

@@ -338,7 +338,7 @@ def _remember(invocation: Invocation, report: AuditReport, run_id: str | None) -
 def _show_audit(output: Output, report: AuditReport) -> int:
     from fluvial.commands.operator_views import show_audit
 
-    output.document(report.document())
+    output.document(report.json_document())
     show_audit(output, report)
     if report.identical:
         return 0

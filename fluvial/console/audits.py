@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fluvial.console")
 
-_PROGRESS: Final = re.compile(rb"folded (\d+) of (\d+) records")
+_PROGRESS: Final = re.compile(rb"read (\d+) of (\d+) records")
 _RUNNING_S: Final = 1.0
 _LINE_BYTES_MAX: Final = 1 << 16
 
 
 @dataclass
 class AuditRun:
-    """One audit. ``done`` of ``total`` records are folded; None while that is not known."""
+    """One audit. ``done`` of ``total`` records are read, updates and verdicts; None while that is not known."""
 
     run_id: str
     task: str

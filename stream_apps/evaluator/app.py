@@ -27,7 +27,7 @@ import faust
 from faust.types import TP
 
 from aggregation.errors import FluvialError
-from backends.kafka.faust.transport import create_app, log_record, raw_topic
+from backends.kafka.faust.transport import create_app, raw_topic, records_in
 from backends.log import LogRecord
 from backends.object_store import StoreUnavailable
 from backends.observer import UNOBSERVED, Observer
@@ -101,9 +101,9 @@ def build_app(
     @app.agent(raw_topic(app, models_topic(task)), name="follow")
     async def follow(stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():
-            record = log_record(event.message)
             try:
-                await asyncio.shield(asyncio.create_task(take(record)))
+                for record in records_in(event.message):
+                    await asyncio.shield(asyncio.create_task(take(record)))
             except Exception as error:
                 known = isinstance(error, FluvialError)
                 log.error(  # noqa: TRY400

@@ -31,7 +31,7 @@ import faust
 from faust.types import TP
 
 from aggregation.errors import FluvialError
-from backends.kafka.faust.transport import create_app, log_record, raw_topic
+from backends.kafka.faust.transport import create_app, raw_topic, records_in
 from backends.kafka.topic_settings import await_right_topics
 from backends.observer import UNOBSERVED, LastScrape, Observer
 from backends.settings import Settings
@@ -108,7 +108,8 @@ def build_app(
     @app.agent(raw_topic(app, *regions), name="collect")
     async def collect(stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():
-            await or_end(loop.offer(log_record(event.message), regions[event.message.topic]))
+            for record in records_in(event.message):
+                await or_end(loop.offer(record, regions[record.topic]))
 
     @app.task
     async def merge_when_due() -> None:

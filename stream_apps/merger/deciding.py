@@ -8,7 +8,6 @@ from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.merge import choose
 from schemas.manifests import Manifest, input_of, next_cursors, sum_counts
-from schemas.objects import sha256_hex
 from stream_apps.merger.deriving import Derived
 from stream_apps.merger.version import Version
 
@@ -42,8 +41,8 @@ def next_manifest(task: str, head: Version, chosen: tuple[Aggregate, ...], deriv
         staleness_total=sum(aggregate.staleness_total for aggregate in chosen),
         staleness_max=max(aggregate.staleness_max for aggregate in chosen),
         update_bytes=sum(aggregate.update_bytes for aggregate in chosen),
-        model_sha256=sha256_hex(derived.model),
-        optimizer_sha256=sha256_hex(derived.optimizer),
-        reference_sha256=sha256_hex(derived.reference),
+        model_sha256=derived.model_sha256,
+        optimizer_sha256=derived.optimizer_sha256,
+        reference_sha256=derived.reference_sha256,
         floor=head.floor,
     )

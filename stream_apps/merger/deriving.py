@@ -18,17 +18,23 @@ from schemas.objects import sha256_hex
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """The next checkpoint, and the bytes that go to the store; ``reference`` is the step's direction."""
+    """The next checkpoint, and the bytes that go to the store with their hashes; ``reference`` is the step's direction.
+
+    Each is hashed once: that takes longer than making it.
+    """
 
     checkpoint: Checkpoint
     model: bytes
     optimizer: bytes
     reference: bytes
+    model_sha256: str
+    optimizer_sha256: str
+    reference_sha256: str
 
     def is_what(self, manifest: Manifest) -> bool:
         """Whether model and optimizer are those that the manifest names."""
         named = (manifest.model_sha256, manifest.optimizer_sha256)
-        return (sha256_hex(self.model), sha256_hex(self.optimizer)) == named
+        return (self.model_sha256, self.optimizer_sha256) == named
 
 
 def derive(
@@ -52,9 +58,8 @@ def derive(
         policy=policy,
         layout=layout,
     )
-    return Derived(
-        checkpoint=step.checkpoint,
-        model=encode_model(step.checkpoint.model, layout),
-        optimizer=encode_optimizer(step.checkpoint.optimizer),
-        reference=encode_direction(step.reference),
-    )
+    model = encode_model(step.checkpoint.model, layout)
+    optimizer = encode_optimizer(step.checkpoint.optimizer)
+    reference = encode_direction(step.reference)
+    hashes = [sha256_hex(data) for data in (model, optimizer, reference)]
+    return Derived(step.checkpoint, model, optimizer, reference, *hashes)

@@ -26,7 +26,7 @@ from faust.types import TP
 
 from aggregation.codecs import VALUE_BYTES
 from aggregation.errors import ConnectionProblem, UsageProblem
-from backends.kafka.faust.transport import create_app, log_record, raw_topic
+from backends.kafka.faust.transport import create_app, raw_topic, records_in
 from backends.kafka.topic_settings import await_right_topics
 from backends.observer import UNOBSERVED, Observer
 from backends.settings import Settings
@@ -85,7 +85,7 @@ def build_app(
     @app.agent(raw_topic(app, topic_name), isolated_partitions=True, name=f"fold_{region}")
     async def fold_region(stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():
-            await or_end(worker.process(log_record(event.message)))
+            await or_end(worker.process_all(records_in(event.message)))
 
     @app.timer(interval=TICK_EVERY_S)
     async def ask_for_ticks() -> None:

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Final, assert_never
 
@@ -113,21 +114,29 @@ class PartitionWorker:
 
         ConnectionProblem where waiting does not help, as with a producer that has failed for good: start again.
         """
+        await self.process_all((record,))
+
+    async def process_all(self, records: Iterable[LogRecord]) -> None:
+        """The same for records that came together: no rebalance and no parking comes between them."""
         async with self._lock:
-            if self.stopped is not None and not await self._parked_by(record):
-                return
-            try:
-                self._folding.require_same(record)
-                async for one in self._folding.records_through(record):
-                    await self._fold(one)
-            except ConnectionProblem as error:
-                self._stop(error)
-                raise  # waiting does not help and nothing is wrong with the log: a fresh process may do better
-            except FluvialError as error:
-                self._stop(error)
-            except Exception as error:  # it is logged with its traceback  # noqa: BLE001
-                self._folding.raised()
-                self._stop(self._defect(error), error)
+            for record in records:
+                await self._process(record)
+
+    async def _process(self, record: LogRecord) -> None:
+        if self.stopped is not None and not await self._parked_by(record):
+            return
+        try:
+            self._folding.require_same(record)
+            async for one in self._folding.records_through(record):
+                await self._fold(one)
+        except ConnectionProblem as error:
+            self._stop(error)
+            raise  # waiting does not help and nothing is wrong with the log: a fresh process may do better
+        except FluvialError as error:
+            self._stop(error)
+        except Exception as error:  # it is logged with its traceback  # noqa: BLE001
+            self._folding.raised()
+            self._stop(self._defect(error), error)
 
     async def _fold(self, record: LogRecord) -> None:
         await self._outbox.drain()

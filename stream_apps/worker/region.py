@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from backends.log import LogRecord
 from stream_apps.process_context import ProcessContext
@@ -42,7 +42,11 @@ class RegionWorker:
 
     async def process(self, record: LogRecord) -> None:
         """Fold one record of an assigned partition; ConnectionProblem where only a fresh process may do better."""
-        await self.partitions[record.partition].process(record)
+        await self.process_all((record,))
+
+    async def process_all(self, records: Sequence[LogRecord]) -> None:
+        """The same for records of one partition that came together."""
+        await self.partitions[records[0].partition].process_all(records)
 
     async def tick(self, assigned: Iterable[int]) -> None:
         """Close windows that are old, by a Tick in their log, and take acknowledgements in.

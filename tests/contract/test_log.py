@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 PARTITIONS = 4  # as many as the mock cluster makes
 IDS = 1000
-WAIT_S = 30.0
+WAIT_S = 180.0
 
 
 @contextmanager
 def mock_cluster(folder: Path) -> Iterator[Settings]:
     """Settings of a mock broker that lives in this process."""
     cluster = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    broker = next(iter(cluster.list_topics(timeout=10).brokers.values()))
+    broker = next(iter(cluster.list_topics(timeout=60).brokers.values()))
     store = StoreSettings(kind="file", path=folder / "objects")
     yield Settings(home=folder, bootstrap_servers=f"{broker.host}:{broker.port}", store=store)
     cluster.flush(1)

@@ -124,7 +124,7 @@ def test_tap_filters_ends_after_max_and_survives_head(federation: Federation) ->
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
         check=False,
     )
     assert piped.stdout.startswith("kind,at_ms,"), piped.stderr
@@ -237,7 +237,7 @@ def test_the_documented_sql_and_the_example_script_run(federation: Federation, t
         assert rows_of(query, tmp_path / "out")
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "examples" / "analysis.py"), str(tmp_path / "out")],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "region_minute" in done.stdout and "cost_total" in done.stdout
@@ -259,7 +259,7 @@ def test_the_documented_pipes_of_kcat_and_jq_run(federation: Federation) -> None
         # What others left in the topic ends jq: it reads the records before.
         command = command.replace(" -e -q", " -c 7 -q")
         done = subprocess.run(
-            ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False
+            ["bash", "-c", command], capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stderr
         assert '"accepted": 4' in done.stdout or '"accepted":2' in done.stdout

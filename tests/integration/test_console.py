@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fluvial.local.stack import LocalStack
 
 SLOT = ("eu", 0)
-STOP_S = 40.0
+STOP_S = 120.0
 EVENTS_MAX = 60
 POLICY = factories.policy(
     window={"updates_max": 4, "seconds_max": 3600.0}, buffer={"updates": 4, "seconds_max": 3600.0}
@@ -73,7 +73,7 @@ class Console:
             headers={"Authorization": f"Bearer {token}"} if token else {},
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
@@ -83,7 +83,7 @@ class Console:
         assert status == 200, document
         return document
 
-    def until(self, path: str, condition: Any, what: str, timeout_s: float = 20.0) -> Any:
+    def until(self, path: str, condition: Any, what: str, timeout_s: float = WAIT_S) -> Any:
         """The answer once it is so."""
         found: list[Any] = []
 
@@ -163,7 +163,7 @@ def test_versions_and_one_version_are_the_manifests(console: Console, federation
     assert sum(shares) == pytest.approx(1.0)
     assert more["next"] is None
     with urllib.request.urlopen(
-        f"http://127.0.0.1:{console.port}/api/tasks/{console.task}/versions/2/manifest", timeout=5
+        f"http://127.0.0.1:{console.port}/api/tasks/{console.task}/versions/2/manifest", timeout=WAIT_S
     ) as answer:
         assert answer.read() == data
     assert console.ask("versions/4")[0] == 404

@@ -20,7 +20,7 @@ from schemas.topics import metrics_topic
 from tests import factories
 from tests.integration.pipeline import Federation, Running, start_process
 from tests.requirements import find_browser
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ METERS = """[...document.querySelectorAll('td .meter')].map((one) => [
 ]).filter(([said]) => said !== undefined)"""
 """The percentage beside each bar, and how full the bar is."""
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-PATIENCE_MS = 20_000
+PATIENCE_MS = 120_000
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
 PAGES = ("/", "/versions", "/versions/1", "/flow", "/refused", "/fleet", "/audit")
@@ -108,7 +108,9 @@ def watched(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def shows_version_1(address: str, task: str) -> bool:
     """Until it has found broker and store, it answers 502."""
     server = urllib.parse.urlsplit(address).netloc
-    answer = urllib3.request("GET", f"http://{server}/api/tasks/{task}/versions/1", retries=False)
+    answer = urllib3.request(
+        "GET", f"http://{server}/api/tasks/{task}/versions/1", retries=False, timeout=WAIT_S
+    )
     return answer.status == 200
 
 

@@ -294,7 +294,7 @@ def test_a_device_learns_what_became_of_its_update_or_that_nobody_judged_it(stag
         stage.writer.append_now(
             verdicts_topic(stage.task, "eu"), encode_verdict(verdict), partition=receipt.partition
         )
-        assert device.verdict(receipt, timeout_s=90) == verdict
+        assert device.verdict(receipt, timeout_s=180) == verdict
 
 
 def test_nothing_is_sent_of_an_update_that_is_too_large(stage: Stage) -> None:

@@ -18,7 +18,7 @@ from schemas.avro import encode
 from schemas.topics import aggregates_topic
 from tests import factories
 from tests.integration.pipeline import Federation
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from backends.settings import Settings
 
-STOP_S = 40.0
+STOP_S = 120.0
 SLOT = ("eu", 0)
 UPDATES = 12
 POLICY = factories.policy(window={"updates_max": 4, "seconds_max": 3600.0}, buffer={"updates": 4})
@@ -44,7 +44,7 @@ def federation(stack: Settings, tmp_path: Path) -> Iterator[Federation]:
 def get(address: str, path: str, accept: str = "") -> tuple[int, str, str]:
     request = urllib.request.Request(f"http://{address}{path}", headers={"Accept": accept})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.headers["Content-Type"], error.read().decode()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SLOT = ("eu", 0)
 PER_VERSION = 3
-STOP_S = 40.0
+STOP_S = 120.0
 # A window closes when it is full, never by the clock; one window makes one version.
 POLICY = factories.policy(
     window={"updates_max": PER_VERSION, "seconds_max": 3600.0},

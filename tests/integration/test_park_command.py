@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from backends.settings import Settings
 
 SLOT = ("eu", 0)
-WORKER_S = 40.0
+WORKER_S = 120.0
 POLICY = factories.policy(window={"updates_max": 4}, anomaly={"enabled": False})
 
 

@@ -14,7 +14,7 @@ import pytest
 from schemas.topics import metrics_topic
 from tests import factories
 from tests.integration.pipeline import Federation, run_command, start_process
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from backends.settings import Settings
 
-STOP_S = 40.0
+STOP_S = 120.0
 POLICY = factories.policy(window={"updates_max": 2, "seconds_max": 3600.0}, buffer={"updates": 2})
 
 
@@ -99,7 +99,7 @@ def _shows_its_evaluations_again(stack: Settings, tmp_path: Path, task: str, acc
         page = again.log.partition("metrics of again: ")[2].split()[0]
 
         def shown() -> str:
-            with urllib.request.urlopen(page, timeout=5) as answer:
+            with urllib.request.urlopen(page, timeout=WAIT_S) as answer:
                 text: str = answer.read().decode()
             return text if "fluvial_validation_accuracy " in text else ""
 

@@ -54,13 +54,13 @@ class Prometheus:
         self.address = f"{ports.LOOPBACK}:{state.prometheus_port}"
 
     def get(self, path: str) -> Any:
-        answer = urllib3.request("GET", f"http://{self.address}/api/v1/{path}", timeout=10.0)
+        answer = urllib3.request("GET", f"http://{self.address}/api/v1/{path}", timeout=60.0)
         assert answer.status == 200, answer.data
         return answer.json()["data"]
 
     def query(self, expression: str) -> list[Any]:
         answer = urllib3.request(
-            "GET", f"http://{self.address}/api/v1/query", fields={"query": expression}, timeout=10.0
+            "GET", f"http://{self.address}/api/v1/query", fields={"query": expression}, timeout=60.0
         )
         assert answer.status == 200, answer.data
         found: list[Any] = answer.json()["data"]["result"]
@@ -100,7 +100,7 @@ def stop_prometheus(home: Path) -> None:
     if pid is not None:
         process = psutil.Process(pid)
         process.terminate()
-        psutil.wait_procs([process], timeout=20)
+        psutil.wait_procs([process], timeout=60)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fluvial.local.starting.find_prometheus", lambda: None)
         LocalStack(home, reporter=Output()).up()

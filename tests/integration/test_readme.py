@@ -107,7 +107,7 @@ def test_the_blocks_run_as_they_are_printed(stack: Settings, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", sorted(re.findall(r"(?m)^`{0,3}(?:make) ([a-z]+)", README.read_text())))
 def test_the_make_targets_exist(name: str) -> None:
     done = subprocess.run(
-        ["make", "-n", name], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        ["make", "-n", name], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
 

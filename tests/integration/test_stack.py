@@ -57,7 +57,7 @@ def make_topic(servers: str, name: str) -> None:
 
 
 def topics(servers: str) -> set[str]:
-    return set(AdminClient({"bootstrap.servers": servers}).list_topics(timeout=20).topics)
+    return set(AdminClient({"bootstrap.servers": servers}).list_topics(timeout=60).topics)
 
 
 def test_up_twice_leaves_the_running_services_alone(local_stack: LocalStack) -> None:

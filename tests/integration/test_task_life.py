@@ -20,7 +20,7 @@ TASK, LIKE_IT = "leaving", "leaving-2"
 
 def topics_like(stack: Settings, task: str) -> set[str]:
     return {
-        name for name in admin_client(stack).list_topics(timeout=20).topics if name.startswith(f"fl.{task}.")
+        name for name in admin_client(stack).list_topics(timeout=60).topics if name.startswith(f"fl.{task}.")
     }
 
 

@@ -140,10 +140,10 @@ absent = ("torch", "faust", "numba", "pyarrow", "sklearn", "aiohttp")
 assert not [name for name in absent if importlib.util.find_spec(name)]
 task, region, key = sys.argv[1:]
 with Device.open(task=task, region=region, key=Path(key)) as device:
-    base = device.fetch(timeout_s=90)
+    base = device.fetch(timeout_s=180)
     trained = {name: array + schemas.STEP for name, array in device.arrays(base).items()}
     receipt = device.publish(base, device.contribution(base, trained, num_examples=10, loss=0.5))
-    verdict = device.verdict(receipt, timeout_s=90)
+    verdict = device.verdict(receipt, timeout_s=180)
 print(json.dumps({"version": base.version, "outcome": verdict.outcome, "update_id": verdict.update_id}))
 """
 

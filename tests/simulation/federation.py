@@ -291,7 +291,7 @@ class Federation:
                 await process.sleep(TICK_EVERY_S)
                 await worker.tick(sorted(partition for _, partition in member.assigned))
 
-        member.resume, member.deliver = resume, worker.process
+        member.resume, member.deliver = resume, worker.process_all
         group = self.groups[region]
         for old in [one for one in group.members if one.process.name == process.name]:
             group.leave(old)
@@ -327,8 +327,9 @@ class Federation:
             offsets = await merger.resume()
             return {place: offsets[(regions[place[0]], place[1])] for place in assigned}
 
-        async def deliver(record: LogRecord) -> None:
-            await merger.offer(record, regions[record.topic])
+        async def deliver(portion: list[LogRecord]) -> None:
+            for record in portion:
+                await merger.offer(record, regions[record.topic])
 
         member.resume, member.deliver = resume, deliver
         self.mergers[process.name] = member

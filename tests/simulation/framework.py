@@ -1,8 +1,8 @@
 """What Faust and the consumer group do to the workers and mergers, as a model that a seed drives.
 
 Partitions move when a member dies, sleeps longer than the session, or joins; agents are cancelled in the middle of a
-record when they do; records come in batches that were fetched before, some twice, some not at all; a member that slept
-goes on with what it had. Group offsets are committed too, and are advice to nobody, as in production.
+portion when they do; records come in portions that were fetched before, some twice, some not at all; a member that
+slept goes on with what it had. Group offsets are committed too, and are advice to nobody, as in production.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DROPPED = 0.01
 REPEATED = 0.03
 OLD_REPEATED = 0.01
 
-Deliver = Callable[[LogRecord], Awaitable[None]]
+Deliver = Callable[[list[LogRecord]], Awaitable[None]]
 Resume = Callable[[Iterable["Place"]], Awaitable[Mapping["Place", int]]]
 
 
@@ -81,11 +81,12 @@ class Member:
                     await self.process.sleep(AWAY_S)
                     continue
                 fetched = self.log.records[place][offset : offset + FETCH_RECORDS_MAX]
-                for record in fetched[: rng.randint(1, FETCH_RECORDS_MAX)]:
-                    offset = record.offset + 1
-                    for one in self._as_delivered(record, rng):
-                        await self.deliver(one)
-                    self.committed[place] = offset
+                taken = fetched[: rng.randint(1, FETCH_RECORDS_MAX)]
+                portion = [one for record in taken for one in self._as_delivered(record, rng)]
+                offset += len(taken)
+                if portion:
+                    await self.deliver(portion)
+                self.committed[place] = offset
         except (FluvialError, ArithmeticError, LookupError, ValueError, TypeError, AssertionError) as error:
             self.failed(error)
 

@@ -1,9 +1,9 @@
 """What has to hold after every run, whatever struck it.
 
-``fluvial.proof.checker``, which shares no code with the workers, checks all seven invariants over the logs and objects
+``fluvial.proof.checker``, which shares no code with the workers, checks all eight invariants over the logs and objects
 as they stand at the end. What only the simulator can see is checked here beside it: every value that a manifest's key
 ever had, the exact order of appends over all topics, and that the workers' own fold, from offset 0 and from every
-snapshot, gives what was published.
+snapshot, gives what was published, verdicts included.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from aggregation.fold.events import Barrier, WindowClosed
+from aggregation.fold.events import Barrier, Verdict, WindowClosed
 from aggregation.fold.state import initial
 from aggregation.fold.transition import fold_into
 from backends.log import LogRecord
@@ -21,13 +21,14 @@ from schemas.checkpoints import decode_direction
 from schemas.envelope import open_envelope
 from schemas.objects import manifest_key, object_key
 from schemas.records import Unverified, aggregate_in, decode_record
-from schemas.topics import aggregates_topic, models_topic, updates_topic
-from schemas.windows import encode_window, restore_state
+from schemas.topics import aggregates_topic, models_topic, updates_topic, verdicts_topic
+from schemas.windows import decode_verdict, encode_verdict, encode_window, restore_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aggregation.codecs import Direction
+    from aggregation.fold.events import Effect
     from aggregation.fold.state import PartitionState
     from aggregation.server.aggregates import Aggregate, Slot
     from fluvial.proof.checker import Violation
@@ -41,6 +42,7 @@ def violations(federation: Federation) -> list[str]:
     found += _out_of_order(federation)
     for slot in federation.genesis.slots:
         found += _refolded(federation, slot)
+        found += _judged(federation, slot)
     return found
 
 
@@ -111,10 +113,7 @@ def _signed(
 def _refolded(federation: Federation, slot: Slot) -> Iterator[str]:
     """5: the fold from offset 0, and from every snapshot to the next window, gives what was published."""
     published: dict[int, Aggregate] = {}
-    for record in federation.log.records[aggregates_topic(federation.genesis.task, slot[0]), slot[1]]:
-        one = aggregate_in(record.value, record.timestamp_ms, federation.trust, federation.genesis.task, slot)
-        if isinstance(one, Unverified):
-            continue
+    for _, one in _published(federation, slot):
         if published.setdefault(one.sequence, one).sha256 != one.sha256:
             yield f"3: window {one.sequence} of {slot} was published with two contents"
     encoded = list(_windows(federation, slot, _first_state(federation, slot)))
@@ -129,8 +128,52 @@ def _refolded(federation: Federation, slot: Slot) -> Iterator[str]:
             yield f"5: the window after {sequence} of {slot}, folded from its snapshot, is another"
 
 
+def _judged(federation: Federation, slot: Slot) -> Iterator[str]:
+    """8: by the order of appends, a verdict stands behind the record that it judges, and before its window.
+
+    And what stands for the offsets of the log, no more and no fewer, is what the fold says of them.
+    """
+    task, order, name = federation.genesis.task, federation.log.order, f"{slot[0]}[{slot[1]}]"
+    updates, verdicts = (updates_topic(task, slot[0]), slot[1]), (verdicts_topic(task, slot[0]), slot[1])
+    effects = _effects(federation, slot, _first_state(federation, slot))
+    said = {one.offset: encode_verdict(one) for one, _ in effects if isinstance(one, Verdict)}
+    stands: dict[int, int] = {}
+    for record in federation.log.records[verdicts]:
+        offset = decode_verdict(record.value or b"").offset
+        at = order[verdicts, record.offset]
+        stands.setdefault(offset, at)
+        if order.get((updates, offset), at) >= at:
+            yield f"8: {name}@{offset} was judged before the log had such an offset"
+        if said.get(offset) != record.value:
+            yield f"8: {name}@{offset} has a verdict that the log does not give"
+    if missing := said.keys() - stands.keys():
+        yield f"8: {name} has no verdicts of {sorted(missing)[:5]}"
+    for at, one in _published(federation, slot):
+        late = [o for o in range(one.first_offset, one.next_offset) if stands.get(o, at) >= at]
+        if late:
+            yield f"8: window {one.sequence} of {name} was published before the verdicts of {late[:3]}"
+
+
+def _published(federation: Federation, slot: Slot) -> Iterator[tuple[int, Aggregate]]:
+    """Every window that a worker signed, and where it stands in the order of all appends."""
+    place = (aggregates_topic(federation.genesis.task, slot[0]), slot[1])
+    for record in federation.log.records[place]:
+        one = aggregate_in(record.value, record.timestamp_ms, federation.trust, federation.genesis.task, slot)
+        if not isinstance(one, Unverified):
+            yield federation.log.order[place, record.offset], one
+
+
 def _windows(federation: Federation, slot: Slot, state: PartitionState) -> Iterator[str]:
     """The hashes of the windows that close from ``state`` on."""
+    for effect, sealed in _effects(federation, slot, state):
+        if isinstance(effect, WindowClosed):
+            yield encode_window(sealed, effect).aggregate.sha256
+
+
+def _effects(
+    federation: Federation, slot: Slot, state: PartitionState
+) -> Iterator[tuple[Effect, PartitionState]]:
+    """What folding the log from ``state`` on has for effects, each with the state that it left."""
     records = federation.log.records[updates_topic(federation.genesis.task, slot[0]), slot[1]]
     for record in records[state.next_offset :]:
         event = federation.defect.event(slot, record) or decode_record(
@@ -141,8 +184,7 @@ def _windows(federation: Federation, slot: Slot, state: PartitionState) -> Itera
             event = replace(event, policy=federation.policy, reference=reference)
         for effect in fold_into(state, record.offset, event):
             state.validate()
-            if isinstance(effect, WindowClosed):
-                yield encode_window(state, effect).aggregate.sha256
+            yield effect, state
 
 
 def _first_state(federation: Federation, slot: Slot) -> PartitionState:

@@ -141,8 +141,8 @@ MUTATIONS = (
         (
             (
                 ENCODING,
-                '        counted={entry["version"]: set(entry["devices"]) for entry in record["counted"]},\n',
-                "        counted={},\n",
+                '        counted=Contributions({entry["version"]: entry["devices"] for entry in record["counted"]}),\n',
+                "        counted=Contributions(),\n",
             ),
         ),
     ),
@@ -166,6 +166,40 @@ MUTATIONS = (
                     'f"publish the verdicts of {place}", self._flush_verdicts, clock=context.clock)\n'
                 ),
                 "        self._verdicts.clear()\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the order of a window's effects: it is published, and then its verdicts are waited for",
+        (
+            (
+                OUTBOX,
+                (
+                    "        retry_through_outage("
+                    'f"publish the verdicts of {place}", self._flush_verdicts, clock=context.clock)\n'
+                ),
+                "",
+            ),
+            (
+                OUTBOX,
+                "        self._publish_aggregate(window)\n",
+                (
+                    "        self._publish_aggregate(window)\n"
+                    '        retry_through_outage("publish verdicts", self._flush_verdicts, clock=context.clock)\n'
+                ),
+            ),
+        ),
+    ),
+    Mutation(
+        "the log before the verdict: a worker judges its own Tick before the log has it",
+        (
+            (
+                WORKER,
+                "        self._tick = self.context.writer.append(",
+                (
+                    '        self._outbox.add_verdict(Verdict(self.state.next_offset, "control"), (), self.state)\n'
+                    "        self._tick = self.context.writer.append("
+                ),
             ),
         ),
     ),

@@ -23,17 +23,18 @@ ROOT = Path(__file__).parents[2]
 
 def simulate(*arguments: str, module: str = "tests.simulation") -> tuple[int, dict[str, Any]]:
     command = [sys.executable, "-m", module, "--json", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=570, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
 
-def test_500_schedules_break_no_invariant() -> None:
-    code, result = simulate("--seeds", "500")
-    assert (code, result["failed"], result["schedules"]) == (0, 0, 500), result["seeds"]
+def test_250_schedules_break_no_invariant() -> None:
+    """The slow lane runs thousands."""
+    code, result = simulate("--seeds", "250")
+    assert (code, result["failed"], result["schedules"]) == (0, 0, 250), result["seeds"]
     # A schedule that nothing strikes, or that makes no version, would prove nothing.
-    assert result["versions"] > 500
-    assert all(result["faults"][kind] > 100 for kind in ("kill", "pause", "store away", "log away"))
+    assert result["versions"] > 250
+    assert all(result["faults"][kind] > 50 for kind in ("kill", "pause", "store away", "log away"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import faust
@@ -17,6 +17,7 @@ from faust.sensors import Monitor
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 
 from backends.kafka.admin import BrokerProbe, require_broker
 from backends.kafka.configuration import faust_broker
@@ -32,13 +33,70 @@ FETCH_BYTES: Final = 4 << 20
 """Bytes a partition and fetch: it bounds memory. A larger record still comes, alone (KIP-74)."""
 PROBE_EVERY_S: Final = 3.0
 STREAM_BUFFER_BYTES_MAX: Final = 32 << 20
-STREAM_BUFFER_RECORDS_MAX: Final = 64
+STREAM_BUFFER_PORTIONS_MAX: Final = 16
+PORTION_BYTES: Final = 1 << 20
+PORTION_RECORDS_MAX: Final = 64
+"""A portion is what an agent takes at once: it ends with the record that reaches either."""
+LOG_APPEND_TIME: Final = 1
 POLL_RECORDS_MAX: Final = 50_000
 """Records taken out of a fetch at once: 8 MB may hold a million tiny ones. Faust may fetch the rest anew: not fewer."""
 
 log = logging.getLogger("fluvial")
 
 Resume = Callable[[Iterable[TP]], Awaitable[Mapping[TP, int]]]
+
+
+class _Portion(ConsumerMessage):
+    """Consecutive records of one partition as one Faust message; its offset is the last one's, its value is empty."""
+
+    __slots__ = ("records",)
+
+    def __init__(self, partition: TP, records: Sequence[LogRecord], generation: int) -> None:
+        last = records[-1]
+        super().__init__(
+            partition.topic,
+            partition.partition,
+            last.offset,
+            last.timestamp_ms / 1000,
+            LOG_APPEND_TIME,
+            [],
+            None,
+            b"",
+            None,
+            tp=partition,
+            generation_id=generation,
+        )
+        self.records = records
+
+
+def _portions(fetched: Mapping[TP, Sequence[Any]]) -> Iterator[tuple[TP, list[LogRecord]]]:
+    """What was fetched in portions, partition by partition in turn, so that none waits for all of another's."""
+    waiting = [(partition, _portions_of(partition, records)) for partition, records in fetched.items()]
+    while waiting:
+        for one in tuple(waiting):
+            partition, portions = one
+            portion = next(portions, None)
+            if portion is None:
+                waiting.remove(one)
+            else:
+                yield partition, portion
+
+
+def _portions_of(partition: TP, records: Sequence[Any]) -> Iterator[list[LogRecord]]:
+    topic, number = partition.topic, partition.partition
+    portion: list[LogRecord] = []
+    size = 0
+    for one in records:
+        value = one.value
+        portion.append(
+            LogRecord(topic, number, one.offset, one.timestamp, one.key, value, tuple(one.headers or ()))
+        )
+        size += len(value or b"")
+        if size >= PORTION_BYTES or len(portion) >= PORTION_RECORDS_MAX:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 class NamedThread(driver.AIOKafkaConsumerThread):
@@ -75,6 +133,31 @@ class ResumingConsumer(driver.Consumer):
     """The aiokafka consumer, with our own idea of where to go on."""
 
     _thread: NamedThread
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """What was fetched, a partition's consecutive records as one message: Faust's cost is one a message.
+
+        As Faust's own, which has a message a record: it ends where the flow is paused or partitions move, and what it
+        leaves is sought anew.
+        """
+        fetched, active = await self._wait_next_records(timeout)
+        if fetched is None:
+            return
+        if not self.flow_active:
+            await self._seek_anew()
+            return
+        generation = self.app.consumer_generation_id
+        for partition, portion in _portions(fetched):
+            if self.app.consumer_generation_id != generation or not self.flow_active:
+                return
+            if active is None or partition in active or partition in self._buffered_partitions:
+                yield partition, _Portion(partition, portion, generation)
+
+    async def _seek_anew(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as error:  # noqa: BLE001 - Faust goes on, and seeks again when the flow resumes
+            log.warning("could not seek while the flow was paused: %s", error)
 
     def _new_consumer_thread(self) -> NamedThread:
         return NamedThread(self, loop=self.loop, beacon=self.beacon)
@@ -140,7 +223,8 @@ def create_app(
     retry_through_outage(
         f"reach Kafka at {where}", lambda: require_broker(settings)
     )  # aiokafka gives up at its start
-    buffered = max(4, min(STREAM_BUFFER_RECORDS_MAX, STREAM_BUFFER_BYTES_MAX // max(1, record_bytes)))
+    portion_bytes = max(PORTION_BYTES, record_bytes)
+    buffered = max(4, min(STREAM_BUFFER_PORTIONS_MAX, STREAM_BUFFER_BYTES_MAX // portion_bytes))
     app = faust.App(
         app_id,
         broker=faust_broker(settings),
@@ -197,14 +281,7 @@ def raw_topic(app: faust.App, *names: str) -> Any:
     return app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
-def log_record(message: Any) -> LogRecord:
-    """A Faust message as the record of the log that it is."""
-    return LogRecord(
-        message.topic,
-        message.partition,
-        message.offset,
-        round(message.timestamp * 1000),
-        message.key,
-        message.value,
-        tuple(message.headers or ()),
-    )
+def records_in(message: Any) -> Sequence[LogRecord]:
+    """The consecutive records of one partition that a Faust message of ours carries: at least one."""
+    assert isinstance(message, _Portion), message
+    return message.records

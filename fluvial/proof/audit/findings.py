@@ -22,6 +22,9 @@ SIGNED_NAME: Final = "FLV-5005"
 LOG: Final = "FLV-5006"
 GENESIS: Final = "FLV-5007"
 SKIPS: Final = "FLV-5013"
+BEYOND_LOG: Final = "FLV-5020"
+UNJUDGED: Final = "FLV-5021"
+OTHER_VERDICT: Final = "FLV-5022"
 
 
 @dataclass(frozen=True, slots=True)

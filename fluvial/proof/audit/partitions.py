@@ -20,12 +20,13 @@ from backends.skips import find_parking_skip
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import AGGREGATE, LOG, OBJECT, SKIPS, Findings, fields_of, first_difference
 from fluvial.proof.audit.sources import OpenSources
+from fluvial.proof.audit.verdicts import ComparedVerdicts, Comparison, Judged, Place, VerdictsBound
 from fluvial.reading.parked import parked_in
 from fluvial.reading.replay import FoldRaised, PartitionReplay, read_aggregates, resume_after, start_of_log
 from schemas.certificates import Trust
 from schemas.manifests import Genesis
 from schemas.objects import object_key, sha256_hex
-from schemas.topics import aggregates_topic, updates_topic
+from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from schemas.windows import EncodedWindow
 
 HEARD_EVERY_RECORDS: Final = 200
@@ -41,7 +42,8 @@ class PartitionJob:
 
     From after the window of ``start`` (None: from offset 0) up to offset ``updates_end``, or until ``sequence_stop``
     windows are closed. Of the published aggregates those below ``sequence_needed`` have to exist, and the sums of those
-    are what the merge needs: where the store's are damaged, the recomputed ones go to ``spill``.
+    are what the merge needs: where the store's are damaged, the recomputed ones go to ``spill``. ``verdicts`` is what
+    there is of its verdicts; None compares none.
     """
 
     sources: OpenSources
@@ -54,6 +56,7 @@ class PartitionJob:
     sequence_stop: int | None
     sequence_needed: int
     spill: Path
+    verdicts: VerdictsBound | None = None
 
     @property
     def first_offset(self) -> int:
@@ -64,6 +67,11 @@ class PartitionJob:
     def records(self) -> int:
         """How many records there are to fold, at most."""
         return self.updates_end - self.first_offset
+
+    @property
+    def verdict_records(self) -> int:
+        """How many records of the verdicts topic there are to look at."""
+        return 0 if self.verdicts is None else self.verdicts.records_from(self.first_offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,7 @@ class FoldedPartition:
     complete: bool = False
     aggregates: list[Aggregate] = field(default_factory=list)
     barriers: list[SeenBarrier] = field(default_factory=list)
+    verdicts: ComparedVerdicts = field(default_factory=ComparedVerdicts)
     findings: Findings = field(default_factory=Findings)
 
     @property
@@ -114,6 +123,7 @@ def fold_partition(
             folded = audited.run(heard, stopped)
             skipped = audited.skip_of_raised()
             if skipped is None:
+                audited.compare_verdicts(heard, stopped)
                 return folded
             # What raised has half-changed the state: fold from the start once more, without that record.
             parked[folded.next_offset] = skipped
@@ -143,6 +153,7 @@ class _Audited:
         self._first_sequence = 0 if first is None else first.sequence + 1
         self._folded = FoldedPartition(job.slot, job.first_offset, job.first_offset, self._first_sequence)
         self._topic = aggregates_topic(job.task, job.slot[0])
+        self._judged = Judged(job.first_offset, job.spill)
 
     def run(self, heard: Callable[[Slot, int], None], stopped: Callable[[], bool]) -> FoldedPartition:
         folded, findings = self._folded, self._folded.findings
@@ -196,6 +207,27 @@ class _Audited:
             return None
         return find_parking_skip(self._reader, self._trust, self._job.task, self._job.slot, offset)
 
+    def compare_verdicts(self, heard: Callable[[Slot, int], None], stopped: Callable[[], bool]) -> None:
+        """Hold what stands in the verdicts topic against what was folded, as far as signed windows cover it."""
+        job, folded = self._job, self._folded
+        if job.verdicts is None:
+            return
+
+        def follow(records: int) -> None:
+            heard(job.slot, job.updates_end + records)
+            if stopped():
+                raise Interrupted
+
+        comparison = Comparison(
+            Place(folded.name, verdicts_topic(job.task, job.slot[0]), job.slot[1]),
+            self._judged,
+            covered=self._published_end,
+            log_end=job.updates_end,
+            signed_end=self._published_end,
+        )
+        folded.verdicts = comparison.run(self._reader, job.verdicts, folded.findings, heard=follow)
+        follow(job.verdict_records)
+
     def _find_parked(self) -> None:
         published = [entry for contents in self._published.values() for entry in contents.values()]
         self._published_end = max((one.next_offset for _, one in published), default=0)
@@ -229,6 +261,7 @@ class _Audited:
             updates_topic(job.task, region), partition, state.next_offset, job.updates_end
         ):
             replayed = replay.step(record)
+            self._judged.add(replayed.verdict)
             folded.records += 1
             folded.next_offset = record.offset + 1
             folded.updates += replayed.verdict.outcome == ACCEPTED

@@ -17,7 +17,10 @@ PLAIN_EVERY_S: Final = 5.0
 
 
 class Progress:
-    """Follows every partition from its first to its last offset. A context manager; ``heard`` moves it."""
+    """Follows every partition from its first offset to its last, and through its verdicts behind that.
+
+    A context manager; ``heard`` moves it.
+    """
 
     def __init__(self, output: Output, offsets: Mapping[Slot, tuple[int, int]]) -> None:
         self._output = output
@@ -32,14 +35,14 @@ class Progress:
     def __enter__(self) -> Self:
         if self._output.err.is_terminal and not self._output.json:
             columns = (
-                TextColumn("folding"),
+                TextColumn("folding and comparing verdicts"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("records"),
                 TimeRemainingColumn(),
             )
             self._bar = Bar(*columns, console=self._output.err, transient=True)
-            self._bar_task = self._bar.add_task("folding", total=self._total)
+            self._bar_task = self._bar.add_task("auditing", total=self._total)
             self._bar.start()
         return self
 
@@ -50,7 +53,7 @@ class Progress:
             self._bar.stop()
 
     def heard(self, slot: Slot, next_offset: int) -> None:
-        """A partition is folded up to ``next_offset``."""
+        """A partition is folded up to ``next_offset``; what is above its last offset are records of verdicts."""
         self._at[slot] = max(self._at[slot], next_offset)
         done = sum(at - self._offsets[one][0] for one, at in self._at.items())
         if self._bar is not None and self._bar_task is not None:
@@ -60,4 +63,6 @@ class Progress:
         if now_s - self._said_s >= PLAIN_EVERY_S:
             self._said_s = now_s
             rate = done / (now_s - self._started_s)
-            self._output.say(f"folded {done} of {self._total} records, {rate:.0f} a second")
+            self._output.say(
+                f"read {done} of {self._total} records, updates and verdicts, {rate:.0f} a second"
+            )

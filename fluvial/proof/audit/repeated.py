@@ -44,7 +44,7 @@ def audit_again_and_again(
 
 
 def _show(output: Output, report: AuditReport) -> None:
-    output.line(report.document())
+    output.line(report.json_document())
     what = f"versions {report.first} to {report.last}, {report.records} records, {report.seconds:.1f} s"
     if report.identical:
         output.print(f"identical: {what}, digest {report.digest[:16]}")

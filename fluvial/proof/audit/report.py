@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +51,30 @@ class AuditReport:
         """Windows that were recomputed."""
         return sum(len(partition.aggregates) for partition in self.partitions)
 
+    @property
+    def verdicts_compared(self) -> int:
+        """Offsets whose verdict was held against what the fold says."""
+        return sum(partition.verdicts.compared for partition in self.partitions)
+
+    @property
+    def strays(self) -> dict[str, int]:
+        """Records of verdicts topics that nobody vouches for and that are not what the fold says, by kind."""
+        total = Counter[str]()
+        for partition in self.partitions:
+            total.update(partition.verdicts.strays)
+        return dict(sorted(total.items()))
+
+    def json_document(self) -> dict[str, Any]:
+        """All that ``fluvial audit --json`` prints: ``document``, and what stands in the verdicts topics."""
+        verdicts = {
+            "compared": self.verdicts_compared,
+            "strays": self.strays,
+            "partitions": [_verdicts(partition) for partition in self.partitions],
+        }
+        return self.document() | {"verdicts": verdicts}
+
     def document(self) -> dict[str, Any]:
-        """For JSON."""
+        """What follows from signed records and the store: equal for equal ranges, whoever writes verdicts meanwhile."""
         return {
             "task": self.task,
             "genesis_sha256": self.genesis_sha256,
@@ -83,6 +106,19 @@ class AuditReport:
             where=f"task {self.task}, versions {self.first} to {self.last}",
             hint="docs/errors/ has a page for each id; restore what was damaged from a backup, then audit again",
         )
+
+
+def _verdicts(partition: FoldedPartition) -> dict[str, Any]:
+    found = partition.verdicts
+    return {
+        "region": partition.slot[0],
+        "partition": partition.slot[1],
+        "compared": found.compared,
+        "records": found.records,
+        "strays": dict(sorted(found.strays.items())),
+        "first_strays": found.named,
+        "not_all_because": found.because or None,
+    }
 
 
 def _partition(partition: FoldedPartition) -> dict[str, Any]:

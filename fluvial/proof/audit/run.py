@@ -14,7 +14,7 @@ from typing import Final
 from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.server.aggregates import Aggregate, Slot
 from backends.folders import temporary_folder
-from backends.log import RecordReader
+from backends.log import RecordReader, TopicReader
 from backends.object_store import ObjectNotFound
 from backends.settings import Settings
 from backends.store.task_store import TaskStore
@@ -28,13 +28,14 @@ from fluvial.proof.audit.progress import Progress
 from fluvial.proof.audit.report import AuditReport
 from fluvial.proof.audit.signed import check_announcements, check_barriers
 from fluvial.proof.audit.sources import OpenSources, sources_of
+from fluvial.proof.audit.verdicts import VerdictsBound, bound_of
 from fluvial.proof.audit.versions import Chain, MergedVersion, Remerge, read_chain
 from fluvial.reading.replay import find_aggregate
 from fluvial.terminal.output import Output, quiet_output
 from schemas.certificates import Trust
 from schemas.manifests import Genesis, decode_genesis
 from schemas.objects import manifest_key, sha256_hex
-from schemas.topics import aggregates_topic, models_topic, updates_topic
+from schemas.topics import aggregates_topic, models_topic, updates_topic, verdicts_topic
 
 RECORDS_IN_PARALLEL_MIN: Final = 1000
 """A log of fewer records is folded by the audit's own process: less than a second, and connections cost as much."""
@@ -43,14 +44,16 @@ _NOT_RECOMPUTED: Final = "-"
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """Where every log ended when the audit began. Read in this order: head, announcements, aggregates, updates.
+    """Where every log ended when the audit began, in this order: head, announcements, aggregates, verdicts, updates.
 
-    A version's aggregates stand before its manifest, and an aggregate's records before it: so whatever is inside the
-    earlier bound has all that it was made from inside the later one, though workers go on writing.
+    A version's aggregates stand before its manifest, an aggregate's verdicts before it, and the records that they judge
+    before them: so whatever is inside the earlier bound has all that it was made from inside the later one, though
+    workers go on writing.
     """
 
     announcements: int
     aggregates: dict[Slot, int]
+    verdicts: dict[Slot, VerdictsBound]
     updates: dict[Slot, int]
 
 
@@ -190,14 +193,15 @@ class _Audit:
         assert head is not None, "the genesis was read, so there is a version 0"
         return head.version
 
-    def _bounds(self, reader: RecordReader) -> _Bounds:
+    def _bounds(self, reader: TopicReader) -> _Bounds:
         announcements = reader.bounds(models_topic(self._task), 0)[1]
         slots = self._genesis.slots
         aggregates = {
             slot: reader.bounds(aggregates_topic(self._task, slot[0]), slot[1])[1] for slot in slots
         }
+        verdicts = {slot: bound_of(reader, verdicts_topic(self._task, slot[0]), slot[1]) for slot in slots}
         updates = {slot: reader.bounds(updates_topic(self._task, slot[0]), slot[1])[1] for slot in slots}
-        return _Bounds(announcements, aggregates, updates)
+        return _Bounds(announcements, aggregates, verdicts, updates)
 
     def _say_what(self, first: int, last: int, jobs: int) -> None:
         processes = "1 process" if jobs == 1 else f"{jobs} processes"
@@ -236,6 +240,7 @@ class _Audit:
                     sequence_stop=None if whole else needed[slot],
                     sequence_needed=needed[slot],
                     spill=folder,
+                    verdicts=bounds.verdicts[slot],
                 )
             )
         return work
@@ -250,7 +255,8 @@ class _Audit:
 
     def _fold(self, work: list[PartitionJob], folders: Folders, *, alone: bool) -> list[FoldedPartition]:
         with Progress(
-            self._output, {job.slot: (job.first_offset, job.updates_end) for job in work}
+            self._output,
+            {job.slot: (job.first_offset, job.updates_end + job.verdict_records) for job in work},
         ) as progress:
             partitions = folders.fold(work, progress.heard, alone=alone)
         for partition in partitions:

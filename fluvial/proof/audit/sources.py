@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backends.kafka.reading import LogReader
-from backends.log import RecordReader
+from backends.log import TopicReader
 from backends.object_store import ObjectStore
 from backends.settings import Settings
 from backends.store.factory import open_object_store
@@ -16,7 +16,7 @@ from backends.store.factory import open_object_store
 class Sources:
     """``open_reader`` takes what the reader is for."""
 
-    open_reader: Callable[[str], RecordReader]
+    open_reader: Callable[[str], TopicReader]
     store: ObjectStore
 
 

@@ -38,7 +38,7 @@ def acknowledged_of(journal: Path) -> tuple[Acknowledged, ...]:
 
 
 def check_offline(settings: Settings, task_file: TaskFile, journal: Path, output: Output) -> CheckReport:
-    """The seven invariants, by the reader that shares no code with the workers."""
+    """The eight invariants, by the reader that shares no code with the workers."""
     told = ""
 
     def follow(what: str, done: int, total: int) -> None:

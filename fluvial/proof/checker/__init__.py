@@ -1,4 +1,4 @@
-"""The offline check: seven invariants over a task's logs and objects, by a reader that shares no code with the workers.
+"""The offline check: eight invariants over a task's logs and objects, by a reader that shares no code with the workers.
 
 It is written from the documents, plainly and slowly: nothing here imports the fold, the merge, the codecs or the
 adapters that it checks (an import contract holds it to that). What it shares with them are the schema files, which are
@@ -11,6 +11,7 @@ the contract, and third-party libraries.
 5. Every snapshot is the state at its offset: a replay from it is a replay from offset 0.
 6. Nobody is told of a version that is not committed, nor before its barrier stands in every partition of the region.
 7. After healing everything drains: each offset has a verdict, each window that closed its record.
+8. Verdicts stand for offsets that the log has, for all of them that published windows cover, and say what it gives.
 """
 
 from __future__ import annotations

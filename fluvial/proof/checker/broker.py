@@ -14,7 +14,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-REQUEST_TIMEOUT_S: Final = 10.0
+REQUEST_TIMEOUT_S: Final = 30.0
 RETRY_S: Final = 0.2
 FETCH_WAIT_MS: Final = 250
 FETCH_BYTES_MAX: Final = 4 << 20

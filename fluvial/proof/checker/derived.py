@@ -31,10 +31,12 @@ class Window:
 class Derived:
     """What stands in the derived topics: verdicts (bytes) by offset, windows by sequence.
 
-    ``skipped`` are offsets whose verdict says that an operator had them skipped.
+    ``others`` are further verdicts of an offset that are not the first one's bytes. ``skipped`` are offsets whose
+    verdict says that an operator had them skipped.
     """
 
     verdicts: dict[int, bytes] = field(default_factory=dict)
+    others: dict[int, set[bytes]] = field(default_factory=dict)
     windows: dict[int, Window] = field(default_factory=dict)
     skipped: set[int] = field(default_factory=set)
 
@@ -42,6 +44,11 @@ class Derived:
     def judged_before(self) -> int:
         """Every offset below has to have its verdict: a window's are acknowledged before its aggregate is published."""
         return max((one.record["next_offset"] for one in self.windows.values()), default=0)
+
+    def standing(self, offset: int) -> list[bytes]:
+        """All different verdicts of an offset."""
+        first = self.verdicts.get(offset)
+        return [] if first is None else [first, *sorted(self.others.get(offset, ()))]
 
 
 def topic_of(task: str, kind: str, region: str) -> str:
@@ -92,10 +99,12 @@ def _read_verdicts(entries: Iterable[Entry], slot: Slot, derived: Derived, findi
             findings.ignored += 1
             continue
         offset = verdict["offset"]
-        if derived.verdicts.setdefault(offset, value or b"") != value and offset not in twice:
-            twice.add(offset)
-            findings.double += 1
-            findings.violate(1, f"{name}@{offset} has two different verdicts")
+        if derived.verdicts.setdefault(offset, value or b"") != value:
+            derived.others.setdefault(offset, set()).add(value or b"")
+            if offset not in twice:
+                twice.add(offset)
+                findings.double += 1
+                findings.violate(1, f"{name}@{offset} has two different verdicts")
         if verdict["outcome"] == SKIPPED:
             derived.skipped.add(offset)
         if verdict["outcome"] == "accepted":

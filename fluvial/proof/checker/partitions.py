@@ -1,4 +1,4 @@
-"""One partition's published verdicts, windows and snapshots against what its log says (invariants 1, 3, 4, 5, 6, 7)."""
+"""One partition's published verdicts, windows and snapshots against what its log says (invariants 1 and 3 to 8)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 from fluvial.proof.checker import arithmetic, wire
 from fluvial.proof.checker.derived import Derived, Logs, Window, read_derived, topic_of, whole
 from fluvial.proof.checker.fold import Closed, Folded, Partition, Verdict
+from fluvial.proof.checker.judged import JudgedOffsets
 from fluvial.proof.checker.report import Acknowledged, Findings, Slot
 from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.wire import Undecodable
@@ -104,6 +105,7 @@ class _Check:
         self._fold = Partition(shelf, slot)
         self.acknowledged: dict[int, list[Acknowledged]] = {}
         self.result = PartitionResult(slot)
+        self._judged = JudgedOffsets(self.result.name, derived, findings)
 
     def take(self, offset: int, timestamp_ms: int, value: bytes | None, *, skipped: bool) -> None:
         """Look at the next record of the log."""
@@ -123,6 +125,7 @@ class _Check:
             self._findings.violate(7 if self._drained else 1, f"{self.result.name}@{offset} has no verdict")
         for one in self.acknowledged.pop(offset, ()):
             self._hold_to_account(one, update, folded, lost=due and not judged)
+        self._judged.take(offset, None if folded is None else folded.verdict)
         if folded is not None:
             self._compare(offset, timestamp_ms, folded)
 
@@ -183,6 +186,7 @@ class _Check:
         beyond = sorted(offset for offset in derived.verdicts if not 0 <= offset < end)
         if beyond:
             findings.violate(1, f"{name} has verdicts on offsets that are not in the log: {beyond[:3]}")
+        self._judged.after_the_log(end)
         more = sorted(sequence for sequence in derived.windows if sequence >= len(self.result.windows))
         if more and self.result.complete:
             findings.violate(3, f"{name}: aggregate {more[0]} is published, the log closes no such window")

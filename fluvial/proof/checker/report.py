@@ -36,7 +36,7 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken promise: which of the seven invariants, and in words where, what was expected and what came."""
+    """One broken promise: which of the eight invariants, and in words where, what was expected and what came."""
 
     invariant: int
     message: str

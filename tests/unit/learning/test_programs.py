@@ -110,7 +110,7 @@ def test_what_he_pickles_is_read_in_a_process_that_this_one_starts(tmp_path: Pat
         env={**os.environ, "PYTHONPATH": str(ROOT)},  # noqa: TID251 (what a child gets)
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert "Shape(corners=7, colour=<Colour.RED: 1>, places=[Place(x=1)])" in done.stdout, done.stderr

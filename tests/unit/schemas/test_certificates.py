@@ -131,8 +131,30 @@ def test_a_certificate_is_verified_once_and_the_memory_is_bounded(monkeypatch: p
     fresh = Trust(EU.authorities)
     identities = [fresh.identify(certificate("eu", Role.DEVICE, f"d-{n}")) for n in range(3)]
     assert fresh.identify(certificate("eu", Role.DEVICE, "d-0")) is identities[0]
-    fresh.identify(certificate("eu", Role.DEVICE, "d-3"))
-    assert len(fresh._known) == 1
+    fourth = fresh.identify(certificate("eu", Role.DEVICE, "d-3"))
+    assert len(fresh._known) == 3
+    assert fresh.identify(certificate("eu", Role.DEVICE, "d-3")) is fourth
+    assert fresh.identify(certificate("eu", Role.DEVICE, "d-0")) is identities[0]
+    assert fresh.identify(certificate("eu", Role.DEVICE, "d-1")) is not identities[1], (
+        "it was not seen for longest"
+    )
+
+
+def test_one_more_device_than_is_remembered_costs_one_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: everything was forgotten at once, and every device of a large fleet was verified again."""
+    monkeypatch.setattr(certificates, "CACHED_CERTIFICATES_MAX", 8)
+    fresh, verify = Trust(EU.authorities), Trust._verify
+    verified: list[bytes] = []
+
+    def noted(trust: Trust, der: bytes) -> certificates.Identity:
+        verified.append(der)
+        return verify(trust, der)
+
+    monkeypatch.setattr(Trust, "_verify", noted)
+    devices = [certificate("eu", Role.DEVICE, f"d-{n}") for n in range(9)]
+    for der in (*devices, *devices[:0:-1]):
+        fresh.identify(der)
+    assert len(verified) == 9
 
 
 def test_authorities_are_read_from_pem() -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import numpy as safetensors_numpy
 
 from aggregation.codecs import direction_of
@@ -33,6 +35,37 @@ def test_a_model_file_can_be_read_by_anyone_by_name_and_shape() -> None:
     assert {name: tensor.shape for name, tensor in tensors.items()} == dict(
         zip(LAYOUT.names, LAYOUT.shapes, strict=True)
     )
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9).filter(
+    lambda name: name != "__metadata__"
+)
+SHAPES = st.lists(st.integers(1, 4), max_size=3).map(tuple)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(NAMES, SHAPES, min_size=1, max_size=6))
+def test_files_are_the_librarys_to_the_byte_whatever_the_names(shapes: dict[str, tuple[int, ...]]) -> None:
+    layout = Layout.of(shapes.items())
+    model = np.arange(layout.parameters, dtype=np.float32)
+    tensors = {
+        name: model[layout.starts[t] : layout.starts[t + 1]].reshape(shapes[name])
+        for t, name in enumerate(layout.names)
+    }
+    assert checkpoints.encode_model(model, layout) == safetensors_numpy.save(tensors)
+    state = {name: np.arange(3.0) for name in shapes}
+    assert checkpoints.encode_optimizer(state) == safetensors_numpy.save(state)
+
+
+def test_other_files_are_the_librarys_to_the_byte() -> None:
+    reference = direction_of(MODEL.astype(np.float64), LAYOUT)
+    theirs = safetensors_numpy.save(
+        {"fluvial.step": reference.q, "fluvial.scales": np.array(reference.scales, dtype=np.float64)}
+    )
+    assert checkpoints.encode_direction(reference) == theirs
+    assert checkpoints.encode_optimizer({}) == safetensors_numpy.save({})
+    strided = {"m": np.arange(10.0)[::2]}
+    assert checkpoints.encode_optimizer(strided) == safetensors_numpy.save({"m": np.arange(10.0)[::2].copy()})
 
 
 def test_optimizer_state_survives() -> None:

@@ -77,6 +77,9 @@ def check_integer_kernels(
     kernels.dots_int8(q, reference, starts, dots)
     assert squares.tolist() == naive.squares_int8(q, starts)
     assert dots.tolist() == naive.dots_int8(q, reference, starts)
+    both = np.full((2, tensors), -5, dtype=np.int64)
+    kernels.squares_and_dots_int8(q, reference, starts, *both)
+    assert both.tolist() == [squares.tolist(), dots.tolist()]
     rng = np.random.default_rng(seed)
     sums = rng.integers(-(1 << 60), 1 << 60, q.size)
     coefficients = rng.integers(0, 1 << 55, tensors)
@@ -104,6 +107,9 @@ def check_float_kernels(
     kernels.dots_float32(x, reference, starts, dots)
     assert squares.tolist() == naive.squares_float32(x, starts)
     assert dots.tolist() == naive.dots_float32(x, reference, starts)
+    both = np.full((2, len(starts) - 1), np.nan)
+    kernels.squares_and_dots_float32(x, reference, starts, *both)
+    assert both.tolist() == [squares.tolist(), dots.tolist()]
     factor = float(1 << 40) / max(1.0, float(np.abs(x).max()))
     sums = np.arange(x.size, dtype=np.int64)
     expected = naive.accumulate_float32(sums, x, factor)
@@ -119,7 +125,10 @@ def test_long_runs_of_extremes_do_not_overflow_an_inner_block(size: int, value: 
     starts = np.array([0, size], dtype=np.int64)
     kernels.squares_int8(q, starts, squares)
     kernels.dots_int8(q, np.full(size, -128, dtype=np.int8), starts, dots)
-    assert (int(squares[0]), int(dots[0])) == (size * value**2, size * value * -128)
+    expected = (size * value**2, size * value * -128)
+    assert (int(squares[0]), int(dots[0])) == expected
+    kernels.squares_and_dots_int8(q, np.full(size, -128, dtype=np.int8), starts, squares, dots)
+    assert (int(squares[0]), int(dots[0])) == expected
 
 
 def test_halves_round_to_even() -> None:
@@ -157,3 +166,50 @@ def test_the_kernel_of_values_equals_its_twin(seed: int, weight: int) -> None:
         expected = naive.accumulate_values(sums, x, VALUE_DIGITS, weight)
         kernels.accumulate_values_into(sums, x.view(np.uint32), VALUE_DIGITS, weight)
         assert sums.tolist() == expected
+
+
+# Directions
+
+
+def check_direction(
+    after: npt.NDArray[np.float32], before: npt.NDArray[np.float32], starts: npt.NDArray[np.int64], piece: int
+) -> None:
+    tensors = len(starts) - 1
+    bits, t = np.zeros(tensors, dtype=np.int64), 0
+    for begin in range(0, after.size, piece):
+        t = kernels.widen_peaks(
+            bits, after[begin : begin + piece], before[begin : begin + piece], starts, begin, t
+        )
+    assert t == tensors
+    scales = bits.view(np.float64) / 127
+    q, squares = np.full(after.size, 99, dtype=np.int8), np.full(tensors, -5, dtype=np.int64)
+    kernels.direction_into(q, squares, after, before, starts, scales)
+    expected_q, expected_scales, expected_squares = naive.direction(after.tolist(), before.tolist(), starts)
+    assert scales.tobytes() == np.array(expected_scales).tobytes()
+    assert q.tolist() == expected_q
+    assert squares.tolist() == expected_squares
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+@pytest.mark.parametrize("piece", [1, 5, 64, 1 << 20])
+def test_directions_equal_their_twin_whatever_the_pieces(sizes: tuple[int, ...], piece: int) -> None:
+    for seed in SEEDS:
+        check_direction(float32s(sizes, seed), float32s(sizes, seed + 50), starts_of(sizes), piece)
+
+
+STRANGE = np.array([0.0, -0.0, 1e-45, -1e-45, 1.0, -1.0, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # without the compiler numpy's scalars say so
+@pytest.mark.parametrize("after", STRANGE)
+def test_directions_equal_their_twin_at_the_extremes_and_beyond(after: float) -> None:
+    for before in STRANGE:
+        x = np.array([after, 0.5, -0.25, after], dtype=np.float32)
+        y = np.array([before, 0.0, 0.0, 0.0], dtype=np.float32)
+        check_direction(x, y, np.array([0, 1, 4], dtype=np.int64), 3)
+
+
+def test_a_long_direction_does_not_overflow_an_inner_block() -> None:
+    size = kernels.INT32_BLOCK + 3
+    after, before = np.full(size, -2.0, dtype=np.float32), np.zeros(size, dtype=np.float32)
+    check_direction(after, before, np.array([0, size], dtype=np.int64), size)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aggregation.codecs import Direction, direction_of
 from aggregation.defences.anomaly import NormHistory, score
@@ -34,6 +36,29 @@ def send(
     """One update: the last step times ``factor`` and some noise; returns its outcome."""
     values = (factor * STEP + delta(seed + 1000, size=noise)).astype(np.float32)
     return to.fold(update(device, base=base, tensors=encoded(values, seed=seed))).outcome
+
+
+def sorted_twice(norms: list[float], norm: float) -> float:
+    """The score as its formula says it."""
+    median = sorted(norms)[len(norms) // 2]
+    mad = sorted(abs(one - median) for one in norms)[len(norms) // 2]
+    spread = max(1.4826 * mad, 0.1 * median)
+    return (norm - median) / spread if spread > 0.0 else 0.0
+
+
+SCORED = st.one_of(st.floats(0, 1e300), st.sampled_from([0.0, 0.1, 0.2, 0.3, 5e-324, 1.0, 1.0 + 2**-52]))
+
+
+@settings(deadline=None)
+@given(st.lists(SCORED, min_size=1, max_size=40), SCORED, st.integers(1, 12))
+def test_the_score_is_the_formulas_to_the_bit(norms: list[float], norm: float, length_max: int) -> None:
+    history = NormHistory()
+    for n, one in enumerate(norms):
+        history.append(one, length_max)
+        kept = norms[max(0, n + 1 - length_max) : n + 1]
+        assert history.values() == kept
+        assert history.deviations(norm) == sorted_twice(kept, norm)
+    assert NormHistory(norms).deviations(norm) == sorted_twice(norms, norm)
 
 
 def test_honest_updates_are_all_accepted() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from aggregation.errors import IntegrityProblem
 from aggregation.fold import state as partition_state
+from aggregation.fold.contributions import Contributions
 from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import ACCEPTED
 from aggregation.server.aggregates import SEQUENCES_AHEAD_MAX, PendingAggregates
@@ -70,7 +71,7 @@ def test_a_large_update_of_many_tensors_is_decoded() -> None:
 
 def test_a_partitions_own_state_may_hold_as_many_devices_as_there_are() -> None:
     state = factories.state_of()
-    state.counted = {0: {f"device-{number}" for number in range(ITEMS_MAX)}}
+    state.counted = Contributions({0: {f"device-{number}" for number in range(ITEMS_MAX)}})
     data = encode_state(state)
     assert len(data) > READS_UNCOUNTED_BYTES
     assert len(codec.decode(data)[1]["counted"][0]["devices"]) == ITEMS_MAX
@@ -117,7 +118,7 @@ def test_counted_contributions_are_bounded_by_giving_up_the_oldest_base(
     rules = factories.policy(staleness={"versions_max": 5}, anomaly={"enabled": False})
     state = factories.state_of(rules)
     state.version, state.models = 3, {version: factories.model_sha(version) for version in range(4)}
-    state.counted = {version: {f"d-{n}" for n in range(2)} for version in range(4)}
+    state.counted = Contributions({version: {f"d-{n}" for n in range(2)} for version in range(4)})
     state.bound_counted()
     state.validate()
     assert (state.oldest_base, sum(map(len, state.counted.values()))) == (1, 6)
@@ -128,7 +129,7 @@ def test_contributions_to_the_newest_version_are_never_forgotten(monkeypatch: py
     monkeypatch.setattr(partition_state, "COUNTED_MAX", 6)
     state = factories.state_of(factories.policy(staleness={"versions_max": 5}))
     state.version, state.models = 1, {0: factories.model_sha(0), 1: factories.model_sha(1)}
-    state.counted = {0: {"d-0"}, 1: {f"d-{n}" for n in range(20)}}
+    state.counted = Contributions({0: {"d-0"}, 1: {f"d-{n}" for n in range(20)}})
     state.bound_counted()
     state.validate()
     assert (state.floor, list(state.counted), len(state.counted[1])) == (1, [1], 20)
@@ -136,7 +137,7 @@ def test_contributions_to_the_newest_version_are_never_forgotten(monkeypatch: py
 
 def test_within_the_bound_nothing_is_given_up() -> None:
     state = factories.state_of()
-    state.counted = {0: {"d-0"}}
+    state.counted = Contributions({0: {"d-0"}})
     before = factories.snapshot(state)
     state.bound_counted()
     assert factories.snapshot(state) == before

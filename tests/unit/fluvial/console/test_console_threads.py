@@ -12,7 +12,7 @@ from fluvial.console.threads import NOT_ASKED, Looker, OpenAgain, Seen
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LIMIT_S = 20.0
+LIMIT_S = 120.0
 
 
 class Source:

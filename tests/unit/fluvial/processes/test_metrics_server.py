@@ -18,6 +18,7 @@ from backends.settings import Settings, StoreSettings
 from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, remove_targets, targets_folder
 from fluvial.processes.observing import observing
+from tests.waiting import WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def address() -> Iterator[str]:
 def get(address: str, path: str, accept: str = "") -> tuple[int, str, str]:
     request = urllib.request.Request(f"http://{address}{path}", headers={"Accept": accept})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.headers["Content-Type"], error.read().decode()

@@ -385,10 +385,15 @@ def accept_twice(data: Copy) -> None:
     data.edit(verdicts(data), 1, codec.encode("Verdict", verdict_at(data, 0) | {"offset": 1}))
 
 
-def verdict_beyond(data: Copy) -> None:
+def verdict_beyond(data: Copy, offset: int = 10_000) -> None:
     data.append(
-        verdicts(data), codec.encode("Verdict", verdict_at(data, 1) | {"offset": 10_000, "device_id": "q"})
+        verdicts(data), codec.encode("Verdict", verdict_at(data, 1) | {"offset": offset, "device_id": "q"})
     )
+
+
+def window_beyond(data: Copy) -> None:
+    """What a worker signed that was made to fold what the log does not have."""
+    edited_aggregate(data, -1, append=True, sequence=4, next_offset=10_000)
 
 
 def lose_acknowledged(data: Copy) -> None:
@@ -505,13 +510,15 @@ def early_device(data: Copy) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Copy], None], set[int], dict[str, int]]] = {
-    "a verdict is missing": (drop_verdict, {1, 7}, {"lost": 1}),
-    "a verdict says another outcome": (lambda d: change_verdict(d, outcome="duplicate"), {4}, {}),
-    "a verdict says another weight": (lambda d: change_verdict(d, weight=65535), {4}, {}),
-    "a verdict says another norm": (lambda d: change_verdict(d, norm=0.25), {4}, {}),
+    "a verdict is missing": (drop_verdict, {1, 7, 8}, {"lost": 1}),
+    "a verdict says another outcome": (lambda d: change_verdict(d, outcome="duplicate"), {4, 8}, {}),
+    "a verdict says another weight": (lambda d: change_verdict(d, weight=65535), {4, 8}, {}),
+    "a verdict says another norm": (lambda d: change_verdict(d, norm=0.25), {4, 8}, {}),
     "two verdicts on one offset": (second_verdict, {1}, {"double": 1}),
     "a device accepted twice on a version": (accept_twice, {1}, {"double": 1}),
-    "a verdict beyond the log": (verdict_beyond, {1}, {}),
+    "a verdict beyond the log": (verdict_beyond, {1, 8}, {}),
+    "a verdict before the log": (lambda d: verdict_beyond(d, -1), {1, 8}, {}),
+    "a window beyond the log": (window_beyond, {3, 8}, {}),
     "an acknowledged offset beyond the log": (lose_acknowledged, {1}, {"lost": 1}),
     "an acknowledged offset holds another update": (acknowledge_another, {1}, {"lost": 1}),
     "a manifest with another parent": (
@@ -562,6 +569,23 @@ def test_damage_is_found(damage: str, data: Copy) -> None:
     assert invariants <= broken(report), report.violations
     assert {name: getattr(report, name) for name in counted} == counted
     assert report.identical == (not broken(report) & {2, 3, 4, 5})
+
+
+def test_of_two_verdicts_the_right_one_may_be_either(data: Copy) -> None:
+    """Two different ones break the first invariant; that one of them is what the log gives is the eighth."""
+    right = verdict_at(data, 1)
+    change_verdict(data, weight=65535)
+    assert broken(data.check()) == {4, 8}
+    data.append(verdicts(data), codec.encode("Verdict", right))
+    assert broken(data.check()) == {1, 4}
+
+
+def test_above_published_windows_no_verdict_is_missing_yet(data: Copy) -> None:
+    published = len(data.logs[aggregates_topic(data.task, US), 0])
+    del data.logs[verdicts(data), 0][-1]  # of the last Barrier, whose window is open
+    assert published == 4 and data.check(drained=False).violations == ()
+    del data.logs[verdicts(data), 0][-1]
+    assert 8 in broken(data.check(drained=False))
 
 
 def test_the_same_verdict_twice_counts_once(data: Copy) -> None:

@@ -60,7 +60,7 @@ def loud(tmp_path: Path) -> Path:
 
 def fluvial(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "fluvial.cli", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_json_stays_one_document_whatever_a_task_prints(loud: Path) -> None:
@@ -88,7 +88,7 @@ def test_results_for_people_go_to_stdout_and_what_a_task_prints_does_not(loud: P
 def test_a_reader_that_has_seen_enough_is_no_error(loud: Path) -> None:
     command = f"{sys.executable} -P -m fluvial.cli task check loud.py --json | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
-        ["bash", "-c", command], cwd=loud.parent, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", command], cwd=loud.parent, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.stdout.strip() in {"0", "141"}, done.stderr
     assert "BrokenPipe" not in done.stderr

@@ -82,7 +82,7 @@ class Logs:
     def poll(self) -> None:
         return None
 
-    def flush(self, timeout_s: float = 10.0) -> None:
+    def flush(self, timeout_s: float = 60.0) -> None:
         assert timeout_s > 0
         for future, position in self.waiting:
             if self.refused and position.topic.startswith(self.refused):

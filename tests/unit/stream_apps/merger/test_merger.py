@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aggregation.errors import ConnectionProblem, FluvialError
+from aggregation.fold.contributions import Contributions
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
 from backends.store.file import FileStore
@@ -203,7 +204,7 @@ def test_a_broker_that_is_away_while_missed_windows_are_read_is_waited_for(
     for _ in range(2):
         windows(federation)
         for state in federation.states.values():
-            state.counted.clear()  # the same devices again
+            state.counted = Contributions()  # the same devices again
     away = [ConnectionProblem("FLV-3100", "away")] * 2
     bounds = LogReader.bounds
 

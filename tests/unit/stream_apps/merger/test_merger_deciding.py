@@ -9,6 +9,7 @@ import pytest
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.merge import Checkpoint
+from schemas.objects import sha256_hex
 from stream_apps.merger.deciding import next_manifest, windows_due
 from stream_apps.merger.deriving import Derived
 from stream_apps.merger.version import Version
@@ -52,7 +53,12 @@ def head() -> Version:
     )
 
 
-DERIVED = Derived(head().checkpoint, b"model", b"optimizer", b"reference")
+def derived(model: bytes, optimizer: bytes) -> Derived:
+    hashes = [sha256_hex(data) for data in (model, optimizer, b"reference")]
+    return Derived(head().checkpoint, model, optimizer, b"reference", *hashes)
+
+
+DERIVED = derived(b"model", b"optimizer")
 
 
 def test_a_manifest_names_its_parent_its_windows_and_what_comes_of_them() -> None:
@@ -76,4 +82,4 @@ def test_what_was_derived_is_what_a_manifest_names_if_model_and_optimizer_are(
 ) -> None:
     manifest = next_manifest("digits", head(), (ONE,), DERIVED)
     files = {"model": b"model", "optimizer": b"optimizer"} | other
-    assert not Derived(DERIVED.checkpoint, files["model"], files["optimizer"], b"reference").is_what(manifest)
+    assert not derived(files["model"], files["optimizer"]).is_what(manifest)

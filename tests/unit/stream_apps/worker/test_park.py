@@ -224,7 +224,7 @@ class Stage:
             judged = admit(state, update)
             if state.next_offset in offsets:
                 state.window.weight_total += 77
-                state.counted.setdefault(0, set()).add("half-changed")
+                state.counted.add(0, "half-changed")
                 raise ZeroDivisionError("a defect")
             return judged
 

@@ -96,7 +96,7 @@ class Broker:
     def poll(self) -> None:
         """Answers come by ``flush`` alone."""
 
-    def flush(self, timeout_s: float = 10.0) -> None:
+    def flush(self, timeout_s: float = 60.0) -> None:
         self.before_flush()
         self.flushes += 1
         pending, self.pending = self.pending, []

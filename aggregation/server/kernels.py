@@ -1,0 +1,79 @@
+"""The merge's loops, compiled by numba. Their twins: ``tests/naive.py``, and the checker's arithmetic."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregation.codecs.compiled import compiled
+
+Float32Array = npt.NDArray[np.float32]
+Int64Array = npt.NDArray[np.int64]
+
+CACHED: Final = __name__ == "aggregation.server.kernels"
+"""See ``codecs.kernels.CACHED``."""
+
+
+@compiled(cached=CACHED)
+def add_into(total: Int64Array, one: Int64Array) -> tuple[int, int]:
+    """``total[i] += one[i]``, int64[n] both; the least and the greatest element of ``one``, not above and below 0."""
+    low, high = np.int64(0), np.int64(0)
+    for i in range(total.shape[0]):
+        value = one[i]
+        total[i] += value
+        low = min(low, value)
+        high = max(high, value)
+    return low, high  # type: ignore[return-value]  # numba returns ints
+
+
+@compiled(cached=CACHED)
+def mean_into(mean: Float32Array, total: Int64Array, one_over_unit: float, divisor: float) -> None:
+    """``mean[i]`` becomes float32(float64(total[i]) / unit / divisor), float32[n] of int64[n].
+
+    The unit is a power of two, so that a product with its inverse is the same number as a quotient.
+    """
+    for i in range(mean.shape[0]):
+        mean[i] = np.float32(np.float64(total[i]) * one_over_unit / divisor)
+
+
+@compiled(cached=CACHED)
+def _whole(value: float, unit: float) -> int:
+    """rint(value · unit), half to even."""
+    return np.int64(np.rint(np.float64(value) * unit))  # type: ignore[return-value]  # numba returns an int
+
+
+@compiled(cached=CACHED)
+def _size(bits: np.int32) -> np.int32:
+    """All of a float32 but its sign."""
+    return bits & np.int32(0x7FFFFFFF)
+
+
+@compiled(cached=CACHED)
+def add_models_into(
+    sums: Int64Array,
+    a: Float32Array,
+    b: Float32Array,
+    c: Float32Array,
+    d: Float32Array,
+    e: Float32Array,
+    unit: float,
+) -> int:
+    """``sums[i] += rint(x[i] · unit)`` for each x of five models, float32[n], in one pass over int64[n].
+
+    Returns the bits of the largest |x[i]|, those of a NaN being above all: where the caller finds it too large, the
+    sums are worth nothing.
+    """
+    a_bits, b_bits, c_bits = a.view(np.int32), b.view(np.int32), c.view(np.int32)
+    d_bits, e_bits = d.view(np.int32), e.view(np.int32)
+    largest = np.int32(0)
+    for i in range(sums.shape[0]):
+        of_two = _whole(a[i], unit) + _whole(b[i], unit)
+        of_three = _whole(c[i], unit) + _whole(d[i], unit) + _whole(e[i], unit)
+        sums[i] += of_two + of_three
+        of_five = max(
+            _size(a_bits[i]), _size(b_bits[i]), _size(c_bits[i]), _size(d_bits[i]), _size(e_bits[i])
+        )
+        largest = max(largest, of_five)
+    return largest  # type: ignore[return-value]  # numba returns an int

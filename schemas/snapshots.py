@@ -1,0 +1,79 @@
+"""The bytes of a partition's state, written by difference: what has not changed since the last window is kept.
+
+A snapshot goes with every window, and nearly all of it are contributions to versions that get none any more. The bytes
+are those that fastavro writes of the same record by ``partition_state.v1.avsc``, whose last four fields are the lists.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from schemas import avro as codec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from aggregation.fold.contributions import Contributions
+    from aggregation.fold.state import PartitionState
+
+_LISTS: Final = ("models", "counted", "revoked", "norms")
+_NONE: Final = b"\0"
+"""A list without items; also what ends one."""
+
+
+def encode_state(state: PartitionState) -> bytes:
+    """The state right after a window closed (its open window is empty). Equal states give equal bytes."""
+    assert not state.window.records, "a state is only sealed between windows"
+    scalars = {
+        "task": state.task,
+        "region": state.region,
+        "partition": state.partition,
+        "next_offset": state.next_offset,
+        "sequence": state.sequence,
+        "version": state.version,
+        "floor": state.floor,
+        "policy_sha256": state.policy_sha256,
+        "reference_sha256": state.reference_sha256,
+    }
+    begun = codec.encode("PartitionState", scalars | {name: [] for name in _LISTS})
+    assert begun.endswith(_NONE * len(_LISTS)), "the schema's last fields are its lists"
+    norms = state.history.values()
+    parts = [begun[: -len(_LISTS)]]
+    parts += _list_of([_long(version) + _string(sha) for version, sha in sorted(state.models.items())])
+    parts += _list_of([_counted(state.counted, version) for version in sorted(state.counted)])
+    parts += _list_of([_string(name) for name in sorted(state.revoked)])
+    parts += _list_of([struct.pack(f"<{len(norms)}d", *norms)] if norms else [], len(norms))
+    return b"".join(parts)
+
+
+def _counted(counted: Contributions, version: int) -> bytes:
+    known, devices = counted.written.get(version), len(counted[version])
+    if known is None or known[0] != devices:
+        listed = _list_of([_string(device) for device in counted.ordered(version)])
+        known = counted.written[version] = (devices, _long(version) + b"".join(listed))
+    return known[1]
+
+
+def _list_of(items: Sequence[bytes], count: int | None = None) -> Iterable[bytes]:
+    if not items:
+        return (_NONE,)
+    return (_long(len(items) if count is None else count), *items, _NONE)
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return _long(len(data)) + data
+
+
+def _long(value: int) -> bytes:
+    """Zigzag, then seven bits a byte, the lowest first."""
+    left = (value << 1) ^ (value >> 63)
+    if left < 0x80:  # noqa: PLR2004 (seven bits)
+        return left.to_bytes(1, "little")
+    out = bytearray()
+    while left > 0x7F:  # noqa: PLR2004
+        out.append(left & 0x7F | 0x80)
+        left >>= 7
+    out.append(left)
+    return bytes(out)

@@ -1,0 +1,447 @@
+package main
+
+// An auditor over a recorded federation: schemas/meaning.md, "What an auditor compares".
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// LogRecord is a record of a topic's partition as it stood.
+type LogRecord struct {
+	offset, timestampMs int64
+	value               []byte
+	there               bool
+}
+
+// readContainer reads an Avro object container of records (offset, timestamp_ms, key, value, headers), null or deflate.
+func readContainer(path string) ([]LogRecord, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{data: data, at: 4, items: -1}
+	codec := "null"
+	r.blocks(func() {
+		if name, value := r.text(), r.take(r.long()); name == "avro.codec" {
+			codec = string(value)
+		}
+	})
+	r.take(16)
+	var found []LogRecord
+	for r.at < len(data) {
+		count, block := r.long(), r.take(r.long())
+		r.take(16)
+		if codec == "deflate" {
+			if block, err = io.ReadAll(flate.NewReader(bytes.NewReader(block))); err != nil {
+				return nil, err
+			}
+		}
+		inner := &reader{data: block, items: -1}
+		optional := func() ([]byte, bool) {
+			if inner.long() == 0 {
+				return nil, false
+			}
+			return inner.take(inner.long()), true
+		}
+		for ; count > 0; count-- {
+			one := LogRecord{offset: inner.long(), timestampMs: inner.long()}
+			optional()
+			one.value, one.there = optional()
+			inner.blocks(func() { inner.text(); optional() })
+			found = append(found, one)
+		}
+	}
+	return found, nil
+}
+
+type auditor struct {
+	registry *Registry
+	folder   string
+	task     string
+	genesis  *Genesis
+	trust    Trust
+	layout   *Layout
+	problems []string
+}
+
+func (a *auditor) problem(format string, values ...any) {
+	a.problems = append(a.problems, fmt.Sprintf(format, values...))
+}
+
+func (a *auditor) topic(name string, partition int64) []LogRecord {
+	path := filepath.Join(a.folder, "topics", name, fmt.Sprintf("%d.avro", partition))
+	found, err := readContainer(path)
+	if err != nil {
+		panic(err)
+	}
+	return found
+}
+
+func (a *auditor) stored(key string) []byte {
+	data, err := os.ReadFile(filepath.Join(a.folder, "store", filepath.FromSlash(key)))
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+func (a *auditor) object(name string) []byte {
+	data := a.stored(objectKey(a.task, name))
+	if sha(data) != name {
+		a.problem("object %s is missing or damaged", name)
+	}
+	return data
+}
+
+// published reads the windows that workers of the region signed, by sequence.
+func (a *auditor) published(slot Slot) map[int64]*Window {
+	found := map[int64]*Window{}
+	for _, one := range a.topic("fl."+a.task+".aggregates."+slot.Region, slot.Partition) {
+		record, signer, envelope := a.registry.verified(one.value, one.timestampMs, a.trust, "RegionalAggregate")
+		if record == nil || signer.Region != slot.Region || record["task"] != a.task || record["region"] != slot.Region || record["partition"] != slot.Partition {
+			a.problem("%s: record %d of its aggregates is none", slot, one.offset)
+			continue
+		}
+		window := &Window{Record: record, Payload: envelope.Payload, SHA256: sha(envelope.Payload)}
+		if known := found[window.number("sequence")]; known != nil && known.SHA256 != window.SHA256 {
+			a.problem("%s: two windows %d", slot, window.number("sequence"))
+		}
+		found[window.number("sequence")] = window
+	}
+	return found
+}
+
+// parked finds the offsets that were left out, from the windows' counts and the operators' Skips.
+func (a *auditor) parked(slot Slot, log []LogRecord, windows map[int64]*Window) map[int64]bool {
+	found, named := map[int64]bool{}, map[int64]bool{}
+	for _, one := range log {
+		skip, _, _ := a.registry.verified(one.value, one.timestampMs, a.trust, "Skip")
+		if skip != nil && skip["task"] == a.task && skip["region"] == slot.Region && skip["partition"] == slot.Partition && skip["offset"].(int64) < one.offset {
+			named[skip["offset"].(int64)] = true
+		}
+	}
+	for _, window := range windows {
+		var count int64
+		counts := window.Record["counts"].(Map)
+		for i, outcome := range counts.Keys {
+			if outcome == "skipped" {
+				count = counts.Values[i].(int64)
+			}
+		}
+		var here []int64
+		for offset := range named {
+			if window.number("first_offset") <= offset && offset < window.number("next_offset") && count > 0 {
+				here = append(here, offset)
+			}
+		}
+		judged := map[int64]bool{}
+		if int64(len(here)) > count {
+			for offset, verdict := range a.verdicts(slot) {
+				judged[offset] = verdict["outcome"] == "skipped"
+			}
+		}
+		for _, offset := range here {
+			if int64(len(here)) <= count || judged[offset] {
+				found[offset] = true
+			}
+		}
+	}
+	return found
+}
+
+func (a *auditor) verdicts(slot Slot) map[int64]Record {
+	found := map[int64]Record{}
+	for _, one := range a.topic("fl."+a.task+".verdicts."+slot.Region, slot.Partition) {
+		if schema, verdict, err := a.registry.decode(one.value); err == nil && schema.Name == "Verdict" {
+			found[verdict["offset"].(int64)] = verdict
+		}
+	}
+	return found
+}
+
+func (a *auditor) fold(slot Slot, policy *Policy) ([]*Window, []Record) {
+	log, published, told := a.topic("fl."+a.task+".updates."+slot.Region, slot.Partition), a.published(slot), a.verdicts(slot)
+	parked := a.parked(slot, log, published)
+	p := newPartition(a.registry, a.trust, a.task, slot, a.genesis.Regions[slot.Region].Partitions, a.layout, policy, a.genesis.ModelSHA256)
+	p.object = a.object
+	var windows []*Window
+	for _, one := range log {
+		for p.next < one.offset { // a transaction's marker
+			if _, window := p.take(nil, false, one.timestampMs, parked[p.next]); window != nil {
+				windows = append(windows, window)
+			}
+		}
+		verdict, window := p.take(one.value, one.there, one.timestampMs, parked[one.offset])
+		if said := told[one.offset]; said != nil {
+			a.compareVerdict(slot, verdict, said)
+		}
+		if window != nil {
+			windows = append(windows, window)
+		}
+	}
+	for _, window := range windows {
+		said := published[window.number("sequence")]
+		if said == nil {
+			continue
+		}
+		if said.SHA256 != window.SHA256 {
+			a.problem("window %d of %s is %s, recomputed %s", window.number("sequence"), slot, said.SHA256, window.SHA256)
+		}
+		if state := a.object(said.text("state_sha256")); !bytes.Equal(state, window.State) {
+			a.problem("state of window %d of %s", window.number("sequence"), slot)
+		}
+		if window.Sums != nil && !bytes.Equal(a.object(said.text("sum_sha256")), sumsBytes(window.Sums)) {
+			a.problem("sums of window %d of %s", window.number("sequence"), slot)
+		}
+		delete(published, window.number("sequence"))
+	}
+	if len(published) > 0 {
+		a.problem("%s: %d windows were published that the log does not close", slot, len(published))
+	}
+	return windows, p.barriers
+}
+
+func (a *auditor) compareVerdict(slot Slot, verdict Verdict, said Record) {
+	for name, expected := range verdictFields(verdict) {
+		if said[name] != expected {
+			a.problem("%s@%d: %s is %v, recomputed %v", slot, verdict.Offset, name, said[name], expected)
+		}
+	}
+}
+
+func verdictFields(one Verdict) map[string]any {
+	return map[string]any{
+		"offset": one.Offset, "outcome": one.Outcome, "device_id": one.DeviceID, "update_id": one.UpdateID,
+		"base_version": one.BaseVersion, "staleness": one.Staleness, "weight": one.Weight, "clip": one.Clip, "norm": one.Norm,
+		"norm_deviations": one.Deviations, "cosine": one.Cosine,
+	}
+}
+
+type auditReport struct {
+	Versions      int      `json:"versions"`
+	Records       int64    `json:"records"`
+	Windows       int      `json:"windows"`
+	Announcements int      `json:"announcements"`
+	Digest        string   `json:"digest"`
+	Problems      []string `json:"problems"`
+	Models        []string `json:"models"`
+}
+
+func runAudit(registry *Registry, folder, task, pinned string) error {
+	a := &auditor{registry: registry, folder: folder, task: task}
+	data := a.stored(versionKey(task, 0, "manifest.json"))
+	if sha(data) != pinned {
+		return fmt.Errorf("the genesis is %s, trusted is %s", sha(data), pinned)
+	}
+	var err error
+	if a.genesis, err = readGenesis(data); err != nil {
+		return err
+	}
+	if a.trust, err = a.genesis.trust(); err != nil {
+		return err
+	}
+	policy, err := readPolicy(a.genesis.Policy)
+	if err != nil {
+		return err
+	}
+	a.layout = layoutOf(a.genesis.Layout)
+	report, err := a.versions(policy, pinned)
+	if err != nil {
+		return err
+	}
+	report.Problems = append([]string{}, a.problems...)
+	return json.NewEncoder(os.Stdout).Encode(report)
+}
+
+func (a *auditor) versions(first *Policy, pinned string) (*auditReport, error) {
+	report, windows := &auditReport{}, map[Slot][]*Window{}
+	var barriers []Record
+	for _, slot := range a.genesis.slots() {
+		found, said := a.fold(slot, first)
+		windows[slot], barriers = found, append(barriers, said...)
+		report.Windows += len(found)
+		report.Records += int64(len(a.topic("fl."+a.task+".updates."+slot.Region, slot.Partition)))
+	}
+	chain := &chain{auditor: a, windows: windows, cursors: map[Slot]int64{}}
+	if err := chain.begin(first, pinned); err != nil {
+		return nil, err
+	}
+	var digest strings.Builder
+	fmt.Fprintf(&digest, "fluvial/audit/v1 %s\n", pinned)
+	for version := int64(1); ; version++ {
+		data := a.stored(versionKey(a.task, version, "manifest.json"))
+		if data == nil {
+			break
+		}
+		one, err := chain.next(version, data)
+		if err != nil {
+			return nil, err
+		}
+		report.Versions++
+		report.Models = append(report.Models, one.ModelSHA256)
+		fmt.Fprintf(&digest, "version %d %s %s %s %s\n", version, sha(data), one.ModelSHA256, one.OptimizerSHA256, one.ReferenceSHA256)
+	}
+	for _, slot := range a.genesis.slots() {
+		for _, window := range windows[slot][:chain.cursors[slot]] {
+			fmt.Fprintf(&digest, "window %s %d %d %s\n", slot.Region, slot.Partition, window.number("sequence"), window.SHA256)
+		}
+	}
+	report.Digest = sha([]byte(digest.String()))
+	chain.compareSigned("barrier", barriers)
+	report.Announcements = chain.announcements()
+	return report, nil
+}
+
+type chain struct {
+	*auditor
+	windows    map[Slot][]*Window
+	cursors    map[Slot]int64
+	parent     string
+	policies   []*Policy
+	said       []Record
+	floor      int64
+	checkpoint Checkpoint
+	reference  string
+}
+
+func (c *chain) begin(first *Policy, pinned string) error {
+	model, optimizer := c.stored(versionKey(c.task, 0, "model.safetensors")), c.stored(versionKey(c.task, 0, "optimizer.safetensors"))
+	if sha(model) != c.genesis.ModelSHA256 || sha(optimizer) != c.genesis.OptimizerSHA256 {
+		return fmt.Errorf("the files of version 0 are not the genesis'")
+	}
+	var err error
+	if c.checkpoint.Model, err = readModel(model, c.layout); err != nil {
+		return err
+	}
+	if c.checkpoint.Optimizer, err = readOptimizer(optimizer); err != nil {
+		return err
+	}
+	c.parent, c.policies = pinned, []*Policy{first}
+	c.said = []Record{{
+		"manifest_sha256": pinned, "model_sha256": c.genesis.ModelSHA256, "policy_sha256": first.SHA256,
+		"reference_sha256": "", "floor": int64(0), "reason": "version",
+	}}
+	return nil
+}
+
+// next makes a version again from the windows that its manifest names, and returns the manifest as it has to be.
+func (c *chain) next(version int64, data []byte) (*Manifest, error) {
+	said, err := readManifest(data)
+	if err != nil {
+		return nil, err
+	}
+	made := &Manifest{
+		Format: said.Format, Task: c.task, Version: version, ParentSHA256: c.parent, PolicySHA256: said.PolicySHA256,
+		Floor: said.Floor, Reason: said.Reason, Counts: map[string]int64{}, Cursors: map[string][]int64{}, Inputs: []Input{},
+	}
+	before := c.policies[version-1]
+	if said.Reason == "version" {
+		made.PolicySHA256, made.Floor = before.SHA256, c.floor
+	}
+	total := make([]int64, c.layout.sumElements())
+	for _, input := range said.Inputs {
+		slot := Slot{input.Region, input.Partition}
+		if c.cursors[slot] >= int64(len(c.windows[slot])) {
+			return nil, fmt.Errorf("version %d takes a window of %s that the log does not close", version, slot)
+		}
+		window := c.windows[slot][c.cursors[slot]]
+		c.cursors[slot]++
+		made.add(window)
+		for i, one := range window.Sums {
+			total[i] += one
+		}
+	}
+	for _, slot := range c.genesis.slots() {
+		made.Cursors[slot.Region] = append(made.Cursors[slot.Region], c.cursors[slot])
+	}
+	if made.Accepted > 0 {
+		var step *Direction
+		c.checkpoint, step = merge(c.checkpoint, total, made.Accepted, made.WeightTotal, before.Server, before.FixedPoint.Exponent, c.layout)
+		file := directionFile(step)
+		c.reference = sha(file)
+		if !bytes.Equal(c.stored(objectKey(c.task, c.reference)), file) {
+			c.problem("the direction of version %d is not in the store", version)
+		}
+	}
+	model, optimizer := modelFile(c.checkpoint.Model, c.layout), optimizerFile(c.checkpoint.Optimizer)
+	made.ModelSHA256, made.OptimizerSHA256, made.ReferenceSHA256 = sha(model), sha(optimizer), c.reference
+	for name, file := range map[string][]byte{"model.safetensors": model, "optimizer.safetensors": optimizer} {
+		if !bytes.Equal(c.stored(versionKey(c.task, version, name)), file) {
+			c.problem("%s of version %d is another", name, version)
+		}
+	}
+	if !bytes.Equal(made.bytes(), data) {
+		c.problem("manifest of version %d: %s, recomputed %s", version, data, made.bytes())
+	}
+	return made, c.adopt(made, data)
+}
+
+func (c *chain) adopt(made *Manifest, data []byte) error {
+	policy := c.policies[made.Version-1]
+	if made.PolicySHA256 != policy.SHA256 {
+		var err error
+		if policy, err = readPolicy(c.object(made.PolicySHA256)); err != nil {
+			return err
+		}
+	}
+	c.parent, c.floor, c.policies = sha(data), made.Floor, append(c.policies, policy)
+	c.said = append(c.said, Record{
+		"manifest_sha256": c.parent, "model_sha256": made.ModelSHA256, "policy_sha256": made.PolicySHA256,
+		"reference_sha256": made.ReferenceSHA256, "floor": made.Floor, "reason": made.Reason,
+	})
+	return nil
+}
+
+// add puts a window into the manifest.
+func (one *Manifest) add(window *Window) {
+	one.Inputs = append(one.Inputs, Input{
+		window.text("region"), window.number("partition"), window.number("sequence"), window.number("first_offset"),
+		window.number("next_offset"), window.number("accepted"), window.text("sum_sha256"), window.SHA256,
+	})
+	counts := window.Record["counts"].(Map)
+	for i, outcome := range counts.Keys {
+		one.Counts[outcome] += counts.Values[i].(int64)
+	}
+	one.Accepted += window.number("accepted")
+	one.WeightTotal += window.number("weight_total")
+	one.StalenessTotal += window.number("staleness_total")
+	one.StalenessMax = max64(one.StalenessMax, window.number("staleness_max"))
+	one.UpdateBytes += window.number("update_bytes")
+}
+
+// compareSigned holds what mergers said of versions against their manifests.
+func (c *chain) compareSigned(what string, records []Record) {
+	for _, record := range records {
+		version := record["version"].(int64)
+		if version < 0 || version >= int64(len(c.said)) {
+			c.problem("a %s of version %d, which there is not", what, version)
+			continue
+		}
+		for name, expected := range c.said[version] {
+			if got, there := record[name]; there && got != expected {
+				c.problem("a %s of version %d: %s is %v, expected %v", what, version, name, got, expected)
+			}
+		}
+	}
+}
+
+func (c *chain) announcements() int {
+	var found []Record
+	for _, one := range c.topic("fl."+c.task+".models", 0) {
+		record, _, _ := c.registry.verified(one.value, one.timestampMs, c.trust, "ModelAnnouncement")
+		if record == nil || record["task"] != c.task {
+			c.problem("announcement %d is none", one.offset)
+			continue
+		}
+		found = append(found, record)
+	}
+	c.compareSigned("announcement", found)
+	return len(found)
+}

@@ -1,0 +1,319 @@
+package main
+
+// Genesis, policies, manifests: schemas/documents.md. Read strictly.
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// Tensor is one tensor of a layout.
+type Tensor struct {
+	Name        string  `json:"name"`
+	Shape       []int64 `json:"shape"`
+	Section     string  `json:"section"`
+	Nonnegative bool    `json:"nonnegative"`
+}
+
+func (one Tensor) size() int {
+	size := 1
+	for _, n := range one.Shape {
+		size *= int(n)
+	}
+	return size
+}
+
+// Layout has the weights' tensors and the buffers', and how many elements each has.
+type Layout struct {
+	Weights, Buffers []Tensor
+	W, B             int
+}
+
+func layoutOf(tensors []Tensor) *Layout {
+	layout := &Layout{}
+	for _, one := range tensors {
+		if one.Section == "buffers" {
+			layout.Buffers = append(layout.Buffers, one)
+			layout.B += one.size()
+		} else {
+			layout.Weights = append(layout.Weights, one)
+			layout.W += one.size()
+		}
+	}
+	return layout
+}
+
+func (layout *Layout) all() []Tensor {
+	return append(append([]Tensor{}, layout.Weights...), layout.Buffers...)
+}
+
+func (layout *Layout) sumElements() int { return layout.W + 10*layout.B }
+
+// Policy is a policy's document.
+type Policy struct {
+	SHA256  string
+	Format  string `json:"format"`
+	Updates struct {
+		BytesMax int64    `json:"bytes_max"`
+		NormClip float64  `json:"norm_clip"`
+		NormMax  float64  `json:"norm_max"`
+		Codecs   []string `json:"codecs"`
+	} `json:"updates"`
+	Staleness struct {
+		Kind          string  `json:"kind"`
+		VersionsMax   int64   `json:"versions_max"`
+		Exponent      float64 `json:"exponent"`
+		HingeVersions int64   `json:"hinge_versions"`
+		HingeSlope    float64 `json:"hinge_slope"`
+		Weights       []int64 `json:"weights"`
+	} `json:"staleness"`
+	Window struct {
+		UpdatesMax int64   `json:"updates_max"`
+		RecordsMax int64   `json:"records_max"`
+		SecondsMax float64 `json:"seconds_max"`
+	} `json:"window"`
+	Buffer struct {
+		Updates    int64   `json:"updates"`
+		SecondsMax float64 `json:"seconds_max"`
+	} `json:"buffer"`
+	Server  Server `json:"server"`
+	Anomaly struct {
+		Enabled           bool    `json:"enabled"`
+		DeviationsMax     float64 `json:"norm_deviations_max"`
+		CosineMin         float64 `json:"cosine_min"`
+		HistoryUpdates    int     `json:"history_updates"`
+		HistoryUpdatesMin int     `json:"history_updates_min"`
+	} `json:"anomaly"`
+	FixedPoint struct {
+		Exponent int `json:"exponent"`
+	} `json:"fixed_point"`
+}
+
+// Server is what a policy says of the server's step.
+type Server struct {
+	Optimizer    string  `json:"optimizer"`
+	LearningRate float64 `json:"learning_rate"`
+	Momentum     float64 `json:"momentum"`
+	Beta1        float64 `json:"beta_1"`
+	Beta2        float64 `json:"beta_2"`
+	Adaptivity   float64 `json:"adaptivity"`
+	DivideBy     string  `json:"divide_by"`
+}
+
+var codecsOf = map[string][]string{
+	"fluvial/policy/v1": {"int8", "float32"}, "fluvial/policy/v2": {"int8", "float32", "int4"},
+}
+
+var errDocument = errors.New("not a document of ours")
+
+func strict(data []byte, into any) error {
+	decoder := json.NewDecoder(strings.NewReader(string(data)))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(into)
+}
+
+func isCanonical(data []byte) bool {
+	value, err := parseJSON(data)
+	return err == nil && canonical(value) == string(data)
+}
+
+// readPolicy reads a document whose keys are all there (v1 documents may leave some out: none of the recorded ones do).
+func readPolicy(data []byte) (*Policy, error) {
+	policy := &Policy{}
+	var named struct {
+		Format string `json:"format"`
+	}
+	if json.Unmarshal(data, &named) != nil || strict(data, policy) != nil {
+		return nil, errDocument
+	}
+	policy.SHA256 = sha(data)
+	if named.Format == "fluvial/policy/v1" {
+		return nil, errDocument
+	}
+	if named.Format == "" {
+		policy.Format = "fluvial/policy/v1"
+	} else if !isCanonical(data) {
+		return nil, errDocument
+	}
+	known := codecsOf[policy.Format]
+	if known == nil || int64(len(policy.Staleness.Weights)) != policy.Staleness.VersionsMax+1 {
+		return nil, errDocument
+	}
+	for _, weight := range policy.Staleness.Weights {
+		if weight < 1 || weight > 65536 {
+			return nil, errDocument
+		}
+	}
+	for _, codec := range policy.Updates.Codecs {
+		if !contains(known, codec) {
+			return nil, errDocument
+		}
+	}
+	return policy, nil
+}
+
+func contains(texts []string, text string) bool {
+	for _, one := range texts {
+		if one == text {
+			return true
+		}
+	}
+	return false
+}
+
+// Genesis is version 0's document.
+type Genesis struct {
+	Task    string `json:"task"`
+	Format  string `json:"format"`
+	Version int    `json:"version"`
+	Regions map[string]struct {
+		Partitions int64  `json:"partitions"`
+		Authority  string `json:"authority"`
+	} `json:"regions"`
+	ControlAuthority string          `json:"control_authority"`
+	Layout           []Tensor        `json:"layout"`
+	Policy           json.RawMessage `json:"policy"`
+	ModelSHA256      string          `json:"model_sha256"`
+	OptimizerSHA256  string          `json:"optimizer_sha256"`
+}
+
+var keysOfGenesis = []string{"control_authority", "format", "layout", "model_sha256", "optimizer_sha256", "policy", "regions", "task", "version"}
+var keysOfManifest = []string{
+	"accepted", "counts", "cursors", "floor", "format", "inputs", "model_sha256", "optimizer_sha256", "parent_sha256", "policy_sha256",
+	"reason", "reference_sha256", "staleness_max", "staleness_total", "task", "update_bytes", "version", "weight_total",
+}
+
+// hasKeys says whether a canonical document has these keys and no other.
+func hasKeys(data []byte, keys []string) bool {
+	value, err := parseJSON(data)
+	if err != nil || canonical(value) != string(data) {
+		return false
+	}
+	document, ok := value.(map[string]any)
+	if !ok || len(document) != len(keys) {
+		return false
+	}
+	for _, key := range keys {
+		if _, there := document[key]; !there {
+			return false
+		}
+	}
+	return true
+}
+
+func readGenesis(data []byte) (*Genesis, error) {
+	one := &Genesis{}
+	if json.Unmarshal(data, one) != nil || one.Version != 0 {
+		return nil, errDocument
+	}
+	keys := append([]string{}, keysOfGenesis...)
+	switch one.Format {
+	case "fluvial/genesis/v1", "fluvial/genesis/v2":
+		for i := range one.Layout { // a section means nothing before v3
+			one.Layout[i].Section, one.Layout[i].Nonnegative = "weights", false
+		}
+	case "fluvial/genesis/v3":
+		keys = append(keys, "model", "code", "metric", "parent")
+	default:
+		return nil, errDocument
+	}
+	if !hasKeys(data, keys) {
+		return nil, errDocument
+	}
+	return one, nil
+}
+
+func (one *Genesis) trust() (Trust, error) {
+	pems := map[string]string{"control": one.ControlAuthority}
+	for region, each := range one.Regions {
+		pems[region] = each.Authority
+	}
+	return trustOf(pems)
+}
+
+// Slot is a partition of a region.
+type Slot struct {
+	Region    string
+	Partition int64
+}
+
+func (one Slot) String() string { return fmt.Sprintf("%s[%d]", one.Region, one.Partition) }
+
+func (one *Genesis) slots() []Slot {
+	var regions []string
+	for region := range one.Regions {
+		regions = append(regions, region)
+	}
+	sort.Strings(regions)
+	var slots []Slot
+	for _, region := range regions {
+		for partition := int64(0); partition < one.Regions[region].Partitions; partition++ {
+			slots = append(slots, Slot{region, partition})
+		}
+	}
+	return slots
+}
+
+// Input is a window in a manifest.
+type Input struct {
+	Region      string `json:"region"`
+	Partition   int64  `json:"partition"`
+	Sequence    int64  `json:"sequence"`
+	FirstOffset int64  `json:"first_offset"`
+	NextOffset  int64  `json:"next_offset"`
+	Accepted    int64  `json:"accepted"`
+	SumSHA256   string `json:"sum_sha256"`
+	SHA256      string `json:"sha256"`
+}
+
+// Manifest is a version above 0.
+type Manifest struct {
+	Format          string             `json:"format"`
+	Task            string             `json:"task"`
+	Version         int64              `json:"version"`
+	ParentSHA256    string             `json:"parent_sha256"`
+	PolicySHA256    string             `json:"policy_sha256"`
+	Inputs          []Input            `json:"inputs"`
+	Cursors         map[string][]int64 `json:"cursors"`
+	Counts          map[string]int64   `json:"counts"`
+	Accepted        int64              `json:"accepted"`
+	WeightTotal     int64              `json:"weight_total"`
+	StalenessTotal  int64              `json:"staleness_total"`
+	StalenessMax    int64              `json:"staleness_max"`
+	UpdateBytes     int64              `json:"update_bytes"`
+	ModelSHA256     string             `json:"model_sha256"`
+	OptimizerSHA256 string             `json:"optimizer_sha256"`
+	ReferenceSHA256 string             `json:"reference_sha256"`
+	Floor           int64              `json:"floor"`
+	Reason          string             `json:"reason"`
+}
+
+func readManifest(data []byte) (*Manifest, error) {
+	one := &Manifest{}
+	if json.Unmarshal(data, one) != nil || one.Format != "fluvial/manifest/v1" || !hasKeys(data, keysOfManifest) {
+		return nil, errDocument
+	}
+	return one, nil
+}
+
+// bytes is the manifest's canonical form.
+func (one *Manifest) bytes() []byte {
+	text, err := json.Marshal(one)
+	if err != nil {
+		panic(err)
+	}
+	value, err := parseJSON(text)
+	if err != nil {
+		panic(err)
+	}
+	return []byte(canonical(value))
+}
+
+func objectKey(task, name string) string { return task + "/objects/" + name[:2] + "/" + name }
+
+func versionKey(task string, version int64, name string) string {
+	return fmt.Sprintf("%s/versions/%d/%s", task, version, name)
+}

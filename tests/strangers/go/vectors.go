@@ -1,0 +1,605 @@
+package main
+
+// Every vector of schemas/vectors.
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// Hex is bytes as vectors have them.
+type Hex []byte
+
+// UnmarshalJSON reads hex.
+func (one *Hex) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return err
+	}
+	found, err := hex.DecodeString(text)
+	*one = found
+	return err
+}
+
+// Number is a float64 as vectors have it.
+type Number float64
+
+// UnmarshalJSON reads a number, or the text of one that JSON has not.
+func (one *Number) UnmarshalJSON(data []byte) error {
+	number, err := strconv.ParseFloat(strings.Trim(string(data), `"`), 64)
+	*one = Number(number)
+	return err
+}
+
+func floatsOf(numbers []Number) []float64 {
+	found := make([]float64, len(numbers))
+	for i, one := range numbers {
+		found[i] = float64(one)
+	}
+	return found
+}
+
+func wholesOf(text string) []int64 {
+	var found []int64
+	for _, one := range strings.Fields(text) {
+		number, err := strconv.ParseInt(one, 10, 64)
+		if err != nil {
+			panic(err)
+		}
+		found = append(found, number)
+	}
+	return found
+}
+
+func wholesText(numbers []int64) string {
+	var texts []string
+	for _, one := range numbers {
+		texts = append(texts, strconv.FormatInt(one, 10))
+	}
+	return strings.Join(texts, " ")
+}
+
+type file struct {
+	Format      string            `json:"format"`
+	Cases       []json.RawMessage `json:"cases"`
+	Authorities map[string]string `json:"authorities"`
+	Layout      []Tensor          `json:"layout"`
+	Exponent    int               `json:"exponent"`
+
+	HistoryUpdatesMin int     `json:"history_updates_min"`
+	DeviationsMax     float64 `json:"norm_deviations_max"`
+	CosineMin         float64 `json:"cosine_min"`
+}
+
+type runner struct {
+	registry *Registry
+	file     *file
+	problems []string
+	place    string
+}
+
+func (r *runner) equal(what string, got, expected any) {
+	if g, e := fmt.Sprintf("%v", got), fmt.Sprintf("%v", expected); g != e {
+		r.problems = append(r.problems, fmt.Sprintf("%s: %s is %s, expected %s", r.place, what, g, e))
+	}
+}
+
+// same compares the bits of two floats.
+func (r *runner) same(what string, got, expected float64) {
+	if math.Float64bits(got) != math.Float64bits(expected) {
+		r.problems = append(r.problems, fmt.Sprintf("%s: %s is %v, expected %v", r.place, what, got, expected))
+	}
+}
+
+func read[V any](raw json.RawMessage) V {
+	var found V
+	if err := json.Unmarshal(raw, &found); err != nil {
+		panic(err)
+	}
+	return found
+}
+
+func runVectors(registry *Registry, folder string) error {
+	runners := map[string]func(*runner, json.RawMessage){
+		"schemas.json": (*runner).schema, "records.json": (*runner).record, "envelopes.json": (*runner).envelope,
+		"certificates.json": (*runner).certificate, "partitions.json": (*runner).partition, "staleness.json": (*runner).staleness,
+		"policies.json": (*runner).policy, "genesis.json": (*runner).genesis, "manifests.json": (*runner).manifest,
+		"names.json": (*runner).names, "digests.json": (*runner).digest, "codecs.json": (*runner).codec, "norms.json": (*runner).norm,
+		"scores.json": (*runner).score, "buffers.json": (*runner).buffer, "merges.json": (*runner).merge, "logs.json": (*runner).log,
+		"checks.json": (*runner).log,
+	}
+	paths, _ := filepath.Glob(filepath.Join(folder, "vectors", "*.json"))
+	sort.Strings(paths)
+	counts, problems := map[string]int{}, []string{}
+	for _, path := range paths {
+		name := filepath.Base(path)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		content := read[file](data)
+		run := runners[name]
+		if run == nil || content.Format != "fluvial/vectors/v1" {
+			return fmt.Errorf("%s is of a kind that this program does not know", name)
+		}
+		one := &runner{registry: registry, file: &content}
+		for i, raw := range content.Cases {
+			one.place = fmt.Sprintf("%s, case %d", name, i)
+			run(one, raw)
+			counts[name]++
+		}
+		problems = append(problems, one.problems...)
+	}
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{"cases": counts, "problems": problems})
+}
+
+func (r *runner) schema(raw json.RawMessage) {
+	one := read[struct {
+		Name    string `json:"name"`
+		Version int    `json:"version"`
+		Header  string `json:"header"`
+		SHA256  string `json:"sha256"`
+		Form    string `json:"canonical_form"`
+	}](raw)
+	found := r.registry.schema(one.Name, one.Version)
+	r.equal("form", found.Form, one.Form)
+	r.equal("header", hex.EncodeToString(found.Header), one.Header)
+	r.equal("sha256", hex.EncodeToString(found.SHA256), one.SHA256)
+}
+
+// typed turns JSON into a schema's values.
+func typed(one *node, value any) any {
+	switch one.kind {
+	case "long", "int":
+		number, _ := value.(json.Number).Int64()
+		return number
+	case "double":
+		number, _ := value.(json.Number).Float64()
+		return number
+	case "bytes":
+		data, _ := hex.DecodeString(value.(string))
+		return data
+	case "array":
+		found := []any{}
+		for _, item := range value.([]any) {
+			found = append(found, typed(one.items, item))
+		}
+		return found
+	case "map":
+		found, entries := Map{}, value.(map[string]any)
+		for _, key := range sortedKeys(entries) {
+			found.Keys, found.Values = append(found.Keys, key), append(found.Values, typed(one.items, entries[key]))
+		}
+		return found
+	case "record":
+		found, fields := Record{}, value.(map[string]any)
+		for _, each := range one.fields {
+			found[each.name] = typed(each.node, fields[each.name])
+		}
+		return found
+	default:
+		return value
+	}
+}
+
+func (r *runner) record(raw json.RawMessage) {
+	one := read[struct {
+		Schema  string          `json:"schema"`
+		Version int             `json:"version"`
+		Fields  json.RawMessage `json:"fields"`
+		Bytes   Hex             `json:"bytes"`
+	}](raw)
+	fields, err := parseJSON(one.Fields)
+	if err != nil {
+		panic(err)
+	}
+	schema := r.registry.schema(one.Schema, one.Version)
+	record := typed(schema.root, fields).(Record)
+	r.equal("bytes", hex.EncodeToString(r.registry.encode(one.Schema, one.Version, record)), hex.EncodeToString(one.Bytes))
+	_, back, err := r.registry.decode(one.Bytes)
+	r.equal("error", err, nil)
+	r.equal("fields", back, record)
+}
+
+func (r *runner) envelope(raw json.RawMessage) {
+	one := read[struct {
+		Kind        string `json:"kind"`
+		PrivateKey  Hex    `json:"private_key"`
+		Certificate Hex    `json:"certificate"`
+		Payload     Hex    `json:"payload"`
+		Signed      Hex    `json:"signed"`
+		Signature   Hex    `json:"signature"`
+		Envelope    Hex    `json:"envelope"`
+	}](raw)
+	key := ed25519.NewKeyFromSeed(one.PrivateKey)
+	schema, err := r.registry.schemaIn(one.Payload)
+	r.equal("error", err, nil)
+	r.equal("signed", hex.EncodeToString(signedBytes(one.Kind, schema, one.Payload)), hex.EncodeToString(one.Signed))
+	r.equal("envelope", hex.EncodeToString(r.registry.seal(one.Kind, one.Payload, one.Certificate, key)), hex.EncodeToString(one.Envelope))
+	opened, err := r.registry.openEnvelope(one.Envelope)
+	r.equal("error", err, nil)
+	r.equal("signature", hex.EncodeToString(opened.Signature), hex.EncodeToString(one.Signature))
+	r.equal("genuine", ed25519.Verify(key.Public().(ed25519.PublicKey), one.Signed, one.Signature), true)
+}
+
+func (r *runner) trust() Trust {
+	trust, err := trustOf(r.file.Authorities)
+	if err != nil {
+		panic(err)
+	}
+	return trust
+}
+
+func (r *runner) certificate(raw json.RawMessage) {
+	one := read[struct {
+		Name     string `json:"name"`
+		DER      Hex    `json:"der"`
+		Identity *struct {
+			Region      string `json:"region"`
+			Role        string `json:"role"`
+			Name        string `json:"name"`
+			Serial      string `json:"serial"`
+			NotBeforeMs int64  `json:"not_before_ms"`
+			NotAfterMs  int64  `json:"not_after_ms"`
+			PublicKey   Hex    `json:"public_key"`
+		} `json:"identity"`
+	}](raw)
+	found, err := r.trust().identify(one.DER)
+	r.equal("vouched for: "+one.Name, err == nil, one.Identity != nil)
+	if err == nil && one.Identity != nil {
+		expected := one.Identity
+		r.equal("identity", *found, Identity{
+			expected.Region, expected.Role, expected.Name, expected.Serial, expected.NotBeforeMs, expected.NotAfterMs,
+			ed25519.PublicKey(expected.PublicKey),
+		})
+	}
+}
+
+func (r *runner) partition(raw json.RawMessage) {
+	one := read[struct {
+		Key        string           `json:"key"`
+		Murmur2    uint32           `json:"murmur2"`
+		Partitions map[string]int64 `json:"partitions"`
+	}](raw)
+	r.equal("murmur2", murmur2([]byte(one.Key)), one.Murmur2)
+	for text, partition := range one.Partitions {
+		partitions, _ := strconv.ParseInt(text, 10, 64)
+		r.equal("partition of "+text, partitionOf(one.Key, partitions), partition)
+	}
+}
+
+func (r *runner) staleness(raw json.RawMessage) {
+	one := read[struct {
+		Kind          string  `json:"kind"`
+		Exponent      float64 `json:"exponent"`
+		HingeVersions int     `json:"hinge_versions"`
+		HingeSlope    float64 `json:"hinge_slope"`
+		Weights       []int64 `json:"weights"`
+	}](raw)
+	for tau, weight := range one.Weights {
+		s := 1.0
+		switch {
+		case one.Kind == "polynomial":
+			s = math.Pow(1+float64(tau), -one.Exponent)
+		case one.Kind == "hinge" && tau > one.HingeVersions:
+			s = 1 / (float64(one.HingeSlope*float64(tau-one.HingeVersions)) + 1)
+		}
+		r.equal(fmt.Sprintf("weight of %d", tau), int64(math.RoundToEven(65536*s)), weight)
+	}
+}
+
+type documentCase struct {
+	Document     string   `json:"document"`
+	SHA256       string   `json:"sha256"`
+	Good         bool     `json:"good"`
+	PolicySHA256 string   `json:"policy_sha256"`
+	Slots        []string `json:"slots"`
+	Weights      int      `json:"weights"`
+	Buffers      int      `json:"buffers"`
+	SumElements  int      `json:"sum_elements"`
+}
+
+func (r *runner) policy(raw json.RawMessage) {
+	one := read[documentCase](raw)
+	r.equal("sha256", sha([]byte(one.Document)), one.SHA256)
+	_, err := readPolicy([]byte(one.Document))
+	r.equal("good", err == nil, one.Good)
+}
+
+func (r *runner) genesis(raw json.RawMessage) {
+	one := read[documentCase](raw)
+	r.equal("sha256", sha([]byte(one.Document)), one.SHA256)
+	found, err := readGenesis([]byte(one.Document))
+	r.equal("good", err == nil, one.Good)
+	if err != nil {
+		return
+	}
+	layout := layoutOf(found.Layout)
+	r.equal("policy", sha(found.Policy), one.PolicySHA256)
+	r.equal("slots", found.slots(), one.Slots)
+	r.equal("layout", []int{layout.W, layout.B, layout.sumElements()}, []int{one.Weights, one.Buffers, one.SumElements})
+	_, err = found.trust()
+	r.equal("authorities", err, nil)
+}
+
+func (r *runner) manifest(raw json.RawMessage) {
+	one := read[documentCase](raw)
+	r.equal("sha256", sha([]byte(one.Document)), one.SHA256)
+	found, err := readManifest([]byte(one.Document))
+	r.equal("good", err == nil, one.Good)
+	if err == nil {
+		r.equal("bytes", string(found.bytes()), one.Document)
+	}
+}
+
+func (r *runner) names(raw json.RawMessage) {
+	one := read[struct {
+		Task    string            `json:"task"`
+		Version int64             `json:"version"`
+		SHA256  string            `json:"sha256"`
+		Keys    map[string]string `json:"keys"`
+		Topics  []struct {
+			Topic string `json:"topic"`
+		} `json:"topics"`
+	}](raw)
+	r.equal("keys", map[string]string{
+		"object": objectKey(one.Task, one.SHA256), "manifest": versionKey(one.Task, one.Version, "manifest.json"),
+		"genesis": versionKey(one.Task, 0, "manifest.json"), "model": versionKey(one.Task, one.Version, "model.safetensors"),
+		"optimizer": versionKey(one.Task, one.Version, "optimizer.safetensors"), "facts": versionKey(one.Task, one.Version, "facts.json"),
+	}, one.Keys)
+	var topics []string
+	for _, region := range []string{"eu", "us"} {
+		for _, kind := range []string{"updates", "verdicts", "aggregates"} {
+			topics = append(topics, "fl."+one.Task+"."+kind+"."+region)
+		}
+	}
+	topics = append(topics, "fl."+one.Task+".models", "fl."+one.Task+".metrics")
+	for i, each := range one.Topics {
+		r.equal("topic", each.Topic, topics[i])
+	}
+}
+
+func (r *runner) digest(raw json.RawMessage) {
+	one := read[struct {
+		Kind    string `json:"kind"`
+		Text    string `json:"text"`
+		SHA256  string `json:"sha256"`
+		Updates []struct {
+			Offset    int64   `json:"offset"`
+			Weight    int64   `json:"weight"`
+			Clip      float64 `json:"clip"`
+			Signature Hex     `json:"signature"`
+		} `json:"updates"`
+	}](raw)
+	hashed := sha256.New()
+	hashed.Write([]byte(one.Text))
+	for _, each := range one.Updates {
+		hashed.Write(contributor(each.Offset, each.Weight, each.Clip, each.Signature))
+	}
+	r.equal(one.Kind, hex.EncodeToString(hashed.Sum(nil)), one.SHA256)
+}
+
+func (r *runner) codec(raw json.RawMessage) {
+	one := read[struct {
+		Codec    string   `json:"codec"`
+		Elements int      `json:"elements"`
+		Scale    Number   `json:"scale"`
+		Data     Hex      `json:"data"`
+		Levels   []Number `json:"levels"`
+		Refused  string   `json:"refused"`
+	}](raw)
+	scale := float64(one.Scale)
+	refused := ""
+	var found part
+	good := len(one.Data) == dataBytes(one.Codec, one.Elements)
+	if good {
+		found, good = levels(one.Codec, one.Data, one.Elements)
+	}
+	switch {
+	case !good, one.Codec == "float32" && scale != 1 && finite(scale) && scale >= 0:
+		refused = "wrong_layout"
+	case !finite(scale), scale < 0, !found.finite():
+		refused = "not_finite"
+	}
+	r.equal("refused", refused, one.Refused)
+	for i, level := range one.Levels {
+		got := 0.0
+		if found.ints != nil {
+			got = float64(found.ints[i])
+		} else {
+			got = float64(found.floats[i])
+		}
+		r.same("level", got, float64(level))
+	}
+}
+
+type tensorCase struct {
+	Scale Number `json:"scale"`
+	Data  Hex    `json:"data"`
+}
+
+func (r *runner) norm(raw json.RawMessage) {
+	one := read[struct {
+		Codec         string       `json:"codec"`
+		Tensors       []tensorCase `json:"tensors"`
+		Squares       []Number     `json:"squares"`
+		Norm          Number       `json:"norm"`
+		Reference     Hex          `json:"reference"`
+		ReferenceNorm Number       `json:"reference_norm"`
+		Dots          []Number     `json:"dots"`
+		Cosine        Number       `json:"cosine"`
+		NormClip      float64      `json:"norm_clip"`
+		Clip          Number       `json:"clip"`
+		Weight        int64        `json:"weight"`
+		Added         string       `json:"added"`
+	}](raw)
+	layout := layoutOf(r.file.Layout)
+	direction, err := readDirection(one.Reference, layout)
+	r.equal("error", err, nil)
+	r.same("norm of the direction", direction.norm, float64(one.ReferenceNorm))
+	var parts []part
+	var scales, squares, dots []float64
+	for t, tensor := range one.Tensors {
+		found, _ := levels(one.Codec, tensor.Data, layout.Weights[t].size())
+		parts, scales = append(parts, found), append(scales, float64(tensor.Scale))
+		squares, dots = append(squares, found.squares()), append(dots, found.dot(direction.q[t]))
+		r.same("squares", squares[t], float64(one.Squares[t]))
+		r.same("dot", dots[t], float64(one.Dots[t]))
+	}
+	norm := normOf(scales, squares)
+	r.same("norm", norm, float64(one.Norm))
+	r.same("cosine", cosineOf(scales, dots, norm, direction), float64(one.Cosine))
+	clip := 1.0
+	if norm > one.NormClip {
+		clip = one.NormClip / norm
+	}
+	r.same("clip", clip, float64(one.Clip))
+	sums := make([]int64, layout.W)
+	addTo(sums, parts, scales, squares, one.Weight, clip, r.file.Exponent)
+	r.equal("added", wholesText(sums), one.Added)
+}
+
+func (r *runner) score(raw json.RawMessage) {
+	one := read[struct {
+		History    []Number `json:"history"`
+		Norm       float64  `json:"norm"`
+		Cosine     float64  `json:"cosine"`
+		Deviations Number   `json:"norm_deviations"`
+		Anomalous  bool     `json:"anomalous"`
+	}](raw)
+	found := 0.0
+	if len(one.History) >= r.file.HistoryUpdatesMin {
+		found = deviations(one.Norm, floatsOf(one.History))
+	}
+	r.same("deviations", found, float64(one.Deviations))
+	r.equal("anomalous", found > r.file.DeviationsMax || one.Cosine < r.file.CosineMin, one.Anomalous)
+}
+
+func (r *runner) buffer(raw json.RawMessage) {
+	one := read[struct {
+		Values      Hex    `json:"values"`
+		Weight      int64  `json:"weight"`
+		Digits      string `json:"digits"`
+		Sums        string `json:"sums"`
+		WeightTotal int64  `json:"weight_total"`
+		Means       Hex    `json:"means"`
+	}](raw)
+	if one.Digits != "" {
+		values := float32s(one.Values)
+		digits := make([]int64, 10*len(values))
+		for i, value := range values {
+			addDigits(digits[10*i:10*i+10], value, one.Weight)
+		}
+		r.equal("digits", wholesText(digits), one.Digits)
+		return
+	}
+	sums, expected := wholesOf(one.Sums), float32s(one.Means)
+	for i := range expected {
+		r.same("mean", float64(meanOf(sums[10*i:10*i+10], one.WeightTotal)), float64(expected[i]))
+	}
+}
+
+func (r *runner) merge(raw json.RawMessage) {
+	one := read[struct {
+		Server          Server   `json:"server"`
+		Exponent        int      `json:"exponent"`
+		Layout          []Tensor `json:"layout"`
+		ParentModel     Hex      `json:"parent_model"`
+		ParentOptimizer Hex      `json:"parent_optimizer"`
+		Windows         []struct {
+			Accepted    int64  `json:"accepted"`
+			WeightTotal int64  `json:"weight_total"`
+			Sums        string `json:"sums"`
+		} `json:"windows"`
+		Model     Hex `json:"model"`
+		Optimizer Hex `json:"optimizer"`
+		Reference Hex `json:"reference"`
+	}](raw)
+	layout := layoutOf(one.Layout)
+	var parent Checkpoint
+	var err error
+	parent.Model, err = readModel(one.ParentModel, layout)
+	r.equal("error", err, nil)
+	parent.Optimizer, err = readOptimizer(one.ParentOptimizer)
+	r.equal("error", err, nil)
+	total := make([]int64, layout.sumElements())
+	var updates, weightTotal int64
+	for _, window := range one.Windows {
+		for i, sum := range wholesOf(window.Sums) {
+			total[i] += sum
+		}
+		updates, weightTotal = updates+window.Accepted, weightTotal+window.WeightTotal
+	}
+	made, direction := merge(parent, total, updates, weightTotal, one.Server, one.Exponent, layout)
+	r.equal("model", hex.EncodeToString(modelFile(made.Model, layout)), hex.EncodeToString(one.Model))
+	r.equal("optimizer", hex.EncodeToString(optimizerFile(made.Optimizer)), hex.EncodeToString(one.Optimizer))
+	r.equal("reference", hex.EncodeToString(directionFile(direction)), hex.EncodeToString(one.Reference))
+}
+
+type logCase struct {
+	Name        string           `json:"name"`
+	Task        string           `json:"task"`
+	Region      string           `json:"region"`
+	Partition   int64            `json:"partition"`
+	Partitions  int64            `json:"partitions"`
+	ModelSHA256 string           `json:"model_sha256"`
+	Layout      []Tensor         `json:"layout"`
+	Policy      string           `json:"policy"`
+	Objects     map[string]Hex   `json:"objects"`
+	Parked      map[string]int64 `json:"parked"`
+	Records     []struct {
+		TimestampMs int64 `json:"timestamp_ms"`
+		Value       *Hex  `json:"value"`
+	} `json:"records"`
+	Verdicts []json.RawMessage `json:"verdicts"`
+	Windows  []struct {
+		ClosedBy int64  `json:"closed_by"`
+		Payload  Hex    `json:"payload"`
+		SHA256   string `json:"sha256"`
+		Sums     string `json:"sums"`
+		State    Hex    `json:"state"`
+	} `json:"windows"`
+}
+
+func (r *runner) log(raw json.RawMessage) {
+	one := read[logCase](raw)
+	policy, err := readPolicy([]byte(one.Policy))
+	r.equal("error", err, nil)
+	p := newPartition(r.registry, r.trust(), one.Task, Slot{one.Region, one.Partition}, one.Partitions, layoutOf(one.Layout), policy, one.ModelSHA256)
+	p.object = func(name string) []byte { return one.Objects[name] }
+	closed := 0
+	for offset, record := range one.Records {
+		_, parked := one.Parked[strconv.Itoa(offset)]
+		var value []byte
+		if record.Value != nil {
+			value = *record.Value
+		}
+		verdict, window := p.take(value, record.Value != nil, record.TimestampMs, parked)
+		r.equal(fmt.Sprintf("%s: verdict of %d", one.Name, offset), verdict, read[Verdict](one.Verdicts[offset]))
+		if window == nil {
+			continue
+		}
+		if closed >= len(one.Windows) {
+			r.equal("windows", closed+1, len(one.Windows))
+			return
+		}
+		expected := one.Windows[closed]
+		closed++
+		what := fmt.Sprintf("%s: window %d: ", one.Name, closed-1)
+		r.equal(what+"closed by", offset, expected.ClosedBy)
+		r.equal(what+"sums", wholesText(window.Sums), expected.Sums)
+		r.equal(what+"state", hex.EncodeToString(window.State), hex.EncodeToString(expected.State))
+		r.equal(what+"payload", hex.EncodeToString(window.Payload), hex.EncodeToString(expected.Payload))
+		r.equal(what+"sha256", window.SHA256, expected.SHA256)
+	}
+	r.equal(one.Name+": windows", closed, len(one.Windows))
+}

@@ -1,0 +1,304 @@
+package main
+
+// Envelopes, certificates, partitions: schemas/README.md.
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"math/big"
+	"regexp"
+	"strings"
+	"time"
+)
+
+var signedBy = map[string]string{
+	"ClientUpdate": "device", "Tick": "worker", "RegionalAggregate": "worker", "Barrier": "merger",
+	"ModelAnnouncement": "merger", "Revoke": "operator", "Skip": "operator",
+}
+
+var inUpdates = map[string]bool{"ClientUpdate": true, "Barrier": true, "Tick": true, "Revoke": true, "Skip": true}
+
+// Identity is who holds a certificate.
+type Identity struct {
+	Region, Role, Name, Serial string
+	NotBeforeMs, NotAfterMs    int64
+	Key                        ed25519.PublicKey
+}
+
+type algorithm struct {
+	OID        asn1.ObjectIdentifier
+	Parameters asn1.RawValue `asn1:"optional"`
+}
+
+type extension struct {
+	OID      asn1.ObjectIdentifier
+	Critical bool `asn1:"optional"`
+	Value    []byte
+}
+
+type toBeSigned struct {
+	Raw       asn1.RawContent
+	Version   int `asn1:"optional,explicit,default:0,tag:0"`
+	Serial    *big.Int
+	Algorithm algorithm
+	Issuer    asn1.RawValue
+	Validity  struct{ NotBefore, NotAfter time.Time }
+	Subject   asn1.RawValue
+	PublicKey struct {
+		Algorithm algorithm
+		Key       asn1.BitString
+	}
+	Extensions []extension `asn1:"optional,explicit,tag:3"`
+}
+
+type x509Certificate struct {
+	Signed    toBeSigned
+	Algorithm algorithm
+	Signature asn1.BitString
+}
+
+var (
+	oidEd25519     = asn1.ObjectIdentifier{1, 3, 101, 112}
+	oidNames       = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	namePattern    = regexp.MustCompile(`^[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?$`)
+	errCertificate = errors.New("not a certificate of ours")
+)
+
+func parseCertificate(der []byte) (*x509Certificate, error) {
+	var found x509Certificate
+	rest, err := asn1.Unmarshal(der, &found)
+	if err != nil || len(rest) != 0 || found.Signed.Version != 2 {
+		return nil, errCertificate
+	}
+	return &found, nil
+}
+
+func (one *x509Certificate) key() (ed25519.PublicKey, error) {
+	key := one.Signed.PublicKey
+	if !key.Algorithm.OID.Equal(oidEd25519) || key.Key.BitLength != 8*ed25519.PublicKeySize {
+		return nil, errCertificate
+	}
+	return ed25519.PublicKey(key.Key.Bytes), nil
+}
+
+func (one *x509Certificate) uris() ([]string, error) {
+	var found []string
+	for _, each := range one.Signed.Extensions {
+		if !each.OID.Equal(oidNames) {
+			continue
+		}
+		var names []asn1.RawValue
+		if rest, err := asn1.Unmarshal(each.Value, &names); err != nil || len(rest) != 0 {
+			return nil, errCertificate
+		}
+		for _, name := range names {
+			if name.Class == asn1.ClassContextSpecific && name.Tag == 6 {
+				found = append(found, string(name.Bytes))
+			}
+		}
+	}
+	return found, nil
+}
+
+func (one *x509Certificate) isAuthority() bool {
+	for _, each := range one.Signed.Extensions {
+		if each.OID.Equal(oidConstraints) {
+			var constraints struct {
+				Authority bool `asn1:"optional"`
+				Length    int  `asn1:"optional,default:-1"`
+			}
+			_, err := asn1.Unmarshal(each.Value, &constraints)
+			return err != nil || constraints.Authority
+		}
+	}
+	return false
+}
+
+// Trust is a task's CAs, by region, and "control".
+type Trust map[string]*x509Certificate
+
+func trustOf(pems map[string]string) (Trust, error) {
+	trust := Trust{}
+	for region, text := range pems {
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		der, err := base64.StdEncoding.DecodeString(strings.Join(lines[1:len(lines)-1], ""))
+		if err != nil {
+			return nil, err
+		}
+		if trust[region], err = parseCertificate(der); err != nil {
+			return nil, err
+		}
+	}
+	return trust, nil
+}
+
+func (trust Trust) identify(der []byte) (*Identity, error) {
+	if len(der) > 4096 {
+		return nil, errCertificate
+	}
+	one, err := parseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	uris, err := one.uris()
+	if err != nil || len(uris) != 1 {
+		return nil, errCertificate
+	}
+	parts := strings.Split(uris[0], "/")
+	if len(parts) != 5 || parts[0] != "spiffe:" || parts[1] != "" {
+		return nil, errCertificate
+	}
+	region, role, name := parts[2], parts[3], parts[4]
+	if !namePattern.MatchString(region) || !namePattern.MatchString(name) {
+		return nil, errCertificate
+	}
+	ofControl := role == "merger" || role == "operator"
+	if !ofControl && role != "device" && role != "worker" || ofControl != (region == "control") {
+		return nil, errCertificate
+	}
+	authority := trust[region]
+	key, err := one.key()
+	if err != nil || authority == nil || one.isAuthority() {
+		return nil, errCertificate
+	}
+	caKey, err := authority.key()
+	if err != nil || !bytes.Equal(one.Signed.Issuer.FullBytes, authority.Signed.Subject.FullBytes) {
+		return nil, errCertificate
+	}
+	if !one.Algorithm.OID.Equal(oidEd25519) || !one.Signed.Algorithm.OID.Equal(oidEd25519) {
+		return nil, errCertificate
+	}
+	if one.Signature.BitLength != 8*ed25519.SignatureSize || !ed25519.Verify(caKey, one.Signed.Raw, one.Signature.Bytes) {
+		return nil, errCertificate
+	}
+	valid := one.Signed.Validity
+	return &Identity{
+		region, role, name, one.Signed.Serial.Text(16),
+		valid.NotBefore.Unix() * 1000, valid.NotAfter.Unix() * 1000, key,
+	}, nil
+}
+
+// Envelope is an opened SignedEnvelope; its payload is known by its header only.
+type Envelope struct {
+	Kind                            string
+	Schema                          *Schema
+	Payload, Certificate, Signature []byte
+}
+
+func (registry *Registry) openEnvelope(data []byte) (*Envelope, error) {
+	outer, err := registry.schemaIn(data)
+	if err != nil {
+		return nil, err
+	}
+	if outer.Name != "SignedEnvelope" {
+		return nil, undecodable
+	}
+	_, fields, err := registry.decode(data)
+	if err != nil {
+		return nil, err
+	}
+	one := &Envelope{
+		Kind: fields["kind"].(string), Payload: fields["payload"].([]byte),
+		Certificate: fields["certificate"].([]byte), Signature: fields["signature"].([]byte),
+	}
+	if one.Schema, err = registry.schemaIn(one.Payload); err != nil {
+		return nil, err
+	}
+	if one.Schema.Name != one.Kind {
+		return nil, undecodable
+	}
+	return one, nil
+}
+
+func signedBytes(kind string, schema *Schema, payload []byte) []byte {
+	digest := sha256.Sum256(payload)
+	return bytes.Join([][]byte{[]byte("fluvial/" + kind + "/v1\x00"), schema.SHA256, digest[:]}, nil)
+}
+
+// authenticate gives the signer, or the outcome of the first check that fails.
+func (one *Envelope) authenticate(trust Trust, timestampMs int64) (*Identity, string) {
+	signer, outcome := one.signer(trust, timestampMs)
+	if outcome != "" && one.Kind != "ClientUpdate" {
+		outcome = "bad_signature"
+	}
+	return signer, outcome
+}
+
+func (one *Envelope) signer(trust Trust, timestampMs int64) (*Identity, string) {
+	signer, err := trust.identify(one.Certificate)
+	switch {
+	case err != nil:
+		return nil, "bad_certificate"
+	case timestampMs < signer.NotBeforeMs || timestampMs > signer.NotAfterMs:
+		return nil, "certificate_expired"
+	case signedBy[one.Kind] != signer.Role:
+		return nil, "bad_certificate"
+	case len(one.Signature) != ed25519.SignatureSize,
+		!ed25519.Verify(signer.Key, signedBytes(one.Kind, one.Schema, one.Payload), one.Signature):
+		return nil, "bad_signature"
+	}
+	return signer, ""
+}
+
+// seal signs a payload and wraps it.
+func (registry *Registry) seal(kind string, payload, certificate []byte, key ed25519.PrivateKey) []byte {
+	schema, err := registry.schemaIn(payload)
+	if err != nil {
+		panic(err)
+	}
+	return registry.encode("SignedEnvelope", 0, Record{
+		"kind": kind, "payload": payload, "certificate": certificate,
+		"signature": ed25519.Sign(key, signedBytes(kind, schema, payload)),
+	})
+}
+
+// verified opens a record of one kind, if one who may sign it did.
+func (registry *Registry) verified(value []byte, timestampMs int64, trust Trust, kind string) (Record, *Identity, *Envelope) {
+	one, err := registry.openEnvelope(value)
+	if err != nil || one.Kind != kind {
+		return nil, nil, nil
+	}
+	signer, outcome := one.authenticate(trust, timestampMs)
+	if outcome != "" {
+		return nil, nil, nil
+	}
+	_, record, err := registry.decode(one.Payload)
+	if err != nil {
+		return nil, nil, nil
+	}
+	return record, signer, one
+}
+
+func murmur2(data []byte) uint32 {
+	const m = 0x5bd1e995
+	h := uint32(0x9747b28c) ^ uint32(len(data))
+	for ; len(data) >= 4; data = data[4:] {
+		k := binary.LittleEndian.Uint32(data) * m
+		h = h*m ^ (k^k>>24)*m
+	}
+	if len(data) > 0 {
+		var tail uint32
+		for i, b := range data {
+			tail |= uint32(b) << (8 * i)
+		}
+		h = (h ^ tail) * m
+	}
+	h = (h ^ h>>13) * m
+	return h ^ h>>15
+}
+
+func partitionOf(key string, partitions int64) int64 {
+	return int64(murmur2([]byte(key))&0x7fffffff) % partitions
+}
+
+func sha(data []byte) string {
+	digest := sha256.Sum256(data)
+	return hex.EncodeToString(digest[:])
+}

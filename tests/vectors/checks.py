@@ -1,0 +1,213 @@
+"""The order of all checks: for each one a record that fails it, and of the later ones as many as can fail at once.
+
+``CHECKS`` is the table of ``schemas/meaning.md``: its numbers and outcomes are held to what the fold says.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from aggregation import codecs
+from schemas import avro
+from schemas.certificates import Role
+from schemas.checkpoints import encode_direction
+from tests.factories import (
+    BUFFERED,
+    barrier_bytes,
+    delta,
+    device_signer,
+    devices,
+    encoded,
+    key,
+    merger_signer,
+    revoke_bytes,
+    signer,
+    tick_bytes,
+    update_bytes,
+    update_record,
+    worker_signer,
+)
+from tests.vectors.logs import device_serial, rules
+from tests.vectors.replaying import Log, case_of
+from tests.vectors.wire import authorities
+from tests.vectors.writing import document
+
+BYTES_MAX: Final = 4000
+
+
+class Probe(NamedTuple):
+    """A record that fails check ``number`` first, and ``also`` these."""
+
+    number: int
+    value: bytes | None
+    also: tuple[int, ...] = ()
+
+
+def envelope(kind: str, payload: bytes, certificate: bytes = b"", signature: bytes = b"") -> bytes:
+    """An envelope of anything."""
+    fields = {"kind": kind, "payload": payload, "certificate": certificate, "signature": signature}
+    return avro.encode("SignedEnvelope", fields)
+
+
+def _bytes_probes(payload: bytes) -> Iterator[Probe]:
+    verdict, outer = avro.schema_for("Verdict").header, avro.schema_for("SignedEnvelope").header
+    aggregate = avro.schema_for("RegionalAggregate").header
+    yield Probe(1, None)
+    yield Probe(2, bytes(BYTES_MAX + 1), (3,))
+    yield Probe(3, b"\xc3\x01 short")
+    yield Probe(3, b"\xc3\x02" + outer[2:])
+    yield Probe(4, b"\xc3\x01" + bytes(8), (6,))
+    yield Probe(5, verdict + b"\x01", (6,))
+    yield Probe(6, outer + b"\x02")
+    yield Probe(6, envelope("Tick", payload) + b"\0", (9,))
+    yield Probe(7, envelope("None of ours", b"x"), (9, 11, 12))
+    yield Probe(8, envelope("None of ours", b"\xc3\x01" + bytes(8)), (9, 11, 12))
+    yield Probe(9, envelope("Tick", payload), (12,))
+    yield Probe(11, envelope("RegionalAggregate", aggregate), (12, 16))
+
+
+def _signer_probes(name: str, payload: bytes) -> Iterator[Probe]:
+    expired = signer("eu", Role.WORKER, "w-1", not_after=dt.datetime(2026, 1, 2, tzinfo=dt.UTC))
+    yield Probe(12, envelope("ClientUpdate", payload[:-1], b"\x30"), (16,))
+    yield Probe(13, envelope("ClientUpdate", payload[:-1], expired.certificate), (14, 15, 16))
+    yield Probe(14, envelope("ClientUpdate", payload[:-1], worker_signer().certificate), (15, 16))
+    yield Probe(15, envelope("ClientUpdate", payload[:-1], device_signer(name).certificate), (16,))
+    yield Probe(16, device_signer(name).sign_payload("ClientUpdate", payload[:-1]))
+    barrier = merger_signer().sign_payload("Barrier", avro.schema_for("Barrier").header + b"\x02")
+    yield Probe(16, barrier)
+    yield Probe(17, tick_bytes(0, region="us", task="other", partition=5), (46, 47, 48))
+    for number, said, also in ((18, "d-other", (19, 20)), (19, name, (20,))):
+        fields = update_record(said, update_id="u" * 65, region="us")
+        yield Probe(number, device_signer(name).sign("ClientUpdate", fields), also)
+    yield Probe(20, update_bytes(name, region="us", task="other"), (23,))
+
+
+def _place_probes(names: list[str], revoked: str, certificate: str) -> Iterator[Probe]:
+    stranger = devices(1, partition=1, partitions=2)[0]
+    yield Probe(21, update_bytes(revoked, task="other", base=9), (23, 26))
+    yield Probe(22, update_bytes(certificate, task="other", base=9), (23, 26))
+    yield Probe(
+        23, update_bytes(stranger, by=device_signer(stranger, "us"), region="us", task="other"), (24, 25)
+    )
+    yield Probe(24, update_bytes(stranger, by=device_signer(stranger, "us"), region="us", base=9), (25, 26))
+    yield Probe(25, update_bytes(stranger, base=9), (26, 31))
+    yield Probe(26, update_bytes(names[0], base=9), (31, 32))
+    yield Probe(27, update_bytes(names[0], base=0), (31, 32))
+    yield Probe(27, update_bytes(names[0], base=-1), (31, 32))
+    yield Probe(28, update_bytes(names[0], base=2), (31, 32))
+    yield Probe(29, update_bytes(names[0], base=1, base_sha256=""), (30, 31, 32))
+    yield Probe(30, update_bytes(names[0], base=1), (31, 32))
+
+
+Tensors = list[codecs.EncodedTensor]
+
+
+def _spoiled(tensors: Tensors, at: int, **changed: Any) -> Tensors:
+    return [*tensors[:at], replace(tensors[at], **changed), *tensors[at + 1 :]]
+
+
+def _form_probes(name: str, good: Tensors, packed: Tensors) -> Iterator[Probe]:
+    def update(tensors: Tensors, codec: str = "float32") -> bytes:
+        return update_bytes(name, base=3, codec=codec, tensors=tensors, layout=BUFFERED)
+
+    renamed = _spoiled(good, 0, name="other", shape=(2,), data=b"")
+    yield Probe(31, update(renamed, "int8"), (32, 33, 34))
+    yield Probe(31, update(renamed, "a-later-one"), (32, 33, 34))
+    yield Probe(32, update(renamed), (33, 34))
+    yield Probe(32, update([good[1], good[0], *good[2:]]), (33, 34))
+    yield Probe(32, update(good[:-1]))
+    yield Probe(33, update(_spoiled(good, 0, shape=(1,), data=b"")), (34,))
+    yield Probe(34, update(_spoiled(_spoiled(good, 0, data=b"\0" * 5), 1, scale=2.0)), (36,))
+    wrong = _spoiled(packed, 2, data=b"\x78" + packed[2].data[1:])
+    yield Probe(35, update(_spoiled(wrong, 3, data=b""), "int4"), (37,))
+    yield Probe(36, update(_spoiled(_spoiled(good, 0, scale=0.5), 3, data=b"")), (37,))
+    yield Probe(37, update(_spoiled(_spoiled(good, 4, data=b""), 4, scale=3.0, data=b"\0")), (38,))
+    nan = np.full(3, np.nan, dtype="<f4").tobytes()
+    yield Probe(38, update(_spoiled(_spoiled(good, 4, scale=3.0), 3, data=nan)), (39,))
+    yield Probe(39, update(_spoiled(good, 4, data=np.array([-1, 0, np.inf], dtype="<f4").tobytes())), (40,))
+    yield Probe(39, update(_spoiled(good, 2, scale=-1.0)))
+    yield Probe(39, update(_spoiled(good, 2, scale=float("nan"))))
+    yield Probe(39, update(_spoiled(packed, 1, scale=float("inf")), "int4"))
+
+
+def _content_probes(names: list[str], direction: np.ndarray[Any, Any]) -> Iterator[Probe]:
+    weights = BUFFERED.trainable.parameters
+
+    def update(name: str, factor: float, *, below: bool = False) -> bytes:
+        values = direction.copy()
+        values[:weights] *= np.float32(factor)
+        values[-1] = -1.0 if below else values[-1]
+        tensors = encoded(values, "float32", 0, BUFFERED)
+        return update_bytes(name, base=3, codec="float32", tensors=tensors, layout=BUFFERED)
+
+    yield Probe(40, update(names[0], -1e6, below=True), (41, 42, 43))
+    yield Probe(41, update(names[0], -1e6), (42, 43))
+    yield Probe(42, update(names[0], -50.0), (43,))
+    yield Probe(43, update(names[1], -1.0))
+    yield Probe(44, update(names[2], 1.0))
+    yield Probe(45, envelope("Barrier", avro.schema_for("Barrier").header, b"\x30"), (46, 47))
+    yield Probe(
+        46, tick_bytes(0, task="other", region="us", partition=5, by=worker_signer("w-1", "us")), (47, 48)
+    )
+    yield Probe(47, tick_bytes(0, region="us", partition=5, by=worker_signer("w-1", "us")), (48,))
+    yield Probe(48, tick_bytes(0, partition=1))
+    yield Probe(49, tick_bytes(0))
+
+
+def _log_of_checks(probes: list[Probe]) -> tuple[Log, list[dict[str, Any]]]:
+    one = rules(
+        updates={"codecs": ["float32", "int4"], "bytes_max": BYTES_MAX},
+        window={"updates_max": 100, "records_max": 1000},
+        anomaly={"history_updates_min": 4},
+    )
+    log, names = Log(one, BUFFERED, partitions=2), devices(9, partitions=2)
+    log.keep(one.canonical())
+    direction = delta(5, BUFFERED)
+    step = codecs.direction_of(
+        direction[: BUFFERED.trainable.parameters].astype(np.float64), BUFFERED.trainable
+    )
+    reference = log.keep(encode_direction(step))
+    log.add(revoke_bytes(names[7]))
+    log.add(revoke_bytes("", f"{device_serial(names[8]):x}"))
+    log.add(barrier_bytes(1, one, reference_sha256=reference))
+    for name in names[:4]:
+        tensors = encoded(direction, "float32", 0, BUFFERED)
+        log.add(update_bytes(name, base=1, codec="float32", tensors=tensors, layout=BUFFERED))
+    log.add(barrier_bytes(3, one, reference_sha256=reference), "version 2 never came")
+    good, packed = encoded(direction, "float32", 0, BUFFERED), encoded(direction, "int4", 0, BUFFERED)
+    payload = avro.encode("ClientUpdate", update_record(names[4], layout=BUFFERED))
+    probes += _bytes_probes(payload)
+    probes += _signer_probes(names[4], payload)
+    probes += _place_probes(names, names[7], names[8])
+    probes += _form_probes(names[4], good, packed)
+    probes += _content_probes(names[4:7], direction)
+    rows = []
+    for probe in probes:
+        rows.append({"offset": len(log.records), "check": probe.number, "also": list(probe.also)})
+        log.add(probe.value, f"fails check {probe.number}")
+    return log, rows
+
+
+def _older() -> tuple[Log, list[dict[str, Any]]]:
+    """A policy of v1, to which the newer update is of an unknown schema."""
+    log, name = Log(rules("fluvial/policy/v1")), devices(1)[0]
+    record = avro.encode("ClientUpdate", update_record(name, codec="int4"))
+    log.add(envelope("ClientUpdate", record, key("none").public_key().public_bytes_raw()), "fails check 10")
+    return log, [{"offset": 0, "check": 10, "also": [12, 15]}]
+
+
+def check_cases() -> dict[str, Any]:
+    """Every check with its probes."""
+    cases = []
+    for name, (log, rows) in {"a policy of v2": _log_of_checks([]), "a policy of v1": _older()}.items():
+        cases.append(case_of(name, log) | {"checks": rows})
+    return document(
+        "logs like those of logs.json; `checks` says which check of meaning.md a record fails first, and which also",
+        cases,
+        authorities=authorities(),
+    )

@@ -1,0 +1,322 @@
+"""Vectors of documents: policies, genesis documents, manifests; names of objects and topics; the audit's digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import rfc8785
+
+from aggregation.errors import FluvialError
+from aggregation.policy import FORMATS, policy_from_canonical, policy_from_mapping
+from aggregation.weights.staleness import staleness_weights
+from schemas import objects, topics
+from schemas.documents import genesis_v1, genesis_v2, genesis_v3
+from schemas.manifests import (
+    Code,
+    Genesis,
+    Input,
+    Manifest,
+    Metric,
+    Model,
+    Parent,
+    Region,
+    StoredObject,
+    TensorEntry,
+    decode_genesis,
+    decode_manifest,
+)
+from schemas.objects import sha256_hex
+from tests.factories import TASK, model_sha, sha
+from tests.vectors.wire import authorities
+from tests.vectors.writing import document
+
+EXPECTED: Final = Path(__file__).parents[1] / "golden" / "federation.v1" / "expected.json"
+
+
+def staleness() -> dict[str, Any]:
+    """Weights by kind and parameters, as a policy's document carries them."""
+    rows = [
+        ("constant", 0.5, 4, 1.0, 3),
+        ("polynomial", 0.5, 4, 1.0, 20),
+        ("polynomial", 0.0, 4, 1.0, 2),
+        ("polynomial", 2.0, 4, 1.0, 10),
+        ("hinge", 0.5, 4, 1.0, 10),
+        ("hinge", 0.5, 0, 0.25, 6),
+    ]
+    cases = []
+    for kind, exponent, hinge_versions, hinge_slope, versions_max in rows:
+        parameters = SimpleNamespace(
+            exponent=exponent, hinge_versions=hinge_versions, hinge_slope=hinge_slope
+        )
+        cases.append(
+            {
+                "kind": kind,
+                "exponent": exponent,
+                "hinge_versions": hinge_versions,
+                "hinge_slope": hinge_slope,
+                "versions_max": versions_max,
+                "weights": list(staleness_weights(kind, parameters, versions_max=versions_max)),
+            }
+        )
+    return document(
+        "staleness weights, units of 1/65536; a policy carries them, so no replay computes them", cases
+    )
+
+
+def policies() -> dict[str, Any]:
+    """Policy documents, their hash, and documents that are none."""
+    cases: list[dict[str, Any]] = []
+    small = {"staleness": {"versions_max": 3}, "server": {"optimizer": "adam", "learning_rate": 0.01}}
+    for name in FORMATS:
+        made = policy_from_mapping(small, default_format=name)
+        data = made.canonical()
+        cases.append({"format": name, "document": data.decode(), "sha256": made.sha256, "good": True})
+        text = json.loads(data)
+        spoiled = {
+            "an unknown key": rfc8785.dumps(text | {"windows": 1}),
+            "a weight of 0": rfc8785.dumps(
+                text | {"staleness": text["staleness"] | {"weights": [65536, 0, 1, 1]}}
+            ),
+            "a weight too few": rfc8785.dumps(
+                text | {"staleness": text["staleness"] | {"weights": [65536, 1, 1]}}
+            ),
+            "an unknown format": rfc8785.dumps(text | {"format": "fluvial/policy/v99"}),
+            "an unknown codec": rfc8785.dumps(text | {"updates": text["updates"] | {"codecs": ["int7"]}}),
+            "not in canonical form": json.dumps(text).encode(),
+        }
+        for what, bad in spoiled.items():
+            cases.append(
+                {
+                    "format": name,
+                    "name": what,
+                    "document": bad.decode(),
+                    "sha256": sha256_hex(bad),
+                    "good": _reads(bad),
+                }
+            )
+    return document("policies: documents, their SHA-256, and whether they are read", cases)
+
+
+def _reads(data: bytes) -> bool:
+    try:
+        policy_from_canonical(data)
+    except FluvialError:
+        return False
+    return True
+
+
+def _genesis(name: str) -> Genesis:
+    pems = authorities()
+    later: dict[str, Any] = {}
+    layout = [
+        TensorEntry("hidden.weight", (3, 5)),
+        TensorEntry("hidden.bias", (5,)),
+        TensorEntry("scale", ()),
+    ]
+    if name == genesis_v2.FORMAT:
+        layout.append(TensorEntry("norm.mean", (5,), "buffers"))
+    if name == genesis_v3.FORMAT:
+        layout = [TensorEntry("hidden.weight", (3, 5), dtype="bfloat16"), TensorEntry("hidden.bias", (5,))]
+        layout.append(TensorEntry("norm.mean", (5,), "buffers"))
+        layout.append(TensorEntry("norm.var", (5,), "buffers", nonnegative=True))
+        later = {
+            "model": Model("torch", {"tied.weight": "hidden.weight"}, StoredObject(sha("frozen"), 1234)),
+            "code": Code(sha("code"), 5678, "task.py"),
+            "metric": Metric("accuracy", higher_is_better=True),
+            "parent": Parent("before", sha("before"), 4, sha("manifest 4 of before")),
+        }
+    rules = policy_from_mapping(
+        {"staleness": {"versions_max": 3}},
+        default_format="fluvial/policy/v1" if name == genesis_v1.FORMAT else "fluvial/policy/v2",
+    )
+    return Genesis(
+        task=TASK,
+        regions={"us": Region(1, pems["us"]), "eu": Region(2, pems["eu"])},
+        control_authority=pems["control"],
+        layout=tuple(layout),
+        policy=json.loads(rules.canonical()),
+        model_sha256=model_sha(0),
+        optimizer_sha256=sha("optimizer 0"),
+        format=name,
+        **later,
+    )
+
+
+def genesis() -> dict[str, Any]:
+    """Genesis documents of every format, what they mean, and documents that are none."""
+    cases: list[dict[str, Any]] = []
+    for name in (genesis_v1.FORMAT, genesis_v2.FORMAT, genesis_v3.FORMAT):
+        made = _genesis(name)
+        data = made.canonical()
+        layout = made.tensor_layout
+        cases.append(
+            {
+                "format": name,
+                "document": data.decode(),
+                "sha256": sha256_hex(data),
+                "good": True,
+                "policy_sha256": made.first_policy.sha256,
+                "slots": [f"{region}[{partition}]" for region, partition in made.slots],
+                "weights": layout.trainable.parameters,
+                "buffers": layout.buffers.parameters,
+                "sum_elements": layout.sum_elements,
+            }
+        )
+        text = json.loads(data)
+        bad = {
+            "not in canonical form": json.dumps(text).encode(),
+            "an unknown key": rfc8785.dumps(text | {"mood": "good"}),
+            "a key missing": rfc8785.dumps(
+                {key: value for key, value in text.items() if key != "model_sha256"}
+            ),
+            "an unknown format": rfc8785.dumps(text | {"format": "fluvial/genesis/v99"}),
+        }
+        cases += [
+            {"format": name, "name": what, "document": one.decode(), "sha256": sha256_hex(one), "good": False}
+            for what, one in bad.items()
+        ]
+    for case in cases:
+        assert case["good"] == _decodes(decode_genesis, case["document"].encode()), case
+    return document(
+        "genesis documents: their SHA-256, which is the task's identity, and whether they are read", cases
+    )
+
+
+def _decodes(decode: Any, data: bytes) -> bool:
+    try:
+        decode(data)
+    except FluvialError:
+        return False
+    return True
+
+
+def manifests() -> dict[str, Any]:
+    """A manifest by its values, its bytes and its hash."""
+    inputs = tuple(
+        Input(
+            region,
+            partition,
+            sequence,
+            10 * sequence,
+            10 * sequence + 10,
+            3,
+            sha(f"sum {region}"),
+            sha(region),
+        )
+        for region, partition, sequence in (("us", 0, 4), ("eu", 1, 0), ("eu", 0, 2))
+    )
+    made = Manifest(
+        task=TASK,
+        version=7,
+        parent_sha256=sha("manifest 6"),
+        policy_sha256=sha("policy"),
+        inputs=inputs,
+        cursors={"us": (5,), "eu": (3, 1)},
+        counts={"accepted": 9, "anomalous": 1, "duplicate": 2},
+        accepted=9,
+        weight_total=9 * 65536 - 19195,
+        staleness_total=1,
+        staleness_max=1,
+        update_bytes=4500,
+        model_sha256=model_sha(7),
+        optimizer_sha256=sha("optimizer 7"),
+        reference_sha256=sha("reference 7"),
+        floor=0,
+    )
+    data = made.canonical()
+    text = json.loads(data)
+    cases = [{"document": data.decode(), "sha256": sha256_hex(data), "good": True}]
+    bad = {
+        "not in canonical form": json.dumps(text).encode(),
+        "an unknown key": rfc8785.dumps(text | {"mood": "good"}),
+        "an unknown format": rfc8785.dumps(text | {"format": "fluvial/manifest/v99"}),
+    }
+    cases += [
+        {"name": what, "document": one.decode(), "sha256": sha256_hex(one), "good": False}
+        for what, one in bad.items()
+    ]
+    for case in cases:
+        assert case["good"] == _decodes(decode_manifest, str(case["document"]).encode()), case
+    return document("manifests: their SHA-256, and whether they are read", cases)
+
+
+def names() -> dict[str, Any]:
+    """Where things lie."""
+    one = sha("an object")
+    keys = {
+        "object": objects.object_key(TASK, one),
+        "manifest": objects.manifest_key(TASK, 12),
+        "genesis": objects.manifest_key(TASK, 0),
+        "model": objects.model_key(TASK, 12),
+        "optimizer": objects.optimizer_key(TASK, 12),
+        "facts": objects.facts_key(TASK, 12),
+    }
+    table = [
+        {
+            "topic": topic.name,
+            "records": list(topic.records),
+            "key": topic.key,
+            "partitions": topic.partitions,
+            "retention_ms": topic.retention_ms,
+            "timestamp_type": topic.timestamp_type,
+        }
+        for topic in topics.topics_of(TASK, {"us": 1, "eu": 2})
+    ]
+    case = {"task": TASK, "version": 12, "sha256": one, "keys": keys, "topics": table}
+    return document(
+        "keys of the object store under its bucket, and topics of a task of eu[2] and us[1]", [case]
+    )
+
+
+def digests() -> dict[str, Any]:
+    """`contributors_sha256` of a window, and the audit's digest."""
+    rows = [(3, 65536, 1.0, "first"), (4, 46341, 0.4375, "second"), (1 << 40, 1, 1e-9, "third")]
+    updates = [
+        {
+            "offset": offset,
+            "weight": weight,
+            "clip": clip,
+            "signature": hashlib.sha512(text.encode()).hexdigest(),
+        }
+        for offset, weight, clip, text in rows
+    ]
+    hashed = hashlib.sha256()
+    for (offset, weight, clip, _), update in zip(rows, updates, strict=True):
+        hashed.update(struct.pack("<qqd", offset, weight, clip))
+        hashed.update(bytes.fromhex(str(update["signature"])))
+    expected = json.loads(EXPECTED.read_text())
+    windows = _windows_of_golden(expected)
+    lines = [f"fluvial/audit/v1 {expected['genesis_sha256']}\n"]
+    for one in expected["versions"][1:]:
+        named = " ".join(
+            one[key] for key in ("manifest_sha256", "model_sha256", "optimizer_sha256", "reference_sha256")
+        )
+        lines.append(f"version {one['version']} {named}\n")
+    lines += [
+        f"window {region} {partition} {sequence} {name}\n" for (region, partition, sequence), name in windows
+    ]
+    text = "".join(lines)
+    assert sha256_hex(text.encode()) == expected["digest"], "the formula is not the audit's"
+    cases: list[dict[str, Any]] = [
+        {"kind": "contributors", "updates": [], "sha256": sha256_hex(b"")},
+        {"kind": "contributors", "updates": updates, "sha256": hashed.hexdigest()},
+        {"kind": "audit", "text": text, "sha256": expected["digest"]},
+    ]
+    return document(
+        "SHA-256 over contributors, and the digest of an audit with the text that is hashed", cases
+    )
+
+
+def _windows_of_golden(expected: dict[str, Any]) -> list[tuple[tuple[str, int, int], str]]:
+    """Every window that a version of the recorded federation holds, by region, partition and sequence."""
+    store = EXPECTED.parent / "store" / expected["task"] / "versions"
+    found = {}
+    for one in expected["versions"][1:]:
+        for named in json.loads((store / str(one["version"]) / "manifest.json").read_text())["inputs"]:
+            found[named["region"], named["partition"], named["sequence"]] = named["sha256"]
+    return sorted(found.items())

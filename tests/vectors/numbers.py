@@ -1,0 +1,290 @@
+"""Vectors of numbers: codecs, norms, cosines, scores, sums, buffers, merges and optimizers."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregation import codecs
+from aggregation.codecs import Direction
+from aggregation.defences.anomaly import NormHistory, score
+from aggregation.layout import Layout
+from aggregation.policy import Policy, policy_from_mapping
+from aggregation.server.merge import Checkpoint, merge
+from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
+from schemas.objects import sha256_hex
+from tests.factories import BUFFERED, LAYOUT, HashRandom, delta
+from tests.vectors.writing import document, number, numbers, plain, wholes
+
+Int64Array = npt.NDArray[np.int64]
+EXPONENT: Final = 32
+ODD_NAMES: Final = Layout.of(
+    [("b", ()), ('é"\\/\n\x01\x7f\u2028', (2, 3)), ("B", (1,)), ("a.b c", (1, 1, 2))]
+)
+"""Names that a header in JSON has to escape, and ones whose order is that of bytes."""
+
+
+def layout_of(layout: Layout) -> list[dict[str, Any]]:
+    """A layout as vectors have it."""
+    return [
+        {"name": one.name, "shape": list(one.shape), "section": one.section, "nonnegative": one.nonnegative}
+        for one in layout.tensors
+    ]
+
+
+def codec_cases() -> dict[str, Any]:
+    """What a tensor's bytes are: its levels, or why they are none."""
+    floats = np.array([0.0, -0.0, 1.0, -1.5, 1e-45, 3.4028235e38, np.nan, np.inf], dtype="<f4")
+    rows = [
+        ("int8", 4, bytes([0, 1, 127, 129]), 0.5),
+        ("int8", 2, bytes([128, 255]), 0.5),
+        ("int8", 3, bytes(2), 0.5),
+        ("int8", 1, b"\1", -1.0),
+        ("int8", 1, b"\1", float("nan")),
+        ("int8", 1, b"\1", -0.0),
+        ("float32", 6, floats[:6].tobytes(), 1.0),
+        ("float32", 1, floats[6:7].tobytes(), 1.0),
+        ("float32", 1, floats[7:].tobytes(), 1.0),
+        ("float32", 1, floats[2:3].tobytes(), 0.5),
+        ("float32", 1, floats[2:3].tobytes(), -1.0),
+        ("float32", 1, floats[2:3].tobytes(), float("inf")),
+        ("float32", 2, bytes(4), 1.0),
+        ("int4", 4, bytes([0x10, 0x7F]), 0.25),
+        ("int4", 3, bytes([0x97, 0x0E]), 0.25),
+        ("int4", 3, bytes([0x97, 0x1E]), 0.25),
+        ("int4", 2, bytes([0x87]), 0.25),
+        ("int4", 2, bytes([0x78]), 0.25),
+        ("int4", 1, bytes([0x08]), 0.25),
+        ("int4", 2, bytes(2), 0.25),
+    ]
+    cases = []
+    for codec, elements, data, scale in rows:
+        layout = Layout.of([("t", (elements,))])
+        case: dict[str, Any] = {
+            "codec": codec,
+            "elements": elements,
+            "scale": number(scale),
+            "data": data.hex(),
+        }
+        refused = "wrong_layout" if codecs.wrong_data(codec, [data], [scale], layout) else ""
+        if not refused and not codecs.is_finite(codecs.view_delta(codec, [data], (scale,), layout)):
+            refused = "not_finite"
+        if refused:
+            case["refused"] = refused
+        else:
+            case["levels"] = numbers(codecs.CODECS[codec].decode(data)[:elements])
+        cases.append(case)
+    return document(
+        "a tensor's bytes: its levels, an element is scale times its level; or the refusal", cases
+    )
+
+
+def _direction(seed: int, layout: Layout) -> Direction:
+    return codecs.direction_of(delta(seed, layout).astype(np.float64), layout)
+
+
+def _tensors(tensors: list[codecs.EncodedTensor]) -> list[dict[str, Any]]:
+    return [{"name": one.name, "scale": number(one.scale), "data": one.data.hex()} for one in tensors]
+
+
+def norm_cases() -> dict[str, Any]:
+    """Norm, cosine, and what an update adds to the sums, for every codec."""
+    layout = LAYOUT.trainable
+    cases = []
+    for n, (codec, size, weight, clip_at) in enumerate(
+        [
+            ("int8", 0.1, 65536, 1000.0),
+            ("int8", 0.1, 46341, 0.1),
+            ("int4", 0.1, 37837, 0.2),
+            ("float32", 0.1, 65536, 1000.0),
+            ("float32", 3.0, 32768, 0.4),
+            ("int8", 1e-30, 1, 3.0),
+            ("float32", 0.0, 65536, 3.0),
+            ("int8", 0.0, 65536, 3.0),
+        ]
+    ):
+        rng = cast("np.random.Generator", HashRandom(n))
+        tensors = codecs.encode_delta(delta(n, layout, size=size), layout, codec, rng)
+        if size == 0.0 and codec == "int8":  # a scale over zeros counts for nothing, however large
+            tensors = [codecs.EncodedTensor(one.name, one.shape, 1e300, one.data) for one in tensors]
+        viewed = codecs.view_delta(
+            codec, [one.data for one in tensors], tuple(one.scale for one in tensors), layout
+        )
+        measured = codecs.measure(viewed, layout)
+        reference = _direction(90 + n, layout)
+        clip = clip_at / measured.norm if measured.norm > clip_at else 1.0
+        sums = np.zeros(layout.parameters, dtype=np.int64)
+        codecs.accumulate_into(
+            sums, viewed, measured, layout, weight=weight / 65536, clip=clip, exponent=EXPONENT
+        )
+        rules = codecs.CODECS[codec]
+        cases.append(
+            {
+                "codec": codec,
+                "tensors": _tensors(tensors),
+                "squares": numbers(rules.squares(viewed.flat, layout)),
+                "norm": measured.norm,
+                "reference": encode_direction(reference).hex(),
+                "reference_norm": reference.norm,
+                "dots": numbers(rules.dots(viewed.flat, reference.q, layout)),
+                "cosine": codecs.cosine(viewed, measured.norm, reference, layout),
+                "norm_clip": clip_at,
+                "clip": clip,
+                "weight": weight,
+                "added": wholes(sums),
+            }
+        )
+    return document(
+        "norm, cosine with a direction (its file), clip factor, and what is added to the sums",
+        cases,
+        layout=layout_of(layout),
+        exponent=EXPONENT,
+    )
+
+
+def score_cases() -> dict[str, Any]:
+    """Robust deviations over a history: medians are the upper of the middle two."""
+    rows: list[tuple[list[float], float, float]] = [
+        ([1.0, 2.0, 3.0, 4.0], 9.0, 0.0),
+        ([1.0, 2.0, 3.0, 4.0, 100.0], 9.0, 0.0),
+        ([4.0, 1.0, 3.0, 2.0], 0.5, 0.0),
+        ([1.0, 1.0, 1.0, 1.0], 1.59, 0.0),
+        ([1.0, 1.0, 1.0, 1.0], 1.7, 0.0),
+        ([0.0, 0.0, 0.0, 0.0], 5.0, 0.0),
+        ([1.0, 2.0, 3.0], 900.0, 0.0),
+        ([0.1, 0.2, 0.30000000000000004, 0.7, 1.1, 1.3], 2.9, 0.25),
+        ([1.0, 2.0, 3.0, 4.0], 2.0, -0.5),
+        ([1.0, 2.0, 3.0, 4.0], 2.0, -0.5000000000000001),
+    ]
+    rules = policy_from_mapping({"anomaly": {"history_updates_min": 4}}).anomaly
+    cases = []
+    for history, norm, cosine in rows:
+        found = score(rules, NormHistory(history), norm, cosine)
+        cases.append(
+            {
+                "history": history,
+                "norm": norm,
+                "cosine": cosine,
+                "norm_deviations": number(found.norm_deviations),
+                "anomalous": bool(found.problem),
+            }
+        )
+    limits = {"history_updates_min": 4, "norm_deviations_max": 6.0, "cosine_min": -0.5}
+    return document(
+        "scores of a norm over a history, oldest first, and whether they are anomalous", cases, **limits
+    )
+
+
+def buffer_cases() -> dict[str, Any]:
+    """Ten digits of 32 bits a value and weight; and means of sums."""
+    values = [0.0, -0.0, 1.0, -1.5, 1e-45, -1.1754942e-38, 1.17549435e-38, 3.4028235e38, -0.1, 123456.79]
+    exact = np.array(values, dtype="<f4")
+    cases: list[dict[str, Any]] = []
+    for weight in (1, 46341, 65536):
+        sums = np.zeros(10 * exact.size, dtype=np.int64)
+        codecs.accumulate_values_into(sums, exact, weight)
+        cases.append({"values": exact.tobytes().hex(), "weight": weight, "digits": wholes(sums)})
+    sums = np.zeros(30, dtype=np.int64)
+    rows = [([1.0, -2.5, 1e-45], 65536), ([1.0000001, 7.25, 0.0], 46341), ([3e38, -2.5000002, 1e-45], 1)]
+    total = 0
+    for row, weight in rows:
+        codecs.accumulate_values_into(sums, np.array(row, dtype="<f4"), weight)
+        total += weight
+    for weight_total in (total, 1 << 40, 3):
+        means = codecs.mean_of_values(sums, weight_total) if weight_total != 3 else None
+        case = {"sums": wholes(sums), "weight_total": weight_total}
+        if means is not None:
+            cases.append(case | {"means": means.astype("<f4").tobytes().hex()})
+    halves = np.zeros(20, dtype=np.int64)
+    halves[4], halves[14] = 3, -5
+    means = codecs.mean_of_values(halves, 1 << 25)
+    cases.append(
+        {"sums": wholes(halves), "weight_total": 1 << 25, "means": means.astype("<f4").tobytes().hex()}
+    )
+    return document("values of buffers (float32, little-endian): their digits, and the mean of sums", cases)
+
+
+def _merge_case(rules: Policy, layout: Layout, *, state: str, seed: int) -> dict[str, Any]:
+    weights = layout.trainable.parameters
+    model = delta(700 + seed, layout)
+    optimizer: dict[str, npt.NDArray[np.float64]] = {}
+    if state == "kept":
+        names = {"sgd": ("velocity",), "adam": ("m", "v"), "yogi": ("m", "v")}[rules.server.optimizer]
+        optimizer = {
+            name: np.abs(delta(800 + n, layout).astype(np.float64))[:weights] for n, name in enumerate(names)
+        }
+    elif state == "another's":
+        optimizer = {"velocity" if rules.server.optimizer != "sgd" else "m": np.ones(weights)}
+    windows = []
+    total = np.zeros(layout.sum_elements, dtype=np.int64)
+    updates, weight_total = 0, 0
+    for n, (count, weight) in enumerate([(3, 3 * 65536), (2, 65536 + 46341)]):
+        sums = np.zeros(layout.sum_elements, dtype=np.int64)
+        parts = delta(900 + 10 * seed + n, layout.trainable).astype(np.float64)
+        sums[:weights] = np.rint(parts * 2.0**33).astype(np.int64)
+        if layout.buffers.parameters:
+            for one in range(count):
+                values = delta(50 + one, layout)[weights:]
+                codecs.accumulate_values_into(sums[weights:], values, weight // count)
+        windows.append({"accepted": count, "weight_total": weight // count * count, "sums": wholes(sums)})
+        updates, weight_total = updates + count, weight_total + weight // count * count
+        total += sums
+    step = merge(
+        Checkpoint(model, optimizer),
+        total,
+        updates=updates,
+        weight_total=weight_total,
+        policy=rules,
+        layout=layout,
+    )
+    made = {
+        "model": encode_model(step.checkpoint.model, layout),
+        "optimizer": encode_optimizer(step.checkpoint.optimizer),
+        "reference": encode_direction(step.reference),
+    }
+    return {
+        "server": plain({name: getattr(rules.server, name) for name in rules.server.__struct_fields__}),
+        "exponent": rules.fixed_point.exponent,
+        "state": state,
+        "layout": layout_of(layout),
+        "parent_model": encode_model(model, layout).hex(),
+        "parent_optimizer": encode_optimizer(optimizer).hex(),
+        "windows": windows,
+        **{name: data.hex() for name, data in made.items()},
+        **{f"{name}_sha256": sha256_hex(data) for name, data in made.items()},
+    }
+
+
+def merge_cases() -> dict[str, Any]:
+    """One version by every optimizer and divisor: from its parent's files and its windows' sums to its own files."""
+    rows: list[tuple[dict[str, Any], Layout, str]] = [
+        ({"optimizer": "sgd"}, LAYOUT, "kept"),
+        ({"optimizer": "sgd", "learning_rate": 0.1, "divide_by": "weights"}, LAYOUT, "none"),
+        ({"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.5}, LAYOUT, "kept"),
+        ({"optimizer": "sgd", "momentum": 0.9}, LAYOUT, "another's"),
+        ({"optimizer": "adam", "learning_rate": 0.01}, LAYOUT, "none"),
+        (
+            {"optimizer": "adam", "learning_rate": 0.01, "divide_by": "weights", "beta_2": 0.999},
+            LAYOUT,
+            "kept",
+        ),
+        ({"optimizer": "adam", "adaptivity": 1e-8}, LAYOUT, "another's"),
+        ({"optimizer": "yogi", "learning_rate": 0.01}, LAYOUT, "kept"),
+        ({"optimizer": "yogi", "beta_1": 0.0}, LAYOUT, "none"),
+        ({"optimizer": "adam", "learning_rate": 0.02}, BUFFERED, "kept"),
+        ({"optimizer": "sgd"}, ODD_NAMES, "none"),
+    ]
+    cases = []
+    for seed, (server, layout, state) in enumerate(rows):
+        rules = policy_from_mapping({"server": server, "fixed_point": {"exponent": 32 + seed % 2}})
+        kept = (
+            "none"
+            if state == "kept" and server["optimizer"] == "sgd" and not server.get("momentum")
+            else state
+        )
+        cases.append(_merge_case(rules, layout, state=kept, seed=seed))
+    return document(
+        "merges: the parent's files and the windows' sums, and the files that come of them", cases
+    )
