@@ -93,6 +93,8 @@ def _partition_row(one: PartitionStatus) -> tuple[object, ...]:
 
 def _show_verdicts(output: Output, report: AuditReport) -> None:
     """How many verdicts were compared, why not all, and what stands among them that nobody vouches for."""
+    from fluvial.proof.audit.verdicts import STRAYS
+
     compared = report.verdicts_compared
     if compared:
         output.print(f"compared the verdicts of {compared} offsets")
@@ -101,11 +103,11 @@ def _show_verdicts(output: Output, report: AuditReport) -> None:
             output.say(f"verdicts of {one.name} were not all compared: {one.verdicts.because}")
     strays = [one for one in report.partitions if one.verdicts.strays]
     if strays:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in report.strays.items())
+        kinds = ", ".join(f"{count} {STRAYS[kind]}" for kind, count in report.strays.items())
         first = ", ".join(name for one in strays for name in one.verdicts.named[:1])
         output.say(
-            f"among the verdicts stand {kinds}: nobody signs a verdict, so these prove nothing and change nothing; "
-            f"only workers should write there   (first: {first})"
+            f"records that nobody vouches for stand among the verdicts: {kinds}; they prove nothing and change "
+            f"nothing, but only workers should write there   (first: {first})"
         )
 
 

@@ -15,6 +15,8 @@ from backends.settings import Settings
 from fluvial import cli
 from fluvial.proof.audit import audit_task
 from schemas.objects import manifest_key, model_key, object_key
+from schemas.topics import updates_topic, verdicts_topic
+from schemas.windows import decode_verdict
 from tests import factories
 from tests.integration.pipeline import fork, run_command
 from tests.small_federation import PARTITIONS, SmallFederation, declare
@@ -109,6 +111,29 @@ def test_a_flipped_byte_makes_the_command_exit_1_and_name_it(
     assert "error[FLV-5001]" in done.stderr and key in done.stderr
     report = json.loads(as_json.stdout)
     assert report["identical"] is False and report["findings"][0]["where"] == key
+
+
+def test_what_strangers_write_among_verdicts_is_counted_and_no_difference(
+    federation: SmallFederation, fluvial: Callable[..., Answer]
+) -> None:
+    topic = verdicts_topic(TASK, "us")
+    end = len(federation.records(updates_topic(TASK, "us"), 0))
+    first = decode_verdict(federation.records(topic, 0)[0].value or b"")
+    right = federation.records(topic, 0)[0].value or b""
+    at = [
+        federation.writer.append_now(topic, value, partition=0).offset
+        for value in (b"junk", right, right.replace(first.outcome.encode(), b"x" * len(first.outcome)))
+    ]
+    report = json.loads(fluvial("audit", "--task", TASK, "--json").stdout)
+    said = report["verdicts"]
+    assert report["identical"] and said["compared"] > 0 and end >= said["partitions"][2]["compared"] > 0
+    assert said["strays"] == {"no_verdict": 1, "other_verdict": 1}
+    assert said["partitions"][2]["first_strays"] == [f"{topic}[0]@{at[0]}", f"{topic}[0]@{at[2]}"]
+    done = fluvial("audit", "--task", TASK)
+    assert done.code == 0 and f"compared the verdicts of {said['compared']} offsets" in done.stdout
+    told = " ".join(done.stderr.split())
+    assert "1 no verdict at all, 1 other than what the log gives; they prove nothing" in told
+    assert f"(first: {topic}[0]@{at[0]})" in told
 
 
 def test_a_task_that_nobody_created_is_a_usage_error(fluvial: Callable[..., Answer]) -> None:

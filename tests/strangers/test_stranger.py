@@ -70,6 +70,7 @@ SPOILED = {
     "records.json": "bytes",
     "schemas.json": "header",
     "scores.json": "norm_deviations",
+    "signatures.json": "valid",
     "staleness.json": "weights",
 }
 

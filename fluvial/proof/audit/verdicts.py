@@ -47,10 +47,15 @@ UNSETTLED_MAX: Final = 1000
 STRAYS_NAMED_MAX: Final = 5
 HEARD_EVERY_RECORDS: Final = 1000
 
-NOT_A_VERDICT: Final = "not verdicts"
-BEYOND: Final = "of offsets beyond the log's end"
-ANOTHER: Final = "other than what the fold says"
-STRAYS: Final = (NOT_A_VERDICT, BEYOND, ANOTHER)
+NOT_A_VERDICT: Final = "no_verdict"
+BEYOND: Final = "beyond_log"
+ANOTHER: Final = "other_verdict"
+STRAYS: Final = {
+    NOT_A_VERDICT: "no verdict at all",
+    BEYOND: "of an offset beyond the log's end",
+    ANOTHER: "other than what the log gives",
+}
+"""Kinds of records that nobody vouches for, and what each of them is."""
 
 _UNJUDGED, _RIGHT, _OTHER = 0, 1, 2
 _OUTCOME_OF: Final = {outcome: number for number, outcome in enumerate(OUTCOMES)}

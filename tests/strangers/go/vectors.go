@@ -111,7 +111,7 @@ func read[V any](raw json.RawMessage) V {
 func runVectors(registry *Registry, folder string) error {
 	runners := map[string]func(*runner, json.RawMessage){
 		"schemas.json": (*runner).schema, "records.json": (*runner).record, "envelopes.json": (*runner).envelope,
-		"certificates.json": (*runner).certificate, "partitions.json": (*runner).partition, "staleness.json": (*runner).staleness,
+		"certificates.json": (*runner).certificate, "signatures.json": (*runner).signature, "partitions.json": (*runner).partition, "staleness.json": (*runner).staleness,
 		"policies.json": (*runner).policy, "genesis.json": (*runner).genesis, "manifests.json": (*runner).manifest,
 		"names.json": (*runner).names, "digests.json": (*runner).digest, "codecs.json": (*runner).codec, "norms.json": (*runner).norm,
 		"scores.json": (*runner).score, "buffers.json": (*runner).buffer, "merges.json": (*runner).merge, "logs.json": (*runner).log,
@@ -262,6 +262,18 @@ func (r *runner) certificate(raw json.RawMessage) {
 			ed25519.PublicKey(expected.PublicKey),
 		})
 	}
+}
+
+func (r *runner) signature(raw json.RawMessage) {
+	one := read[struct {
+		Name      string `json:"name"`
+		PublicKey Hex    `json:"public_key"`
+		Message   Hex    `json:"message"`
+		Signature Hex    `json:"signature"`
+		Valid     bool   `json:"valid"`
+	}](raw)
+	valid := len(one.Signature) == ed25519.SignatureSize && ed25519.Verify(ed25519.PublicKey(one.PublicKey), one.Message, one.Signature)
+	r.equal(one.Name, valid, one.Valid)
 }
 
 func (r *runner) partition(raw json.RawMessage) {

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from aggregation.codecs import CODECS
 from aggregation.fold.rejections import OUTCOMES, PARKED
+from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy import checks, v1, v2
+from aggregation.weights.divisors import DIVISORS
+from aggregation.weights.staleness import STALENESS_KINDS
 from schemas import avro, objects
 from schemas.documents import genesis_v1, genesis_v2, genesis_v3, manifest_v1
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS
@@ -19,7 +23,7 @@ from tests.factories import TASK, sha, update_record
 from tests.vectors.__main__ import FILES, FOLDER, differing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SCHEMAS = FOLDER.parent
 VECTORS_BYTES_MAX = 1_000_000
@@ -65,6 +69,22 @@ def test_every_schema_and_every_outcome_is_in_the_vectors() -> None:
     assert {(one["schema"], one["version"]) for one in vectors("records.json")["cases"]} == released
     logs = [*vectors("logs.json")["cases"], *vectors("checks.json")["cases"]]
     assert {verdict["outcome"] for log in logs for verdict in log["verdicts"]} == set(OUTCOMES)
+
+
+def test_every_member_of_a_family_is_in_the_vectors_and_in_the_text() -> None:
+    merges = [one["server"] for one in vectors("merges.json")["cases"]]
+    tried = {
+        "codec": (
+            CODECS,
+            {one["codec"] for name in ("codecs.json", "norms.json") for one in vectors(name)["cases"]},
+        ),
+        "optimizer": (OPTIMIZERS, {one["optimizer"] for one in merges}),
+        "divisor": (DIVISORS, {one["divide_by"] for one in merges}),
+        "staleness kind": (STALENESS_KINDS, {one["kind"] for one in vectors("staleness.json")["cases"]}),
+    }
+    for family, (members, found) in tried.items():
+        assert set(members) == found, family
+        assert [name for name in members if name not in page("meaning.md")] == [], family
 
 
 # -- the order of checks
@@ -154,6 +174,21 @@ def test_every_key_of_a_policy_stands_in_the_table_with_its_bounds() -> None:
         assert {row[0].strip("`") for row in table if name in row[1].split()} == keys_of(document)
     said = {row[0].strip("`"): (float(row[2]), float(row[3])) for row in table if row[2]}
     assert said == {key: (low, high) for key, _, low, high in checks.ranges(v2.DocumentV2())}
+
+
+def test_every_codec_stands_in_the_table_with_its_length() -> None:
+    table = {
+        row[0].strip("`"): row[1] for row in rows(section(page("README.md"), "## Bytes")) if len(row) == 3
+    }
+    lengths: dict[str, Callable[[int], int]] = {
+        "n bytes": lambda n: n,
+        "4n bytes": lambda n: 4 * n,
+        "⌈n / 2⌉ bytes": lambda n: -(-n // 2),
+    }
+    assert list(table) == list(CODECS)
+    for name, text in table.items():
+        (length,) = [rule for said, rule in lengths.items() if text.startswith(said)]
+        assert [length(n) for n in range(1, 9)] == [CODECS[name].data_bytes(n) for n in range(1, 9)], name
 
 
 def test_the_formats_of_documents_are_named() -> None:
