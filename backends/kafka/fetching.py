@@ -72,11 +72,15 @@ class PartitionClient:
         self._leaders: dict[Place, int] = {}
         self._unknown_since_s: float | None = None
         self._connecting = asyncio.Lock()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Give up what is under way, and close all connections."""
+        for task in tuple(self._under_way):
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
         for connection in self._connections.values():
-            connection.close()
+            await connection.close()
         self._connections.clear()
 
     # -- what one asks
@@ -122,6 +126,7 @@ class PartitionClient:
         About ``bytes_max`` a partition: a batch that is larger comes whole. ``apart``: over connections of its own, for
         other questions would wait behind it. Raises ``OutOfRangeError``, and FLV-3100 for what does not pass by itself.
         """
+        self._note_task()
         by_leader: defaultdict[int, dict[Place, int]] = defaultdict(dict)
         try:
             for place, start in starts.items():
@@ -218,6 +223,7 @@ class PartitionClient:
 
     async def _answered(self, ask: Callable[[], Awaitable[T]], action: str) -> T:
         """Ask until there is an answer; FLV-3100 after ``REQUEST_TIMEOUT_S``, or for what does not pass."""
+        self._note_task()
         deadline_s = time.monotonic() + REQUEST_TIMEOUT_S
         while True:
             try:
@@ -228,6 +234,13 @@ class PartitionClient:
                 if time.monotonic() > deadline_s:
                     raise self._problem(error, action) from error
             await asyncio.sleep(BACKOFF_S)
+
+    def _note_task(self) -> None:
+        """What asks is given up where the client is closed meanwhile."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     def _require_passing(self, error: Exception, action: str) -> None:
         """Raise FLV-3100 unless asking again may help; who leads what is asked anew then."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
@@ -40,24 +41,24 @@ class SharedLoop:
             self._users += 1
             return self._loop
 
-    def leave(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Whoever used the loop does no longer."""
+    def leave(self, loop: asyncio.AbstractEventLoop, ending: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do the ``ending`` of whoever used the loop and does no longer; the loop of a parent is left alone."""
         with self._lock:
             if loop is not self._loop or self._thread is None:
-                return  # the parent's
-            self._users -= 1
-            if self._users:
                 return
-            thread, self._loop, self._thread = self._thread, None, None
-        loop.call_soon_threadsafe(loop.stop)
-        if thread is not threading.current_thread():
+            thread = self._thread
+            self._users -= 1
+            if not self._users:
+                self._loop, self._thread = None, None
+            is_last = not self._users
+        ended = submit(_end(ending(), stop=is_last), loop)
+        if thread is threading.current_thread():
+            return  # a reader that nobody closed, let go by the loop itself: it may not wait for itself
+        concurrent.futures.wait([ended], ENDING_S_MAX)
+        if is_last:
             thread.join(ENDING_S_MAX)
             if not thread.is_alive():
                 loop.close()
-
-    def runs(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether it is this process's."""
-        return loop is self._loop
 
     def _begin_anew(self) -> None:
         self._of_the_parent.append(
@@ -65,6 +66,20 @@ class SharedLoop:
         )  # what is never freed closes nothing of the parent's
         self._lock = threading.Lock()
         self._users, self._loop, self._thread = 0, None, None
+
+
+async def _end(ending: Coroutine[Any, Any, None], *, stop: bool) -> None:
+    """Where the loop stops behind it, nothing is left under way: what is cut off while it runs would say so aloud."""
+    try:
+        await ending
+        if stop:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+    finally:
+        if stop:
+            asyncio.get_running_loop().stop()
 
 
 SHARED: Final = SharedLoop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import time
 import weakref
-from asyncio import AbstractEventLoop
 from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, Self, TypeVar
@@ -23,7 +22,6 @@ T = TypeVar("T")
 
 POLL_S: Final = 0.25
 FETCH_WAIT_MS: Final = 100
-CLOSING_S_MAX: Final = 5.0
 
 
 class LogReader:
@@ -33,7 +31,7 @@ class LogReader:
         self._bootstrap = settings.bootstrap_servers
         self._loop = SHARED.use()
         self._client = PartitionClient(settings, client_id)
-        self._close = weakref.finalize(self, _close, self._client, self._loop)
+        self._close = weakref.finalize(self, SHARED.leave, self._loop, self._client.close)
 
     def __enter__(self) -> Self:
         return self
@@ -185,9 +183,3 @@ def _records(whole: Whole) -> Iterator[LogRecord]:
         for timestamp_ms, key, value in zip(stretch.times_ms, stretch.keys, stretch.values, strict=True):
             yield LogRecord(topic, partition, offset, timestamp_ms, key, value)
             offset += 1
-
-
-def _close(client: PartitionClient, loop: AbstractEventLoop) -> None:
-    if SHARED.runs(loop):
-        submit(client.close(), loop).result(CLOSING_S_MAX)
-        SHARED.leave(loop)

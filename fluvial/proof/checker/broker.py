@@ -44,7 +44,7 @@ class Broker:
 
     def close(self) -> None:
         """Close the connections and end the thread."""
-        self._run(self._disconnect())
+        self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -130,6 +130,13 @@ class Broker:
             connection = await create_conn(*node, request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000))
             self._connections[node] = connection
         return connection
+
+    async def _end(self) -> None:
+        await self._disconnect()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _disconnect(self) -> None:
         for connection in self._connections.values():
