@@ -26,7 +26,7 @@ RECORDS ?= 100000
 SEED ?= 1
 SECONDS ?= 60
 
-.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-decoder vectors vectors-again check verify format bench docs docs-serve lock clean
+.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-records fuzz-decoder vectors vectors-again check verify format bench docs docs-serve lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ mutants: setup ## take one safeguard away at a time: the simulator has to notice
 
 fuzz: setup ## RECORDS=100000 mutated records from SEED=1 beside honest ones, through the real pipeline
 	@$(BIN)/python -m tests.fuzz.run --records $(RECORDS) --seed $(SEED) $(ARGS)
+
+fuzz-records: setup ## RECORDS=100000 mutated records and certificates from SEED=1: every reader of them has to agree
+	@$(BIN)/python -m tests.fuzz.records --records $(RECORDS) --seed $(SEED) $(ARGS)
 
 fuzz-decoder: setup ## SECONDS=60 of coverage-guided bytes for the decoder and the envelope
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || \

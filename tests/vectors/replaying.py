@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aggregation.fold.events import Barrier, Parked, Verdict, WindowClosed
+from aggregation.fold.rules import FIRST_RULES
 from aggregation.fold.state import initial
 from aggregation.fold.transition import fold_into
 from aggregation.layout import Layout
@@ -50,7 +51,7 @@ class Log:
         self, trusted: Trust | None = None
     ) -> tuple[list[Verdict], list[tuple[int, EncodedWindow, WindowClosed]]]:
         """Every record's verdict, and every window with the offset of the record that closed it."""
-        trusted = trusted or trust()
+        trusted = trusted or trust(rules=FIRST_RULES)
         state = initial(
             task=TASK,
             region=REGION,
@@ -108,8 +109,8 @@ def case_of(name: str, log: Log) -> dict[str, Any]:
 
 
 def _verdict(one: Verdict) -> dict[str, Any]:
-    """All of it but the detail: that is for people, and has words of libraries in it."""
-    return {name: plain(getattr(one, name)) for name in one.__slots__ if name != "detail"}
+    """All of it but the words: these are for people, and libraries have a say in them."""
+    return {name: plain(getattr(one, name)) for name in one.__slots__ if name != "because"}
 
 
 def _window(offset: int, sealed: EncodedWindow, closed: WindowClosed) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import fastavro
 from cryptography.hazmat.primitives.serialization import Encoding
 from fastavro.schema import to_parsing_canonical_form
 
+from aggregation.fold.rules import FIRST_RULES
 from aggregation.partitioning import murmur2, partition_of
 from schemas import avro
 from schemas.certificates import BadCertificateError, Role
@@ -102,6 +103,13 @@ def _derived() -> dict[str, dict[str, Any]]:
     return {"RegionalAggregate": aggregate, "PartitionState": state, "Verdict": verdict}
 
 
+def _later_verdict() -> dict[str, Any]:
+    """A Verdict v2: a reason and its values, each behind its type's name, in the place of words."""
+    verdict = {name: value for name, value in _derived()["Verdict"].items() if name != "detail"}
+    values = [{"long": -7}, {"double": 0.5}, {"string": "é"}]
+    return verdict | {"reason": 323, "values": values, "forged": ""}
+
+
 def records() -> dict[str, Any]:
     """Fields and single-object bytes of every record, in every version of its schema."""
     fields = FIELDS | _derived()
@@ -119,6 +127,10 @@ def records() -> dict[str, Any]:
                 "bytes": data.hex(),
             }
         )
+    later = _later_verdict()
+    values = [value for one in later["values"] for value in one.values()]
+    data = avro.encode_as("Verdict", 2, later | {"values": values})
+    cases.append({"schema": "Verdict", "version": 2, "fields": plain(later), "bytes": data.hex()})
     return document("records by their fields (bytes as hex), and their single-object encoding", cases)
 
 
@@ -204,7 +216,7 @@ def certificates() -> dict[str, Any]:
         "bytes to spare": device + b"\0",
         "nothing": b"",
     }
-    trust, cases = factories.trust(), []
+    trust, cases = factories.trust(rules=FIRST_RULES), []
     for name, der in rows.items():
         case: dict[str, Any] = {"name": name, "der": der.hex()}
         try:

@@ -29,6 +29,7 @@ type node struct {
 	fields  []field
 	symbols []string
 	items   *node
+	union   []*node
 	isTime  bool
 }
 
@@ -140,6 +141,18 @@ func parseNode(value any, namespace string, named map[string]*node, form *string
 		}
 		return &node{kind: name}
 	}
+	if branches, ok := value.([]any); ok {
+		one := &node{kind: "union"}
+		form.WriteByte('[')
+		for i, branch := range branches {
+			if i > 0 {
+				form.WriteByte(',')
+			}
+			one.union = append(one.union, parseNode(branch, namespace, named, form))
+		}
+		form.WriteByte(']')
+		return one
+	}
 	text := value.(map[string]any)
 	switch kind := text["type"].(type) {
 	case map[string]any:
@@ -147,7 +160,7 @@ func parseNode(value any, namespace string, named map[string]*node, form *string
 	case string:
 		return parseComplex(kind, text, namespace, named, form)
 	default:
-		panic("unions are in no schema of ours")
+		panic("a type of another form")
 	}
 }
 
@@ -338,6 +351,13 @@ func (r *reader) read(one *node) any {
 			panic(errMalformed)
 		}
 		return one.symbols[index]
+	case "union": // as in Avro's JSON encoding: the type's name, and the value
+		index := r.long()
+		if index < 0 || index >= int64(len(one.union)) {
+			panic(errMalformed)
+		}
+		branch := one.union[index]
+		return Map{[]string{branch.kind}, []any{r.read(branch)}}
 	case "array":
 		found := []any{}
 		r.blocks(func() { found = append(found, r.read(one.items)) })
@@ -400,6 +420,16 @@ func write(out *bytes.Buffer, one *node, value any) {
 			}
 		}
 		panic("no symbol " + value.(string))
+	case "union":
+		chosen := value.(Map)
+		for index, branch := range one.union {
+			if branch.kind == chosen.Keys[0] {
+				writeLong(out, int64(index))
+				write(out, branch, chosen.Values[0])
+				return
+			}
+		}
+		panic("no type of its union: " + chosen.Keys[0])
 	case "array":
 		items := value.([]any)
 		if len(items) > 0 {

@@ -217,6 +217,8 @@ func readGenesis(data []byte) (*Genesis, error) {
 		}
 	case "fluvial/genesis/v3":
 		keys = append(keys, "model", "code", "metric", "parent")
+	case "fluvial/genesis/v4":
+		keys = append(keys, "model", "code", "metric", "parent", "records")
 	default:
 		return nil, errDocument
 	}

@@ -168,6 +168,15 @@ func typed(one *node, value any) any {
 	case "bytes":
 		data, _ := hex.DecodeString(value.(string))
 		return data
+	case "union":
+		for name, item := range value.(map[string]any) {
+			for _, branch := range one.union {
+				if branch.kind == name {
+					return Map{[]string{name}, []any{typed(branch, item)}}
+				}
+			}
+		}
+		panic("no type of its union")
 	case "array":
 		found := []any{}
 		for _, item := range value.([]any) {

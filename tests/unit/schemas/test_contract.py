@@ -17,7 +17,7 @@ from aggregation.policy import checks, v1, v2
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
 from schemas import avro, objects
-from schemas.documents import genesis_v1, genesis_v2, genesis_v3, manifest_v1
+from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, manifest_v1
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS
 from tests.factories import TASK, sha, update_record
 from tests.vectors.__main__ import FILES, FOLDER, differing
@@ -124,8 +124,8 @@ def test_outcomes_of_the_table_are_all_but_that_of_parked_records() -> None:
 
 # -- documents
 
-TENSORS = (genesis_v1.TensorV1, genesis_v2.TensorV2, genesis_v3.TensorV3)
-REGIONS = (genesis_v1.RegionV1, genesis_v2.RegionV2, genesis_v3.RegionV3)
+TENSORS = (genesis_v1.TensorV1, genesis_v2.TensorV2, genesis_v3.TensorV3, genesis_v4.TensorV4)
+REGIONS = (genesis_v1.RegionV1, genesis_v2.RegionV2, genesis_v3.RegionV3, genesis_v4.RegionV4)
 Kinds = "Mapping[str, type[msgspec.Struct]]"
 
 
@@ -137,11 +137,12 @@ DOCUMENTS = {
     "## Genesis": by_format(*GENESIS_FORMATS.values()),
     "### Genesis: a region": by_format(*REGIONS),
     "### Genesis: a tensor": by_format(*TENSORS),
-    "### Genesis: the model": {"v3": genesis_v3.ModelV3},
-    "### Genesis: an object": {"v3": genesis_v3.ObjectV3},
-    "### Genesis: the code": {"v3": genesis_v3.CodeV3},
-    "### Genesis: the metric": {"v3": genesis_v3.MetricV3},
-    "### Genesis: the parent": {"v3": genesis_v3.ParentV3},
+    "### Genesis: the model": {"v3": genesis_v3.ModelV3, "v4": genesis_v4.ModelV4},
+    "### Genesis: an object": {"v3": genesis_v3.ObjectV3, "v4": genesis_v4.ObjectV4},
+    "### Genesis: the code": {"v3": genesis_v3.CodeV3, "v4": genesis_v4.CodeV4},
+    "### Genesis: the metric": {"v3": genesis_v3.MetricV3, "v4": genesis_v4.MetricV4},
+    "### Genesis: the records": {"v4": genesis_v4.RecordsV4},
+    "### Genesis: the parent": {"v3": genesis_v3.ParentV3, "v4": genesis_v4.ParentV4},
     "## Manifest": by_format(*MANIFEST_FORMATS.values()),
     "### Manifest: an input": {"v1": manifest_v1.InputV1},
 }
