@@ -26,7 +26,7 @@ RECORDS ?= 100000
 SEED ?= 1
 SECONDS ?= 60
 
-.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-decoder vectors vectors-again check verify format bench docs docs-serve lock clean
+.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-records fuzz-decoder vectors vectors-again check verify format bench docs docs-serve lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ mutants: setup ## take one safeguard away at a time: the simulator has to notice
 fuzz: setup ## RECORDS=100000 mutated records from SEED=1 beside honest ones, through the real pipeline
 	@$(BIN)/python -m tests.fuzz.run --records $(RECORDS) --seed $(SEED) $(ARGS)
 
+fuzz-records: setup ## RECORDS=100000 mutated records and certificates from SEED=1: every reader of them has to agree
+	@$(BIN)/python -m tests.fuzz.records --records $(RECORDS) --seed $(SEED) $(ARGS)
+
 fuzz-decoder: setup ## SECONDS=60 of coverage-guided bytes for the decoder and the envelope
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
 	  VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --only-binary atheris "atheris>=2.3" || { \
@@ -85,7 +88,7 @@ vectors: setup ## write schemas/vectors and the tables of schemas/README.md from
 
 vectors-again: setup ## the vectors on another Python, PYTHON_AGAIN=/path/to/python: are they the same
 	@test -n "$(PYTHON_AGAIN)" || { echo "vectors-again: no second Python here, name one: make vectors-again PYTHON_AGAIN=..."; exit 4; }
-	@$(PYTHON_AGAIN) -m venv build/again
+	@$(PYTHON_AGAIN) -m venv --clear build/again
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
 	@VIRTUAL_ENV=$(CURDIR)/build/again $(BIN)/uv pip install --quiet --constraint <(sed 's/ *\\$$//; /^ *--hash/d' requirements.lock) \
 	  cryptography fastavro msgspec numba numpy rfc8785 safetensors

@@ -23,9 +23,11 @@ import numpy as np
 from aggregation import codecs
 from aggregation.codecs import kernels
 from aggregation.fold.contributions import Contributions
+from aggregation.fold.rules import CANONICAL_RULES
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
 from aggregation.policy import policy_from_mapping
+from aggregation.server.averaging import exact_mean
 from backends.keys import authority_path, certificate_pem, create_authority, issue, load_signer
 from benchmarks import machine, synthetic
 from schemas.certificates import CONTROL, Role, Trust
@@ -89,7 +91,8 @@ def _whole_fold_us(parameters: int, devices: int = 100) -> float:
             create_authority(keys, region)
         signers = {f"d-{i}": load_signer(issue(keys, "eu", Role.DEVICE, f"d-{i}")) for i in range(devices)}
         trust = Trust.from_pem(
-            {region: certificate_pem(authority_path(keys, region)) for region in ("eu", CONTROL)}
+            {region: certificate_pem(authority_path(keys, region)) for region in ("eu", CONTROL)},
+            CANONICAL_RULES,
         )
     layout = synthetic.layout_of(parameters)
     tensors = synthetic.tensors_of(layout, 1)
@@ -124,10 +127,7 @@ def fedavg(models: int = FEDAVG_MODELS, parameters: int = FEDAVG_PARAMETERS) -> 
     arrays = [rng.standard_normal(parameters, dtype=np.float32) for _ in range(models)]
 
     def ours() -> np.ndarray:
-        sums = np.zeros(parameters, dtype=np.int64)
-        for array in arrays:
-            kernels.accumulate_float32_into(sums, array, float(1 << 32))
-        return (sums / float(1 << 32) / models).astype(np.float32)
+        return exact_mean(arrays, 32)
 
     def numpys() -> np.ndarray:
         total = np.zeros(parameters, dtype=np.float64)

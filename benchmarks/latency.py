@@ -29,7 +29,7 @@ from fluvial.local.stack import LocalStack
 from fluvial.terminal.output import Output
 from schemas.envelope import open_envelope
 from schemas.topics import models_topic, verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 POLICY = {
     "window": {"updates_max": 8, "seconds_max": 0.5},

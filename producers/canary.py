@@ -28,7 +28,7 @@ from producers.sdk.bases import Base
 from producers.sdk.updates import UPDATE_ID_HEX, Author, Contribution, Publication, honest_record, seal_update
 from schemas.avro import CodecError
 from schemas.topics import verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 if TYPE_CHECKING:
     from backends.kafka.reading import LogReader

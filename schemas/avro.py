@@ -20,6 +20,8 @@ import fastavro
 import rfc8785
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from aggregation.reasons import Because, Reason, because
+
 MARKER: Final = b"\xc3\x01"
 FINGERPRINT_BYTES: Final = 8
 HEADER_BYTES: Final = len(MARKER) + FINGERPRINT_BYTES
@@ -34,7 +36,6 @@ _MALFORMED: Final = (
     ValueError,
     IndexError,
     OverflowError,
-    MemoryError,
     KeyError,
     TypeError,
     struct.error,
@@ -42,7 +43,11 @@ _MALFORMED: Final = (
 
 
 class CodecError(ValueError):
-    """Bytes that cannot be decoded: not single-object encoded, cut short, or with bytes to spare."""
+    """Bytes that cannot be decoded: not single-object encoded, cut short, or with bytes to spare. ``because`` says."""
+
+    def __init__(self, because: Because) -> None:
+        super().__init__(because.text)
+        self.because = because
 
 
 class UnknownSchemaError(CodecError):
@@ -97,6 +102,14 @@ def encode(name: str, record: dict[str, Any]) -> bytes:
     return _encoded(newest, record)
 
 
+def encode_as(name: str, version: int, record: dict[str, Any]) -> bytes:
+    """Encode ``record`` by that version of ``name``; KeyError for a version that there is none of."""
+    schema = next((one for one in schemas_for(name) if one.version == version), None)
+    if schema is None:
+        raise KeyError(f"{name} v{version}")
+    return _encoded(schema, record)
+
+
 def _encoded(schema: Schema, record: dict[str, Any]) -> bytes:
     out = io.BytesIO()
     out.write(schema.header)
@@ -111,20 +124,23 @@ def schema_of(data: bytes) -> Schema:
     """
     header = data[:HEADER_BYTES]
     if len(header) < HEADER_BYTES or not header.startswith(MARKER):
-        raise CodecError("not single-object encoded Avro")
+        raise CodecError(because(Reason.NOT_SINGLE_OBJECT))
     schema = registry().get(header)
     if schema is None:
         raise UnknownSchemaError(unknown_schema(header))
     return schema
 
 
-def unknown_schema(header: bytes) -> str:
+def unknown_schema(header: bytes) -> Because:
     """What is said of a schema that its reader does not know."""
-    return f"unknown schema fingerprint {header[len(MARKER) :].hex()}"
+    return because(Reason.UNKNOWN_FINGERPRINT, header[len(MARKER) :].hex())
 
 
 def decode(data: bytes) -> tuple[Schema, dict[str, Any]]:
-    """Decode single-object bytes by the schema they name. Raises ``UnknownSchemaError`` or ``CodecError``."""
+    """Decode single-object bytes by the schema they name, in whatever encoding the library understands.
+
+    For tasks without ``RecordRules.canonical``, and for who only looks. Raises ``CodecError``.
+    """
     schema = schema_of(data)
     counted = schema.name in COUNTED and len(data) > READS_UNCOUNTED_BYTES
     body = _CountedBytes(data) if counted else io.BytesIO(data)
@@ -132,12 +148,13 @@ def decode(data: bytes) -> tuple[Schema, dict[str, Any]]:
     try:
         record = fastavro.schemaless_reader(body, schema.parsed, None)
     except _TooManyItemsError as error:
-        raise CodecError(f"over {ITEMS_MAX} items in a {schema.name}") from error
+        raise CodecError(because(Reason.TOO_MANY_ITEMS, ITEMS_MAX, schema.name)) from error
     except _MALFORMED as error:
         # What fastavro raises on a body that is cut short or is not of this schema.
-        raise CodecError(f"not a whole {schema.name}: {type(error).__name__}") from error
+        said = type(error).__name__
+        raise CodecError(because(Reason.NOT_WHOLE, schema.name, library=said)) from error
     if body.tell() != len(data):
-        raise CodecError(f"{len(data) - body.tell()} bytes too many after a {schema.name}")
+        raise CodecError(because(Reason.BYTES_LEFT, len(data) - body.tell(), schema.name))
     return schema, record  # type: ignore[return-value]
 
 

@@ -17,9 +17,15 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from aggregation.reasons import Because, Reason, Value, because
+from schemas.der import Certificate, NotDerError, NotOursError, read_certificate, subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from aggregation.fold.rules import RecordRules
 
 CONTROL: Final = "control"
 NAME_PATTERN: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
@@ -48,6 +54,7 @@ _MALFORMED: Final = (
 )
 """What ``cryptography`` raises on bytes that only look like a certificate; they have no common base."""
 
+_ROLES: Final = {role.value: role for role in Role}
 ISSUED_BY_CONTROL: Final = frozenset({Role.MERGER, Role.OPERATOR})
 
 
@@ -72,12 +79,22 @@ class Identity:
 
 
 class BadCertificateError(ValueError):
-    """Not a certificate that this task's CAs vouch for."""
+    """Not a certificate that this task's CAs vouch for; ``because`` says why."""
+
+    def __init__(self, because: Because) -> None:
+        super().__init__(because.text)
+        self.because = because
+
+
+def _bad(reason: Reason, *values: Value, library: str | None = None) -> BadCertificateError:
+    return BadCertificateError(because(reason, *values, library=library))
 
 
 @dataclass(slots=True)
 class Trust:
     """The CAs of a task: ``authorities`` maps each region, and ``control``, to its CA certificate.
+
+    ``rules`` are those of the task's records: every record that is judged by these CAs is read by them.
 
     ``identify`` remembers what it verified, up to ``CACHED_CERTIFICATES_MAX`` certificates of
     ``CACHED_CERTIFICATE_BYTES_MAX`` in all, and beyond that forgets who was not seen for longest: who it remembers
@@ -86,13 +103,15 @@ class Trust:
     """
 
     authorities: Mapping[str, x509.Certificate]
+    rules: RecordRules
     _known: OrderedDict[bytes, Identity] = field(default_factory=OrderedDict, repr=False)
     _known_bytes: int = field(default=0, repr=False)
 
     @classmethod
-    def from_pem(cls, pems: Mapping[str, str]) -> Trust:
-        """From the PEM texts in a genesis document."""
-        return cls({region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in pems.items()})
+    def from_pem(cls, pems: Mapping[str, str], rules: RecordRules) -> Trust:
+        """From the PEM texts and the rules in a genesis document."""
+        found = {region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in pems.items()}
+        return cls(found, rules)
 
     def identify(self, der: bytes) -> Identity:
         """The identity behind a certificate; raises ``BadCertificateError`` with the reason."""
@@ -111,31 +130,64 @@ class Trust:
 
     def _verify(self, der: bytes) -> Identity:
         if len(der) > CERTIFICATE_BYTES_MAX:
-            raise BadCertificateError(
-                f"a certificate of {len(der)} bytes, the limit is {CERTIFICATE_BYTES_MAX}"
-            )
+            raise _bad(Reason.CERTIFICATE_TOO_LARGE, len(der), CERTIFICATE_BYTES_MAX)
+        return self._by_us(der) if self.rules.canonical else self._by_library(der)
+
+    def _by_us(self, der: bytes) -> Identity:
+        """By one reading of the bytes; a library is asked about the signature only."""
+        try:
+            read = read_certificate(der)
+        except NotDerError as error:
+            raise _bad(Reason.NOT_CANONICAL_DER) from error
+        except NotOursError as error:
+            raise _bad(Reason.NOT_A_CERTIFICATE) from error
+        region, role, name = _name_in(read.uris)
+        if read.key is None:
+            raise _bad(Reason.KEY_NOT_ED25519)
+        issuer = self._issuer(region, role)
+        if not _issued(read, issuer):
+            raise _bad(Reason.NOT_ISSUED, region)
+        if read.is_authority:
+            raise _bad(Reason.IS_A_CA)
+        return Identity(
+            region=region,
+            role=role,
+            name=name,
+            serial=f"{read.serial:x}",
+            not_before_ms=read.not_before_ms,
+            not_after_ms=read.not_after_ms,
+            public_key=Ed25519PublicKey.from_public_bytes(read.key),
+        )
+
+    def _issuer(self, region: str, role: Role) -> x509.Certificate:
+        """The CA that may vouch for a role of a region."""
+        issuer = self.authorities.get(region)
+        if issuer is None:
+            raise _bad(Reason.NO_CA, region)
+        if (role in ISSUED_BY_CONTROL) != (region == CONTROL):
+            raise _bad(Reason.CA_MAY_NOT, region, role.value)
+        return issuer
+
+    def _by_library(self, der: bytes) -> Identity:
+        """As a library reads it: for tasks of before."""
         try:
             certificate = x509.load_der_x509_certificate(der)
             region, role, name = _spiffe_name(certificate)
             public_key = certificate.public_key()
         except _MALFORMED as error:
-            raise BadCertificateError(f"not a certificate of ours: {error}") from error
+            raise _bad(Reason.NOT_A_CERTIFICATE, library=str(error)) from error
         if not isinstance(public_key, Ed25519PublicKey):
-            raise BadCertificateError("the key is not Ed25519")
-        issuer = self.authorities.get(region)
-        if issuer is None:
-            raise BadCertificateError(f"no CA is known for the region {region!r}")
-        if (role in ISSUED_BY_CONTROL) != (region == CONTROL):
-            raise BadCertificateError(f"the CA of {region} may not vouch for a {role.value}")
+            raise _bad(Reason.KEY_NOT_ED25519)
+        issuer = self._issuer(region, role)
         try:
             certificate.verify_directly_issued_by(issuer)
         except (*_MALFORMED, TypeError, InvalidSignature) as error:
-            raise BadCertificateError(f"not issued by the CA of {region}") from error
+            raise _bad(Reason.NOT_ISSUED, region) from error
         if not der.endswith(b"\0" + certificate.signature):
             # The count of unused bits before the signature is not signed: one certificate, one form.
-            raise BadCertificateError("not in canonical DER form")
+            raise _bad(Reason.NOT_CANONICAL_DER)
         if _is_authority(certificate):
-            raise BadCertificateError("a CA certificate may not sign records")
+            raise _bad(Reason.IS_A_CA)
         return Identity(
             region=region,
             role=role,
@@ -145,6 +197,33 @@ class Trust:
             not_after_ms=int(certificate.not_valid_after_utc.timestamp() * 1000),
             public_key=public_key,
         )
+
+
+def _issued(certificate: Certificate, issuer: x509.Certificate) -> bool:
+    """Whether the CA is named as the issuer, and signed."""
+    key = issuer.public_key()
+    if certificate.signature is None or not isinstance(key, Ed25519PublicKey):
+        return False
+    if certificate.issuer != subject_of(issuer.public_bytes(Encoding.DER)):
+        return False
+    try:
+        key.verify(certificate.signature, certificate.signed)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _name_in(uris: tuple[bytes, ...]) -> tuple[str, Role, str]:
+    if len(uris) != 1 or not uris[0].startswith(b"spiffe://"):
+        raise _bad(Reason.NOT_ONE_NAME)
+    uri = uris[0].decode("latin-1")
+    match uri.removeprefix("spiffe://").split("/"):
+        case [region, role, name] if (
+            all(NAME_PATTERN.fullmatch(part) for part in (region, name)) and role in _ROLES
+        ):
+            return region, _ROLES[role], name
+        case _:
+            raise _bad(Reason.WRONG_NAME, uri)
 
 
 def _spiffe_name(certificate: x509.Certificate) -> tuple[str, Role, str]:

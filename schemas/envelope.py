@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import InvalidSignature
 
+from aggregation.fold.rules import FIRST_RULES, RecordRules
+from aggregation.reasons import Reason, because
 from schemas import avro as codec
+from schemas import canonical
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 ENVELOPE: Final = "SignedEnvelope"
+KIND_SHOWN_MAX: Final = 64
+"""Characters of a kind in a verdict: anybody may write any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,9 @@ class ClosedEnvelope:
             return False
         return True
 
-    def open(self) -> Envelope:
-        """Decode the payload. Raises ``codec.CodecError``."""
-        _, record = codec.decode(self.payload)
+    def open(self, rules: RecordRules = FIRST_RULES) -> Envelope:
+        """Decode the payload by the task's rules, or as leniently as the first. Raises ``codec.CodecError``."""
+        record = _decoded(self.payload, self.schema, rules)
         return Envelope(self.kind, self.schema, self.payload, self.certificate, self.signature, record)
 
 
@@ -82,23 +87,28 @@ def signed_bytes(kind: str, schema_sha256: bytes, payload: bytes) -> bytes:
     return b"".join((b"fluvial/", kind.encode(), b"/v1\0", schema_sha256, payload_sha256))
 
 
-def read_envelope(data: bytes) -> ClosedEnvelope:
+def read_envelope(data: bytes, rules: RecordRules = FIRST_RULES) -> ClosedEnvelope:
     """Decode an envelope, but not the payload in it.
 
-    A forger's bytes should cost no more than a look at them.
+    A forger's bytes should cost no more than a look at them. Whoever judges a record gives the ``rules`` of its task;
+    who only shows one may read as leniently as the first.
 
     Raises ``codec.UnknownSchemaError`` or ``codec.CodecError``.
     """
     outer = codec.schema_of(data)
     if outer.name != ENVELOPE:
-        raise codec.CodecError(f"expected a {ENVELOPE}, got a {outer.name}")
-    _, fields = codec.decode(data)
+        raise codec.CodecError(because(Reason.ANOTHER_RECORD, ENVELOPE, outer.name))
+    fields = _decoded(data, outer, rules)
     schema = codec.schema_of(fields["payload"])
     if schema.name != fields["kind"]:
-        raise codec.CodecError(f"the envelope says {fields['kind'][:64]!r}, the payload is a {schema.name}")
+        raise codec.CodecError(because(Reason.ANOTHER_KIND, fields["kind"][:KIND_SHOWN_MAX], schema.name))
     return ClosedEnvelope(
         fields["kind"], schema, fields["payload"], fields["certificate"], fields["signature"]
     )
+
+
+def _decoded(data: bytes, schema: codec.Schema, rules: RecordRules) -> dict[str, Any]:
+    return canonical.decode(data, schema) if rules.canonical else codec.decode(data)[1]
 
 
 def open_envelope(data: bytes) -> Envelope:

@@ -15,9 +15,11 @@ import msgspec
 import rfc8785
 
 from aggregation.errors import IntegrityProblem
+from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, RecordRules
 from aggregation.layout import DTYPE, WEIGHTS, Layout, TensorSpec
 from aggregation.policy import Policy, policy_from_canonical
-from schemas.documents import genesis_v1, genesis_v2, genesis_v3, manifest_v1
+from schemas.certificates import Trust
+from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, manifest_v1
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS, decode_document, encode_document
 
 if TYPE_CHECKING:
@@ -93,18 +95,22 @@ _KEYS_OF_A_TENSOR: Final = {
     genesis_v1.FORMAT: ("name", "shape"),
     genesis_v2.FORMAT: ("name", "shape", "section"),
     genesis_v3.FORMAT: ("name", "shape", "section", "dtype", "nonnegative"),
+    genesis_v4.FORMAT: ("name", "shape", "section", "dtype", "nonnegative"),
 }
 _KEYS_SINCE_V3: Final = ("model", "code", "metric", "parent")
 BEFORE_V3: Final = frozenset({genesis_v1.FORMAT, genesis_v2.FORMAT})
 """Formats that say nothing of the model but its layout."""
-NEWEST_GENESIS: Final = genesis_v3.FORMAT
+BEFORE_V4: Final = BEFORE_V3 | {genesis_v3.FORMAT}
+"""Formats that say nothing of the rules of records: the first hold."""
+NEWEST_GENESIS: Final = genesis_v4.FORMAT
 """The format of a new task's genesis document."""
 
 
 class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Version 0: everything that the meaning of the logs depends on, and what else a task is made of.
 
-    model, code, metric and parent are said since v3; earlier documents leave them at their defaults.
+    model, code, metric and parent are said since v3; earlier documents leave them at their defaults. ``records`` is
+    said since v4, where it is by default what new tasks have; see ``rules``.
     """
 
     task: str
@@ -118,6 +124,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code: Code | None = None
     metric: Metric | None = None
     parent: Parent | None = None
+    records: RecordRules | None = None
     version: int = 0
     format: str = genesis_v1.FORMAT
 
@@ -131,6 +138,10 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 more.append("a tensor's dtype or range")
             if more:
                 raise ValueError(f"{self.format} cannot say {', '.join(more)}: {NEWEST_GENESIS} can")
+        if self.format in BEFORE_V4 and self.records is not None:
+            raise ValueError(f"{self.format} cannot say records: {NEWEST_GENESIS} can")
+        if self.format not in BEFORE_V4 and self.records is None:
+            msgspec.structs.force_setattr(self, "records", CANONICAL_RULES)
 
     def canonical(self) -> bytes:
         """The document's bytes, in its format."""
@@ -139,12 +150,28 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         keys["layout"] = [{key: tensor[key] for key in said} for tensor in keys["layout"]]
         if self.format in BEFORE_V3:
             keys = {key: value for key, value in keys.items() if key not in _KEYS_SINCE_V3}
+        del keys["records"]
+        if self.format not in BEFORE_V4:
+            keys["records"] = msgspec.to_builtins(self.rules)
         return encode_document(keys, GENESIS_FORMATS)
 
     @property
     def can_say_metric(self) -> bool:
         """Whether its format has a place for a metric."""
         return self.format not in BEFORE_V3
+
+    @property
+    def rules(self) -> RecordRules:
+        """Which rules hold for the task's records."""
+        if self.format in BEFORE_V4:
+            return FIRST_RULES
+        assert self.records is not None, "since v4 it is always said"
+        return self.records
+
+    @property
+    def trust(self) -> Trust:
+        """By which CAs and rules the task's records are judged."""
+        return Trust.from_pem(self.authorities, self.rules)
 
     @property
     def tensor_layout(self) -> Layout:

@@ -8,13 +8,14 @@ record becomes ``RejectedRecord``, which the fold counts, or ``Unverified``, whi
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Skip, Tick, Update
-from aggregation.fold.rejections import RejectionReason
+from aggregation.fold.rejections import REJECTIONS, RejectionReason
 from aggregation.policy import UPDATE_BYTES_LIMIT, Policy
-from schemas.avro import CodecError, UnknownSchemaError, unknown_schema
+from aggregation.reasons import Because, Reason, because
+from schemas.avro import CodecError, unknown_schema
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
 from schemas.envelope import ClosedEnvelope, Envelope, read_envelope
 from schemas.windows import aggregate_of
@@ -48,33 +49,35 @@ COHORTS: Final = {float(cohort): cohort for cohort in range(100)}
 def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: Policy) -> Event:
     """The event in one record of an updates topic; ``timestamp_ms`` is its LogAppendTime, ``policy`` that in force."""
     if value is None:
-        return RejectedRecord(RejectionReason.UNDECODABLE, "the record has no value")
+        return _refused(because(Reason.NO_VALUE))
     bytes_max = policy.updates.bytes_max
     if len(value) > bytes_max:
         # No more than that of a size which no policy allows: who reads a bomb need not know how large it is.
-        size = f"over {UPDATE_BYTES_LIMIT}" if len(value) > UPDATE_BYTES_LIMIT else f"{len(value)}"
-        return RejectedRecord(RejectionReason.TOO_LARGE, f"{size} bytes, the policy allows {bytes_max}")
+        if len(value) > UPDATE_BYTES_LIMIT:
+            return _refused(because(Reason.FAR_TOO_LARGE, UPDATE_BYTES_LIMIT, bytes_max))
+        return _refused(because(Reason.TOO_LARGE, len(value), bytes_max))
     try:
-        envelope = read_envelope(value)
-    except UnknownSchemaError as error:
-        return RejectedRecord(RejectionReason.UNKNOWN_SCHEMA, str(error))
+        envelope = read_envelope(value, trust.rules)
     except CodecError as error:
-        return RejectedRecord(RejectionReason.UNDECODABLE, str(error))
+        return _refused(error.because)
     if envelope.kind == "ClientUpdate" and envelope.schema.version > UPDATE_SCHEMAS[policy.format]:
-        return RejectedRecord(RejectionReason.UNKNOWN_SCHEMA, unknown_schema(envelope.schema.header))
+        return _refused(unknown_schema(envelope.schema.header))
     if envelope.kind not in INGRESS_KINDS:
-        return RejectedRecord(
-            RejectionReason.UNDECODABLE, f"a {envelope.kind} does not belong into an updates topic"
-        )
+        return _refused(because(Reason.ANOTHER_TOPIC, envelope.kind))
     signer = authenticate(envelope, timestamp_ms, trust)
     if isinstance(signer, RejectedRecord):
         return signer
     # Only now: decoding costs memory and time that a stranger must not be able to spend.
     try:
-        opened = envelope.open()
+        opened = envelope.open(trust.rules)
     except CodecError as error:
-        return RejectedRecord(RejectionReason.UNDECODABLE, str(error), signer.name)
+        return _refused(error.because, signer.name)
     return _translate(opened, signer, len(value))
+
+
+def _refused(why: Because, device_id: str = "") -> RejectedRecord:
+    """A record with the outcome that its reason leads to."""
+    return RejectedRecord(REJECTIONS[why.reason.outcome], why, device_id)
 
 
 def skip_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Skip | None:
@@ -174,13 +177,13 @@ def _verified(
     The payload is decoded last: that costs memory and time which a stranger must not be able to spend.
     """
     try:
-        envelope = read_envelope(value or b"")
+        envelope = read_envelope(value or b"", trust.rules)
         if envelope.kind != kind:
             return Unverified(Flaw.WRONG_KIND, envelope.kind)
         signer = authenticate(envelope, timestamp_ms, trust)
         if isinstance(signer, RejectedRecord):
-            return Unverified(Flaw.FORGED, signer.detail)
-        return envelope.open(), signer
+            return Unverified(Flaw.FORGED, signer.because.text)
+        return envelope.open(trust.rules), signer
     except CodecError as error:
         return Unverified(Flaw.UNDECODABLE, str(error))
 
@@ -190,29 +193,21 @@ def authenticate(envelope: ClosedEnvelope, timestamp_ms: int, trust: Trust) -> I
     try:
         signer = trust.identify(envelope.certificate)
     except BadCertificateError as error:
-        return _unauthentic(envelope, RejectionReason.BAD_CERTIFICATE, str(error))
+        return _unauthentic(envelope, error.because)
     if not signer.valid_at(timestamp_ms):
-        return _unauthentic(
-            envelope,
-            RejectionReason.CERTIFICATE_EXPIRED,
-            f"certificate {signer.serial} was not valid at {timestamp_ms} ms",
-        )
+        return _unauthentic(envelope, because(Reason.EXPIRED, signer.serial, timestamp_ms))
     if SIGNERS.get(envelope.kind) is not signer.role:
-        return _unauthentic(
-            envelope, RejectionReason.BAD_CERTIFICATE, f"a {signer.role.value} may not sign a {envelope.kind}"
-        )
+        return _unauthentic(envelope, because(Reason.ROLE_MAY_NOT, signer.role.value, envelope.kind))
     if not envelope.signed_by(signer.public_key):
-        return _unauthentic(
-            envelope, RejectionReason.BAD_SIGNATURE, f"the signature is not {signer.name}'s over this payload"
-        )
+        return _unauthentic(envelope, because(Reason.NOT_SIGNED, signer.name))
     return signer
 
 
-def _unauthentic(envelope: ClosedEnvelope, rejection: RejectionReason, detail: str) -> RejectedRecord:
-    """A control record that fails is a forgery, whichever check it fails; its detail says which."""
+def _unauthentic(envelope: ClosedEnvelope, why: Because) -> RejectedRecord:
+    """A control record that fails is a forgery, whichever check it fails; its reason says which."""
     if envelope.kind != "ClientUpdate":
-        return RejectedRecord(RejectionReason.BAD_SIGNATURE, f"forged {envelope.kind}: {detail}")
-    return RejectedRecord(rejection, detail)
+        return RejectedRecord(RejectionReason.BAD_SIGNATURE, replace(why, forged=envelope.kind))
+    return _refused(why)
 
 
 def _translate(envelope: Envelope, signer: Identity, record_bytes: int) -> Event:
@@ -234,9 +229,7 @@ def _translate(envelope: Envelope, signer: Identity, record_bytes: int) -> Event
             )
         case "Tick":
             if record["region"] != signer.region:
-                return RejectedRecord(
-                    RejectionReason.BAD_SIGNATURE, f"forged Tick: signed by a worker of {signer.region}"
-                )
+                return _unauthentic(envelope, because(Reason.WORKER_OF_ANOTHER_REGION, signer.region))
             return Tick(record["task"], record["region"], record["partition"], record["window_first_offset"])
         case "Revoke":
             return Revoke(record["task"], record["device_id"], record["certificate_serial"], record["reason"])
@@ -253,21 +246,12 @@ def _update(
 ) -> Update | RejectedRecord:
     device_id = record["device_id"]
     if device_id != signer.name:
-        return RejectedRecord(
-            RejectionReason.BAD_SIGNATURE,
-            f"it names device {device_id[:DEVICE_TEXT_MAX]!r}, signed by {signer.name}",
-            signer.name,
-        )
+        return _refused(because(Reason.ANOTHER_DEVICE, device_id[:DEVICE_TEXT_MAX], signer.name), signer.name)
     if len(record["update_id"]) > DEVICE_TEXT_MAX:
-        return RejectedRecord(
-            RejectionReason.WRONG_LAYOUT, f"update_id is over {DEVICE_TEXT_MAX} characters", signer.name
-        )
+        return _refused(because(Reason.LONG_UPDATE_ID, DEVICE_TEXT_MAX), signer.name)
     if record["region"] != signer.region:
-        return RejectedRecord(
-            RejectionReason.WRONG_REGION,
-            f"it is for {record['region'][:DEVICE_TEXT_MAX]!r}, its device is of {signer.region}",
-            signer.name,
-        )
+        region = record["region"][:DEVICE_TEXT_MAX]
+        return _refused(because(Reason.DEVICE_OF_ANOTHER_REGION, region, signer.region), signer.name)
     tensors = record["tensors"]
     return Update(
         task=record["task"],

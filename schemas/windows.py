@@ -6,12 +6,12 @@ Pure, and used by the worker and by the audit alike: whoever folds the same log 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from aggregation.defences.anomaly import NormHistory
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.contributions import Contributions
-from aggregation.fold.events import Verdict, WindowClosed
+from aggregation.fold.events import WindowClosed
 from aggregation.fold.state import OpenWindow, PartitionState
 from aggregation.server.aggregates import Aggregate
 from schemas import avro as codec
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from aggregation.codecs import Direction
     from aggregation.layout import Layout
     from aggregation.policy import Policy
-
-VERDICT_DETAIL_MAX: Final = 300
-"""Characters of a verdict's detail; device-supplied text in it is cut before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,32 +136,3 @@ def _decode_state(data: bytes) -> dict[str, Any]:
     if schema.name != "PartitionState":
         raise IntegrityProblem("FLV-3005", f"expected a PartitionState, got a {schema.name}")
     return record
-
-
-def encode_verdict(verdict: Verdict) -> bytes:
-    """A verdict as it stands in its topic."""
-    return codec.encode(
-        "Verdict",
-        {
-            "offset": verdict.offset,
-            "outcome": verdict.outcome,
-            "detail": verdict.detail[:VERDICT_DETAIL_MAX],
-            "device_id": verdict.device_id,
-            "update_id": verdict.update_id,
-            "base_version": verdict.base_version,
-            "staleness": verdict.staleness,
-            "weight": verdict.weight,
-            "clip": verdict.clip,
-            "norm": verdict.norm,
-            "norm_deviations": verdict.norm_deviations,
-            "cosine": verdict.cosine,
-        },
-    )
-
-
-def decode_verdict(data: bytes) -> Verdict:
-    """The inverse of ``encode_verdict``; raises ``codec.CodecError``."""
-    schema, record = codec.decode(data)
-    if schema.name != "Verdict":
-        raise codec.CodecError(f"expected a Verdict, got a {schema.name}")
-    return Verdict(**record)

@@ -57,7 +57,7 @@ class ProcessContext:
             genesis=genesis,
             layout=genesis.tensor_layout,
             policy=genesis.first_policy,
-            trust=trust or Trust.from_pem(genesis.authorities),
+            trust=trust or genesis.trust,
             store=store,
             writer=writer,
             signer=signer,

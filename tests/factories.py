@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from aggregation import codecs
 from aggregation.fold.events import Barrier, Effect, Event, Tick, Update, Verdict, WindowClosed
+from aggregation.fold.rules import CANONICAL_RULES, RecordRules
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
 from aggregation.layout import BUFFERS, Layout, TensorSpec
@@ -31,10 +32,10 @@ from aggregation.partitioning import partition_of
 from aggregation.policy import Policy, policy_from_mapping
 from aggregation.server.aggregates import Aggregate
 from schemas.certificates import Role, Trust
-from schemas.documents import genesis_v1, genesis_v3
 from schemas.envelope import Signer
 from schemas.manifests import TensorEntry
 from schemas.records import decode_record
+from schemas.verdicts import encode_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -172,9 +173,9 @@ def certificate_sha256_signed() -> bytes:
     return builder.sign(rsa_key(), hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def trust(*regions: str) -> Trust:
-    """What a task trusts: the CAs of ``regions`` (eu and us by default) and of ``control``."""
-    return Trust({region: authority(region) for region in (*(regions or ("eu", "us")), CONTROL)})
+def trust(*regions: str, rules: RecordRules = CANONICAL_RULES) -> Trust:
+    """What a task trusts: the CAs of ``regions`` (eu and us by default) and of ``control``; new tasks' rules."""
+    return Trust({region: authority(region) for region in (*(regions or ("eu", "us")), CONTROL)}, rules)
 
 
 def signer(region: str, role: Role, name: str, **spoiled: Any) -> Signer:
@@ -245,16 +246,11 @@ def delta(seed: int, layout: Layout = LAYOUT, *, size: float = 0.1) -> npt.NDArr
 
 
 def entries(layout: Layout) -> tuple[TensorEntry, ...]:
-    """A layout as a genesis document has it; with buffers it has to be ``genesis_format(layout)``."""
+    """A layout as a genesis document has it; those of before v3 cannot say buffers."""
     return tuple(
         TensorEntry(spec.name, spec.shape, spec.section, nonnegative=spec.nonnegative)
         for spec in layout.tensors
     )
-
-
-def genesis_format(layout: Layout) -> str:
-    """The oldest format that says all of a layout: it is as tasks of weights only have been made for long."""
-    return genesis_v3.FORMAT if layout.buffers.tensors else genesis_v1.FORMAT
 
 
 def encoded(
@@ -400,6 +396,11 @@ def state_of(
         policy=rules or policy(),
         model_sha256=model_sha(0),
     )
+
+
+def verdict_bytes(verdict: Verdict, rules: RecordRules = CANONICAL_RULES) -> bytes:
+    """A verdict as it stands in its topic, by default in a new task's."""
+    return encode_verdict(verdict, rules)
 
 
 def snapshot(state: PartitionState) -> dict[str, Any]:

@@ -38,9 +38,8 @@ from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, write_task_file
 from fluvial.proof.audit.sources import Sources
 from fluvial.session.in_process import InProcessFederation
-from schemas.certificates import Trust
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import Genesis, Manifest, Region
+from schemas.manifests import NEWEST_GENESIS, Genesis, Manifest, Region
 from schemas.objects import sha256_hex
 from schemas.topics import aggregates_topic, metrics_topic, models_topic, topics_of, updates_topic
 from stream_apps.worker import folding
@@ -68,6 +67,7 @@ class SmallFederation:
     layout: Layout = field(
         default_factory=lambda: Layout.of([("hidden.weight", (3, 5)), ("out.weight", (7,))])
     )
+    document_format: str = NEWEST_GENESIS
 
     def __post_init__(self) -> None:
         self.clock = ManualClock(factories.NOW_MS / 1000)
@@ -123,12 +123,12 @@ class SmallFederation:
             policy=msgspec.json.decode(self.policy.canonical()),
             model_sha256=sha256_hex(model_bytes),
             optimizer_sha256=sha256_hex(optimizer_bytes),
-            format=factories.genesis_format(self.layout),
+            format=self.document_format,
         )
         self.objects.put_object(self.policy.canonical())
         self.objects.write_checkpoint(0, model_bytes, optimizer_bytes)
         assert self.objects.commit(0, self.genesis.canonical())
-        self.trust = Trust.from_pem(self.genesis.authorities)
+        self.trust = self.genesis.trust
         self.models = [self.genesis.model_sha256]
         self.announce(0)
 

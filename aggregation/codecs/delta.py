@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aggregation.codecs.norms import norm_of
 from aggregation.codecs.table import CODECS, CodecName, codec_named
+from aggregation.reasons import Because, Reason, because
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,8 +74,10 @@ def data_bytes(codec: CodecName, elements: int) -> int:
     return CODECS[codec].data_bytes(elements)
 
 
-def wrong_data(codec: CodecName, data: Sequence[bytes], scales: Sequence[float], layout: Layout) -> str:
-    """What is wrong with the form of an update's tensors, in words; "" where ``view_delta`` may have them.
+def wrong_data(
+    codec: CodecName, data: Sequence[bytes], scales: Sequence[float], layout: Layout
+) -> Because | None:
+    """What is wrong with the form of an update's tensors; None where ``view_delta`` may have them.
 
     A scale that is no number, or negative, is ``is_finite``'s matter.
     """
@@ -82,7 +85,7 @@ def wrong_data(codec: CodecName, data: Sequence[bytes], scales: Sequence[float],
     for spec, one in zip(layout.tensors, data, strict=True):
         expected = rules.data_bytes(spec.size)
         if len(one) != expected:
-            return f"tensor {spec.name} has {len(one)} bytes, expected {expected}"
+            return because(Reason.TENSOR_BYTES, spec.name, len(one), expected)
     problem = rules.data_problem(data, layout)
     for scale in scales:
         if problem:

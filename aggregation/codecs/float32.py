@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import numpy as np
 
 from aggregation.codecs.shape import Codec, Elements, Float32Array, Float64Array, Int8Array, Int64Array
+from aggregation.reasons import Because, Reason, because
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,13 +38,13 @@ class Float32(Codec):
         """See ``Codec``."""
         return np.frombuffer(data, dtype="<f4").astype(np.float64)
 
-    def scale_problem(self, scale: float) -> str:
+    def scale_problem(self, scale: float) -> Because | None:
         """See ``Codec``."""
-        return "" if scale == 1.0 else "a float32 tensor has a scale other than 1"
+        return None if scale == 1.0 else because(Reason.TENSOR_SCALE, self.name)
 
-    def data_problem(self, data: Sequence[bytes], layout: Layout) -> str:  # noqa: ARG002 (NaN is `is_finite`'s)
+    def data_problem(self, data: Sequence[bytes], layout: Layout) -> Because | None:  # noqa: ARG002 (NaN is `is_finite`'s)
         """See ``Codec``."""
-        return ""
+        return None
 
     def view(self, data: Sequence[bytes], layout: Layout) -> Elements:  # noqa: ARG002 (tensors follow one another)
         """See ``Codec``: float32[P], without a copy where there is one tensor."""

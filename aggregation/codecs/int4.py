@@ -13,6 +13,7 @@ import numpy as np
 
 from aggregation.codecs.quantized import QuantizedCodec
 from aggregation.codecs.shape import Elements, Float64Array, Int8Array
+from aggregation.reasons import Because, Reason, because
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,15 +47,15 @@ class Int4(QuantizedCodec):
         halves = np.stack((packed & 0x0F, packed >> 4), axis=1).reshape(-1)
         return ((halves ^ 8).astype(np.float64)) - 8.0
 
-    def data_problem(self, data: Sequence[bytes], layout: Layout) -> str:
+    def data_problem(self, data: Sequence[bytes], layout: Layout) -> Because | None:
         """See ``Codec``."""
         from aggregation.codecs import kernels
 
         packed = np.frombuffer(b"".join(data), dtype=np.uint8)
         wrong = int(kernels.first_wrong_int4(packed, layout.starts))
         if wrong < 0:
-            return ""
-        return f"tensor {layout.names[wrong]} has the level -8, or padding that is not 0"
+            return None
+        return because(Reason.TENSOR_LEVEL, layout.names[wrong], -(LEVELS + 1))
 
     def view(self, data: Sequence[bytes], layout: Layout) -> Elements:
         """See ``Codec``: int8[P]."""

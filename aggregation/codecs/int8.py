@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aggregation.layout import Layout
+    from aggregation.reasons import Because
 
 LEVELS: Final = 127
 
@@ -36,9 +37,9 @@ class Int8(QuantizedCodec):
         """See ``Codec``."""
         return np.frombuffer(data, dtype=np.int8).astype(np.float64)
 
-    def data_problem(self, data: Sequence[bytes], layout: Layout) -> str:  # noqa: ARG002 (any bytes will do)
+    def data_problem(self, data: Sequence[bytes], layout: Layout) -> Because | None:  # noqa: ARG002 (any bytes will do)
         """See ``Codec``."""
-        return ""
+        return None
 
     def view(self, data: Sequence[bytes], layout: Layout) -> Elements:  # noqa: ARG002 (tensors follow one another)
         """See ``Codec``: int8[P], without a copy where there is one tensor."""

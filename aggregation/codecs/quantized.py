@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aggregation.layout import Layout
+    from aggregation.reasons import Because
 
 
 class QuantizedCodec(Codec):
@@ -38,9 +39,9 @@ class QuantizedCodec(Codec):
         q = np.floor(values.astype(np.float64) / scale + rng.random(values.size))
         return scale, self.pack(np.clip(q, -self.levels, self.levels).astype(np.int8))
 
-    def scale_problem(self, scale: float) -> str:  # noqa: ARG002 (any scale will do)
+    def scale_problem(self, scale: float) -> Because | None:  # noqa: ARG002 (any scale will do)
         """See ``Codec``."""
-        return ""
+        return None
 
     def is_finite(self, elements: Elements) -> bool:  # noqa: ARG002 (integers are)
         """See ``Codec``."""

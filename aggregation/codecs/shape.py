@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aggregation.layout import Layout
+    from aggregation.reasons import Because
 
 Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
@@ -58,12 +59,12 @@ class Codec(ABC):
         """
 
     @abstractmethod
-    def scale_problem(self, scale: float) -> str:
-        """What is wrong with a finite scale that is not negative; "" for one that may stand in an update."""
+    def scale_problem(self, scale: float) -> Because | None:
+        """What is wrong with a finite scale that is not negative; None for one that may stand in an update."""
 
     @abstractmethod
-    def data_problem(self, data: Sequence[bytes], layout: Layout) -> str:
-        """What is wrong with the tensors' bytes, of the right lengths; "" where each is its elements' only encoding."""
+    def data_problem(self, data: Sequence[bytes], layout: Layout) -> Because | None:
+        """What is wrong with the tensors' bytes, of the right lengths; None where each is the only encoding."""
 
     # -- in the fold
 

@@ -19,6 +19,7 @@ import numpy as np
 from aggregation.codecs.delta import EncodedTensor, encode_delta
 from aggregation.errors import IntegrityProblem
 from aggregation.layout import VALUE_DIGITS
+from aggregation.reasons import Because, Reason, because
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,17 +64,17 @@ def encode_values(values: Float32Array, buffers: Layout) -> list[EncodedTensor]:
     ]
 
 
-def wrong_values(data: Sequence[bytes], scales: Sequence[float], buffers: Layout) -> str:
-    """What is wrong with the form of an update's buffers, in words; "" where ``view_values`` may have them.
+def wrong_values(data: Sequence[bytes], scales: Sequence[float], buffers: Layout) -> Because | None:
+    """What is wrong with the form of an update's buffers; None where ``view_values`` may have them.
 
     A scale that is no number, or negative, is ``are_finite``'s matter.
     """
     for spec, one, scale in zip(buffers.tensors, data, scales, strict=True):
         if len(one) != VALUE_BYTES * spec.size:
-            return f"buffer {spec.name} has {len(one)} bytes, expected {VALUE_BYTES * spec.size}"
+            return because(Reason.BUFFER_BYTES, spec.name, len(one), VALUE_BYTES * spec.size)
         if scale != 1.0 and math.isfinite(scale) and scale >= 0.0:
-            return f"buffer {spec.name} has a scale other than 1"
-    return ""
+            return because(Reason.BUFFER_SCALE, spec.name)
+    return None
 
 
 def view_values(data: Sequence[bytes]) -> Float32Array:

@@ -20,6 +20,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from aggregation.reasons import Because, Reason, because
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -33,11 +35,11 @@ outlier."""
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The two scores and, in words, what is wrong; ``problem`` is "" for an update that may count."""
+    """The two scores and what is wrong; ``problem`` is None for an update that may count."""
 
     norm_deviations: float
     cosine: float
-    problem: str
+    problem: Because | None
 
 
 class NormHistory:
@@ -101,15 +103,11 @@ def score(policy: AnomalyPolicy, history: NormHistory, norm: float, cosine: floa
     ``norm`` before clipping, ``cosine`` with the last global step (0.0 if there is none).
     """
     if not policy.enabled:
-        return Score(0.0, cosine, "")
+        return Score(0.0, cosine, None)
     deviations = history.deviations(norm) if len(history) >= policy.history_updates_min else 0.0
-    problem = ""
+    problem = None
     if deviations > policy.norm_deviations_max:
-        problem = (
-            f"its norm {norm:.6g} is {deviations:.2f} robust deviations above its peers', the policy allows "
-        )
-        problem += f"{policy.norm_deviations_max:g}"
+        problem = because(Reason.DEVIATES, norm, deviations, policy.norm_deviations_max)
     elif cosine < policy.cosine_min:
-        problem = f"its cosine with the last global step is {cosine:.3f}, the policy asks for "
-        problem += f"{policy.cosine_min:g} or more"
+        problem = because(Reason.AGAINST, cosine, policy.cosine_min)
     return Score(deviations, cosine, problem)

@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Final
 from aggregation import codecs
 from aggregation.defences import anomaly
 from aggregation.fold.events import Update
-from aggregation.fold.rejections import RejectionReason
+from aggregation.fold.rejections import REJECTIONS
 from aggregation.partitioning import partition_of
+from aggregation.reasons import Because, Reason, because
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from aggregation.codecs import Delta, Measured
+    from aggregation.fold.rejections import RejectionReason
     from aggregation.fold.state import PartitionState
 
 CODEC_SHOWN_MAX: Final = 64
 """Characters of a codec's name in a verdict: a device may write any."""
+SHA256_SHOWN: Final = 12
+"""Characters of a hash in a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,16 @@ class Admitted:
 class RejectedUpdate:
     """An update that does not count. ``scored`` is true when it got as far as its anomaly scores."""
 
-    rejection: RejectionReason
-    detail: str
+    because: Because
     scored: bool = False
     norm: float = 0.0
     norm_deviations: float = 0.0
     cosine: float = 0.0
+
+    @property
+    def rejection(self) -> RejectionReason:
+        """What its reason leads to."""
+        return REJECTIONS[self.because.reason.outcome]
 
 
 def admit(state: PartitionState, update: Update) -> Admitted | RejectedUpdate:
@@ -63,83 +71,62 @@ def admit(state: PartitionState, update: Update) -> Admitted | RejectedUpdate:
     delta = codecs.view_delta(update.codec, update.data[:weights], scales[:weights], state.layout.trainable)
     buffers = codecs.view_values(update.data[weights:])
     if not codecs.is_finite(delta) or not codecs.are_finite(buffers, scales[weights:]):
-        return RejectedUpdate(
-            RejectionReason.NOT_FINITE, "a scale or an element is NaN, infinite, or a scale is negative"
-        )
+        return RejectedUpdate(because(Reason.NO_NUMBER))
     below = codecs.below_zero(buffers, state.layout.buffers)
     if below:
-        return RejectedUpdate(
-            RejectionReason.OUT_OF_RANGE, f"buffer {below} has an element below 0, none of it may be"
-        )
+        return RejectedUpdate(because(Reason.BELOW_ZERO, below))
     return _judge_content(state, update, delta, buffers)
 
 
 def _not_ours(state: PartitionState, update: Update) -> RejectedUpdate | None:
     if update.device_id in state.revoked:
-        return RejectedUpdate(RejectionReason.REVOKED, f"device {update.device_id} was revoked")
+        return RejectedUpdate(because(Reason.DEVICE_REVOKED, update.device_id))
     if update.certificate_serial in state.revoked:
-        return RejectedUpdate(RejectionReason.REVOKED, f"certificate {update.certificate_serial} was revoked")
+        return RejectedUpdate(because(Reason.CERTIFICATE_REVOKED, update.certificate_serial))
     if update.task != state.task:
-        return RejectedUpdate(
-            RejectionReason.WRONG_TASK, f"it is for the task {update.task!r}, this log is {state.task!r}"
-        )
+        return RejectedUpdate(because(Reason.ANOTHER_TASK, update.task, state.task))
     if update.region != state.region:
-        return RejectedUpdate(
-            RejectionReason.WRONG_REGION,
-            f"it is for the region {update.region!r}, this log is {state.region!r}",
-        )
+        return RejectedUpdate(because(Reason.ANOTHER_REGION, update.region, state.region))
     home = partition_of(update.device_id, state.partitions)
     if home != state.partition:
-        return RejectedUpdate(
-            RejectionReason.WRONG_PARTITION,
-            f"its device belongs to partition {home}, this is {state.partition}",
-        )
+        return RejectedUpdate(because(Reason.ANOTHER_PARTITION, home, state.partition))
     return None
 
 
 def _wrong_base(state: PartitionState, update: Update) -> RejectedUpdate | None:
     base, version = update.base_version, state.version
     if base > version:
-        return RejectedUpdate(
-            RejectionReason.FUTURE_BASE,
-            f"base version {base}, this partition has only seen version {version}",
-        )
+        return RejectedUpdate(because(Reason.AHEAD, base, version))
     if base < state.oldest_base:
         allowed = state.policy.staleness.versions_max
-        detail = f"base version {base} is {version - base} versions old, the policy allows {allowed}"
         if base < state.floor:
-            detail += f", and no base below {state.floor}"
-        return RejectedUpdate(RejectionReason.TOO_STALE, detail)
+            return RejectedUpdate(because(Reason.BELOW_FLOOR, base, version, allowed, state.floor))
+        return RejectedUpdate(because(Reason.STALE, base, version, allowed))
     expected = state.models.get(base)
     if expected is None:
-        return RejectedUpdate(RejectionReason.UNKNOWN_BASE, f"this partition never saw a version {base}")
+        return RejectedUpdate(because(Reason.NEVER_SEEN, base))
     if expected != update.base_sha256:
-        detail = f"version {base} is {expected[:12]}, the update was trained on {update.base_sha256[:12]}"
-        return RejectedUpdate(RejectionReason.UNKNOWN_BASE, detail)
+        shown = (expected[:SHA256_SHOWN], update.base_sha256[:SHA256_SHOWN])
+        return RejectedUpdate(because(Reason.ANOTHER_MODEL, base, *shown))
     if update.device_id in state.counted.get(base, ()):
-        return RejectedUpdate(
-            RejectionReason.DUPLICATE, f"device {update.device_id} has already contributed to version {base}"
-        )
+        return RejectedUpdate(because(Reason.CONTRIBUTED, update.device_id, base))
     return None
 
 
 def _wrong_form(state: PartitionState, update: Update) -> RejectedUpdate | None:
     layout = state.layout
     if update.codec not in state.policy.updates.codecs:
-        detail = f"codec {update.codec[:CODEC_SHOWN_MAX]}, the policy takes {', '.join(state.policy.updates.codecs)}"
-        return RejectedUpdate(RejectionReason.WRONG_LAYOUT, detail)
+        taken = ", ".join(state.policy.updates.codecs)
+        return RejectedUpdate(because(Reason.ANOTHER_CODEC, update.codec[:CODEC_SHOWN_MAX], taken))
     if update.names != layout.names:
-        return RejectedUpdate(
-            RejectionReason.WRONG_LAYOUT,
-            f"{len(update.names)} tensors, not the model's {len(layout.names)} by name and order",
-        )
+        return RejectedUpdate(because(Reason.OTHER_TENSORS, len(update.names), len(layout.names)))
     if update.shapes != layout.shapes:
-        return RejectedUpdate(RejectionReason.WRONG_LAYOUT, "a tensor's shape is not the model's")
+        return RejectedUpdate(because(Reason.OTHER_SHAPE))
     weights = len(layout.trainable.tensors)
     problem = codecs.wrong_data(
         update.codec, update.data[:weights], update.scales[:weights], layout.trainable
     ) or codecs.wrong_values(update.data[weights:], update.scales[weights:], layout.buffers)
-    return RejectedUpdate(RejectionReason.WRONG_LAYOUT, problem) if problem else None
+    return RejectedUpdate(problem) if problem else None
 
 
 def _judge_content(
@@ -149,16 +136,11 @@ def _judge_content(
     measured = codecs.measure(delta, layout, state.reference)
     norm = measured.norm
     if norm > limits.norm_max:
-        return RejectedUpdate(
-            RejectionReason.NORM_EXCEEDED,
-            f"norm {norm:.6g}, the policy allows {limits.norm_max:g}",
-            norm=norm,
-        )
+        return RejectedUpdate(because(Reason.NORM, norm, limits.norm_max), norm=norm)
     cosine = measured.cosine
     scored = anomaly.score(state.policy.anomaly, state.history, norm, cosine)
     if scored.problem:
         return RejectedUpdate(
-            RejectionReason.ANOMALOUS,
             scored.problem,
             scored=True,
             norm=norm,

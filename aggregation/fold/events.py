@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aggregation.reasons import NOTHING, Because
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -25,7 +27,7 @@ class RejectedRecord:
     """A record that did not get as far as being an authenticated event."""
 
     rejection: RejectionReason
-    detail: str
+    because: Because
     device_id: str = ""
 
 
@@ -134,7 +136,8 @@ Event = Update | Barrier | Tick | Revoke | Skip | Parked | RejectedRecord
 class Verdict:
     """What became of one offset.
 
-    ``outcome`` is ``accepted``, ``control``, ``skipped`` or a ``Rejection``'s outcome. ``weight`` is the staleness
+    ``outcome`` is ``accepted``, ``control``, ``skipped`` or a ``Rejection``'s outcome. ``because`` says why; one that
+    was read from a Verdict of v1 holds its words only. ``weight`` is the staleness
     weight in units of 1/65536, ``clip`` the factor in (0, 1] that the norm was clipped by, ``norm`` the L2 norm
     before clipping, ``norm_deviations`` and ``cosine`` the anomaly scores; all 0 where the record did not get
     that far.
@@ -142,7 +145,7 @@ class Verdict:
 
     offset: int
     outcome: str
-    detail: str = ""
+    because: Because = NOTHING
     device_id: str = ""
     update_id: str = ""
     base_version: int = -1
@@ -152,6 +155,11 @@ class Verdict:
     norm: float = 0.0
     norm_deviations: float = 0.0
     cosine: float = 0.0
+
+    @property
+    def detail(self) -> str:
+        """Why, in words. Whoever shows them escapes what devices wrote in them."""
+        return self.because.text
 
 
 @dataclass(frozen=True, slots=True)

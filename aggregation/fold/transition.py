@@ -27,9 +27,10 @@ from aggregation.fold.events import (
     Verdict,
     WindowClosed,
 )
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
+from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
 from aggregation.fold.state import OpenWindow, PartitionState
 from aggregation.policy import Policy
+from aggregation.reasons import NOTHING, Reason, because
 from aggregation.weights.staleness import WEIGHT_ONE
 
 
@@ -54,8 +55,8 @@ def fold_into(state: PartitionState, offset: int, event: Event) -> tuple[Effect,
     match event:
         case Update():
             effects = _fold_update(state, offset, event)
-        case RejectedRecord(rejection, detail, device_id):
-            effects = _refuse(state, Verdict(offset, rejection.outcome, detail, device_id))
+        case RejectedRecord(rejection, why, device_id):
+            effects = _refuse(state, Verdict(offset, rejection.outcome, why, device_id))
         case Barrier():
             effects = _fold_barrier(state, offset, event)
         case Tick():
@@ -79,9 +80,9 @@ def _fold_update(state: PartitionState, offset: int, update: Update) -> tuple[Ef
             verdict = Verdict(
                 offset,
                 ACCEPTED,
-                ""
+                NOTHING
                 if judged.clip == 1.0
-                else f"clipped from norm {judged.measured.norm:.6g} to {state.policy.updates.norm_clip:g}",
+                else because(Reason.ACCEPTED_CLIPPED, judged.measured.norm, state.policy.updates.norm_clip),
                 update.device_id,
                 update.update_id,
                 update.base_version,
@@ -100,7 +101,7 @@ def _fold_update(state: PartitionState, offset: int, update: Update) -> tuple[Ef
             verdict = Verdict(
                 offset,
                 judged.rejection.outcome,
-                judged.detail,
+                judged.because,
                 update.device_id,
                 update.update_id,
                 update.base_version,
@@ -155,8 +156,8 @@ def _fold_barrier(state: PartitionState, offset: int, barrier: Barrier) -> tuple
         return _refuse(state, elsewhere)
     if not state.applies(barrier):
         state.next_offset = offset + 1
-        detail = f"barrier to version {barrier.version} changes nothing at version {state.version}"
-        return (Verdict(offset, CONTROL, detail), *_close_if_full(state))
+        why = because(Reason.BARRIER_BEHIND, barrier.version, state.version)
+        return (Verdict(offset, CONTROL, why), *_close_if_full(state))
     if barrier.policy is None or (barrier.reference is None) != (barrier.reference_sha256 == ""):
         raise ValueError("the caller has to load the objects that a barrier names before it is folded")
     _check_scale(state, barrier.policy)
@@ -168,7 +169,8 @@ def _fold_barrier(state: PartitionState, offset: int, barrier: Barrier) -> tuple
     state.reference, state.reference_sha256 = barrier.reference, barrier.reference_sha256
     state.models[barrier.version] = barrier.model_sha256
     state.forget_old_bases()
-    return (Verdict(offset, CONTROL, f"barrier to version {barrier.version} ({barrier.reason})"), *closed)
+    why = because(Reason.BARRIER, barrier.version, barrier.reason)
+    return (Verdict(offset, CONTROL, why), *closed)
 
 
 def _check_scale(state: PartitionState, policy: Policy) -> None:
@@ -189,9 +191,10 @@ def _fold_tick(state: PartitionState, offset: int, tick: Tick) -> tuple[Effect, 
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
     if tick.window_first_offset != state.window.first_offset or not state.window.records:
-        detail = f"tick for a window that is closed already ({tick.window_first_offset})"
-        return (Verdict(offset, CONTROL, detail), *_close_if_full(state))
-    return (Verdict(offset, CONTROL, f"tick for the window from {tick.window_first_offset}"), *_close(state))
+        why = because(Reason.TICK_BEHIND, tick.window_first_offset)
+        return (Verdict(offset, CONTROL, why), *_close_if_full(state))
+    why = because(Reason.TICK, tick.window_first_offset)
+    return (Verdict(offset, CONTROL, why), *_close(state))
 
 
 def _fold_revoke(state: PartitionState, offset: int, revoke: Revoke) -> tuple[Effect, ...]:
@@ -201,10 +204,8 @@ def _fold_revoke(state: PartitionState, offset: int, revoke: Revoke) -> tuple[Ef
     state.next_offset = offset + 1
     named = [name for name in (revoke.device_id, revoke.certificate_serial) if name]
     state.revoked.update(named)
-    return (
-        Verdict(offset, CONTROL, f"revoked {' and '.join(named)}: {revoke.reason}"),
-        *_close_if_full(state),
-    )
+    why = because(Reason.REVOKE, revoke.device_id, revoke.certificate_serial, revoke.reason)
+    return (Verdict(offset, CONTROL, why), *_close_if_full(state))
 
 
 def _fold_skip(state: PartitionState, offset: int, skip: Skip) -> tuple[Effect, ...]:
@@ -213,14 +214,15 @@ def _fold_skip(state: PartitionState, offset: int, skip: Skip) -> tuple[Effect, 
     if elsewhere:
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
-    return (Verdict(offset, CONTROL, f"skip of offset {skip.offset}: {skip.reason}"), *_close_if_full(state))
+    why = because(Reason.SKIP, skip.offset, skip.reason)
+    return (Verdict(offset, CONTROL, why), *_close_if_full(state))
 
 
 def _fold_skipped(state: PartitionState, offset: int, skipped: Parked) -> tuple[Effect, ...]:
     if skipped.skip_offset <= offset:
         raise ValueError(f"the Skip at offset {skipped.skip_offset} cannot name the record at {offset}")
-    detail = f"parked by the operator's Skip at offset {skipped.skip_offset}: {skipped.reason}"
-    return _refuse(state, Verdict(offset, PARKED, detail))
+    why = because(Reason.PARKED, skipped.skip_offset, skipped.reason)
+    return _refuse(state, Verdict(offset, PARKED, why))
 
 
 def _control_elsewhere(
@@ -231,14 +233,14 @@ def _control_elsewhere(
     None if it is ours.
     """
     if event.task != state.task:
-        return Verdict(offset, RejectionReason.WRONG_TASK.outcome, f"it is for the task {event.task!r}")
-    if not isinstance(event, Revoke) and event.region != state.region:
-        return Verdict(offset, RejectionReason.WRONG_REGION.outcome, f"it is for the region {event.region!r}")
-    if isinstance(event, Tick | Skip) and event.partition != state.partition:
-        return Verdict(
-            offset, RejectionReason.WRONG_PARTITION.outcome, f"it is for the partition {event.partition}"
-        )
-    return None
+        why = because(Reason.CONTROL_OF_ANOTHER_TASK, event.task)
+    elif not isinstance(event, Revoke) and event.region != state.region:
+        why = because(Reason.CONTROL_OF_ANOTHER_REGION, event.region)
+    elif isinstance(event, Tick | Skip) and event.partition != state.partition:
+        why = because(Reason.CONTROL_OF_ANOTHER_PARTITION, event.partition)
+    else:
+        return None
+    return Verdict(offset, why.reason.outcome, why)
 
 
 def _close_if_full(state: PartitionState) -> tuple[WindowClosed, ...]:

@@ -154,7 +154,7 @@ def _signed(view: TaskView, record: LogRecord) -> dict[str, str]:
         return {"problem": str(error)}
     signer = authenticate(envelope, record.timestamp_ms, view.trust)
     if isinstance(signer, RejectedRecord):
-        return {"kind": envelope.kind, "problem": signer.detail}
+        return {"kind": envelope.kind, "problem": signer.because.text}
     return {"kind": envelope.kind, "signer": signer.name, "role": signer.role.value}
 
 

@@ -14,7 +14,7 @@ from fluvial.console.refusals import record_document, require_region
 from fluvial.reading.verdicts import finite
 from schemas.avro import CodecError
 from schemas.topics import verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 if TYPE_CHECKING:
     from fluvial.console.paging import Page

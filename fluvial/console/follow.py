@@ -19,7 +19,7 @@ from fluvial.reading.replay import authentic_aggregate
 from schemas.certificates import Trust
 from schemas.metrics import problem_of
 from schemas.topics import aggregates_topic, metrics_topic, verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ class Follower:
     caught_up: bool = False
 
     def __post_init__(self) -> None:
-        self.trust = Trust.from_pem(self.genesis.authorities)
+        self.trust = self.genesis.trust
         slots = self.genesis.slots
         self._verdicts: dict[Place, Slot] = {
             (verdicts_topic(self.task, slot[0]), slot[1]): slot for slot in slots

@@ -14,9 +14,8 @@ from fluvial.reading.inspection import content_of
 from fluvial.reading.replay import authentic_aggregate
 from fluvial.reading.verdicts import finite
 from schemas.avro import CodecError
-from schemas.certificates import Trust
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 if TYPE_CHECKING:
     from aggregation.server.aggregates import Slot
@@ -41,9 +40,7 @@ def record_page(page: Page, query: Query) -> dict[str, Any]:
         )
     record = records[0]
     verdict = next(judged(page, slot, offset, offset + 1), None)
-    content = content_of(
-        record, record.value or b"", Trust.from_pem(page.genesis.authorities), page.genesis.tensor_layout
-    )
+    content = content_of(record, record.value or b"", page.genesis.trust, page.genesis.tensor_layout)
     sequence = _window(page, slot, offset)
     known = verdict or Verdict(offset, "", base_version=-1)
     document = record_document(page, slot, known, record.timestamp_ms)
@@ -106,7 +103,7 @@ def _by_id(page: Page, update_id: str) -> tuple[Slot, int]:
 
 def _window(page: Page, slot: Slot, offset: int) -> int | None:
     """The sequence of the window that holds an offset, by halving; None where it is in none yet."""
-    topic, trust = aggregates_topic(page.task, slot[0]), Trust.from_pem(page.genesis.authorities)
+    topic, trust = aggregates_topic(page.task, slot[0]), page.genesis.trust
     low, high = page.log.bounds(topic, slot[1])
     found: int | None = None
     while low < high and page.budget.records_left > 0:

@@ -21,7 +21,7 @@ from schemas.manifests import Input, Manifest, decode_manifest
 from schemas.objects import sha256_hex
 from schemas.refusals import Standing, judged_of, standing_of
 from schemas.topics import verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 if TYPE_CHECKING:
     from aggregation.server.aggregates import Slot

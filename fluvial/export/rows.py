@@ -19,7 +19,7 @@ import pyarrow.json as pj
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
 from fluvial.export.columns import COLUMNS
 from schemas.avro import CodecError
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -30,7 +30,7 @@ from fluvial.local.policies import layered_policy
 from fluvial.local.update_size import check_update_size
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import NEWEST_GENESIS, Code, Genesis, Metric, Region, decode_genesis
+from schemas.manifests import BEFORE_V3, NEWEST_GENESIS, Code, Genesis, Metric, Region, decode_genesis
 from schemas.objects import sha256_hex
 from schemas.topics import topics_of, updates_topic
 
@@ -260,8 +260,8 @@ def first_version(
         model_sha256=sha256_hex(model),
         optimizer_sha256=sha256_hex(optimizer),
         metric=metric,
-        code=code if document_format == NEWEST_GENESIS else None,
-        parent=origin.parent if origin is not None and document_format == NEWEST_GENESIS else None,
+        code=code if document_format not in BEFORE_V3 else None,
+        parent=origin.parent if origin is not None and document_format not in BEFORE_V3 else None,
         format=document_format,
     )
     return FirstVersion(genesis, model, optimizer, (frozen,) if frozen is not None else ())
@@ -270,7 +270,7 @@ def first_version(
 def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output: Reporter) -> None:
     """Declare what is missing; a fresh task may not start on logs that already hold another's records."""
     topics = topics_of(genesis.task, genesis.partitions)
-    require_right_topics(settings, [topic.name for topic in topics])
+    require_right_topics(settings, [topic.name for topic in topics], fresh=fresh)
     created = set(declare_topics(settings, topics))
     if created:
         output.say(f"declared {len(created)} topics")

@@ -20,7 +20,7 @@ from backends.skips import find_skips
 from schemas.avro import CodecError
 from schemas.certificates import Trust
 from schemas.topics import verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from producers.fleet.failures import FailedRounds
 from schemas.refusals import Standing, standing_of
 from schemas.task_metric import LOSS, metric_in, metric_of, values_of
 from schemas.topics import metrics_topic, models_topic, verdicts_topic
-from schemas.windows import decode_verdict, encode_verdict
+from schemas.verdicts import decode_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -130,8 +130,8 @@ class RunFacts:
             known = self.verdicts.get(place)
             if known is not None:
                 self.duplicates += 1
-                # As bytes: a score that is NaN equals itself there.
-                if encode_verdict(known.verdict) != encode_verdict(verdict):
+                # As text: a score that is NaN equals itself there.
+                if repr(known.verdict) != repr(verdict):
                     self.conflicts[place] = (known.verdict, verdict)
                 return
             self.verdicts[place] = Judged(verdict, timestamp_ms)

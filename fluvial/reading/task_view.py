@@ -43,7 +43,7 @@ class TaskView:
     @property
     def trust(self) -> Trust:
         """The CAs of the genesis document."""
-        return Trust.from_pem(self.genesis.authorities)
+        return self.genesis.trust
 
     def slot(self, region: str, partition: int) -> Slot:
         """A partition of the task; UsageProblem FLV-6204 when it has no such one."""

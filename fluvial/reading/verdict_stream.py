@@ -15,7 +15,7 @@ from fluvial.terminal.offsets import Range, resolve_range
 from fluvial.terminal.output import Output
 from schemas.avro import CodecError
 from schemas.topics import updates_topic, verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 TAIL_SEARCHED_RECORDS: Final = 1000
 """How far back an outcome is searched for in each partition when no offsets were given."""

@@ -13,7 +13,7 @@ from aggregation.weights.staleness import WEIGHT_ONE
 from backends.log import RecordReader
 from schemas.avro import CodecError
 from schemas.topics import verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 MISSING_MAX: Final = 100_000
 """Offsets that may be remembered as skipped, waiting for a verdict that comes late."""

@@ -21,7 +21,6 @@ from backends.clock import Clock
 from backends.log import RecordReader, RecordWriter
 from backends.memory.log import MemoryLog
 from backends.store.task_store import TaskStore
-from schemas.certificates import Trust
 from schemas.envelope import Signer
 from schemas.manifests import Genesis
 from schemas.topics import aggregates_topic, topics_of, updates_topic
@@ -57,7 +56,7 @@ class InProcessFederation:
         self.genesis = genesis
         self.store = store
         self.clock = clock
-        self.trust = Trust.from_pem(genesis.authorities)
+        self.trust = genesis.trust
         self._writer = writer
         self._open_reader = open_reader
         self.workers = {

@@ -50,7 +50,7 @@ from schemas.objects import model_key
 from schemas.records import Announcement, announcement_in
 from schemas.task_metric import LOSS, metric_among, values_of
 from schemas.topics import models_topic, verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 if TYPE_CHECKING:
     import numpy.typing as npt

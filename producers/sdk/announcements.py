@@ -15,7 +15,6 @@ from aggregation.errors import TimeoutProblem
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
-from schemas.certificates import Trust
 from schemas.records import Announcement, Flaw, Unverified, announcement_in
 from schemas.topics import models_topic
 
@@ -48,7 +47,7 @@ class Announcements:
     ) -> None:
         self._settings = settings
         self._genesis = genesis
-        self._trust = Trust.from_pem(genesis.authorities)
+        self._trust = genesis.trust
         self._on_news = on_news
         self._latest: dict[str, Announcement] = {}
         self._caught_up = False

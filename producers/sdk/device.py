@@ -45,10 +45,10 @@ from producers.sdk.updates import (
     seal_update,
 )
 from schemas.avro import CodecError
-from schemas.certificates import BadCertificateError, Role, Trust
+from schemas.certificates import BadCertificateError, Role
 from schemas.states import base_as_held, frozen_of, state_file, update_of_state
 from schemas.topics import verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -323,7 +323,7 @@ def device_id_of(signer: Signer, genesis: Genesis, region: str, key: Path) -> st
     """The id in a device's certificate; FLV-2407 or FLV-2506 unless this region's CA issued it to a device."""
     check_region(genesis, region)
     try:
-        identity = Trust.from_pem(genesis.authorities).identify(signer.certificate)
+        identity = genesis.trust.identify(signer.certificate)
     except BadCertificateError as error:
         raise _unfit(genesis, region, key, str(error)) from error
     if identity.role is not Role.DEVICE:

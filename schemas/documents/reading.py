@@ -10,7 +10,7 @@ import msgspec
 import rfc8785
 
 from aggregation.errors import IntegrityProblem
-from schemas.documents import genesis_v1, genesis_v2, genesis_v3, manifest_v1
+from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, manifest_v1
 
 Formats = Mapping[str, type[msgspec.Struct]]
 
@@ -18,6 +18,7 @@ GENESIS_FORMATS: Final[Formats] = {
     genesis_v1.FORMAT: genesis_v1.GenesisV1,
     genesis_v2.FORMAT: genesis_v2.GenesisV2,
     genesis_v3.FORMAT: genesis_v3.GenesisV3,
+    genesis_v4.FORMAT: genesis_v4.GenesisV4,
 }
 MANIFEST_FORMATS: Final[Formats] = {manifest_v1.FORMAT: manifest_v1.ManifestV1}
 

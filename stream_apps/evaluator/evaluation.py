@@ -19,7 +19,6 @@ from backends.observer import UNOBSERVED, Observer
 from backends.outages import UNREADABLE, retry_through_outage
 from backends.settings import Settings
 from backends.store.task_store import TaskStore
-from schemas.certificates import Trust
 from schemas.checkpoints import decode_model
 from schemas.manifests import Genesis, Manifest
 from schemas.metrics import PROBLEM, PROBLEM_ID, SCHEMA_VERSION, encode_metric
@@ -72,7 +71,7 @@ class Evaluation:
         self._genesis = genesis
         self._layout = genesis.tensor_layout
         self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False, observer=observer)
-        self._trust = Trust.from_pem(genesis.authorities)
+        self._trust = genesis.trust
         with LogReader(settings, f"fluvial-{name}-resume") as reader:
             standing = retry_through_outage(
                 "read the newest evaluations", lambda: read_evaluations(reader, metrics_topic(genesis.task))

@@ -26,7 +26,8 @@ from aggregation.fold.state import PartitionState
 from backends.crash_points import crash_point
 from backends.log import FLUSH_TIMEOUT_S, Headers, Position
 from backends.outages import retry_through_outage
-from schemas.windows import EncodedWindow, encode_verdict, encode_window
+from schemas.verdicts import encode_verdict
+from schemas.windows import EncodedWindow, encode_window
 from stream_apps.worker.place import PartitionPlace
 
 VERDICTS_UNACKNOWLEDGED_MAX: Final = 4096
@@ -79,7 +80,7 @@ class Outbox:
 
     def add_verdict(self, verdict: Verdict, headers: Headers, state: PartitionState) -> None:
         """Send a verdict on its way, unless it stands there from before a restart."""
-        value = encode_verdict(verdict)
+        value = encode_verdict(verdict, self._place.context.trust.rules)
         standing = self.published.pop(verdict.offset, None)
         if standing is not None:
             if standing == value:

@@ -10,7 +10,7 @@ from aggregation.fold.rejections import PARKED
 from aggregation.fold.state import PartitionState
 from backends.log import LogRecord
 from backends.skips import find_parking_skip, skipped_by
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 from stream_apps.worker.place import PartitionPlace
 
 log = logging.getLogger("fluvial.worker")

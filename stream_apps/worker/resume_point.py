@@ -13,7 +13,7 @@ from backends.reading_back import backwards
 from schemas.avro import CodecError
 from schemas.certificates import Trust
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 from stream_apps.published import read_aggregate
 
 PUBLISHED_MAX: Final = 65_536

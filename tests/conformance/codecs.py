@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -88,7 +89,7 @@ class CodecLaws:
 
     def view(self, layout: Layout, seed: int, size: float = 1.0) -> Delta:
         data, scales = self.encoded(layout, seed, size)
-        assert codecs.wrong_data(self.name, data, scales, layout) == ""
+        assert codecs.wrong_data(self.name, data, scales, layout) is None
         return codecs.view_delta(self.name, data, scales, layout)
 
     def levels(self, layout: Layout, data: Sequence[bytes]) -> list[list[float]]:
@@ -161,7 +162,7 @@ class CodecLaws:
         zeros = np.zeros(layout.parameters, dtype=np.float32)
         tensors = codecs.encode_delta(zeros, layout, self.name, np.random.default_rng(1))
         scales = tuple(one.scale for one in tensors)
-        assert codecs.wrong_data(self.name, [one.data for one in tensors], scales, layout) == ""
+        assert codecs.wrong_data(self.name, [one.data for one in tensors], scales, layout) is None
         one = codecs.view_delta(self.name, [one.data for one in tensors], scales, layout)
         assert codecs.is_finite(one)
         assert codecs.measure(one, layout) == codecs.Measured(0.0, (False,) * len(shapes))
@@ -191,7 +192,10 @@ class CodecLaws:
             for wrong in (data[t] + b"\0", data[t][:-1], b""):
                 bad = [*data[:t], wrong, *data[t + 1 :]]
                 problem = codecs.wrong_data(self.name, bad, scales, layout)
-                assert problem == f"tensor t{t} has {len(wrong)} bytes, expected {len(data[t])}"
+                assert (
+                    problem is not None
+                    and problem.text == f"tensor t{t} has {len(wrong)} bytes, expected {len(data[t])}"
+                )
 
     @pytest.mark.parametrize("elements", [1, 2, 3])
     def test_bytes_are_taken_if_and_only_if_they_are_the_one_encoding_of_their_levels(
@@ -212,7 +216,7 @@ class CodecLaws:
         for data in candidates:
             expected = self.is_canonical(data, elements)
             for tensors, layout in (([data, good], first), ([good, data], second)):
-                assert (codecs.wrong_data(self.name, tensors, scales, layout) == "") == expected, data.hex()
+                assert (codecs.wrong_data(self.name, tensors, scales, layout) is None) == expected, data.hex()
             taken += expected
         assert taken > 0
 
@@ -220,13 +224,14 @@ class CodecLaws:
         layout = layout_of([(3,)])
         data = [self.codec.encode(np.zeros(3, dtype=np.float32), np.random.default_rng(1))[1]]
         for scale in NO_SCALES:
-            assert codecs.wrong_data(self.name, data, [scale], layout) == ""  # no matter of form
+            assert codecs.wrong_data(self.name, data, [scale], layout) is None  # no matter of form
             assert not codecs.is_finite(codecs.view_delta(self.name, data, (scale,), layout))
         for scale in self.scales:
-            assert codecs.wrong_data(self.name, data, [scale], layout) == ""
+            assert codecs.wrong_data(self.name, data, [scale], layout) is None
             assert codecs.is_finite(codecs.view_delta(self.name, data, (scale,), layout))
         for scale in self.bad_scales:
-            assert "scale" in codecs.wrong_data(self.name, data, [scale], layout)
+            problem = codecs.wrong_data(self.name, data, [scale], layout)
+            assert problem is not None and "scale" in problem.text
 
     def test_decoding_for_the_eye_gives_the_levels(self) -> None:
         for elements in (1, 2, 5, 8):
@@ -285,6 +290,7 @@ class CodecLaws:
             dots.append(dot)
         assert self.codec.squares(elements, layout) == squares
         assert self.codec.dots(elements, along, layout) == dots
+        assert self.codec.squares_and_dots(elements, along, layout) == (squares, dots)
 
     @pytest.mark.parametrize("seed", SEEDS)
     def test_norm_and_cosine_are_those_of_the_decoded_delta(self, seed: int) -> None:
@@ -299,6 +305,9 @@ class CodecLaws:
         there = reference.q * np.repeat(reference.scales, np.diff(layout.starts))
         expected = float(here @ there / np.linalg.norm(here) / np.linalg.norm(there))
         assert codecs.cosine(one, norm, reference, layout) == pytest.approx(expected)
+        measured = codecs.measure(one, layout, reference)
+        assert measured.cosine == codecs.cosine(one, norm, reference, layout)
+        assert replace(measured, cosine=0.0) == codecs.measure(one, layout)
 
     @pytest.mark.parametrize("seed", SEEDS)
     def test_a_sum_does_not_depend_on_the_order_of_its_updates(self, seed: int) -> None:
@@ -356,7 +365,7 @@ class CodecLaws:
             return  # nothing is rounded a level at a time: the magnitude bounds the one rounding of an element
         for _ in range(50):
             data = rng.bytes(self.codec.data_bytes(64))
-            if codecs.wrong_data(self.name, [data], [self.scales[0]], layout) == "":
+            if codecs.wrong_data(self.name, [data], [self.scales[0]], layout) is None:
                 assert max(map(abs, self.naive_unpack(data, 64))) <= self.codec.magnitude_max
 
     def test_it_takes_read_only_bytes_and_writes_into_nothing_but_the_sums(self) -> None:

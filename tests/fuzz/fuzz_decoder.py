@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["schemas"]):
     from schemas import avro as codec
     from schemas import envelope
     from schemas.records import decode_record
-    from schemas.windows import decode_verdict
+    from schemas.verdicts import decode_verdict
 
 from aggregation.fold.events import Event
 from schemas.certificates import Role

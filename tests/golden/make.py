@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aggregation.fold.events import Verdict, WindowClosed
+from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES
 from aggregation.fold.transition import fold_into
 from aggregation.optimizers import initial_state
 from aggregation.policy import Policy, policy_from_toml
@@ -23,7 +24,8 @@ from schemas import avro as codec
 from schemas.checkpoints import decode_sums, encode_direction, encode_model, encode_optimizer
 from schemas.objects import sha256_hex
 from schemas.records import decode_record
-from schemas.windows import encode_state, encode_verdict, encode_window
+from schemas.verdicts import encode_verdict
+from schemas.windows import encode_state, encode_window
 from tests.factories import (
     LAYOUT,
     NOW_MS,
@@ -43,6 +45,7 @@ from tests.factories import (
     update_bytes,
     worker_signer,
 )
+from tests.golden.odd_records import vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +100,7 @@ def log() -> list[bytes]:
 
 def replay(records: list[bytes]) -> tuple[list[Verdict], list[Aggregate], list[bytes], Checkpoint]:
     """Fold the log and merge all its windows: verdicts, aggregates, their payloads, and the model."""
-    state, trusted = state_of(rules()), trust()
+    state, trusted = state_of(rules()), trust(rules=FIRST_RULES)
     verdicts: list[Verdict] = []
     aggregates: list[Aggregate] = []
     payloads: list[bytes] = []
@@ -143,7 +146,7 @@ def hashes() -> dict[str, Any]:
     return {
         "log": sha256_hex(b"".join(records)),
         "outcomes": [verdict.outcome for verdict in verdicts],
-        "verdicts": sha256_hex(b"".join(encode_verdict(verdict) for verdict in verdicts)),
+        "verdicts": sha256_hex(b"".join(encode_verdict(verdict, FIRST_RULES) for verdict in verdicts)),
         "aggregates": [aggregate.sha256 for aggregate in aggregates],
         "model": sha256_hex(encode_model(checkpoint.model, LAYOUT)),
         "optimizer": sha256_hex(encode_optimizer(checkpoint.optimizer)),
@@ -186,7 +189,8 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "skip.v1.avro": skip,
         "model_announcement.v1.avro": announcement,
         "regional_aggregate.v1.avro": lambda: worker_signer().sign_payload("RegionalAggregate", payloads[0]),
-        "verdict.v1.avro": lambda: encode_verdict(replay(log())[0][0]),
+        "verdict.v1.avro": lambda: encode_verdict(replay(log())[0][0], FIRST_RULES),
+        "verdict.v2.avro": lambda: encode_verdict(replay(log())[0][-1], CANONICAL_RULES),
         "partition_state.v1.avro": lambda: encode_state(state_of(rules())),
     }
 
@@ -197,6 +201,7 @@ def files() -> dict[str, Callable[[], bytes]]:
         **records_by_version(),
         "policy.v1.json": lambda: rules().canonical(),
         "log.v1.json": lambda: json.dumps([value.hex() for value in log()], indent=0).encode() + b"\n",
+        "odd_records.v1.json": vectors,
         "hashes.v1.json": lambda: json.dumps(hashes(), indent=1).encode() + b"\n",
     }
 

@@ -24,11 +24,11 @@ from fluvial.reading.verdicts import verdict_document
 from fluvial.terminal.output import Output
 from producers.sdk.bases import Base
 from producers.sdk.updates import Author, Contribution, honest_record, seal_update
-from schemas.certificates import Role, Trust
+from schemas.certificates import Role
 from schemas.objects import sha256_hex
 from schemas.records import aggregate_in
 from schemas.topics import aggregates_topic, verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 from tests.golden.old_federation import (
     EXPECTED,
     FOLDER,
@@ -137,7 +137,7 @@ def test_its_verdicts_read_as_they_did() -> None:
 def end_of_windows(slot: Slot) -> int:
     """One past the last offset that a published window holds."""
     read = [
-        aggregate_in(one.value, one.timestamp_ms, Trust.from_pem(genesis().authorities), TASK, slot)
+        aggregate_in(one.value, one.timestamp_ms, genesis().trust, TASK, slot)
         for one in records(aggregates_topic(TASK, slot[0]), slot[1])
     ]
     return max(one.next_offset for one in read if isinstance(one, Aggregate))

@@ -34,11 +34,11 @@ from backends.tasks import TaskFile, keys_folder, write_task_file
 from schemas.avro import CodecError
 from schemas.certificates import CONTROL, Role, Trust
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import Genesis, Region
+from schemas.manifests import NEWEST_GENESIS, Genesis, Region
 from schemas.objects import sha256_hex
 from schemas.records import Announcement, aggregate_in, announcement_in
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 from tests import factories
 from tests.integration.forked import Forked
 from tests.waiting import WAIT_S, until
@@ -137,7 +137,7 @@ class Federation:
             policy=msgspec.json.decode(self.policy.canonical()),
             model_sha256=sha256_hex(model_bytes),
             optimizer_sha256=sha256_hex(optimizer),
-            format=factories.genesis_format(self.layout),
+            format=NEWEST_GENESIS,
         )
         declare_topics(self.settings, topics_of(self.task, self.partitions))
         self.store.put_object(self.policy.canonical())
@@ -161,7 +161,7 @@ class Federation:
     @cached_property
     def trust(self) -> Trust:
         """The task's authorities."""
-        return Trust.from_pem(self.genesis.authorities)
+        return self.genesis.trust
 
     # -- processes
 

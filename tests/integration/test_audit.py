@@ -16,7 +16,7 @@ from fluvial import cli
 from fluvial.proof.audit import audit_task
 from schemas.objects import manifest_key, model_key, object_key
 from schemas.topics import updates_topic, verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 from tests import factories
 from tests.integration.pipeline import fork, run_command
 from tests.small_federation import PARTITIONS, SmallFederation, declare

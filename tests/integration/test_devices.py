@@ -38,11 +38,11 @@ from producers.fleet.population import FleetConfig
 from producers.sdk.announcements import Announcements
 from producers.sdk.device import Device
 from producers.sdk.updates import Contribution
-from schemas.certificates import CONTROL, Role, Trust
+from schemas.certificates import CONTROL, Role
 from schemas.objects import model_key
 from schemas.records import decode_record
 from schemas.topics import models_topic, updates_topic, verdicts_topic
-from schemas.windows import encode_verdict
+from tests.factories import verdict_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ class Stage:
     def fold(self) -> dict[tuple[str, int, int], Verdict]:
         """The verdict on every record of every updates topic, by region, partition and offset."""
         verdicts: dict[tuple[str, int, int], Verdict] = {}
-        trust = Trust.from_pem(self.genesis.authorities)
+        trust = self.genesis.trust
         with LogReader(self.settings, f"test-fold-{self.task}") as reader:
             for region, partition in self.genesis.slots:
                 state, topic = self._state(region, partition), updates_topic(self.task, region)
@@ -292,7 +292,9 @@ def test_a_device_learns_what_became_of_its_update_or_that_nobody_judged_it(stag
         assert caught.value.error_id == "FLV-2503"
         verdict = stage.fold()["eu", receipt.partition, receipt.offset]
         stage.writer.append_now(
-            verdicts_topic(stage.task, "eu"), encode_verdict(verdict), partition=receipt.partition
+            verdicts_topic(stage.task, "eu"),
+            verdict_bytes(verdict, stage.genesis.rules),
+            partition=receipt.partition,
         )
         assert device.verdict(receipt, timeout_s=180) == verdict
 

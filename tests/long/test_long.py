@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 HOUR_S = 3600
 CHAOS_S = 300
 FUZZ_RECORDS = 50_000
+DIFFERENTIAL_RECORDS = 1_000_000
 SCHEDULES = 20_000
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(HOUR_S)]
@@ -52,6 +53,12 @@ def test_every_safeguard_that_is_taken_away_is_missed() -> None:
 def test_fifty_thousand_bad_records_change_nothing() -> None:
     found = document("tests.fuzz.run", "--json", "--records", str(FUZZ_RECORDS))
     assert found["findings"] == [] and found["identical"] is True
+
+
+def test_all_readers_agree_on_a_million_mutated_records_and_certificates() -> None:
+    found = document("tests.fuzz.records", "--json", "--records", str(DIFFERENTIAL_RECORDS), "--seed", "2")
+    assert found["findings"] == []
+    assert found["records"] + found["certificates"] == DIFFERENTIAL_RECORDS
 
 
 @pytest.mark.parametrize("seed", [11, 12])

@@ -30,10 +30,10 @@ from fluvial.proof.checker import fold as checker_fold
 from producers.sdk.device import Receipt
 from schemas.certificates import Trust
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import Genesis, Region, decode_manifest
+from schemas.manifests import NEWEST_GENESIS, Genesis, Region, decode_manifest
 from schemas.objects import manifest_key, model_key, sha256_hex
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
-from schemas.windows import decode_verdict
+from schemas.verdicts import decode_verdict
 from stream_apps.merger.loop import MergeLoop
 from stream_apps.merger.merger import Merger
 from stream_apps.process_context import ProcessContext
@@ -116,7 +116,7 @@ def _genesis() -> tuple[Genesis, bytes, bytes]:
         policy=msgspec.json.decode(POLICY.canonical()),
         model_sha256=sha256_hex(model_bytes),
         optimizer_sha256=sha256_hex(optimizer),
-        format=factories.genesis_format(LAYOUT),
+        format=NEWEST_GENESIS,
     )
     return genesis, model_bytes, optimizer
 
@@ -124,7 +124,8 @@ def _genesis() -> tuple[Genesis, bytes, bytes]:
 @cache
 def _trust() -> Trust:
     remember_in_checker()
-    return RememberingTrust(Trust.from_pem(_genesis()[0].authorities).authorities)
+    trust = _genesis()[0].trust
+    return RememberingTrust(trust.authorities, trust.rules)
 
 
 @dataclass

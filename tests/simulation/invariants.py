@@ -22,7 +22,8 @@ from schemas.envelope import open_envelope
 from schemas.objects import manifest_key, object_key
 from schemas.records import Unverified, aggregate_in, decode_record
 from schemas.topics import aggregates_topic, models_topic, updates_topic, verdicts_topic
-from schemas.windows import decode_verdict, encode_verdict, encode_window, restore_state
+from schemas.verdicts import decode_verdict, encode_verdict
+from schemas.windows import encode_window, restore_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +137,11 @@ def _judged(federation: Federation, slot: Slot) -> Iterator[str]:
     task, order, name = federation.genesis.task, federation.log.order, f"{slot[0]}[{slot[1]}]"
     updates, verdicts = (updates_topic(task, slot[0]), slot[1]), (verdicts_topic(task, slot[0]), slot[1])
     effects = _effects(federation, slot, _first_state(federation, slot))
-    said = {one.offset: encode_verdict(one) for one, _ in effects if isinstance(one, Verdict)}
+    said = {
+        one.offset: encode_verdict(one, federation.genesis.rules)
+        for one, _ in effects
+        if isinstance(one, Verdict)
+    }
     stands: dict[int, int] = {}
     for record in federation.log.records[verdicts]:
         offset = decode_verdict(record.value or b"").offset

@@ -18,7 +18,7 @@ from schemas.topics import DAY_MS, FOREVER_MS, Topic, topics_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION: Final = "1.0.0"
+VERSION: Final = "1.1.0"
 """The document's own. Something removed or changed needs a new major version, something added a new minor one."""
 AVRO: Final = "application/vnd.apache.avro;version=1.9.0"
 BINDING: Final = "0.5.0"
@@ -133,7 +133,7 @@ def _channel(topic: Topic) -> dict[str, Any]:
         "retention.ms": int(config["retention.ms"]),
         "retention.bytes": int(config["retention.bytes"]),
         "message.timestamp.type": config["message.timestamp.type"],
-    }
+    } | {name: value for name, value in config.items() if name == "compression.type"}
     binding["bindingVersion"] = BINDING
     kept = "for ever" if topic.retention_ms == FOREVER_MS else f"for {topic.retention_ms // DAY_MS} days"
     return {
@@ -214,6 +214,7 @@ def _message(record: str, topic: Topic) -> dict[str, Any]:
         }
     return message | {
         "payload": {"$ref": f"#/components/schemas/{record}"},
+        **_later(record),
         "examples": [{"name": "accepted", "payload": avro_json(RECORDS[record])}],
     }
 
@@ -231,7 +232,7 @@ def _schema_name(schema: codec.Schema) -> str:
 
 
 def _later(record: str) -> dict[str, Any]:
-    """The later versions of a record, which a writer uses where the first cannot hold what it says."""
+    """The later versions of a record: for what the first cannot hold, and in tasks whose genesis document says so."""
     later = codec.schemas_for(record)[1:]
     return (
         {"x-later": [{"$ref": f"#/components/schemas/{_schema_name(one)}"} for one in later]} if later else {}

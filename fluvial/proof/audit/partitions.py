@@ -23,7 +23,6 @@ from fluvial.proof.audit.sources import OpenSources
 from fluvial.proof.audit.verdicts import ComparedVerdicts, Comparison, Judged, Place, VerdictsBound
 from fluvial.reading.parked import parked_in
 from fluvial.reading.replay import FoldRaised, PartitionReplay, read_aggregates, resume_after, start_of_log
-from schemas.certificates import Trust
 from schemas.manifests import Genesis
 from schemas.objects import object_key, sha256_hex
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
@@ -142,7 +141,7 @@ class _Audited:
         self._objects = objects
         self._genesis = genesis
         self._reader = reader
-        self._trust = Trust.from_pem(genesis.authorities)
+        self._trust = genesis.trust
         self._parked = dict(parked)
         self._raised = False
         self._published: dict[int, dict[str, tuple[int, Aggregate]]] = {}
@@ -153,7 +152,7 @@ class _Audited:
         self._first_sequence = 0 if first is None else first.sequence + 1
         self._folded = FoldedPartition(job.slot, job.first_offset, job.first_offset, self._first_sequence)
         self._topic = aggregates_topic(job.task, job.slot[0])
-        self._judged = Judged(job.first_offset, job.spill)
+        self._judged = Judged(job.first_offset, job.spill, self._trust.rules)
 
     def run(self, heard: Callable[[Slot, int], None], stopped: Callable[[], bool]) -> FoldedPartition:
         folded, findings = self._folded, self._folded.findings

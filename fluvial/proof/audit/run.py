@@ -224,7 +224,7 @@ class _Audit:
     ) -> list[PartitionJob]:
         """One job a partition; ``stop_after`` is the version after whose windows folding may stop (None: fold all)."""
         needed = chain.cursors(chain.last)
-        trust = Trust.from_pem(self._genesis.authorities)
+        trust = self._genesis.trust
         work = []
         for slot in self._genesis.slots:
             whole = stop_after is None or chain.last < stop_after

@@ -11,7 +11,6 @@ from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import SIGNED_NAME, Findings
 from fluvial.proof.audit.partitions import FoldedPartition
 from fluvial.proof.audit.versions import Chain
-from schemas.certificates import Trust
 from schemas.records import Announcement, Unverified, announcement_in
 from schemas.topics import models_topic, updates_topic
 
@@ -43,7 +42,7 @@ def check_announcements(
     reader: RecordReader, objects: TaskStore, chain: Chain, head: int, *, end: int, findings: Findings
 ) -> int:
     """Every record of the models topic below offset ``end``; returns how many were authentic."""
-    trust = Trust.from_pem(chain.genesis.authorities)
+    trust = chain.genesis.trust
     topic = models_topic(objects.task)
     authentic = 0
     for record in reader.read(topic, 0, 0, end):

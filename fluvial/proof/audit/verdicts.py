@@ -12,8 +12,9 @@ topic, whatever else stands there: no stranger can take it away. Hence three fin
 All else that is not the fold's verdict is a *stray*: counted, named, and believed by nobody. Copies of the fold's
 verdict are harmless. Above what signed windows cover, nothing is missing yet.
 
-Of a verdict of the first format all is compared but its words: those are for people, and an older release may have put
-a library's text there.
+In a task whose verdicts hold a reason's code and values (``RecordRules.verdicts``), bytes are compared. Of a verdict of
+the first format all is compared but its words: those are for people, and an older release may have put a library's text
+there.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ import numpy as np
 from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import OUTCOMES
+from aggregation.fold.rules import RecordRules
+from aggregation.reasons import NOTHING
 from backends.log import RecordReader, TopicReader
 from fluvial.proof.audit.findings import BEYOND_LOG, OTHER_VERDICT, UNJUDGED, Findings
 from schemas.avro import CodecError
-from schemas.windows import decode_verdict, encode_verdict
+from schemas.verdicts import decode_verdict, encode_verdict
 
 MARK_BYTES: Final = 16
 """Of the SHA-256 of a verdict: what is kept of each, with one byte for its outcome."""
@@ -92,10 +95,14 @@ class ComparedVerdicts:
 
 
 class Judged:
-    """What the fold said of each offset from ``first`` on, in order: a mark of 16 bytes, and the outcome."""
+    """What the fold said of each offset from ``first`` on, in order: a mark of 16 bytes, and the outcome.
 
-    def __init__(self, first: int, folder: Path) -> None:
+    ``rules`` are the task's: they say what of a verdict is compared.
+    """
+
+    def __init__(self, first: int, folder: Path, rules: RecordRules) -> None:
         self.first = first
+        self.rules = rules
         self.next_offset = first
         self._marks = tempfile.SpooledTemporaryFile(  # it lives as long as this  # noqa: SIM115
             MARKS_IN_MEMORY_BYTES_MAX, "w+b", dir=str(folder)
@@ -104,7 +111,8 @@ class Judged:
     def add(self, verdict: Verdict) -> None:
         """Remember the fold's verdict of ``next_offset``."""
         assert verdict.offset == self.next_offset, "the fold judges offset after offset"
-        self._marks.write(mark_of(verdict) + bytes((_OUTCOME_OF[verdict.outcome],)))
+        mark = self.mark_of(verdict, encode_verdict(verdict, self.rules))
+        self._marks.write(mark + bytes((_OUTCOME_OF[verdict.outcome],)))
         self.next_offset += 1
 
     def mark(self, offset: int) -> bytes:
@@ -115,14 +123,15 @@ class Judged:
         """Its outcome."""
         return OUTCOMES[self._entry(offset)[MARK_BYTES]]
 
+    def mark_of(self, verdict: Verdict, value: bytes) -> bytes:
+        """Equal for verdicts that say the same: in the same bytes, or, in the first format, in whatever words."""
+        if self.rules.verdicts == 1:
+            value = encode_verdict(replace(verdict, because=NOTHING), self.rules)
+        return _mark(value)
+
     def _entry(self, offset: int) -> bytes:
         self._marks.seek((offset - self.first) * _ENTRY_BYTES)
         return self._marks.read(_ENTRY_BYTES)
-
-
-def mark_of(verdict: Verdict) -> bytes:
-    """Equal for verdicts that say the same, in whatever words."""
-    return _mark(encode_verdict(replace(verdict, detail="") if verdict.detail else verdict))
 
 
 def _mark(value: bytes) -> bytes:
@@ -226,7 +235,7 @@ class Comparison:
         elif verdict.offset >= self._log_end:
             self._beyond(verdict.offset, position)
         elif judged.first <= verdict.offset < judged.next_offset:
-            mark = mark_of(verdict)
+            mark = judged.mark_of(verdict, value)
             if mark == judged.mark(verdict.offset):
                 self._settle(verdict.offset)
             else:

@@ -71,7 +71,11 @@ def read_derived(logs: Logs, task: Task, slot: Slot, findings: Findings) -> Deri
     derived = Derived()
     region, partition = slot
     _read_verdicts(
-        logs.get((topic_of(task.name, "verdicts", region), partition), ()), slot, derived, findings
+        logs.get((topic_of(task.name, "verdicts", region), partition), ()),
+        slot,
+        derived,
+        findings,
+        canonical=task.notary.canonical,
     )
     for _, timestamp_ms, _, value in logs.get((topic_of(task.name, "aggregates", region), partition), ()):
         window = _authentic_window(task, slot, timestamp_ms, value)
@@ -88,13 +92,15 @@ def read_derived(logs: Logs, task: Task, slot: Slot, findings: Findings) -> Deri
     return derived
 
 
-def _read_verdicts(entries: Iterable[Entry], slot: Slot, derived: Derived, findings: Findings) -> None:
+def _read_verdicts(
+    entries: Iterable[Entry], slot: Slot, derived: Derived, findings: Findings, *, canonical: bool
+) -> None:
     name = f"{slot[0]}[{slot[1]}]"
     contributions: dict[tuple[str, int], int] = {}
     twice: set[int] = set()
     for _, _, _, value in entries:
         try:
-            verdict = wire.decode(value or b"", "Verdict")
+            verdict = wire.decode(value or b"", "Verdict", canonical=canonical)
         except Undecodable:
             findings.ignored += 1
             continue

@@ -36,7 +36,7 @@ COUNTED_MAX: Final = 1_000_000
 """(device, base) pairs that a partition remembers; beyond that the oldest base is welcome no more."""
 
 Verdict = dict[str, Any]
-"""The fields of Verdict.avsc, but for ``detail``, which is for people."""
+"""The fields of Verdict that say what became of a record, but not those that say why: these are for people."""
 
 
 def verdict_of(offset: int, outcome: str, **known: Any) -> Verdict:

@@ -173,7 +173,13 @@ class _Check:
     def _compare_verdict(self, offset: int, expected: Verdict) -> None:
         value = self._derived.verdicts.get(offset)
         if value is not None:
-            came = wire.decode(value, "Verdict")
+            task = self._shelf.task
+            came = wire.decode(value, "Verdict", canonical=task.notary.canonical)
+            if wire.version_of(value) != task.verdicts:
+                what = f"verdict of {self.result.name}@{offset}"
+                self._findings.violate(
+                    4, f"{what} is a Verdict v{wire.version_of(value)}, not v{task.verdicts}"
+                )
             self._findings.compare(4, f"verdict of {self.result.name}@{offset}", expected, came)
 
     def after_the_log(self, end: int) -> None:

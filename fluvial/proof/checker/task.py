@@ -35,7 +35,8 @@ class Objects(Protocol):
 
 POLICY_FORMATS: Final = frozenset({None, "fluvial/policy/v2"})
 """A v1 document does not say its format. v2 has the same keys with the same meanings."""
-GENESIS_FORMATS: Final = frozenset({"fluvial/genesis/v1", "fluvial/genesis/v2", "fluvial/genesis/v3"})
+GENESIS_FORMATS: Final = frozenset(f"fluvial/genesis/v{number}" for number in (1, 2, 3, 4))
+WITH_SECTIONS: Final = frozenset({"fluvial/genesis/v3", "fluvial/genesis/v4"})
 """v2 says each tensor's section, which means nothing before v3: there a buffer is one. See ``buffers``."""
 MANIFEST_FORMATS: Final = frozenset({"fluvial/manifest/v1"})
 
@@ -49,7 +50,10 @@ def known_format(document: dict[str, Any], formats: frozenset[str | None], what:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The genesis document, taken apart. ``policy`` is the first policy, as its JSON says."""
+    """The genesis document, taken apart. ``policy`` is the first policy, as its JSON says.
+
+    ``verdicts`` is the version of Verdict that its workers write.
+    """
 
     name: str
     genesis_sha256: str
@@ -60,6 +64,7 @@ class Task:
     model_sha256: str
     optimizer_sha256: str
     notary: Notary = field(compare=False)
+    verdicts: int
 
     @property
     def slots(self) -> list[Slot]:
@@ -104,7 +109,7 @@ def task_of(genesis: bytes) -> Task:
     known_format(document, GENESIS_FORMATS, "the genesis document")
     known_format(document["policy"], POLICY_FORMATS, "the first policy")
     layout, begin = [], 0
-    with_sections = document["format"] == "fluvial/genesis/v3"
+    with_sections = document["format"] in WITH_SECTIONS
     for tensor in document["layout"]:
         end = begin + math.prod(tensor["shape"])
         is_buffer = with_sections and tensor["section"] == "buffers"
@@ -125,8 +130,14 @@ def task_of(genesis: bytes) -> Task:
         policy_sha256=sha256(rfc8785.dumps(document["policy"])),
         model_sha256=document["model_sha256"],
         optimizer_sha256=document["optimizer_sha256"],
-        notary=notary_of(tuple(sorted(authorities.items()))),
+        notary=notary_of(tuple(sorted(authorities.items())), canonical=_canonical(document)),
+        verdicts=document.get("records", {"verdicts": 1})["verdicts"],
     )
+
+
+def _canonical(document: dict[str, Any]) -> bool:
+    """Whether records count in their one encoding only; documents before v4 do not say so."""
+    return bool(document["records"]["canonical"]) if "records" in document else False
 
 
 class Shelf:

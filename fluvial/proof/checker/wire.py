@@ -22,7 +22,11 @@ import rfc8785
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
 from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+from fluvial.proof.checker import exact
+from fluvial.proof.checker.holders import NotHolder, read_holder, subject_bytes
 
 SIGNED_BY: Final = {
     "ClientUpdate": "device",
@@ -48,13 +52,15 @@ CACHED_RECORDS_MAX: Final = 4096
 _SCHEMAS: Final = Path(__file__).parents[3] / "schemas" / "avsc"
 _HEADER_BYTES: Final = 10
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
+_HOLDER: Final = re.compile(
+    f"spiffe://(?P<region>{_NAME.pattern})/(?P<role>[a-z]+)/(?P<name>{_NAME.pattern})"
+)
 _ROLES: Final = frozenset(SIGNED_BY.values())
 _MALFORMED_AVRO: Final = (
     EOFError,
     ValueError,
     LookupError,
     ArithmeticError,
-    MemoryError,
     TypeError,
     struct.error,
 )
@@ -80,13 +86,14 @@ class Undecodable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """One released schema: its record's name, its ten-byte header, the SHA-256 of its full text, its parsed form."""
+    """One released schema. ``header`` is ten bytes, ``sha256`` of the full ``text``, ``parsed`` is the library's."""
 
     name: str
     version: int
     header: bytes
     sha256: bytes
     parsed: Any
+    text: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +157,21 @@ def schemas() -> dict[bytes, Schema]:
             header = b"\xc3\x01" + bytes.fromhex(fingerprint(canonical_form, "CRC-64-AVRO"))
             number = int(entry.name.removesuffix(".avsc").rpartition(".v")[2])
             sha256 = hashlib.sha256(rfc8785.dumps(text)).digest()
-            found[header] = Schema(text["name"], number, header, sha256, fastavro.parse_schema(text))
+            found[header] = Schema(text["name"], number, header, sha256, fastavro.parse_schema(text), text)
     return found
 
 
 @cache
-def newest(name: str) -> Schema:
-    """The newest version of a record's schema; ValueError where there is none."""
+def _only(name: str) -> Schema:
+    """The schema of a record that has one version; ValueError where there is none."""
     return max((one for one in schemas().values() if one.name == name), key=lambda one: one.version)
 
 
 def encode(name: str, record: dict[str, Any]) -> bytes:
-    """A record by the newest schema of its name, header included."""
+    """A record by the schema of its name, header included."""
     out = io.BytesIO()
-    out.write(newest(name).header)
-    fastavro.schemaless_writer(out, newest(name).parsed, record)
+    out.write(_only(name).header)
+    fastavro.schemaless_writer(out, _only(name).parsed, record)
     return out.getvalue()
 
 
@@ -177,11 +184,19 @@ def _schema_of(data: bytes) -> Schema:
     return schema
 
 
-def decode(data: bytes, name: str) -> dict[str, Any]:
-    """The record in single-object bytes; ``Undecodable`` unless they are one whole record called ``name``."""
+def decode(data: bytes, name: str, *, canonical: bool = False) -> dict[str, Any]:
+    """The record in single-object bytes; ``Undecodable`` unless they are one whole record called ``name``.
+
+    With ``canonical`` they have to be its one encoding.
+    """
     schema = _schema_of(data)
     if schema.name != name:
         raise Undecodable(f"expected a {name}, got a {schema.name}")
+    if canonical:
+        try:
+            return exact.read(data[_HEADER_BYTES:], schema.text, counted=name == "ClientUpdate")
+        except exact.NotCanonical as error:
+            raise Undecodable(f"not the one encoding of a {name}: {error}") from error
     counted = name == "ClientUpdate" and len(data) > UNCOUNTED_BYTES_MAX
     body = _CountedReads(data) if counted else io.BytesIO(data)
     body.seek(_HEADER_BYTES)
@@ -192,6 +207,11 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
     if body.tell() != len(data):
         raise Undecodable(f"bytes to spare after a {name}")
     return dict(record)  # type: ignore[arg-type]
+
+
+def version_of(data: bytes) -> int:
+    """The version of the schema that single-object bytes name; ``Undecodable`` where they name none."""
+    return _schema_of(data).version
 
 
 class _CountedReads(io.BytesIO):
@@ -208,9 +228,13 @@ class _CountedReads(io.BytesIO):
 
 
 class Notary:
-    """The CAs of a task: region (or ``control``) to PEM. Equal CAs give the same notary, see ``notary_of``."""
+    """The CAs of a task: region (or ``control``) to PEM. Equal CAs give the same notary, see ``notary_of``.
 
-    def __init__(self, authorities: dict[str, str]) -> None:
+    ``canonical``: the task's records and certificates count in their one encoding only.
+    """
+
+    def __init__(self, authorities: dict[str, str], *, canonical: bool) -> None:
+        self.canonical = canonical
         self._authorities = {
             region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in authorities.items()
         }
@@ -219,10 +243,36 @@ class Notary:
         """Who holds a certificate; None where the task's CAs do not vouch for it."""
         if len(der) > CERTIFICATE_BYTES_MAX:
             return None
+        if self.canonical:
+            return self._holder(der)
         try:
             return self._verified(der)
         except _MALFORMED_CERTIFICATE:
             return None
+
+    def _holder(self, der: bytes) -> Signer | None:
+        try:
+            holder = read_holder(der)
+        except NotHolder:
+            return None
+        named = _holder_name(holder.uris)
+        if named is None or holder.key is None or holder.signature is None or holder.is_authority:
+            return None
+        region, role, name = named
+        authority = self._authorities.get(region)
+        if authority is None or (region == CONTROL) != (role in {"merger", "operator"}):
+            return None
+        key = authority.public_key()
+        same = holder.issuer == subject_bytes(authority.public_bytes(Encoding.DER))
+        if not same or not isinstance(key, Ed25519PublicKey):
+            return None
+        try:
+            key.verify(holder.signature, holder.signed)
+        except InvalidSignature:
+            return None
+        times = holder.not_before_ms, holder.not_after_ms
+        owned = Ed25519PublicKey.from_public_bytes(holder.key)
+        return Signer(region, role, name, f"{holder.serial:x}", *times, owned)
 
     def _verified(self, der: bytes) -> Signer | None:
         certificate = x509.load_der_x509_certificate(der)
@@ -255,6 +305,16 @@ class Notary:
         )
 
 
+def _holder_name(uris: list[bytes]) -> tuple[str, str, str] | None:
+    """Region, role and name of ``spiffe://<region>/<role>/<name>``; None unless there is exactly that one."""
+    if len(uris) != 1:
+        return None
+    found = _HOLDER.fullmatch(uris[0].decode("latin-1"))
+    if found is None or found["role"] not in _ROLES:
+        return None
+    return found["region"], found["role"], found["name"]
+
+
 def _is_authority(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -263,9 +323,9 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 
 
 @lru_cache(maxsize=64)
-def notary_of(authorities: tuple[tuple[str, str], ...]) -> Notary:
+def notary_of(authorities: tuple[tuple[str, str], ...], *, canonical: bool) -> Notary:
     """The notary of these CAs, (region, PEM) each."""
-    return Notary(dict(authorities))
+    return Notary(dict(authorities), canonical=canonical)
 
 
 @lru_cache(maxsize=CACHED_RECORDS_MAX)
@@ -284,7 +344,7 @@ def _open_short(notary: Notary, value: bytes) -> Sealed:
 
 
 def _open(notary: Notary, value: bytes) -> Sealed:
-    envelope = decode(value, "SignedEnvelope")
+    envelope = decode(value, "SignedEnvelope", canonical=notary.canonical)
     kind, payload, signature = envelope["kind"], envelope["payload"], envelope["signature"]
     schema = _schema_of(payload)
     if schema.name != kind:
@@ -301,7 +361,7 @@ def _open(notary: Notary, value: bytes) -> Sealed:
     record = None
     if genuine:
         try:
-            record = decode(payload, kind)
+            record = decode(payload, kind, canonical=notary.canonical)
         except Undecodable:
             record = None
     return Sealed(kind, schema.version, payload, signature, signer, genuine, record, len(value))

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -30,6 +31,7 @@ type node struct {
 	symbols []string
 	items   *node
 	isTime  bool
+	types   []*node // of a union
 }
 
 type field struct {
@@ -50,6 +52,12 @@ type Schema struct {
 
 // Record is a record's fields: int64, float64, string, []byte, []any, Record (records), Map.
 type Record map[string]any
+
+// Branch is a value of a union, and which of its types it is.
+type Branch struct {
+	Index int64
+	Value any
+}
 
 // Map keeps its entries' order.
 type Map struct {
@@ -140,15 +148,23 @@ func parseNode(value any, namespace string, named map[string]*node, form *string
 		}
 		return &node{kind: name}
 	}
-	text := value.(map[string]any)
-	switch kind := text["type"].(type) {
-	case map[string]any:
-		return parseNode(kind, namespace, named, form)
-	case string:
-		return parseComplex(kind, text, namespace, named, form)
-	default:
-		panic("unions are in no schema of ours")
+	if types, ok := value.([]any); ok {
+		one := &node{kind: "union"}
+		form.WriteByte('[')
+		for i, each := range types {
+			if i > 0 {
+				form.WriteByte(',')
+			}
+			one.types = append(one.types, parseNode(each, namespace, named, form))
+		}
+		form.WriteByte(']')
+		return one
 	}
+	text := value.(map[string]any)
+	if kind, ok := text["type"].(string); ok {
+		return parseComplex(kind, text, namespace, named, form)
+	}
+	return parseNode(text["type"], namespace, named, form)
 }
 
 func parseComplex(kind string, text map[string]any, namespace string, named map[string]*node, form *strings.Builder) *node {
@@ -204,23 +220,17 @@ func (registry *Registry) schema(name string, version int) *Schema {
 	return found
 }
 
-// refusal is an outcome that bytes deserve.
-type refusal string
-
-func (one refusal) Error() string { return string(one) }
-
-const (
-	undecodable   refusal = "undecodable"
-	unknownSchema refusal = "unknown_schema"
-)
+func unknownSchema(header []byte) *refusal {
+	return &refusal{"unknown_schema", why(105, hex.EncodeToString(header[2:10]))}
+}
 
 func (registry *Registry) schemaIn(data []byte) (*Schema, error) {
 	if len(data) < 10 || data[0] != 0xc3 || data[1] != 0x01 {
-		return nil, undecodable
+		return nil, undecodable(104)
 	}
 	schema := registry.byHeader[string(data[:10])]
 	if schema == nil {
-		return nil, unknownSchema
+		return nil, unknownSchema(data)
 	}
 	return schema, nil
 }
@@ -240,12 +250,13 @@ func (registry *Registry) decode(data []byte) (schema *Schema, record Record, er
 			if caught != errMalformed {
 				panic(caught)
 			}
-			schema, record, err = nil, nil, undecodable
+			name := schema.Name
+			schema, record, err = nil, nil, undecodable(108, name)
 		}
 	}()
 	record = reader.read(schema.root).(Record)
-	if reader.at != len(data) {
-		return nil, nil, undecodable
+	if left := len(data) - reader.at; left > 0 {
+		return nil, nil, undecodable(109, int64(left), schema.Name)
 	}
 	return schema, record, nil
 }
@@ -355,6 +366,12 @@ func (r *reader) read(one *node) any {
 			found[each.name] = r.read(each.node)
 		}
 		return found
+	case "union":
+		index := r.long()
+		if index < 0 || index >= int64(len(one.types)) {
+			panic(errMalformed)
+		}
+		return Branch{index, r.read(one.types[index])}
 	default:
 		panic("no type " + one.kind)
 	}
@@ -419,6 +436,10 @@ func write(out *bytes.Buffer, one *node, value any) {
 			}
 		}
 		writeLong(out, 0)
+	case "union":
+		branch := value.(Branch)
+		writeLong(out, branch.Index)
+		write(out, one.types[branch.Index], branch.Value)
 	case "record":
 		record := value.(Record)
 		for _, each := range one.fields {

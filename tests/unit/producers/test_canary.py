@@ -24,8 +24,8 @@ from producers.sdk.updates import Author
 from schemas.canaries import canary_name
 from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.records import decode_record
-from schemas.windows import encode_verdict
 from tests import factories
+from tests.factories import verdict_bytes
 
 REGION, PARTITIONS = "eu", 3
 NAME = canary_name(REGION)
@@ -105,7 +105,7 @@ class Region1:
         event = decode_record(value, factories.NOW_MS, factories.trust(), factories.policy())
         (verdict, *_) = fold_into(self.state, offset, event)
         assert isinstance(verdict, Verdict)
-        self.due.append((self.polls + self.delay, encode_verdict(replace(verdict, **self.spoil))))
+        self.due.append((self.polls + self.delay, verdict_bytes(replace(verdict, **self.spoil))))
         future.set_result(Position(topic, partition, offset))
         return future
 

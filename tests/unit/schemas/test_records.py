@@ -15,6 +15,7 @@ from aggregation.fold.events import Barrier, RejectedRecord, Revoke, Tick, Updat
 from aggregation.fold.rejections import RejectionReason
 from aggregation.fold.transition import fold_into
 from aggregation.policy import FORMATS
+from aggregation.reasons import Reason, because
 from schemas import avro as codec
 from schemas.certificates import CONTROL, Role
 from schemas.envelope import ENVELOPE, Signer, open_envelope
@@ -68,7 +69,7 @@ def test_a_record_of_exactly_the_limit_is_read_and_one_byte_more_is_too_large() 
     above = decode_record(GOOD, NOW_MS, TRUST, policy(updates={"bytes_max": len(GOOD) - 1}))
     assert isinstance(above, RejectedRecord)
     assert above.rejection is RejectionReason.TOO_LARGE
-    assert above.detail == f"{len(GOOD)} bytes, the policy allows {len(GOOD) - 1}"
+    assert above.because.text == f"{len(GOOD)} bytes, the policy allows {len(GOOD) - 1}"
 
 
 LATER = update_bytes(DEVICE, codec="a-later-one", tensors=encoded(delta(0)))
@@ -89,7 +90,7 @@ def test_to_a_policy_of_an_older_format_a_later_schema_is_as_unknown_as_to_its_f
     fingerprint = codec.schemas_for("ClientUpdate")[1].header[2:].hex()
     event = decode_record(value, NOW_MS, TRUST, V1)
     assert event == RejectedRecord(
-        RejectionReason.UNKNOWN_SCHEMA, f"unknown schema fingerprint {fingerprint}"
+        RejectionReason.UNKNOWN_SCHEMA, because(Reason.UNKNOWN_FINGERPRINT, fingerprint)
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from aggregation.fold.events import Event, RejectedRecord, Verdict
 from aggregation.fold.rejections import ACCEPTED, CONTROL, OUTCOMES, PARKED, RejectionReason
+from aggregation.reasons import NOTHING
 from backends.log import LogRecord
 from backends.observing.metrics import Metrics
 from backends.observing.worker import WorkerMetrics
@@ -93,7 +94,7 @@ def test_a_run_counts_so() -> None:
 
 def test_a_workers_metrics_count_so(tmp_path: Path) -> None:
     worker = WorkerMetrics(Metrics("worker"), task="t", home=tmp_path)
-    event: Event = RejectedRecord(RejectionReason.DUPLICATE, "")
+    event: Event = RejectedRecord(RejectionReason.DUPLICATE, NOTHING)
     for verdict in VERDICTS:
         worker.judged(SLOT, LogRecord("fl.t.updates.eu", 0, verdict.offset, 1000, None, b"x"), event, verdict)
 

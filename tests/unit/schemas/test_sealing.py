@@ -10,21 +10,33 @@ import pytest
 from aggregation.codecs import direction_of
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.events import Revoke, Verdict
+from aggregation.fold.rules import FIRST_RULES
+from aggregation.reasons import VALUE_CHARACTERS_MAX, Reason, because
 from schemas import avro as codec
 from schemas.checkpoints import decode_sums
 from schemas.objects import facts_key, manifest_key, model_key, object_key, optimizer_key, sha256_hex
+from schemas.verdicts import DETAIL_MAX, decode_verdict
 from schemas.windows import (
-    VERDICT_DETAIL_MAX,
     EncodedWindow,
     aggregate_of,
-    decode_verdict,
     encode_state,
-    encode_verdict,
     encode_window,
     restore_state,
     state_names,
 )
-from tests.factories import LAYOUT, TASK, Site, barrier, delta, devices, policy, snapshot, state_of, update
+from tests.factories import (
+    LAYOUT,
+    TASK,
+    Site,
+    barrier,
+    delta,
+    devices,
+    policy,
+    snapshot,
+    state_of,
+    update,
+    verdict_bytes,
+)
 
 RULES = policy(window={"updates_max": 5})
 REFERENCE = direction_of(delta(3).astype(np.float64), LAYOUT)
@@ -94,7 +106,7 @@ def test_a_snapshot_of_another_window_is_refused() -> None:
         assert caught.value.error_id == "FLV-3005"
 
 
-@pytest.mark.parametrize("data", [b"", b"\xc3\x01" + bytes(20), encode_verdict(Verdict(0, "accepted"))])
+@pytest.mark.parametrize("data", [b"", b"\xc3\x01" + bytes(20), verdict_bytes(Verdict(0, "accepted"))])
 def test_bytes_that_are_no_snapshot_are_refused(data: bytes) -> None:
     with pytest.raises(IntegrityProblem) as caught:
         state_names(data)
@@ -113,9 +125,10 @@ def test_a_window_that_accepted_nothing_has_no_sums() -> None:
 def test_a_verdict_survives_and_its_detail_is_cut() -> None:
     site, _ = encoded()
     for verdict in site.verdicts:
-        assert decode_verdict(encode_verdict(verdict)) == verdict
-    long = Verdict(7, "wrong_task", "x" * 10_000)
-    assert len(decode_verdict(encode_verdict(long)).detail) == VERDICT_DETAIL_MAX
+        assert decode_verdict(verdict_bytes(verdict)) == verdict
+    long = Verdict(7, "wrong_task", because(Reason.CONTROL_OF_ANOTHER_TASK, "x" * 10_000))
+    assert decode_verdict(verdict_bytes(long)).because.values == ("x" * VALUE_CHARACTERS_MAX,)
+    assert len(decode_verdict(verdict_bytes(long, FIRST_RULES)).detail) == DETAIL_MAX
 
 
 def test_another_record_is_not_a_verdict() -> None:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregation.codecs import Direction, direction_of
-from aggregation.defences.anomaly import NormHistory, score
+from aggregation.defences.anomaly import NormHistory, Score, score
 from aggregation.policy import AnomalyPolicy, Policy
+from aggregation.reasons import Reason
 from tests.factories import LAYOUT, Site, barrier, delta, devices, encoded, policy, state_of, update
 
 RULES = policy(
@@ -164,10 +165,14 @@ def test_deviations_are_the_robust_z_score(norms: list[float], norm: float, expe
     assert NormHistory(norms).deviations(norm) == pytest.approx(expected)
 
 
+def reason(scored: Score) -> Reason | None:
+    return None if scored.problem is None else scored.problem.reason
+
+
 def test_the_bounds_themselves_still_pass() -> None:
     rules = AnomalyPolicy(norm_deviations_max=1.0, cosine_min=0.25, history_updates_min=2)
     history = NormHistory([10.0] * 3)  # a spread of 1
     edge = 11.0
-    assert score(rules, history, edge, 0.25).problem == ""
-    assert "deviations" in score(rules, history, np.nextafter(edge, 99), 0.25).problem
-    assert "cosine" in score(rules, history, edge, np.nextafter(0.25, 0)).problem
+    assert score(rules, history, edge, 0.25).problem is None
+    assert reason(score(rules, history, np.nextafter(edge, 99), 0.25)) is Reason.DEVIATES
+    assert reason(score(rules, history, edge, np.nextafter(0.25, 0))) is Reason.AGAINST

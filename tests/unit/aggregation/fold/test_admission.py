@@ -68,14 +68,14 @@ def test_a_floor_shuts_out_what_a_rollback_undid() -> None:
     denied = admit(state, update("d-1", base=3))
     assert isinstance(denied, RejectedUpdate)
     assert denied.rejection is RejectionReason.TOO_STALE
-    assert "no base below 4" in denied.detail
+    assert "no base below 4" in denied.because.text
     assert isinstance(admit(state, update("d-1", base=4)), Admitted)
 
 
 def test_a_message_says_expected_and_got() -> None:
     denied = admit(at_version(5).state, update("d-1", base=1))
     assert isinstance(denied, RejectedUpdate)
-    assert denied.detail == "base version 1 is 4 versions old, the policy allows 3"
+    assert denied.because.text == "base version 1 is 4 versions old, the policy allows 3"
 
 
 ORDER: list[tuple[dict[str, Any], RejectionReason]] = [
@@ -104,7 +104,7 @@ def test_a_codec_that_the_policy_does_not_take_is_a_wrong_layout() -> None:
     denied = admit(state_of(only_int8), update("d-1", codec="float32"))
     assert isinstance(denied, RejectedUpdate)
     assert denied.rejection is RejectionReason.WRONG_LAYOUT
-    assert "float32" in denied.detail
+    assert "float32" in denied.because.text
 
 
 def test_a_norm_at_the_clip_is_not_clipped_and_one_above_it_is() -> None:

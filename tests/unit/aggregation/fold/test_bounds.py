@@ -13,20 +13,23 @@ import pytest
 from aggregation.errors import IntegrityProblem
 from aggregation.fold import state as partition_state
 from aggregation.fold.contributions import Contributions
-from aggregation.fold.events import Verdict
+from aggregation.fold.events import RejectedRecord, Verdict
 from aggregation.fold.rejections import ACCEPTED
+from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, RecordRules
+from aggregation.reasons import Reason, because
 from aggregation.server.aggregates import SEQUENCES_AHEAD_MAX, PendingAggregates
 from backends.log import LogRecord
 from fluvial.reading.progress import Follower, RunFacts
 from fluvial.reading.verdict_stream import VerdictStream
 from fluvial.terminal.output import Output
 from schemas import avro as codec
-from schemas import certificates
+from schemas import canonical, certificates
 from schemas.avro import ITEMS_MAX, READS_UNCOUNTED_BYTES
 from schemas.certificates import Role
 from schemas.records import decode_record
-from schemas.windows import encode_state, encode_verdict
+from schemas.windows import encode_state
 from tests import factories
+from tests.factories import verdict_bytes
 
 if TYPE_CHECKING:
     from backends.settings import Settings
@@ -40,23 +43,28 @@ NOTHING = {"name": "", "shape": [], "scale": 0.0, "data": b""}
 @pytest.mark.parametrize(
     "changed",
     [
-        {"tensors": [NOTHING] * 100_000},
-        {"client_metrics": {str(number): 0.0 for number in range(100_000)}},
+        {"tensors": [NOTHING] * 110_000},
+        {"client_metrics": {str(number): 0.0 for number in range(110_000)}},
         {"tensors": [NOTHING | {"shape": [0] * 1_200_000}]},
     ],
     ids=["empty tensors", "metrics", "a shape"],
 )
-def test_a_record_of_countless_items_is_given_up_early(changed: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("rules", "items_max"), [(FIRST_RULES, codec.ITEMS_MAX), (CANONICAL_RULES, canonical.ITEMS_MAX)]
+)
+def test_a_record_of_countless_items_is_given_up_early(
+    changed: dict[str, Any], rules: RecordRules, items_max: int
+) -> None:
     record = factories.update_record("d-1") | changed
     value = factories.device_signer("d-1").sign("ClientUpdate", record)
     event = decode_record(
         value,
         factories.NOW_MS,
-        factories.trust(),
+        factories.trust(rules=rules),
         factories.policy(updates={"bytes_max": factories.BYTES_MAX * 2}),
     )
-    assert event.rejection.outcome == "undecodable"  # type: ignore[union-attr]
-    assert f"over {ITEMS_MAX} items" in event.detail  # type: ignore[union-attr]
+    assert isinstance(event, RejectedRecord)
+    assert event.because == because(Reason.TOO_MANY_ITEMS, items_max, "ClientUpdate")
 
 
 def test_a_large_update_of_many_tensors_is_decoded() -> None:
@@ -175,7 +183,7 @@ def test_following_verdicts_believes_none_beyond_the_log() -> None:
     stream = VerdictStream(view, [("eu", 0)], Output(), outcome=None, limit=None)  # type: ignore[arg-type]
 
     def verified(offset: int) -> bool:
-        return stream._verified(("eu", 0), encode_verdict(Verdict(offset, ACCEPTED))) is not None
+        return stream._verified(("eu", 0), verdict_bytes(Verdict(offset, ACCEPTED))) is not None
 
     assert [verified(offset) for offset in (0, 49, 50, 1 << 62)] == [True, True, False, False]
     for garbage in (b"", b"\xff" * 9, b"\xc3\x01" + b"\7" * 30):
@@ -196,7 +204,7 @@ def test_garbage_in_the_topics_that_a_view_follows_is_counted_and_ends_nothing(t
     one = follower(facts)
     for offset, value in enumerate(GARBAGE):
         one._take(LogRecord(topic, 0, offset, 0, None, value))
-    verdict = encode_verdict(Verdict(0, ACCEPTED))
+    verdict = verdict_bytes(Verdict(0, ACCEPTED))
     one._take(LogRecord("fl.t.verdicts.eu", 0, 99, 0, None, verdict))
     evaluation = {"kind": "evaluation", "version": 3, "accuracy": 0.5}
     one._take(LogRecord("fl.t.metrics", 0, 99, 0, None, json.dumps(evaluation).encode()))

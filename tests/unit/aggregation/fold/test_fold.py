@@ -17,6 +17,7 @@ from aggregation.fold import state as partition_state
 from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Update, Verdict, WindowClosed
 from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from aggregation.fold.transition import fold_into
+from aggregation.reasons import Reason, because
 from schemas.windows import EncodedWindow, encode_window, restore_state, state_names
 from tests import factories
 from tests.factories import (
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from aggregation.policy import Policy
     from aggregation.server.aggregates import Aggregate
 
-REFUSED = RejectedRecord(RejectionReason.UNDECODABLE, "not an envelope")
+REFUSED = RejectedRecord(RejectionReason.UNDECODABLE, because(Reason.NOT_SINGLE_OBJECT))
 
 
 # Offsets

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregation.errors import IntegrityProblem, UsageProblem
+from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, RecordRules
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy import (
     FORMATS,
@@ -31,6 +32,7 @@ from fluvial.local.policies import layered_policy, read_policy_file
 from schemas.documents.genesis_v1 import GenesisV1
 from schemas.documents.genesis_v2 import GenesisV2
 from schemas.documents.genesis_v3 import GenesisV3
+from schemas.documents.genesis_v4 import GenesisV4
 from schemas.documents.manifest_v1 import ManifestV1
 from schemas.manifests import (
     Code,
@@ -55,6 +57,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "fluvial/genesis/v1": GenesisV1,
     "fluvial/genesis/v2": GenesisV2,
     "fluvial/genesis/v3": GenesisV3,
+    "fluvial/genesis/v4": GenesisV4,
     "fluvial/manifest/v1": ManifestV1,
 }
 
@@ -311,8 +314,33 @@ def test_a_v3_genesis_says_what_else_the_task_is_made_of() -> None:
 @pytest.mark.parametrize("key", ["model", "code", "metric", "parent"])
 @pytest.mark.parametrize("older", ["fluvial/genesis/v1", "fluvial/genesis/v2"])
 def test_an_older_genesis_never_loses_a_key_of_v3_in_silence(older: str, key: str) -> None:
-    with pytest.raises(ValueError, match=f"{older} cannot say {key}: fluvial/genesis/v3 can"):
+    with pytest.raises(ValueError, match=f"{older} cannot say {key}: fluvial/genesis/v4 can"):
         msgspec.structs.replace(genesis(), format=older, **{key: getattr(with_everything(), key)}).canonical()
+
+
+def test_a_v4_genesis_says_which_rules_hold_for_records_and_the_first_hold_before() -> None:
+    one = msgspec.structs.replace(with_everything(), format="fluvial/genesis/v4")
+    document = json.loads(one.canonical())
+    assert document["records"] == {"canonical": True, "verdicts": 2}
+    read = decode_genesis(one.canonical())
+    assert (read.rules, read.trust.rules) == (CANONICAL_RULES, CANONICAL_RULES)
+    assert read.canonical() == one.canonical()
+    for rules in (FIRST_RULES, RecordRules(canonical=True, verdicts=1), CANONICAL_RULES):
+        said = msgspec.structs.replace(one, records=rules)
+        assert decode_genesis(said.canonical()).rules == rules
+    for older in (genesis(), with_sections(), with_everything()):
+        assert (older.rules, decode_genesis(older.canonical()).trust.rules) == (FIRST_RULES, FIRST_RULES)
+        with pytest.raises(ValueError, match="cannot say records: fluvial/genesis/v4 can"):
+            msgspec.structs.replace(older, records=CANONICAL_RULES).canonical()
+
+
+@pytest.mark.parametrize("records", [{"canonical": True, "verdicts": 3}, {"canonical": True}, None])
+def test_rules_of_records_that_nobody_knows_are_refused(records: Any) -> None:
+    one = msgspec.structs.replace(with_everything(), format="fluvial/genesis/v4")
+    document = json.loads(one.canonical()) | {"records": records}
+    with pytest.raises(IntegrityProblem) as caught:
+        decode_genesis(rfc8785.dumps(document))
+    assert caught.value.error_id == "FLV-4102"
 
 
 @pytest.mark.parametrize("more", [{"dtype": "bfloat16"}, {"nonnegative": True}])

@@ -16,6 +16,7 @@ from aggregation.errors import ConnectionProblem, IntegrityProblem
 from aggregation.fold import state as partition_state
 from aggregation.fold.events import RejectedRecord, Verdict
 from aggregation.fold.rejections import RejectionReason
+from aggregation.reasons import NOTHING
 from backends.log import LogRecord
 from backends.observer import LastScrape
 from backends.observing.lag import LagTable
@@ -70,7 +71,7 @@ def record(offset: int = 0, timestamp_ms: int | None = None) -> LogRecord:
 
 
 def judge(worker: WorkerMetrics, offset: int, device: str, outcome: str = "accepted") -> None:
-    event = RejectedRecord(RejectionReason.UNDECODABLE, "")
+    event = RejectedRecord(RejectionReason.UNDECODABLE, NOTHING)
     worker.folding(SLOT, record(offset))
     worker.judged(SLOT, record(offset), event, Verdict(offset, outcome, device_id=device))
     worker.folded(SLOT, record(offset), state())

@@ -13,6 +13,7 @@ import pytest
 
 from aggregation.errors import UsageProblem
 from aggregation.fold.events import Verdict, WindowClosed
+from aggregation.reasons import said
 from backends.environment import load_settings
 from backends.log import Headers, LogRecord, Position
 from backends.observing import tracing as module
@@ -42,7 +43,7 @@ def record(offset: int, headers: Headers = ()) -> LogRecord:
 
 
 def judge(tracer: Tracing, offset: int, headers: Headers = (), outcome: str = "accepted") -> Headers:
-    verdict = Verdict(offset=offset, outcome=outcome, detail=SECRET, device_id=SECRET, base_version=3)
+    verdict = Verdict(offset=offset, outcome=outcome, because=said(SECRET), device_id=SECRET, base_version=3)
     one = record(offset, headers)
     tracer.folding(SLOT, one)
     return tracer.judged(SLOT, one, factories.tick(0), verdict)

@@ -22,8 +22,8 @@ from fluvial.console.threads import Seen
 from fluvial.console.watch import Known, Watch
 from schemas.manifests import Genesis, Input, Manifest, Region, TensorEntry
 from schemas.objects import manifest_key, sha256_hex
-from schemas.windows import encode_verdict
 from tests import factories
+from tests.factories import verdict_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -112,7 +112,7 @@ class LongLog:
 
 
 def verdict_value(offset: int) -> bytes:
-    return encode_verdict(
+    return verdict_bytes(
         Verdict(
             offset,
             ACCEPTED,

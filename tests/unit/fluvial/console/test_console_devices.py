@@ -142,7 +142,7 @@ def test_a_refusal_says_what_to_do_about_its_cause(value: Any, outcome: str, wor
 
 
 def test_an_update_newer_than_the_policy_is_no_reason_to_upgrade_workers() -> None:
-    hint = explain("unknown_schema", unknown_schema(schema_for("ClientUpdate").header)).hint
+    hint = explain("unknown_schema", unknown_schema(schema_for("ClientUpdate").header).text).hint
     assert "a newer policy" in hint and "workers" not in hint
 
 

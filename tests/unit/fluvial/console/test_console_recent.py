@@ -24,8 +24,8 @@ from fluvial.console.records import packed, printable, unpacked
 from fluvial.console.samples import Reached, Sample, rate, trend
 from schemas.certificates import CONTROL as CONTROL_AUTHORITY
 from schemas.manifests import Region
-from schemas.windows import encode_verdict
 from tests import factories
+from tests.factories import verdict_bytes
 from tests.unit.fluvial.console.console_home import SLOT, TASK, genesis
 
 NOW_MS = 1_800_000_000_000
@@ -108,7 +108,7 @@ def test_junk_in_any_topic_is_counted_and_changes_nothing(
         follower.take(record(topic, value))
     assert recent.strays >= 2
     assert not len(recent.evaluations) and not len(recent.committed_ms) and not recent.cost_by_region
-    follower.take(record(VERDICTS, encode_verdict(Verdict(3, ACCEPTED)), 3))
+    follower.take(record(VERDICTS, verdict_bytes(Verdict(3, ACCEPTED)), 3))
     assert recent.slots[SLOT].folded_to == 4
 
 

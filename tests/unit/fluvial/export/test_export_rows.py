@@ -17,7 +17,7 @@ from fluvial.export.parquet import CHUNK_RECORDS, _chunks
 from fluvial.export.rows import metric_rows, verdict_rows
 from fluvial.export.tap import line_of, since_point
 from fluvial.terminal.offsets import Ago, Start
-from schemas.windows import encode_verdict
+from tests.factories import verdict_bytes
 
 ROOT = Path(__file__).parents[4]
 SCHEMA = json.loads((ROOT / "schemas" / "metrics.v1.schema.json").read_text())
@@ -85,7 +85,7 @@ def test_a_field_of_another_type_goes_to_extra(value: Any) -> None:
 
 
 def test_verdicts_are_rows_too() -> None:
-    good = encode_verdict(Verdict(5, ACCEPTED, weight=32768, device_id="d-1"))
+    good = verdict_bytes(Verdict(5, ACCEPTED, weight=32768, device_id="d-1"))
     table, unreadable = verdict_rows(rows(good, b"junk"), 3)
     assert unreadable == 1
     assert table.column("verdict_offset").to_pylist() == [5, None]

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 from aggregation.fold.events import Parked, Verdict
+from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, RecordRules
+from aggregation.reasons import Reason, because, said
 from backends.memory.log import MemoryLog, MemoryReader
 from fluvial.proof.audit import AuditReport, audit_task
 from fluvial.proof.audit import verdicts as comparing
 from fluvial.proof.audit.sources import Sources
 from schemas import avro as codec
 from schemas.topics import topics_of, verdicts_topic
-from schemas.windows import decode_verdict, encode_verdict
+from schemas.verdicts import decode_verdict
 from tests import factories
+from tests.factories import verdict_bytes
 from tests.small_federation import SmallFederation
 
 TOPIC = verdicts_topic(factories.TASK, "eu")
@@ -71,9 +74,9 @@ def without(*positions: int) -> Rewrite:
     return lambda values: [value for at, value in enumerate(values) if at not in positions]
 
 
-def changed(at: int, **fields: Any) -> Rewrite:
+def changed(at: int, rules: RecordRules = CANONICAL_RULES, **fields: Any) -> Rewrite:
     def rewrite(values: list[bytes]) -> list[bytes]:
-        values[at] = encode_verdict(replace(decode_verdict(values[at]), **fields))
+        values[at] = verdict_bytes(replace(decode_verdict(values[at]), **fields), rules)
         return values
 
     return rewrite
@@ -141,9 +144,20 @@ def test_an_outcome_that_there_is_not_is_not_repeated(healthy: SmallFederation) 
     assert found(report) == [("FLV-5022", "outcome", "accepted", "an outcome that there is not")]
 
 
-def test_the_words_of_a_first_format_verdict_are_not_compared(healthy: SmallFederation) -> None:
+def test_the_words_of_a_first_format_verdict_are_not_compared() -> None:
     """An older release, or another Python, may have put a library's text there."""
-    assert audit(healthy, changed(0, detail="IndexError: of another library")).identical
+    federation = SmallFederation(partitions={"eu": 1}, document_format="fluvial/genesis/v3")
+    federation.append("eu", 0, b"garbage")
+    federation.rounds(1)
+    federation.fold()
+    written = changed(0, FIRST_RULES, because=said("IndexError: of another library"))
+    assert audit(federation, written).identical
+    assert not audit(federation, changed(0, FIRST_RULES, outcome="revoked")).identical
+
+
+def test_a_reason_is_compared_to_the_byte(healthy: SmallFederation) -> None:
+    report = audit(healthy, changed(0, because=because(Reason.NO_VALUE)))
+    assert found(report) == [("FLV-5022", "content", found(report)[0][2], found(report)[0][3])]
 
 
 @pytest.mark.parametrize(
@@ -169,12 +183,12 @@ def planted(healthy: SmallFederation) -> dict[str, tuple[bytes, str]]:
         "nothing": (b"", comparing.NOT_A_VERDICT),
         "junk": (b"\xc3\x01 not ours", comparing.NOT_A_VERDICT),
         "another kind": (strange, comparing.NOT_A_VERDICT),
-        "too long": (encode_verdict(replace(third, update_id="x" * 5000)), comparing.NOT_A_VERDICT),
-        "negative": (encode_verdict(Verdict(-4, "accepted")), comparing.NOT_A_VERDICT),
-        "at the end": (encode_verdict(Verdict(end, "undecodable")), comparing.BEYOND),
-        "far beyond it": (encode_verdict(Verdict(2**62, "accepted")), comparing.BEYOND),
-        "another outcome": (encode_verdict(replace(third, outcome="revoked")), comparing.ANOTHER),
-        "another weight": (encode_verdict(replace(third, weight=1)), comparing.ANOTHER),
+        "too long": (verdict_bytes(replace(third, update_id="x" * 5000)), comparing.NOT_A_VERDICT),
+        "negative": (verdict_bytes(Verdict(-4, "accepted")), comparing.NOT_A_VERDICT),
+        "at the end": (verdict_bytes(Verdict(end, "undecodable")), comparing.BEYOND),
+        "far beyond it": (verdict_bytes(Verdict(2**62, "accepted")), comparing.BEYOND),
+        "another outcome": (verdict_bytes(replace(third, outcome="revoked")), comparing.ANOTHER),
+        "another weight": (verdict_bytes(replace(third, weight=1)), comparing.ANOTHER),
     }
 
 
@@ -208,7 +222,7 @@ def test_what_is_planted_does_not_hide_what_is_missing(healthy: SmallFederation)
 
     def rewrite(values: list[bytes]) -> list[bytes]:
         third = decode_verdict(values[3])
-        return [*values[:3], *values[4:], encode_verdict(replace(third, outcome="revoked"))]
+        return [*values[:3], *values[4:], verdict_bytes(replace(third, outcome="revoked"))]
 
     report = audit(healthy, rewrite)
     assert found(report) == [("FLV-5022", "outcome", "accepted", "revoked")] and report.strays == {}
@@ -220,7 +234,7 @@ def test_more_others_than_are_remembered_are_all_found(
     monkeypatch.setattr(comparing, "UNSETTLED_MAX", 2)
 
     def rewrite(values: list[bytes]) -> list[bytes]:
-        return [encode_verdict(replace(decode_verdict(value), outcome="revoked")) for value in values]
+        return [verdict_bytes(replace(decode_verdict(value), outcome="revoked")) for value in values]
 
     report = audit(healthy, rewrite)
     assert report.findings.total == report.partitions[0].verdicts.compared
@@ -243,10 +257,10 @@ def test_a_worker_that_signs_for_offsets_that_the_log_does_not_have_is_named() -
     real = audit(federation).partitions[0].aggregates[-1]
     names = [entry["name"] for entry in codec.schema_for("RegionalAggregate").parsed["fields"]]
     record = {name: getattr(real, name) for name in names} | {"sequence": 9, "next_offset": end + 6}
-    invented = [encode_verdict(Verdict(end + n, "undecodable")) for n in range(5)]
+    invented = [verdict_bytes(Verdict(end + n, "undecodable")) for n in range(5)]
     assert audit(federation, with_planted(*invented)).identical
     federation.publish_payload("eu", 0, codec.encode("RegionalAggregate", record))
-    report = audit(federation, with_planted(*invented, encode_verdict(Verdict(end + 6, "accepted"))))
+    report = audit(federation, with_planted(*invented, verdict_bytes(Verdict(end + 6, "accepted"))))
     assert [one.error_id for one in report.findings] == ["FLV-5004", "FLV-5020"]
     _, beyond = report.findings.shown
     assert beyond.expected == f"below {end}, where the log ends"
@@ -339,9 +353,9 @@ def test_which_record_was_parked_is_not_for_strangers_to_say(
 ) -> None:
     federation, first, _ = parking
     assert audit(federation).identical
-    junk = (b"", b"\xc3\x01 not ours", encode_verdict(Verdict(2**40, "skipped")))
+    junk = (b"", b"\xc3\x01 not ours", verdict_bytes(Verdict(2**40, "skipped")))
     assert audit(federation, with_planted(*junk, before=True)).identical
-    lie = encode_verdict(Verdict(first, "skipped"))
+    lie = verdict_bytes(Verdict(first, "skipped"))
     for before in (True, False):
         report = audit(federation, with_planted(*junk, lie, before=before))
         assert report.identical and report.strays[comparing.ANOTHER] == 1

@@ -6,6 +6,7 @@ import pytest
 
 from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import ACCEPTED, CONTROL
+from aggregation.reasons import said
 from fluvial.proof.chaos.history import FaultRecord
 from fluvial.proof.chaos.parts import Cast
 from fluvial.proof.chaos.recovery import Appends, recoveries, summary
@@ -31,7 +32,7 @@ def facts_of(judged: dict[tuple[int, int], float], details: dict[tuple[int, int]
     for (partition, offset), at in judged.items():
         detail = details.get((partition, offset), "")
         outcome = CONTROL if detail else ACCEPTED
-        facts.add_verdict("eu", partition, Verdict(offset, outcome, detail), round(at * 1000))
+        facts.add_verdict("eu", partition, Verdict(offset, outcome, said(detail)), round(at * 1000))
     return facts
 
 

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregation.codecs import CODECS, DEFAULT_CODEC, accumulate_values_into, mean_of_values
-from aggregation.fold.events import Parked
+from aggregation.fold.events import Parked, Verdict
 from aggregation.layout import VALUE_DIGITS
 from aggregation.optimizers import OPTIMIZERS
+from aggregation.reasons import Reason, because
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
 from backends.kafka.configuration import connection
@@ -39,6 +40,7 @@ from schemas.envelope import Signer, open_envelope
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
 from tests import factories
+from tests.factories import verdict_bytes
 from tests.small_federation import PARTITIONS, SmallFederation, on_mock_cluster
 
 Entry = tuple[int, int, bytes | None, bytes | None]
@@ -605,14 +607,9 @@ def test_a_transactions_marker_is_an_undecodable_record(data: Copy) -> None:
     log = data.logs[topic, 0]
     offset = len(log)
     log.append((offset + 1, log[-1][1], None, b"after the marker"))
-    empty = {"device_id": "", "update_id": "", "base_version": -1, "staleness": -1, "weight": 0, "clip": 0.0}
     for judged in (offset, offset + 1):
-        said = (
-            verdict_at(data, 1) | empty | {"norm": 0.0, "norm_deviations": 0.0, "cosine": 0.0, "detail": ""}
-        )
-        data.append(
-            verdicts(data), codec.encode("Verdict", said | {"offset": judged, "outcome": "undecodable"})
-        )
+        why = because(Reason.NO_VALUE if judged == offset else Reason.NOT_SINGLE_OBJECT)
+        data.append(verdicts(data), verdict_bytes(Verdict(judged, "undecodable", why)))
     assert data.check().violations == ()
 
 

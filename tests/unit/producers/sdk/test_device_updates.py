@@ -10,6 +10,7 @@ import pytest
 from aggregation.codecs import codec_named
 from aggregation.errors import UsageProblem
 from aggregation.layout import BUFFERS, WEIGHTS, Layout
+from aggregation.reasons import Reason, because
 from producers.sdk import updates
 from producers.sdk.advice import hint_for, problem_of
 from producers.sdk.bases import Base
@@ -213,6 +214,6 @@ def test_every_rejection_has_a_hint_and_an_accepted_update_none() -> None:
     assert all(hint_for(rejection.outcome) for rejection in RejectionReason)
     assert hint_for(ACCEPTED) == ""
     assert problem_of(Verdict(3, ACCEPTED), "here") is None
-    problem = problem_of(Verdict(3, "too_stale", "base version 41 is 9 versions old"), "device d")
+    problem = problem_of(Verdict(3, "too_stale", because(Reason.STALE, 41, 50, 3)), "device d")
     assert problem is not None
     assert (problem.error_id, problem.exit_code) == ("FLV-2103", 1)

@@ -12,8 +12,8 @@ from producers.sdk.bases import Bases
 from producers.sdk.device import Device, Receipt
 from producers.sdk.updates import Author
 from schemas.topics import updates_topic, verdicts_topic
-from schemas.windows import encode_verdict
 from tests import factories
+from tests.factories import verdict_bytes
 from tests.small_federation import SmallFederation, on_mock_cluster
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ def test_the_verdict_of_another_offset_is_not_ours(federation: SmallFederation) 
     verdicts = [
         Verdict(offset, outcome) for offset, outcome in enumerate(("accepted", "duplicate", "anomalous"))
     ]
-    zero, one, ours = map(encode_verdict, verdicts)
+    zero, one, ours = map(verdict_bytes, verdicts)
     # Copies of earlier ones, from a worker that had lost its partition, and junk stand where ours would.
     judge(federation, zero, one, zero, b"junk", one, ours)
     assert device(federation).verdict(receipt(federation, 2), timeout_s=30) == verdicts[2]
 
 
 def test_without_its_own_verdict_a_device_waits_and_then_says_so(federation: SmallFederation) -> None:
-    judge(federation, *[encode_verdict(Verdict(offset, "accepted")) for offset in (0, 1, 3, 4)])
+    judge(federation, *[verdict_bytes(Verdict(offset, "accepted")) for offset in (0, 1, 3, 4)])
     with pytest.raises(TimeoutProblem, match="FLV-2503"):
         device(federation).verdict(receipt(federation, 2), timeout_s=0.2)

@@ -18,6 +18,7 @@ from aggregation.errors import ConnectionProblem, UsageProblem
 from aggregation.fold import state as partition_state
 from aggregation.fold.events import Barrier, RejectedRecord, Verdict, WindowClosed
 from aggregation.fold.rejections import ACCEPTED, RejectionReason
+from aggregation.reasons import NOTHING
 from backends.log import LogRecord, Position
 from backends.prices import Prices, load_prices
 from learning.datasets import Examples
@@ -97,7 +98,7 @@ def judge(
     observer: MetricRecords, offset: int, ms: int, device: str, outcome: str, norm: float = 0.0
 ) -> None:
     record = LogRecord("fl.t.updates.eu", 0, offset, ms, None, b"x" * 50)
-    refused = RejectedRecord(RejectionReason.DUPLICATE, "")
+    refused = RejectedRecord(RejectionReason.DUPLICATE, NOTHING)
     observer.judged(SLOT, record, refused, Verdict(offset, outcome, device_id=device, norm=norm, clip=0.5))
 
 

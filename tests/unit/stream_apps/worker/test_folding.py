@@ -10,10 +10,11 @@ import pytest
 
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.events import Barrier, Parked, RejectedRecord, Update, Verdict, WindowClosed
-from schemas.windows import encode_verdict
+from aggregation.reasons import Reason, because
 from stream_apps.worker.folding import Folding
 from stream_apps.worker.parking import Parking
 from tests import factories
+from tests.factories import verdict_bytes
 from tests.unit.stream_apps.worker.worker_site import RULES, UPDATES, WorkerSite
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from aggregation.fold.events import Effect, Event
     from backends.log import LogRecord
 
-PARKED_VERDICT = encode_verdict(Verdict(0, "skipped", "parked by the operator's Skip at offset 1: it raises"))
+PARKED_VERDICT = verdict_bytes(Verdict(0, "skipped", because(Reason.PARKED, 1, "it raises")))
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_a_skip_alone_parks_nothing(site: WorkerSite) -> None:
     record = site.update(1)
     site.broker.put(UPDATES, skip_bytes(record.offset))
     assert isinstance(event_in(folding, record), Update)
-    accepted = encode_verdict(Verdict(0, "accepted"))
+    accepted = verdict_bytes(Verdict(0, "accepted"))
     assert isinstance(event_in(folding, record, accepted), Update)
 
 

@@ -11,10 +11,12 @@ import pytest
 
 from aggregation.errors import ConnectionProblem, UsageProblem
 from aggregation.fold.events import Verdict, WindowClosed
-from schemas.windows import decode_verdict, encode_verdict
+from aggregation.reasons import Reason, because
+from schemas.verdicts import decode_verdict
 from stream_apps.worker import outbox as module
 from stream_apps.worker.outbox import Outbox
 from tests import factories
+from tests.factories import verdict_bytes
 from tests.unit.stream_apps.worker.worker_site import AGGREGATES, RULES, VERDICTS, WorkerSite, away
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def test_a_windows_effects_become_true_in_order(site: WorkerSite, outbox: Outbox
 def test_a_verdict_that_stands_from_before_a_restart_is_not_written_again(
     site: WorkerSite, outbox: Outbox
 ) -> None:
-    outbox.published = {0: encode_verdict(ACCEPTED)}
+    outbox.published = {0: verdict_bytes(ACCEPTED)}
     outbox.add_verdict(ACCEPTED, (), factories.state_of())
     asyncio.run(outbox.flush_verdicts())
     assert judged(site) == []
@@ -89,7 +91,7 @@ def test_a_verdict_that_stands_from_before_a_restart_is_not_written_again(
 def test_another_verdict_that_stands_does_not_hide_ours_and_is_said_aloud(
     site: WorkerSite, outbox: Outbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outbox.published = {0: encode_verdict(Verdict(0, "duplicate", "planted"))}
+    outbox.published = {0: verdict_bytes(Verdict(0, "duplicate", because(Reason.CONTRIBUTED, "planted", 1)))}
     with caplog.at_level(logging.WARNING):
         outbox.add_verdict(ACCEPTED, (), factories.state_of())
     asyncio.run(outbox.flush_verdicts())
@@ -254,7 +256,7 @@ def test_a_window_is_published_though_verdicts_were_waited_for_when_the_caller_w
 
 
 def test_what_is_cleared_is_forgotten(site: WorkerSite, outbox: Outbox) -> None:
-    outbox.published = {9: encode_verdict(ACCEPTED)}
+    outbox.published = {9: verdict_bytes(ACCEPTED)}
     Fold(outbox).until_a_window_closes()
     outbox.clear()
     site.broker.flush()

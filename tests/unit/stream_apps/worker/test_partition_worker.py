@@ -11,6 +11,7 @@ import pytest
 
 from aggregation.errors import ConnectionProblem, FluvialError
 from aggregation.fold.events import Tick, Verdict
+from aggregation.reasons import Reason, because
 from aggregation.server.aggregates import Aggregate
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
@@ -18,11 +19,12 @@ from backends.log import LogRecord
 from schemas.certificates import Role
 from schemas.records import aggregate_in
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
-from schemas.windows import decode_verdict, encode_verdict
+from schemas.verdicts import decode_verdict
 from stream_apps.credentials import own_identity, require_valid
 from stream_apps.process_context import ProcessContext
 from stream_apps.worker.partition import PartitionWorker
 from tests import factories
+from tests.factories import verdict_bytes
 from tests.small_federation import SmallFederation, on_mock_cluster
 from tests.unit.stream_apps.worker.worker_site import AGGREGATES, UPDATES, VERDICTS, WorkerSite, away
 
@@ -408,7 +410,7 @@ def test_a_log_that_ends_before_what_was_judged_stops_its_partition(federation: 
     send(federation, 2)
     writer = federation.writer
     for offset in range(4):
-        value = encode_verdict(Verdict(offset, "accepted"))
+        value = verdict_bytes(Verdict(offset, "accepted"))
         writer.append_now(verdicts_topic(federation.task, "eu"), value, partition=0)
 
     async def run() -> None:
@@ -442,7 +444,7 @@ def test_a_record_that_was_replaced_under_a_running_worker_stops_its_partition(
 
 def test_a_verdict_that_stands_and_is_not_ours_does_not_hide_ours(federation: SmallFederation) -> None:
     send(federation, 2)
-    planted = encode_verdict(Verdict(1, "duplicate", "planted"))
+    planted = verdict_bytes(Verdict(1, "duplicate", because(Reason.CONTRIBUTED, "planted", 1)))
     federation.writer.append_now(verdicts_topic(federation.task, "eu"), planted, partition=0)
 
     async def run() -> None:

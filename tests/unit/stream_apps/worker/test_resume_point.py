@@ -9,9 +9,9 @@ from backends.log import LogRecord
 from schemas.avro import encode
 from schemas.certificates import Role
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
-from schemas.windows import encode_verdict
 from stream_apps.worker.resume_point import read_published_verdicts, read_resume_point
 from tests import factories
+from tests.factories import verdict_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ class Logs:
 
 
 def verdict(offset: int, outcome: str = "accepted") -> bytes:
-    return encode_verdict(Verdict(offset, outcome))
+    return verdict_bytes(Verdict(offset, outcome))
 
 
 def window(sequence: int, *, salt: str = "", by: str = "w-1", role: Role = Role.WORKER) -> bytes:

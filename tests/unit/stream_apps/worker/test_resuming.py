@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aggregation.fold.events import Verdict
-from schemas.windows import encode_verdict
 from stream_apps.worker.resume_point import PublishedVerdicts, ResumePoint
 from stream_apps.worker.resuming import (
     contradiction,
@@ -20,6 +19,7 @@ from stream_apps.worker.resuming import (
     resume_from,
 )
 from tests import factories
+from tests.factories import verdict_bytes
 from tests.unit.stream_apps.worker.worker_site import AGGREGATES, UPDATES, VERDICTS, WorkerSite
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def test_verdicts_are_known_from_the_next_offset_on(site: WorkerSite) -> None:
     for offset in range(6):
         site.broker.put(UPDATES, b"junk")
         if offset < 5:
-            site.broker.put(VERDICTS, encode_verdict(Verdict(offset, "undecodable")))
+            site.broker.put(VERDICTS, verdict_bytes(Verdict(offset, "undecodable")))
     state = replace(own(0), next_offset=3)
     found = asyncio.run(published_verdicts(site.place, state))
     assert (sorted(found.verdicts), found.judged, found.end) == ([3, 4], 5, 6)

@@ -1,0 +1,27 @@
+"""Which rules of records hold in a task. Its genesis document says so, once and for ever.
+
+What a record *is*, and what is written of it, is part of what a log means. So a task keeps the rules that it was made
+with, and fold, workers, audit, checker and simulator all take them from the genesis document.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRules:
+    """``canonical``: bytes that are not the one encoding of what they say are refused, in records and certificates.
+
+    ``verdicts``: the version of Verdict that is written. In 1 a verdict holds a text, in 2 a reason's code and values.
+    """
+
+    canonical: bool
+    verdicts: int
+
+
+FIRST_RULES: Final = RecordRules(canonical=False, verdicts=1)
+"""Those of tasks whose genesis document says nothing of them: formats before ``fluvial/genesis/v4``."""
+CANONICAL_RULES: Final = RecordRules(canonical=True, verdicts=2)
+"""Those of new tasks."""
