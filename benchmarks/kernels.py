@@ -27,6 +27,7 @@ from aggregation.fold.rules import CANONICAL_RULES
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
 from aggregation.policy import policy_from_mapping
+from aggregation.server.averaging import exact_mean
 from backends.keys import authority_path, certificate_pem, create_authority, issue, load_signer
 from benchmarks import machine, synthetic
 from schemas.certificates import CONTROL, Role, Trust
@@ -126,10 +127,7 @@ def fedavg(models: int = FEDAVG_MODELS, parameters: int = FEDAVG_PARAMETERS) -> 
     arrays = [rng.standard_normal(parameters, dtype=np.float32) for _ in range(models)]
 
     def ours() -> np.ndarray:
-        sums = np.zeros(parameters, dtype=np.int64)
-        for array in arrays:
-            kernels.accumulate_float32_into(sums, array, float(1 << 32))
-        return (sums / float(1 << 32) / models).astype(np.float32)
+        return exact_mean(arrays, 32)
 
     def numpys() -> np.ndarray:
         total = np.zeros(parameters, dtype=np.float64)

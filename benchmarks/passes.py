@@ -3,11 +3,11 @@
     python benchmarks/passes.py [--parameters 10000000] [--rounds 5] [--before PATH] [--json]
 
 What a version costs its merger and its auditors: adding a window, the optimizer's step with the step's direction, the
-files and their hashes; and FedAvg of ten models. Times are of the processor, medians of the rounds' medians, after a
-warm-up. A ratio says how many times as long it takes as copying the bytes that it has to read and write, at the rate
-of copying within one run's arrays; results go to fresh memory, whose pages the system clears first, so that even a
-copy has a ratio above 1 there (the line "copy into fresh memory"). ``peak`` is what was allocated at once, results
-included, in model sizes. ``--before`` measures another checkout the same way, in turn with this one.
+files and their hashes, and all of it as a merger does it; and FedAvg of ten models. Times are of the processor, medians
+of the rounds' medians, after a warm-up. A ratio says how many times as long it takes as copying the bytes that it has
+to read and write, at the rate of copying within one run's arrays; results go to fresh memory, whose pages the system
+clears first, so that even a copy has a ratio above 1 there (the line "copy into fresh memory"). ``peak`` is what was
+allocated at once, results included, in model sizes. ``--before`` measures another checkout the same way, in turn.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from aggregation.server.merge import Checkpoint, Step, add_sums, merge
 from benchmarks import machine
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
 from schemas.objects import sha256_hex
+from stream_apps.merger.deriving import derive
 
 MODELS = 10
+WINDOWS = 4
 REPETITIONS = 5
 SERVERS: dict[str, dict[str, Any]] = {
     "sgd": {"optimizer": "sgd"},
@@ -102,6 +104,14 @@ def cases(parameters: int) -> list[Case]:
             return merge(parent, total, updates=10, weight_total=10 << 16, policy=policy, layout=layout)
 
         made.append((f"{name}: mean, step, direction", 8 + 4 + 4 + 8 + 1 + 16 * len(state), step))
+    policy = policy_from_mapping({"server": {"optimizer": "adam"}})
+    parent = Checkpoint(model, {key: rng.random(parameters) for key in initial_state(policy.server, 1)})
+
+    def version() -> object:
+        windows = (window for _ in range(WINDOWS))
+        weights = {"updates": 10, "weight_total": 10 << 16}
+        return derive(parent, windows, **weights, policy=policy, layout=layout)
+
     last = made[-1][2]()
     assert isinstance(last, Step)
     arrays, direction = last.checkpoint.optimizer, last.reference
@@ -112,6 +122,7 @@ def cases(parameters: int) -> list[Case]:
         ("optimizer file of yogi", 32, lambda: encode_optimizer(arrays)),
         ("direction file", 2, lambda: encode_direction(direction)),
         ("hash of the optimizer file", 16, lambda: sha256_hex(file)),
+        (f"adam's version of {WINDOWS} windows", 24 * WINDOWS + 57 + 42 + 21, version),
     ]
 
 

@@ -24,7 +24,7 @@ MERGER, AGGREGATES, STORE = (
     "aggregation/server/aggregates.py",
     "backends/store/task_store.py",
 )
-LOOP = "                async for one in self._folding.records_through(record):\n"
+LOOP = "            async for one in self._folding.records_through(record):\n"
 ENCODING, ADMISSION = "schemas/windows.py", "aggregation/fold/admission.py"
 
 MUTATIONS = (
@@ -46,7 +46,7 @@ MUTATIONS = (
             (
                 WORKER,
                 LOOP,
-                "                for one in (record,):\n",
+                "            for one in (record,):\n",
             ),
         ),
     ),
@@ -131,8 +131,7 @@ MUTATIONS = (
             (
                 WORKER,
                 LOOP,
-                "                self.state.next_offset = max(self.state.next_offset, record.offset)\n"
-                + LOOP,
+                "            self.state.next_offset = max(self.state.next_offset, record.offset)\n" + LOOP,
             ),
         ),
     ),

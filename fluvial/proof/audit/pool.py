@@ -23,9 +23,8 @@ from aggregation.codecs import (
     accumulate_into,
     accumulate_values_into,
     are_finite,
-    cosine,
     data_bytes,
-    direction_of,
+    direction_from,
     is_finite,
     measure,
     view_delta,
@@ -136,12 +135,12 @@ def _follow(
 def _load_kernels(codecs: Iterable[CodecName]) -> None:
     """Load the compiled loops by a first use of each, once for all processes forked from here."""
     layout = Layout.of([("w", (1,))])
-    reference = direction_of(np.ones(1), layout)
+    reference = direction_from(np.ones(1, dtype=np.int8), (1.0,), layout)
     for codec in codecs:
         delta = view_delta(codec, [bytes(data_bytes(codec, 1))], (1.0,), layout)
         is_finite(delta)
         measured = measure(delta, layout)
-        cosine(delta, 1.0, reference, layout)
+        measure(delta, layout, reference)
         accumulate_into(np.zeros(1, np.int64), delta, measured, layout, weight=1.0, clip=1.0, exponent=0)
     values = view_values([bytes(VALUE_BYTES)])
     are_finite(values, (1.0,))
