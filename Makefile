@@ -88,7 +88,7 @@ vectors: setup ## write schemas/vectors and the tables of schemas/README.md from
 
 vectors-again: setup ## the vectors on another Python, PYTHON_AGAIN=/path/to/python: are they the same
 	@test -n "$(PYTHON_AGAIN)" || { echo "vectors-again: no second Python here, name one: make vectors-again PYTHON_AGAIN=..."; exit 4; }
-	@$(PYTHON_AGAIN) -m venv build/again
+	@$(PYTHON_AGAIN) -m venv --clear build/again
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
 	@VIRTUAL_ENV=$(CURDIR)/build/again $(BIN)/uv pip install --quiet --constraint <(sed 's/ *\\$$//; /^ *--hash/d' requirements.lock) \
 	  cryptography fastavro msgspec numba numpy rfc8785 safetensors

@@ -6,10 +6,10 @@ from typing import Final
 
 MODULES: Final = {
     "device": (
-        "confluent_kafka", "cryptography", "fastavro", "minio", "numpy",
+        "aiokafka", "confluent_kafka", "cramjam", "cryptography", "fastavro", "google_crc32c", "minio", "numpy",
         "rfc8785", "safetensors", "tenacity", "urllib3",
     ),
-    "worker": ("aiokafka", "cramjam", "faust", "mode", "numba", "opentelemetry", "prometheus_client", "psutil"),
+    "worker": ("faust", "mode", "numba", "opentelemetry", "prometheus_client", "psutil"),
     "learning": ("torch", "sklearn"),
     "console": ("aiohttp", "markdown_it"),
     "all": ("jinja2", "matplotlib", "pyarrow"),

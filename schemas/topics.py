@@ -29,6 +29,11 @@ class Topic:
     retention_ms: int
     timestamp_type: Literal["LogAppendTime"] = "LogAppendTime"
 
+    @property
+    def is_folded(self) -> bool:
+        """Whether what stands in it makes windows or versions, so that strangers' batches had better be plain."""
+        return ".updates." in self.name or ".aggregates." in self.name
+
     def config(self, message_bytes_max: int) -> dict[str, str]:
         """The topic's Kafka configuration."""
         return {
@@ -37,7 +42,7 @@ class Topic:
             "retention.bytes": "-1",
             "cleanup.policy": "delete",
             "max.message.bytes": str(message_bytes_max),
-        }
+        } | ({"compression.type": "uncompressed"} if self.is_folded else {})
 
 
 def updates_topic(task: str, region: str) -> str:

@@ -1,26 +1,23 @@
 """The configuration of every Kafka client: one place, so that no client can lack a setting.
 
 ``connection`` is what all of them have in common: where the brokers are, how one gets in, and how quiet the client is.
-The others add what a producer, a reader or an administrator of ours always has. Faust's own connection is made from
-the same settings, by ``faust_broker``.
+The others add what a producer or an administrator of ours always has. Readers and Faust go through aiokafka: from the
+same settings, by ``client_options`` and ``addresses``, and by ``faust_broker``.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from aiokafka.conn import collect_hosts
+
 from backends.settings import Settings
 
 REQUEST_TIMEOUT_S: Final = 30.0
 DELIVERY_TIMEOUT_S: Final = 120.0
 PRODUCER_QUEUE_BYTES_MAX: Final = 64 << 20
-FETCH_QUEUE_BYTES_MAX: Final = 32 << 20
-FETCH_BYTES_MAX_MIN: Final = 100_000_000
 PROBE_SOCKET_TIMEOUT_MS: Final = 2000
 LINGER_MS: Final = 5
-FETCH_WAIT_MS: Final = 100
-FETCH_BACKOFF_MS: Final = 10
-"""The default of 1 s starves a reader whose queue was full once."""
 
 Configuration = dict[str, Any]
 
@@ -59,25 +56,15 @@ def producer_configuration(settings: Settings, client_id: str, *, give_up: bool)
     }
 
 
-def reader_configuration(settings: Settings, client_id: str) -> Configuration:
-    """A consumer that reads where it is told to, belongs to no group and commits nothing."""
-    return connection(settings) | {
-        "client.id": client_id,
-        "group.id": client_id,  # librdkafka asks for one even where none is joined
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "enable.partition.eof": True,
-        "allow.auto.create.topics": False,
-        # What counts is what stands in the log, and the workers read so: a stranger's transaction, aborted
-        # or left open, must not make an audit see another log than they have folded.
-        "isolation.level": "read_uncommitted",
-        "auto.offset.reset": "error",
-        "fetch.message.max.bytes": settings.message_bytes_max,
-        "receive.message.max.bytes": max(FETCH_BYTES_MAX_MIN, settings.message_bytes_max + 1024),
-        "queued.max.messages.kbytes": FETCH_QUEUE_BYTES_MAX // 1024,
-        "fetch.wait.max.ms": FETCH_WAIT_MS,
-        "fetch.queue.backoff.ms": FETCH_BACKOFF_MS,
-    }
+def client_options(settings: Settings, client_id: str) -> Configuration:
+    """How one of aiokafka's connections is made, besides where it leads; ``settings`` will say how one gets in."""
+    del settings  # says nothing of it yet
+    return {"client_id": client_id, "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1000)}
+
+
+def addresses(settings: Settings) -> list[tuple[str, int]]:
+    """The brokers to begin with: host and port of each."""
+    return [(host, port) for host, port, _ in collect_hosts(settings.bootstrap_servers, randomize=False)]
 
 
 def faust_broker(settings: Settings) -> list[str]:

@@ -1,4 +1,4 @@
-"""What librdkafka reports, as our errors; and which of it passes by itself."""
+"""What Kafka's clients report, librdkafka and aiokafka, as our errors; and which of it passes by itself."""
 
 from __future__ import annotations
 
@@ -41,9 +41,19 @@ def problem_of(error: KafkaError, action: str, bootstrap: str) -> FluvialError:
             where=f"broker {bootstrap}",
             hint="`fluvial doctor` says which topic differs, in what, and the command that mends it",
         )
+    return _unanswered(error.str(), action, bootstrap)
+
+
+def client_problem(error: Exception, action: str, bootstrap: str) -> FluvialError:
+    """FLV-3100 for what keeps a reader from an answer; ``error`` is aiokafka's or the system's."""
+    said = getattr(error, "message", None) or str(error) or type(error).__name__
+    return _unanswered(str(said), action, bootstrap)
+
+
+def _unanswered(why: str, action: str, bootstrap: str) -> FluvialError:
     return ConnectionProblem(
         "FLV-3100",
-        f"cannot {action}: {error.str()}",
+        f"cannot {action}: {why}",
         where=f"broker {bootstrap}",
         hint="see whether the broker runs with `fluvial doctor`, or start it with `fluvial up`",
     )

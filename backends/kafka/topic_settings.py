@@ -32,12 +32,17 @@ Differing = dict[str, tuple[str, str]]
 log = logging.getLogger("fluvial")
 
 
-def differing_settings(topic: str, values: Mapping[str, str], message_bytes_max: int) -> Differing:
+def differing_settings(
+    topic: str, values: Mapping[str, str], message_bytes_max: int, *, fresh: bool = False
+) -> Differing:
     """Where a topic's settings differ from what it has to have, in a way that matters.
 
-    Larger messages do no harm, and how long metrics are kept is the operator's choice.
+    Larger messages do no harm, and how long metrics are kept is the operator's choice. That the broker unpacks what it
+    stores is asked of a ``fresh`` task's topics only: older ones go without, and are read as well (ADR 27).
     """
     wanted = Topic(topic, (), "task", 1, FOREVER_MS).config(message_bytes_max)
+    if not fresh:
+        wanted.pop("compression.type", None)
     if topic.endswith(".metrics"):
         wanted = {name: value for name, value in wanted.items() if not name.startswith("retention.")}
     differing = {name: (values[name], value) for name, value in wanted.items() if values[name] != value}
@@ -54,7 +59,9 @@ class Compared:
     hidden: tuple[str, ...]
 
 
-def compare_topics(admin: AdminClient, topics: Iterable[str], settings: Settings) -> Compared:
+def compare_topics(
+    admin: AdminClient, topics: Iterable[str], settings: Settings, *, fresh: bool = False
+) -> Compared:
     """Look at those of the topics that are there. KafkaException where the broker does not say."""
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
     differ: dict[str, Differing] = {}
@@ -69,18 +76,18 @@ def compare_topics(admin: AdminClient, topics: Iterable[str], settings: Settings
             elif error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
             continue
-        if differing := differing_settings(resource.name, values, settings.message_bytes_max):
+        if differing := differing_settings(resource.name, values, settings.message_bytes_max, fresh=fresh):
             differ[resource.name] = differing
     return Compared(differ, tuple(sorted(hidden)))
 
 
-def require_right_topics(settings: Settings, topics: Iterable[str]) -> None:
+def require_right_topics(settings: Settings, topics: Iterable[str], *, fresh: bool = False) -> None:
     """UsageProblem FLV-3106 where a topic that is there differs from what it has to be. Nothing is changed.
 
-    What is hidden from this client is a warning: somebody else may look.
+    ``fresh``: of a task that is being created. What is hidden from this client is a warning: somebody else may look.
     """
     try:
-        compared = compare_topics(admin_client(settings), topics, settings)
+        compared = compare_topics(admin_client(settings), topics, settings, fresh=fresh)
     except KafkaException as error:
         raise problem_of(error.args[0], "ask for the topics' settings", settings.bootstrap_servers) from error
     if compared.hidden:

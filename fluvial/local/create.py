@@ -270,7 +270,7 @@ def first_version(
 def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output: Reporter) -> None:
     """Declare what is missing; a fresh task may not start on logs that already hold another's records."""
     topics = topics_of(genesis.task, genesis.partitions)
-    require_right_topics(settings, [topic.name for topic in topics])
+    require_right_topics(settings, [topic.name for topic in topics], fresh=fresh)
     created = set(declare_topics(settings, topics))
     if created:
         output.say(f"declared {len(created)} topics")

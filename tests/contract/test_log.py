@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from aggregation.errors import FluvialError
 from aggregation.partitioning import partition_of
@@ -362,20 +362,3 @@ def test_a_strangers_transaction_neither_hides_a_record_nor_leaves_an_offset_out
             record for record in reader.follow({(name, 0): 0}, timeout_s=WAIT_S) if record is not None
         )
         assert [next(followed).value for _ in whole] == whole
-
-
-@pytest.mark.integration
-def test_a_compacted_topic_is_a_gap_and_not_a_record_without_a_value(kafka: Settings, name: str) -> None:
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    config = {"cleanup.policy": "compact", "segment.ms": "1", "min.cleanable.dirty.ratio": "0.001"}
-    for created in admin.create_topics([NewTopic(name, 1, config=config)]).values():
-        created.result(WAIT_S)
-    with reader_of(kafka) as reader:
-        stranger = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": name})
-        stranger.init_transactions(WAIT_S)
-        stranger.begin_transaction()
-        stranger.produce(name, b"x", b"k", partition=0)
-        stranger.commit_transaction(WAIT_S)
-        with pytest.raises(FluvialError) as caught:
-            list(reader.read(name, 0, 0, 2))
-    assert caught.value.error_id == "FLV-3001"

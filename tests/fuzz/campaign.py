@@ -14,7 +14,8 @@ from confluent_kafka import Producer
 
 from aggregation.fold.rejections import ACCEPTED, CONTROL
 from backends import keys
-from backends.kafka.faust.bounded_batches import BATCH_UNPACKED_BYTES_MAX, FETCH_UNPACKED_BYTES_MAX
+from backends.kafka.faust.our_batches import FETCH_UNPACKED_BYTES_MAX
+from backends.kafka.unpacking import BATCH_UNPACKED_BYTES_MAX
 from backends.log import Position
 from fluvial.proof.audit import audit_task
 from producers.sdk.announcements import Announcements

@@ -12,7 +12,7 @@ from aiokafka.record.util import calc_crc32c
 from confluent_kafka import Producer
 
 from aggregation.fold.rejections import ACCEPTED
-from backends.kafka.faust.bounded_batches import BATCH_UNPACKED_BYTES_MAX
+from backends.kafka.unpacking import BATCH_UNPACKED_BYTES_MAX
 from fluvial.proof.audit import audit_task
 from schemas.topics import updates_topic, verdicts_topic
 from tests import factories

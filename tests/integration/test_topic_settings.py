@@ -86,4 +86,9 @@ def test_no_task_is_created_on_topics_that_somebody_made_first(
         set_topic(admin, topic.name, "message.timestamp.type", "LogAppendTime")
         set_topic(admin, topic.name, "retention.ms", str(topic.retention_ms))
         set_topic(admin, topic.name, "max.message.bytes", str(stack.message_bytes_max))
+    assert cli.main(create) == REFUSED
+    assert "compression.type=producer, not uncompressed" in capfd.readouterr().err
+    for topic in topics_of(task, {"eu": 1}):
+        if topic.is_folded:
+            set_topic(admin, topic.name, "compression.type", "uncompressed")
     assert cli.main(create) == 0, capfd.readouterr().err

@@ -136,7 +136,7 @@ from pathlib import Path
 import schemas  # a file of the device maker's own
 from fluvial import Device
 
-absent = ("torch", "faust", "aiokafka", "numba", "pyarrow", "sklearn", "aiohttp")
+absent = ("torch", "faust", "numba", "pyarrow", "sklearn", "aiohttp")
 assert not [name for name in absent if importlib.util.find_spec(name)]
 task, region, key = sys.argv[1:]
 with Device.open(task=task, region=region, key=Path(key)) as device:

@@ -9,6 +9,8 @@ import pytest
 
 from aggregation.fold.events import Parked
 from fluvial.proof.audit import audit_task
+from schemas.documents import genesis_v3
+from schemas.manifests import NEWEST_GENESIS
 from tests import factories
 from tests.factories import BUFFERED, barrier_bytes, encoded, operator_signer, revoke_bytes
 from tests.small_federation import SmallFederation
@@ -29,10 +31,10 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 
 
-def lived(sections: dict[str, Any], codec: str) -> SmallFederation:
+def lived(sections: dict[str, Any], codec: str, document_format: str) -> SmallFederation:
     """A federation with buffers that has seen late, refused, revoked and parked records, and versions of all of it."""
     policy = factories.policy(window=WINDOW, anomaly={"history_updates_min": 4}, **sections)
-    federation = SmallFederation(policy=policy, layout=BUFFERED)
+    federation = SmallFederation(policy=policy, layout=BUFFERED, document_format=document_format)
     names = factories.devices(12, partition=0, partitions=2)
     for version in range(3):
         for n, name in enumerate(names[: 5 + version]):
@@ -68,10 +70,15 @@ def park(federation: SmallFederation, offset: int) -> None:
     federation.append("eu", 0, operator_signer().sign("Skip", fields))
 
 
-@pytest.mark.parametrize("name", POLICIES)
-def test_it_recomputes_a_federation_of_today(stranger: Stranger, tmp_path: Path, name: str) -> None:
+KINDS = [*((name, NEWEST_GENESIS) for name in POLICIES), ("adam", genesis_v3.FORMAT)]
+
+
+@pytest.mark.parametrize(("name", "document_format"), KINDS)
+def test_it_recomputes_a_federation_of_today(
+    stranger: Stranger, tmp_path: Path, name: str, document_format: str
+) -> None:
     codec = "int4" if name == "yogi" else "float32" if name == "momentum" else "int8"
-    federation = lived(POLICIES[name], codec)
+    federation = lived(POLICIES[name], codec, document_format)
     record(federation, tmp_path)
     audit = audit_task(federation.settings, federation.task_file, sources=federation.sources)
     assert audit.identical, audit.findings.shown

@@ -15,10 +15,9 @@ from aggregation.errors import FluvialError
 from aggregation.policy import FORMATS, policy_from_canonical, policy_from_mapping
 from aggregation.weights.staleness import staleness_weights
 from schemas import objects, topics
-from schemas.documents import genesis_v1, genesis_v2
+from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4
 from schemas.documents.reading import GENESIS_FORMATS
 from schemas.manifests import (
-    BEFORE_V3,
     Code,
     Genesis,
     Input,
@@ -122,7 +121,7 @@ def _genesis(name: str) -> Genesis:
     ]
     if name == genesis_v2.FORMAT:
         layout.append(TensorEntry("norm.mean", (5,), "buffers"))
-    if name not in BEFORE_V3:
+    if name in {genesis_v3.FORMAT, genesis_v4.FORMAT}:
         layout = [TensorEntry("hidden.weight", (3, 5), dtype="bfloat16"), TensorEntry("hidden.bias", (5,))]
         layout.append(TensorEntry("norm.mean", (5,), "buffers"))
         layout.append(TensorEntry("norm.var", (5,), "buffers", nonnegative=True))
@@ -167,6 +166,7 @@ def genesis() -> dict[str, Any]:
                 "weights": layout.trainable.parameters,
                 "buffers": layout.buffers.parameters,
                 "sum_elements": layout.sum_elements,
+                "records": {"canonical": made.rules.canonical, "verdicts": made.rules.verdicts},
             }
         )
         text = json.loads(data)

@@ -6,19 +6,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aggregation.fold.events import Barrier, Parked, Verdict, WindowClosed
-from aggregation.fold.rules import FIRST_RULES
+from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, RecordRules
 from aggregation.fold.state import initial
 from aggregation.fold.transition import fold_into
 from aggregation.layout import Layout
 from aggregation.policy import Policy, policy_from_canonical
-from schemas.certificates import Trust
 from schemas.checkpoints import decode_direction
 from schemas.objects import sha256_hex
 from schemas.records import decode_record
+from schemas.verdicts import encode_verdict
 from schemas.windows import EncodedWindow, encode_window
 from tests.factories import LAYOUT, NOW_MS, REGION, TASK, model_sha, trust
 from tests.vectors.numbers import layout_of
-from tests.vectors.writing import plain, wholes
+from tests.vectors.writing import plain, typed, wholes
 
 
 @dataclass
@@ -48,10 +48,10 @@ class Log:
         return sha256_hex(data)
 
     def folded(
-        self, trusted: Trust | None = None
+        self, rules: RecordRules
     ) -> tuple[list[Verdict], list[tuple[int, EncodedWindow, WindowClosed]]]:
         """Every record's verdict, and every window with the offset of the record that closed it."""
-        trusted = trusted or trust(rules=FIRST_RULES)
+        trusted = trust(rules=rules)
         state = initial(
             task=TASK,
             region=REGION,
@@ -86,8 +86,20 @@ class Log:
 
 
 def case_of(name: str, log: Log) -> dict[str, Any]:
-    """A log and what it comes to."""
-    verdicts, windows = log.folded()
+    """A log and what it comes to.
+
+    By both rules of records the outcomes and windows are the same; the verdicts' bytes are those of the canonical ones.
+    """
+    verdicts, windows = log.folded(CANONICAL_RULES)
+    first, same = log.folded(FIRST_RULES)
+    assert [fields_of(one) for one in first] == [fields_of(one) for one in verdicts], name
+    assert [one[1].payload for one in same] == [one[1].payload for one in windows], name
+    return folded_case(name, log, CANONICAL_RULES)
+
+
+def folded_case(name: str, log: Log, rules: RecordRules) -> dict[str, Any]:
+    """A log and what it comes to by these rules."""
+    verdicts, windows = log.folded(rules)
     return {
         "name": name,
         "task": TASK,
@@ -103,14 +115,24 @@ def case_of(name: str, log: Log) -> dict[str, Any]:
             {"note": note, "timestamp_ms": timestamp_ms, "value": None if value is None else value.hex()}
             for note, (timestamp_ms, value) in zip(log.notes, log.records, strict=True)
         ],
-        "verdicts": [_verdict(one) for one in verdicts],
+        "verdicts": [_verdict(one) if rules.canonical else fields_of(one) for one in verdicts],
         "windows": [_window(offset, sealed, closed) for offset, sealed, closed in windows],
     }
 
 
-def _verdict(one: Verdict) -> dict[str, Any]:
-    """All of it but the words: these are for people, and libraries have a say in them."""
+def fields_of(one: Verdict) -> dict[str, Any]:
+    """What verdicts of both versions have. The words of v1 are for people, and libraries' are among them."""
     return {name: plain(getattr(one, name)) for name in one.__slots__ if name != "because"}
+
+
+def _verdict(one: Verdict) -> dict[str, Any]:
+    why = one.because
+    return fields_of(one) | {
+        "reason": why.reason.code,
+        "values": typed(why.values),
+        "forged": why.forged,
+        "v2": encode_verdict(one, CANONICAL_RULES).hex(),
+    }
 
 
 def _window(offset: int, sealed: EncodedWindow, closed: WindowClosed) -> dict[str, Any]:

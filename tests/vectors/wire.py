@@ -10,15 +10,15 @@ import fastavro
 from cryptography.hazmat.primitives.serialization import Encoding
 from fastavro.schema import to_parsing_canonical_form
 
-from aggregation.fold.rules import FIRST_RULES
+from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES
 from aggregation.partitioning import murmur2, partition_of
 from schemas import avro
-from schemas.certificates import BadCertificateError, Role
+from schemas.certificates import BadCertificateError, Role, Trust
 from schemas.envelope import Signer, read_envelope, signed_bytes
 from schemas.windows import encode_state, encode_window
 from tests import factories
 from tests.factories import TASK, Site, certificate, device_signer, key, signer
-from tests.vectors.writing import document, plain
+from tests.vectors.writing import document, plain, typed
 
 FIELDS: Final[dict[str, dict[str, Any]]] = {
     "Barrier": {
@@ -103,34 +103,25 @@ def _derived() -> dict[str, dict[str, Any]]:
     return {"RegionalAggregate": aggregate, "PartitionState": state, "Verdict": verdict}
 
 
-def _later_verdict() -> dict[str, Any]:
-    """A Verdict v2: a reason and its values, each behind its type's name, in the place of words."""
-    verdict = {name: value for name, value in _derived()["Verdict"].items() if name != "detail"}
-    values = [{"long": -7}, {"double": 0.5}, {"string": "é"}]
-    return verdict | {"reason": 323, "values": values, "forged": ""}
-
-
 def records() -> dict[str, Any]:
     """Fields and single-object bytes of every record, in every version of its schema."""
     fields = FIELDS | _derived()
     updates = [factories.update_record("d-0001"), factories.update_record("d-0001", codec="int4")]
     envelope = {"kind": "Tick", "payload": b"\x01\x02", "certificate": b"\x03", "signature": bytes(64)}
+    later = {name: value for name, value in fields["Verdict"].items() if name != "detail"}
+    later |= {"reason": 323, "values": [0.25, -7, "ü"], "forged": ""}
     rows = [("SignedEnvelope", envelope), *(("ClientUpdate", one) for one in updates), *fields.items()]
     cases = []
-    for name, record in rows:
-        data = avro.encode(name, record)
+    for name, record in [*rows, ("Verdict", later)]:
+        data = avro.encode_as(name, 2, record) if record is later else avro.encode(name, record)
         cases.append(
             {
                 "schema": name,
                 "version": avro.schema_of(data).version,
-                "fields": plain(record),
+                "fields": plain(record | {"values": typed(record["values"])} if record is later else record),
                 "bytes": data.hex(),
             }
         )
-    later = _later_verdict()
-    values = [value for one in later["values"] for value in one.values()]
-    data = avro.encode_as("Verdict", 2, later | {"values": values})
-    cases.append({"schema": "Verdict", "version": 2, "fields": plain(later), "bytes": data.hex()})
     return document("records by their fields (bytes as hex), and their single-object encoding", cases)
 
 
@@ -178,6 +169,49 @@ def _flip(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
+def noncanonical(der: bytes) -> dict[str, bytes]:
+    """The same certificate in other bytes than canonical DER has, and in a form that no profile of ours has.
+
+    What is signed is another, so no CA has signed these; a reader that gets so far says so.
+    """
+    critical = bytes.fromhex("0101ff")
+    return {
+        "a length in more bytes than it needs": b"\x30\x83\x00" + der[2:4] + der[4:]
+        if der[1] == 0x82
+        else der,
+        "a serial with a zero in front": _with_more_zeros(der),
+        "true as 1": der.replace(critical, bytes.fromhex("010101")),
+        "false, which is left out": der.replace(critical, bytes.fromhex("010100")),
+        "a time without seconds": der.replace(b"260101000000Z", b"2601010000Z00"),
+        "the other form of a time": der.replace(
+            b"\x17\x0d" + b"260101000000Z", b"\x18\x0d" + b"260101000000Z"
+        ),
+    }
+
+
+def _with_more_zeros(der: bytes) -> bytes:
+    """A serial number whose first byte is a zero that it does not need, in as many bytes as before."""
+    at = der.index(b"\xa0\x03\x02\x01\x02\x02") + 7
+    return der[:at] + bytes([0, der[at + 1] & 0x7F]) + der[at + 2 :]
+
+
+def _identity(trust: Trust, der: bytes) -> tuple[dict[str, Any] | None, int]:
+    """Who holds a certificate, or None and the reason's code."""
+    try:
+        one = trust.identify(der)
+    except BadCertificateError as error:
+        return None, error.because.reason.code
+    return {
+        "region": one.region,
+        "role": one.role.value,
+        "name": one.name,
+        "serial": one.serial,
+        "not_before_ms": one.not_before_ms,
+        "not_after_ms": one.not_after_ms,
+        "public_key": one.public_key.public_bytes_raw().hex(),
+    }, 0
+
+
 def certificates() -> dict[str, Any]:
     """Certificates that a task's CAs vouch for, and ones that they do not."""
     device = certificate("eu", Role.DEVICE, "d-0001")
@@ -215,27 +249,17 @@ def certificates() -> dict[str, Any]:
         "cut short": device[:-1],
         "bytes to spare": device + b"\0",
         "nothing": b"",
+        **{f"of 4096 and {more} bytes": device + bytes(4096 + more - len(device)) for more in (0, 1)},
+        **noncanonical(device),
     }
-    trust, cases = factories.trust(rules=FIRST_RULES), []
+    cases = []
     for name, der in rows.items():
-        case: dict[str, Any] = {"name": name, "der": der.hex()}
-        try:
-            one = trust.identify(der)
-        except BadCertificateError:
-            case["identity"] = None
-        else:
-            case["identity"] = {
-                "region": one.region,
-                "role": one.role.value,
-                "name": one.name,
-                "serial": one.serial,
-                "not_before_ms": one.not_before_ms,
-                "not_after_ms": one.not_after_ms,
-                "public_key": one.public_key.public_bytes_raw().hex(),
-            }
-        cases.append(case)
+        first, _ = _identity(factories.trust(rules=FIRST_RULES), der)
+        canonical, reason = _identity(factories.trust(rules=CANONICAL_RULES), der)
+        assert canonical == (None if reason else first), name
+        cases.append({"name": name, "der": der.hex(), "identity": first, "reason": reason})
     return document(
-        "certificates (DER): who holds them, or null where the task's CAs do not vouch for them",
+        "certificates (DER): who holds them, or null; by the rules of canonical records the reason, or 0",
         cases,
         authorities=authorities(),
     )

@@ -58,6 +58,12 @@ def plain(value: Any) -> Any:
             return value
 
 
+def typed(values: Iterable[int | float | str]) -> list[dict[str, Any]]:
+    """A reason's values, each behind its type's name, as Avro's JSON has a union's."""
+    names = {int: "long", float: "double", str: "string"}
+    return [{names[type(one)]: plain(one)} for one in values]
+
+
 def _shown(value: Any, depth: int) -> str:
     line = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if not isinstance(value, dict | list) or not value or len(line) + depth <= WIDTH_MAX:

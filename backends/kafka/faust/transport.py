@@ -21,7 +21,8 @@ from faust.types.tuples import ConsumerMessage
 
 from backends.kafka.admin import BrokerProbe, require_broker
 from backends.kafka.configuration import faust_broker
-from backends.kafka.faust import bounded_batches, static_membership
+from backends.kafka.faust import static_membership
+from backends.kafka.faust.our_batches import read_by_our_batches
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
 from backends.settings import Settings
@@ -216,7 +217,7 @@ def create_app(
     ``app_id`` is also the consumer group. ``record_bytes`` is about how large a record is: it bounds what is buffered.
     With a ``member_name`` it is a static member of its group: see ``backends.kafka.faust.static_membership``.
     """
-    bounded_batches.install()
+    read_by_our_batches()
     static_membership.install()
     where = settings.bootstrap_servers
     retry_through_outage(

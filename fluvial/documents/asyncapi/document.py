@@ -133,7 +133,7 @@ def _channel(topic: Topic) -> dict[str, Any]:
         "retention.ms": int(config["retention.ms"]),
         "retention.bytes": int(config["retention.bytes"]),
         "message.timestamp.type": config["message.timestamp.type"],
-    }
+    } | {name: value for name, value in config.items() if name == "compression.type"}
     binding["bindingVersion"] = BINDING
     kept = "for ever" if topic.retention_ms == FOREVER_MS else f"for {topic.retention_ms // DAY_MS} days"
     return {

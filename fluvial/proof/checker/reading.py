@@ -1,8 +1,7 @@
-"""Reading the logs and the objects, by means of its own: a consumer that belongs to no group, and a plain S3 client."""
+"""Reading the logs and the objects, by means of its own: raw batches from a broker, and a plain S3 client."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,19 +10,15 @@ from typing import Any, Final, Self
 
 import minio
 import urllib3
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from minio.error import MinioException, S3Error
 
+from fluvial.proof.checker.batches import DamagedLogError, entries_in
+from fluvial.proof.checker.broker import Broker, SilentBrokerError
 from fluvial.proof.checker.derived import Entry
 from fluvial.proof.checker.task import Objects
 
 SILENCE_S_MAX: Final = 30.0
 """How long a broker may send nothing before the reading is given up."""
-REQUEST_TIMEOUT_S: Final = 30.0
-POLL_S: Final = 0.25
-MESSAGE_BYTES_MAX: Final = 80 << 20
-"""More than any policy lets an update have."""
-QUEUE_KBYTES_MAX: Final = 16 << 10
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_TIMEOUT_S: Final = 30.0
 STORE_RETRIES_MAX: Final = 4
@@ -129,40 +124,25 @@ class StoreObjects:
 class KafkaLogs(Mapping[tuple[str, int], Iterable[Entry]]):
     """A task's topics as they stand when this is made, each partition read anew whenever it is asked for.
 
-    Offsets that hold no record (transactions' markers) come without key and value, up to the end of the log. Derived
-    topics are measured before the updates topics: what they were derived from is then within bounds.
+    Every offset has an entry; see ``fluvial.proof.checker.batches``. Derived topics are measured before the updates
+    topics: what they were derived from is then within bounds.
     """
 
     def __init__(self, kafka: Mapping[str, Any], task: str) -> None:
         """``kafka``: how a client reaches the broker, as librdkafka's settings."""
         self._bootstrap_servers = str(kafka["bootstrap.servers"])
-        self._consumer = Consumer(
-            {
-                **kafka,
-                "group.id": f"fluvial-checker-{task}",  # librdkafka asks for one even where none is joined
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_uncommitted",  # what counts is what stands in the log
-                "auto.offset.reset": "error",
-                "allow.auto.create.topics": False,
-                "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
-                "receive.message.max.bytes": MESSAGE_BYTES_MAX + (1 << 20),
-                "queued.max.messages.kbytes": QUEUE_KBYTES_MAX,
-                "log_level": 0,
-            }
-        )
+        self._broker = Broker(kafka, SILENCE_S_MAX)
         self._ends: dict[tuple[str, int], int] = {}
         try:
-            topics = self._consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+            topics = self._broker.topics()
             ours = [
                 name for name in topics if name.startswith(f"fl.{task}.") and not name.endswith(".metrics")
             ]
             for name in sorted(ours, key=lambda name: ".updates." in name):
-                for partition in topics[name].partitions:
+                for partition in topics[name]:
                     self._ends[name, partition] = self._end(name, partition)
-        except KafkaException as error:
-            self._consumer.close()
+        except SilentBrokerError as error:
+            self._broker.close()
             raise self._failed("ask for the topics", error) from error
 
     def __enter__(self) -> Self:
@@ -171,7 +151,7 @@ class KafkaLogs(Mapping[tuple[str, int], Iterable[Entry]]):
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._consumer.close()
+        self._broker.close()
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -184,44 +164,25 @@ class KafkaLogs(Mapping[tuple[str, int], Iterable[Entry]]):
         return self._read(place, self._ends[place])
 
     def _end(self, topic: str, partition: int) -> int:
-        place = TopicPartition(topic, partition)
-        low, high = self._consumer.get_watermark_offsets(place, timeout=REQUEST_TIMEOUT_S, cached=False)
+        low, high = self._broker.bounds(topic, partition)
         if low > 0:
             raise ReadingFailed(
                 "FLV-6422", f"{topic}[{partition}] begins at offset {low}; a check needs it from offset 0"
             )
-        return int(high)
+        return high
 
     def _read(self, place: tuple[str, int], end: int) -> Iterator[Entry]:
-        if end == 0:
-            return
         topic, partition = place
-        self._consumer.assign([TopicPartition(topic, partition, 0)])
+        at = 0
         try:
-            at, heard = 0, time.monotonic()
             while at < end:
-                message = self._consumer.poll(POLL_S)
-                if message is None:
-                    if time.monotonic() - heard > SILENCE_S_MAX:
-                        raise ReadingFailed(
-                            "FLV-6421",
-                            f"{self._bootstrap_servers} sends nothing of {topic}[{partition}]@{at}",
-                        )
-                    continue
-                error = message.error()
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
-                    if not error.retriable():
-                        raise self._failed(f"read {topic}[{partition}]", KafkaException(error))
-                    continue
-                heard = time.monotonic()
-                offset = int(message.offset() or 0)
-                for missing in range(at, min(offset, end)):
-                    yield missing, 0, None, None
-                at = offset if error is not None else offset + 1
-                if error is None and offset < end:
-                    yield offset, int(message.timestamp()[1]), message.key(), message.value()
-        finally:
-            self._consumer.unassign()
+                for entry in entries_in(self._broker.fetch(topic, partition, at), at, end):
+                    yield entry
+                    at = entry[0] + 1
+        except SilentBrokerError as error:
+            raise self._failed(f"read {topic}[{partition}]@{at}", error) from error
+        except DamagedLogError as error:
+            raise self._failed(f"read {topic}[{partition}]", error) from error
 
-    def _failed(self, action: str, error: KafkaException) -> ReadingFailed:
+    def _failed(self, action: str, error: Exception) -> ReadingFailed:
         return ReadingFailed("FLV-6421", f"cannot {action} at {self._bootstrap_servers}: {error}")

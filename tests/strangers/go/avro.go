@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -29,8 +30,8 @@ type node struct {
 	fields  []field
 	symbols []string
 	items   *node
-	union   []*node
 	isTime  bool
+	types   []*node // of a union
 }
 
 type field struct {
@@ -51,6 +52,12 @@ type Schema struct {
 
 // Record is a record's fields: int64, float64, string, []byte, []any, Record (records), Map.
 type Record map[string]any
+
+// Branch is a value of a union, and which of its types it is.
+type Branch struct {
+	Index int64
+	Value any
+}
 
 // Map keeps its entries' order.
 type Map struct {
@@ -141,27 +148,23 @@ func parseNode(value any, namespace string, named map[string]*node, form *string
 		}
 		return &node{kind: name}
 	}
-	if branches, ok := value.([]any); ok {
+	if types, ok := value.([]any); ok {
 		one := &node{kind: "union"}
 		form.WriteByte('[')
-		for i, branch := range branches {
+		for i, each := range types {
 			if i > 0 {
 				form.WriteByte(',')
 			}
-			one.union = append(one.union, parseNode(branch, namespace, named, form))
+			one.types = append(one.types, parseNode(each, namespace, named, form))
 		}
 		form.WriteByte(']')
 		return one
 	}
 	text := value.(map[string]any)
-	switch kind := text["type"].(type) {
-	case map[string]any:
-		return parseNode(kind, namespace, named, form)
-	case string:
+	if kind, ok := text["type"].(string); ok {
 		return parseComplex(kind, text, namespace, named, form)
-	default:
-		panic("a type of another form")
 	}
+	return parseNode(text["type"], namespace, named, form)
 }
 
 func parseComplex(kind string, text map[string]any, namespace string, named map[string]*node, form *strings.Builder) *node {
@@ -217,23 +220,17 @@ func (registry *Registry) schema(name string, version int) *Schema {
 	return found
 }
 
-// refusal is an outcome that bytes deserve.
-type refusal string
-
-func (one refusal) Error() string { return string(one) }
-
-const (
-	undecodable   refusal = "undecodable"
-	unknownSchema refusal = "unknown_schema"
-)
+func unknownSchema(header []byte) *refusal {
+	return &refusal{"unknown_schema", why(105, hex.EncodeToString(header[2:10]))}
+}
 
 func (registry *Registry) schemaIn(data []byte) (*Schema, error) {
 	if len(data) < 10 || data[0] != 0xc3 || data[1] != 0x01 {
-		return nil, undecodable
+		return nil, undecodable(104)
 	}
 	schema := registry.byHeader[string(data[:10])]
 	if schema == nil {
-		return nil, unknownSchema
+		return nil, unknownSchema(data)
 	}
 	return schema, nil
 }
@@ -253,12 +250,13 @@ func (registry *Registry) decode(data []byte) (schema *Schema, record Record, er
 			if caught != errMalformed {
 				panic(caught)
 			}
-			schema, record, err = nil, nil, undecodable
+			name := schema.Name
+			schema, record, err = nil, nil, undecodable(108, name)
 		}
 	}()
 	record = reader.read(schema.root).(Record)
-	if reader.at != len(data) {
-		return nil, nil, undecodable
+	if left := len(data) - reader.at; left > 0 {
+		return nil, nil, undecodable(109, int64(left), schema.Name)
 	}
 	return schema, record, nil
 }
@@ -351,13 +349,6 @@ func (r *reader) read(one *node) any {
 			panic(errMalformed)
 		}
 		return one.symbols[index]
-	case "union": // as in Avro's JSON encoding: the type's name, and the value
-		index := r.long()
-		if index < 0 || index >= int64(len(one.union)) {
-			panic(errMalformed)
-		}
-		branch := one.union[index]
-		return Map{[]string{branch.kind}, []any{r.read(branch)}}
 	case "array":
 		found := []any{}
 		r.blocks(func() { found = append(found, r.read(one.items)) })
@@ -375,6 +366,12 @@ func (r *reader) read(one *node) any {
 			found[each.name] = r.read(each.node)
 		}
 		return found
+	case "union":
+		index := r.long()
+		if index < 0 || index >= int64(len(one.types)) {
+			panic(errMalformed)
+		}
+		return Branch{index, r.read(one.types[index])}
 	default:
 		panic("no type " + one.kind)
 	}
@@ -420,16 +417,6 @@ func write(out *bytes.Buffer, one *node, value any) {
 			}
 		}
 		panic("no symbol " + value.(string))
-	case "union":
-		chosen := value.(Map)
-		for index, branch := range one.union {
-			if branch.kind == chosen.Keys[0] {
-				writeLong(out, int64(index))
-				write(out, branch, chosen.Values[0])
-				return
-			}
-		}
-		panic("no type of its union: " + chosen.Keys[0])
 	case "array":
 		items := value.([]any)
 		if len(items) > 0 {
@@ -449,6 +436,10 @@ func write(out *bytes.Buffer, one *node, value any) {
 			}
 		}
 		writeLong(out, 0)
+	case "union":
+		branch := value.(Branch)
+		writeLong(out, branch.Index)
+		write(out, one.types[branch.Index], branch.Value)
 	case "record":
 		record := value.(Record)
 		for _, each := range one.fields {

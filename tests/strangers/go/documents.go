@@ -178,7 +178,16 @@ type Genesis struct {
 	Policy           json.RawMessage `json:"policy"`
 	ModelSHA256      string          `json:"model_sha256"`
 	OptimizerSHA256  string          `json:"optimizer_sha256"`
+	Records          Rules           `json:"records"`
 }
+
+// Rules are those of a task's records: since genesis v4 the document says them.
+type Rules struct {
+	Canonical bool `json:"canonical"`
+	Verdicts  int  `json:"verdicts"`
+}
+
+var firstRules = Rules{false, 1}
 
 var keysOfGenesis = []string{"control_authority", "format", "layout", "model_sha256", "optimizer_sha256", "policy", "regions", "task", "version"}
 var keysOfManifest = []string{
@@ -225,15 +234,21 @@ func readGenesis(data []byte) (*Genesis, error) {
 	if !hasKeys(data, keys) {
 		return nil, errDocument
 	}
+	if one.Format != "fluvial/genesis/v4" {
+		one.Records = firstRules
+	}
+	if one.Records.Verdicts != 1 && one.Records.Verdicts != 2 {
+		return nil, errDocument
+	}
 	return one, nil
 }
 
-func (one *Genesis) trust() (Trust, error) {
+func (one *Genesis) trust() (*Trust, error) {
 	pems := map[string]string{"control": one.ControlAuthority}
 	for region, each := range one.Regions {
 		pems[region] = each.Authority
 	}
-	return trustOf(pems)
+	return trustOf(pems, one.Records.Canonical)
 }
 
 // Slot is a partition of a region.

@@ -10,10 +10,14 @@ import (
 	"hash"
 	"math"
 	"sort"
+	"strings"
 	"unicode/utf8"
 )
 
-const countedMax = 1_000_000
+const (
+	countedMax = 1_000_000
+	bytesLimit = 64 << 20 // of any policy
+)
 
 // Verdict is what became of one offset; its text for people is left out.
 type Verdict struct {
@@ -28,6 +32,28 @@ type Verdict struct {
 	Norm        float64 `json:"norm"`
 	Deviations  float64 `json:"norm_deviations"`
 	Cosine      float64 `json:"cosine"`
+	Why         Why     `json:"-"`
+}
+
+func (one *Verdict) refuse(outcome string, code int64, values ...any) {
+	one.Outcome, one.Why = outcome, why(code, values...)
+}
+
+// bytes is the verdict as it stands in the topic of a task whose verdicts are of version 2.
+func (one *Verdict) bytes(registry *Registry) []byte {
+	record := Record{"reason": one.Why.Code, "values": union(one.Why.Values), "forged": one.Why.Forged}
+	for name, value := range verdictFields(*one) {
+		record[name] = value
+	}
+	return registry.encode("Verdict", 2, record)
+}
+
+func verdictFields(one Verdict) map[string]any {
+	return map[string]any{
+		"offset": one.Offset, "outcome": one.Outcome, "device_id": one.DeviceID, "update_id": one.UpdateID,
+		"base_version": one.BaseVersion, "staleness": one.Staleness, "weight": one.Weight, "clip": one.Clip, "norm": one.Norm,
+		"norm_deviations": one.Deviations, "cosine": one.Cosine,
+	}
 }
 
 // Window is a closed window.
@@ -58,7 +84,7 @@ func newWindow(first int64) *openWindow {
 // Partition is the state of one partition's fold. object loads what a barrier names.
 type Partition struct {
 	registry         *Registry
-	trust            Trust
+	trust            *Trust
 	object           func(sha256 string) []byte
 	task, region     string
 	partition, total int64
@@ -77,7 +103,7 @@ type Partition struct {
 	barriers         []Record
 }
 
-func newPartition(registry *Registry, trust Trust, task string, slot Slot, partitions int64, layout *Layout, policy *Policy, model string) *Partition {
+func newPartition(registry *Registry, trust *Trust, task string, slot Slot, partitions int64, layout *Layout, policy *Policy, model string) *Partition {
 	return &Partition{
 		registry: registry, trust: trust, task: task, region: slot.Region, partition: slot.Partition, total: partitions,
 		layout: layout, policy: policy, models: map[int64]string{0: model}, counted: map[int64]map[string]bool{},
@@ -85,13 +111,19 @@ func newPartition(registry *Registry, trust Trust, task string, slot Slot, parti
 	}
 }
 
-// take folds the next record; parked says that an operator's Skip counts for it.
-func (p *Partition) take(value []byte, there bool, timestampMs int64, parked bool) (Verdict, *Window) {
+// Parked is what is folded in the place of a record: the Skip that names it, nil where none does.
+type Parked struct {
+	offset int64
+	reason string
+}
+
+// take folds the next record.
+func (p *Partition) take(value []byte, there bool, timestampMs int64, parked *Parked) (Verdict, *Window) {
 	verdict := Verdict{Offset: p.next, BaseVersion: -1, Staleness: -1}
 	version, policy := p.version, p.policy
 	closes := false
-	if parked {
-		verdict.Outcome = "skipped"
+	if parked != nil {
+		verdict.refuse("skipped", 407, parked.offset, parked.reason)
 	} else {
 		closes = p.judge(&verdict, value, there, timestampMs)
 	}
@@ -108,36 +140,12 @@ func (p *Partition) take(value []byte, there bool, timestampMs int64, parked boo
 
 // judge gives the outcome, and whether the record asks for the window to be closed.
 func (p *Partition) judge(verdict *Verdict, value []byte, there bool, timestampMs int64) bool {
-	if !there {
-		verdict.Outcome = string(undecodable)
-		return false
-	}
-	if int64(len(value)) > p.policy.Updates.BytesMax {
-		verdict.Outcome = "too_large"
-		return false
-	}
-	envelope, err := p.registry.openEnvelope(value)
-	if err != nil {
-		verdict.Outcome = err.Error()
-		return false
-	}
-	newest := map[string]int{"fluvial/policy/v1": 1, "fluvial/policy/v2": 2}[p.policy.Format]
-	if envelope.Kind == "ClientUpdate" && envelope.Schema.Version > newest {
-		verdict.Outcome = string(unknownSchema)
-		return false
-	}
-	if !inUpdates[envelope.Kind] {
-		verdict.Outcome = string(undecodable)
-		return false
-	}
-	signer, outcome := envelope.authenticate(p.trust, timestampMs)
-	if outcome != "" {
-		verdict.Outcome = outcome
-		return false
-	}
-	_, record, err := p.registry.decode(envelope.Payload)
-	if err != nil {
-		verdict.Outcome, verdict.DeviceID = err.Error(), signer.Name
+	envelope, signer, record, refused := p.open(value, there, timestampMs)
+	if refused != nil {
+		verdict.Outcome, verdict.Why = refused.Outcome, refused.Why
+		if signer != nil {
+			verdict.DeviceID = signer.Name
+		}
 		return false
 	}
 	if envelope.Kind == "ClientUpdate" {
@@ -147,34 +155,80 @@ func (p *Partition) judge(verdict *Verdict, value []byte, there bool, timestampM
 	return p.control(verdict, envelope.Kind, record, signer)
 }
 
+// open is checks 1 to 16. The signer of a refused record is known where its payload is what was wrong.
+func (p *Partition) open(value []byte, there bool, timestampMs int64) (*Envelope, *Identity, Record, *refusal) {
+	size, limit := int64(len(value)), p.policy.Updates.BytesMax
+	switch {
+	case !there:
+		return nil, nil, nil, undecodable(101)
+	case size > limit && size > bytesLimit:
+		return nil, nil, nil, &refusal{"too_large", why(103, int64(bytesLimit), limit)}
+	case size > limit:
+		return nil, nil, nil, &refusal{"too_large", why(102, size, limit)}
+	}
+	envelope, err := p.registry.openEnvelope(value, p.trust.canonical)
+	if err != nil {
+		return nil, nil, nil, err.(*refusal)
+	}
+	newest := map[string]int{"fluvial/policy/v1": 1, "fluvial/policy/v2": 2}[p.policy.Format]
+	if envelope.Kind == "ClientUpdate" && envelope.Schema.Version > newest {
+		return nil, nil, nil, unknownSchema(envelope.Schema.Header)
+	}
+	if !inUpdates[envelope.Kind] {
+		return nil, nil, nil, undecodable(111, envelope.Kind)
+	}
+	signer, refused := envelope.authenticate(p.trust, timestampMs)
+	if refused != nil {
+		return nil, nil, nil, refused
+	}
+	record, err := p.registry.open(envelope.Payload, envelope.Schema, p.trust.canonical)
+	if err != nil {
+		return nil, signer, nil, err.(*refusal)
+	}
+	return envelope, signer, record, nil
+}
+
 func (p *Partition) control(verdict *Verdict, kind string, record Record, signer *Identity) bool {
 	switch {
 	case kind == "Tick" && record["region"] != signer.Region:
-		verdict.Outcome = "bad_signature"
+		refused := forged(kind, why(223, signer.Region))
+		verdict.Outcome, verdict.Why = refused.Outcome, refused.Why
 	case record["task"] != p.task:
-		verdict.Outcome = "wrong_task"
+		verdict.refuse("wrong_task", 411, record["task"])
 	case kind != "Revoke" && record["region"] != p.region:
-		verdict.Outcome = "wrong_region"
+		verdict.refuse("wrong_region", 412, record["region"])
 	case (kind == "Tick" || kind == "Skip") && record["partition"] != p.partition:
-		verdict.Outcome = "wrong_partition"
+		verdict.refuse("wrong_partition", 413, record["partition"])
 	default:
-		verdict.Outcome = "control"
+		return p.obey(verdict, kind, record)
 	}
-	if verdict.Outcome != "control" {
-		return false
-	}
+	return false
+}
+
+// obey does what a valid control record says.
+func (p *Partition) obey(verdict *Verdict, kind string, record Record) bool {
 	switch kind {
 	case "Tick":
-		return record["window_first_offset"] == p.window.first
+		closes := record["window_first_offset"] == p.window.first && len(p.window.counts) > 0
+		verdict.refuse("control", map[bool]int64{true: 403, false: 404}[closes], record["window_first_offset"])
+		return closes
 	case "Revoke":
 		for _, name := range []string{"device_id", "certificate_serial"} {
 			if text := record[name].(string); text != "" {
 				p.revoked[text] = true
 			}
 		}
+		verdict.refuse("control", 405, record["device_id"], record["certificate_serial"], record["reason"])
+	case "Skip":
+		verdict.refuse("control", 406, record["offset"], record["reason"])
 	case "Barrier":
 		p.barriers = append(p.barriers, record)
-		return p.adopt(record)
+		own := p.version
+		if p.adopt(record) {
+			verdict.refuse("control", 401, record["version"], record["reason"])
+			return true
+		}
+		verdict.refuse("control", 402, record["version"], own)
 	}
 	return false
 }
@@ -231,40 +285,48 @@ func (p *Partition) forget() {
 	}
 }
 
-// update judges a ClientUpdate, and counts it if it is accepted.
+// update judges a ClientUpdate, and counts it if it is accepted: checks 18 to 44.
 func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, signature []byte, size int64) {
 	verdict.DeviceID = signer.Name
 	updateID, base := record["update_id"].(string), record["base_version"].(int64)
+	device, region := record["device_id"].(string), record["region"].(string)
 	switch {
-	case record["device_id"] != signer.Name:
-		verdict.Outcome = "bad_signature"
+	case device != signer.Name:
+		verdict.refuse("bad_signature", 224, cut(device, 64), signer.Name)
 	case utf8.RuneCountInString(updateID) > 64:
-		verdict.Outcome = "wrong_layout"
-	case record["region"] != signer.Region:
-		verdict.Outcome = "wrong_region"
+		verdict.refuse("wrong_layout", 225, int64(64))
+	case region != signer.Region:
+		verdict.refuse("wrong_region", 226, cut(region, 64), signer.Region)
 	}
 	if verdict.Outcome != "" {
 		return
 	}
 	verdict.UpdateID, verdict.BaseVersion = updateID, base
 	model, seen := p.models[base]
+	home, most := partitionOf(signer.Name, p.total), p.policy.Staleness.VersionsMax
 	switch {
-	case p.revoked[signer.Name], p.revoked[signer.Serial]:
-		verdict.Outcome = "revoked"
+	case p.revoked[signer.Name]:
+		verdict.refuse("revoked", 301, signer.Name)
+	case p.revoked[signer.Serial]:
+		verdict.refuse("revoked", 302, signer.Serial)
 	case record["task"] != p.task:
-		verdict.Outcome = "wrong_task"
+		verdict.refuse("wrong_task", 303, record["task"], p.task)
 	case signer.Region != p.region:
-		verdict.Outcome = "wrong_region"
-	case partitionOf(signer.Name, p.total) != p.partition:
-		verdict.Outcome = "wrong_partition"
+		verdict.refuse("wrong_region", 304, signer.Region, p.region)
+	case home != p.partition:
+		verdict.refuse("wrong_partition", 305, home, p.partition)
 	case base > p.version:
-		verdict.Outcome = "future_base"
+		verdict.refuse("future_base", 306, base, p.version)
+	case base < p.oldest() && base < p.floor:
+		verdict.refuse("too_stale", 308, base, p.version, most, p.floor)
 	case base < p.oldest():
-		verdict.Outcome = "too_stale"
-	case !seen, model != record["base_sha256"]:
-		verdict.Outcome = "unknown_base"
+		verdict.refuse("too_stale", 307, base, p.version, most)
+	case !seen:
+		verdict.refuse("unknown_base", 309, base)
+	case model != record["base_sha256"]:
+		verdict.refuse("unknown_base", 310, base, cut(model, 12), cut(record["base_sha256"].(string), 12))
 	case p.counted[base][signer.Name]:
-		verdict.Outcome = "duplicate"
+		verdict.refuse("duplicate", 311, signer.Name, base)
 	default:
 		p.content(verdict, record, signature, size)
 	}
@@ -272,64 +334,91 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, si
 
 func (p *Partition) content(verdict *Verdict, record Record, signature []byte, size int64) {
 	codec, tensors := record["codec"].(string), record["tensors"].([]any)
-	parts, scales, ok := p.form(codec, tensors)
-	if !ok {
-		verdict.Outcome = "wrong_layout"
+	parts, scales, refused := p.form(codec, tensors)
+	if refused != nil {
+		verdict.Outcome, verdict.Why = refused.Outcome, refused.Why
 		return
 	}
 	weights := len(p.layout.Weights)
 	for t, one := range parts {
 		if !finite(scales[t]) || scales[t] < 0 || !one.finite() {
-			verdict.Outcome = "not_finite"
+			verdict.refuse("not_finite", 320)
 			return
 		}
 	}
 	for t, spec := range p.layout.Buffers {
 		for _, x := range parts[weights+t].floats {
 			if spec.Nonnegative && x < 0 {
-				verdict.Outcome = "out_of_range"
+				verdict.refuse("out_of_range", 321, spec.Name)
 				return
 			}
 		}
 	}
-	buffers := parts[weights:]
-	p.measure(verdict, parts[:weights], scales[:weights], buffers, signature, size)
+	p.measure(verdict, parts[:weights], scales[:weights], parts[weights:], signature, size)
 }
 
-// form is whether the tensors are the layout's in form.
-func (p *Partition) form(codec string, tensors []any) ([]part, []float64, bool) {
+func wrongLayout(code int64, values ...any) *refusal {
+	return &refusal{"wrong_layout", why(code, values...)}
+}
+
+// form is checks 31 to 38: whether the tensors are the layout's in form.
+func (p *Partition) form(codec string, tensors []any) ([]part, []float64, *refusal) {
 	layout := p.layout.all()
-	if !contains(p.policy.Updates.Codecs, codec) || len(tensors) != len(layout) {
-		return nil, nil, false
+	if !contains(p.policy.Updates.Codecs, codec) {
+		return nil, nil, wrongLayout(312, cut(codec, 64), strings.Join(p.policy.Updates.Codecs, ", "))
 	}
-	var parts []part
+	same := len(tensors) == len(layout)
+	for t := 0; same && t < len(layout); t++ {
+		same = tensors[t].(Record)["name"] == layout[t].Name
+	}
+	if !same {
+		return nil, nil, wrongLayout(313, int64(len(tensors)), int64(len(layout)))
+	}
+	var data [][]byte
 	var scales []float64
 	for t, spec := range layout {
 		one := tensors[t].(Record)
-		name, data, scale := one["name"].(string), one["data"].([]byte), one["scale"].(float64)
-		shape := one["shape"].([]any)
-		if name != spec.Name || len(shape) != len(spec.Shape) {
-			return nil, nil, false
+		if fmt.Sprint(one["shape"]) != fmt.Sprint(anyOf(spec.Shape)) {
+			return nil, nil, wrongLayout(314)
 		}
-		for i, n := range shape {
-			if n.(int64) != spec.Shape[i] {
-				return nil, nil, false
-			}
-		}
-		how := codec
-		if spec.Section == "buffers" {
-			how = "float32"
-		}
-		if len(data) != dataBytes(how, spec.size()) || how == "float32" && scale != 1 && finite(scale) && scale >= 0 {
-			return nil, nil, false
-		}
-		levels, good := levels(how, data, spec.size())
-		if !good {
-			return nil, nil, false
-		}
-		parts, scales = append(parts, levels), append(scales, scale)
+		data, scales = append(data, one["data"].([]byte)), append(scales, one["scale"].(float64))
 	}
-	return parts, scales, true
+	parts, refused := p.levels(codec, data, scales)
+	return parts, scales, refused
+}
+
+// levels is checks 34 to 38.
+func (p *Partition) levels(codec string, data [][]byte, scales []float64) ([]part, *refusal) {
+	var parts []part
+	weights := len(p.layout.Weights)
+	for t, spec := range p.layout.Weights {
+		if expected := dataBytes(codec, spec.size()); len(data[t]) != expected {
+			return nil, wrongLayout(315, spec.Name, int64(len(data[t])), int64(expected))
+		}
+	}
+	for t, spec := range p.layout.Weights {
+		one, good := levels(codec, data[t], spec.size())
+		if !good {
+			return nil, wrongLayout(317, spec.Name, int64(-8))
+		}
+		parts = append(parts, one)
+	}
+	for _, scale := range scales[:weights] {
+		if codec == "float32" && scale != 1 && finite(scale) && scale >= 0 {
+			return nil, wrongLayout(316, codec)
+		}
+	}
+	for t, spec := range p.layout.Buffers {
+		bytes, scale := data[weights+t], scales[weights+t]
+		if len(bytes) != 4*spec.size() {
+			return nil, wrongLayout(318, spec.Name, int64(len(bytes)), int64(4*spec.size()))
+		}
+		if scale != 1 && finite(scale) && scale >= 0 {
+			return nil, wrongLayout(319, spec.Name)
+		}
+		parts = append(parts, part{floats: float32s(bytes)})
+	}
+	return parts, nil
 }
 
 func (p *Partition) measure(verdict *Verdict, parts []part, scales []float64, buffers []part, signature []byte, size int64) {
@@ -343,7 +432,7 @@ func (p *Partition) measure(verdict *Verdict, parts []part, scales []float64, bu
 	norm, limits, anomaly := normOf(scales, squares), p.policy.Updates, p.policy.Anomaly
 	verdict.Norm = norm
 	if norm > limits.NormMax {
-		verdict.Outcome = "norm_exceeded"
+		verdict.refuse("norm_exceeded", 322, norm, limits.NormMax)
 		return
 	}
 	verdict.Cosine = cosineOf(scales, dots, norm, p.direction)
@@ -351,17 +440,22 @@ func (p *Partition) measure(verdict *Verdict, parts []part, scales []float64, bu
 		verdict.Deviations = deviations(norm, p.norms)
 	}
 	base := verdict.BaseVersion
-	if anomaly.Enabled && (verdict.Deviations > anomaly.DeviationsMax || verdict.Cosine < anomaly.CosineMin) {
-		verdict.Outcome = "anomalous"
+	if anomaly.Enabled && verdict.Deviations > anomaly.DeviationsMax {
+		verdict.refuse("anomalous", 323, norm, verdict.Deviations, anomaly.DeviationsMax)
+	} else if anomaly.Enabled && verdict.Cosine < anomaly.CosineMin {
+		verdict.refuse("anomalous", 324, verdict.Cosine, anomaly.CosineMin)
+	}
+	if verdict.Outcome != "" {
 		p.remember(verdict, norm)
 		return
 	}
-	verdict.Outcome = "accepted"
+	verdict.refuse("accepted", 0)
 	verdict.Staleness = p.version - base
 	verdict.Weight = p.policy.Staleness.Weights[verdict.Staleness]
 	verdict.Clip = 1
 	if norm > limits.NormClip {
 		verdict.Clip = limits.NormClip / norm
+		verdict.refuse("accepted", 300, norm, limits.NormClip)
 	}
 	p.count(verdict, parts, scales, squares, buffers, signature, size)
 	p.remember(verdict, norm)

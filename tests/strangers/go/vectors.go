@@ -111,7 +111,7 @@ func read[V any](raw json.RawMessage) V {
 func runVectors(registry *Registry, folder string) error {
 	runners := map[string]func(*runner, json.RawMessage){
 		"schemas.json": (*runner).schema, "records.json": (*runner).record, "envelopes.json": (*runner).envelope,
-		"certificates.json": (*runner).certificate, "signatures.json": (*runner).signature, "partitions.json": (*runner).partition, "staleness.json": (*runner).staleness,
+		"certificates.json": (*runner).certificate, "signatures.json": (*runner).signature, "encodings.json": (*runner).encoding, "partitions.json": (*runner).partition, "staleness.json": (*runner).staleness,
 		"policies.json": (*runner).policy, "genesis.json": (*runner).genesis, "manifests.json": (*runner).manifest,
 		"names.json": (*runner).names, "digests.json": (*runner).digest, "codecs.json": (*runner).codec, "norms.json": (*runner).norm,
 		"scores.json": (*runner).score, "buffers.json": (*runner).buffer, "merges.json": (*runner).merge, "logs.json": (*runner).log,
@@ -169,14 +169,7 @@ func typed(one *node, value any) any {
 		data, _ := hex.DecodeString(value.(string))
 		return data
 	case "union":
-		for name, item := range value.(map[string]any) {
-			for _, branch := range one.union {
-				if branch.kind == name {
-					return Map{[]string{name}, []any{typed(branch, item)}}
-				}
-			}
-		}
-		panic("no type of its union")
+		return union([]any{valueOf(json.RawMessage(canonical(value)))})[0]
 	case "array":
 		found := []any{}
 		for _, item := range value.([]any) {
@@ -234,14 +227,14 @@ func (r *runner) envelope(raw json.RawMessage) {
 	r.equal("error", err, nil)
 	r.equal("signed", hex.EncodeToString(signedBytes(one.Kind, schema, one.Payload)), hex.EncodeToString(one.Signed))
 	r.equal("envelope", hex.EncodeToString(r.registry.seal(one.Kind, one.Payload, one.Certificate, key)), hex.EncodeToString(one.Envelope))
-	opened, err := r.registry.openEnvelope(one.Envelope)
+	opened, err := r.registry.openEnvelope(one.Envelope, true)
 	r.equal("error", err, nil)
 	r.equal("signature", hex.EncodeToString(opened.Signature), hex.EncodeToString(one.Signature))
 	r.equal("genuine", ed25519.Verify(key.Public().(ed25519.PublicKey), one.Signed, one.Signature), true)
 }
 
-func (r *runner) trust() Trust {
-	trust, err := trustOf(r.file.Authorities)
+func (r *runner) trust(canonical bool) *Trust {
+	trust, err := trustOf(r.file.Authorities, canonical)
 	if err != nil {
 		panic(err)
 	}
@@ -261,15 +254,67 @@ func (r *runner) certificate(raw json.RawMessage) {
 			NotAfterMs  int64  `json:"not_after_ms"`
 			PublicKey   Hex    `json:"public_key"`
 		} `json:"identity"`
+		Reason int64 `json:"reason"`
 	}](raw)
-	found, err := r.trust().identify(one.DER)
+	strictly, err := r.trust(true).identify(one.DER)
+	if err != nil {
+		r.equal("reason: "+one.Name, err.(*refusal).Why.Code, one.Reason)
+	} else {
+		r.equal("reason: "+one.Name, 0, one.Reason)
+	}
+	found, err := r.trust(false).identify(one.DER)
 	r.equal("vouched for: "+one.Name, err == nil, one.Identity != nil)
+	if strictly != nil {
+		r.equal("identity: "+one.Name, *strictly, *found)
+	}
 	if err == nil && one.Identity != nil {
 		expected := one.Identity
 		r.equal("identity", *found, Identity{
 			expected.Region, expected.Role, expected.Name, expected.Serial, expected.NotBeforeMs, expected.NotAfterMs,
 			ed25519.PublicKey(expected.PublicKey),
 		})
+	}
+}
+
+func (r *runner) encoding(raw json.RawMessage) {
+	one := read[struct {
+		Name   string            `json:"name"`
+		Schema string            `json:"schema"`
+		Bytes  Hex               `json:"bytes"`
+		Reason int64             `json:"reason"`
+		Values []json.RawMessage `json:"values"`
+	}](raw)
+	schema, err := r.registry.schemaIn(one.Bytes)
+	r.equal("error", err, nil)
+	r.equal("schema", schema.Name, one.Schema)
+	got := Why{}
+	record, err := decodeStrict(one.Bytes, schema)
+	if err != nil {
+		got = err.(*refusal).Why
+	} else {
+		r.equal(one.Name+": bytes", hex.EncodeToString(r.registry.encode(schema.Name, schema.Version, record)), hex.EncodeToString(one.Bytes))
+	}
+	var values []any
+	for _, value := range one.Values {
+		values = append(values, valueOf(value))
+	}
+	r.equal(one.Name, []any{got.Code, got.Values}, []any{one.Reason, values})
+}
+
+// valueOf reads a reason's value, which stands behind its type's name.
+func valueOf(raw json.RawMessage) any {
+	one := read[struct {
+		Long   *int64  `json:"long"`
+		Double *Number `json:"double"`
+		String *string `json:"string"`
+	}](raw)
+	switch {
+	case one.Long != nil:
+		return *one.Long
+	case one.Double != nil:
+		return float64(*one.Double)
+	default:
+		return *one.String
 	}
 }
 
@@ -327,6 +372,7 @@ type documentCase struct {
 	Weights      int      `json:"weights"`
 	Buffers      int      `json:"buffers"`
 	SumElements  int      `json:"sum_elements"`
+	Records      Rules    `json:"records"`
 }
 
 func (r *runner) policy(raw json.RawMessage) {
@@ -348,6 +394,7 @@ func (r *runner) genesis(raw json.RawMessage) {
 	r.equal("policy", sha(found.Policy), one.PolicySHA256)
 	r.equal("slots", found.slots(), one.Slots)
 	r.equal("layout", []int{layout.W, layout.B, layout.sumElements()}, []int{one.Weights, one.Buffers, one.SumElements})
+	r.equal("records", found.Records, one.Records)
 	_, err = found.trust()
 	r.equal("authorities", err, nil)
 }
@@ -568,6 +615,7 @@ func (r *runner) merge(raw json.RawMessage) {
 
 type logCase struct {
 	Name        string           `json:"name"`
+	Canonical   *bool            `json:"canonical"` // by which rules alone; missing: by both
 	Task        string           `json:"task"`
 	Region      string           `json:"region"`
 	Partition   int64            `json:"partition"`
@@ -591,36 +639,64 @@ type logCase struct {
 	} `json:"windows"`
 }
 
+// log folds a log by the first rules and by those of canonical records: outcomes and windows are the same.
 func (r *runner) log(raw json.RawMessage) {
 	one := read[logCase](raw)
+	for _, canonical := range []bool{false, true} {
+		if one.Canonical == nil || *one.Canonical == canonical {
+			r.fold(&one, r.trust(canonical))
+		}
+	}
+}
+
+func (r *runner) fold(one *logCase, trust *Trust) {
 	policy, err := readPolicy([]byte(one.Policy))
 	r.equal("error", err, nil)
-	p := newPartition(r.registry, r.trust(), one.Task, Slot{one.Region, one.Partition}, one.Partitions, layoutOf(one.Layout), policy, one.ModelSHA256)
+	p := newPartition(r.registry, trust, one.Task, Slot{one.Region, one.Partition}, one.Partitions, layoutOf(one.Layout), policy, one.ModelSHA256)
 	p.object = func(name string) []byte { return one.Objects[name] }
 	closed := 0
 	for offset, record := range one.Records {
-		_, parked := one.Parked[strconv.Itoa(offset)]
+		var parked *Parked
+		if at, there := one.Parked[strconv.Itoa(offset)]; there {
+			skip, _, _ := r.registry.verified(*one.Records[at].Value, one.Records[at].TimestampMs, trust, "Skip")
+			parked = &Parked{at, skip["reason"].(string)}
+		}
 		var value []byte
 		if record.Value != nil {
 			value = *record.Value
 		}
 		verdict, window := p.take(value, record.Value != nil, record.TimestampMs, parked)
-		r.equal(fmt.Sprintf("%s: verdict of %d", one.Name, offset), verdict, read[Verdict](one.Verdicts[offset]))
-		if window == nil {
-			continue
+		r.verdict(fmt.Sprintf("%s: verdict of %d", one.Name, offset), verdict, one.Verdicts[offset], trust.canonical)
+		if window != nil {
+			r.window(one, closed, int64(offset), window)
+			closed++
 		}
-		if closed >= len(one.Windows) {
-			r.equal("windows", closed+1, len(one.Windows))
-			return
-		}
-		expected := one.Windows[closed]
-		closed++
-		what := fmt.Sprintf("%s: window %d: ", one.Name, closed-1)
-		r.equal(what+"closed by", offset, expected.ClosedBy)
-		r.equal(what+"sums", wholesText(window.Sums), expected.Sums)
-		r.equal(what+"state", hex.EncodeToString(window.State), hex.EncodeToString(expected.State))
-		r.equal(what+"payload", hex.EncodeToString(window.Payload), hex.EncodeToString(expected.Payload))
-		r.equal(what+"sha256", window.SHA256, expected.SHA256)
 	}
 	r.equal(one.Name+": windows", closed, len(one.Windows))
+}
+
+func (r *runner) verdict(what string, got Verdict, raw json.RawMessage, canonical bool) {
+	expected := read[Verdict](raw)
+	r.equal(what, verdictFields(got), verdictFields(expected))
+	if !canonical {
+		return
+	}
+	v2 := read[struct {
+		Reason int64 `json:"reason"`
+		V2     Hex   `json:"v2"`
+	}](raw)
+	r.equal(what+": reason", got.Why.Code, v2.Reason)
+	r.equal(what+": bytes", hex.EncodeToString(got.bytes(r.registry)), hex.EncodeToString(v2.V2))
+}
+
+func (r *runner) window(one *logCase, number int, offset int64, window *Window) {
+	if number >= len(one.Windows) {
+		return
+	}
+	expected, what := one.Windows[number], fmt.Sprintf("%s: window %d: ", one.Name, number)
+	r.equal(what+"closed by", offset, expected.ClosedBy)
+	r.equal(what+"sums", wholesText(window.Sums), expected.Sums)
+	r.equal(what+"state", hex.EncodeToString(window.State), hex.EncodeToString(expected.State))
+	r.equal(what+"payload", hex.EncodeToString(window.Payload), hex.EncodeToString(expected.Payload))
+	r.equal(what+"sha256", window.SHA256, expected.SHA256)
 }

@@ -22,6 +22,8 @@ var signedBy = map[string]string{
 	"ModelAnnouncement": "merger", "Revoke": "operator", "Skip": "operator",
 }
 
+var roles = map[string]bool{"device": true, "worker": true, "merger": true, "operator": true}
+
 var inUpdates = map[string]bool{"ClientUpdate": true, "Barrier": true, "Tick": true, "Revoke": true, "Skip": true}
 
 // Identity is who holds a certificate.
@@ -121,28 +123,84 @@ func (one *x509Certificate) isAuthority() bool {
 	return false
 }
 
-// Trust is a task's CAs, by region, and "control".
-type Trust map[string]*x509Certificate
+// Trust is a task's CAs, by region, and "control", and whether its records have to be canonical.
+type Trust struct {
+	authorities map[string]*x509Certificate
+	subjects    map[string][]byte
+	canonical   bool
+}
 
-func trustOf(pems map[string]string) (Trust, error) {
-	trust := Trust{}
+func trustOf(pems map[string]string, canonical bool) (*Trust, error) {
+	trust := &Trust{map[string]*x509Certificate{}, map[string][]byte{}, canonical}
 	for region, text := range pems {
 		lines := strings.Split(strings.TrimSpace(text), "\n")
 		der, err := base64.StdEncoding.DecodeString(strings.Join(lines[1:len(lines)-1], ""))
 		if err != nil {
 			return nil, err
 		}
-		if trust[region], err = parseCertificate(der); err != nil {
+		if trust.authorities[region], err = parseCertificate(der); err != nil {
 			return nil, err
 		}
+		trust.subjects[region] = subjectOf(der)
 	}
 	return trust, nil
 }
 
-func (trust Trust) identify(der []byte) (*Identity, error) {
+func badCertificate(code int64, values ...any) *refusal {
+	return &refusal{"bad_certificate", why(code, values...)}
+}
+
+// identify gives who holds a certificate; err is a *refusal where the task's CAs do not vouch for it.
+func (trust *Trust) identify(der []byte) (*Identity, error) {
 	if len(der) > 4096 {
-		return nil, errCertificate
+		return nil, badCertificate(201, int64(len(der)), int64(4096))
 	}
+	if trust.canonical {
+		return trust.identifyStrictly(der)
+	}
+	found, err := trust.identifyLoosely(der)
+	if err != nil {
+		return nil, badCertificate(202)
+	}
+	return found, nil
+}
+
+func (trust *Trust) identifyStrictly(der []byte) (*Identity, error) {
+	one, err := readStrictCertificate(der)
+	switch {
+	case err == errDER:
+		return nil, badCertificate(207)
+	case err != nil:
+		return nil, badCertificate(202)
+	case len(one.uris) != 1 || !strings.HasPrefix(one.uris[0], "spiffe://"):
+		return nil, badCertificate(209)
+	}
+	parts := strings.Split(strings.TrimPrefix(one.uris[0], "spiffe://"), "/")
+	if len(parts) != 3 || !namePattern.MatchString(parts[0]) || !roles[parts[1]] || !namePattern.MatchString(parts[2]) {
+		return nil, badCertificate(210, one.uris[0])
+	}
+	region, role, authority := parts[0], parts[1], trust.authorities[parts[0]]
+	if one.key == nil {
+		return nil, badCertificate(203)
+	}
+	if authority == nil {
+		return nil, badCertificate(204, region)
+	}
+	if (role == "merger" || role == "operator") != (region == "control") {
+		return nil, badCertificate(205, region, role)
+	}
+	key, err := authority.key()
+	issued := err == nil && one.signature != nil && bytes.Equal(one.issuer, trust.subjects[region])
+	if !issued || len(one.signature) != ed25519.SignatureSize || !ed25519.Verify(key, one.signed, one.signature) {
+		return nil, badCertificate(206, region)
+	}
+	if one.isAuthority {
+		return nil, badCertificate(208)
+	}
+	return &Identity{region, role, parts[2], one.serial.Text(16), one.notBeforeMs, one.notAfterMs, one.key}, nil
+}
+
+func (trust *Trust) identifyLoosely(der []byte) (*Identity, error) {
 	one, err := parseCertificate(der)
 	if err != nil {
 		return nil, err
@@ -163,7 +221,7 @@ func (trust Trust) identify(der []byte) (*Identity, error) {
 	if !ofControl && role != "device" && role != "worker" || ofControl != (region == "control") {
 		return nil, errCertificate
 	}
-	authority := trust[region]
+	authority := trust.authorities[region]
 	key, err := one.key()
 	if err != nil || authority == nil || one.isAuthority() {
 		return nil, errCertificate
@@ -192,15 +250,15 @@ type Envelope struct {
 	Payload, Certificate, Signature []byte
 }
 
-func (registry *Registry) openEnvelope(data []byte) (*Envelope, error) {
+func (registry *Registry) openEnvelope(data []byte, canonical bool) (*Envelope, error) {
 	outer, err := registry.schemaIn(data)
 	if err != nil {
 		return nil, err
 	}
 	if outer.Name != "SignedEnvelope" {
-		return nil, undecodable
+		return nil, undecodable(106, "SignedEnvelope", outer.Name)
 	}
-	_, fields, err := registry.decode(data)
+	fields, err := registry.open(data, outer, canonical)
 	if err != nil {
 		return nil, err
 	}
@@ -212,9 +270,18 @@ func (registry *Registry) openEnvelope(data []byte) (*Envelope, error) {
 		return nil, err
 	}
 	if one.Schema.Name != one.Kind {
-		return nil, undecodable
+		return nil, undecodable(107, cut(one.Kind, 64), one.Schema.Name)
 	}
 	return one, nil
+}
+
+// open decodes a record by its task's rules.
+func (registry *Registry) open(data []byte, schema *Schema, canonical bool) (Record, error) {
+	if canonical {
+		return decodeStrict(data, schema)
+	}
+	_, record, err := registry.decode(data)
+	return record, err
 }
 
 func signedBytes(kind string, schema *Schema, payload []byte) []byte {
@@ -222,29 +289,34 @@ func signedBytes(kind string, schema *Schema, payload []byte) []byte {
 	return bytes.Join([][]byte{[]byte("fluvial/" + kind + "/v1\x00"), schema.SHA256, digest[:]}, nil)
 }
 
-// authenticate gives the signer, or the outcome of the first check that fails.
-func (one *Envelope) authenticate(trust Trust, timestampMs int64) (*Identity, string) {
-	signer, outcome := one.signer(trust, timestampMs)
-	if outcome != "" && one.Kind != "ClientUpdate" {
-		outcome = "bad_signature"
+// authenticate gives the signer, or the refusal of the first check that fails. A control record is forged, whatever that was.
+func (one *Envelope) authenticate(trust *Trust, timestampMs int64) (*Identity, *refusal) {
+	signer, refused := one.signer(trust, timestampMs)
+	if refused != nil && one.Kind != "ClientUpdate" {
+		refused = forged(one.Kind, refused.Why)
 	}
-	return signer, outcome
+	return signer, refused
 }
 
-func (one *Envelope) signer(trust Trust, timestampMs int64) (*Identity, string) {
+func forged(kind string, because Why) *refusal {
+	because.Forged = kind
+	return &refusal{"bad_signature", because}
+}
+
+func (one *Envelope) signer(trust *Trust, timestampMs int64) (*Identity, *refusal) {
 	signer, err := trust.identify(one.Certificate)
 	switch {
 	case err != nil:
-		return nil, "bad_certificate"
+		return nil, err.(*refusal)
 	case timestampMs < signer.NotBeforeMs || timestampMs > signer.NotAfterMs:
-		return nil, "certificate_expired"
+		return nil, &refusal{"certificate_expired", why(220, signer.Serial, timestampMs)}
 	case signedBy[one.Kind] != signer.Role:
-		return nil, "bad_certificate"
+		return nil, badCertificate(221, signer.Role, one.Kind)
 	case len(one.Signature) != ed25519.SignatureSize,
 		!ed25519.Verify(signer.Key, signedBytes(one.Kind, one.Schema, one.Payload), one.Signature):
-		return nil, "bad_signature"
+		return nil, &refusal{"bad_signature", why(222, signer.Name)}
 	}
-	return signer, ""
+	return signer, nil
 }
 
 // seal signs a payload and wraps it.
@@ -260,16 +332,16 @@ func (registry *Registry) seal(kind string, payload, certificate []byte, key ed2
 }
 
 // verified opens a record of one kind, if one who may sign it did.
-func (registry *Registry) verified(value []byte, timestampMs int64, trust Trust, kind string) (Record, *Identity, *Envelope) {
-	one, err := registry.openEnvelope(value)
+func (registry *Registry) verified(value []byte, timestampMs int64, trust *Trust, kind string) (Record, *Identity, *Envelope) {
+	one, err := registry.openEnvelope(value, trust.canonical)
 	if err != nil || one.Kind != kind {
 		return nil, nil, nil
 	}
-	signer, outcome := one.authenticate(trust, timestampMs)
-	if outcome != "" {
+	signer, refused := one.authenticate(trust, timestampMs)
+	if refused != nil {
 		return nil, nil, nil
 	}
-	_, record, err := registry.decode(one.Payload)
+	record, err := registry.open(one.Payload, one.Schema, trust.canonical)
 	if err != nil {
 		return nil, nil, nil
 	}

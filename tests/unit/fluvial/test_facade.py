@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 SLOW = {"torch", "numba", "confluent_kafka", "faust", "pyarrow", "numpy", "sklearn", "aiohttp", "minio"}
-NOT_FOR_DEVICES = {"torch", "faust", "aiokafka", "numba", "pyarrow", "sklearn", "aiohttp"}
+NOT_FOR_DEVICES = {"torch", "faust", "numba", "pyarrow", "sklearn", "aiohttp"}
 
 
 def modules_after(program: str) -> set[str]:

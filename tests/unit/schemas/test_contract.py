@@ -14,6 +14,7 @@ from aggregation.codecs import CODECS
 from aggregation.fold.rejections import OUTCOMES, PARKED
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy import checks, v1, v2
+from aggregation.reasons import REASONS, Reason
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
 from schemas import avro, objects
@@ -90,15 +91,37 @@ def test_every_member_of_a_family_is_in_the_vectors_and_in_the_text() -> None:
 # -- the order of checks
 
 
-def table_of_checks() -> list[tuple[int, str]]:
+def checks_section() -> list[list[str]]:
     text = page("meaning.md").partition("<!-- checks: begin -->")[2].partition("<!-- checks: end -->")[0]
-    return [(int(row[0]), row[-1].strip("`")) for row in rows(text)]
+    return rows(text)
+
+
+def table_of_checks() -> list[tuple[int, str]]:
+    return [(int(row[0]), row[2].strip("`")) for row in checks_section()]
+
+
+def codes_in(text: str) -> set[int]:
+    """``201 to 210, 220``."""
+    spans = [[int(one) for one in part.split(" to ")] for part in text.split(", ")]
+    return {code for span in spans for code in range(span[0], span[-1] + 1)}
 
 
 def probed() -> Iterator[tuple[int, list[int], str]]:
     for case in vectors("checks.json")["cases"]:
         for row in case["checks"]:
             yield row["check"], row["also"], case["verdicts"][row["offset"]]["outcome"]
+
+
+def test_a_check_has_the_reasons_that_the_table_says() -> None:
+    said = {int(row[0]): codes_in(row[3]) for row in checks_section()}
+    for case in vectors("checks.json")["cases"]:
+        for row in case["checks"]:
+            assert case["verdicts"][row["offset"]]["reason"] in said[row["check"]], row
+    of_v1_only, of_parked = {Reason.NOT_WHOLE.code}, {Reason.PARKED.code}
+    assert set().union(*said.values()) == set(REASONS) - of_v1_only - of_parked
+    for number, outcome in table_of_checks():
+        forged = number in {17, 45}
+        assert forged or {REASONS[code].outcome or "accepted" for code in said[number]} == {outcome}, number
 
 
 def test_the_table_of_checks_says_what_the_fold_does() -> None:
@@ -126,14 +149,13 @@ def test_outcomes_of_the_table_are_all_but_that_of_parked_records() -> None:
 
 TENSORS = (genesis_v1.TensorV1, genesis_v2.TensorV2, genesis_v3.TensorV3, genesis_v4.TensorV4)
 REGIONS = (genesis_v1.RegionV1, genesis_v2.RegionV2, genesis_v3.RegionV3, genesis_v4.RegionV4)
-Kinds = "Mapping[str, type[msgspec.Struct]]"
 
 
-def by_format(*kinds: type[msgspec.Struct]) -> Kinds:  # type: ignore[valid-type]
+def by_format(*kinds: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct]]:
     return {f"v{number}": kind for number, kind in enumerate(kinds, 1)}
 
 
-DOCUMENTS = {
+DOCUMENTS: dict[str, dict[str, type[msgspec.Struct]]] = {
     "## Genesis": by_format(*GENESIS_FORMATS.values()),
     "### Genesis: a region": by_format(*REGIONS),
     "### Genesis: a tensor": by_format(*TENSORS),
@@ -141,8 +163,8 @@ DOCUMENTS = {
     "### Genesis: an object": {"v3": genesis_v3.ObjectV3, "v4": genesis_v4.ObjectV4},
     "### Genesis: the code": {"v3": genesis_v3.CodeV3, "v4": genesis_v4.CodeV4},
     "### Genesis: the metric": {"v3": genesis_v3.MetricV3, "v4": genesis_v4.MetricV4},
-    "### Genesis: the records": {"v4": genesis_v4.RecordsV4},
     "### Genesis: the parent": {"v3": genesis_v3.ParentV3, "v4": genesis_v4.ParentV4},
+    "### Genesis: the records": {"v4": genesis_v4.RecordsV4},
     "## Manifest": by_format(*MANIFEST_FORMATS.values()),
     "### Manifest: an input": {"v1": manifest_v1.InputV1},
 }

@@ -49,3 +49,10 @@ def test_what_an_audit_reads_is_kept_for_ever_under_log_append_time() -> None:
         if not topic.name.endswith("metrics"):
             assert config["retention.ms"] == str(FOREVER_MS)
             assert config["retention.bytes"] == "-1"
+
+
+def test_what_strangers_write_into_a_topic_that_is_folded_is_unpacked_by_the_broker() -> None:
+    unpacked = {topic.name for topic in TABLE if topic.config(1).get("compression.type") == "uncompressed"}
+    assert unpacked == {
+        topic.name for topic in TABLE if {"ClientUpdate", "RegionalAggregate"} & set(topic.records)
+    }

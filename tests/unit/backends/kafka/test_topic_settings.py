@@ -24,7 +24,16 @@ OURS = {topic.name: topic.config(SETTINGS.message_bytes_max) for topic in topics
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_topic_of_ours_is_as_it_has_to_be(name: str) -> None:
-    assert differing_settings(name, OURS[name], SETTINGS.message_bytes_max) == {}
+    for fresh in (False, True):
+        assert differing_settings(name, OURS[name], SETTINGS.message_bytes_max, fresh=fresh) == {}
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if "compression.type" in OURS[name]])
+def test_that_the_broker_unpacks_what_it_stores_is_asked_of_a_task_that_is_being_created(name: str) -> None:
+    theirs = {**OURS[name], "compression.type": "producer"}
+    assert differing_settings(name, theirs, SETTINGS.message_bytes_max) == {}
+    found = differing_settings(name, theirs, SETTINGS.message_bytes_max, fresh=True)
+    assert found == {"compression.type": ("producer", "uncompressed")}
 
 
 @pytest.mark.parametrize(
