@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -289,6 +290,7 @@ class CodecLaws:
             dots.append(dot)
         assert self.codec.squares(elements, layout) == squares
         assert self.codec.dots(elements, along, layout) == dots
+        assert self.codec.squares_and_dots(elements, along, layout) == (squares, dots)
 
     @pytest.mark.parametrize("seed", SEEDS)
     def test_norm_and_cosine_are_those_of_the_decoded_delta(self, seed: int) -> None:
@@ -303,6 +305,9 @@ class CodecLaws:
         there = reference.q * np.repeat(reference.scales, np.diff(layout.starts))
         expected = float(here @ there / np.linalg.norm(here) / np.linalg.norm(there))
         assert codecs.cosine(one, norm, reference, layout) == pytest.approx(expected)
+        measured = codecs.measure(one, layout, reference)
+        assert measured.cosine == codecs.cosine(one, norm, reference, layout)
+        assert replace(measured, cosine=0.0) == codecs.measure(one, layout)
 
     @pytest.mark.parametrize("seed", SEEDS)
     def test_a_sum_does_not_depend_on_the_order_of_its_updates(self, seed: int) -> None:

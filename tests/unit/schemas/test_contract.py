@@ -12,7 +12,7 @@ import pytest
 
 from aggregation.codecs import CODECS
 from aggregation.fold.rejections import OUTCOMES, PARKED
-from aggregation.optimizers import OPTIMIZERS
+from aggregation.optimizers import OPTIMIZERS, initial_state
 from aggregation.policy import checks, v1, v2
 from aggregation.reasons import REASONS, Reason
 from aggregation.weights.divisors import DIVISORS
@@ -20,7 +20,9 @@ from aggregation.weights.staleness import STALENESS_KINDS
 from schemas import avro, objects
 from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, manifest_v1
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS
-from tests.factories import TASK, sha, update_record
+from schemas.records import SIGNERS
+from tests.factories import TASK, policy, sha, update_record
+from tests.small_federation import SmallFederation
 from tests.vectors.__main__ import FILES, FOLDER, differing
 
 if TYPE_CHECKING:
@@ -231,6 +233,28 @@ def test_every_name_of_the_store_stands_in_the_table() -> None:
     made = {name.replace(f"{TASK}/", "<task>/").replace("/12/", "/<n>/") for name in made}
     hashed = "<first two digits of the hash>/<hash>"
     assert said == {name.replace(f"{one[:2]}/{one}", hashed) for name in made}
+
+
+def test_every_file_of_a_version_has_the_keys_and_arrays_that_the_page_says() -> None:
+    federation = SmallFederation()
+    federation.rounds(1)
+    said = {row[0].strip("`") for row in rows(section(page("documents.md"), "## Facts"))}
+    assert said == set(federation.objects.facts(1))
+    (files,) = [row[1] for row in rows(section(page("documents.md"), "## Files")) if "optimizer" in row[0]]
+    arrays = {
+        name
+        for optimizer in OPTIMIZERS
+        for momentum in (0.0, 0.9)
+        for name in initial_state(policy(server={"optimizer": optimizer, "momentum": momentum}).server, 1)
+    }
+    assert arrays == set(re.findall(r"`(\w+)`", files)) - set(OPTIMIZERS) - {"weights"}
+
+
+def test_the_table_of_records_says_who_signs_which() -> None:
+    said = {row[0]: row[1] for row in rows(page("README.md").partition("\n## Bytes\n")[0])}
+    for kind, role in SIGNERS.items():
+        assert said[kind].startswith(role.value), kind
+    assert set(said) - set(SIGNERS) == {"SignedEnvelope", "Verdict", "PartitionState"}
 
 
 # -- what a reader takes
