@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from aggregation.errors import FluvialError
 from backends.logging_bounds import BoundedStream
+from backends.shown import printable
 
 LogFormat = Literal["human", "json"]
 
@@ -39,7 +40,10 @@ def describe_process(*, task: str, role: str, process: str, region: str = "") ->
 
 
 class LineFormatter(logging.Formatter):
-    """Lines for people. An error with an id comes first and stands for itself; a defect shows where it happened."""
+    """Lines for people. An error with an id comes first and stands for itself; a defect shows where it happened.
+
+    What others wrote is shown, not obeyed.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname).1s %(name)s: %(message)s")
@@ -48,7 +52,7 @@ class LineFormatter(logging.Formatter):
         """The lines."""
         raised = record.exc_info[1] if record.exc_info else None
         if not isinstance(raised, FluvialError):
-            return super().format(record)
+            return printable(super().format(record))
         said = record.getMessage().partition("\n")[0]
         quiet = {
             **record.__dict__,
@@ -57,7 +61,7 @@ class LineFormatter(logging.Formatter):
             "exc_info": None,
             "exc_text": None,
         }
-        return super().format(logging.makeLogRecord(quiet))
+        return printable(super().format(logging.makeLogRecord(quiet)))
 
 
 class JsonFormatter(logging.Formatter):

@@ -24,6 +24,7 @@ import click.utils
 
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
 from backends.environment import keep_compiled_code, keep_other_caches, variables_that_nobody_reads
+from backends.shown import printable
 from fluvial.extras import EXTRAS_OF_COMMANDS, extra_with
 from fluvial.processes.signals import EXIT_INTERRUPTED, is_interruption
 from fluvial.terminal import streams
@@ -253,7 +254,7 @@ def _main(invocation: Invocation, argv: Sequence[str]) -> int:
         invocation.output.problem(error, show_traceback=invocation.show_traceback)
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        click.echo(printable(error.format_message()), err=True)
         return UsageProblem.exit_code
     except click.ClickException as error:
         return _usage(invocation, error, argv)
@@ -343,13 +344,13 @@ def _one_line(error: click.ClickException) -> str:
 def _defect(invocation: Invocation, error: Exception) -> int:
     text = "".join(traceback.format_exception(error))
     if invocation.show_traceback:
-        sys.stderr.write(text)
+        sys.stderr.write(printable(text))
         where = ""
     else:
         try:
             where = f"traceback in {_write_traceback(invocation, text)}"
         except (OSError, FluvialError):  # there is no place for it
-            sys.stderr.write(text)
+            sys.stderr.write(printable(text))
             where = ""
     problem = FluvialError(
         "FLV-9000",

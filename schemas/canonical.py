@@ -31,6 +31,8 @@ NUMBER_BYTES_MAX: Final = 10
 _UNBOUNDED: Final = 1 << 64
 _DOUBLE: Final = struct.Struct("<d").unpack_from
 _DOUBLE_BYTES: Final = 8
+_MORE: Final = 0x80
+"""The bit of a number's byte that says that more follow."""
 
 
 class Flaw(Enum):
@@ -114,10 +116,10 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
     if at >= len(data):
         raise _FlawError(Flaw.CUT_SHORT, at)
     byte = data[at]
-    if byte < 0x80:  # noqa: PLR2004 (the bit that says that more follow)
+    if byte < _MORE:
         return (byte >> 1) ^ -(byte & 1), at + 1
     value, shift, end = byte & 0x7F, 7, at + 1
-    while byte & 0x80:
+    while byte & _MORE:
         if end - at == NUMBER_BYTES_MAX:
             raise _FlawError(Flaw.WIDE_NUMBER, at)
         if end == len(data):
@@ -134,6 +136,8 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _long(data: bytes, at: int, _: list[int]) -> tuple[int, int]:
+    if at < len(data) and (byte := data[at]) < _MORE:
+        return (byte >> 1) ^ -(byte & 1), at + 1
     return _number(data, at)
 
 
@@ -145,19 +149,29 @@ def _time(data: bytes, at: int, _: list[int]) -> tuple[int, int]:
 
 
 def _bytes(data: bytes, at: int, _: list[int]) -> tuple[bytes, int]:
-    length, begin = _number(data, at)
-    end = begin + length
-    if length < 0:
-        raise _FlawError(Flaw.NEGATIVE_LENGTH, at)
-    if end > len(data):
-        raise _FlawError(Flaw.CUT_SHORT, at)
+    begin, end = _span(data, at)
     return data[begin:end], end
 
 
-def _string(data: bytes, at: int, items: list[int]) -> tuple[str, int]:
-    value, end = _bytes(data, at, items)
+def _span(data: bytes, at: int) -> tuple[int, int]:
+    """Where the bytes begin whose length stands at ``at``, and where they end."""
+    if at < len(data) and (byte := data[at]) < _MORE and not byte & 1:  # by far the most: a short one
+        begin = at + 1
+        end = begin + (byte >> 1)
+    else:
+        length, begin = _number(data, at)
+        end = begin + length
+        if length < 0:
+            raise _FlawError(Flaw.NEGATIVE_LENGTH, at)
+    if end > len(data):
+        raise _FlawError(Flaw.CUT_SHORT, at)
+    return begin, end
+
+
+def _string(data: bytes, at: int, _: list[int]) -> tuple[str, int]:
+    begin, end = _span(data, at)
     try:
-        return value.decode("utf-8"), end
+        return data[begin:end].decode(), end
     except UnicodeDecodeError as error:
         raise _FlawError(Flaw.NOT_UTF8, at) from error
 
@@ -207,6 +221,8 @@ def _counted(data: bytes, at: int, items: list[int]) -> tuple[int, int]:
 
 def _ended(data: bytes, at: int) -> int:
     """Behind the 0 that has to follow the one block."""
+    if at < len(data) and not data[at]:
+        return at + 1
     count, end = _number(data, at)
     if count:
         raise _FlawError(Flaw.BLOCKS, at)

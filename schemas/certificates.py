@@ -12,6 +12,7 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -33,6 +34,8 @@ CACHED_CERTIFICATES_MAX: Final = 65_536
 CACHED_CERTIFICATE_BYTES_MAX: Final = 32 << 20
 """DER bytes of all remembered certificates: a CA may issue large ones."""
 CERTIFICATE_BYTES_MAX: Final = 4096
+AUTHORITIES_HELD_MAX: Final = 64
+"""CAs whose subject is remembered."""
 
 
 class Role(Enum):
@@ -204,13 +207,18 @@ def _issued(certificate: Certificate, issuer: x509.Certificate) -> bool:
     key = issuer.public_key()
     if certificate.signature is None or not isinstance(key, Ed25519PublicKey):
         return False
-    if certificate.issuer != subject_of(issuer.public_bytes(Encoding.DER)):
+    if certificate.issuer != _subject_of(issuer):
         return False
     try:
         key.verify(certificate.signature, certificate.signed)
     except InvalidSignature:
         return False
     return True
+
+
+@lru_cache(maxsize=AUTHORITIES_HELD_MAX)
+def _subject_of(issuer: x509.Certificate) -> bytes:
+    return subject_of(issuer.public_bytes(Encoding.DER))
 
 
 def _name_in(uris: tuple[bytes, ...]) -> tuple[str, Role, str]:

@@ -21,6 +21,7 @@ APT: Final = {
     "go": "golang-go",
     "jq": "jq",
     "kcat": "kcat",
+    "node": "nodejs",
     "prometheus": "prometheus",
     "promtool": "prometheus",
 }

@@ -128,32 +128,45 @@ def batches_in(data: bytes, start: int, high: int, *, checked: bool = True) -> I
     A fetch may cut its last batch, which is fetched again then. Without ``checked`` checksums are left alone, for
     whoever wants to know offsets only. Raises ``DamagedBatchError``.
     """
-    position = start
-    places = _places(data)
-    for number, (at, end) in enumerate(places):
-        batch = _batch(data, at, end, position)
+    position, places = start, _places(data)
+    place = next(places, None)
+    while place is not None:
+        batch, following, problem = _batch(data, *place, position), None, None
+        if batch.first >= high:
+            return
         if checked:
             _require_checksum(batch)
-        bound = high
-        if number + 1 < len(places) and (following := _base_at(data, places[number + 1][0])) is not None:
-            bound = min(bound, following)
-        batch = _cut(batch, bound)
-        if batch.last < batch.first:
-            continue
-        yield batch
-        position = batch.last + 1
+        try:
+            following = next(places, None)
+        except DamagedBatchError as error:  # what stands before it is read all the same
+            problem = error
+        batch = _cut(batch, high if following is None else min(high, _base_at(data, following[0], high)))
+        if batch.first <= batch.last:
+            yield batch
+            position = batch.last + 1
+        if problem is not None and position < high:
+            raise problem
+        place = following
 
 
 def next_offset(data: bytes, start: int, high: int) -> int:
     """The offset behind the last whole batch in the bytes of a fetch; ``start`` where there is none.
 
-    Checks all of them: raises ``DamagedBatchError``, and ``GapError`` where they leave out an offset.
+    Checks them, and ends before what is wrong. Where that is the first: raises ``DamagedBatchError``, and ``GapError``
+    where they leave out an offset.
     """
     position = start
-    for batch in batches_in(data, start, high):
-        if batch.first > position:
-            raise GapError(position, batch.first)
-        position = batch.last + 1
+    problem: DamagedBatchError | GapError | None = None
+    try:
+        for batch in batches_in(data, start, high):
+            if batch.first > position:
+                problem = GapError(position, batch.first)
+                break
+            position = batch.last + 1
+    except DamagedBatchError as error:
+        problem = error
+    if problem is not None and position == start:
+        raise problem
     return position
 
 
@@ -179,22 +192,20 @@ def content_of(batch: Batch) -> Content:
 
 def has_whole(data: bytes) -> bool:
     """Whether a fetch has one batch at least that it did not cut. Raises ``DamagedBatchError``."""
-    return bool(_places(data))
+    return next(_places(data), None) is not None
 
 
-def _places(data: bytes) -> list[tuple[int, int]]:
+def _places(data: bytes) -> Iterator[tuple[int, int]]:
     """Where the whole batches begin and end."""
-    places = []
     at = 0
     while at + _START.size <= len(data):
         base, length, _, magic = _START.unpack_from(data, at)
         _require_sound(base, length, magic)
         end = at + _OVERHEAD_BYTES + length
         if end > len(data):
-            break
-        places.append((at, end))
+            return
+        yield at, end
         at = end
-    return places
 
 
 def _require_sound(base: int, length: int, magic: int) -> None:
@@ -215,10 +226,10 @@ def _require_checksum(batch: Batch) -> None:
         raise DamagedBatchError(message)
 
 
-def _base_at(data: bytes, at: int) -> int | None:
-    """The first offset of the batch that begins there; formats 0 and 1 do not say it."""
+def _base_at(data: bytes, at: int, otherwise: int) -> int:
+    """The first offset of the batch that begins there; ``otherwise`` in formats 0 and 1, which do not say it."""
     base, _, _, magic = _START.unpack_from(data, at)
-    return int(base) if magic == _FORMAT else None
+    return int(base) if magic == _FORMAT else otherwise
 
 
 def _batch(data: bytes, at: int, end: int, position: int) -> Batch:

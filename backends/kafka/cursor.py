@@ -19,16 +19,16 @@ DAMAGED_FETCHES_MAX: Final = 3
 
 
 class Whole(NamedTuple):
-    """What a fetch brought of a partition, looked through: the offsets from ``start`` to ``high`` - 1 that it has."""
+    """What a fetch brought of a partition, looked through: the offsets from ``start`` to ``end`` - 1."""
 
     place: Place
     data: bytes
     start: int
-    high: int
+    end: int
 
     def stretches(self) -> Iterator[Stretch]:
         """Its records."""
-        return stretches_in(self.data, self.start, self.high, checked=False)
+        return stretches_in(self.data, self.start, self.end, checked=False)
 
 
 class Cursor:
@@ -76,7 +76,7 @@ class Cursor:
             del self._offsets[place]  # to the end of the queue: others get their turn
             self._offsets[place] = following
             self._damaged.pop(place, None)
-            came.append(Whole(place, data, start, high))
+            came.append(Whole(place, data, start, following))
         return came
 
 

@@ -12,6 +12,7 @@ import msgspec
 from aggregation.codecs import CODECS, DEFAULT_CODEC
 from aggregation.errors import TimeoutProblem, UsageProblem
 from aggregation.weights.staleness import WEIGHT_ONE
+from backends.shown import one_line
 from fluvial.commands.device_data import check_choice, load_program_and_data
 from fluvial.commands.tasks import check_known_region, data_option, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
@@ -335,7 +336,7 @@ def _verdict_line(base: Base, receipt: Receipt, verdict: Verdict) -> str:
     clip = f", {verdict.detail}" if verdict.clip < CLIP_WORTH_SAYING else ""
     weight = verdict.weight / WEIGHT_ONE
     judged = f"on version {base.version}, staleness {verdict.staleness}, weight {weight:.4f}{clip}"
-    return f"{verdict.outcome}: {receipt.place} {judged}"
+    return one_line(f"{verdict.outcome}: {receipt.place} {judged}")
 
 
 def _verdict_document(one: Device, base: Base, receipt: Receipt, verdict: Verdict) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from backends.shown import one_line
 from fluvial.commands.tasks import check_known_region, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 
@@ -92,7 +93,7 @@ def park(
             "verdict": verdict_document(slot, verdict),
         }
     )
-    output.print(f"{region}[{partition}]@{offset} is {verdict.outcome}: {verdict.detail}")
+    output.print(one_line(f"{region}[{partition}]@{offset} is {verdict.outcome}: {verdict.detail}"))
 
 
 def _parkable(view: TaskView, slot: Slot, offset: int) -> LogRecord:

@@ -190,11 +190,20 @@ _VERDICT: Final = {
     "verdict_offset": pa.int64(), "outcome": pa.string(), "detail": pa.string(), "device_id": pa.string(),
     "update_id": pa.string(), "base_version": pa.int64(), "staleness": pa.int64(), "weight": pa.float64(),
     "clip": pa.float64(), "norm": pa.float64(), "norm_deviations": pa.float64(), "cosine": pa.float64(),
+    "reason": pa.string(), "values": pa.string(), "forged": pa.string(),
 }  # fmt: skip
 
 
+_SAME: Final = tuple(_VERDICT.keys() - {"verdict_offset", "weight", "reason", "values", "forged"})
+"""Columns that are a verdict's own fields."""
+
+
 def verdict_rows(rows: list[Row], partition: int) -> tuple[pa.Table, int]:
-    """As ``metric_rows``, for a verdicts topic: ``verdict_offset`` is the offset that a verdict judges."""
+    """As ``metric_rows``, for a verdicts topic: ``verdict_offset`` is the offset that a verdict judges.
+
+    ``reason`` is a name of ``docs/reasons.md``, ``values`` its values as JSON; both are null where a verdict of v1 has
+    words only (``detail``).
+    """
     taken: dict[str, list[Any]] = {name: [None] * len(rows) for name in _VERDICT}
     extra: list[str | None] = [None] * len(rows)
     unreadable = 0
@@ -205,9 +214,15 @@ def verdict_rows(rows: list[Row], partition: int) -> tuple[pa.Table, int]:
             unreadable += 1
             extra[index] = json.dumps({"unreadable": str(error)[:200]})
             continue
-        for name, column in taken.items():
-            column[index] = verdict.offset if name == "verdict_offset" else getattr(verdict, name)
+        for name in _SAME:
+            taken[name][index] = getattr(verdict, name)
+        taken["verdict_offset"][index] = verdict.offset
         taken["weight"][index] = verdict.weight / 65536
+        why = verdict.because
+        if why.reason.code >= 0:
+            taken["reason"][index] = why.reason.name.lower()
+            taken["values"][index] = json.dumps(why.named) if why.values else None
+            taken["forged"][index] = why.forged or None
     columns = {name: pa.array(found, _VERDICT[name]) for name, found in taken.items()}
     table = pa.table({**columns, "extra": pa.array(extra, pa.string())})
     return _placed(table, rows, partition), unreadable

@@ -41,6 +41,16 @@ _CAUSES: Final[tuple[tuple[RejectionReason, str, str], ...]] = (
         "these are no bytes of Fluvial's at all: see which program writes to this topic",
     ),
     (
+        RejectionReason.UNDECODABLE,
+        r"not the one encoding of a \w+: (?!cut_short)",
+        "its writer encodes Avro otherwise than the contract has it: see *One encoding* in schemas/README.md",
+    ),
+    (
+        RejectionReason.BAD_CERTIFICATE,
+        r"not in canonical DER form$",
+        "the CA, or whatever the certificate went through, writes DER otherwise than X.690 has it: issue it anew",
+    ),
+    (
         RejectionReason.BAD_SIGNATURE,
         r"forged \w+: ",
         "somebody whose role may not do so wrote a control record: it had no effect; find out whose certificate it is",

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from backends.shown import one_line
+
 TENSORS_SHOWN_MAX: Final = 40
 
 
 def lines_of(found: dict[str, Any]) -> Iterator[str]:
-    """The lines of one inspected record, as ``inspection.inspect_record`` gives it."""
+    """The lines of one inspected record, as ``inspection.inspect_record`` gives it; none becomes two."""
+    yield from map(one_line, _lines(found))
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"{found['region']}[{found['partition']}]@{found['offset']} of task {found['task']}"
     size = f"{found['bytes']} bytes   sha256 {found['sha256'][:16]}"
     yield f"  appended  {found['appended_at']}   key {found['key'] or '-'}   {size}"

@@ -82,8 +82,8 @@ class PartitionReplay:
         """
         try:
             return self._step(record)
-        except FluvialError:
-            raise
+        except (FluvialError, MemoryError):
+            raise  # running out of memory says nothing of the record
         except Exception as error:  # whatever a defect is; it is named, and the record with it
             raise FoldRaised(record, error) from error
 

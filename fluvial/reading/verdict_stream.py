@@ -9,6 +9,7 @@ from typing import Final
 from aggregation.fold.events import Verdict
 from aggregation.server.aggregates import Slot
 from aggregation.weights.staleness import WEIGHT_ONE
+from backends.shown import one_line
 from fluvial.reading.task_view import TaskView
 from fluvial.reading.verdicts import newest_verdicts, read_verdicts, verdict_document
 from fluvial.terminal.offsets import Range, resolve_range
@@ -161,4 +162,4 @@ def line_of(slot: Slot, verdict: Verdict) -> str:
         )
     if verdict.detail:
         parts.append(verdict.detail)
-    return "  ".join(parts)
+    return one_line("  ".join(parts))

@@ -83,12 +83,18 @@ def decoded(value: bytes | None, where: str) -> Verdict:
 
 
 def verdict_document(slot: Slot, verdict: Verdict) -> dict[str, Any]:
-    """A verdict for JSON: ``weight`` as a fraction, unknown numbers as null."""
+    """A verdict for JSON: ``weight`` as a fraction, unknown numbers as null.
+
+    ``reason`` and ``values`` are those of ``docs/reasons.md``, null and empty for a verdict that holds words only.
+    """
     return {
         "region": slot[0],
         "partition": slot[1],
         "offset": verdict.offset,
         "outcome": verdict.outcome,
+        "reason": None if verdict.because.reason.code < 0 else verdict.because.reason.name.lower(),
+        "values": {} if verdict.because.reason.code < 0 else verdict.because.named,
+        "forged": verdict.because.forged or None,
         "detail": verdict.detail,
         "device_id": verdict.device_id or None,
         "update_id": verdict.update_id or None,

@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 import rich.box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from aggregation.errors import FluvialError, UsageProblem
+from backends.shown import one_line, printable
 from fluvial.terminal.own_stdout import OwnStdout
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TextIO
 
 WAITING_EVERY_S: Final = 5.0
@@ -80,6 +82,15 @@ class Waiting:
         self._thread.join()
 
 
+class _Terminal(Console):
+    """A console that shows what others wrote and does not obey it; what rich itself writes for colours is no text."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments, each with its text as it may be shown."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
 class Output:
     """Everything a command shows goes through here. ``json`` is set by the command's ``--json`` flag."""
 
@@ -133,7 +144,7 @@ class Output:
         for column in columns:
             table.add_column(column, overflow="fold", no_wrap=not boxed)
         for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+            table.add_row(*(cell if isinstance(cell, Text) else Text(one_line(str(cell))) for cell in row))
         self.out.print(table)
 
     def document(self, document: Mapping[str, Any]) -> None:
@@ -217,7 +228,7 @@ def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     # Off a terminal nothing may be folded: a line is a line, whatever the width of a window somewhere.
     width = None if stream is not None and stream.isatty() else _PLAIN_WIDTH
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+    return _Terminal(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 def _write_json(stdout: TextIO, document: Mapping[str, Any], *, indent: int | None) -> None:

@@ -36,7 +36,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Final, assert_never
 
-from aggregation.errors import ConnectionProblem, FluvialError, IntegrityProblem
+from aggregation.errors import ConnectionProblem, EnvironmentProblem, FluvialError, IntegrityProblem
 from aggregation.fold.events import Effect, Event, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
 from backends.crash_points import crash_point
@@ -49,6 +49,7 @@ from stream_apps.worker.resuming import cut, published_verdicts, resume_from
 from stream_apps.worker.ticking import AskedTick, tick_due
 
 DEFECT: Final = "FLV-3202"
+EXHAUSTED: Final = "FLV-1031"
 
 log = logging.getLogger("fluvial.worker")
 
@@ -134,6 +135,8 @@ class PartitionWorker:
             raise  # waiting does not help and nothing is wrong with the log: a fresh process may do better
         except FluvialError as error:
             self._stop(error)
+        except MemoryError as error:
+            self._stop(self._exhausted(), error)  # nothing is wrong with the record: nobody may park it
         except Exception as error:  # it is logged with its traceback  # noqa: BLE001
             self._folding.raised()
             self._stop(self._defect(error), error)
@@ -175,6 +178,14 @@ class PartitionWorker:
         fields = self.place.fields(at, self.state)
         text = "%s stops at offset %d, the others go on.\n%s"
         log.error(text, self, at, error, exc_info=defect, extra=fields)
+
+    def _exhausted(self) -> EnvironmentProblem:
+        return EnvironmentProblem(
+            EXHAUSTED,
+            f"the memory ran out while offset {self._folding.offset} was folded",
+            where=str(self),
+            hint="give the worker more memory, or fewer partitions; started again, it goes on from what is published",
+        )
 
     def _defect(self, error: Exception) -> IntegrityProblem:
         place, at = self.place, self._folding.offset

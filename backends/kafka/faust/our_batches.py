@@ -50,7 +50,7 @@ class OurRecords:
     """The records of one fetch, in the place of aiokafka's ``PartitionRecords``: one for every offset.
 
     ``next_fetch_offset`` is where to fetch once they were taken. Where one lies behind a gap the fold notices. Raises
-    IntegrityProblem FLV-3107 at a damaged batch.
+    IntegrityProblem FLV-3107 where the first batch is damaged; a later one is fetched again, and is the first then.
     """
 
     high: int | None = None
@@ -70,9 +70,9 @@ class OurRecords:
 
     def _read(self) -> Iterator[ConsumerRecord]:
         assert self.high is not None, "nothing is read before the watermark is known"
-        unpacked_bytes = 0
+        unpacked_bytes, start = 0, self.next_fetch_offset
         try:
-            for batch in batches_in(self._data, self.next_fetch_offset, self.high):
+            for batch in batches_in(self._data, start, self.high):
                 content = content_of(batch)
                 unpacked_bytes += content.unpacked_bytes
                 for stretch in stretches_of(batch, content):
@@ -80,7 +80,8 @@ class OurRecords:
                 if unpacked_bytes > FETCH_UNPACKED_BYTES_MAX:
                     return  # what is left is fetched again
         except DamagedBatchError as error:
-            raise damaged((self._place.topic, self._place.partition), error) from error
+            if self.next_fetch_offset == start:  # or what stands before it would not be folded
+                raise damaged((self._place.topic, self._place.partition), error) from error
 
     def _of(self, stretch: Stretch) -> Iterator[ConsumerRecord]:
         topic, partition = self._place

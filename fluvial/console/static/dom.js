@@ -12,6 +12,18 @@ const PROPERTIES = new Set(["value", "checked", "spec", "indeterminate"]);
 /** Attributes that a person, or the element itself, sets and keeps. */
 const OWN_ATTRIBUTES = { DETAILS: ["open"], "SCROLL-BOX": ["tabindex", "role"] };
 
+/** What a terminal or a browser obeys instead of showing it: control characters, marks of direction, what has no width. */
+const OBEYED = /[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff0-\ufffb\ud800-\udfff\u{e0000}-\u{e0fff}]/gu;
+
+/** Text that anybody may have written, as it may be shown; the same as `backends/shown.py` shows on a terminal. */
+export function printable(text) {
+  return text.replace(OBEYED, (one) => {
+    const code = one.codePointAt(0);
+    if (code <= 0xff) return `\\x${code.toString(16).padStart(2, "0")}`;
+    return code <= 0xffff ? `\\u${code.toString(16).padStart(4, "0")}` : `\\U${code.toString(16).padStart(8, "0")}`;
+  });
+}
+
 /** Calls the handler that the newest version of the node was given. */
 function dispatch(event) {
   event.currentTarget[HANDLERS]?.[event.type]?.(event);
@@ -28,7 +40,7 @@ export function h(tag, props, ...children) {
     if (name === "key") node[KEY] = String(value);
     else if (name === "on") listen(node, value);
     else if (name === "style") for (const [rule, text] of Object.entries(value)) node.style.setProperty(rule, String(text));
-    else if (!PROPERTIES.has(name)) node.setAttribute(name, value === true ? "" : String(value));
+    else if (!PROPERTIES.has(name)) node.setAttribute(name, value === true ? "" : name === "href" ? String(value) : printable(String(value)));
   }
   append(node, children);
   // After the children: a select's value needs its options.
@@ -45,7 +57,7 @@ function append(node, children) {
   for (const child of children) {
     if (Array.isArray(child)) append(node, child);
     else if (child instanceof Node) node.append(child);
-    else if (child !== null && child !== undefined && child !== false) node.append(String(child));
+    else if (child !== null && child !== undefined && child !== false) node.append(printable(String(child)));
   }
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aggregation.errors import IntegrityProblem
+from backends.kafka.batches import DamagedBatchError, GapError, next_offset
 from backends.kafka.cursor import DAMAGED_FETCHES_MAX, FETCH_BYTES_FIRST, FETCH_BYTES_MAX, Cursor
 from backends.kafka.fetching import Fetched
 from tests.raw_batches import at_base, batch, record
@@ -59,10 +60,26 @@ def test_what_came_damaged_is_fetched_again_before_it_is_believed() -> None:
     assert caught.value.where == "b[3]"
 
 
+@pytest.mark.parametrize("bad", [one(1, crc=1), one(2), b"\0" * 40], ids=["checksum", "gap", "no batch"])
+def test_what_stands_before_something_wrong_is_read_first(bad: bytes) -> None:
+    cursor = Cursor({A: 0}, None)
+    (whole,) = cursor.advance({A: Fetched(one(0) + bad, 9)})
+    assert [(stretch.first, stretch.values) for stretch in whole.stretches()] == [(0, [b"x"])]
+    assert cursor.wanted() == {A: 1}
+    with pytest.raises((DamagedBatchError, GapError)):
+        next_offset(bad, 1, 9)
+
+
+def test_what_is_wrong_behind_the_end_is_nobodys_business() -> None:
+    cursor = Cursor({A: 0}, 1)
+    assert len(cursor.advance({A: Fetched(one(0) + one(1, crc=1), 9)})) == 1
+    assert cursor.wanted() == {}
+
+
 def test_an_offset_that_is_left_out_is_a_gap() -> None:
     """Compaction takes records out of the middle of a log, and nobody else does."""
     cursor = Cursor({A: 3}, None)
     with pytest.raises(IntegrityProblem) as caught:
-        cursor.advance({A: Fetched(one(3) + one(5), 6)})
+        cursor.advance({A: Fetched(one(5), 6)})
     assert caught.value.error_id == "FLV-3001"
-    assert "expected offset 4, got 5" in caught.value.message
+    assert "expected offset 3, got 5" in caught.value.message

@@ -101,8 +101,9 @@ def test_a_damaged_batch_ends_the_reading_with_its_name() -> None:
     for odd in odd_batches.DAMAGES:
         bad = at_base(odd.build((b"one", b"two")), 41)
         assert RawBatches(bad).has_next(), "or nobody would look at it"
+        assert read(good + bad) == [(40, b"good")]
         with pytest.raises(IntegrityProblem) as caught:
-            read(good + bad)
+            read(bad, 41)
         assert caught.value.error_id == "FLV-3107"
         assert "t[3]" in str(caught.value) and "offset 41" in caught.value.message
 

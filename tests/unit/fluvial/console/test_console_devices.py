@@ -99,6 +99,12 @@ CAUSES: list[tuple[str, Any, str, str]] = [
     ("no value", lambda: None, "undecodable", "without a value"),
     ("no Avro", lambda: b"GET / HTTP/1.1", "undecodable", "no bytes of Fluvial's"),
     ("cut short", lambda: factories.update_bytes("d-0001")[:200], "undecodable", "cut short"),
+    (
+        "a length in two bytes",
+        lambda: (value := factories.update_bytes("d-0001"))[:10] + b"\x98\x00" + value[11:],
+        "undecodable",
+        "One encoding",
+    ),
     ("garbage like a record", lambda: MARKER + b"\x00" * 60, "unknown_schema", "no bytes of a device"),
     (
         "a control record",

@@ -158,6 +158,42 @@ def test_a_log_that_is_shorter_than_what_was_folded_stops_its_partition(federati
     asyncio.run(run())
 
 
+def test_memory_that_runs_out_stops_the_partition_and_judges_nothing(
+    federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether reading the record or folding it: a Skip parks nothing, and started again the record counts."""
+
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    async def run() -> None:
+        one = worker(federation)
+        await one.resume()
+        send(federation, 1)
+        for place in ("stream_apps.worker.folding.decode_record", "aggregation.fold.transition.admit"):
+            with monkeypatch.context() as broken:
+                broken.setattr(place, exhausted)
+                await process(one, log(federation))
+            problem = one.stopped
+            assert problem is not None and problem.error_id == "FLV-1031"
+            skip = {
+                "task": federation.task,
+                "region": "eu",
+                "partition": 0,
+                "offset": 0,
+                "reason": "it raises",
+            }
+            federation.append(*SLOT, factories.operator_signer().sign("Skip", skip))
+            await process(one, log(federation)[1:])
+            assert one.stopped is problem and one.state.next_offset == 0
+            await one.resume()
+            assert one.stopped is None
+        await process(one, log(federation))
+        assert one.state.window.accepted == 1
+
+    asyncio.run(run())
+
+
 def test_a_stopped_partition_is_tried_again_when_it_is_assigned_again(
     federation: SmallFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
