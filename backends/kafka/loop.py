@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -13,6 +14,7 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 ENDING_S_MAX: Final = 5.0
+log = logging.getLogger("fluvial.kafka")
 
 
 class SharedLoop:
@@ -54,7 +56,8 @@ class SharedLoop:
         ended = submit(_end(ending(), stop=is_last), loop)
         if thread is threading.current_thread():
             return  # a reader that nobody closed, let go by the loop itself: it may not wait for itself
-        concurrent.futures.wait([ended], ENDING_S_MAX)
+        if concurrent.futures.wait([ended], ENDING_S_MAX).not_done:
+            log.warning("a reader of Kafka did not close within %g s, and is left", ENDING_S_MAX)
         if is_last:
             thread.join(ENDING_S_MAX)
             if not thread.is_alive():
@@ -79,7 +82,10 @@ async def _end(ending: Coroutine[Any, Any, None], *, stop: bool) -> None:
             await asyncio.gather(*others, return_exceptions=True)
     finally:
         if stop:
-            asyncio.get_running_loop().stop()
+            loop = asyncio.get_running_loop()
+            loop.call_soon(
+                loop.stop
+            )  # in the round in which who waits is told: a loop that has stopped tells nobody
 
 
 SHARED: Final = SharedLoop()

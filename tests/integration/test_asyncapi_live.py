@@ -82,13 +82,16 @@ def named(reference: dict[str, str]) -> Any:
     return SCHEMAS[reference["$ref"].rpartition("/")[2]]
 
 
+def header_of(schema: dict[str, Any]) -> bytes:
+    """Hexadecimal digits of a fingerprint are its bytes as they stand in the header."""
+    canonical = fastavro.schema.to_parsing_canonical_form(schema)
+    return b"\xc3\x01" + bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
+
+
 def decoded(value: bytes, schema: dict[str, Any]) -> dict[str, Any]:
     """One record by the document's schema and nothing of the product's: single-object encoding, to the last byte."""
     parsed = fastavro.parse_schema(copy.deepcopy(schema))
-    canonical = fastavro.schema.to_parsing_canonical_form(schema)
-    # Hexadecimal digits of the fingerprint's bytes as they stand in the header.
-    header = b"\xc3\x01" + bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
-    assert value[:10] == header, f"another schema than {schema['name']}"
+    assert value.startswith(header_of(schema)), f"another schema than {schema['name']}"
     body = io.BytesIO(value[10:])
     record = fastavro.schemaless_reader(body, parsed)
     assert body.read() == b""
@@ -111,7 +114,9 @@ def conforms(record: LogRecord, channel: dict[str, Any]) -> str:
         decoded(envelope["payload"], named(inside)["schema"])
     else:
         (kind,) = kinds
-        decoded(value, SCHEMAS[kind]["schema"])
+        message = DOCUMENT["components"]["messages"][kind]
+        schemas = [named(one)["schema"] for one in (message["payload"], *message["x-later"])]
+        decoded(value, next((one for one in schemas if value.startswith(header_of(one))), schemas[0]))
     key = DOCUMENT["components"]["messages"][kind]["bindings"]["kafka"]["key"]
     jsonschema.validate(None if record.key is None else record.key.decode(), key)
     return str(kind)

@@ -208,7 +208,7 @@ MAE, R2 = Metric("mae", higher_is_better=False), Metric("r2", higher_is_better=T
         ("", msgspec.structs.replace(V3, metric=R2), R2),
         ("", V3, None),
         ('METRIC = "mae"', msgspec.structs.replace(V3, metric=R2), MAE),
-        ('METRIC = "mae"', msgspec.structs.replace(V3, format="fluvial/genesis/v1"), None),
+        ('METRIC = "mae"', msgspec.structs.replace(V3, records=None, format="fluvial/genesis/v1"), None),
     ],
     ids=["a new task", "one that is there", "one whose metric was not known", "another METRIC", "an old one"],
 )

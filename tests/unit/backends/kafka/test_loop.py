@@ -8,14 +8,14 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from backends.kafka.loop import SharedLoop, submit
 from backends.kafka.reading import LogReader
 from tests.small_federation import on_mock_cluster
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 async def nothing() -> None:
@@ -33,6 +33,13 @@ def test_it_ends_with_its_last_user_and_begins_anew_with_the_next() -> None:
     second = shared.use()
     assert second is not first
     shared.leave(second, nothing)
+
+
+def test_who_leaves_is_told_of_the_end_before_the_loop_stops(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(20):
+        shared = SharedLoop()
+        shared.leave(shared.use(), nothing)
+    assert caplog.messages == []
 
 
 def test_what_is_under_way_at_the_end_is_cancelled_and_awaited() -> None:
