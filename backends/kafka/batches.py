@@ -7,7 +7,8 @@ to a library's opinion, and every rule is a function:
    record says about its own offset decides nothing but whether its batch is regular (``batches_in``).
 2. Nothing lies before the offset that was asked for, nor at or beyond the high watermark; no batch reaches into the
    next (``_cut``).
-3. A batch is regular when it is of format 2, holds as many records as it covers offsets (``_is_whole``), its payload is
+3. A batch is regular when it is of format 2, holds as many records as it covers offsets (``_is_whole``) and at most
+   ``BATCH_RECORDS_MAX``, its payload is
    one stream of its codec that ends where the batch ends (``backends.kafka.unpacking``), and its records are numbered
    0, 1, 2, … and end there too (``backends.kafka.raw_records``). What their headers hold is nobody's business.
 4. Where a batch is not regular, and where it is a transaction's marker, each offset that it covers is a record with
@@ -33,6 +34,8 @@ import google_crc32c
 from backends.kafka.raw_records import RECORDS_AT_ONCE_MAX, Records, records_in
 from backends.kafka.unpacking import BATCH_UNPACKED_BYTES_MAX, Unpacked, UnpackedTooLargeError, unpack
 
+BATCH_RECORDS_MAX: Final = 100_000
+"""No producer fills a batch with so many, for a record of ours takes 300 bytes; looking through it would take long."""
 OVERSIZED: Final = bytes(BATCH_UNPACKED_BYTES_MAX + 1)
 """Stands where a record's value would; one for all. Zeros that nobody touches take no memory."""
 
@@ -173,6 +176,8 @@ def next_offset(data: bytes, start: int, high: int) -> int:
 def content_of(batch: Batch) -> Content:
     """What a batch comes to, by the rules above."""
     if batch.format != _FORMAT or batch.is_control or not _is_whole(batch):
+        return Content()
+    if batch.records > BATCH_RECORDS_MAX:
         return Content()
     try:
         plain = unpack(batch.data, batch.at + _HEADER_BYTES, batch.end, batch.attributes & _CODEC)

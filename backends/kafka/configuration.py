@@ -14,6 +14,8 @@ from aiokafka.conn import collect_hosts
 from backends.settings import Settings
 
 REQUEST_TIMEOUT_S: Final = 30.0
+ATTEMPT_TIMEOUT_S: Final = 10.0
+"""Of one attempt over one connection, which is closed then and made anew: nobody may answer on it any more."""
 DELIVERY_TIMEOUT_S: Final = 120.0
 PRODUCER_QUEUE_BYTES_MAX: Final = 64 << 20
 PROBE_SOCKET_TIMEOUT_MS: Final = 2000
@@ -59,7 +61,7 @@ def producer_configuration(settings: Settings, client_id: str, *, give_up: bool)
 def client_options(settings: Settings, client_id: str) -> Configuration:
     """How one of aiokafka's connections is made, besides where it leads; ``settings`` will say how one gets in."""
     del settings  # says nothing of it yet
-    return {"client_id": client_id, "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1000)}
+    return {"client_id": client_id, "request_timeout_ms": int(ATTEMPT_TIMEOUT_S * 1000)}
 
 
 def addresses(settings: Settings) -> list[tuple[str, int]]:

@@ -179,6 +179,6 @@ def _partitions(assignment: bytes) -> tuple[int, ...]:
     """What the group's leader gave a member; nothing while the group rebalances, or where a stranger leads it."""
     try:
         given = ConsumerProtocolMemberAssignment.decode(assignment).assignment if assignment else ()
+        return tuple(sorted(partition for _, numbers in given or () for partition in numbers or ()))
     except ValueError:
         return ()
-    return tuple(sorted(partition for _, numbers in given for partition in numbers))

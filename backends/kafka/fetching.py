@@ -131,6 +131,8 @@ class PartitionClient:
         try:
             for place, start in starts.items():
                 by_leader[await self._leader(place)][place] = start
+            if not by_leader.keys() <= self._nodes.keys():
+                raise errors.LeaderNotAvailableError  # what was learnt of one partition moved another's
             answers = await asyncio.gather(
                 *(
                     self._fetch_from(node, some, bytes_max, wait_ms, apart=apart)

@@ -24,7 +24,7 @@ class SharedLoop:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may let a reader go while this thread holds it
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -53,7 +53,7 @@ class SharedLoop:
             if not self._users:
                 self._loop, self._thread = None, None
             is_last = not self._users
-        ended = submit(_end(ending(), stop=is_last), loop)
+            ended = submit(_end(ending(), stop=is_last), loop)  # before another, who is the last, stops it
         if thread is threading.current_thread():
             return  # a reader that nobody closed, let go by the loop itself: it may not wait for itself
         if concurrent.futures.wait([ended], ENDING_S_MAX).not_done:
@@ -67,7 +67,7 @@ class SharedLoop:
         self._of_the_parent.append(
             (self._loop, self._thread)
         )  # what is never freed closes nothing of the parent's
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._users, self._loop, self._thread = 0, None, None
 
 

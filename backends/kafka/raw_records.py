@@ -15,6 +15,8 @@ import numpy as np
 from backends.kafka.unpacking import Unpacked
 from backends.log import Headers
 
+HEADERS_MAX: Final = 64
+"""Of one record; a record of ours has two at most."""
 RECORDS_AT_ONCE_MAX: Final = 8192
 """Of a batch with more no list is kept: it is looked through first, and read again by whoever takes its records."""
 
@@ -123,17 +125,24 @@ def _slices(data: bytes, at: Octets, sizes: Octets) -> list[bytes | None]:
 
 
 def headers_of(data: bytes, at: int, end: int) -> Headers:
-    """A record's headers, which stand in ``data[at:end]``; none where they are not well formed, or a name not UTF-8."""
+    """A record's headers, which stand in ``data[at:end]``.
+
+    None where they are not well formed, more than ``HEADERS_MAX``, or a name is not UTF-8: nobody needs them.
+    """
     found: list[tuple[str, bytes]] = []
     try:
         count, at = _integer(data, at)
+        if not 0 <= count <= HEADERS_MAX:
+            return ()
         for _ in range(count):
             length, at = _integer(data, at)
+            if not 0 <= length <= end - at:
+                return ()
             name, at = data[at : at + length].decode(), at + length
             length, at = _integer(data, at)
-            value, at = (data[at : at + length], at + length) if length >= 0 else (b"", at)
-            if at > end:
+            if length > end - at:
                 return ()
+            value, at = (data[at : at + length], at + length) if length >= 0 else (b"", at)
             found.append((name, value))
     except (IndexError, ValueError):
         return ()

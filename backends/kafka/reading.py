@@ -29,8 +29,8 @@ class LogReader:
 
     def __init__(self, settings: Settings, client_id: str) -> None:
         self._bootstrap = settings.bootstrap_servers
-        self._loop = SHARED.use()
         self._client = PartitionClient(settings, client_id)
+        self._loop = SHARED.use()
         self._close = weakref.finalize(self, SHARED.leave, self._loop, self._client.close)
 
     def __enter__(self) -> Self:

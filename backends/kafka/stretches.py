@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from backends.kafka.batches import Batch, Content, batches_in, content_of
+from backends.kafka.batches import OVERSIZED, Batch, Content, batches_in, content_of
 from backends.kafka.raw_records import RECORDS_AT_ONCE_MAX, Records, headers_of
-from backends.log import Headers
+from backends.log import Headers, LogRecord
 
 
 class Stretch(NamedTuple):
@@ -29,6 +29,12 @@ class Stretch(NamedTuple):
     def next_offset(self) -> int:
         """The offset behind it."""
         return self.first + len(self.values)
+
+
+def size_of(record: LogRecord) -> int:
+    """The bytes that a record takes in memory: what stands in for one that is too large is one for all."""
+    value = b"" if record.value is OVERSIZED else record.value or b""
+    return len(value) + len(record.key or b"") + sum(len(name) + len(data) for name, data in record.headers)
 
 
 def stretches_in(data: bytes, start: int, high: int, *, checked: bool = True) -> Iterator[Stretch]:

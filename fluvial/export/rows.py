@@ -18,6 +18,7 @@ import pyarrow.json as pj
 
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
 from fluvial.export.columns import COLUMNS
+from fluvial.reading.verdicts import values_document
 from schemas.avro import CodecError
 from schemas.verdicts import decode_verdict
 
@@ -221,7 +222,7 @@ def verdict_rows(rows: list[Row], partition: int) -> tuple[pa.Table, int]:
         why = verdict.because
         if why.reason.code >= 0:
             taken["reason"][index] = why.reason.name.lower()
-            taken["values"][index] = json.dumps(why.named) if why.values else None
+            taken["values"][index] = json.dumps(values_document(why), allow_nan=False) if why.values else None
             taken["forged"][index] = why.forged or None
     columns = {name: pa.array(found, _VERDICT[name]) for name, found in taken.items()}
     table = pa.table({**columns, "extra": pa.array(extra, pa.string())})

@@ -101,7 +101,7 @@ def _update(record: dict[str, Any], layout: Layout) -> dict[str, Any]:
     metrics = {name: finite(value) for name, value in record["client_metrics"].items()}
     return record | {
         "tensors": tensors,
-        "norm": whole,
+        "norm": finite(whole),
         "local_loss": finite(record["local_loss"]),
         "client_metrics": metrics,
     }

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.events import Verdict
+from aggregation.reasons import Because
 from aggregation.server.aggregates import Slot
 from aggregation.weights.staleness import WEIGHT_ONE
 from backends.log import RecordReader
@@ -93,7 +94,7 @@ def verdict_document(slot: Slot, verdict: Verdict) -> dict[str, Any]:
         "offset": verdict.offset,
         "outcome": verdict.outcome,
         "reason": None if verdict.because.reason.code < 0 else verdict.because.reason.name.lower(),
-        "values": {} if verdict.because.reason.code < 0 else verdict.because.named,
+        "values": {} if verdict.because.reason.code < 0 else values_document(verdict.because),
         "forged": verdict.because.forged or None,
         "detail": verdict.detail,
         "device_id": verdict.device_id or None,
@@ -105,6 +106,13 @@ def verdict_document(slot: Slot, verdict: Verdict) -> dict[str, Any]:
         "norm": finite(verdict.norm),
         "norm_deviations": finite(verdict.norm_deviations),
         "cosine": finite(verdict.cosine),
+    }
+
+
+def values_document(because: Because) -> dict[str, Any]:
+    """A reason's values for JSON: a device may have sent what makes a number infinite, which is null there."""
+    return {
+        name: finite(value) if isinstance(value, float) else value for name, value in because.named.items()
     }
 
 

@@ -9,10 +9,12 @@ from typing import Final
 
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.state import PartitionState
+from backends.kafka.stretches import size_of
 from backends.log import LogRecord
 from stream_apps.worker.place import PartitionPlace
 
 MISSING_BYTES_AT_ONCE: Final = 16 << 20
+MISSING_RECORDS_AT_ONCE: Final = 16_384
 RECENT_RECORDS_MAX: Final = 512
 _TAIL_BYTES: Final = 64
 """Of a record's end, which is its signature: with its time and length, enough to know it again."""
@@ -55,8 +57,8 @@ def _some(records: Iterator[LogRecord]) -> list[LogRecord]:
     size = 0
     for record in records:
         taken.append(record)
-        size += len(record.value or b"")
-        if size >= MISSING_BYTES_AT_ONCE:
+        size += size_of(record)
+        if size >= MISSING_BYTES_AT_ONCE or len(taken) >= MISSING_RECORDS_AT_ONCE:
             break
     return taken
 

@@ -9,7 +9,7 @@ from aggregation.fold.events import Parked
 from aggregation.fold.rejections import PARKED
 from aggregation.fold.state import PartitionState
 from backends.log import LogRecord
-from backends.skips import find_parking_skip, skipped_by
+from backends.skips import find_skips, skipped_by
 from schemas.verdicts import decode_verdict
 from stream_apps.worker.place import PartitionPlace
 
@@ -26,9 +26,11 @@ class Parking:
         self._place = place
         self._parked: dict[int, Parked] = {}
         self._searched_through = -1
+        self._named: dict[int, Parked] | None = None
 
     def forget_before(self, next_offset: int) -> None:
-        """What lies before ``next_offset`` is folded."""
+        """What lies before ``next_offset`` is folded, and which verdicts stand is learnt anew."""
+        self._named = None
         self._parked = {at: one for at, one in self._parked.items() if at >= next_offset}
 
     def begin_search(self, offset: int) -> None:
@@ -70,13 +72,21 @@ class Parking:
             and published is not None
             and decode_verdict(published).outcome == PARKED
         ):
+            named = await self._skips_from(offset)
+            if offset in named:  # else the verdict was planted
+                self._parked[offset] = named[offset]
+        return self._parked.get(offset)
+
+    async def _skips_from(self, offset: int) -> dict[int, Parked]:
+        """What Skips name from ``offset`` on: read once, for all verdicts that stand were written before."""
+        if self._named is None:
             place = self._place
 
-            def find() -> Parked | None:
+            def find() -> dict[int, Parked]:
                 with place.open_reader("skip") as reader:
-                    return find_parking_skip(reader, place.context.trust, place.task, place.slot, offset)
+                    _, end = reader.bounds(place.updates, place.partition)
+                    trust = place.context.trust
+                    return find_skips(reader, trust, place.task, place.slot, first=offset, end=end)
 
-            found = await place.retry(f"find the Skip of offset {offset} of {place}", find)
-            if found is not None:  # else the verdict was planted
-                self._parked[offset] = found
-        return self._parked.get(offset)
+            self._named = await place.retry(f"find the Skips from offset {offset} on of {place}", find)
+        return self._named

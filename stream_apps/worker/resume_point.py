@@ -76,8 +76,10 @@ def read_published_verdicts(
     for records in backwards(reader, topic, partition):
         oldest = None
         for record in records:
+            value = record.value or b""
             try:
-                offset = decode_verdict((record.value or b"")[:VERDICT_BYTES_MAX]).offset
+                # No worker writes a longer one, and whoever does may write many.
+                offset = decode_verdict(value if len(value) <= VERDICT_BYTES_MAX else b"").offset
             except CodecError:
                 log.warning(
                     "%s[%d]@%d is not a verdict",
@@ -88,8 +90,8 @@ def read_published_verdicts(
                 )
                 continue
             oldest = offset if oldest is None else min(oldest, offset)
-            if start <= offset < start + PUBLISHED_MAX and record.value is not None:
-                standing[offset] = record.value
+            if start <= offset < start + PUBLISHED_MAX:
+                standing[offset] = value
         if oldest is not None and oldest < start:
             break
     # The end after the verdicts: meanwhile others may append and judge.

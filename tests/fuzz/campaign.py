@@ -145,6 +145,7 @@ class Campaign:
     ) -> None:
         self.report = Report(records, seed)
         self.federation = Federation(settings, folder, PARTITIONS, POLICY)
+        self.federation.keep_what_producers_write()  # or the broker would refuse bombs
         self._per_second = per_second
         self._cast = _cast(self.federation, folder)
         self._mutator = Mutator(

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from aggregation.optimizers import initial_state
 from aggregation.server.aggregates import Aggregate
 from backends import keys
 from backends.environment import child_environment
-from backends.kafka.admin import declare_topics
+from backends.kafka.admin import admin_client, declare_topics
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
 from backends.log import LogRecord
@@ -162,6 +163,18 @@ class Federation:
     def trust(self) -> Trust:
         """The task's authorities."""
         return self.genesis.trust
+
+    def keep_what_producers_write(self) -> None:
+        """Let the broker store batches as they come: as topics were before, and as others may have made them."""
+        entry = ConfigEntry("compression.type", "producer", incremental_operation=AlterConfigOpType.SET)
+        resources = [
+            ConfigResource(ResourceType.TOPIC, topic(self.task, region), incremental_configs=[entry])
+            for topic in (updates_topic, aggregates_topic)
+            for region in self.partitions
+        ]
+        admin = admin_client(self.settings)  # which ends what it was asked where it is let go
+        for done in admin.incremental_alter_configs(resources).values():
+            done.result(WAIT_S)
 
     # -- processes
 

@@ -72,6 +72,7 @@ def append_with_a_header_that_is_not_text(federation: Federation, value: bytes) 
 @pytest.mark.parametrize("compression", ["gzip", "lz4"])
 def test_batches_that_would_end_a_consumer_get_verdicts(federation: Federation, compression: str) -> None:
     """A header name that is not text; a batch beyond all bounds once it is unpacked. The audit sees the same."""
+    federation.keep_what_producers_write()
     worker = federation.start("worker")
     federation.append(SLOT, federation.update("d-1"))
     append_with_a_header_that_is_not_text(federation, b"not an update")

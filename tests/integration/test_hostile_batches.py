@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 import pytest
-from confluent_kafka.admin import (
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 
 from aggregation.fold.rejections import ACCEPTED
-from backends.kafka.admin import admin_client
 from backends.kafka.configuration import connection
 from fluvial.proof.audit import audit_task
 from fluvial.proof.checker import CheckRequest, StoreAddress, check
@@ -27,7 +20,6 @@ from tests import factories
 from tests.integration.pipeline import Federation
 from tests.odd_batches import READABLE, REGULAR, TOO_LARGE, Odd
 from tests.raw_batches import NAMES, ZSTD, RawProducer
-from tests.waiting import WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,18 +43,6 @@ def federation(stack: Settings, tmp_path: Path) -> Iterator[Federation]:
     federation.end()
 
 
-def keep_what_producers_write(federation: Federation) -> None:
-    """As topics were before, and as others may have made them."""
-    entry = ConfigEntry("compression.type", "producer", incremental_operation=AlterConfigOpType.SET)
-    resources = [
-        ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-        for topic in (updates_topic(federation.task, "eu"), aggregates_topic(federation.task, "eu"))
-    ]
-    admin = admin_client(federation.settings)  # which ends what it was asked where it is let go
-    for done in admin.incremental_alter_configs(resources).values():
-        done.result(WAIT_S)
-
-
 def outcomes_of(odd: Odd) -> list[str]:
     return [{REGULAR: ACCEPTED, TOO_LARGE: "too_large"}.get(odd.kind, "undecodable")] * odd.offsets
 
@@ -72,7 +52,7 @@ def test_no_batch_silences_an_honest_update_or_tells_readers_apart(
     federation: Federation, *, rewritten: bool
 ) -> None:
     if not rewritten:
-        keep_what_producers_write(federation)
+        federation.keep_what_producers_write()
     worker, merger = federation.start("worker"), federation.start("merger")
     expected = {federation.append(SLOT, federation.update("first")): ACCEPTED}
     federation.await_verdicts(SLOT, 0)

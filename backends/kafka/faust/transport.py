@@ -23,6 +23,7 @@ from backends.kafka.admin import BrokerProbe, require_broker
 from backends.kafka.configuration import faust_broker
 from backends.kafka.faust import static_membership
 from backends.kafka.faust.our_batches import read_by_our_batches
+from backends.kafka.stretches import size_of
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
 from backends.settings import Settings
@@ -91,7 +92,7 @@ def _portions_of(partition: TP, records: Sequence[Any]) -> Iterator[list[LogReco
         portion.append(
             LogRecord(topic, number, one.offset, one.timestamp, one.key, value, tuple(one.headers or ()))
         )
-        size += len(value or b"")
+        size += size_of(portion[-1])
         if size >= PORTION_BYTES or len(portion) >= PORTION_RECORDS_MAX:
             yield portion
             portion, size = [], 0

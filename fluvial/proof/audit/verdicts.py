@@ -223,11 +223,12 @@ class Comparison:
 
     def _take(self, position: int, value: bytes) -> None:
         judged, expected = self._judged, self._expected
-        if expected < judged.next_offset and _mark(value) == judged.mark(expected):
+        is_short = len(value) <= VERDICT_BYTES_MAX  # one may unpack to 100 MB, and many of them be one batch
+        if is_short and expected < judged.next_offset and _mark(value) == judged.mark(expected):
             self._settle(expected)  # by far the most: the next one, to the byte
             return
         try:
-            verdict = decode_verdict(value) if len(value) <= VERDICT_BYTES_MAX else None
+            verdict = decode_verdict(value) if is_short else None
         except CodecError:
             verdict = None
         if verdict is None or verdict.offset < 0:

@@ -2,9 +2,9 @@
 
 What a partition holds is what its broker counts, not what a record says: a batch's header names the offsets that it
 covers. A batch gives its records only where it is of format 2, is no control batch, holds one record for each of these
-offsets, is compressed as one stream and nothing behind it, and numbers its records 0, 1, 2, … to its last byte. Each
-offset of any other batch has neither key nor value; of one that may be sound but is larger than
-``PLAIN_BYTES_MAX`` without its compression, a value of more bytes than any policy takes.
+offsets and at most ``RECORDS_MAX``, is compressed as one stream and nothing behind it, and numbers its records 0, 1, 2,
+… to its last byte. Each offset of any other batch has neither key nor value; of one that may be sound but is larger
+than ``PLAIN_BYTES_MAX`` without its compression, a value of more bytes than any policy takes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from aiokafka.record.util import calc_crc32c
 from fluvial.proof.checker.derived import Entry
 
 PLAIN_BYTES_MAX: Final = 100_000_000
+RECORDS_MAX: Final = 100_000
 TOO_LARGE: Final = bytes(PLAIN_BYTES_MAX + 1)
 
 _NEWEST_FORMAT: Final = 2
@@ -100,7 +101,7 @@ def _entries_of(base: int, batch: bytes, first: int, last: int) -> Iterator[Entr
         return
     attributes, last_delta, first_ms, newest_ms = struct.unpack_from(">hiqq", batch, _CHECKSUMMED_FROM)
     (count,) = struct.unpack_from(">i", batch, 57)
-    whole = count == last_delta + 1 and not attributes & 0x20
+    whole = count == last_delta + 1 <= RECORDS_MAX and not attributes & 0x20
     plain, instead = _looked_through(batch[_RECORDS_FROM:], attributes & 7, count) if whole else (None, None)
     if plain is None:
         for offset in range(first, last + 1):

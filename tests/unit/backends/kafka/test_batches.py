@@ -13,13 +13,13 @@ from aiokafka.record.util import calc_crc32c
 
 from aggregation.policy import UPDATE_BYTES_LIMIT
 from backends.kafka import raw_records, unpacking
-from backends.kafka.batches import OVERSIZED, DamagedBatchError, GapError, next_offset
+from backends.kafka.batches import BATCH_RECORDS_MAX, OVERSIZED, DamagedBatchError, GapError, next_offset
 from backends.kafka.stretches import stretches_in
 from backends.kafka.unpacking import Unpacked
 from fluvial.proof.checker import batches as checkers
 from tests import odd_batches
 from tests.odd_batches import DAMAGED, READABLE, REGULAR, TOO_LARGE, Odd
-from tests.raw_batches import AT_MS, BY_APPEND, CONTROL, NAMES, at_base, batch, pack, record
+from tests.raw_batches import AT_MS, BY_APPEND, CONTROL, NAMES, at_base, batch, pack, record, varint
 
 VALUES: Final = (b"one", b"two" * 300)
 HIGH: Final = 49
@@ -148,6 +148,34 @@ def test_headers_come_with_their_records_where_they_can_be_read() -> None:
     data = batch(good + record(b"two", 1, headers=[(b"\xff", b"")]), 2)
     (stretch,) = stretches_in(data, 0, 2)
     assert list(stretch.headers) == [(("name", b"text"), ("", b"")), ()]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"\xfe\xff\xff\xff\x0f" + b"\x03" * 30,  # two thousand million headers, whose names lead back
+        varint(2) + b"\x03\0" * 2,
+        varint(-1),
+        varint(raw_records.HEADERS_MAX + 1) + b"\0\0" * (raw_records.HEADERS_MAX + 1),
+        varint(1) + varint(1 << 30) + b"name",
+        varint(1) + varint(1) + b"n" + varint(1 << 30) + b"value",
+    ],
+)
+def test_headers_that_lead_elsewhere_or_are_too_many_are_none(headers: bytes) -> None:
+    bare = record(b"one", 0)[1:-1]
+    data = batch(varint(len(bare) + len(headers)) + bare + headers, 1)
+    (stretch,) = stretches_in(data, 0, 1)
+    assert (stretch.values, list(stretch.headers)) == ([b"one"], [()])
+
+
+@both
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_batch_of_more_records_than_any_producer_writes_is_looked_through_by_nobody(
+    read: Read, more: int
+) -> None:
+    count = BATCH_RECORDS_MAX + more
+    data = batch(b"".join(record(b"", number) for number in range(count)), count)
+    assert {value for _, _, value in read(data, 0, count)} == {None if more else b""}
 
 
 @pytest.mark.parametrize("codec", NAMES)

@@ -24,7 +24,14 @@ def test_a_member_has_its_name_and_its_partitions_in_order() -> None:
 
 @pytest.mark.parametrize(
     "assignment",
-    [b"", b"\0", GIVEN[:-9], b"\0\0\x7f\xff\xff\xff" + b"x" * 9, b"\0\0\0\0\0\1\0\2\xff\xfe\0\0\0\0"],
+    [
+        b"",
+        GIVEN[:-9],
+        b"\0\0\x7f\xff\xff\xff" + b"x" * 9,
+        b"\0\0\0\0\0\1\0\2\xff\xfe\0\0\0\0",
+        b"\0\0" + b"\xff" * 8,  # no list of topics
+        b"\0\0\0\0\0\1\0\1u" + b"\xff" * 8,  # no list of partitions
+    ],
 )
 def test_who_was_given_what_a_stranger_wrote_has_no_partitions(assignment: bytes) -> None:
     assert described(assignment).members[0].partitions == ()

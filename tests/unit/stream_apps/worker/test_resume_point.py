@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Self
 
 from aggregation.fold.events import Verdict
 from backends.log import LogRecord
-from schemas.avro import encode
+from schemas.avro import encode, encode_as
 from schemas.certificates import Role
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
-from stream_apps.worker.resume_point import read_published_verdicts, read_resume_point
+from schemas.verdicts import _SHARED
+from stream_apps.worker.resume_point import VERDICT_BYTES_MAX, read_published_verdicts, read_resume_point
 from tests import factories
 from tests.factories import verdict_bytes
 
@@ -98,6 +99,17 @@ def test_a_copy_and_junk_in_the_verdicts_topic_change_nothing() -> None:
     logs.append(UPDATES, *[b"u"] * 9)
     logs.append(VERDICTS, verdict(0), b"junk", verdict(1), verdict(0), b"", verdict(2), b"x" * 10_000)
     assert standing(logs) == ([0, 1, 2], 3, 9)
+
+
+def test_a_verdict_whose_beginning_is_one_is_none_as_a_whole() -> None:
+    logs = Logs()
+    logs.append(UPDATES, *[b"u"] * 9)
+    fields = {name: getattr(Verdict(1, "accepted"), name) for name in _SHARED}
+    empty = encode_as("Verdict", 1, fields | {"detail": ""})
+    planted = encode_as("Verdict", 1, fields | {"detail": "x" * (VERDICT_BYTES_MAX - len(empty) - 1)})
+    assert len(planted) == VERDICT_BYTES_MAX
+    logs.append(VERDICTS, verdict(0), planted + b"x")
+    assert standing(logs) == ([0], 1, 9)
 
 
 def test_a_planted_verdict_far_ahead_hides_nothing_and_stops_nothing() -> None:
