@@ -10,6 +10,7 @@ import select
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
+from backends.shown import one_line
 from fluvial.terminal.offsets import Point, parse_point, resolve
 from schemas.metrics import problem_of
 from schemas.task_metric import LOSS, metric_of
@@ -137,6 +138,8 @@ class MetricTap:
 
     def _write_row(self, row: Collection[object]) -> None:
         text = io.StringIO()
+        if self._output.stdout.isatty():  # a file gets what stands in the topic
+            row = [one_line(cell) if isinstance(cell, str) else cell for cell in row]
         csv.writer(text, lineterminator="\n").writerow(row)
         self._output.stdout.write(text.getvalue())
 
@@ -173,4 +176,4 @@ _MS_MAX: Final = 253_402_300_800_000
 
 def _short(value: object) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return "".join(character if character.isprintable() else "?" for character in text)[:64]
+    return one_line(text[:64])

@@ -21,6 +21,7 @@ from fluvial.proof.audit import audit_task
 from producers.sdk.announcements import Announcements
 from schemas.certificates import Role
 from schemas.topics import updates_topic, verdicts_topic
+from schemas.verdicts import decode_verdict
 from tests import factories
 from tests.fuzz.memory import MemorySamples
 from tests.fuzz.mutator import BOMB_BYTES, CODECS, Cast, Device, Fuzzed, Moment, Mutator
@@ -322,7 +323,7 @@ class Campaign:
         for slot in self._slots():
             appended_ms = self._append_times(slot)
             records = self.federation.records(verdicts_topic(self.federation.task, REGION), slot[1])
-            verdicts = self.federation.verdicts(slot)
+            verdicts = [decode_verdict(record.value or b"") for record in records]
             offsets = [verdict.offset for verdict in verdicts]
             if offsets != list(range(len(offsets))) or len(offsets) < len(appended_ms):
                 self._find(
