@@ -11,10 +11,12 @@ import re
 from typing import Final
 
 _OBEYED: Final = (
-    "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\xad\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u115f\\u1160\\u180e\\u200b-\\u200f"
-    "\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\ufff0-\\ufffb\\ud800-\\udfff\\U000e0000-\\U000e0fff"
+    "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\xad\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u0890\\u0891\\u08e2\\u115f\\u1160"
+    "\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\ufff0-\\ufffb\\ud800-\\udfff\\U000110bd\\U000110cd"
+    "\\U00013430-\\U0001343f\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff"
 )
-"""Control characters but for the tab and the end of a line, marks of direction, what has no width, halves of pairs."""
+"""Control characters but for the tab and the end of a line, marks of direction and of format, what has no width, halves
+of pairs. All of Unicode's categories Cc, Cf, Zl and Zp, but for those two."""
 _LINES: Final = re.compile(f"[{_OBEYED}]")
 _ENDS: Final = {"\t": "\\t", "\n": "\\n"}
 _ONE_LINE: Final = re.compile(f"[\\t\\n{_OBEYED}]")

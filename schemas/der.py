@@ -4,8 +4,12 @@ What a library takes for a certificate changes with its version. In tasks with `
 is what this module reads, and a library is asked about one thing only, the signature over ``Certificate.signed``.
 
 Canonical DER (X.690, chapters 8, 10 and 11) of the whole, the contents of the extensions that count included. Of the
-profile (RFC 5280): version 3, a serial from 1 to 20 bytes above 0, UTCTime up to 2049 and GeneralizedTime from then on,
-no unique identifiers, each extension once. Extensions that are not read here mean nothing, marked critical or not.
+profile (RFC 5280): version 3, a serial from 1 to 20 bytes above 0, UTCTime for the years 1950 to 2049 and
+GeneralizedTime for all others, no unique identifiers, one list of extensions, each of them once. Extensions that are
+not read here mean nothing, marked critical or not.
+
+``NotDerError`` before ``NotOursError``: the encoding of the whole is looked at first, then the profile, and the
+contents of the two extensions that count last, each first by its encoding.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 DEPTH_MAX: Final = 16
+"""Values around a value: the outermost has none."""
 SERIAL_BYTES_MAX: Final = 20
 ED25519: Final = bytes.fromhex("300506032b6570")
 """The AlgorithmIdentifier: 1.3.101.112, without parameters."""
@@ -147,8 +152,8 @@ def _key(value: Value) -> bytes | None:
 def _extensions(contents: bytes) -> dict[bytes, bytes]:
     """Contents by identifier."""
     found: dict[bytes, bytes] = {}
-    entries = _children(_expect(_only(contents), _SEQUENCE).contents)
-    for entry in entries:
+    (listed,) = _exactly(_children(contents), 1)
+    for entry in _children(_expect(listed, _SEQUENCE).contents):
         name, *critical, value = _at_least(_children(_expect(entry, _SEQUENCE).contents), 2)
         # False is what it is by default, and a default is left out.
         if critical and [one.whole for one in critical] != [bytes((_BOOLEAN, 1)) + _TRUE]:
@@ -228,7 +233,7 @@ def _require_der(data: bytes) -> None:
     while values:
         value, depth = values.pop()
         if depth > DEPTH_MAX:
-            raise NotDerError(f"more than {DEPTH_MAX} values in one another")
+            raise NotDerError(f"a value inside more than {DEPTH_MAX} others")
         if value.tag & 0x20:
             inner = _children(value.contents)
             if value.tag == _SET and any(a.whole > b.whole for a, b in pairwise(inner)):

@@ -64,8 +64,8 @@ class ClosedEnvelope:
             return False
         return True
 
-    def open(self, rules: RecordRules = FIRST_RULES) -> Envelope:
-        """Decode the payload by the task's rules, or as leniently as the first. Raises ``codec.CodecError``."""
+    def open(self, rules: RecordRules) -> Envelope:
+        """Decode the payload by the task's rules. Raises ``codec.CodecError``."""
         record = _decoded(self.payload, self.schema, rules)
         return Envelope(self.kind, self.schema, self.payload, self.certificate, self.signature, record)
 
@@ -87,11 +87,10 @@ def signed_bytes(kind: str, schema_sha256: bytes, payload: bytes) -> bytes:
     return b"".join((b"fluvial/", kind.encode(), b"/v1\0", schema_sha256, payload_sha256))
 
 
-def read_envelope(data: bytes, rules: RecordRules = FIRST_RULES) -> ClosedEnvelope:
+def read_envelope(data: bytes, rules: RecordRules) -> ClosedEnvelope:
     """Decode an envelope, but not the payload in it.
 
-    A forger's bytes should cost no more than a look at them. Whoever judges a record gives the ``rules`` of its task;
-    who only shows one may read as leniently as the first.
+    A forger's bytes should cost no more than a look at them. The ``rules`` are those of its task: ``Trust.rules``.
 
     Raises ``codec.UnknownSchemaError`` or ``codec.CodecError``.
     """
@@ -112,8 +111,8 @@ def _decoded(data: bytes, schema: codec.Schema, rules: RecordRules) -> dict[str,
 
 
 def open_envelope(data: bytes) -> Envelope:
-    """Decode an envelope and the payload in it.
+    """Decode an envelope and the payload in it as leniently as the first rules: to show a record, never to judge it.
 
     Raises ``codec.UnknownSchemaError`` or ``codec.CodecError``.
     """
-    return read_envelope(data).open()
+    return read_envelope(data, FIRST_RULES).open(FIRST_RULES)

@@ -142,6 +142,8 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"{self.format} cannot say records: {NEWEST_GENESIS} can")
         if self.format not in BEFORE_V4 and self.records is None:
             msgspec.structs.force_setattr(self, "records", CANONICAL_RULES)
+        if self.records is not None:
+            genesis_v4.require_canonical(canonical=self.records.canonical)
 
     def canonical(self) -> bytes:
         """The document's bytes, in its format."""

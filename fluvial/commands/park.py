@@ -150,7 +150,7 @@ def _signed(view: TaskView, record: LogRecord) -> dict[str, str]:
     from schemas.records import authenticate
 
     try:
-        envelope = read_envelope(record.value or b"")
+        envelope = read_envelope(record.value or b"", view.trust.rules)
     except CodecError as error:
         return {"problem": str(error)}
     signer = authenticate(envelope, record.timestamp_ms, view.trust)

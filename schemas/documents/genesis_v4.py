@@ -9,6 +9,14 @@ import msgspec
 FORMAT: Final = "fluvial/genesis/v4"
 
 
+def require_canonical(*, canonical: bool) -> None:
+    """ValueError where records need not be canonical, which no task of this format can say."""
+    if not canonical:
+        raise ValueError(
+            f"{FORMAT} has no records.canonical but true: set it to true, or leave records out, which says the same"
+        )
+
+
 class RegionV4(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One region: how many partitions its topics have, and its CA certificate (PEM)."""
 
@@ -75,12 +83,16 @@ class ParentV4(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RecordsV4(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which rules hold for records.
 
-    canonical: bytes that are not the one encoding of what they say are refused. verdicts: the version of Verdict that
-    workers write.
+    canonical: bytes that are not the one encoding of what they say are refused; always true. verdicts: the version of
+    Verdict that workers write.
     """
 
     canonical: bool
     verdicts: Literal[1, 2]
+
+    def __post_init__(self) -> None:
+        """ValueError where records need not be canonical."""
+        require_canonical(canonical=self.canonical)
 
 
 class GenesisV4(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

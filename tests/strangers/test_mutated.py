@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES
 from schemas.certificates import BadCertificateError, Role
 from schemas.envelope import read_envelope
 from tests import factories
+from tests.certificate_flaws import FLAWS, flawed
 from tests.factories import barrier_bytes, certificate, device_signer, devices, tick_bytes, update_bytes
 from tests.strangers.program import SCHEMAS, Stranger
 from tests.vectors.logs import rules, skip_bytes
@@ -75,7 +77,7 @@ def test_mutated_records_get_one_verdict(stranger: Stranger, tmp_path: Path, *, 
         if rng.random() < 0.5:
             log.add(mutated(base, rng))
             continue
-        envelope = read_envelope(base)
+        envelope = read_envelope(base, CANONICAL_RULES)
         by = device_signer(rng.choice(names)) if envelope.kind == "ClientUpdate" else None
         by = by or signers.get(envelope.kind, factories.operator_signer())
         payload = envelope.payload[:10] + mutated(envelope.payload[10:], rng)
@@ -94,8 +96,10 @@ def test_mutated_certificates_get_one_reason(stranger: Stranger, tmp_path: Path)
         certificate("eu", Role.DEVICE, "d", is_authority=None),
     ]
     trust = factories.trust(rules=CANONICAL_RULES)
-    for _ in range(CERTIFICATES):
-        der, reason = mutated(rng.choice(good), rng), 0
+    changed = [mutated(rng.choice(good), rng) for _ in range(CERTIFICATES)]
+    changed += [flawed(good[0], *names) for names in combinations(FLAWS, 2)]
+    for der in changed:
+        reason = 0
         try:
             trust.identify(der)
         except BadCertificateError as error:

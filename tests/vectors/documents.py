@@ -148,6 +148,18 @@ def _genesis(name: str) -> Genesis:
     )
 
 
+RULES_REFUSED: Final[dict[str, Any]] = {
+    "records that need not be canonical": {"canonical": False, "verdicts": 2},
+    "the rules of the tasks of before": {"canonical": False, "verdicts": 1},
+    "canonical as a number": {"canonical": 1, "verdicts": 2},
+    "a version of verdicts that nobody knows": {"canonical": True, "verdicts": 3},
+    "a rule missing": {"canonical": True},
+    "a rule that nobody knows": {"canonical": True, "verdicts": 2, "mood": "good"},
+    "no rules": None,
+}
+"""Rules of records that no task of v4 has."""
+
+
 def genesis() -> dict[str, Any]:
     """Genesis documents of every format, what they mean, and documents that are none."""
     cases: list[dict[str, Any]] = []
@@ -178,6 +190,8 @@ def genesis() -> dict[str, Any]:
             ),
             "an unknown format": rfc8785.dumps(text | {"format": "fluvial/genesis/v99"}),
         }
+        if name == genesis_v4.FORMAT:
+            bad |= {what: rfc8785.dumps(text | {"records": rules}) for what, rules in RULES_REFUSED.items()}
         cases += [
             {"format": name, "name": what, "document": one.decode(), "sha256": sha256_hex(one), "good": False}
             for what, one in bad.items()

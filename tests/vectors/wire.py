@@ -17,6 +17,7 @@ from schemas.certificates import BadCertificateError, Role, Trust
 from schemas.envelope import Signer, read_envelope, signed_bytes
 from schemas.windows import encode_state, encode_window
 from tests import factories
+from tests.certificate_flaws import TWO_FLAWS, begun, flawed, nested
 from tests.factories import TASK, Site, certificate, device_signer, key, signer
 from tests.vectors.writing import document, plain, typed
 
@@ -142,7 +143,7 @@ def envelopes() -> dict[str, Any]:
     cases = []
     for kind, by, name, fields in rows:
         envelope = by.sign(kind, fields)
-        closed = read_envelope(envelope)
+        closed = read_envelope(envelope, CANONICAL_RULES)
         cases.append(
             {
                 "kind": kind,
@@ -251,6 +252,11 @@ def certificates() -> dict[str, Any]:
         "nothing": b"",
         **{f"of 4096 and {more} bytes": device + bytes(4096 + more - len(device)) for more in (0, 1)},
         **noncanonical(device),
+        **{f"a value inside {around} others": nested(device, around) for around in (16, 17)},
+        "GeneralizedTime of 1949": begun(device, 0x18, b"19491231235959Z"),
+        "GeneralizedTime of 1950": begun(device, 0x18, b"19500101000000Z"),
+        "UTCTime of 1950": begun(device, 0x17, b"500101000000Z"),
+        **{" and ".join(names): flawed(device, *names) for names in TWO_FLAWS},
     }
     cases = []
     for name, der in rows.items():

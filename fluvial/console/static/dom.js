@@ -13,7 +13,7 @@ const PROPERTIES = new Set(["value", "checked", "spec", "indeterminate"]);
 const OWN_ATTRIBUTES = { DETAILS: ["open"], "SCROLL-BOX": ["tabindex", "role"] };
 
 /** What a terminal or a browser obeys instead of showing it: control characters, marks of direction, what has no width. */
-const OBEYED = /[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff0-\ufffb\ud800-\udfff\u{e0000}-\u{e0fff}]/gu;
+const OBEYED = /[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff0-\ufffb\ud800-\udfff\u{110bd}\u{110cd}\u{13430}-\u{1343f}\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]/gu;
 
 /** Text that anybody may have written, as it may be shown; the same as `backends/shown.py` shows on a terminal. */
 export function printable(text) {

@@ -38,6 +38,8 @@ POLICY_FORMATS: Final = frozenset({None, "fluvial/policy/v2"})
 GENESIS_FORMATS: Final = frozenset(f"fluvial/genesis/v{number}" for number in (1, 2, 3, 4))
 WITH_SECTIONS: Final = frozenset({"fluvial/genesis/v3", "fluvial/genesis/v4"})
 """v2 says each tensor's section, which means nothing before v3: there a buffer is one. See ``buffers``."""
+WITH_RULES: Final = frozenset({"fluvial/genesis/v4"})
+"""Formats that say the rules of records."""
 MANIFEST_FORMATS: Final = frozenset({"fluvial/manifest/v1"})
 
 
@@ -118,6 +120,7 @@ def task_of(genesis: bytes) -> Task:
         begin = end
     if layout != sorted(layout, key=lambda tensor: tensor.is_buffer):
         raise Damaged("the genesis document has a buffer before a weight")
+    canonical, verdicts = _rules(document)
     regions = document["regions"]
     authorities = {name: region["authority"] for name, region in regions.items()}
     authorities[CONTROL] = document["control_authority"]
@@ -130,14 +133,29 @@ def task_of(genesis: bytes) -> Task:
         policy_sha256=sha256(rfc8785.dumps(document["policy"])),
         model_sha256=document["model_sha256"],
         optimizer_sha256=document["optimizer_sha256"],
-        notary=notary_of(tuple(sorted(authorities.items())), canonical=_canonical(document)),
-        verdicts=document.get("records", {"verdicts": 1})["verdicts"],
+        notary=notary_of(tuple(sorted(authorities.items())), canonical=canonical),
+        verdicts=verdicts,
     )
 
 
-def _canonical(document: dict[str, Any]) -> bool:
-    """Whether records count in their one encoding only; documents before v4 do not say so."""
-    return bool(document["records"]["canonical"]) if "records" in document else False
+def _rules(document: dict[str, Any]) -> tuple[bool, int]:
+    """Whether records count in their one encoding only, and the version of verdicts; ``Damaged`` for rules unknown.
+
+    Documents before v4 say neither. In v4 the first is true, always.
+    """
+    if document["format"] not in WITH_RULES:
+        return False, 1
+    said = document.get("records")
+    if not isinstance(said, dict) or said.keys() != {"canonical", "verdicts"}:
+        raise Damaged(
+            f"the genesis document's rules of records are {said!r}, which this checker does not know"
+        )
+    canonical, verdicts = said["canonical"], said["verdicts"]
+    if canonical is not True or type(verdicts) is not int or verdicts not in {1, 2}:
+        raise Damaged(
+            f"the genesis document's rules of records are {said!r}, which this checker does not know"
+        )
+    return canonical, verdicts
 
 
 class Shelf:

@@ -304,11 +304,11 @@ func (one *strictCertificate) extensions(value derValue) error {
 	if value.tag != 0xa3 {
 		return errProfile
 	}
-	list, err := derOnly(value.contents) // an explicit tag is around one value
-	if err != nil {
-		return errDER
+	lists, err := derChildren(value.contents)
+	if err != nil || len(lists) != 1 { // an explicit tag is around one value
+		return errProfile
 	}
-	entries, err := sequence(list)
+	entries, err := sequence(lists[0])
 	if err != errProfile || len(entries) == 0 { // sequence without a count says so
 		return errProfile
 	}

@@ -178,7 +178,8 @@ type Genesis struct {
 	Policy           json.RawMessage `json:"policy"`
 	ModelSHA256      string          `json:"model_sha256"`
 	OptimizerSHA256  string          `json:"optimizer_sha256"`
-	Records          Rules           `json:"records"`
+	Records          Rules           `json:"-"`
+	RawRecords       json.RawMessage `json:"records"`
 }
 
 // Rules are those of a task's records: since genesis v4 the document says them.
@@ -236,8 +237,13 @@ func readGenesis(data []byte) (*Genesis, error) {
 	}
 	if one.Format != "fluvial/genesis/v4" {
 		one.Records = firstRules
+		return one, nil
 	}
-	if one.Records.Verdicts != 1 && one.Records.Verdicts != 2 {
+	rules := &one.Records
+	if !hasKeys(one.RawRecords, []string{"canonical", "verdicts"}) || json.Unmarshal(one.RawRecords, rules) != nil {
+		return nil, errDocument
+	}
+	if !rules.Canonical || rules.Verdicts != 1 && rules.Verdicts != 2 { // of v4 no task has other records
 		return nil, errDocument
 	}
 	return one, nil

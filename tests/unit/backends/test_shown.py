@@ -7,6 +7,8 @@ import json
 import logging
 import re
 import subprocess
+import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,12 @@ OBEYED = {
     "a line of its own": "x\u2028accepted",
 }
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028\u202e\u2066\u2069\ufeff\ud83e\U000e0041]")
+FORMATTING = [
+    one
+    for one in map(chr, range(sys.maxunicode + 1))
+    if unicodedata.category(one) in {"Cc", "Cf", "Zl", "Zp"}
+]
+"""What Unicode has for control and format, and not for show."""
 PAGE = Path(__file__).parents[3] / "fluvial" / "console" / "static" / "dom.js"
 
 
@@ -45,6 +53,12 @@ def test_what_a_terminal_obeys_is_shown_once_and_for_all(name: str) -> None:
     shown = printable(OBEYED[name])
     assert not CONTROL.search(shown) and shown.isprintable()
     assert printable(shown) == shown == one_line(shown)
+
+
+def test_every_character_of_control_and_format_is_shown() -> None:
+    assert len(FORMATTING) > 200
+    assert [hex(ord(one)) for one in FORMATTING if not one_line(one).isascii()] == []
+    assert [one for one in FORMATTING if printable(one) == one] == ["\t", "\n"]
 
 
 def test_ordinary_text_stays_and_lines_stay_lines() -> None:
@@ -90,6 +104,6 @@ def test_the_page_shows_what_the_terminal_shows(tmp_path: Path) -> None:
         source[begin:end]
         + "\nprocess.stdout.write(JSON.stringify(JSON.parse(process.argv[2]).map(printable)));"
     )
-    texts = [*OBEYED.values(), "ordinary é 🫨\n\t"]
+    texts = [*OBEYED.values(), "ordinary é 🫨\n\t", "".join(FORMATTING)]
     done = subprocess.run(["node", str(script), json.dumps(texts)], capture_output=True, check=True)
     assert json.loads(done.stdout) == [printable(one) for one in texts]

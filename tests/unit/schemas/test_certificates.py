@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -10,8 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from aggregation.fold.rules import CANONICAL_RULES
+from aggregation.reasons import Reason
+from fluvial.proof.checker.holders import NotHolder, read_holder
 from schemas import certificates
 from schemas.certificates import CONTROL, BadCertificateError, Role, Trust
+from tests.certificate_flaws import FLAWS, begun, flawed, nested
 from tests.factories import (
     NOT_AFTER,
     NOT_BEFORE,
@@ -162,3 +167,45 @@ def test_authorities_are_read_from_pem() -> None:
     pems = {region: authority(region).public_bytes(Encoding.PEM).decode() for region in ("eu", CONTROL)}
     assert Trust.from_pem(pems, CANONICAL_RULES).identify(certificate("eu", Role.DEVICE, "d-1")).name == "d-1"
     assert isinstance(Trust.from_pem(pems, CANONICAL_RULES).authorities["eu"], x509.Certificate)
+
+
+def test_of_several_flaws_the_reason_is_that_of_the_first() -> None:
+    """Canonical DER, the profile, the contents of the names, those of the constraints: see ``schemas/README.md``."""
+    good = certificate("eu", Role.DEVICE, "d-1")
+    assert EU.identify(flawed(good)).name == "d-1"
+    others = []
+    for names in [*((name,) for name in FLAWS), *combinations(FLAWS, 2)]:
+        der, first = flawed(good, *names), min(FLAWS[name].at for name in names)
+        with pytest.raises(BadCertificateError) as caught:
+            EU.identify(der)
+        if caught.value.because.reason.code not in {FLAWS[n].reason for n in names if FLAWS[n].at == first}:
+            others.append((names, caught.value.because.reason))
+        with pytest.raises(NotHolder):
+            read_holder(der)
+    assert others == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda der: nested(der, 16), None),
+        (lambda der: nested(der, 17), Reason.NOT_CANONICAL_DER),
+        (lambda der: begun(der, 0x18, b"19491231235959Z"), None),
+        (lambda der: begun(der, 0x18, b"19500101000000Z"), Reason.NOT_A_CERTIFICATE),
+        (lambda der: begun(der, 0x17, b"500101000000Z"), None),
+    ],
+    ids=["inside 16", "inside 17", "generalized 1949", "generalized 1950", "UTC 1950"],
+)
+def test_how_deep_values_stand_and_which_form_a_year_has(
+    change: Callable[[bytes], bytes], reason: Reason | None
+) -> None:
+    """What is of the profile is refused too, but only then: what the CA signed is another."""
+    der = change(certificate("eu", Role.DEVICE, "d-1"))
+    with pytest.raises(BadCertificateError) as caught:
+        EU.identify(der)
+    assert caught.value.because.reason is (reason or Reason.NOT_ISSUED)
+    if reason is None:
+        assert read_holder(der).uris == [URI.encode()]
+        return
+    with pytest.raises(NotHolder):
+        read_holder(der)

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from aggregation.fold.rules import CANONICAL_RULES
 from schemas import avro as codec
 from schemas.certificates import Role
 from schemas.envelope import ENVELOPE, open_envelope, read_envelope, signed_bytes
@@ -40,10 +41,10 @@ def test_equal_records_give_equal_bytes() -> None:
 
 def test_an_envelope_can_be_verified_without_decoding_its_payload() -> None:
     payload = codec.schema_for("ClientUpdate").header + b"not a body"
-    closed = read_envelope(SIGNER.sign_payload("ClientUpdate", payload))
+    closed = read_envelope(SIGNER.sign_payload("ClientUpdate", payload), CANONICAL_RULES)
     assert closed.signed_by(PUBLIC)
     with pytest.raises(codec.CodecError, match="ClientUpdate"):
-        closed.open()
+        closed.open(CANONICAL_RULES)
 
 
 def test_a_payload_of_another_kind_is_refused() -> None:
@@ -65,11 +66,11 @@ def test_a_bare_record_is_not_an_envelope() -> None:
 def test_a_payload_of_an_unknown_schema_is_told_apart() -> None:
     fields = {"kind": "X", "payload": b"\xc3\x01" + bytes(8), "certificate": b"", "signature": b""}
     with pytest.raises(codec.UnknownSchemaError):
-        read_envelope(codec.encode(ENVELOPE, fields))
+        read_envelope(codec.encode(ENVELOPE, fields), CANONICAL_RULES)
 
 
 @pytest.mark.parametrize("length", [0, 1, 63, 65, 1000])
 def test_a_signature_of_another_length_is_only_a_wrong_signature(length: int) -> None:
     payload = open_envelope(SEALED).payload
     fields = {"kind": "ClientUpdate", "payload": payload, "certificate": b"", "signature": b"s" * length}
-    assert not read_envelope(codec.encode(ENVELOPE, fields)).signed_by(PUBLIC)
+    assert not read_envelope(codec.encode(ENVELOPE, fields), CANONICAL_RULES).signed_by(PUBLIC)

@@ -29,6 +29,7 @@ from aggregation.policy.checks import ranges
 from aggregation.policy.v1 import DocumentV1
 from aggregation.policy.v2 import DocumentV2
 from fluvial.local.policies import layered_policy, read_policy_file
+from fluvial.proof.checker.task import Damaged, task_of
 from schemas.documents.genesis_v1 import GenesisV1
 from schemas.documents.genesis_v2 import GenesisV2
 from schemas.documents.genesis_v3 import GenesisV3
@@ -47,6 +48,7 @@ from schemas.manifests import (
 )
 from tests.factories import policy
 from tests.unit.schemas.test_manifests import genesis, manifest
+from tests.vectors.documents import RULES_REFUSED
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 V1 = (GOLDEN / "policy.v1.json").read_bytes()
@@ -325,7 +327,7 @@ def test_a_v4_genesis_says_which_rules_hold_for_records_and_the_first_hold_befor
     read = decode_genesis(one.canonical())
     assert (read.rules, read.trust.rules) == (CANONICAL_RULES, CANONICAL_RULES)
     assert read.canonical() == one.canonical()
-    for rules in (FIRST_RULES, RecordRules(canonical=True, verdicts=1), CANONICAL_RULES):
+    for rules in (RecordRules(canonical=True, verdicts=1), CANONICAL_RULES):
         said = msgspec.structs.replace(one, records=rules)
         assert decode_genesis(said.canonical()).rules == rules
     for older in (genesis(), with_sections(), with_everything()):
@@ -334,13 +336,26 @@ def test_a_v4_genesis_says_which_rules_hold_for_records_and_the_first_hold_befor
             msgspec.structs.replace(older, records=CANONICAL_RULES).canonical()
 
 
-@pytest.mark.parametrize("records", [{"canonical": True, "verdicts": 3}, {"canonical": True}, None])
+@pytest.mark.parametrize("verdicts", [1, 2])
+def test_no_v4_genesis_has_records_that_need_not_be_canonical(verdicts: int) -> None:
+    one = msgspec.structs.replace(with_everything(), format="fluvial/genesis/v4")
+    with pytest.raises(ValueError, match=r"no records\.canonical but true: set it"):
+        msgspec.structs.replace(one, records=RecordRules(canonical=False, verdicts=verdicts))
+    document = json.loads(one.canonical()) | {"records": {"canonical": False, "verdicts": verdicts}}
+    with pytest.raises(IntegrityProblem, match=r"no records\.canonical but true: set it") as caught:
+        decode_genesis(rfc8785.dumps(document))
+    assert caught.value.error_id == "FLV-4102"
+
+
+@pytest.mark.parametrize("records", RULES_REFUSED.values(), ids=RULES_REFUSED.keys())
 def test_rules_of_records_that_nobody_knows_are_refused(records: Any) -> None:
     one = msgspec.structs.replace(with_everything(), format="fluvial/genesis/v4")
     document = json.loads(one.canonical()) | {"records": records}
     with pytest.raises(IntegrityProblem) as caught:
         decode_genesis(rfc8785.dumps(document))
     assert caught.value.error_id == "FLV-4102"
+    with pytest.raises(Damaged, match="rules of records"):
+        task_of(rfc8785.dumps(document))
 
 
 @pytest.mark.parametrize("more", [{"dtype": "bfloat16"}, {"nonnegative": True}])
