@@ -83,9 +83,8 @@ async def _end(ending: Coroutine[Any, Any, None], *, stop: bool) -> None:
     finally:
         if stop:
             loop = asyncio.get_running_loop()
-            loop.call_soon(
-                loop.stop
-            )  # in the round in which who waits is told: a loop that has stopped tells nobody
+            # In the round in which who waits is told: a loop that has stopped tells nobody.
+            loop.call_soon(loop.stop)
 
 
 SHARED: Final = SharedLoop()

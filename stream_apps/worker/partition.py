@@ -118,7 +118,7 @@ class PartitionWorker:
         await self.process_all((record,))
 
     async def process_all(self, records: Iterable[LogRecord]) -> None:
-        """The same for records that came together: no rebalance and no parking comes between them."""
+        """The same for records that came together: a rebalance waits until all of them are folded."""
         async with self._lock:
             for record in records:
                 await self._process(record)

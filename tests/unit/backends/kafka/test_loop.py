@@ -36,7 +36,7 @@ def test_it_ends_with_its_last_user_and_begins_anew_with_the_next() -> None:
 
 
 def test_who_leaves_is_told_of_the_end_before_the_loop_stops(caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(20):
+    for _ in range(3):
         shared = SharedLoop()
         shared.leave(shared.use(), nothing)
     assert caplog.messages == []

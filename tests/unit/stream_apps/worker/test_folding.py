@@ -130,6 +130,21 @@ def test_a_planted_verdict_parks_nothing(site: WorkerSite) -> None:
     assert isinstance(event_in(folding, record, PARKED_VERDICT), Update)
 
 
+def test_however_many_verdicts_were_planted_the_log_is_read_once_for_skips(site: WorkerSite) -> None:
+    folding = Folding(site.place)
+    records = [site.update(number) for number in range(5)]
+    skip = site.broker.put(UPDATES, skip_bytes(records[3].offset))
+    events = [event_in(folding, record, PARKED_VERDICT) for record in records]
+    assert [isinstance(event, Update) for event in events] == [True, True, True, False, True]
+    assert events[3] == Parked(skip.offset, "it raises")
+    assert [what for what in site.broker.happened if what.startswith("read updates")] == [
+        "read updates from 1"
+    ]
+    folding.go_on_from(folding.state)  # what stands is learnt anew, and Skips with it
+    later = site.broker.put(UPDATES, skip_bytes(records[4].offset))
+    assert event_in(folding, records[4], PARKED_VERDICT) == Parked(later.offset, "it raises")
+
+
 def test_a_skip_alone_parks_nothing(site: WorkerSite) -> None:
     folding = Folding(site.place)
     record = site.update(1)
