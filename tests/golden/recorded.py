@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +48,7 @@ def objects() -> dict[str, bytes]:
     }
 
 
-def store_of(kept: dict[str, bytes]) -> TaskStore:
+def store_of(kept: Mapping[str, bytes]) -> TaskStore:
     """A store in memory with these objects."""
     store = MemoryStore()
     for key, data in kept.items():

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from backends.memory.log import MemoryLog
+from schemas.checkpoints import encode_model
 from schemas.topics import aggregates_topic, verdicts_topic
+from schemas.verdicts import encode_verdict
 from tests import interpreters
 from tests.golden.fold_again import Again, all_again, recorded_log
 from tests.golden.recorded import EXPECTED, TASK, genesis, objects, partitions, records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VERDICTS = sum(len(records(verdicts_topic(TASK, region), partition)) for region, partition in genesis().slots)
 
@@ -27,6 +34,10 @@ def log_without(topic: str, offset: int) -> MemoryLog:
     return log
 
 
+def longer(encode: Callable[..., bytes], *given: Any) -> bytes:
+    return encode(*given) + b"\0"
+
+
 def test_all_is_as_it_was_recorded() -> None:
     again = all_again(recorded_log(), objects())
     assert again.differences == []
@@ -40,13 +51,8 @@ def test_a_window_that_was_not_recorded_is_said() -> None:
 
 
 def test_other_bits_of_a_verdict_and_of_a_model_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.golden import fold_again
-
-    encode_verdict, encode_model = fold_again.encode_verdict, fold_again.encode_model
-    monkeypatch.setattr(
-        fold_again, "encode_verdict", lambda verdict, rules: encode_verdict(verdict, rules) + b"\0"
-    )
-    monkeypatch.setattr(fold_again, "encode_model", lambda model, layout: encode_model(model, layout) + b"\0")
+    for encode in (encode_verdict, encode_model):
+        monkeypatch.setattr(f"tests.golden.fold_again.{encode.__name__}", partial(longer, encode))
     again = all_again(recorded_log(), objects())
     said = [one.split(":")[0] for one in again.differences]
     assert sum(one.startswith("verdict ") for one in said) == again.verdicts
