@@ -19,6 +19,7 @@ from backends.kafka.admin import declare_topics
 from backends.kafka.reading import LogReader
 from backends.kafka.topic_settings import require_right_topics
 from backends.object_store import ObjectNotFound
+from backends.store.conditional import require_conditional_writes
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, keys_folder, write_task_file
@@ -117,6 +118,7 @@ def create_task(
     program.keep(settings.home, store)
     if not first.write(store):
         raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
+    require_conditional_writes(store)
     noted = Noted(lasting_reference(loaded, reference), seed, given, split)
     file = task_file_of(settings.home, genesis, noted)
     write_task_file(settings.home, file)
