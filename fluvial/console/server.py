@@ -271,19 +271,20 @@ class Console:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.busy.add(request.protocol)
         try:
-            return await self._admitted(request, handler)
+            _require_admitted(self.access, request)
+            answer: web.StreamResponse = await handler(request)
+            return answer
         finally:
             self.busy.discard(request.protocol)
 
-    async def _admitted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        host = request.headers.get("Host", "")
-        if not self.access.hosts.allows(host):
-            raise strange_host(host)
-        given = request.headers.get("Authorization", "")
-        if self.access.everything and not self.access.token.opens(given, basic=True):
-            raise token_wanted(self.access.hint)
-        answer: web.StreamResponse = await handler(request)
-        return answer
+
+def _require_admitted(access: Access, request: web.Request) -> None:
+    host = request.headers.get("Host", "")
+    if not access.hosts.allows(host):
+        raise strange_host(host)
+    given = request.headers.get("Authorization", "")
+    if access.everything and not access.token.opens(given, basic=True):
+        raise token_wanted(access.hint)
 
 
 async def _healthz(_request: web.Request) -> web.Response:

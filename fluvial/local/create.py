@@ -118,7 +118,6 @@ def create_task(
     program.keep(settings.home, store)
     if not first.write(store):
         raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
-    require_conditional_writes(store)
     noted = Noted(lasting_reference(loaded, reference), seed, given, split)
     file = task_file_of(settings.home, genesis, noted)
     write_task_file(settings.home, file)
@@ -208,12 +207,16 @@ class FirstVersion(NamedTuple):
     objects: tuple[bytes, ...]
 
     def write(self, store: TaskStore) -> bool:
-        """Into the store, objects first; False, and no version, where another genesis stands there."""
+        """Into the store, objects first; False, and no version, where another genesis stands there.
+
+        UsageProblem FLV-4008 where the store would make it twice.
+        """
         for data in (self.genesis.first_policy.canonical(), *self.objects):
             store.put_object(data)
         document = self.genesis.canonical()
         if not store.commit(0, document) and store.manifest_bytes(0) != document:
             return False
+        require_conditional_writes(store)
         store.write_checkpoint(0, self.model, self.optimizer)
         return True
 
