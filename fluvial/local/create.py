@@ -7,8 +7,10 @@ names a task that exists otherwise, has overwritten nothing.
 from __future__ import annotations
 
 import json
+import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from aggregation.errors import UsageProblem
@@ -30,7 +32,16 @@ from fluvial.local.policies import layered_policy
 from fluvial.local.update_size import check_update_size
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import BEFORE_V3, NEWEST_GENESIS, Code, Genesis, Metric, Region, decode_genesis
+from schemas.manifests import (
+    BEFORE_V3,
+    BEFORE_V5,
+    NEWEST_GENESIS,
+    Code,
+    Genesis,
+    Metric,
+    Region,
+    decode_genesis,
+)
 from schemas.objects import sha256_hex
 from schemas.topics import topics_of, updates_topic
 
@@ -46,6 +57,8 @@ PARTITIONS_MAX: Final = 1024
 REGIONS_MAX: Final = 256
 OPERATOR: Final = "operator"
 MERGER: Final = "merger"
+NONCE_BYTES: Final = 32
+"""Random bytes in a genesis document: no two tasks have the same."""
 
 
 def worker_name(region: str) -> str:
@@ -106,6 +119,7 @@ def create_task(
         seed=seed,
         metric=_metric(existing, loaded, output, seed),
         document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
+        nonce=None if existing is None else decode_genesis(existing).nonce,
         code=program.code,
         origin=read_origin(settings, origin) if origin else None,
     )
@@ -117,6 +131,7 @@ def create_task(
     program.keep(settings.home, store)
     if not first.write(store):
         raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
+    genesis = store.genesis()
     noted = Noted(lasting_reference(loaded, reference), seed, given, split)
     file = task_file_of(settings.home, genesis, noted)
     write_task_file(settings.home, file)
@@ -206,12 +221,17 @@ class FirstVersion(NamedTuple):
     objects: tuple[bytes, ...]
 
     def write(self, store: TaskStore) -> bool:
-        """Into the store, objects first; False, and no version, where another genesis stands there."""
+        """Into the store, objects first; False, and no version, where another genesis stands there.
+
+        One that somebody else has just written, and that differs in its nonce alone, is this task.
+        """
         for data in (self.genesis.first_policy.canonical(), *self.objects):
             store.put_object(data)
         document = self.genesis.canonical()
-        if not store.commit(0, document) and store.manifest_bytes(0) != document:
-            return False
+        if not store.commit(0, document):
+            there = store.genesis()
+            if there != msgspec.structs.replace(self.genesis, nonce=there.nonce):
+                return False
         store.write_checkpoint(0, self.model, self.optimizer)
         return True
 
@@ -226,12 +246,14 @@ def first_version(
     seed: int,
     metric: Metric | None = None,
     document_format: str = NEWEST_GENESIS,
+    nonce: str | None = None,
     code: Code | None = None,
     origin: Origin | None = None,
 ) -> FirstVersion:
     """Everything of version 0.
 
-    ``document_format``: a task that is there already is described in the format that it was made in. ``code``: the
+    ``document_format``: a task that is there already is described in the format that it was made in, and with its
+    ``nonce``; a new one draws its own where none is given. ``code``: the
     archive of its program; formats before v3 cannot say it. ``origin``: the version whose model is the first one.
     """
     from learning.binding import anatomy_for, layout_entries, model_entry
@@ -262,6 +284,7 @@ def first_version(
         metric=metric,
         code=code if document_format not in BEFORE_V3 else None,
         parent=origin.parent if origin is not None and document_format not in BEFORE_V3 else None,
+        nonce=None if document_format in BEFORE_V5 else nonce or secrets.token_hex(NONCE_BYTES),
         format=document_format,
     )
     return FirstVersion(genesis, model, optimizer, (frozen,) if frozen is not None else ())

@@ -100,7 +100,8 @@ def original() -> Copy:
     """Four versions over three partitions, with garbage, a stranger's barrier and a stranger's announcement."""
     federation = SmallFederation()
     federation.append("eu", 0, b"garbage")
-    stranger = Signer(factories.certificate("control", Role.MERGER, "x", secret="z"), factories.key("x"))
+    der = factories.certificate("control", Role.MERGER, "x", secret="z")
+    stranger = Signer(der, factories.key("x"), federation.genesis.domain)
     federation.append(
         "eu", 1, factories.barrier_bytes(9, federation.policy, by=stranger, task=federation.task)
     )

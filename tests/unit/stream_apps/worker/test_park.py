@@ -21,6 +21,7 @@ from producers.sdk.advice import hint_for, problem_of
 from schemas.certificates import Role
 from schemas.envelope import Signer
 from schemas.records import skip_in
+from schemas.signing import FIRST_DOMAIN
 from schemas.windows import encode_state, encode_window, restore_state
 from tests.factories import (
     CONTROL,
@@ -162,8 +163,8 @@ FORGERS: list[tuple[str, Signer]] = [
     ("a merger", merger_signer()),
     ("an operator of another CA", signer(CONTROL, Role.OPERATOR, "x", secret="other")),
     ("an operator who expired", signer(CONTROL, Role.OPERATOR, "x", not_after=NOT_BEFORE.replace(month=2))),
-    ("another key", Signer(operator_signer().certificate, key("somebody else"))),
-    ("no certificate", Signer(b"", operator_signer().key)),
+    ("another key", Signer(operator_signer().certificate, key("somebody else"), FIRST_DOMAIN)),
+    ("no certificate", Signer(b"", operator_signer().key, FIRST_DOMAIN)),
 ]
 
 

@@ -50,7 +50,7 @@ def worker(federation: SmallFederation, name: str = "w-1") -> PartitionWorker:
         genesis=federation.genesis,
         store=federation.objects,
         writer=LogWriter(settings, name, give_up=False),
-        signer=factories.worker_signer(name),
+        key_pair=factories.worker_signer(name),
         name=name,
         open_reader=lambda purpose: LogReader(settings, f"{name}-{purpose}"),
     )

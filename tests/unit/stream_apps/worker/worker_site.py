@@ -161,6 +161,7 @@ def genesis_of(rules: Policy) -> Genesis:
         policy=msgspec.json.decode(rules.canonical()),
         model_sha256=factories.model_sha(0),
         optimizer_sha256=factories.sha("optimizer"),
+        nonce=factories.NONCE,
         format=NEWEST_GENESIS,
     )
 
@@ -180,7 +181,7 @@ class WorkerSite:
             genesis=genesis_of(rules),
             store=self.store,
             writer=self.broker,
-            signer=factories.worker_signer(),
+            key_pair=factories.worker_signer(),
             name="w-1",
             open_reader=lambda _purpose: self.broker,
             clock=self.clock,
