@@ -266,9 +266,9 @@ class SmallFederation:
                     "model_sha256": manifest.model_sha256,
                     "reference_sha256": manifest.reference_sha256,
                 }
-                self.append(
-                    region, p, factories.barrier_bytes(manifest.version, self.policy, **(fields | changed))
-                )
+                by = self.signer(factories.merger_signer())
+                value = factories.barrier_bytes(manifest.version, self.policy, by=by, **(fields | changed))
+                self.append(region, p, value)
         self.announce(manifest.version)
 
     def announce(self, version: int, **changed: Any) -> None:

@@ -40,7 +40,6 @@ from schemas.manifests import (
     Genesis,
     Metric,
     Region,
-    decode_genesis,
 )
 from schemas.objects import sha256_hex
 from schemas.topics import topics_of, updates_topic
@@ -103,7 +102,7 @@ def create_task(
         explicit=policy_text,
         task=loaded.policy_overrides,
         defaults=policy_defaults,
-        default_format=NEWEST if existing is None else decode_genesis(existing).first_policy.format,
+        default_format=NEWEST if existing is None else existing.first_policy.format,
     )
     folder = keys_folder(settings.home, task)
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
@@ -118,24 +117,24 @@ def create_task(
         folder=folder,
         seed=seed,
         metric=_metric(existing, loaded, output, seed),
-        document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
-        nonce=None if existing is None else decode_genesis(existing).nonce,
+        document_format=NEWEST_GENESIS if existing is None else existing.format,
+        nonce=existing.nonce if existing else None,
         code=program.code,
         origin=read_origin(settings, origin) if origin else None,
     )
-    genesis = first.genesis
-    check_update_size(genesis.tensor_layout, policy, settings)
-    if existing is not None and existing != genesis.canonical():
-        raise _exists_otherwise(task, store, _difference(existing, genesis))
-    _declare_topics(settings, genesis, fresh=existing is None, output=output)
+    check_update_size(first.genesis.tensor_layout, policy, settings)
+    if existing and existing != first.genesis:
+        raise _exists_otherwise(task, store, _difference(existing, first.genesis))
+    _declare_topics(settings, first.genesis, fresh=existing is None, output=output)
     program.keep(settings.home, store)
-    if not first.write(store):
-        raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
-    genesis = store.genesis()
-    noted = Noted(lasting_reference(loaded, reference), seed, given, split)
-    file = task_file_of(settings.home, genesis, noted)
+    written = first.write(store)
+    if written is None:
+        raise _exists_otherwise(task, store, _difference(store.genesis(), first.genesis))
+    file = task_file_of(
+        settings.home, written, Noted(lasting_reference(loaded, reference), seed, given, split)
+    )
     write_task_file(settings.home, file)
-    output.say(_told(genesis, fresh=existing is None))
+    output.say(_told(written, fresh=existing is None))
     return file
 
 
@@ -187,18 +186,17 @@ def _refused_regions(reason: str) -> UsageProblem:
     )
 
 
-def _existing(store: TaskStore) -> bytes | None:
+def _existing(store: TaskStore) -> Genesis | None:
     try:
-        return store.manifest_bytes(0)
+        return store.genesis()
     except ObjectNotFound:
         return None
 
 
-def _metric(existing: bytes | None, loaded: Task, output: Reporter, seed: int) -> Metric | None:
+def _metric(genesis: Genesis | None, loaded: Task, output: Reporter, seed: int) -> Metric | None:
     """Of a task that is there, its own: another METRIC is another task, and no METRIC changes nothing."""
-    if existing is None:
+    if genesis is None:
         return metric_of_task(loaded, output, seed=seed)
-    genesis = decode_genesis(existing)
     return loaded.metric or genesis.metric if genesis.can_say_metric else None
 
 
@@ -220,20 +218,19 @@ class FirstVersion(NamedTuple):
     optimizer: bytes
     objects: tuple[bytes, ...]
 
-    def write(self, store: TaskStore) -> bool:
-        """Into the store, objects first; False, and no version, where another genesis stands there.
+    def write(self, store: TaskStore) -> Genesis | None:
+        """Into the store, objects first; the genesis that stands there then, None where it is another task's.
 
-        One that somebody else has just written, and that differs in its nonce alone, is this task.
+        One that somebody else has just written, and that differs in its nonce alone, is this task's.
         """
         for data in (self.genesis.first_policy.canonical(), *self.objects):
             store.put_object(data)
-        document = self.genesis.canonical()
-        if not store.commit(0, document):
-            there = store.genesis()
-            if there != msgspec.structs.replace(self.genesis, nonce=there.nonce):
-                return False
+        store.commit(0, self.genesis.canonical())
+        there = store.genesis()
+        if there != msgspec.structs.replace(self.genesis, nonce=there.nonce):
+            return None
         store.write_checkpoint(0, self.model, self.optimizer)
-        return True
+        return there
 
 
 def first_version(
@@ -313,8 +310,8 @@ def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output
                 )
 
 
-def _difference(existing: bytes, wanted: Genesis) -> str:
-    found, asked = json.loads(decode_genesis(existing).canonical()), json.loads(wanted.canonical())
+def _difference(existing: Genesis, wanted: Genesis) -> str:
+    found, asked = json.loads(existing.canonical()), json.loads(wanted.canonical())
     names = sorted(name for name in found.keys() | asked.keys() if found.get(name) != asked.get(name))
     return f"it differs in {', '.join(names)}"
 

@@ -212,7 +212,8 @@ class Stage:
         return [self.federation.append(*SLOT, value) for value in updates]
 
     def skip(self, offset: int, **changed: Any) -> int:
-        return self.federation.append(*SLOT, skip_bytes(offset, **changed))
+        by = self.federation.signer(changed.pop("by", operator_signer()))
+        return self.federation.append(*SLOT, skip_bytes(offset, by=by, **changed))
 
     def park(self, offset: int, skip_offset: int) -> None:
         """What the worker folded there."""
@@ -319,7 +320,9 @@ def test_a_record_that_was_skipped_without_a_skip_is_a_finding(stage: Stage) -> 
     def by_a_worker(record: LogRecord) -> bytes | None:
         place = ("fl.digits.updates.eu", skip)
         return (
-            skip_bytes(parked, by=worker_signer()) if (record.topic, record.offset) == place else record.value
+            skip_bytes(parked, by=stage.federation.signer(worker_signer()))
+            if (record.topic, record.offset) == place
+            else record.value
         )
 
     sources = stage.federation.spoiled(by_a_worker)

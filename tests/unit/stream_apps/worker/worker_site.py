@@ -17,7 +17,8 @@ from backends.log import Headers, LogRecord, Position
 from backends.settings import StoreSettings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
-from schemas.manifests import NEWEST_GENESIS, Genesis, Region, TensorEntry
+from schemas.documents import genesis_v4
+from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.records import aggregate_in, decode_record
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from stream_apps.process_context import ProcessContext
@@ -161,8 +162,7 @@ def genesis_of(rules: Policy) -> Genesis:
         policy=msgspec.json.decode(rules.canonical()),
         model_sha256=factories.model_sha(0),
         optimizer_sha256=factories.sha("optimizer"),
-        nonce=factories.NONCE,
-        format=NEWEST_GENESIS,
+        format=genesis_v4.FORMAT,
     )
 
 
