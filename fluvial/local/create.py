@@ -127,8 +127,7 @@ def create_task(
         raise _exists_otherwise(task, store, _difference(existing, first.genesis))
     _declare_topics(settings, first.genesis, fresh=existing is None, output=output)
     program.keep(settings.home, store)
-    written = first.write(store)
-    if written is None:
+    if (written := first.write(store)) is None:
         raise _exists_otherwise(task, store, _difference(store.genesis(), first.genesis))
     file = task_file_of(
         settings.home, written, Noted(lasting_reference(loaded, reference), seed, given, split)

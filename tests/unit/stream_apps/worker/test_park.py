@@ -384,7 +384,7 @@ def test_the_first_skip_behind_a_record_counts(stage: Stage) -> None:
 def test_sums_hold_what_was_accepted_and_nothing_of_the_parked_record(stage: Stage) -> None:
     parked_and_merged(stage)
     (window,) = stage.federation.manifests[0].inputs
-    again = Site(state_of(RULES, layout=stage.federation.layout))
+    again = Site(state_of(RULES, layout=stage.federation.layout), stage.federation.trust)
     again.state.models[0] = stage.federation.models[0]
     with LogReader(stage.federation.settings, "test-sums") as reader:
         for record in reader.read("fl.digits.updates.eu", 0, 0, window.next_offset):
