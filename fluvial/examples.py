@@ -47,6 +47,16 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("task rm mine", "asks; its topics, objects and keys go"),
         ("task rm mine --yes --keep-keys", "does not ask, leaves the keys"),
     ),
+    "task acls": (
+        (
+            "fluvial task acls digits",
+            "Lines of kafka-acls.sh for every role of a task that was created here.",
+        ),
+        (
+            "fluvial task acls digits --regions eu,us --format strimzi",
+            "As Strimzi's users, before there is a task.",
+        ),
+    ),
     "task list": (("task list", "all of this machine"),),
     "ca init": (("ca init --task mine --region eu", "before the task is created"),),
     "ca issue": (

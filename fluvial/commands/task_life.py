@@ -158,10 +158,10 @@ def stop(invocation: Invocation, task_name: str | None) -> None:
 @pass_invocation
 def rm(invocation: Invocation, task_name: str, *, keep_keys: bool, yes: bool) -> None:
     """Remove TASK for good: its topics, its objects, and what this machine has of it. Other tasks are left alone."""
+    from backends.kafka.admin import require_broker
     from backends.tasks import read_task_file
     from fluvial.local.removing import keys_of, remove_task
     from fluvial.processes.running import running_of
-    from fluvial.reading.task_view import require_broker
 
     output, settings = invocation.output, invocation.settings()
     file = read_task_file(invocation.home, task_name)

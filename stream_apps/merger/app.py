@@ -35,6 +35,7 @@ from backends.kafka.faust.transport import create_app, raw_topic, records_in
 from backends.kafka.topic_settings import await_right_topics
 from backends.observer import UNOBSERVED, LastScrape, Observer
 from backends.settings import Settings
+from schemas.access import own_group
 from schemas.certificates import CONTROL, Role
 from schemas.envelope import Signer
 from schemas.topics import aggregates_topic, topics_of
@@ -77,7 +78,7 @@ def build_app(
         return {tp: offsets[(regions[tp.topic], tp.partition)] for tp in assigned}
 
     app = create_app(
-        f"fluvial-{task}-merger-{name}-{uuid.uuid4().hex[:8]}",
+        own_group(task, "merger", f"{name}-{uuid.uuid4().hex[:8]}"),
         settings,
         resume,
         data_folder=str(data_folder),
