@@ -48,13 +48,10 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("task rm mine --yes --keep-keys", "does not ask, leaves the keys"),
     ),
     "task acls": (
+        ("task acls digits", "lines of Kafka's own tool, for a task that was created here"),
         (
-            "fluvial task acls digits",
-            "Lines of kafka-acls.sh for every role of a task that was created here.",
-        ),
-        (
-            "fluvial task acls digits --regions eu,us --format strimzi",
-            "As Strimzi's users, before there is a task.",
+            "task acls digits --regions eu,us --format strimzi",
+            "as users of Strimzi's, before there is a task",
         ),
     ),
     "task list": (("task list", "all of this machine"),),
