@@ -10,11 +10,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from aggregation.errors import ConnectionProblem, TimeoutProblem, UsageProblem
 from backends.kafka.configuration import REQUEST_TIMEOUT_S, connection
 from backends.kafka.diagnosis import problem_at, refusal
+from backends.kafka.durability import IN_SYNC, least_in_sync, replicas_of
 from backends.settings import Settings
 from schemas.topics import Topic
 
@@ -78,6 +86,7 @@ def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise problem_at(error.args[0], f"create topic {name}", settings) from error
         _await_leaders(admin, {topic.topic for topic in missing}, settings.bootstrap_servers)
+        _acknowledge_by_two(admin, [topic.topic for topic in missing], settings)
     return [topic.topic for topic in missing]
 
 
@@ -135,6 +144,23 @@ def require_broker(settings: Settings, timeout_s: float = 3.0) -> None:
 def reachable(settings: Settings, timeout_s: float = 3.0) -> bool:
     """Whether a broker answers."""
     return BrokerProbe(settings).answers(timeout_s)
+
+
+def _acknowledge_by_two(admin: AdminClient, names: Iterable[str], settings: Settings) -> None:
+    """Of topics that have just been made with copies enough: how many there are is the broker's default."""
+    topics = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+    entry = ConfigEntry(IN_SYNC, "2", incremental_operation=AlterConfigOpType.SET)
+    wanted = [
+        ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
+        for name in names
+        if least_in_sync(replicas_of(topics.get(name))) > 1
+    ]
+    answers = admin.incremental_alter_configs(wanted, request_timeout=REQUEST_TIMEOUT_S) if wanted else {}
+    for resource, altered in asked(answers).items():
+        try:
+            altered.result()
+        except KafkaException as error:
+            raise problem_at(error.args[0], f"set {IN_SYNC} of {resource.name}", settings) from error
 
 
 def _await_leaders(admin: AdminClient, names: set[str], bootstrap: str) -> None:

@@ -134,8 +134,7 @@ class StoreLook:
 
     @staticmethod
     def _created(paged: TaskStore, head: int) -> int | None:
-        created = paged.facts(head).get("created_at_ms")
-        return created if isinstance(created, int) and created > 0 else None
+        return paged.created_at_ms(head)
 
 
 def _made(paged: TaskStore, version: int) -> Made:

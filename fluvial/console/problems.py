@@ -123,7 +123,7 @@ def token_wanted(hint: str) -> UsageProblem:
 
 
 def too_many_viewers(viewers_max: int) -> ConnectionProblem:
-    """Every place for a viewer is taken."""
+    """Every place for a viewer is taken: somebody has to go."""
     return ConnectionProblem(
         "FLV-6508",
         f"{viewers_max} viewers are connected, which is as many as this console serves",
