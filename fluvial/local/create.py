@@ -21,6 +21,7 @@ from backends.kafka.admin import declare_topics
 from backends.kafka.reading import LogReader
 from backends.kafka.topic_settings import require_right_topics
 from backends.object_store import ObjectNotFound
+from backends.store.conditional import require_conditional_writes
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, keys_folder, write_task_file
@@ -220,7 +221,8 @@ class FirstVersion(NamedTuple):
     def write(self, store: TaskStore) -> Genesis | None:
         """Into the store, objects first; the genesis that stands there then, None where it is another task's.
 
-        One that somebody else has just written, and that differs in its nonce alone, is this task's.
+        One that somebody else has just written, and that differs in its nonce alone, is this task's. UsageProblem
+        FLV-4008 where the store would make it twice.
         """
         for data in (self.genesis.first_policy.canonical(), *self.objects):
             store.put_object(data)
@@ -228,6 +230,7 @@ class FirstVersion(NamedTuple):
         there = store.genesis()
         if there != msgspec.structs.replace(self.genesis, nonce=there.nonce):
             return None
+        require_conditional_writes(store)
         store.write_checkpoint(0, self.model, self.optimizer)
         return there
 

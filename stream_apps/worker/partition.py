@@ -36,7 +36,13 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Final, assert_never
 
-from aggregation.errors import ConnectionProblem, EnvironmentProblem, FluvialError, IntegrityProblem
+from aggregation.errors import (
+    AccessProblem,
+    ConnectionProblem,
+    EnvironmentProblem,
+    FluvialError,
+    IntegrityProblem,
+)
 from aggregation.fold.events import Effect, Event, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
 from backends.crash_points import crash_point
@@ -130,7 +136,7 @@ class PartitionWorker:
             self._folding.require_same(record)
             async for one in self._folding.records_through(record):
                 await self._fold(one)
-        except ConnectionProblem as error:
+        except (ConnectionProblem, AccessProblem) as error:
             self._stop(error)
             raise  # waiting does not help and nothing is wrong with the log: a fresh process may do better
         except FluvialError as error:
