@@ -130,11 +130,13 @@ def create_task(
     program.keep(settings.home, store)
     if (written := first.write(store)) is None:
         raise _exists_otherwise(task, store, _difference(store.genesis(), first.genesis))
-    file = task_file_of(
-        settings.home, written, Noted(lasting_reference(loaded, reference), seed, given, split)
-    )
-    write_task_file(settings.home, file)
     output.say(_told(written, fresh=existing is None))
+    return _noted(settings, written, Noted(lasting_reference(loaded, reference), seed, given, split))
+
+
+def _noted(settings: Settings, genesis: Genesis, noted: Noted) -> TaskFile:
+    file = task_file_of(settings.home, genesis, noted)
+    write_task_file(settings.home, file)
     return file
 
 
