@@ -17,8 +17,9 @@ SOURCES = $(wildcard $(PACKAGES) tests benchmarks)
 # The first of these that is there and fits; `make setup PYTHON=/path/to/python` chooses another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 ARGS ?=
-# A Python that is not the environment's.
-PYTHON_AGAIN ?= $(firstword $(foreach name,$(filter-out python$(shell $(BIN)/python -c "import sys; print('%d.%d' % sys.version_info[:2])" 2>/dev/null),python3.12 python3.11),$(shell $(name) -c "print('$(name)')" 2>/dev/null)))
+# Pythons that are not the environment's, and an environment for each with what the fold needs.
+PYTHONS_AGAIN ?= $(shell $(BIN)/python -m tests.interpreters)
+AGAIN := cramjam cryptography fastavro msgspec numba numpy rfc8785 safetensors
 # More than cores: a test of the real stack waits for a third of its time.
 PROCESSES ?= 3
 SEEDS ?= 20000
@@ -26,7 +27,7 @@ RECORDS ?= 100000
 SEED ?= 1
 SECONDS ?= 60
 
-.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-records fuzz-decoder vectors vectors-again check verify format bench docs docs-serve lock clean
+.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-records fuzz-decoder vectors vectors-again fold-again check verify format bench docs docs-serve lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,16 +87,30 @@ fuzz-decoder: setup ## SECONDS=60 of coverage-guided bytes for the decoder and t
 vectors: setup ## write schemas/vectors and the tables of schemas/README.md from the code
 	@$(BIN)/python -m tests.vectors $(ARGS)
 
-vectors-again: setup ## the vectors on another Python, PYTHON_AGAIN=/path/to/python: are they the same
-	@test -n "$(PYTHON_AGAIN)" || { echo "vectors-again: no second Python here, name one: make vectors-again PYTHON_AGAIN=..."; exit 4; }
-	@$(PYTHON_AGAIN) -m venv --clear build/again
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
-	@VIRTUAL_ENV=$(CURDIR)/build/again $(BIN)/uv pip install --quiet --constraint <(sed 's/ *\\$$//; /^ *--hash/d' requirements.lock) \
-	  cryptography fastavro msgspec numba numpy rfc8785 safetensors
-	@build/again/bin/python --version
-	@PYTHONPATH=. build/again/bin/python -m tests.vectors --check && echo "vectors-again: the same"
+vectors-again: RUN = -m tests.vectors --check
+vectors-again: setup ## the vectors on other Pythons, PYTHONS_AGAIN="/path/to/python ...": are they the same
+	@$(again)
 
-check: verify twins test ## what CI runs: format, lint, types, import chain, tests
+# The loops as they are written: compiling them would take most of the time. NUMBA_DISABLE_JIT=0 compiles.
+fold-again: RUN = -m tests.golden.fold_again
+fold-again: export NUMBA_DISABLE_JIT ?= 1
+fold-again: setup ## the recorded logs folded and merged on other Pythons, PYTHONS_AGAIN="...": are they the same
+	@$(again)
+
+# RUN on each of PYTHONS_AGAIN. In CI there has to be one.
+define again
+if [ -z "$(PYTHONS_AGAIN)" ]; then \
+  echo "$@: no second Python here; name one: make $@ PYTHONS_AGAIN=/path/to/python"; [ -z "$${CI:-}" ] || exit 4; fi; \
+for python in $(PYTHONS_AGAIN); do \
+  folder=build/again/$@-$$($$python -c 'import platform; print(platform.python_version())'); \
+  $(BIN)/uv venv --quiet --clear --python $$python $$folder; \
+  $(BIN)/uv pip install --quiet --python $$folder/bin/python --constraint <(sed 's/ *\\$$//; /^ *--hash/d' requirements.lock) $(AGAIN); \
+  PYTHONPATH=. $$folder/bin/python $(RUN) || { echo "$@: not the same on $$python" >&2; exit 1; }; \
+  echo "$@: the same on $$($$folder/bin/python --version)"; \
+done
+endef
+
+check: verify twins fold-again test ## what CI runs: format, lint, types, import chain, a second Python, tests
 
 verify: setup ## the part of check that runs nothing
 	@$(BIN)/ruff format --check $(SOURCES)

@@ -90,6 +90,9 @@ class Observer:
     def race_lost(self, version: int) -> None:
         """Another merger committed that version first."""
 
+    def version_refused(self, version: int, error: FluvialError) -> None:
+        """What the store has as that version is not what its windows give: this merger waits and signs nothing."""
+
     def announced(self, version: int) -> None:
         """Barriers and announcements of a version are acknowledged everywhere."""
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from aggregation.errors import TimeoutProblem
+from aggregation.errors import FluvialError, TimeoutProblem
 from backends.kafka.configuration import DELIVERY_TIMEOUT_S, REQUEST_TIMEOUT_S, producer_configuration
+from backends.kafka.diagnosis import RefusalWatch, refusal
 from backends.kafka.problems import problem_of
 from backends.log import Headers, Outgoing, Position, Together
 from backends.observer import UNOBSERVED, Observer
@@ -23,6 +24,11 @@ from backends.settings import Settings
 POLL_S: Final = 0.25
 POLL_EVERY_S: Final = 0.005
 """How often appending asks for answers: no answer comes sooner than a batch has lingered."""
+# librdkafka's own codes have an underscore and are public all the same.
+_GIVEN_UP: Final = frozenset(
+    {KafkaError._PURGE_QUEUE, KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT}  # noqa: SLF001
+)
+"""Of records that were never sent."""
 
 
 Delivered = Callable[[KafkaError | None, Message], None]
@@ -39,7 +45,22 @@ class LogWriter:
         self._observer = observer
         self._bootstrap = settings.bootstrap_servers
         self._polled_s = 0.0
-        self._producer = Producer(producer_configuration(settings, client_id, give_up=give_up))
+        self._settings = settings
+        self._refusal: FluvialError | None = None
+        watch = RefusalWatch(settings, self._refuse)
+        self._producer = Producer(
+            producer_configuration(settings, client_id, give_up=give_up) | {"error_cb": watch}
+        )
+
+    def _refuse(self, problem: FluvialError) -> None:
+        """The brokers turn us back, and waiting does not mend it: what waits fails at once, with the reason."""
+        self._refusal = problem
+        self._producer.purge(in_queue=True, in_flight=False, blocking=False)
+
+    def _problem(self, error: KafkaError, action: str) -> FluvialError:
+        if error.code() in _GIVEN_UP and self._refusal is not None:
+            return self._refusal
+        return problem_of(error, action, self._bootstrap)
 
     def append(
         self,
@@ -55,7 +76,7 @@ class LogWriter:
         began_s = time.perf_counter()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            problem = problem_of(error, f"append to {topic}", self._bootstrap) if error is not None else None
+            problem = self._problem(error, f"append to {topic}") if error is not None else None
             self._observer.produced(topic, time.perf_counter() - began_s, problem)
             if problem is not None:
                 future.set_exception(problem)
@@ -67,7 +88,7 @@ class LogWriter:
         try:
             self._produce(topic, Outgoing(key, value, headers), partition, delivered)
         except KafkaException as error:
-            raise problem_of(error.args[0], f"append to {topic}", self._bootstrap) from error
+            raise self._problem(error.args[0], f"append to {topic}") from error
         if began_s - self._polled_s >= POLL_EVERY_S:
             self._polled_s = began_s
             self._producer.poll(0)
@@ -82,7 +103,7 @@ class LogWriter:
         began_s = time.perf_counter()
 
         def answered(record: Outgoing | None = None, error: KafkaError | None = None) -> None:
-            problem = None if error is None else problem_of(error, f"append to {topic}", self._bootstrap)
+            problem = None if error is None else self._problem(error, f"append to {topic}")
             is_last = together.answer(record, problem)
             if problem is not None:
                 self._observer.produced(topic, time.perf_counter() - began_s, problem)
@@ -173,7 +194,7 @@ class LogWriter:
         """Wait until every record was delivered or has failed; TimeoutProblem (FLV-3102) after ``timeout_s``."""
         left = self._producer.flush(timeout_s)
         if left:
-            raise TimeoutProblem(
+            raise refusal(self._settings) or TimeoutProblem(
                 "FLV-3102",
                 f"{left} records were not acknowledged by {self._bootstrap} within {timeout_s:g} s",
                 hint="see whether the broker runs with `fluvial doctor`",

@@ -1,6 +1,7 @@
 """The HTTP side of a process: ``/metrics``, ``/livez`` (also ``/healthz``) and ``/readyz``, on a thread of its own.
 
-It answers small requests within bounds: a few at a time, each in a few seconds. No answer asks Kafka or the store.
+It answers small requests within bounds: so many at a time, each in a few seconds. No answer asks Kafka or the store.
+Who connects and asks nothing keeps nobody out: past the bound, the connection goes that has been open for longest.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from prometheus_client.exposition import choose_encoder
 
 REQUEST_BYTES_MAX: Final = 8192
 REQUEST_S_MAX: Final = 5.0
-CONNECTIONS_MAX: Final = 8
+CONNECTIONS_MAX: Final = 64
+PLACE_S_MAX: Final = 1.0
+"""A connection that has to go is gone in so long, or the newcomer is not taken."""
 TEXT: Final = "text/plain; charset=utf-8"
 _WORDS: Final = 3
 _READ_BYTES: Final = 2048
@@ -79,24 +82,48 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
 
+    request_queue_size = CONNECTIONS_MAX
+
     def __init__(self, address: tuple[str, int], answer: Callable[[str, str], Answer]) -> None:
         self.answer = answer
-        self.places = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self._open: dict[socket.socket, None] = {}  # the oldest first
+        self._lock = threading.Lock()
         super().__init__(address, _Request)
 
-    def verify_request(self, request: object, client_address: object) -> bool:
-        """Whether there is a place for one more; without one the connection is closed."""
-        del request, client_address
-        return self.places.acquire(blocking=False)
+    def verify_request(self, request: socket.socket | tuple[bytes, socket.socket], client: object) -> bool:
+        """Whether the connection is taken: the oldest goes where there is no place for one more."""
+        del client
+        assert isinstance(request, socket.socket), "of a TCP server"
+        if not self._places.acquire(blocking=False):
+            self._end_oldest()
+            if not self._places.acquire(timeout=PLACE_S_MAX):
+                return False
+        with self._lock:
+            self._open[request] = None
+        return True
 
     def process_request_thread(
         self, request: socket.socket | tuple[bytes, socket.socket], client: object
     ) -> None:
         """Answer one, then give its place back."""
+        assert isinstance(request, socket.socket), "of a TCP server"
         try:
             super().process_request_thread(request, client)
         finally:
-            self.places.release()
+            with self._lock:
+                self._open.pop(request, None)
+            self._places.release()
+
+    def _end_oldest(self) -> None:
+        """Its thread reads an end, and gives the place back."""
+        with self._lock:
+            oldest = next(iter(self._open), None)
+            if oldest is None:
+                return
+            del self._open[oldest]
+            with contextlib.suppress(OSError):  # it has just gone by itself
+                oldest.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A defect of ours, told where all are: the server goes on."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from aggregation.errors import UsageProblem
-from fluvial.commands.task_life import list_tasks, rm, show, stop, task_document
+from fluvial.commands.acls import acls
+from fluvial.commands.task_life import discard, list_tasks, rm, show, stop, task_document
 from fluvial.terminal.invocation import (
     Invocation,
     json_option,
@@ -41,7 +42,7 @@ def task() -> None:
     """Create, show, stop and remove training tasks."""
 
 
-for _command in (list_tasks, show, stop, rm):
+for _command in (list_tasks, show, stop, rm, discard, acls):
     task.add_command(_command)
 
 

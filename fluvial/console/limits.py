@@ -22,6 +22,12 @@ NOW_POINTS: Final = 120
 
 VIEWERS_MAX: Final = 64
 """Open event streams."""
+CONNECTIONS_MAX: Final = 256
+"""Open connections: well below what a process may have open files."""
+IDLE_S: Final = 15.0
+"""A connection that has no whole request under way for so long is closed."""
+BODY_S_MAX: Final = 10.0
+"""A request's body comes in so long, or not at all."""
 REQUESTS_WAITING_MAX: Final = 32
 """Requests that may wait for a reader."""
 READERS_MAX: Final = 3

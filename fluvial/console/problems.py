@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import (
+    AccessProblem,
     ConnectionProblem,
     EnvironmentProblem,
     FluvialError,
@@ -40,7 +41,7 @@ def status_of(error: FluvialError) -> int:
         return _STATUS[error.error_id]
     if isinstance(error, ObjectNotFound):
         return 404
-    if isinstance(error, ConnectionProblem | TimeoutProblem | IntegrityProblem):
+    if isinstance(error, ConnectionProblem | AccessProblem | TimeoutProblem | IntegrityProblem):
         return 502
     return 400 if isinstance(error, UsageProblem) else 500
 
@@ -122,7 +123,7 @@ def token_wanted(hint: str) -> UsageProblem:
 
 
 def too_many_viewers(viewers_max: int) -> ConnectionProblem:
-    """Every place for a viewer is taken."""
+    """Every place for a viewer is taken: somebody has to go."""
     return ConnectionProblem(
         "FLV-6508",
         f"{viewers_max} viewers are connected, which is as many as this console serves",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from backends.tasks import read_task_file
-from fluvial.console.limits import HOST, PORT
+from fluvial.console.connections import Connections
+from fluvial.console.limits import HOST, IDLE_S, PORT
 from fluvial.console.problems import open_to_others, port_taken, tls_files
 from fluvial.console.security import Hosts, Token, is_loopback, read_or_make_token, token_path
 from fluvial.console.server import Access, Console
@@ -91,11 +92,19 @@ async def _serve(
     )
     console = Console(Watches(options.home, options.task), access, command=options.command)
     runner = web.AppRunner(
-        console.application(), access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S
+        console.application(),
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=_SHUTDOWN_S,
+        keepalive_timeout=IDLE_S,
     )
     await runner.setup()
+    assert runner.server is not None, "it was set up"
+    connections = Connections(runner.server, console.busy)
+    server = None
     try:
-        port = await _listen(runner, options, context, say)
+        server = await _listen(connections, options, context, say)
+        port = server.sockets[0].getsockname()[1]
         scheme = "https" if context is not None else "http"
         host = f"[{options.host}]" if ":" in options.host else options.host
         say(f"console: {scheme}://{host}:{port}/")
@@ -103,30 +112,38 @@ async def _serve(
             say(f"its audit button asks for the operator's token: {reading}")
         return await ended
     finally:
+        if server is not None:
+            server.close()
         await runner.cleanup()
 
 
 async def _listen(
-    runner: web.AppRunner, options: Options, context: ssl.SSLContext | None, say: Callable[[str], None]
-) -> int:
+    protocol: Callable[[], asyncio.Protocol],
+    options: Options,
+    context: ssl.SSLContext | None,
+    say: Callable[[str], None],
+) -> asyncio.Server:
     """Open the port, or with ``any_port`` a free one where it is taken; EnvironmentProblem FLV-6502."""
     try:
-        return await _open(runner, options.host, options.port, context)
+        return await _open(protocol, options.host, options.port, context)
     except OSError as error:
         problem = port_taken(options.host, options.port, error.strerror or str(error))
         if not options.any_port:
             raise problem from error
     say(f"port {options.port} is taken: the console takes a free one")
     with contextlib.suppress(OSError):
-        return await _open(runner, options.host, 0, context)
+        return await _open(protocol, options.host, 0, context)
     raise problem
 
 
-async def _open(runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext | None) -> int:
-    site = web.TCPSite(runner, host.strip("[]"), port, ssl_context=context, reuse_address=True)
-    try:
-        await site.start()
-    except OSError:
-        await site.stop()
-        raise
-    return int(runner.addresses[-1][1])
+async def _open(
+    protocol: Callable[[], asyncio.Protocol], host: str, port: int, context: ssl.SSLContext | None
+) -> asyncio.Server:
+    return await asyncio.get_running_loop().create_server(
+        protocol,
+        host.strip("[]"),
+        port,
+        ssl=context,
+        ssl_handshake_timeout=IDLE_S if context is not None else None,
+        reuse_address=True,
+    )

@@ -72,7 +72,7 @@ class Token:
     def opens(self, header: str, *, basic: bool) -> bool:
         """Whether an Authorization header has it: as Bearer, or with ``basic`` also as Basic's password."""
         scheme, _, value = header.partition(" ")
-        given = value.strip().encode()
+        given = value.strip().encode(errors="surrogateescape")  # a header may be any bytes
         if basic and scheme.lower() == "basic":
             with contextlib.suppress(binascii.Error):
                 return self._same(base64.b64decode(given, validate=True).partition(b":")[2])

@@ -16,7 +16,7 @@ from aggregation.errors import FluvialError
 from fluvial.console import devices_page, flow, records, refusals, version, versions
 from fluvial.console.audits import Audits
 from fluvial.console.hub import Channel, Hub, encoded
-from fluvial.console.limits import COMMENT_EVERY_S, LOOK_S, REQUEST_BYTES_MAX, SEND_S_MAX
+from fluvial.console.limits import BODY_S_MAX, COMMENT_EVERY_S, LOOK_S, REQUEST_BYTES_MAX, SEND_S_MAX
 from fluvial.console.now import now_document
 from fluvial.console.pages import DocsPages
 from fluvial.console.paging import Page, Pool
@@ -36,6 +36,8 @@ from fluvial.console.static import StaticFiles
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from aiohttp.web_protocol import RequestHandler
 
     from fluvial.console.watch import Watch, Watches
 
@@ -68,6 +70,7 @@ class Console:
         self.hub = hub or Hub()
         self.static = StaticFiles()
         self.pages = DocsPages()
+        self.busy: set[RequestHandler] = set()
         self.audits = Audits(watches.home, command, self._audit_changed, watches.genesis_of)
         self._now: dict[str, tuple[float, bytes]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -173,9 +176,10 @@ class Console:
             raise token_wanted(self.access.hint)
         watch = await self._watch(request)
         try:
-            body = await request.json()
+            async with asyncio.timeout(BODY_S_MAX):
+                body = await request.json()
             wanted = body["version"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (TimeoutError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise wrong_query("body", type(error).__name__, 'JSON as {"version": 3}') from error
         if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
             raise wrong_query("version", str(wanted), "the number of a version above 0")
@@ -212,21 +216,22 @@ class Console:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         watch = await self._watch(request)
-        viewer = self.hub.enter(watch.task)
+        viewer = self.hub.enter(watch.task, request.remote or "")
         response = web.StreamResponse(headers=_STREAM_HEADERS)
         try:
             await response.prepare(request)
-            channel = self.hub.channel(watch.task)
-            if "now" not in channel.frames:
-                channel.publish("now", await self.now_bytes(watch))
+            if "now" not in viewer.channel.frames:
+                viewer.channel.publish("now", await self.now_bytes(watch))
             await self._send(response, b"retry: 2000\n\n")
-            while True:
+            while not viewer.let_go:
                 frames = await viewer.next(COMMENT_EVERY_S)
                 await self._send(response, frames or b": still here\n\n")
+            await self._send(response, self.hub.farewell())
         except (ConnectionError, TimeoutError):
-            return response  # the viewer went away, or took nothing for too long
+            pass  # the viewer went away, or took nothing for too long
         finally:
-            self.hub.leave(watch.task)
+            self.hub.leave(viewer)
+        return response
 
     @staticmethod
     async def _send(response: web.StreamResponse, data: bytes) -> None:
@@ -264,14 +269,22 @@ class Console:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        host = request.headers.get("Host", "")
-        if not self.access.hosts.allows(host):
-            raise strange_host(host)
-        given = request.headers.get("Authorization", "")
-        if self.access.everything and not self.access.token.opens(given, basic=True):
-            raise token_wanted(self.access.hint)
-        answer: web.StreamResponse = await handler(request)
-        return answer
+        self.busy.add(request.protocol)
+        try:
+            _require_admitted(self.access, request)
+            answer: web.StreamResponse = await handler(request)
+            return answer
+        finally:
+            self.busy.discard(request.protocol)
+
+
+def _require_admitted(access: Access, request: web.Request) -> None:
+    host = request.headers.get("Host", "")
+    if not access.hosts.allows(host):
+        raise strange_host(host)
+    given = request.headers.get("Authorization", "")
+    if access.everything and not access.token.opens(given, basic=True):
+        raise token_wanted(access.hint)
 
 
 async def _healthz(_request: web.Request) -> web.Response:

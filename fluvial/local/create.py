@@ -19,6 +19,7 @@ from backends.kafka.admin import declare_topics
 from backends.kafka.reading import LogReader
 from backends.kafka.topic_settings import require_right_topics
 from backends.object_store import ObjectNotFound
+from backends.store.conditional import require_conditional_writes
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, keys_folder, write_task_file
@@ -206,12 +207,16 @@ class FirstVersion(NamedTuple):
     objects: tuple[bytes, ...]
 
     def write(self, store: TaskStore) -> bool:
-        """Into the store, objects first; False, and no version, where another genesis stands there."""
+        """Into the store, objects first; False, and no version, where another genesis stands there.
+
+        UsageProblem FLV-4008 where the store would make it twice.
+        """
         for data in (self.genesis.first_policy.canonical(), *self.objects):
             store.put_object(data)
         document = self.genesis.canonical()
         if not store.commit(0, document) and store.manifest_bytes(0) != document:
             return False
+        require_conditional_writes(store)
         store.write_checkpoint(0, self.model, self.optimizer)
         return True
 

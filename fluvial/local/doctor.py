@@ -5,13 +5,11 @@ The machine itself first (``fluvial.local.machine``), then what the stack is mad
 
 from __future__ import annotations
 
-import secrets
 import shlex
 import shutil
 import stat
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
@@ -23,8 +21,9 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from aggregation.errors import ConnectionProblem, FluvialError
 from backends.environment import cache_dir, load_settings, read_stack_file
 from backends.kafka.admin import admin_client, asked
-from backends.kafka.topic_settings import compare_topics, in_words
+from backends.kafka.topic_settings import HIDDEN, compare_topics, in_words, shown_values
 from backends.settings import credentials_path
+from backends.store.conditional import RACERS, winners_of_a_race
 from backends.store.factory import open_object_store
 from backends.store.http import open_pool
 from fluvial.local import downloads, tools
@@ -45,8 +44,8 @@ PYTHON_MIN: Final = (3, 11)
 PYTHON_BELOW: Final = (3, 13)
 DISK_FREE_BYTES_MIN: Final = 2 * 1024**3
 CLOCK_SKEW_S_MAX: Final = 60.0
-RACERS: Final = 8
 _KAFKA_TIMEOUT_S: Final = 5.0
+_LIMITS: Final = ("message.max.bytes", "replica.fetch.max.bytes", "socket.request.max.bytes")
 _UP: Final = "fluvial up"
 
 
@@ -162,13 +161,27 @@ def _kafka(settings: Settings) -> list[Check]:
 
 
 def _broker_limits(admin: AdminClient, broker: int, settings: Settings) -> Check:
-    values = _configuration(admin, ResourceType.BROKER, str(broker))
-    names = ("message.max.bytes", "replica.fetch.max.bytes", "socket.request.max.bytes")
-    low = [f"{name}={values[name]}" for name in names if int(values[name]) < settings.message_bytes_max]
+    try:
+        values = _configuration(admin, ResourceType.BROKER, str(broker))
+    except KafkaException as error:
+        if error.args[0].code() not in HIDDEN:
+            raise
+        values = {}
+    hidden = [name for name in _LIMITS if name not in values]
+    low = [
+        f"{name}={values[name]}"
+        for name in _LIMITS
+        if int(values.get(name, settings.message_bytes_max)) < settings.message_bytes_max
+    ]
     if low:
         found = f"broker has {', '.join(low)}, an update may need {settings.message_bytes_max}"
         return Check(
             "message limits", "problem", found, f"{_UP} --update-bytes-max {settings.update_bytes_max}"
+        )
+    if hidden:
+        found = f"the broker does not show {', '.join(hidden)}"
+        return Check(
+            "message limits", "note", found, "let a Kafka user with DescribeConfigs run `fluvial doctor`"
         )
     return Check(
         "message limits", "ok", f"broker, producers and consumers agree on {settings.message_bytes_max} bytes"
@@ -202,7 +215,7 @@ def _config_tool() -> str:
 def _configuration(admin: AdminClient, kind: ResourceType, name: str) -> dict[str, str]:
     resource = ConfigResource(kind, name)
     future = asked(admin.describe_configs([resource], request_timeout=_KAFKA_TIMEOUT_S))[resource]
-    return {entry.name: str(entry.value) for entry in future.result().values()}
+    return shown_values(future.result())
 
 
 def _proxy(settings: Settings) -> list[Check]:
@@ -223,10 +236,7 @@ def _store(settings: Settings) -> list[Check]:
 
 
 def _race(store: ObjectStore) -> Check:
-    # One key for each run: an object store's interface here has no delete, and a probe is a few bytes.
-    key = f"doctor/race-{secrets.token_hex(8)}"
-    with ThreadPoolExecutor(RACERS) as pool:
-        won = sum(pool.map(lambda number: store.create(key, str(number).encode()), range(RACERS)))
+    won = winners_of_a_race(store)
     if won == 1:
         return Check("conditional writes", "ok", f"{RACERS} racers, one winner")
     found = f"{RACERS} racers, {won} winners: two mergers could both publish a version"

@@ -34,7 +34,10 @@ from aggregation.errors import FluvialError
 from backends.kafka.faust.transport import create_app, raw_topic, records_in
 from backends.kafka.topic_settings import await_right_topics
 from backends.observer import UNOBSERVED, LastScrape, Observer
+from backends.outages import retry_through_outage
 from backends.settings import Settings
+from backends.store.conditional import require_conditional_writes
+from schemas.access import own_group
 from schemas.certificates import CONTROL, Role
 from schemas.envelope import Signer
 from schemas.topics import aggregates_topic, topics_of
@@ -69,6 +72,9 @@ def build_app(
     identity = own_identity(signer, context.trust, region=CONTROL, role=Role.MERGER)
     require_valid(identity)
     await_right_topics(settings, [topic.name for topic in topics_of(task, context.genesis.partitions)])
+    retry_through_outage(
+        "try the store's conditional writes", lambda: require_conditional_writes(context.store)
+    )
     loop = MergeLoop(Merger(context))
     regions = {aggregates_topic(task, region): region for region in context.genesis.partitions}
 
@@ -77,7 +83,7 @@ def build_app(
         return {tp: offsets[(regions[tp.topic], tp.partition)] for tp in assigned}
 
     app = create_app(
-        f"fluvial-{task}-merger-{name}-{uuid.uuid4().hex[:8]}",
+        own_group(task, "merger", f"{name}-{uuid.uuid4().hex[:8]}"),
         settings,
         resume,
         data_folder=str(data_folder),

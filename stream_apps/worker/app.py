@@ -25,11 +25,12 @@ import faust
 from faust.types import TP
 
 from aggregation.codecs import VALUE_BYTES
-from aggregation.errors import ConnectionProblem, UsageProblem
+from aggregation.errors import AccessProblem, ConnectionProblem, UsageProblem
 from backends.kafka.faust.transport import create_app, raw_topic, records_in
 from backends.kafka.topic_settings import await_right_topics
 from backends.observer import UNOBSERVED, Observer
 from backends.settings import Settings
+from schemas.access import worker_group
 from schemas.certificates import Role
 from schemas.envelope import Signer
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
@@ -70,7 +71,7 @@ def build_app(
         return {TP(topic_name, partition): offset for partition, offset in offsets.items()}
 
     app = create_app(
-        f"fluvial-{task}-{region}",
+        worker_group(task, region),
         settings,
         resume,
         data_folder=str(data_folder),
@@ -99,7 +100,7 @@ def build_app(
         """Where waiting does not help this process ends, and says so; another takes its partitions over."""
         try:
             await work
-        except (UsageProblem, ConnectionProblem) as error:
+        except (UsageProblem, ConnectionProblem, AccessProblem) as error:
             log.error("worker %s ends.\n%s", name, error)  # noqa: TRY400
             await app.crash(error)
 

@@ -37,7 +37,13 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Final, assert_never
 
-from aggregation.errors import ConnectionProblem, EnvironmentProblem, FluvialError, IntegrityProblem
+from aggregation.errors import (
+    AccessProblem,
+    ConnectionProblem,
+    EnvironmentProblem,
+    FluvialError,
+    IntegrityProblem,
+)
 from aggregation.fold.events import Effect, Event, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
 from backends.crash_points import crash_point
@@ -138,7 +144,7 @@ class PartitionWorker:
             self._outbox.send()  # it may take long
             async for one in self._folding.records_through(record):
                 await self._fold(one)
-        except ConnectionProblem as error:
+        except (ConnectionProblem, AccessProblem) as error:
             self._stop(error)
             raise  # waiting does not help and nothing is wrong with the log: a fresh process may do better
         except FluvialError as error:
@@ -175,7 +181,7 @@ class PartitionWorker:
         """Hand over what waits for others of its kind: none come any more for now."""
         try:
             self._outbox.send()
-        except ConnectionProblem as error:
+        except (ConnectionProblem, AccessProblem) as error:
             self._stop(error)
             raise  # as in _process
         except FluvialError as error:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aggregation.errors import IntegrityProblem
+from aggregation.errors import IntegrityProblem, UsageProblem
 from backends.memory.store import MemoryStore
+from backends.store.conditional import RACERS, require_conditional_writes, winners_of_a_race
 from backends.store.factory import open_object_store
 from backends.store.file import FileStore
 from backends.store.task_store import Head, TaskStore
@@ -75,3 +76,29 @@ def test_bytes_that_are_not_what_their_hash_says_are_never_handed_out(store: Tas
     with pytest.raises(IntegrityProblem) as caught:
         store.genesis(sha256_hex(b"the genesis that was pinned"))
     assert caught.value.error_id == "FLV-4103"
+
+
+def test_every_store_of_ours_passes_what_a_merger_asks_before_it_begins(store: TaskStore) -> None:
+    assert store.commit(0, b"genesis")
+    require_conditional_writes(store)
+    assert store.manifest_bytes(0) == b"genesis"
+    assert winners_of_a_race(store.store) == 1
+
+
+def test_a_store_whose_conditional_write_lies_is_refused_by_name_and_nothing_is_changed(
+    tmp_path: Path,
+) -> None:
+    class Lying(FileStore):
+        """A server that does not know If-None-Match."""
+
+        def create(self, key: str, data: bytes) -> bool:
+            self.put(key, data)
+            return True
+
+    store = TaskStore(Lying(tmp_path / "objects"), "t")
+    assert store.commit(0, b"genesis")
+    with pytest.raises(UsageProblem) as raised:
+        require_conditional_writes(store)
+    assert raised.value.error_id == "FLV-4008"
+    assert store.manifest_bytes(0) == b"genesis"
+    assert winners_of_a_race(store.store) == RACERS

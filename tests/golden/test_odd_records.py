@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,12 +23,11 @@ from schemas.verdicts import encode_verdict
 from tests import factories, requirements
 from tests.golden import on_another_interpreter
 from tests.golden.odd_records import odd_records
+from tests.interpreters import VERSIONS, others
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 VECTORS: list[dict[str, Any]] = json.loads((HERE / "odd_records.v1.json").read_text())
-OTHERS = ("3.12", "3.13")
-"""Interpreters beside the one that runs the tests."""
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[one["name"] for one in VECTORS])
@@ -80,27 +78,11 @@ def test_vectors_are_of_every_odd_record() -> None:
 
 
 def interpreters() -> dict[str, str]:
-    """Other interpreters by version, from the path or pyenv's; at least one, else skipped by name, or failed in CI."""
-    roots = Path.home() / ".pyenv" / "versions"
-    found = {}
-    for version in OTHERS:
-        candidates = [
-            shutil.which(f"python{version}"),
-            *map(str, roots.glob(f"{version}.*/bin/python{version}")),
-        ]
-        working = next((one for one in candidates if one is not None and _answers(one)), None)
-        if working is not None:
-            found[version] = working
+    """Their paths by version; without any the test is skipped by name, or fails in CI."""
+    found = others()
     if not found:
-        requirements.lack(
-            f"not installed: another interpreter, {' or '.join(f'python{one}' for one in OTHERS)}"
-        )
+        requirements.lack(f"not installed: another interpreter, of {', '.join(VERSIONS)}")
     return found
-
-
-def _answers(path: str) -> bool:
-    """Whether it starts: pyenv's shims are there for interpreters that are not chosen, too."""
-    return subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
 def said_by(python: str, *folders: Path) -> dict[str, Any]:

@@ -30,22 +30,15 @@ from schemas.records import aggregate_in
 from schemas.topics import aggregates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict
 from tests.golden.old_federation import (
-    EXPECTED,
-    FOLDER,
     ORDER,
-    TASK,
     clock,
     federation,
-    genesis,
     log_with,
-    objects,
-    partitions,
-    records,
     signer,
     signers,
     slot_of,
-    store_of,
 )
+from tests.golden.recorded import EXPECTED, FOLDER, TASK, genesis, objects, partitions, records, store_of
 from tests.recorded_order import RecordedOrder, made_again
 
 if TYPE_CHECKING:

@@ -276,23 +276,24 @@ class Federation:
         """A partition's updates topic."""
         return self.records(updates_topic(self.task, slot[0]), slot[1])
 
-    def verdict_values(self, slot: Slot) -> list[bytes]:
-        """A partition's verdicts topic, as bytes."""
-        return [record.value or b"" for record in self.records(verdicts_topic(self.task, slot[0]), slot[1])]
+    def verdict_records(self, slot: Slot) -> list[tuple[LogRecord, Verdict]]:
+        """A partition's verdicts with the records in which they stand, in their order, of one reading.
 
-    def verdicts(self, slot: Slot) -> list[Verdict]:
-        """A partition's verdicts in the order in which they stand there, duplicates included.
-
-        What is no verdict is left out, and counted in ``strays``: anybody may have written it.
+        A worker that lives writes on: who reads twice reads two things. What is no verdict is left out, and counted in
+        ``strays``: anybody may have written it.
         """
         found = []
         self.strays = 0
-        for value in self.verdict_values(slot):
+        for record in self.records(verdicts_topic(self.task, slot[0]), slot[1]):
             try:
-                found.append(decode_verdict(value))
+                found.append((record, decode_verdict(record.value or b"")))
             except CodecError:
                 self.strays += 1
         return found
+
+    def verdicts(self, slot: Slot) -> list[Verdict]:
+        """A partition's verdicts in the order in which they stand there, duplicates included."""
+        return [verdict for _, verdict in self.verdict_records(slot)]
 
     def announcements(self) -> list[LogRecord]:
         """The models topic."""

@@ -51,6 +51,8 @@ def set_topic(admin: AdminClient, topic: str, name: str, value: str) -> None:
         ("worker", updates_topic, "message.timestamp.type", "CreateTime", "LogAppendTime"),
         ("worker", verdicts_topic, "cleanup.policy", "compact", "delete"),
         ("merger", aggregates_topic, "retention.ms", "600000", "-1"),
+        ("worker", updates_topic, "unclean.leader.election.enable", "true", "false"),
+        ("merger", updates_topic, "min.insync.replicas", "2", "1"),
         ("merger", lambda task, _: models_topic(task), "retention.bytes", "1000000", "-1"),
     ],
 )

@@ -281,8 +281,8 @@ MUTATIONS = (
         (
             (
                 MERGER,
-                "        self._adopt_head()\n        self.context.observer.adopted(self.head",
-                "        self.context.observer.adopted(self.head",
+                "        self._headers = ()\n        self._adopt_head()\n",
+                "        self._headers = ()\n",
             ),
         ),
     ),

@@ -4,6 +4,7 @@ const ANSWER_MS_MAX = 15_000;
 /** A stream that is open but silent for so long is asked by a request, which either answers or fails. */
 const SILENT_MS_MAX = 4_000;
 const RECONNECT_MS = 2_000;
+const LET_GO_MS = 30_000;
 const HIDDEN_MS_MAX = 30_000;
 
 export class Problem extends Error {
@@ -107,6 +108,12 @@ export class Events {
       this.state(true, null);
     });
     this.source.addEventListener("audit", (event) => this.audit(JSON.parse(event.data)));
+    // Others need the place. What is shown is asked for from now on, until there may be one again.
+    this.source.addEventListener("gone", () => {
+      this.source.close();
+      this.state(false, null);
+      this.again = setTimeout(() => this.reopen(), LET_GO_MS);
+    });
     this.source.addEventListener("error", () => {
       this.state(false, null);
       // The browser tries again after a lost connection, but not after an answer such as 503.

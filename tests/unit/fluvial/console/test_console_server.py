@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
@@ -225,24 +224,57 @@ def test_beyond_this_machine_everything_needs_the_token(home: Path) -> None:
     assert asked(console_in(home, everything=True), ask) == [401, 401, 200]
 
 
-def test_past_the_bound_a_viewer_is_sent_away_and_later_let_in(home: Path) -> None:
-    async def ask(client: TestClient[Any, Any]) -> tuple[list[int], int, str]:
+def test_nobody_takes_all_the_places_of_viewers(home: Path) -> None:
+    async def ask(client: TestClient[Any, Any]) -> tuple[list[int], bytes, bytes]:
         path = f"/api/tasks/{TASK}/events"
-        streams = [await client.get(path) for _ in range(2)]
-        refused, headers, _ = await answer(client, path)
-        for stream in streams:
-            stream.close()
-        status = 0
-        for _ in range(100):
-            again = await client.get(path)
-            again.close()
-            status = again.status
-            if status == 200:
-                break
-            await asyncio.sleep(0.05)
-        return [stream.status for stream in streams], refused, f"{status} {headers['Retry-After']}"
+        streams = [await client.get(path) for _ in range(3)]
+        first = await streams[0].content.read()
+        last = await streams[2].content.readany()
+        return [stream.status for stream in streams], first, last
 
-    assert asked(console_in(home, viewers_max=2), ask) == ([200, 200], 503, "200 5")
+    statuses, first, last = asked(console_in(home, viewers_max=2), ask)
+    assert statuses == [200, 200, 200]
+    assert first.endswith(b"\n\n") and b"retry: 30000\nevent: gone\ndata: " in first and b"FLV-6508" in first
+    assert b"event: gone" not in last
+
+
+def test_the_place_is_taken_from_the_client_who_has_most() -> None:
+    async def scenario() -> list[bool]:
+        hub = Hub(4)
+        quiet = hub.enter("t", "10.0.0.2")
+        many = [hub.enter("t", "10.0.0.3") for _ in range(3)]
+        newcomers = [hub.enter("u", client) for client in ("10.0.0.4", "10.0.0.3", "10.0.0.5")]
+        assert hub.viewers == 4 and set(hub.channels) == {"t", "u"}
+        for viewer in (quiet, *many, *newcomers):
+            hub.leave(viewer)
+            hub.leave(viewer)
+        assert hub.viewers == 0 and not hub.channels
+        return [viewer.let_go for viewer in (quiet, *many, *newcomers)]
+
+    assert asyncio.run(scenario()) == [False, True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize("everything", [True, False])
+@pytest.mark.parametrize("name", ["Authorization", "Host", "Accept", "If-None-Match", "Cookie", "X-Strange"])
+@pytest.mark.parametrize(
+    "value",
+    [b"Bearer \xff\xfe", b"Basic \xff\xfe", b"Basic /////w==", b"\xc3\xa9:1", b"Bearer", b"\x80", b"\t"],
+)
+def test_a_header_may_be_any_bytes(home: Path, name: str, value: bytes, *, everything: bool) -> None:
+    host = b"" if name == "Host" else b"Host: 127.0.0.1\r\n"
+    lines = host + name.encode() + b": " + value + b"\r\nContent-Length: 13\r\nConnection: close\r\n\r\n"
+
+    async def ask(client: TestClient[Any, Any]) -> list[bytes]:
+        answers = []
+        for first in (f"POST /api/tasks/{TASK}/audits", "GET /"):
+            reader, writer = await asyncio.open_connection(client.host, client.port)
+            writer.write(first.encode() + b" HTTP/1.1\r\n" + lines + b'{"version":1}')
+            answers.append((await reader.readline()).split(b" ")[1])
+            writer.close()
+        return answers
+
+    for status in asked(console_in(home, everything=everything), ask):
+        assert status in {b"200", b"400", b"401", b"403"}, "a client's mistake is never a defect of ours"
 
 
 def test_a_viewer_gets_now_at_once_and_then_once_a_second(home: Path) -> None:
@@ -262,7 +294,7 @@ def test_a_viewer_gets_now_at_once_and_then_once_a_second(home: Path) -> None:
 def test_a_viewer_that_reads_nothing_keeps_one_event_and_no_queue() -> None:
     async def scenario() -> list[bytes]:
         hub = Hub()
-        slow, quick = hub.enter("t"), hub.enter("t")
+        slow, quick = hub.enter("t", "a"), hub.enter("t", "b")
         got = []
         for number in range(1000):
             hub.channel("t").publish("now", str(number).encode())
@@ -316,12 +348,10 @@ def test_the_token_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
 def test_a_taken_port_is_named_and_any_port_takes_a_free_one(home: Path) -> None:
     async def listen(options: run.Options) -> tuple[int, list[str]]:
         said: list[str] = []
-        runner = web.AppRunner(console_in(home).application())
-        await runner.setup()
-        try:
-            return await run._listen(runner, options, None, said.append), said
-        finally:
-            await runner.cleanup()
+        server = await run._listen(asyncio.Protocol, options, None, said.append)
+        port = server.sockets[0].getsockname()[1]
+        server.close()
+        return port, said
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -6,13 +6,14 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 
-from backends.observing.endpoints import REQUEST_BYTES_MAX, MetricsServer
+from backends.observing.endpoints import CONNECTIONS_MAX, REQUEST_BYTES_MAX, MetricsServer
 from backends.observing.metrics import Metrics
 from backends.settings import Settings, StoreSettings
 from fluvial.processes.identity import ProcessIdentity
@@ -80,6 +81,23 @@ def test_what_is_no_small_get_is_refused_and_the_next_one_is_answered(address: s
     assert raw(address, b"\x16\x03\x01 nonsense\r\n\r\n") == b""
     assert raw(address, b"GET / HTTP/1.1\r\nA: " + b"x" * 2 * REQUEST_BYTES_MAX) == b""
     assert raw(address, b"HEAD /livez HTTP/1.1\r\n\r\n").endswith(b"\r\n\r\n")
+    assert get(address, "/livez")[0] == 200
+
+
+def test_who_connects_and_asks_nothing_keeps_nobody_out(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    before = threading.active_count()
+    idle = []
+    for number in range(3 * CONNECTIONS_MAX):
+        connection = socket.create_connection((host, int(port)), timeout=WAIT_S)
+        connection.sendall(b"GET " if number % 2 else b"")
+        idle.append(connection)
+    assert [get(address, path)[0] for path in ("/livez", "/metrics", "/readyz")] == [200, 200, 200]
+    assert threading.active_count() <= before + CONNECTIONS_MAX + 1
+    for connection in idle[:CONNECTIONS_MAX]:
+        assert connection.recv(1) == b"", "the oldest were closed"
+    for connection in idle:
+        connection.close()
     assert get(address, "/livez")[0] == 200
 
 
