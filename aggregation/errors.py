@@ -6,6 +6,7 @@
     ├── UsageProblem             wrong arguments, a refused policy or task file           (exit 4)
     ├── EnvironmentProblem       the machine lacks something: Java, a free port, disk     (exit 2)
     ├── ConnectionProblem        Kafka or the object store is away or refuses us          (exit 2)
+    ├── AccessProblem            Kafka answers, and refuses us: waiting mends nothing      (exit 2)
     ├── TimeoutProblem           something did not happen within its named limit          (exit 3)
     ├── Finding                  a check ran to its end and found a difference            (exit 1)
     └── IntegrityProblem         a log or an object is not what a signature or hash says  (exit 1)
@@ -61,6 +62,12 @@ class EnvironmentProblem(FluvialError):
 
 class ConnectionProblem(FluvialError):
     """An outside system cannot be reached, or does not let us in."""
+
+    exit_code = 2
+
+
+class AccessProblem(FluvialError):
+    """An outside system answers and refuses us for who we are, or for how we speak: waiting mends nothing."""
 
     exit_code = 2
 

@@ -23,13 +23,17 @@ import platformdirs
 from aggregation.errors import ConnectionProblem, UsageProblem
 from backends import caches
 from backends.folders import expanded, of_this_user
+from backends.kafka_checks import check_kafka
 from backends.logging_setup import LogFormat
+from backends.merging import Merge, is_address, is_collector, wrong
 from backends.proxies import is_proxy, proxy_of, without_password
 from backends.settings import (
     DEFAULT_HOME,
+    KAFKA_SECRETS,
     TRACE_RATIO_DEFAULT,
     UPDATE_BYTES_MAX_DEFAULT,
     CredentialsFile,
+    KafkaSecurity,
     Settings,
     StackFile,
     StoreSettings,
@@ -43,7 +47,6 @@ from backends.variables import unknown_variables
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ADDRESS: Final = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})$")
 _BUCKET: Final = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
@@ -124,13 +127,13 @@ def traceback_asked(environ: Mapping[str, str] | None = None) -> bool:
 
 def log_format_asked(environ: Mapping[str, str] | None = None) -> LogFormat:
     """FLUVIAL_LOG_FORMAT alone: whatever else is wrong has to be logged in some format. FLV-1002 for an unknown one."""
-    merge = _Merge(os.environ if environ is None else environ)
+    merge = Merge(os.environ if environ is None else environ)
     if not merge.from_variable("log_format", "FLUVIAL_LOG_FORMAT"):
         return "human"
     try:
         asked: LogFormat = msgspec.convert(merge.values["log_format"], LogFormat)
     except msgspec.ValidationError:
-        raise _wrong("log_format", merge.values["log_format"], "human or json", merge) from None
+        raise wrong("log_format", merge.values["log_format"], "human or json", merge) from None
     return asked
 
 
@@ -172,7 +175,7 @@ def load_settings_with_sources(
     """As ``load_settings``, with the source of each value, such as ``{"store.kind": "stack.json"}``."""
     environ = os.environ if environ is None else environ
     folder = resolve_home(home, environ)
-    merge = _Merge(environ)
+    merge = Merge(environ)
     merge.put("home", str(folder), _home_source(home, environ))
     stack = read_stack_file(folder)
     if stack is not None and stack.running:
@@ -182,37 +185,13 @@ def load_settings_with_sources(
     return _build(merge), merge.sources
 
 
-class _Merge:
-    """Values by dotted name, each with the source that it came from; a later source wins."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.environ = environ
-        self.values: dict[str, Any] = {}
-        self.sources: dict[str, str] = {}
-
-    def put(self, name: str, value: object, source: str) -> None:
-        self.values[name] = value
-        self.sources[name] = source
-
-    def default(self, name: str, value: object) -> None:
-        if name not in self.values:
-            self.put(name, value, "default")
-
-    def from_variable(self, name: str, variable: str) -> bool:
-        # A secret out of a file often brings the end of its line along, and what an editor put before its beginning.
-        value = self.environ.get(variable, "").strip("\ufeff \t\r\n")
-        if value:
-            self.put(name, value, variable)
-        return bool(value)
-
-
 def _home_source(home: Path | str | None, environ: Mapping[str, str]) -> str:
     if home is not None:
         return "--home"
     return "FLUVIAL_HOME" if environ.get("FLUVIAL_HOME") else "default"
 
 
-def _merge_stack(merge: _Merge, folder: Path, stack: StackFile) -> None:
+def _merge_stack(merge: Merge, folder: Path, stack: StackFile) -> None:
     merge.put("bootstrap_servers", f"127.0.0.1:{stack.kafka_port}", "stack.json")
     merge.put("update_bytes_max", stack.update_bytes_max, "stack.json")
     merge.put("store.kind", stack.store_kind, "stack.json")
@@ -227,7 +206,7 @@ def _merge_stack(merge: _Merge, folder: Path, stack: StackFile) -> None:
         merge.put("store.secret_key", credentials.store_secret_key, "credentials.json")
 
 
-def _merge_environment(merge: _Merge) -> None:
+def _merge_environment(merge: Merge) -> None:
     merge.from_variable("bootstrap_servers", "FLUVIAL_BOOTSTRAP_SERVERS")
     merge.from_variable("update_bytes_max", "FLUVIAL_UPDATE_BYTES_MAX")
     merge.from_variable("log_format", "FLUVIAL_LOG_FORMAT")
@@ -242,25 +221,34 @@ def _merge_environment(merge: _Merge) -> None:
         merge.put("store.kind", "s3", "FLUVIAL_STORE_ENDPOINT")
     if merge.from_variable("store.path", "FLUVIAL_STORE_PATH"):
         merge.put("store.kind", "file", "FLUVIAL_STORE_PATH")
-    for name in ("kind", "bucket", "access_key", "secret_key", "session_token", "secure", "region"):
+    for name in ("kind", "bucket", "secure", "region"):
         merge.from_variable(f"store.{name}", f"FLUVIAL_STORE_{name.upper()}")
+    for name in ("access_key", "secret_key", "session_token"):
+        merge.secret_from(f"store.{name}", f"FLUVIAL_STORE_{name.upper()}")
+    if merge.sources.get("bootstrap_servers") == "FLUVIAL_BOOTSTRAP_SERVERS":
+        # Another Kafka than the local stack's: how one gets into that one says nothing of this.
+        for name in [name for name in merge.values if name.startswith("kafka.")]:
+            del merge.values[name], merge.sources[name]
+    for field in msgspec.structs.fields(KafkaSecurity):
+        take = merge.secret_from if field.name in KAFKA_SECRETS else merge.from_variable
+        take(f"kafka.{field.name}", f"FLUVIAL_KAFKA_{field.name.upper()}")
 
 
-def _split_endpoint(merge: _Merge) -> None:
+def _split_endpoint(merge: Merge) -> None:
     """Accept a URL where a host:port is expected: its scheme says whether the connection is secure."""
     value = str(merge.values["store.endpoint"])
     if "://" not in value:
         return
     url = urlsplit(value)
     if url.scheme not in {"http", "https"} or url.path.strip("/") or not url.netloc or "@" in url.netloc:
-        raise _wrong("store.endpoint", value, "host:port, or a URL like https://store.example:9000", merge)
+        raise wrong("store.endpoint", value, "host:port, or a URL like https://store.example:9000", merge)
     has_port = url.netloc.rpartition(":")[2].isdigit()
     port = "" if has_port else (":443" if url.scheme == "https" else ":80")
     merge.put("store.endpoint", url.netloc + port, "FLUVIAL_STORE_ENDPOINT")
     merge.put("store.secure", url.scheme == "https", "FLUVIAL_STORE_ENDPOINT")
 
 
-def _require_addresses(merge: _Merge, folder: Path, stack: StackFile | None) -> None:
+def _require_addresses(merge: Merge, folder: Path, stack: StackFile | None) -> None:
     missing = [name for name in ("bootstrap_servers", "store.kind") if name not in merge.values]
     if not missing:
         return
@@ -276,30 +264,40 @@ def _require_addresses(merge: _Merge, folder: Path, stack: StackFile | None) -> 
     )
 
 
-def _build(merge: _Merge) -> Settings:
+def _build(merge: Merge) -> Settings:
     merge.default("update_bytes_max", UPDATE_BYTES_MAX_DEFAULT)
     merge.default("log_format", "human")
     merge.default("otlp_endpoint", "")
     merge.default("trace_ratio", TRACE_RATIO_DEFAULT)
-    for field in msgspec.structs.fields(StoreSettings):
-        if field.default is not msgspec.NODEFAULT:
-            merge.default(f"store.{field.name}", field.default)
+    for group, kind in (("store", StoreSettings), ("kafka", KafkaSecurity)):
+        for field in msgspec.structs.fields(kind):
+            if field.default is not msgspec.NODEFAULT:
+                merge.default(f"{group}.{field.name}", field.default)
     _put_proxy(merge)
-    store = {name.removeprefix("store."): value for name, value in merge.values.items() if "store." in name}
-    document = {name: value for name, value in merge.values.items() if "." not in name} | {"store": store}
+    document = {name: value for name, value in merge.values.items() if "." not in name}
+    document |= {group: _within(group, merge.values) for group in ("store", "kafka")}
     try:
         # Not strict: environment variables are text, and "8388608" or "true" must become a number or a bool.
         settings = msgspec.convert(document, Settings, strict=False, dec_hook=_path_from_text)
     except msgspec.ValidationError as error:
         name = str(error).rpartition("`$.")[2].rstrip("`")
-        raise _wrong(name, merge.values.get(name), str(error).partition(" - at")[0], merge) from None
+        raise wrong(name, merge.values.get(name), str(error).partition(" - at")[0], merge) from None
     _check(settings, merge)
+    check_kafka(settings.kafka, merge)
     return settings
 
 
-def _put_proxy(merge: _Merge) -> None:
+def _within(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name.removeprefix(f"{group}."): value
+        for name, value in values.items()
+        if name.startswith(f"{group}.")
+    }
+
+
+def _put_proxy(merge: Merge) -> None:
     endpoint, secure = str(merge.values["store.endpoint"]), merge.values["store.secure"]
-    if merge.values["store.kind"] == "file" or not _is_address(endpoint):
+    if merge.values["store.kind"] == "file" or not is_address(endpoint):
         return
     is_secure = secure if isinstance(secure, bool) else str(secure).lower() in {"1", "true"}
     proxy, source = proxy_of(merge.environ, endpoint, secure=is_secure)
@@ -307,7 +305,7 @@ def _put_proxy(merge: _Merge) -> None:
         merge.put("store.proxy", proxy, source)
         if not is_proxy(proxy):
             expected = "the URL of an HTTP proxy, such as http://proxy.example:3128"
-            raise _wrong("store.proxy", without_password(proxy), expected, merge)
+            raise wrong("store.proxy", without_password(proxy), expected, merge)
 
 
 def _path_from_text(kind: type, value: object) -> object:
@@ -317,62 +315,26 @@ def _path_from_text(kind: type, value: object) -> object:
     raise ValueError(message)
 
 
-def _check(settings: Settings, merge: _Merge) -> None:
+def _check(settings: Settings, merge: Merge) -> None:
     store = settings.store
     for server in settings.bootstrap_servers.split(","):
-        if not _is_address(server.strip()):
+        if not is_address(server.strip()):
             expected = "host:port, or several with commas"
-            raise _wrong("bootstrap_servers", settings.bootstrap_servers, expected, merge)
-    if settings.otlp_endpoint and not _is_collector(settings.otlp_endpoint):
+            raise wrong("bootstrap_servers", settings.bootstrap_servers, expected, merge)
+    if settings.otlp_endpoint and not is_collector(settings.otlp_endpoint):
         expected = "a URL without user or query, such as http://127.0.0.1:4318"
-        raise _wrong("otlp_endpoint", settings.otlp_endpoint.rpartition("@")[2], expected, merge)
+        raise wrong("otlp_endpoint", settings.otlp_endpoint.rpartition("@")[2], expected, merge)
     if store.kind == "file":
         if store.path is None:
-            raise _wrong("store.path", None, "a folder, for a store of kind `file`", merge)
+            raise wrong("store.path", None, "a folder, for a store of kind `file`", merge)
         return
-    if not _is_address(store.endpoint):
-        raise _wrong("store.endpoint", store.endpoint, "host:port", merge)
+    if not is_address(store.endpoint):
+        raise wrong("store.endpoint", store.endpoint, "host:port", merge)
     if not _BUCKET.match(store.bucket):
-        raise _wrong("store.bucket", store.bucket, "3 to 63 of a-z 0-9 . -", merge)
+        raise wrong("store.bucket", store.bucket, "3 to 63 of a-z 0-9 . -", merge)
     for name, value in (("access_key", store.access_key), ("secret_key", store.secret_key)):
         if not value:
-            raise _wrong(f"store.{name}", "", f"the store's key, in FLUVIAL_STORE_{name.upper()}", merge)
-
-
-def _is_collector(value: str) -> bool:
-    try:
-        url = urlsplit(value)
-        port = url.port
-    except ValueError:
-        return False
-    plain = not (url.query or url.fragment or "@" in url.netloc)
-    return url.scheme in {"http", "https"} and bool(url.hostname) and plain and port != 0
-
-
-def _is_address(value: str) -> bool:
-    match = _ADDRESS.match(value)
-    return match is not None and 0 < int(match.group(2)) < 2**16
-
-
-def _wrong(name: str, value: object, expected: str, merge: _Merge) -> UsageProblem:
-    shown = "***" if name.endswith(("secret_key", "session_token")) and value else repr(value)
-    source = merge.sources.get(name, "default")
-    return UsageProblem(
-        "FLV-1002",
-        f"setting {name}: expected {expected}, got {shown}",
-        where=f"from {source}",
-        hint=_correction(name, source),
-    )
-
-
-def _correction(name: str, source: str) -> str:
-    """Where the right value goes. ``config show`` would not help: it stops at the same value."""
-    variable = f"FLUVIAL_{name.upper().replace('.', '_')}"
-    if source.isupper() or source.endswith("_proxy"):
-        return f"set {source} to such a value, or unset it"
-    if source.endswith(".json"):
-        return f"{source} is written by `fluvial up`: start it again, or set {variable}"
-    return f"set {variable}"
+            raise wrong(f"store.{name}", "", f"the store's key, in FLUVIAL_STORE_{name.upper()}", merge)
 
 
 def _read_json(path: Path, kind: type[_Record]) -> _Record | None:

@@ -90,6 +90,9 @@ class Observer:
     def race_lost(self, version: int) -> None:
         """Another merger committed that version first."""
 
+    def version_refused(self, version: int, error: FluvialError) -> None:
+        """What the store has as that version is not what its windows give: this merger waits and signs nothing."""
+
     def announced(self, version: int) -> None:
         """Barriers and announcements of a version are acknowledged everywhere."""
 
@@ -155,8 +158,11 @@ class Observer:
 
     # -- the ways out
 
-    def produced(self, topic: str, seconds: float, error: FluvialError | None) -> None:
-        """The broker answered for a record of ours; ``error`` when it did not take it."""
+    def produced(self, topic: str, seconds: float, error: FluvialError | None, records: int = 1) -> None:
+        """The broker answered for a record of ours; ``error`` when it did not take it.
+
+        For ``records`` that went together it is told once, at the last answer.
+        """
 
     def stored(self, operation: str, seconds: float, error: FluvialError | None) -> None:
         """The object store answered ``get``, ``put``, ``create``, ``exists`` or ``list``."""

@@ -15,6 +15,8 @@ from backends.logging_setup import LogFormat
 from backends.proxies import without_password
 
 StoreKind = Literal["minio", "file", "s3"]
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 
 DEFAULT_HOME: Final = Path(".fluvial")
 DEFAULT_BUCKET: Final = "fluvial"
@@ -71,6 +73,57 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return f"{'https' if self.secure else 'http'}://{self.endpoint}"
 
 
+class KafkaSecurity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a client gets into Kafka: what it asks of the broker's certificate, and how it says who it is.
+
+    The files are PEM. ``ca_file`` is whom we trust, the system's CAs without one. With ``certificate_file`` the client
+    has a certificate of its own (mutual TLS); ``key_file`` is its key, in the same file without one.
+    ``sasl_username`` and ``sasl_password`` are for PLAIN and SCRAM. For OAUTHBEARER, tokens come from
+    ``oauth_token_url`` by OpenID Connect's client credentials, or from ``oauth_callback``: ``module:function``, which
+    returns a token and the second since 1970 at which it ends. ``oauth_ca_file`` is whom we trust there.
+    """
+
+    security_protocol: SecurityProtocol = "PLAINTEXT"
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    key_password: str = ""
+    sasl_mechanism: SaslMechanism = ""
+    sasl_username: str = ""
+    sasl_password: str = ""
+    oauth_token_url: str = ""
+    oauth_client_id: str = ""
+    oauth_client_secret: str = ""
+    oauth_scope: str = ""
+    oauth_ca_file: Path | None = None
+    oauth_callback: str = ""
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the connection is encrypted, and the broker has to show a certificate."""
+        return self.security_protocol.endswith("SSL")
+
+    @property
+    def has_sasl(self) -> bool:
+        """Whether the client says who it is by SASL."""
+        return self.security_protocol.startswith("SASL")
+
+    def shown(self) -> KafkaSecurity:
+        """The same with every secret masked."""
+        masked = {name: "***" for name in KAFKA_SECRETS if getattr(self, name)}
+        return msgspec.structs.replace(self, **masked)
+
+    def __repr__(self) -> str:
+        """Everything but the secrets, so that a log line or a traceback never holds one."""
+        shown = self.shown()
+        fields = ", ".join(f"{name}={getattr(shown, name)!r}" for name in self.__struct_fields__)
+        return f"KafkaSecurity({fields})"
+
+
+KAFKA_SECRETS: Final = ("key_password", "sasl_password", "oauth_client_secret")
+KAFKA_UNSECURED: Final = KafkaSecurity()
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a process must know about the world outside it.
 
@@ -82,6 +135,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     home: Path
     bootstrap_servers: str
     store: StoreSettings
+    kafka: KafkaSecurity = KAFKA_UNSECURED
     update_bytes_max: UpdateBytesMax = UPDATE_BYTES_MAX_DEFAULT
     log_format: LogFormat = "human"
     otlp_endpoint: str = ""

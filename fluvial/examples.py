@@ -43,9 +43,19 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
     "task check": (("task check mine.py", "one batch of train() and evaluate(), in a second"),),
     "task show": (("task show", "the newest"), ("task show mine --json", "for a program")),
     "task stop": (("task stop mine", "its processes here; data stays"),),
+    "task discard": (
+        ("task discard mine --version 94", "what no merger made, and stands there as version 94"),
+    ),
     "task rm": (
         ("task rm mine", "asks; its topics, objects and keys go"),
         ("task rm mine --yes --keep-keys", "does not ask, leaves the keys"),
+    ),
+    "task acls": (
+        ("task acls digits", "lines of Kafka's own tool, for a task that was created here"),
+        (
+            "task acls digits --regions eu,us --format strimzi",
+            "as users of Strimzi's, before there is a task",
+        ),
     ),
     "task list": (("task list", "all of this machine"),),
     "ca init": (("ca init --task mine --region eu", "before the task is created"),),

@@ -62,7 +62,7 @@ class PendingAggregates:
         self._next = dict(cursors)
         self._waiting: list[Aggregate] = []
         self._early: dict[Slot, dict[int, Aggregate]] = {slot: {} for slot in cursors}
-        self._known: dict[tuple[Slot, int], str] = {}
+        self._known: dict[tuple[Slot, int], Aggregate] = {}
 
     def offer(self, aggregate: Aggregate) -> bool:
         """Take one aggregate; False for one that is merged or known already.
@@ -76,10 +76,10 @@ class PendingAggregates:
                 "FLV-3003", f"an aggregate names partition {slot[0]}[{slot[1]}], which the task does not have"
             )
         known = self._known.get((slot, sequence))
-        if known is not None and known != aggregate.sha256:
+        if known is not None and known.sha256 != aggregate.sha256:
             raise IntegrityProblem(
                 "FLV-3002",
-                f"divergence: aggregate {sequence} of {slot[0]}[{slot[1]}] is {known[:12]} "
+                f"divergence: aggregate {sequence} of {slot[0]}[{slot[1]}] is {known.sha256[:12]} "
                 f"and also {aggregate.sha256[:12]}",
                 hint="two workers folded one log differently: run `fluvial audit` to see which is right, "
                 "and stop the other",
@@ -92,7 +92,7 @@ class PendingAggregates:
                 f"aggregate {sequence} of {slot[0]}[{slot[1]}] came, the next one is {self._next[slot]}",
                 hint="records of the aggregates topic are missing, or its worker is broken: run `fluvial audit`",
             )
-        self._known[(slot, sequence)] = aggregate.sha256
+        self._known[(slot, sequence)] = aggregate
         self._early[slot][sequence] = aggregate
         self._admit_in_sequence(slot)
         return True
@@ -101,7 +101,7 @@ class PendingAggregates:
         early = self._early[slot]
         while self._next[slot] in early:
             aggregate = early.pop(self._next[slot])
-            before = self._known.get((slot, aggregate.sequence - 1)) if aggregate.sequence else NO_SHA256
+            before = self._sha256_before(slot, aggregate.sequence)
             if before is not None and before != aggregate.previous_sha256:
                 del self._known[
                     (slot, aggregate.sequence)
@@ -114,6 +114,21 @@ class PendingAggregates:
                 )
             self._waiting.append(aggregate)
             self._next[slot] += 1
+
+    def _sha256_before(self, slot: Slot, sequence: int) -> str | None:
+        """The hash of the window before ``sequence``; None where that is not known any more."""
+        if sequence == 0:
+            return NO_SHA256
+        before = self._known.get((slot, sequence - 1))
+        return None if before is None else before.sha256
+
+    def window(self, slot: Slot, sequence: int) -> Aggregate | None:
+        """The window of that sequence, if it has come and no version before the head holds it."""
+        return self._known.get((slot, sequence))
+
+    def waits_for_earlier(self, slot: Slot) -> bool:
+        """Whether windows of a partition came, and not yet the one before them."""
+        return bool(self._early[slot])
 
     def waiting(self) -> Sequence[Aggregate]:
         """The aggregates that may be merged next, in order of arrival."""
@@ -132,4 +147,4 @@ class PendingAggregates:
             self._early[slot] = {s: a for s, a in self._early[slot].items() if s >= sequence}
             self._admit_in_sequence(slot)
         # One below the cursor stays known, so that the next aggregate's chain can be checked.
-        self._known = {(slot, s): sha for (slot, s), sha in self._known.items() if s >= cursors[slot] - 1}
+        self._known = {(slot, s): one for (slot, s), one in self._known.items() if s >= cursors[slot] - 1}

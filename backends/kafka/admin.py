@@ -21,8 +21,8 @@ from confluent_kafka.admin import (
 
 from aggregation.errors import ConnectionProblem, TimeoutProblem, UsageProblem
 from backends.kafka.configuration import REQUEST_TIMEOUT_S, connection
+from backends.kafka.diagnosis import problem_at, refusal
 from backends.kafka.durability import IN_SYNC, least_in_sync, replicas_of
-from backends.kafka.problems import problem_of
 from backends.settings import Settings
 from schemas.topics import Topic
 
@@ -60,7 +60,7 @@ def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
     try:
         present = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
     except KafkaException as error:
-        raise problem_of(error.args[0], "list topics", settings.bootstrap_servers) from error
+        raise problem_at(error.args[0], "list topics", settings) from error
     for name in sorted(wanted.keys() & present.keys()):
         if len(present[name].partitions) != wanted[name].partitions:
             raise UsageProblem(
@@ -84,11 +84,9 @@ def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
                 created.result()
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise problem_of(
-                        error.args[0], f"create topic {name}", settings.bootstrap_servers
-                    ) from error
+                    raise problem_at(error.args[0], f"create topic {name}", settings) from error
         _await_leaders(admin, {topic.topic for topic in missing}, settings.bootstrap_servers)
-        _acknowledge_by_two(admin, [topic.topic for topic in missing], settings.bootstrap_servers)
+        _acknowledge_by_two(admin, [topic.topic for topic in missing], settings)
     return [topic.topic for topic in missing]
 
 
@@ -104,16 +102,14 @@ def delete_topics(settings: Settings, names: Iterable[str]) -> list[str]:
                     deleted.result()
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                        raise problem_of(
-                            error.args[0], f"delete topic {name}", settings.bootstrap_servers
-                        ) from error
+                        raise problem_at(error.args[0], f"delete topic {name}", settings) from error
         deadline = time.monotonic() + REQUEST_TIMEOUT_S
         while admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics.keys() & set(there):
             if time.monotonic() > deadline:
                 break  # it is deleting them: a task of this name that comes too soon is refused
             time.sleep(0.1)
     except KafkaException as error:
-        raise problem_of(error.args[0], "list topics", settings.bootstrap_servers) from error
+        raise problem_at(error.args[0], "list topics", settings) from error
     return there
 
 
@@ -135,9 +131,9 @@ class BrokerProbe:
 
 
 def require_broker(settings: Settings, timeout_s: float = 3.0) -> None:
-    """ConnectionProblem (FLV-3100) unless a broker answers."""
+    """Unless a broker answers: ConnectionProblem FLV-3100; AccessProblem FLV-3110 to FLV-3118, it refuses us."""
     if not reachable(settings, timeout_s):
-        raise ConnectionProblem(
+        raise refusal(settings) or ConnectionProblem(
             "FLV-3100",
             "no broker answers",
             where=f"broker {settings.bootstrap_servers}",
@@ -150,7 +146,7 @@ def reachable(settings: Settings, timeout_s: float = 3.0) -> bool:
     return BrokerProbe(settings).answers(timeout_s)
 
 
-def _acknowledge_by_two(admin: AdminClient, names: Iterable[str], bootstrap: str) -> None:
+def _acknowledge_by_two(admin: AdminClient, names: Iterable[str], settings: Settings) -> None:
     """Of topics that have just been made with copies enough: how many there are is the broker's default."""
     topics = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
     entry = ConfigEntry(IN_SYNC, "2", incremental_operation=AlterConfigOpType.SET)
@@ -164,7 +160,7 @@ def _acknowledge_by_two(admin: AdminClient, names: Iterable[str], bootstrap: str
         try:
             altered.result()
         except KafkaException as error:
-            raise problem_of(error.args[0], f"set {IN_SYNC} of {resource.name}", bootstrap) from error
+            raise problem_at(error.args[0], f"set {IN_SYNC} of {resource.name}", settings) from error
 
 
 def _await_leaders(admin: AdminClient, names: set[str], bootstrap: str) -> None:

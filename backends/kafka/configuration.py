@@ -2,16 +2,20 @@
 
 ``connection`` is what all of them have in common: where the brokers are, how one gets in, and how quiet the client is.
 The others add what a producer or an administrator of ours always has. Readers and Faust go through aiokafka: from the
-same settings, by ``client_options`` and ``addresses``, and by ``faust_broker``.
+same settings, by ``client_options`` and ``addresses``, and by ``faust_broker`` and ``broker_credentials``.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.conn import collect_hosts
 
-from backends.settings import Settings
+from backends.kafka.security import aiokafka_security, faust_credentials, librdkafka_security
+from backends.settings import KAFKA_UNSECURED, KafkaSecurity, Settings
+
+if TYPE_CHECKING:
+    from faust.auth import Credentials
 
 REQUEST_TIMEOUT_S: Final = 30.0
 ATTEMPT_TIMEOUT_S: Final = 10.0
@@ -24,9 +28,9 @@ LINGER_MS: Final = 5
 Configuration = dict[str, Any]
 
 
-def connection_to(bootstrap_servers: str) -> Configuration:
+def connection_to(bootstrap_servers: str, kafka: KafkaSecurity = KAFKA_UNSECURED) -> Configuration:
     """How any client reaches these brokers. librdkafka's own log lines are left out: errors come back to the caller."""
-    return {
+    return librdkafka_security(kafka) | {
         "bootstrap.servers": bootstrap_servers,
         "log_level": 2,
         "log.connection.close": False,
@@ -36,12 +40,17 @@ def connection_to(bootstrap_servers: str) -> Configuration:
 
 def connection(settings: Settings) -> Configuration:
     """How any client reaches the brokers of ``settings``."""
-    return connection_to(settings.bootstrap_servers)
+    return connection_to(settings.bootstrap_servers, settings.kafka)
 
 
-def probe_configuration(bootstrap_servers: str) -> Configuration:
+def checker_connection(settings: Settings) -> Configuration:
+    """How the checker of ``fluvial.proof``, which makes its connections itself, reaches the brokers."""
+    return {"bootstrap.servers": settings.bootstrap_servers, "aiokafka": aiokafka_security(settings.kafka)}
+
+
+def probe_configuration(bootstrap_servers: str, kafka: KafkaSecurity = KAFKA_UNSECURED) -> Configuration:
     """A client that only looks whether somebody answers, and gives up soon."""
-    return connection_to(bootstrap_servers) | {"socket.timeout.ms": PROBE_SOCKET_TIMEOUT_MS}
+    return connection_to(bootstrap_servers, kafka) | {"socket.timeout.ms": PROBE_SOCKET_TIMEOUT_MS}
 
 
 def producer_configuration(settings: Settings, client_id: str, *, give_up: bool) -> Configuration:
@@ -59,14 +68,19 @@ def producer_configuration(settings: Settings, client_id: str, *, give_up: bool)
 
 
 def client_options(settings: Settings, client_id: str) -> Configuration:
-    """How one of aiokafka's connections is made, besides where it leads; ``settings`` will say how one gets in."""
-    del settings  # says nothing of it yet
-    return {"client_id": client_id, "request_timeout_ms": int(ATTEMPT_TIMEOUT_S * 1000)}
+    """How one of aiokafka's connections is made, besides where it leads."""
+    options = {"client_id": client_id, "request_timeout_ms": int(ATTEMPT_TIMEOUT_S * 1000)}
+    return options | aiokafka_security(settings.kafka)
 
 
 def addresses(settings: Settings) -> list[tuple[str, int]]:
     """The brokers to begin with: host and port of each."""
     return [(host, port) for host, port, _ in collect_hosts(settings.bootstrap_servers, randomize=False)]
+
+
+def broker_credentials(settings: Settings) -> Credentials | None:
+    """How Faust's consumers get in; None where nothing is secured."""
+    return faust_credentials(settings.kafka)
 
 
 def faust_broker(settings: Settings) -> list[str]:

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Bytes, Int16, Int32, Schema, String
 
-from aggregation.errors import ConnectionProblem
-from backends.kafka.configuration import REQUEST_TIMEOUT_S
+from backends.kafka.configuration import REQUEST_TIMEOUT_S, client_options
+from backends.kafka.diagnosis import refusal_async
+from backends.kafka.problems import client_problem
 from backends.settings import Settings
 
 ANSWER_TIMEOUT_S: Final = 3 * REQUEST_TIMEOUT_S
@@ -114,7 +115,9 @@ class Group:
 
 
 def describe_groups(settings: Settings, names: list[str]) -> list[Group]:
-    """The groups by name, in the given order; one that does not exist has no members. ConnectionProblem FLV-3100.
+    """The groups by name, in the given order; one that does not exist has no members.
+
+    ConnectionProblem FLV-3100, AccessProblem FLV-3110 to FLV-3118.
 
     Blocks, and has an event loop of its own: call it in a thread that has none.
     """
@@ -124,20 +127,18 @@ def describe_groups(settings: Settings, names: list[str]) -> list[Group]:
 async def _describe(settings: Settings, names: list[str]) -> list[Group]:
     client = AIOKafkaClient(
         bootstrap_servers=settings.bootstrap_servers,
-        client_id="fluvial-groups",
-        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+        **(
+            client_options(settings, "fluvial-groups") | {"request_timeout_ms": int(REQUEST_TIMEOUT_S * 1000)}
+        ),
     )
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             await client.bootstrap()
             return [await _described(client, name) for name in names]
     except (KafkaError, OSError, TimeoutError) as error:
-        raise ConnectionProblem(
-            "FLV-3100",
-            f"cannot describe the consumer groups {', '.join(names)}: {error or type(error).__name__}",
-            where=f"broker {settings.bootstrap_servers}",
-            hint="see whether the broker runs with `fluvial doctor`, or start it with `fluvial up`",
-        ) from error
+        refused = await refusal_async(settings) if isinstance(error, KafkaConnectionError) else None
+        action = f"describe the consumer groups {', '.join(names)}"
+        raise refused or client_problem(error, action, settings.bootstrap_servers) from error
     finally:
         await client.close()
 

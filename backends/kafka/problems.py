@@ -7,6 +7,7 @@ from typing import Final
 from confluent_kafka import KafkaError
 
 from aggregation.errors import ConnectionProblem, EnvironmentProblem, FluvialError, UsageProblem
+from backends.kafka.refusals import denied_of, refusal_in
 
 # librdkafka's own codes have an underscore and are public all the same.
 ELECTING: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
@@ -27,7 +28,12 @@ def passes(error: KafkaError) -> bool:
 
 
 def problem_of(error: KafkaError, action: str, bootstrap: str) -> FluvialError:
-    """FLV-3105 for a record that is too large, FLV-1024 for one that its topic refuses, FLV-3100 for anything else."""
+    """FLV-3105 for a record that is too large, FLV-1024 for one that its topic refuses, FLV-3115 to FLV-3117 for what
+    Kafka does not permit us, FLV-3100 for anything else.
+    """
+    denied = denied_of(error.code(), action, f"broker {bootstrap}")
+    if denied is not None:
+        return denied
     if error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE):
         return UsageProblem(
             "FLV-3105",
@@ -45,7 +51,13 @@ def problem_of(error: KafkaError, action: str, bootstrap: str) -> FluvialError:
 
 
 def client_problem(error: Exception, action: str, bootstrap: str) -> FluvialError:
-    """FLV-3100 for what keeps a reader from an answer; ``error`` is aiokafka's or the system's."""
+    """What keeps a reader from an answer; ``error`` is aiokafka's or the system's.
+
+    FLV-3110 to FLV-3117 where a broker refuses us, FLV-3100 for anything else.
+    """
+    refusal = refusal_in(error, action, f"broker {bootstrap}")
+    if refusal is not None:
+        return refusal
     said = getattr(error, "message", None) or str(error) or type(error).__name__
     return _unanswered(str(said), action, bootstrap)
 

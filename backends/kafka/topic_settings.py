@@ -18,8 +18,8 @@ from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, Reso
 from aggregation.errors import UsageProblem
 from backends.kafka.admin import admin_client, asked
 from backends.kafka.configuration import REQUEST_TIMEOUT_S
+from backends.kafka.diagnosis import problem_at
 from backends.kafka.durability import IN_SYNC, UNCLEAN, least_in_sync, replicas_of
-from backends.kafka.problems import problem_of
 from backends.outages import retry_through_outage
 from backends.settings import Settings
 from schemas.topics import FOREVER_MS, Topic
@@ -119,7 +119,7 @@ def require_right_topics(settings: Settings, topics: Iterable[str], *, fresh: bo
     try:
         compared = compare_topics(admin_client(settings), topics, settings, fresh=fresh)
     except KafkaException as error:
-        raise problem_of(error.args[0], "ask for the topics' settings", settings.bootstrap_servers) from error
+        raise problem_at(error.args[0], "ask for the topics' settings", settings) from error
     if compared.hidden:
         log.warning(
             "may not see the settings of %s (no DescribeConfigs): `fluvial doctor` of somebody who may compares them",

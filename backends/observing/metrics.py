@@ -177,6 +177,7 @@ MERGERS: Final = (
     _gauge("fluvial_region_expected", "1", MERGER, REGION, "1 for every region of the genesis document.", "Which regions should there be?"),
     _gauge("fluvial_region_last_window_timestamp_seconds", "Unix seconds", MERGER, REGION, "LogAppendTime of the region's newest window.", "Which region is silent?"),
     _gauge("fluvial_merger_stopped", "0 or 1", MERGER, ("error_id",), "1 once this merger stops for a reason that no retry removes, by the error's id; absent before. Where two windows contradict each other it stays until it was scraped once, a minute at most; else it ends at once.", "Has a merger stopped, and why?"),
+    _gauge("fluvial_merger_refused_version", "version", MERGER, (), "The version in the store that this merger neither signs nor builds upon, since it is not what its windows give; 0 while there is none.", "Did somebody plant a version?"),
     _gauge("fluvial_privacy_epsilon", "epsilon", MERGER, (), "The privacy budget that was spent. Reserved: absent until a policy has a budget.", "How much of the privacy budget is spent?"),
 )
 
@@ -251,6 +252,12 @@ class BufferedHistogram(Histogram):
         if len(self._waiting) >= OBSERVATIONS_WAITING_MAX:
             self._drain()
 
+    def observe_together(self, amount: float, count: int) -> None:
+        """Count ``count`` observations of one amount."""
+        self._waiting += [amount] * count
+        if len(self._waiting) >= OBSERVATIONS_WAITING_MAX:
+            self._drain()
+
     def _drain(self) -> None:
         with self._draining:
             values = self._waiting[:]  # others may append meanwhile: behind these
@@ -297,9 +304,9 @@ class Metrics:
         found: Gauge = self._find(name)
         return found
 
-    def histogram(self, name: str) -> Histogram:
+    def histogram(self, name: str) -> BufferedHistogram:
         """A histogram of this role, by its name."""
-        found: Histogram = self._find(name)
+        found: BufferedHistogram = self._find(name)
         return found
 
     def has(self, name: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aggregation.codecs import CODECS
+from aggregation.errors import FluvialError
 from aggregation.server.aggregates import Aggregate, Slot
 from backends.log import Headers, LogRecord
 from backends.observer import LastScrape
@@ -36,12 +37,15 @@ class MergerMetrics(MetricsObserver):
         self._merging_since_s = 0.0
         self._published: dict[tuple[Slot, int], tuple[int, ...]] = {}
         self._stopped = ""
+        self._refused = ""
         self._policy = ""
         self._last_scrape: LastScrape | None = None
 
     def adopted(self, version: int, regions: Collection[str]) -> None:
         """See ``Observer``."""
         self._adopted = True
+        self._refused = ""
+        self.metrics.gauge("fluvial_merger_refused_version").set(0)
         self.metrics.gauge("fluvial_version").set(version)
         for region in regions:
             self.metrics.gauge("fluvial_region_expected").labels(region).set(1)
@@ -91,6 +95,11 @@ class MergerMetrics(MetricsObserver):
         self.metrics.counter("fluvial_version_races_lost_total").inc()
         self.metrics.gauge("fluvial_version").set(version)
 
+    def version_refused(self, version: int, error: FluvialError) -> None:
+        """See ``Observer``."""
+        self._refused = f"version {version} in the store is refused: {error.error_id}"
+        self.metrics.gauge("fluvial_merger_refused_version").set(version)
+
     def merger_stopped(self, error: BaseException, last_scrape: LastScrape) -> None:
         """See ``Observer``."""
         self._stopped = error_id(error)
@@ -102,6 +111,8 @@ class MergerMetrics(MetricsObserver):
         """See ``MetricsObserver``."""
         if self._stopped:
             return f"the merger stopped: {self._stopped}"
+        if self._refused:
+            return self._refused
         return super().ready_problem() if self._adopted else "the newest version is not adopted yet"
 
     def refresh(self) -> None:

@@ -19,6 +19,8 @@ from schemas import checkpoints, objects
 from schemas.manifests import Genesis, Manifest, decode_genesis, decode_manifest
 from schemas.objects import sha256_hex
 
+CREATED_AT_MS_MAX: Final = 253_402_300_799_999
+"""The end of the year 9999: facts that name a later time name none."""
 CACHED_REFERENCES_MAX: Final = 4
 """Every partition of a worker needs the same one at a barrier: it is loaded and checked once."""
 
@@ -122,25 +124,24 @@ class TaskStore:
 
     def head(self, at_least: int = 0) -> Head | None:
         """The newest version, by doubling and halving from ``at_least``; None when there is no genesis."""
-        if not self._committed(at_least):
+        if not self.is_committed(at_least):
             return self.head() if at_least else None
         step = 1
-        while self._committed(at_least + step):
+        while self.is_committed(at_least + step):
             step *= 2
         low, high = at_least + step // 2, at_least + step
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self._committed(middle) else (low, middle)
+            low, high = (middle, high) if self.is_committed(middle) else (low, middle)
         return Head(low, sha256_hex(self.manifest_bytes(low)))
 
-    def missing_versions(self) -> tuple[int, ...]:
-        """Versions without a manifest below the newest that has one: none, unless something was lost. Lists all."""
+    def missing_versions(self, through: int) -> tuple[int, ...]:
+        """Versions up to ``through`` without a manifest: none, unless something was lost. Lists all."""
         keys = self.store.list(objects.versions_prefix(self.task))
-        numbers = (objects.version_of_manifest(self.task, key) for key in keys)
-        present = {number for number in numbers if number is not None}
-        absent = sorted(set(range(max(present, default=0))) - present)
+        present = {objects.version_of_manifest(self.task, key) for key in keys}
+        absent = [number for number in range(through + 1) if number not in present]
         return tuple(
-            number for number in absent if not self._committed(number)
+            number for number in absent if not self.is_committed(number)
         )  # committed during the listing
 
     def put_facts(self, version: int, facts: dict[str, object]) -> None:
@@ -153,10 +154,17 @@ class TaskStore:
             return msgspec.json.decode(
                 self.store.get(objects.facts_key(self.task, version)), type=dict[str, object]
             )
-        except (ObjectNotFound, msgspec.DecodeError):
+        except (ObjectNotFound, msgspec.DecodeError, RecursionError):
             return {}  # they are advice: nothing depends on them
 
-    def _committed(self, version: int) -> bool:
+    def created_at_ms(self, version: int) -> int | None:
+        """When a version was committed, as its facts say, in ms since 1970 UTC; None where they name no time."""
+        noted = self.facts(version).get("created_at_ms")
+        whole = isinstance(noted, int) and not isinstance(noted, bool)
+        return noted if whole and 0 < noted <= CREATED_AT_MS_MAX else None  # type: ignore[operator, return-value]
+
+    def is_committed(self, version: int) -> bool:
+        """Whether a version has a manifest (version 0: the genesis document)."""
         return self.store.exists(objects.manifest_key(self.task, version))
 
     def _checked(self, key: str, sha256: str) -> bytes:

@@ -299,10 +299,10 @@ def audit(
     no_metrics: bool,
 ) -> int:
     """Recompute versions from the signed logs and compare everything bit for bit. Exit code 1 when anything differs."""
+    from backends.kafka.admin import require_broker
     from fluvial.proof.audit import audit_task
     from fluvial.proof.audit.repeated import audit_again_and_again
     from fluvial.proof.audit.request import task_to_audit
-    from fluvial.reading.task_view import require_broker
 
     settings = invocation.settings()
     file = task_to_audit(invocation.home, task_name, genesis)

@@ -138,8 +138,10 @@ def _describe(settings: Settings) -> dict[str, Any]:
 
 
 def _flat(settings: Settings) -> dict[str, Any]:
-    shown = msgspec.structs.replace(settings, store=settings.store.shown())
+    shown = msgspec.structs.replace(settings, store=settings.store.shown(), kafka=settings.kafka.shown())
     document: dict[str, Any] = msgspec.to_builtins(shown, enc_hook=str)
-    store = document.pop("store")
+    groups = {group: document.pop(group) for group in ("kafka", "store")}
     document["message_bytes_max"] = settings.message_bytes_max
-    return document | {f"store.{name}": value for name, value in store.items()}
+    return document | {
+        f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()
+    }

@@ -1,4 +1,4 @@
-"""``fluvial task list``, ``show``, ``stop`` and ``rm``: one task from its genesis to its end."""
+"""``fluvial task list``, ``show``, ``stop``, ``rm`` and ``discard``: one task from its genesis to its end."""
 
 from __future__ import annotations
 
@@ -158,10 +158,10 @@ def stop(invocation: Invocation, task_name: str | None) -> None:
 @pass_invocation
 def rm(invocation: Invocation, task_name: str, *, keep_keys: bool, yes: bool) -> None:
     """Remove TASK for good: its topics, its objects, and what this machine has of it. Other tasks are left alone."""
+    from backends.kafka.admin import require_broker
     from backends.tasks import read_task_file
     from fluvial.local.removing import keys_of, remove_task
     from fluvial.processes.running import running_of
-    from fluvial.reading.task_view import require_broker
 
     output, settings = invocation.output, invocation.settings()
     file = read_task_file(invocation.home, task_name)
@@ -202,4 +202,46 @@ def _question(settings: Settings, file: TaskFile, keys: int, *, keep_keys: bool)
     return (
         f"Remove the task {file.task} for good? Its logs at {settings.bootstrap_servers} and all of its versions go, "
         f"for every machine that uses them; {fate}."
+    )
+
+
+@click.command()
+@click.argument("task_name", metavar="TASK")
+@click.option(
+    "--version",
+    type=click.IntRange(1),
+    required=True,
+    help="The one that a merger refuses: FLV-3305 names it.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@pass_invocation
+def discard(invocation: Invocation, task_name: str, *, version: int, yes: bool) -> None:
+    """Remove from the store what no merger made and somebody put there as a version, so that mergers can go on."""
+    from fluvial.proof.discarding import discard as discard_version
+    from fluvial.proof.discarding import flaws_of
+    from fluvial.reading.task_view import open_task
+
+    output = invocation.output
+    with open_task(invocation, task_name) as view:
+        why = flaws_of(view, version, output)
+        for one in why:
+            output.print(one)
+        output.confirm(
+            f"Remove version {version} of {view.task} from {view.objects.store.describe()}? No merger made it, and "
+            "nobody was told of it.",
+            yes=yes,
+        )
+        gone = discard_version(view, version, why)
+    output.document(
+        {
+            "task": view.task,
+            "version": version,
+            "manifest_sha256": gone.manifest_sha256,
+            "objects": gone.objects,
+            "why": list(gone.why),
+        }
+    )
+    output.print(
+        f"removed version {version}, {gone.objects} objects; its manifest is kept as the object {gone.manifest_sha256}"
     )

@@ -14,6 +14,7 @@ import urllib3
 from backends.environment import load_settings
 from backends.kafka.admin import BrokerProbe
 from backends.kafka.consumer_groups import Group, describe_groups
+from backends.kafka.diagnosis import refusal
 from backends.kafka.reading import LogReader
 from backends.object_store import ObjectStore
 from backends.store.factory import open_object_store
@@ -133,8 +134,7 @@ class StoreLook:
 
     @staticmethod
     def _created(paged: TaskStore, head: int) -> int | None:
-        created = paged.facts(head).get("created_at_ms")
-        return created if isinstance(created, int) and created > 0 else None
+        return paged.created_at_ms(head)
 
 
 def _made(paged: TaskStore, version: int) -> Made:
@@ -165,7 +165,9 @@ class LogLook:
     def __call__(self) -> LogSeen:
         """One look; ConnectionProblem FLV-3100 where the broker does not answer soon."""
         if not self.probe.answers(BROKER_ANSWER_S):
-            raise away("kafka", f"no broker answers at {self.settings.bootstrap_servers}")
+            raise refusal(self.settings) or away(
+                "kafka", f"no broker answers at {self.settings.bootstrap_servers}"
+            )
         genesis, recent = self.genesis(), self.recent()
         if genesis is None or recent is None:
             return LogSeen({}, {}, ())

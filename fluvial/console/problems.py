@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import (
+    AccessProblem,
     ConnectionProblem,
     EnvironmentProblem,
     FluvialError,
@@ -40,7 +41,7 @@ def status_of(error: FluvialError) -> int:
         return _STATUS[error.error_id]
     if isinstance(error, ObjectNotFound):
         return 404
-    if isinstance(error, ConnectionProblem | TimeoutProblem | IntegrityProblem):
+    if isinstance(error, ConnectionProblem | AccessProblem | TimeoutProblem | IntegrityProblem):
         return 502
     return 400 if isinstance(error, UsageProblem) else 500
 

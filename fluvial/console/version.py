@@ -107,8 +107,7 @@ def _document(page: Page, manifest: Manifest, sha256: str) -> dict[str, Any]:
         cost = version_cost(recent, [(one.region, one.partition, one.sequence) for one in manifest.inputs])
         judged = _judged(page, version)
     if created is None:
-        noted = page.objects.facts(version).get("created_at_ms")
-        created = noted if isinstance(noted, int) else None
+        created = page.objects.created_at_ms(version)
     first = next(iter(_ordered(manifest)), None)
     return {
         "version": version,

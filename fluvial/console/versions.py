@@ -32,8 +32,7 @@ def versions_page(page: Page, query: Query) -> dict[str, Any]:
     rows = [_row(page, version, quality) for version in range(newest, oldest - 1, -1)]
     for row in rows:  # as far as the page's budget goes
         if row["created_at_ms"] is None and page.budget.objects_left > 0:
-            noted = page.objects.facts(row["version"]).get("created_at_ms")
-            row["created_at_ms"] = noted if isinstance(noted, int) and noted > 0 else None
+            row["created_at_ms"] = page.objects.created_at_ms(row["version"])
     best = quality.best()
     with page.recent.lock:
         currency = page.recent.currency

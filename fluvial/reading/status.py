@@ -165,8 +165,7 @@ def read_status(view: TaskView) -> Status:
 
 def created_at_ms(view: TaskView, version: int) -> int | None:
     """When a version was committed, as its merger noted it; None where it did not."""
-    found = view.objects.facts(version).get("created_at_ms")
-    return found if isinstance(found, int) and found > 0 else None
+    return view.objects.created_at_ms(version)
 
 
 def _age_s(view: TaskView, version: int) -> float | None:

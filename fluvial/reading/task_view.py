@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aggregation.errors import ConnectionProblem, UsageProblem
+from aggregation.errors import UsageProblem
 from aggregation.server.aggregates import Slot
-from backends.kafka.admin import reachable
+from backends.kafka.admin import require_broker
 from backends.kafka.reading import LogReader
 from backends.settings import Settings
 from backends.store.factory import open_object_store
@@ -154,14 +154,3 @@ def open_task(invocation: Invocation, task: str | None) -> Iterator[TaskView]:
     genesis = objects.genesis(file.genesis_sha256)
     with LogReader(settings, f"fluvial-operator-{file.task}") as reader:
         yield TaskView(settings, file, objects, genesis, reader)
-
-
-def require_broker(settings: Settings) -> None:
-    """Say at once that the broker is away, before a longer wait would."""
-    if not reachable(settings):
-        raise ConnectionProblem(
-            "FLV-3100",
-            "no broker answers",
-            where=f"broker {settings.bootstrap_servers}",
-            hint="see whether the broker runs with `fluvial doctor`, or start it with `fluvial up`",
-        )

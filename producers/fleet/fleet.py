@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from aggregation.errors import FluvialError, UsageProblem
+from aggregation.errors import AccessProblem, FluvialError, UsageProblem
 from backends.kafka.writing import LogWriter
 from backends.log import Headers
 from backends.observer import UNOBSERVED, Observer
@@ -351,6 +351,8 @@ class _Drive:
             outcome: Outcome = "fail" if isinstance(error, UsageProblem) else "unknown"
             self._journal.answered(sent.attempt, outcome, reason=reason)
             self._say(f"an update of {sent.member.author.device_id} was not acknowledged: {reason}")
+            if isinstance(error, AccessProblem):
+                raise error  # it would be refused to all, for as long as they try
 
     def _tell(self) -> None:
         now = time.monotonic()

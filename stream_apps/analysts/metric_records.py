@@ -263,6 +263,5 @@ def newest_version(store: TaskStore) -> Record | None:
     head = store.head()
     if head is None or head.version == 0:
         return None
-    facts = store.facts(head.version)
-    at_ms = int(str(facts.get("created_at_ms", 0))) or round(time.time() * 1000)
+    at_ms = store.created_at_ms(head.version) or round(time.time() * 1000)
     return version_record(store.manifest(head.version), at_ms, None, None, None)

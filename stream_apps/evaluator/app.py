@@ -36,6 +36,7 @@ from backends.programs import find_program
 from backends.settings import Settings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
+from schemas.access import own_group
 from schemas.manifests import Genesis
 from schemas.topics import models_topic
 from stream_apps.evaluator.evaluation import Evaluation
@@ -80,7 +81,7 @@ def build_app(
         return dict.fromkeys(assigned, 0)
 
     app = create_app(
-        f"fluvial-{task}-evaluator-{name}-{uuid.uuid4().hex[:8]}",
+        own_group(task, "evaluator", f"{name}-{uuid.uuid4().hex[:8]}"),
         settings,
         resume,
         data_folder=str(data_folder),

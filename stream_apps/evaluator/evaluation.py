@@ -20,8 +20,9 @@ from backends.outages import UNREADABLE, retry_through_outage
 from backends.settings import Settings
 from backends.store.task_store import TaskStore
 from schemas.checkpoints import decode_model
-from schemas.manifests import Genesis, Manifest
+from schemas.manifests import Genesis, Manifest, decode_manifest
 from schemas.metrics import PROBLEM, PROBLEM_ID, SCHEMA_VERSION, encode_metric
+from schemas.objects import sha256_hex
 from schemas.records import Flaw, Unverified, announcement_in
 from schemas.task_metric import LOSS, named_in_record
 from schemas.topics import metrics_topic
@@ -72,10 +73,14 @@ class Evaluation:
         self._layout = genesis.tensor_layout
         self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False, observer=observer)
         self._trust = genesis.trust
+        head = retry_through_outage("find the newest version", store.head)
+        newest = 0 if head is None else head.version
         with LogReader(settings, f"fluvial-{name}-resume") as reader:
             standing = retry_through_outage(
-                "read the newest evaluations", lambda: read_evaluations(reader, metrics_topic(genesis.task))
+                "read the newest evaluations",
+                lambda: read_evaluations(reader, metrics_topic(genesis.task), newest),
             )
+        self._vouched: dict[int, str] = {}
         self.evaluated = standing[-1]["version"] if standing else -1
         self._created_at_ms = standing[-1]["created_at_ms"] if standing else 0
         observer.recalled(standing)
@@ -90,6 +95,8 @@ class Evaluation:
         if isinstance(found, Unverified):
             log.warning("ignored announcement %d: %s", record.offset, _in_words(found))
         elif found.belongs_to(self._genesis.task, self._genesis.regions):
+            self._vouched = {at: one for at, one in self._vouched.items() if at > self.evaluated}
+            self._vouched[found.version] = found.manifest_sha256
             self.catch_up(found.version)
 
     def close(self) -> None:
@@ -188,13 +195,35 @@ class Evaluation:
 
     def _load(self, version: int) -> _Loaded:
         began_s = time.perf_counter()
-        created_at_ms = int(str(self._store.facts(version).get("created_at_ms", 0)))
-        manifest = self._store.manifest(version) if version else None
+        created_at_ms = self._store.created_at_ms(version) or 0
+        manifest = self._manifest(version) if version else None
         model_sha256 = manifest.model_sha256 if manifest else self._genesis.model_sha256
         data = self._store.model_bytes(version, model_sha256)
         model = decode_model(data, self._layout)
         seconds = time.perf_counter() - began_s
         return _Loaded(model, manifest, model_sha256, len(data), created_at_ms, seconds)
+
+    def _manifest(self, version: int) -> Manifest:
+        """A version's manifest, which the announced one names as itself or, from parent to parent, as one before it.
+
+        IntegrityProblem FLV-3304 where what stands in the store is another.
+        """
+        if version not in self._vouched:
+            for number in range(min((one for one in self._vouched if one > version), default=0), version, -1):
+                self._vouched[number - 1] = self._checked_manifest(number).parent_sha256
+        return self._checked_manifest(version)
+
+    def _checked_manifest(self, version: int) -> Manifest:
+        data = self._store.manifest_bytes(version)
+        vouched = self._vouched.get(version, sha256_hex(data))
+        if sha256_hex(data) != vouched:
+            raise IntegrityProblem(
+                "FLV-3304",
+                f"the manifest of version {version} is {sha256_hex(data)[:12]}, announced was {vouched[:12]}",
+                where=self._store.store.describe(),
+                hint="restore it from a backup, see docs/runbooks/damaged-object.md",
+            )
+        return decode_manifest(data)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,8 +29,10 @@ worst decile, and ``metric`` and ``better``, which are texts, where the record h
 """
 
 
-def read_evaluations(reader: RecordReader, topic: str) -> list[Evaluation]:
+def read_evaluations(reader: RecordReader, topic: str, newest: int = VERSION_MAX) -> list[Evaluation]:
     """The newest evaluations by version, ascending, the first of each version; [] when there is none.
+
+    ``newest`` is the newest version that there is: what claims to be an evaluation of a later one was planted.
 
     It reads back until there is an evaluation, however far, since the evaluator goes on behind it; and from there as
     far as version 0, or ``RECALL_RECORDS_MAX`` records.
@@ -43,7 +45,7 @@ def read_evaluations(reader: RecordReader, topic: str) -> list[Evaluation]:
         # Windows and minutes may stand there by the thousand behind the newest evaluation: pieces that double.
         span = min(records, left) if found else records
         start = max(low, high - span)
-        found |= _first_of_each(reader.read(topic, 0, start, high))  # earlier ones win
+        found |= _first_of_each(reader.read(topic, 0, start, high), newest)  # earlier ones win
         if found:
             left -= high - start
         high = start
@@ -51,11 +53,11 @@ def read_evaluations(reader: RecordReader, topic: str) -> list[Evaluation]:
     return [found[version] for version in sorted(found)]
 
 
-def _first_of_each(records: Iterable[LogRecord]) -> dict[int, Evaluation]:
+def _first_of_each(records: Iterable[LogRecord], newest: int) -> dict[int, Evaluation]:
     piece: dict[int, Evaluation] = {}
     for record in records:
         one = _evaluation(record.value or b"")
-        if one is not None:
+        if one is not None and one["version"] <= newest:
             piece.setdefault(one["version"], one)
     return piece
 

@@ -1,9 +1,14 @@
-"""Adopting the head of the chain: is the chain whole, is it the announced one, which version is its newest.
+"""Adopting the head of the chain: which version mergers vouched for, and what stands above it.
 
-A manifest is named by no hash in the store. Were the merger to go on from a lost or damaged one, it would fork the
-chain. So it looks for holes, reads each manifest twice, and holds it against what mergers announced before.
+Whoever may write the store may put any manifest under a version's name, and no hash names it there. So a merger takes
+a version for true in two ways only, and signs for nothing else:
 
-The files of a version are missing when its merger died between the commit and the files: they are derived again.
+1. A merger announced it: the signed announcement has its manifest's SHA-256, and each manifest names its parent's.
+   The version's files are taken by their hashes; where they are missing, they are derived again.
+2. It was derived here, from its parent's arrays and from windows that workers signed, to the same bytes (``holding``).
+
+A merger tells everybody of a version before it makes the next. So where nothing was announced of a version, nothing
+honest stands behind the one after it: a manifest beyond a hole there was planted, and no lost one.
 """
 
 from __future__ import annotations
@@ -18,21 +23,24 @@ from backends.outages import UNREADABLE, retry_through_outage
 from schemas.manifests import Manifest, decode_manifest
 from schemas.objects import sha256_hex
 from stream_apps.merger.announced import announced_manifests
-from stream_apps.merger.deriving import derive
+from stream_apps.merger.deriving import Derived, derive
+from stream_apps.merger.holding import Holding
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.version import Version, first_version, version_of
+from stream_apps.merger.windows import Windows
 from stream_apps.process_context import ProcessContext
 
 log = logging.getLogger("fluvial.merger")
 
 
 class Adopting:
-    """The chain of one task. ``announced`` has the SHA-256 of manifests by version, as far as ``begin`` read back."""
+    """The chain of one task. ``announced`` has the SHA-256 of manifests that mergers vouched for, by version."""
 
     def __init__(self, context: ProcessContext, policies: Policies) -> None:
         self._context = context
         self._store = context.store
         self._policies = policies
+        self._holding = Holding(context, policies)
         self.announced: dict[int, str] = {}
 
     def genesis(self) -> Version:
@@ -47,41 +55,50 @@ class Adopting:
         return first_version(genesis, checkpoint)
 
     def begin(self) -> None:
-        """Look for holes in the chain (``IntegrityProblem`` FLV-3303), and read what was announced."""
+        """Read what was announced, and look for holes in the chain up to there (``IntegrityProblem`` FLV-3303)."""
         clock = self._context.clock
+        retry_through_outage("read the announcements", self._learn_announced, clock=clock)
         retry_through_outage("look for every version's manifest", self._require_whole_chain, clock=clock)
-        self.announced = retry_through_outage("read the announcements", self._read_announced, clock=clock)
 
-    def newest(self, head: Version) -> Version:
-        """The newest committed version from ``head`` on; derives on the way what its merger did not get to write."""
-        clock = self._context.clock
-        found = retry_through_outage(
-            "find the head version", lambda: self._store.head(head.number), clock=clock
-        )
-        if found is None:
+    def vouched(self, head: Version) -> Version:
+        """The newest version that was announced, or ``head`` where that is as new. Waits out what passes."""
+        clock, newest = self._context.clock, max(self.announced, default=0)
+        if newest <= head.number:
             return head
         first = retry_through_outage(
-            "look for a checkpoint", lambda: self._newest_checkpoint(head.number, found.version), clock=clock
+            "look for a checkpoint", lambda: self._newest_checkpoint(head.number, newest), clock=clock
         )
-        for number in range(first, found.version + 1):
+        retry_through_outage(
+            f"read the manifests before version {newest}",
+            lambda: self._vouch_for_parents(first, newest),
+            UNREADABLE,
+            clock,
+        )
+        for number in range(first, newest + 1):
             head = retry_through_outage(
                 f"load version {number}", partial(self.load, number, head), UNREADABLE, clock
             )
         return head
 
-    def require_announced(self, head: Version) -> None:
-        """``IntegrityProblem`` FLV-3303 where a version after ``head`` was announced: its manifest is lost."""
-        announced = max(self.announced, default=0)
-        if announced > head.number:
-            raise IntegrityProblem(
-                "FLV-3303",
-                f"version {announced} was announced, and the newest manifest is version {head.number}'s",
-                where=self._store.store.describe(),
-                hint=f"restore it from a backup: its SHA-256 is {self.announced[announced]}",
-            )
+    def after(self, head: Version, windows: Windows) -> Version | None:
+        """The version to go on to from ``head``: an announced one, else the next one, derived; None if there is none.
+
+        Waits, and says so, while the next one stands there and is not what comes of windows that workers signed.
+        """
+
+        def find() -> Version | int | None:
+            self._learn_announced()
+            newest, number = max(self.announced, default=0), head.number + 1
+            if newest > head.number:
+                return newest
+            return self._held(number, head, windows) if self._store.is_committed(number) else None
+
+        what = f"adopt version {head.number + 1}"
+        found = retry_through_outage(what, find, UNREADABLE, self._context.clock)
+        return self.vouched(head) if isinstance(found, int) else found
 
     def load(self, number: int, before: Version) -> Version:
-        """Version ``number`` with its arrays; where its files are missing, from ``before`` if that is its parent."""
+        """An announced version with its arrays; where its files are missing, from ``before`` if that is its parent."""
         data = self.checked_manifest(number)
         manifest = decode_manifest(data)
         if self._store.has_checkpoint(number):
@@ -112,21 +129,58 @@ class Adopting:
             )
         return data
 
+    def _held(self, number: int, parent: Version, windows: Windows) -> Version:
+        """A version of which nobody was told yet, derived again from ``parent``; its files are written if missing."""
+        try:
+            held = self._holding.hold(self.checked_manifest(number), parent, windows)
+        except IntegrityProblem as problem:
+            self._context.observer.version_refused(number, problem)
+            raise
+        if not self._has_files(held.version, held.derived):
+            self._store.put_object(held.derived.reference)
+            self._store.write_checkpoint(number, held.derived.model, held.derived.optimizer)
+            self._say_finished(number)
+        return held.version
+
+    def _has_files(self, version: Version, derived: Derived) -> bool:
+        """Whether a version's files are there, and are what came of it."""
+        layout = self._context.layout
+        try:
+            self._store.checkpoint(version.number, derived.model_sha256, derived.optimizer_sha256, layout)
+        except IntegrityProblem:
+            return False
+        return True
+
     def _require_whole_chain(self) -> None:
         """Where a manifest is lost, the version before it looks like the head: what came of it would be a fork."""
-        missing = self._store.missing_versions()
+        newest = max(self.announced, default=0)
+        missing = self._store.missing_versions(newest)
+        if missing and missing[0] == newest:
+            raise IntegrityProblem(
+                "FLV-3303",
+                f"version {newest} was announced, and it has no manifest",
+                where=self._store.store.describe(),
+                hint=f"restore it from a backup: its SHA-256 is {self.announced[newest]}",
+            )
         if missing:
             raise IntegrityProblem(
                 "FLV-3303",
-                f"version {missing[0]} has no manifest, but a later version has one",
+                f"version {missing[0]} has no manifest, but a later version was announced",
                 where=self._store.store.describe(),
                 hint="restore it from a backup: its SHA-256 stands in the barriers of its version",
             )
 
-    def _read_announced(self) -> dict[int, str]:
+    def _learn_announced(self) -> None:
         genesis = self._context.genesis
         with self._context.open_reader("announced") as reader:
-            return announced_manifests(reader, self._context.trust, genesis.task, genesis.regions)
+            found = announced_manifests(reader, self._context.trust, genesis.task, genesis.regions)
+        self.announced = found or self.announced
+
+    def _vouch_for_parents(self, first: int, newest: int) -> None:
+        """What an announced version names as its parent is vouched for as well: down to ``first``."""
+        for number in range(newest, first, -1):
+            parent_sha256 = decode_manifest(self.checked_manifest(number)).parent_sha256
+            self.announced.setdefault(number - 1, parent_sha256)
 
     def _newest_checkpoint(self, ours: int, head: int) -> int:
         """The newest version above ours whose files are there: no need to go through those before it."""
@@ -136,7 +190,7 @@ class Adopting:
         return number
 
     def _derive_again(self, manifest: Manifest, parent: Version) -> Checkpoint:
-        """Write the files of a version whose merger died between the commit and the files."""
+        """Write the files of an announced version that have gone."""
         layout = self._context.layout
         sums = (self._store.sums(one.sum_sha256, layout) for one in manifest.inputs if one.sum_sha256)
         derived = derive(
@@ -155,9 +209,9 @@ class Adopting:
             )
         self._store.put_object(derived.reference)
         self._store.write_checkpoint(manifest.version, derived.model, derived.optimizer)
-        log.info(
-            "finished version %d, which another merger had committed",
-            manifest.version,
-            extra={"version": manifest.version},
-        )
+        self._say_finished(manifest.version)
         return derived.checkpoint
+
+    def _say_finished(self, number: int) -> None:
+        text = "finished version %d, which another merger had committed"
+        log.info(text, number, extra={"version": number})

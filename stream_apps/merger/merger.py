@@ -54,10 +54,10 @@ class Merger:
         """
         if not self._started:
             self._adopting.begin()
+            self.head = self._adopting.vouched(self.head)
+            self._windows.begin_at(self.head.cursors)
             self._adopt_head()
-            self._adopting.require_announced(self.head)
             self.finish()
-            self._windows.resume_from_facts(self.head.number)
             self.context.observer.adopted(self.head.number, self.context.genesis.partitions)
             self._started = True
         return self._windows.next_offsets
@@ -105,12 +105,14 @@ class Merger:
 
     def _follow_winner(self) -> None:
         lost = self.head.number + 1
-        log.info("version %d was committed by another merger", lost, extra={"version": lost})
         self._headers = ()
-        self.context.observer.race_lost(lost)
         self._adopt_head()
+        if self.head.number >= lost:  # else what stood there was no version, and is gone
+            log.info("version %d was committed by another merger", lost, extra={"version": lost})
+            self.context.observer.race_lost(lost)
         self.context.observer.adopted(self.head.number, self.context.genesis.partitions)
 
     def _adopt_head(self) -> None:
-        self.head = self._adopting.newest(self.head)
-        self._windows.forget_merged(self.head.cursors)
+        while (after := self._adopting.after(self.head, self._windows)) is not None:
+            self.head = after
+            self._windows.forget_merged(after.cursors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from aggregation.server.aggregates import PendingAggregates, Slot
 from backends.log import LogRecord
@@ -22,6 +22,7 @@ class Windows:
         self._context = context
         self._task = context.genesis.task
         self._next_offsets: dict[Slot, int] = dict.fromkeys(context.genesis.slots, 0)
+        self._first_offsets: dict[Slot, int] = dict(self._next_offsets)
         self._log_offsets: dict[tuple[Slot, int], int] = {}
         self.pending = PendingAggregates(cursors)
         self.waiting_since_s: float | None = None
@@ -31,17 +32,20 @@ class Windows:
         """Where to go on reading each partition of the aggregates topics."""
         return dict(self._next_offsets)
 
-    def resume_from_facts(self, version: int) -> None:
-        """Go on reading where the facts of ``version`` say, as far as the logs reach; else from the beginning."""
-        clock, store = self._context.clock, self._context.store
-        facts = retry_through_outage("read the head's facts", lambda: store.facts(version), clock=clock)
-        advised = _advice_in(facts)
-        self._next_offsets |= retry_through_outage(
-            "see where the windows begin", lambda: self._still_there(advised), clock=clock
+    def begin_at(self, cursors: Mapping[Slot, int]) -> None:
+        """Go on behind a version with these cursors.
+
+        A partition's windows are published in sequence, so that of sequence n stands at offset n or later: reading
+        begins at the cursor itself, and nobody's advice can make it begin too late.
+        """
+        self.forget_merged(cursors)
+        self._first_offsets = retry_through_outage(
+            "see where the windows begin", lambda: self._first_of(cursors), clock=self._context.clock
         )
+        self._next_offsets = dict(self._first_offsets)
 
     def write_facts(self, version: int) -> None:
-        """Advice for whoever starts next: where in the aggregates topics the windows begin that no version holds."""
+        """For whoever looks: when, by whom, and where the windows stand that no version holds. Nobody goes by it."""
         first = dict(self._next_offsets)
         for (slot, _), offset in self._log_offsets.items():
             first[slot] = min(first[slot], offset)
@@ -69,8 +73,27 @@ class Windows:
                 lambda: self._take_missing(slot, record.offset),
                 clock=self._context.clock,
             )
-        if record.offset >= expected:
+        if record.offset >= self._next_offsets[slot]:
+            self._next_offsets[slot] = record.offset + 1
             self._take(record, slot)
+        if self._first_offsets[slot] and self.pending.waits_for_earlier(slot):
+            retry_through_outage(
+                "read the windows before those that came",
+                lambda: self._take_from_the_beginning(slot),
+                clock=self._context.clock,
+            )
+
+    def take_missing(self, wanted: Iterable[tuple[str, int, int]]) -> None:
+        """Read on to the end of their logs for the windows (region, partition, sequence) that have not come yet."""
+        missing = {
+            (region, partition) for region, partition, at in wanted if not self._has((region, partition), at)
+        }
+        for slot in sorted(missing):
+            retry_through_outage(
+                "read the windows that a version names",
+                lambda slot=slot: self._take_missing(slot, None),  # type: ignore[misc]
+                clock=self._context.clock,
+            )
 
     def forget_merged(self, cursors: Mapping[Slot, int]) -> None:
         """Forget what a version with these cursors holds."""
@@ -85,14 +108,26 @@ class Windows:
         """What is left waits from now on: the head has moved."""
         self.waiting_since_s = self._context.clock.monotonic() if self.pending.updates else None
 
-    def _take_missing(self, slot: Slot, end: int) -> None:
+    def _has(self, slot: Slot, sequence: int) -> bool:
+        return self.pending.window(slot, sequence) is not None
+
+    def _take_missing(self, slot: Slot, end: int | None) -> None:
         topic = aggregates_topic(self._task, slot[0])
         with self._context.open_reader("missing") as reader:
+            end = reader.bounds(topic, slot[1])[1] if end is None else end
             for missing in reader.read(topic, slot[1], self._next_offsets[slot], end):
+                self._next_offsets[slot] = missing.offset + 1
                 self._take(missing, slot)
 
+    def _take_from_the_beginning(self, slot: Slot) -> None:
+        """What stands before the first offset: in a topic that was made anew a window may stand earlier."""
+        end, self._first_offsets[slot] = self._first_offsets[slot], 0
+        topic = aggregates_topic(self._task, slot[0])
+        with self._context.open_reader("missing") as reader:
+            for earlier in reader.read(topic, slot[1], reader.bounds(topic, slot[1])[0], end):
+                self._take(earlier, slot)
+
     def _take(self, record: LogRecord, slot: Slot) -> None:
-        self._next_offsets[slot] = record.offset + 1
         aggregate = read_aggregate(record, self._context.trust, self._task, slot[0], log)
         if aggregate is None:
             return
@@ -102,20 +137,11 @@ class Windows:
             if self.waiting_since_s is None and self.pending.updates:
                 self.waiting_since_s = self._context.clock.monotonic()
 
-    def _still_there(self, advised: Mapping[Slot, int]) -> dict[Slot, int]:
-        """Advice that points beyond the end of its log (it was restored from a copy, say) is no advice."""
-        verified = {}
+    def _first_of(self, cursors: Mapping[Slot, int]) -> dict[Slot, int]:
+        """Where reading begins, by slot. Beyond the end of a log that is shorter than it was, it begins at 0."""
+        first = {}
         with self._context.open_reader("bounds") as reader:
-            for slot in sorted(advised.keys() & self._next_offsets.keys()):
+            for slot, cursor in sorted(cursors.items()):
                 _, end = reader.bounds(aggregates_topic(self._task, slot[0]), slot[1])
-                verified[slot] = advised[slot] if advised[slot] <= end else 0
-        return verified
-
-
-def _advice_in(facts: Mapping[str, object]) -> dict[Slot, int]:
-    offsets = facts.get("aggregate_offsets")
-    if not isinstance(offsets, dict):
-        return {}
-    return {
-        (region, int(partition)): int(at) for region, row in offsets.items() for partition, at in row.items()
-    }
+                first[slot] = cursor if cursor <= end else 0
+        return first

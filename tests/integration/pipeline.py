@@ -138,6 +138,7 @@ class Federation:
             policy=msgspec.json.decode(self.policy.canonical()),
             model_sha256=sha256_hex(model_bytes),
             optimizer_sha256=sha256_hex(optimizer),
+            nonce=factories.sha(self.task),
             format=NEWEST_GENESIS,
         )
         declare_topics(self.settings, topics_of(self.task, self.partitions))
@@ -149,7 +150,11 @@ class Federation:
         self.operator_signer = self._control_signer(Role.OPERATOR, "operator")
 
     def _control_signer(self, role: Role, name: str) -> Signer:
-        return keys.load_signer(keys.issue(self.keys, CONTROL, role, name))
+        return self.signer(keys.issue(self.keys, CONTROL, role, name))
+
+    def signer(self, path: Path) -> Signer:
+        """Who signs for this task with the keys in a file."""
+        return keys.load_key_pair(path).of_task(self.genesis.domain)
 
     @property
     def task_file(self) -> TaskFile:
@@ -204,12 +209,12 @@ class Federation:
         region = region or next(iter(self.partitions))
         if (region, device_id) not in self._signers:
             path = keys.issue(self.keys, region, Role.DEVICE, device_id)
-            self._signers[region, device_id] = keys.load_signer(path)
+            self._signers[region, device_id] = self.signer(path)
         return self._signers[region, device_id]
 
     def worker_signer(self, region: str) -> Signer:
         """The signer of a region's workers."""
-        return keys.load_signer(keys.signer_path(self.keys, region, Role.WORKER, f"worker-{region}"))
+        return self.signer(keys.signer_path(self.keys, region, Role.WORKER, f"worker-{region}"))
 
     def model_sha256(self, version: int) -> str:
         """What a version's manifest says of its model."""
@@ -276,23 +281,24 @@ class Federation:
         """A partition's updates topic."""
         return self.records(updates_topic(self.task, slot[0]), slot[1])
 
-    def verdict_values(self, slot: Slot) -> list[bytes]:
-        """A partition's verdicts topic, as bytes."""
-        return [record.value or b"" for record in self.records(verdicts_topic(self.task, slot[0]), slot[1])]
+    def verdict_records(self, slot: Slot) -> list[tuple[LogRecord, Verdict]]:
+        """A partition's verdicts with the records in which they stand, in their order, of one reading.
 
-    def verdicts(self, slot: Slot) -> list[Verdict]:
-        """A partition's verdicts in the order in which they stand there, duplicates included.
-
-        What is no verdict is left out, and counted in ``strays``: anybody may have written it.
+        A worker that lives writes on: who reads twice reads two things. What is no verdict is left out, and counted in
+        ``strays``: anybody may have written it.
         """
         found = []
         self.strays = 0
-        for value in self.verdict_values(slot):
+        for record in self.records(verdicts_topic(self.task, slot[0]), slot[1]):
             try:
-                found.append(decode_verdict(value))
+                found.append((record, decode_verdict(record.value or b"")))
             except CodecError:
                 self.strays += 1
         return found
+
+    def verdicts(self, slot: Slot) -> list[Verdict]:
+        """A partition's verdicts in the order in which they stand there, duplicates included."""
+        return [verdict for _, verdict in self.verdict_records(slot)]
 
     def announcements(self) -> list[LogRecord]:
         """The models topic."""

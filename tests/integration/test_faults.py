@@ -208,10 +208,10 @@ def test_every_acknowledged_update_has_one_verdict_and_was_accepted(after_faults
     assert len(crowd.acknowledged) == UPDATES
     outcomes: Counter[str] = Counter()
     for slot in slots():
-        found: dict[int, bytes] = {}
-        for value, verdict in zip(federation.verdict_values(slot), federation.verdicts(slot), strict=True):
-            assert found.setdefault(verdict.offset, value) == value, (
-                "a verdict that was written twice differs"
+        found: dict[int, bytes | None] = {}
+        for record, verdict in federation.verdict_records(slot):
+            assert found.setdefault(verdict.offset, record.value) == record.value, (
+                "written twice, and it differs"
             )
         assert sorted(found) == list(range(len(federation.log(slot)))), "every offset has a verdict"
         by_offset = {verdict.offset: verdict for verdict in federation.verdicts(slot)}
@@ -286,7 +286,7 @@ def test_a_restarted_worker_does_not_write_again_what_stands_there(after_faults:
     for running in federation.running:
         if running.name.startswith("worker") and running.process.poll() is None:
             assert running.stop() == 0
-    before = {slot: len(federation.verdict_values(slot)) for slot in slots()}
+    before = {slot: len(federation.verdict_records(slot)) for slot in slots()}
     logged = {slot: len(federation.log(slot)) for slot in slots()}
     federation.start("worker", "worker-d")
     last = {slot: federation.append(slot, b"not an update") for slot in slots()}

@@ -160,9 +160,8 @@ def test_honest_updates_beside_it_are_accepted(
 ) -> None:
     federation = flood.federation
     appended_ms = [record.timestamp_ms for record in federation.log(slot)]
-    records = federation.records(verdicts_topic(federation.task, "eu"), slot[1])
     waits_s = []
-    for verdict, record in zip(federation.verdicts(slot), records, strict=True):
+    for record, verdict in federation.verdict_records(slot):
         if verdict.offset in flood.honest[slot]:
             assert verdict.outcome == ACCEPTED, verdict.detail
             waits_s.append((record.timestamp_ms - appended_ms[verdict.offset]) / 1000)

@@ -152,12 +152,12 @@ def require_nothing_lost(federation: Federation, traffic: Traffic) -> None:
 
 
 def _require_one_verdict_each(federation: Federation, traffic: Traffic, slot: Slot) -> Counter[str]:
-    found: dict[int, bytes] = {}
-    verdicts = federation.verdicts(slot)
-    for value, verdict in zip(federation.verdict_values(slot), verdicts, strict=True):
-        assert found.setdefault(verdict.offset, value) == value, "a verdict that was written twice differs"
+    found: dict[int, bytes | None] = {}
+    verdicts = federation.verdict_records(slot)
+    for record, verdict in verdicts:
+        assert found.setdefault(verdict.offset, record.value) == record.value, "written twice, and it differs"
     assert sorted(found) == list(range(len(federation.log(slot)))), "every offset has a verdict"
-    by_offset = {verdict.offset: verdict for verdict in verdicts}
+    by_offset = {verdict.offset: verdict for _, verdict in verdicts}
     ours = {offset: device for (at, offset), device in traffic.acknowledged.items() if at == slot}
     assert ours, f"nothing was published to {slot}"
     assert {offset: by_offset[offset].device_id for offset in ours} == ours

@@ -32,6 +32,7 @@ from aiokafka.protocol.group import (
 from aiokafka.protocol.types import Array, Int16, Int32, Int64, Schema, String
 
 from aggregation.errors import UsageProblem
+from backends.kafka.refusals import GROUP_DENIED, TOPIC_DENIED
 
 FENCED_INSTANCE_ID: Final = 82
 NO_LEADER_EPOCH: Final = -1
@@ -150,7 +151,14 @@ class NamedCoordinator(GroupCoordinator):  # type: ignore[misc]
 
     on_fenced: Callable[[], None] | None = None
     """Called once, when another process has joined under our name. From then on nothing asks for the place again."""
+    on_denied: Callable[[KafkaError], None] | None = None
+    """Called when the group is not permitted to us: nothing else would say so."""
     _fenced = False
+
+    def _push_error_to_user(self, exc: KafkaError) -> Any:
+        if exc.errno in {GROUP_DENIED, TOPIC_DENIED} and self.on_denied is not None:
+            self.on_denied(exc)
+        return super()._push_error_to_user(exc)
 
     async def _send_req(self, request: Any) -> Any:
         if self._group_instance_id is None:

@@ -13,16 +13,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from typing import Any, Final
 
 import faust
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from faust.sensors import Monitor
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from aggregation.errors import FluvialError
 from backends.kafka.admin import BrokerProbe, require_broker
-from backends.kafka.configuration import faust_broker
+from backends.kafka.configuration import broker_credentials, faust_broker
+from backends.kafka.diagnosis import refusal
 from backends.kafka.faust import static_membership
 from backends.kafka.faust.our_batches import read_by_our_batches
+from backends.kafka.problems import client_problem
 from backends.kafka.stretches import size_of
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
@@ -35,9 +39,10 @@ FETCH_BYTES: Final = 4 << 20
 PROBE_EVERY_S: Final = 3.0
 STREAM_BUFFER_BYTES_MAX: Final = 32 << 20
 STREAM_BUFFER_PORTIONS_MAX: Final = 16
-PORTION_BYTES: Final = 1 << 20
+PORTION_BYTES: Final = 4 << 20
 PORTION_RECORDS_MAX: Final = 64
-"""A portion is what an agent takes at once: it ends with the record that reaches either."""
+"""A portion is what an agent takes at once: it ends with the record that reaches either. What is paid once a portion
+(Faust, one request of verdicts) is paid for this many; the loop does nothing else meanwhile, some 50 ms."""
 LOG_APPEND_TIME: Final = 1
 POLL_RECORDS_MAX: Final = 50_000
 """Records taken out of a fetch at once: 8 MB may hold a million tiny ones. Faust may fetch the rest anew: not fewer."""
@@ -106,14 +111,22 @@ class NamedThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Start, then listen for being fenced: no request was sent to the group yet."""
         await super().on_start()
-        self._ensure_consumer()._coordinator.on_fenced = self._end_app  # noqa: SLF001
+        coordinator = self._ensure_consumer()._coordinator  # noqa: SLF001
+        coordinator.on_fenced = self._end_app
+        coordinator.on_denied = self._end_denied
 
     def _end_app(self) -> None:
-        app = self.app
-        error = static_membership.name_taken(app.conf.id, app.conf.consumer_group_instance_id)
-        log.error("this process ends.\n%s", error)
+        self._end_with(
+            static_membership.name_taken(self.app.conf.id, self.app.conf.consumer_group_instance_id)
+        )
+
+    def _end_denied(self, error: KafkaError) -> None:
+        transport: ResumingTransport = self.transport  # type: ignore[assignment]
+        self._end_with(client_problem(error, f"read as the group {self.app.conf.id}", transport.where))
+
+    def _end_with(self, problem: FluvialError) -> None:
         # The group is spoken to in a thread of its own, with a loop of its own.
-        asyncio.run_coroutine_threadsafe(app.crash(error), app.loop)
+        asyncio.run_coroutine_threadsafe(crash_with(self.app, problem), self.app.loop)
 
     async def seek_assigned(self, offsets: Mapping[TP, int]) -> None:
         """Seek those partitions that are still ours.
@@ -141,7 +154,12 @@ class ResumingConsumer(driver.Consumer):
         As Faust's own, which has a message a record: it ends where the flow is paused or partitions move, and what it
         leaves is sought anew.
         """
-        fetched, active = await self._wait_next_records(timeout)
+        transport: ResumingTransport = self.transport  # type: ignore[assignment]
+        try:
+            fetched, active = await self._wait_next_records(timeout)
+        except TopicAuthorizationFailedError as error:
+            await crash_with(self.app, client_problem(error, f"read {error.args[0]}", transport.where))
+            return
         if fetched is None:
             return
         if not self.flow_active:
@@ -160,6 +178,19 @@ class ResumingConsumer(driver.Consumer):
         except Exception as error:  # noqa: BLE001 - Faust goes on, and seeks again when the flow resumes
             log.warning("could not seek while the flow was paused: %s", error)
 
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing: between the offsets of two portions lie the records of the second."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """Behind the last portion that was folded: portions of a partition are, one after another."""
+        acked = self._acked[tp]
+        if not acked:
+            return None
+        last = max(acked)
+        acked.clear()
+        self._acked_index[tp].clear()
+        return last + 1
+
     def _new_consumer_thread(self) -> NamedThread:
         return NamedThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -176,6 +207,7 @@ class ResumingTransport(driver.Transport):
 
     Consumer = ResumingConsumer
     resume: Resume
+    where: str
 
 
 class QuietMonitor(Monitor):
@@ -229,6 +261,7 @@ def create_app(
     app = faust.App(
         app_id,
         broker=faust_broker(settings),
+        broker_credentials=broker_credentials(settings),
         datadir=data_folder.replace("{", "{{").replace("}", "}}"),  # Faust formats it
         Monitor=QuietMonitor,
         TableManager=NoTables,
@@ -252,6 +285,7 @@ def create_app(
     )
     transport = ResumingTransport(app.conf.broker_consumer, app)
     transport.resume = resume
+    transport.where = where
     app.transport = transport
 
     @app.task  # type: ignore[untyped-decorator]
@@ -261,6 +295,12 @@ def create_app(
     return app
 
 
+async def crash_with(app: Any, problem: FluvialError) -> None:
+    """End the app for a reason that does not pass."""
+    log.error("this process ends.\n%s", problem)
+    await app.crash(problem)
+
+
 async def _say_while_away(app: faust.App, settings: Settings) -> None:
     """Say every few seconds that the broker is away: aiokafka reconnects by itself, but in silence."""
     probe = BrokerProbe(settings)
@@ -268,6 +308,9 @@ async def _say_while_away(app: faust.App, settings: Settings) -> None:
     while not app.should_stop:
         asked_s = time.monotonic()
         if not await asyncio.to_thread(probe.answers):
+            if (refused := await asyncio.to_thread(refusal, settings)) is not None:
+                await crash_with(app, refused)
+                return
             away_since_s = away_since_s or asked_s
             waited_s = time.monotonic() - away_since_s
             log.warning("waiting for Kafka at %s to answer, %.0f s", settings.bootstrap_servers, waited_s)

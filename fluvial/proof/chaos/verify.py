@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backends.kafka.configuration import connection
+from backends.kafka.configuration import checker_connection
 from backends.object_store import ObjectNotFound, ObjectStore
 from backends.store.factory import open_object_store
 from fluvial.proof.audit import AuditReport, audit_task
@@ -50,7 +50,7 @@ def check_offline(settings: Settings, task_file: TaskFile, journal: Path, output
     acknowledged = acknowledged_of(journal)
     store = settings.store
     if store.kind == "file":
-        with KafkaLogs(connection(settings), task_file.task) as logs:
+        with KafkaLogs(checker_connection(settings), task_file.task) as logs:
             return check_logs(
                 logs,
                 _Folder(open_object_store(store)),
@@ -69,7 +69,7 @@ def check_offline(settings: Settings, task_file: TaskFile, journal: Path, output
         region=store.region,
     )
     request = CheckRequest(
-        kafka=connection(settings),
+        kafka=checker_connection(settings),
         store=address,
         task=task_file.task,
         genesis_sha256=task_file.genesis_sha256,

@@ -34,6 +34,7 @@ class Broker:
 
     def __init__(self, kafka: Mapping[str, Any], patience_s: float) -> None:
         self._hosts = [(host, port) for host, port, _ in collect_hosts(str(kafka["bootstrap.servers"]))]
+        self._options = dict(kafka.get("aiokafka", {}))
         self._patience_s = patience_s
         self._nodes: dict[int, tuple[str, int]] = {}
         self._leaders: dict[tuple[str, int], int] = {}
@@ -127,7 +128,9 @@ class Broker:
     async def _connected(self, node: tuple[str, int]) -> AIOKafkaConnection:
         connection = self._connections.get(node)
         if connection is None or not connection.connected():
-            connection = await create_conn(*node, request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000))
+            connection = await create_conn(
+                *node, request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000), **self._options
+            )
             self._connections[node] = connection
         return connection
 

@@ -26,7 +26,8 @@ from fluvial.proof.checker.task import Damaged, Objects, Shelf, task_of, version
 class CheckRequest:
     """What to check: where the logs and objects are, which task, and what its publishers were told.
 
-    ``kafka`` is how a client reaches the broker, as librdkafka's settings: whoever asks has the place that makes them.
+    ``kafka`` is how a client reaches the broker: ``bootstrap.servers``, and for one that is secured, under
+    ``aiokafka``, what aiokafka's connections are made with. Whoever asks has the place that makes them.
 
     ``drained`` says that the caller has waited until nothing moved any more: then every offset has to have a verdict,
     and every window that closed its aggregate.

@@ -129,7 +129,7 @@ class KafkaLogs(Mapping[tuple[str, int], Iterable[Entry]]):
     """
 
     def __init__(self, kafka: Mapping[str, Any], task: str) -> None:
-        """``kafka``: how a client reaches the broker, as librdkafka's settings."""
+        """``kafka``: how a client reaches the broker; see ``CheckRequest``."""
         self._bootstrap_servers = str(kafka["bootstrap.servers"])
         self._broker = Broker(kafka, SILENCE_S_MAX)
         self._ends: dict[tuple[str, int], int] = {}

@@ -22,7 +22,13 @@ ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "infra" / "prometheus"
 RULES = sorted((FOLDER / "rules").glob("*.yml"))
 CASES = sorted((FOLDER / "tests").glob("*.yml"))
-AT_ONCE = {"FluvialOffsetGap", "FluvialDivergence", "FluvialMergerDivergence", "FluvialAuditMismatch"}
+AT_ONCE = {
+    "FluvialOffsetGap",
+    "FluvialDivergence",
+    "FluvialMergerDivergence",
+    "FluvialVersionRefused",
+    "FluvialAuditMismatch",
+}
 """Critical, with no `for`: proofs, not measurements."""
 SWITCH = "FluvialDeadMansSwitch"
 DOCS = "{{ $externalLabels.fluvial_docs }}"

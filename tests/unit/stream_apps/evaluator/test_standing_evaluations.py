@@ -49,6 +49,11 @@ def test_the_newest_evaluation_is_found_behind_many_windows_in_few_pieces() -> N
     assert len(reads) < 13
 
 
+def test_an_evaluation_of_a_version_that_there_is_not_was_planted_and_is_passed_over() -> None:
+    reader: Any = MemoryReader([evaluation(3), evaluation(2**31 - 1), evaluation(5)])
+    assert [one["version"] for one in read_evaluations(reader, TOPIC, 4)] == [3]
+
+
 def test_all_evaluations_are_recalled_back_to_the_first_model() -> None:
     values = [evaluation(0, accuracy=0.1)]
     for version in range(1, 40):

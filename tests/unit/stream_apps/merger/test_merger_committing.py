@@ -14,6 +14,7 @@ from schemas.objects import manifest_key
 from stream_apps.merger.adopting import Adopting
 from stream_apps.merger.committing import Committing
 from stream_apps.merger.policies import Policies
+from stream_apps.merger.windows import Windows
 from tests.unit.stream_apps.merger.merger_parts import (
     LAYOUT,
     TASK,
@@ -100,9 +101,10 @@ def test_a_version_that_was_committed_stands_whole_in_the_store(task: Task) -> N
     assert task.context.store.has_checkpoint(1)
     reference = task.context.store.get_object(committed.version.reference_sha256)
     assert decode_direction(reference, LAYOUT) is not None
-    assert Adopting(task.context, Policies(task.context)).newest(task.head).manifest_sha256 == (
-        committed.version.manifest_sha256
-    )
+    windows = Windows(task.context, task.head.cursors)
+    adopted = Adopting(task.context, Policies(task.context)).after(task.head, windows)
+    assert adopted is not None
+    assert adopted.manifest_sha256 == committed.version.manifest_sha256
     assert task.observer.told == ["merging 1 of 2", "committing 1", "committed 1 of 2"]
     assert committed.headers == (("trace", b"7"),)
 

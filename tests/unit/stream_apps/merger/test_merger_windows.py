@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from schemas.objects import facts_key
 from schemas.topics import aggregates_topic
 from stream_apps.merger.windows import Windows
 from tests import factories
@@ -31,6 +33,7 @@ class Taken:
         for _ in range(3):
             after = self.published[-1] if self.published else None
             self.published.append(publish_window(self.context, self.logs, SLOT, after=after))
+        self.values = [record.value or b"" for record in self.logs.records[TOPIC, SLOT[1]]]
         self.windows = windows_of(self.context)
 
     def offer(self, *offsets: int) -> None:
@@ -39,6 +42,11 @@ class Taken:
 
     def waiting(self) -> list[int]:
         return [one.sequence for one in self.windows.pending.waiting()]
+
+
+def window_value(taken: Taken, sequence: int) -> bytes:
+    """What stands in the log for a window, wherever it was put meanwhile."""
+    return taken.values[sequence]
 
 
 def windows_of(context: ProcessContext) -> Windows:
@@ -109,33 +117,64 @@ def test_a_window_without_updates_lets_no_wait_begin(tmp_path: Path) -> None:
     assert windows.waiting_since_s is None
 
 
+def begun(context: ProcessContext, cursor: int) -> Windows:
+    windows = windows_of(context)
+    windows.begin_at({**dict.fromkeys(context.genesis.slots, 0), SLOT: cursor})
+    return windows
+
+
 def test_the_next_merger_goes_on_at_the_first_window_that_no_version_holds(taken: Taken) -> None:
-    taken.offer(0, 1, 2)
-    taken.windows.forget_merged({**dict.fromkeys(taken.context.genesis.slots, 0), SLOT: 1})
-    taken.windows.write_facts(7)
-    late = windows_of(taken.context)
-    late.resume_from_facts(7)
+    late = begun(taken.context, 1)
     assert late.next_offsets == {("eu", 0): 0, SLOT: 1, ("us", 0): 0}
 
 
-def test_facts_say_where_the_next_window_will_stand_when_all_are_merged(taken: Taken) -> None:
-    taken.offer(0, 1, 2)
-    taken.windows.forget_merged({**dict.fromkeys(taken.context.genesis.slots, 0), SLOT: 3})
+def test_where_all_windows_are_merged_the_next_merger_waits_for_the_next_one(taken: Taken) -> None:
+    assert begun(taken.context, 3).next_offsets[SLOT] == 3
+
+
+def test_a_log_that_is_shorter_than_the_windows_that_were_merged_is_read_from_its_beginning(
+    taken: Taken,
+) -> None:
+    assert begun(taken.context, 4).next_offsets[SLOT] == 0
+
+
+FACTS = [
+    b"",
+    b"not JSON",
+    b"[" * 100_000,
+    b"[1, 2]",
+    b'{"aggregate_offsets": "none"}',
+    b'{"aggregate_offsets": {"eu": 5}}',
+    b'{"aggregate_offsets": {"eu": {"1": 3}}, "created_at_ms": -4}',
+    b'{"aggregate_offsets": {"eu": {"1": 1' + b"0" * 400 + b"}}}",
+    b'{"aggregate_offsets": {"eu": {"one": -1}}, "created_at_ms": 1e400}',
+    b'{"created_at_ms": true, "merger": null}',
+    b'{"created_at_ms": 253402300800000}',
+    b'{"created_at_ms": "soon"}',
+]
+
+
+@pytest.mark.parametrize("facts", FACTS, ids=lambda facts: facts[:60].decode())
+def test_whatever_the_facts_of_a_version_say_no_window_is_passed_over(taken: Taken, facts: bytes) -> None:
+    taken.context.store.store.put(facts_key(TASK, 7), facts)
+    late = begun(taken.context, 1)
+    for record in taken.logs.records[TOPIC, SLOT[1]][late.next_offsets[SLOT] :]:
+        late.offer(record, "eu")
+    assert [one.sequence for one in late.pending.waiting()] == [1, 2]
+    assert taken.context.store.created_at_ms(7) is None
+
+
+def test_facts_that_say_a_time_say_when_a_version_was_committed(taken: Taken) -> None:
     taken.windows.write_facts(7)
-    late = windows_of(taken.context)
-    late.resume_from_facts(7)
-    assert late.next_offsets[SLOT] == 3
+    assert taken.context.store.created_at_ms(7) == factories.NOW_MS
 
 
-@pytest.mark.parametrize(
-    "facts",
-    [
-        {},
-        {"aggregate_offsets": "none"},
-        {"aggregate_offsets": {"eu": {"1": 4}, "gone": {"0": 3}}},
-    ],
-)
-def test_advice_that_points_nowhere_is_not_followed(taken: Taken, facts: dict[str, object]) -> None:
-    taken.context.store.put_facts(7, facts)
-    taken.windows.resume_from_facts(7)
-    assert set(taken.windows.next_offsets.values()) == {0}
+def test_a_window_that_stands_before_its_place_is_looked_for_once_a_later_one_comes(taken: Taken) -> None:
+    """As where the topic was made anew, and what workers published since is all that it holds."""
+    window = publish_window(taken.context, taken.logs, SLOT, after=taken.published[-1])
+    late = begun(taken.context, 2)
+    records = taken.logs.records[TOPIC, SLOT[1]]
+    records[2:] = [replace(records[3], offset=2)]
+    records[0] = replace(records[0], value=window_value(taken, 2))
+    late.offer(records[2], "eu")
+    assert [one.sequence for one in late.pending.waiting()] == [2, window.sequence]

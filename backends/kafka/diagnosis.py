@@ -1,0 +1,177 @@
+"""Why Kafka cannot be used: ``refusal`` goes the way of every client, step by step, and says where it is turned back.
+
+Clients' libraries try for ever, and some say only that a connection broke. So whoever gets no answer asks here: an
+AccessProblem is what waiting does not mend; None may be an outage, or all is well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from aiokafka import errors
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.protocol.admin import SaslHandShakeRequest
+from aiokafka.protocol.metadata import MetadataRequest
+from confluent_kafka import KafkaError
+
+from aggregation.errors import AccessProblem, FluvialError
+from backends.kafka.configuration import addresses, client_options
+from backends.kafka.problems import AWAY, problem_of
+from backends.kafka.refusals import other_protocol, refusal_in
+from backends.settings import Settings
+
+STEP_TIMEOUT_S: Final = 5.0
+NODES_ASKED_MAX: Final = 8
+"""Brokers that a cluster names, which are asked as well: their names may be others than the first one's."""
+AGAIN_S: Final = 3.0
+_CLIENT: Final = "fluvial-diagnosis"
+_TLS_ALERT: Final = b"\x15\x03"
+_TLS_HANDSHAKE: Final = b"\x16\x03"
+"""How a record of TLS begins: its type, and the first half of its version (RFC 8446, section 5.1)."""
+_CORRELATION: Final = b"flv1"
+_APIS_OF_KAFKA: Final = bytes.fromhex("0000000d00120000") + _CORRELATION + b"\x00\x03flv"
+"""ApiVersions, version 0, with its length before it: every listener without TLS answers it, SASL or not."""
+
+
+def refusal(settings: Settings) -> AccessProblem | None:
+    """Why the brokers refuse us; None where one lets us in, or none answers. Blocks, at most some seconds.
+
+    Raises UsageProblem FLV-3119: a file of ours is wrong.
+    """
+    with ThreadPoolExecutor(1) as apart:  # the caller's thread may have an event loop of its own
+        return apart.submit(asyncio.run, refusal_async(settings)).result()
+
+
+async def refusal_async(settings: Settings) -> AccessProblem | None:
+    """As ``refusal``."""
+    found: AccessProblem | None = None
+    named: list[tuple[str, int]] = []
+    asked = addresses(settings)
+    for address in asked:
+        turned_back, named = await _visit(settings, *address)
+        if turned_back is None and named:
+            break
+        found = found or turned_back
+    else:
+        return found
+    for address in [one for one in named if one not in asked][:NODES_ASKED_MAX]:
+        turned_back, _ = await _visit(settings, *address)
+        if turned_back is not None:
+            return turned_back
+    return None
+
+
+def problem_at(error: KafkaError, action: str, settings: Settings) -> FluvialError:
+    """As ``problem_of``; where librdkafka only knows that nobody answers, it is seen why."""
+    found = refusal(settings) if error.code() in AWAY else None
+    return found or problem_of(error, action, settings.bootstrap_servers)
+
+
+class RefusalWatch:
+    """For a client whose library goes on in silence: given each of its errors, it tells ``on_refusal`` of a refusal."""
+
+    def __init__(self, settings: Settings, on_refusal: Callable[[FluvialError], None]) -> None:
+        self._settings = settings
+        self._on_refusal = on_refusal
+        self._lock = threading.Lock()
+        self._asked_s = -AGAIN_S
+
+    def __call__(self, _error: object) -> None:
+        """Look why, on a thread of its own; not more often than every ``AGAIN_S``."""
+        with self._lock:
+            if time.monotonic() - self._asked_s < AGAIN_S:
+                return
+            self._asked_s = time.monotonic()
+        threading.Thread(target=self._look, name="fluvial-diagnosis", daemon=True).start()
+
+    def _look(self) -> None:
+        found = asyncio.run(refusal_async(self._settings))
+        if found is not None:
+            self._on_refusal(found)
+
+
+async def _visit(
+    settings: Settings, host: str, port: int
+) -> tuple[AccessProblem | None, list[tuple[str, int]]]:
+    """What turns us back at one broker, and the brokers that it names if it lets us in."""
+    where = f"broker {host}:{port}"
+    options = client_options(settings, _CLIENT) | {"request_timeout_ms": int(STEP_TIMEOUT_S * 1000)}
+    connection: AIOKafkaConnection | None = None
+    try:
+        async with asyncio.timeout(2 * STEP_TIMEOUT_S):
+            connection = await create_conn(host, port, **options)
+            answer = await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
+        return None, [(name, number) for _, name, number, *_ in answer.brokers]
+    except FluvialError as error:
+        return (error if isinstance(error, AccessProblem) else None), []
+    except ConnectionRefusedError:
+        return None, []
+    except (errors.KafkaError, OSError, TimeoutError, EOFError) as error:
+        known = refusal_in(error, "get in", where)
+        return known or await _mismatch(settings, host, port, where, reached=connection is not None), []
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+async def _mismatch(
+    settings: Settings, host: str, port: int, where: str, *, reached: bool
+) -> AccessProblem | None:
+    """FLV-3114 where the listener is seen to speak otherwise; a connection that broke may be an outage as well."""
+    kafka = settings.kafka
+    if reached:  # it knows our protocol, and yet hung up on the first question
+        wants_sasl = not kafka.has_sasl and await _asks_for_sasl(settings, host, port)
+        return other_protocol("it asks for SASL, and we are not set to it", where) if wants_sasl else None
+    if kafka.has_tls and await _speaks_plainly(host, port):
+        return other_protocol("it does not speak TLS, and we are set to it", where)
+    if not kafka.has_tls and await _speaks_tls(host, port):
+        return other_protocol("it speaks TLS, and we are not set to it", where)
+    return None
+
+
+async def _asks_for_sasl(settings: Settings, host: str, port: int) -> bool:
+    """A listener without SASL answers this with ILLEGAL_SASL_STATE."""
+    with contextlib.suppress(errors.KafkaError, OSError, TimeoutError, EOFError):
+        connection = await create_conn(host, port, **client_options(settings, _CLIENT))
+        try:
+            answer: Any = await connection.send(SaslHandShakeRequest("PLAIN"))
+        finally:
+            connection.close()
+        return bool(answer.error_code in {errors.NoError.errno, errors.UnsupportedSaslMechanismError.errno})
+    return False
+
+
+async def _speaks_plainly(host: str, port: int) -> bool:
+    answer = await _answer(host, port, _APIS_OF_KAFKA, len(_CORRELATION) + 4)
+    return answer[4:] == _CORRELATION
+
+
+async def _speaks_tls(host: str, port: int) -> bool:
+    """It begins a handshake, or is heard to complain about ours."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    hello = ssl.MemoryBIO()
+    handshake = context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname=None)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        handshake.do_handshake()
+    return await _answer(host, port, hello.read(), 2) in {_TLS_ALERT, _TLS_HANDSHAKE}
+
+
+async def _answer(host: str, port: int, question: bytes, length: int) -> bytes:
+    """The first bytes that are answered; b"" where none are."""
+    with contextlib.suppress(OSError, TimeoutError, EOFError):
+        async with asyncio.timeout(STEP_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(question)
+                return await reader.readexactly(length)
+            finally:
+                writer.close()
+    return b""

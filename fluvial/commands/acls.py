@@ -1,0 +1,88 @@
+"""``fluvial task acls``: the least that each role needs of Kafka, for whoever administers the cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@click.command()
+@click.argument("task_name", metavar="[TASK]", required=False)
+@click.option(
+    "--format", "form", type=click.Choice(["kafka", "strimzi"]), default="kafka", show_default=True,
+    help="kafka: lines of kafka-acls.sh. strimzi: a KafkaUser for each role and region.",
+)  # fmt: skip
+@click.option(
+    "--regions",
+    metavar="R[,R]",
+    help="Its regions. Default: those of the task that was created here.",
+)
+@click.option(
+    "--principal",
+    "principals",
+    multiple=True,
+    metavar="ROLE=PRINCIPAL",
+    help="Who has a role, such as worker=User:worker-{region}. Default: the subject of its certificate, "
+    "User:CN=ROLE,OU=ROLE,O=REGION (O=control for a role without a region).",
+)
+@click.option("--cluster", default="kafka", show_default=True, help="Strimzi's name of the cluster.")
+@click.option(
+    "--bootstrap-server", "servers", default="localhost:9092", show_default=True, help="Where the lines of kafka lead."
+)  # fmt: skip
+@json_option
+@pass_invocation
+def acls(
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    form: str,
+    regions: str | None,
+    principals: Sequence[str],
+    cluster: str,
+    servers: str,
+) -> None:
+    """Print what each role of a task needs of Kafka, and no more: run it, or apply it, as the cluster's administrator.
+
+    Nothing is asked and nothing is changed: with --regions the task need not exist yet.
+    """
+    from backends.tasks import read_task_file
+    from fluvial.local.acls import by_principal, commands_of, parse_principals, strimzi_of, yaml_of
+    from fluvial.local.create import parse_regions
+    from learning.names import check_task_name
+
+    who = parse_principals(principals)
+    if regions is None:
+        file = read_task_file(invocation.home, task_name)
+        task, named = file.task, sorted(file.regions)
+    else:
+        task, named = check_task_name(task_name, "TASK"), sorted(parse_regions(regions))
+    output = invocation.output
+    output.document(
+        {
+            "task": task,
+            "grants": [
+                {
+                    "principal": principal,
+                    "role": grant.role,
+                    "region": grant.region,
+                    "kind": grant.kind,
+                    "name": grant.name,
+                    "pattern": "prefixed" if grant.is_prefix else "literal",
+                    "operations": list(grant.operations),
+                }
+                for principal, grants in by_principal(task, named, who)
+                for grant in grants
+            ],
+        }
+    )
+    if form == "strimzi":
+        output.print(yaml_of(strimzi_of(task, named, who, cluster)).rstrip())
+        return
+    for line in commands_of(task, named, who, servers):
+        output.print(line)

@@ -1,0 +1,127 @@
+"""What each role of a task may do in Kafka, written for who administers the cluster: Kafka's own tool, or Strimzi."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from aggregation.errors import UsageProblem
+from schemas.access import OF_A_REGION, ROLES, AccessRole, Grant, access_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+OF_ONE_REGION: Final = "User:CN={role},OU={role},O={region}"
+OF_NO_REGION: Final = "User:CN={role},OU={role},O=control"
+"""The subjects of certificates that carry region and role (RFC 2253): who is called ``admin`` is no administrator."""
+CONFIG: Final = "admin.properties"
+
+Principals = Mapping[AccessRole, str]
+"""Who has a role: a principal of Kafka's, in which ``{role}`` and ``{region}`` stand for these."""
+
+
+def parse_principals(given: Iterable[str]) -> dict[AccessRole, str]:
+    """``ROLE=PRINCIPAL`` each. UsageProblem FLV-6001: there is no such role, or no principal."""
+    found: dict[AccessRole, str] = {}
+    for text in given:
+        role, _, principal = text.partition("=")
+        if role not in get_args(AccessRole) or ":" not in principal:
+            raise UsageProblem(
+                "FLV-6001",
+                f"--principal {text!r}: expected ROLE=TYPE:NAME, with a role of {', '.join(ROLES)}",
+                hint="`fluvial task acls --principal 'worker=User:worker-{region}'`",
+            )
+        found[role] = principal  # type: ignore[index] # it was looked up
+    return found
+
+
+def principal_of(grant: Grant, principals: Principals) -> str:
+    """Who is meant by a grant's role and region."""
+    default = OF_ONE_REGION if grant.role in OF_A_REGION else OF_NO_REGION
+    pattern = principals.get(grant.role, default)
+    return pattern.replace("{role}", grant.role).replace("{region}", grant.region)
+
+
+def by_principal(task: str, regions: Sequence[str], principals: Principals) -> list[tuple[str, list[Grant]]]:
+    """Every permission of a task, by who gets it."""
+
+    def who(grant: Grant) -> str:
+        return principal_of(grant, principals)
+
+    grants = sorted(access_of(task, dict.fromkeys(regions, 1)), key=who)
+    return [(principal, list(some)) for principal, some in groupby(grants, who)]
+
+
+def commands_of(
+    task: str, regions: Sequence[str], principals: Principals, bootstrap_servers: str
+) -> Iterator[str]:
+    """A line of Kafka's own tool for each permission, to be run by an administrator."""
+    for principal, grants in by_principal(task, regions, principals):
+        for grant in grants:
+            words = [
+                "kafka-acls.sh",
+                "--bootstrap-server",
+                bootstrap_servers,
+                "--command-config",
+                CONFIG,
+                "--add",
+            ]
+            words += ["--allow-principal", principal]
+            for operation in grant.operations:
+                words += ["--operation", operation]
+            words += [f"--{grant.kind}", grant.name]
+            if grant.is_prefix:
+                words += ["--resource-pattern-type", "prefixed"]
+            yield shlex.join(words)
+
+
+def strimzi_of(
+    task: str, regions: Sequence[str], principals: Principals, cluster: str
+) -> Iterator[dict[str, Any]]:
+    """A KafkaUser of Strimzi's for each role and region: its operator issues the certificate and sets the ACLs."""
+    for grants in _by_holder(task, regions):
+        role, region = grants[0].role, grants[0].region
+        name = principals.get(role, "User:fluvial-{task}-{role}" + ("-{region}" if region else ""))
+        name = (
+            name.partition(":")[2].replace("{role}", role).replace("{region}", region).replace("{task}", task)
+        )
+        yield {
+            "apiVersion": "kafka.strimzi.io/v1beta2",
+            "kind": "KafkaUser",
+            "metadata": {
+                "name": name.replace("_", "-").removeprefix("CN="),
+                "labels": {"strimzi.io/cluster": cluster},
+            },
+            "spec": {
+                "authentication": {"type": "tls"},
+                "authorization": {"type": "simple", "acls": [_strimzi(grant) for grant in grants]},
+            },
+        }
+
+
+def _by_holder(task: str, regions: Sequence[str]) -> Iterator[list[Grant]]:
+    def holder(grant: Grant) -> tuple[str, str]:
+        return grant.role, grant.region
+
+    for _, some in groupby(sorted(access_of(task, dict.fromkeys(regions, 1)), key=holder), holder):
+        yield list(some)
+
+
+def _strimzi(grant: Grant) -> dict[str, Any]:
+    return {
+        "resource": {
+            "type": grant.kind,
+            "name": grant.name,
+            "patternType": "prefix" if grant.is_prefix else "literal",
+        },
+        "operations": list(grant.operations),
+        "host": "*",
+    }
+
+
+def yaml_of(documents: Iterable[dict[str, Any]]) -> str:
+    """As YAML, of which JSON is a part."""
+    return "".join(f"---\n{json.dumps(document, indent=2)}\n" for document in documents)

@@ -1,0 +1,76 @@
+"""Taking away what somebody put in the store under a version's name and no merger made.
+
+Its name is taken by the one conditional write, so no merger can put the right one there. Mergers refuse it and wait;
+once it is gone, they go on. A version that a merger announced, or that derives from its windows, stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aggregation.errors import UsageProblem
+from backends.store.removing import remove_objects
+from fluvial.proof.audit import audit_task
+from fluvial.proof.audit.findings import MANIFEST
+from schemas.objects import manifest_key, sha256_hex, versions_prefix
+from schemas.records import Announcement, announcement_in
+from schemas.topics import models_topic
+
+if TYPE_CHECKING:
+    from fluvial.reading.task_view import TaskView
+    from fluvial.terminal.output import Output
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """What has gone: the manifest's SHA-256, under which its bytes are kept, how many objects, and what was wrong."""
+
+    manifest_sha256: str
+    objects: int
+    why: tuple[str, ...]
+
+
+def flaws_of(view: TaskView, version: int, output: Output) -> tuple[str, ...]:
+    """Why what stands in the store as ``version`` is none. UsageProblem FLV-3306 where it is one, or there is none."""
+    if not view.objects.is_committed(version):
+        raise _stays(view, f"there is no version {version} of {view.task} in the store")
+    newest = _newest_announced(view)
+    if version <= newest:
+        raise _stays(view, f"a merger announced version {newest}: devices and workers were told of it")
+    if version > newest + 1 and not view.objects.is_committed(version - 1):
+        return (f"version {version - 1} has no manifest: nobody can have made version {version}",)
+    report = audit_task(view.settings, view.file, first=version, last=version, output=output)
+    keys = {manifest_key(view.task, version), manifest_key(view.task, version - 1)}
+    why = tuple(str(one) for one in report.findings if one.error_id == MANIFEST and one.where in keys)
+    if not why:
+        raise _stays(
+            view, f"version {version} is what its windows give: a merger made it and has yet to tell of it"
+        )
+    return why
+
+
+def discard(view: TaskView, version: int, why: tuple[str, ...]) -> Discarded:
+    """Remove ``versions/<version>/``; the manifest is kept as an object, for whoever looks into it."""
+    sha256 = view.objects.put_object(view.objects.manifest_bytes(version))
+    assert sha256 == sha256_hex(view.objects.get_object(sha256))
+    removed = remove_objects(view.settings.store, f"{versions_prefix(view.task)}{version}/")
+    return Discarded(sha256, removed, why)
+
+
+def _newest_announced(view: TaskView) -> int:
+    topic, newest = models_topic(view.task), 0
+    for record in view.reader.read(topic, 0, *view.reader.bounds(topic, 0)):
+        said = announcement_in(record.value, record.timestamp_ms, view.trust)
+        if isinstance(said, Announcement) and said.belongs_to(view.task, view.genesis.regions):
+            newest = max(newest, said.version)
+    return newest
+
+
+def _stays(view: TaskView, why: str) -> UsageProblem:
+    return UsageProblem(
+        "FLV-3306",
+        f"nothing is discarded: {why}",
+        where=view.objects.store.describe(),
+        hint="a merger names the version that it refuses (FLV-3305); `fluvial audit` compares all of them",
+    )

@@ -1,0 +1,103 @@
+"""Who needs what of Kafka, by role: the least with which a task runs, from the topic table.
+
+The topics are named one by one, so that a permission for one task is none for another. What a role may not do here, its
+processes do not try; ``fluvial task acls`` prints it, and a test takes each of it away in turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from schemas.topics import (
+    aggregates_topic,
+    metrics_topic,
+    models_topic,
+    topics_of,
+    updates_topic,
+    verdicts_topic,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Operation = Literal["Read", "Write", "Describe", "DescribeConfigs"]
+AccessRole = Literal["device", "worker", "merger", "evaluator", "operator", "reader"]
+ROLES: Final[tuple[AccessRole, ...]] = ("device", "worker", "merger", "evaluator", "operator", "reader")
+"""``reader`` looks and writes nothing: audits, the console, exports. ``operator`` also revokes and parks.
+
+Who creates and removes tasks administers the cluster, and is none of these.
+"""
+OF_A_REGION: Final = frozenset({"device", "worker"})
+"""Roles that have a region, and permissions in no other."""
+
+_READ: Final = ("Read", "Describe")
+_WRITE: Final = ("Write", "Describe")
+_BOTH: Final = ("Read", "Write", "Describe")
+_SET: Final = ("DescribeConfigs",)
+"""Of what is looked at before work begins: how a topic is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One permission: what a role may do with one topic or group. ``is_prefix``: with all whose names begin so.
+
+    ``region`` is that of the role's holder; "" for a role that has none.
+    """
+
+    role: AccessRole
+    kind: Literal["topic", "group"]
+    name: str
+    operations: tuple[Operation, ...]
+    region: str = ""
+    is_prefix: bool = False
+
+
+def worker_group(task: str, region: str) -> str:
+    """The consumer group of a region's workers."""
+    return f"fluvial-{task}-{region}"
+
+
+def own_group(task: str, role: Literal["merger", "evaluator"], rest: str = "") -> str:
+    """The consumer group of one merger or evaluator; without ``rest``, how all of them begin."""
+    return f"fluvial-{task}-{role}-{rest}"
+
+
+def access_of(task: str, partitions: Mapping[str, int]) -> tuple[Grant, ...]:
+    """Every permission of a task; ``partitions`` maps each region to its number of partitions."""
+    regions = sorted(partitions)
+    models, metrics = models_topic(task), metrics_topic(task)
+    grants: list[Grant] = []
+
+    def topic(role: AccessRole, name: str, operations: tuple[Operation, ...], region: str = "") -> None:
+        grants.append(Grant(role, "topic", name, operations, region))
+
+    for region in regions:
+        updates, verdicts, aggregates = (
+            name(task, region) for name in (updates_topic, verdicts_topic, aggregates_topic)
+        )
+        topic("device", updates, _WRITE, region)
+        topic("device", verdicts, _READ, region)
+        topic("device", models, _READ, region)
+        for one in (updates, verdicts, aggregates):
+            topic("worker", one, (*_BOTH, *_SET), region)
+        topic("worker", metrics, _WRITE, region)
+        grants.append(Grant("worker", "group", worker_group(task, region), _READ, region))
+        topic("merger", updates, (*_WRITE, *_SET))
+        topic("merger", verdicts, _SET)
+        topic("merger", aggregates, (*_READ, *_SET))
+        topic("operator", updates, (*_BOTH, *_SET))
+        group = worker_group(task, region)
+        grants += [Grant(role, "group", group, ("Describe",)) for role in ("operator", "reader")]
+    topic("merger", models, (*_BOTH, *_SET))
+    topic("merger", metrics, (*_WRITE, *_SET))
+    topic("evaluator", models, _READ)
+    topic("evaluator", metrics, _BOTH)
+    grants.extend(
+        Grant(role, "group", own_group(task, role), _READ, is_prefix=True) for role in ("merger", "evaluator")
+    )
+    for known in topics_of(task, partitions):
+        topic("reader", known.name, _READ)
+        if ".updates." not in known.name:
+            topic("operator", known.name, (*_READ, *_SET))
+    return tuple(grants)

@@ -1,0 +1,143 @@
+"""Holding a version of which nobody was told yet against what it says that it was made of.
+
+A manifest in the store is a claim, by whoever may write there. It is a version if a merger could have made it:
+
+1. it is this task's, of this number, and names its parent;
+2. it is an ordinary one: for any other reason, floor or policy an operator's record would have to stand, and there is
+   no such record yet;
+3. each of its windows was signed by a worker of its region, stands in the aggregates topic under the hash that it
+   names, and goes on where the parent's cursors stand;
+4. parent and windows, merged again, give the very bytes of the manifest: counts, totals, cursors and hashes.
+
+Which windows go into a version is the merger's choice, so nothing is asked of that but the policy's bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from aggregation.errors import IntegrityProblem
+from aggregation.server.aggregates import Aggregate
+from schemas.manifests import Input, Manifest, decode_manifest, input_of, next_cursors
+from schemas.objects import sha256_hex
+from stream_apps.merger.deciding import next_manifest
+from stream_apps.merger.deriving import Derived, derive
+from stream_apps.merger.policies import Policies
+from stream_apps.merger.version import Version, version_of
+from stream_apps.merger.windows import Windows
+from stream_apps.process_context import ProcessContext
+
+RUNBOOK: Final = "docs/runbooks/planted-version.md"
+_DERIVED: Final = frozenset({"model_sha256", "optimizer_sha256", "reference_sha256"})
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A version that was derived again, and the files that came of it."""
+
+    version: Version
+    derived: Derived
+
+
+class Holding:
+    """Derives versions of one task again."""
+
+    def __init__(self, context: ProcessContext, policies: Policies) -> None:
+        self._context = context
+        self._store = context.store
+        self._policies = policies
+
+    def hold(self, data: bytes, parent: Version, windows: Windows) -> Held:
+        """The version after ``parent`` whose manifest is ``data``, derived again.
+
+        Raises ``IntegrityProblem``: FLV-3305 where no merger can have made it, FLV-3302 where its windows give other
+        files than it names, FLV-4102 where it is no manifest, and what reading its windows raises.
+        """
+        manifest = decode_manifest(data)
+        self._require_ordinary(manifest, parent)
+        inputs = self._inputs(manifest, parent, windows)
+        derived = self._derive(inputs, parent)
+        expected = next_manifest(self._context.genesis.task, parent, inputs, derived)
+        got, wanted = msgspec.structs.asdict(manifest), msgspec.structs.asdict(expected)
+        others = [name for name, value in wanted.items() if got[name] != value]
+        if others and set(others) <= _DERIVED:
+            raise IntegrityProblem(
+                "FLV-3302",
+                f"version {manifest.version} derives to another model than its manifest says: {', '.join(others)}",
+                where=self._store.store.describe(),
+                hint=f"run `fluvial audit`; this merger signs and builds nothing on it, see {RUNBOOK}",
+            )
+        if others or expected.canonical() != data:
+            raise self._refused(
+                manifest.version, f"its {', '.join(others) or 'form'} is not what its windows give"
+            )
+        return Held(version_of(manifest, sha256_hex(data), derived.checkpoint), derived)
+
+    def _require_ordinary(self, manifest: Manifest, parent: Version) -> None:
+        number = parent.number + 1
+        said = (manifest.task, manifest.version, manifest.parent_sha256)
+        if said != (self._context.genesis.task, number, parent.manifest_sha256):
+            raise self._refused(
+                number,
+                f"it says that it is version {manifest.version} of {manifest.task[:64]!r}, after "
+                f"{manifest.parent_sha256[:12]!r}; version {parent.number} is {parent.manifest_sha256[:12]}",
+            )
+        if manifest.reason != "version":
+            raise self._refused(
+                number, f"its reason is {manifest.reason[:64]!r}, and no operator's record says so"
+            )
+        if (manifest.policy_sha256, manifest.floor) != (parent.policy_sha256, parent.floor):
+            raise self._refused(
+                number, "its policy or floor is not its parent's, and no operator's record says so"
+            )
+        updates = [one.accepted for one in manifest.inputs if one.accepted]
+        most = self._policies.of(parent.policy_sha256).updates_per_version_max
+        if not updates or (sum(updates) > most and len(updates) > 1):
+            raise self._refused(number, f"it holds {sum(updates)} updates, a version holds 1 to {most}")
+
+    def _inputs(self, manifest: Manifest, parent: Version, windows: Windows) -> tuple[Aggregate, ...]:
+        number = parent.number + 1
+        named = {(one.region, one.partition) for one in manifest.inputs}
+        if strange := named - parent.cursors.keys():
+            raise self._refused(number, f"it names partitions that the task does not have, as {min(strange)}")
+        windows.take_missing((one.region, one.partition, one.sequence) for one in manifest.inputs)
+        inputs = tuple(self._input(number, one, windows) for one in manifest.inputs)
+        try:
+            next_cursors(parent.cursors, inputs)
+        except IntegrityProblem as problem:
+            raise self._refused(number, problem.message) from problem
+        return inputs
+
+    def _input(self, number: int, named: Input, windows: Windows) -> Aggregate:
+        slot = (named.region, named.partition)
+        found = windows.pending.window(slot, named.sequence)
+        what = f"window {named.sequence} of {slot[0]}[{slot[1]}], which it names,"
+        if found is None:
+            raise self._refused(number, f"{what} was signed by no worker, or a version before holds it")
+        if input_of(found) != named:
+            raise self._refused(
+                number, f"{what} is {named.sha256[:12]!r} there, signed was {found.sha256[:12]}"
+            )
+        return found
+
+    def _derive(self, inputs: tuple[Aggregate, ...], parent: Version) -> Derived:
+        layout = self._context.layout
+        return derive(
+            parent.checkpoint,
+            (self._store.sums(one.sum_sha256, layout) for one in inputs if one.sum_sha256),
+            updates=sum(one.accepted for one in inputs),
+            weight_total=sum(one.weight_total for one in inputs),
+            policy=self._policies.of(parent.policy_sha256),
+            layout=layout,
+        )
+
+    def _refused(self, number: int, why: str) -> IntegrityProblem:
+        return IntegrityProblem(
+            "FLV-3305",
+            f"version {number} in the store was made by no merger: {why}",
+            where=self._store.store.describe(),
+            hint=f"this merger signs and builds nothing on it, and waits: see {RUNBOOK}",
+        )
