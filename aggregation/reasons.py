@@ -279,6 +279,9 @@ class Reason(Enum):
     CONTROL_OF_ANOTHER_PARTITION = (
         413, "wrong_partition", {"partition": int}, lambda number: f"it is for the partition {number}",
     )  # fmt: skip
+    SIGNER_REVOKED = (
+        414, "revoked", {"serial": str}, lambda serial: f"it is signed with certificate {serial}, which was revoked",
+    )  # fmt: skip
 
     def __init__(self, code: int, outcome: str, fields: Mapping[str, type], words: Words) -> None:
         self.code = code

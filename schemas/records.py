@@ -23,6 +23,7 @@ from schemas.windows import aggregate_of
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    from aggregation.fold.rules import RecordRules
     from aggregation.server.aggregates import Aggregate, Slot
 
 SIGNERS: Final = {
@@ -72,7 +73,7 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
         opened = envelope.open(trust.rules)
     except CodecError as error:
         return _refused(error.because, signer.name)
-    return _translate(opened, signer, len(value))
+    return _translate(opened, signer, len(value), trust.rules)
 
 
 def _refused(why: Because, device_id: str = "") -> RejectedRecord:
@@ -81,12 +82,26 @@ def _refused(why: Because, device_id: str = "") -> RejectedRecord:
 
 
 def skip_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Skip | None:
-    """The Skip in one record of an updates topic, if it is one that an operator signed; of whatever partition."""
+    """The Skip in one record of an updates topic, if it is one that an operator signed; of whatever partition.
+
+    Whether that operator's certificate was revoked before is for whoever goes through the log to say: ``signer``.
+    """
     opened = _verified(value, timestamp_ms, trust, "Skip")
     if isinstance(opened, Unverified):
         return None
-    record = opened[0].record
-    return Skip(record["task"], record["region"], record["partition"], record["offset"], record["reason"])
+    envelope, signer = opened
+    by = trust.rules.certificate_name(signer.serial) if trust.rules.revokes_all else ""
+    return _skip(envelope.record, by)
+
+
+def revoke_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Revoke | None:
+    """The Revoke in one record of an updates topic, if it is one that an operator signed; of whatever task."""
+    opened = _verified(value, timestamp_ms, trust, "Revoke")
+    if isinstance(opened, Unverified):
+        return None
+    envelope, signer = opened
+    by = trust.rules.certificate_name(signer.serial) if trust.rules.revokes_all else ""
+    return _revoke(envelope.record, by, trust.rules)
 
 
 class Flaw(enum.Enum):
@@ -211,11 +226,13 @@ def _unauthentic(envelope: ClosedEnvelope, why: Because) -> RejectedRecord:
     return _refused(why)
 
 
-def _translate(envelope: Envelope, signer: Identity, record_bytes: int) -> Event:
+def _translate(envelope: Envelope, signer: Identity, record_bytes: int, rules: RecordRules) -> Event:
     record = envelope.record
+    by = rules.certificate_name(signer.serial)
+    barred_as = by if rules.revokes_all else ""
     match envelope.kind:
         case "ClientUpdate":
-            return _update(record, signer, envelope.signature, record_bytes)
+            return _update(record, signer, envelope.signature, record_bytes, by)
         case "Barrier":
             return Barrier(
                 task=record["task"],
@@ -227,23 +244,34 @@ def _translate(envelope: Envelope, signer: Identity, record_bytes: int) -> Event
                 policy_sha256=record["policy_sha256"],
                 floor=record["floor"],
                 reason=record["reason"],
+                signer=barred_as,
             )
         case "Tick":
             if record["region"] != signer.region:
                 return _unauthentic(envelope, because(Reason.WORKER_OF_ANOTHER_REGION, signer.region))
-            return Tick(record["task"], record["region"], record["partition"], record["window_first_offset"])
+            first = record["window_first_offset"]
+            return Tick(record["task"], record["region"], record["partition"], first, barred_as)
         case "Revoke":
-            return Revoke(record["task"], record["device_id"], record["certificate_serial"], record["reason"])
+            return _revoke(record, barred_as, rules)
         case "Skip":
-            return Skip(
-                record["task"], record["region"], record["partition"], record["offset"], record["reason"]
-            )
+            return _skip(record, barred_as)
         case kind:
             raise ValueError(f"no translation for {kind}")  # INGRESS_KINDS and this match disagree: a defect
 
 
+def _revoke(record: dict[str, Any], barred_as: str, rules: RecordRules) -> Revoke:
+    serial = record["certificate_serial"]
+    named = rules.certificate_name(serial)
+    return Revoke(record["task"], record["device_id"], serial, record["reason"], barred_as, named)
+
+
+def _skip(record: dict[str, Any], barred_as: str) -> Skip:
+    place = record["task"], record["region"], record["partition"]
+    return Skip(*place, record["offset"], record["reason"], barred_as)
+
+
 def _update(
-    record: dict[str, Any], signer: Identity, signature: bytes, record_bytes: int
+    record: dict[str, Any], signer: Identity, signature: bytes, record_bytes: int, by: str
 ) -> Update | RejectedRecord:
     device_id = record["device_id"]
     if device_id != signer.name:
@@ -271,4 +299,5 @@ def _update(
         signature=signature,
         record_bytes=record_bytes,
         cohort=COHORTS.get(record["client_metrics"].get("cohort")),
+        signer=by,
     )

@@ -81,7 +81,7 @@ def admit(state: PartitionState, update: Update) -> Admitted | RejectedUpdate:
 def _not_ours(state: PartitionState, update: Update) -> RejectedUpdate | None:
     if update.device_id in state.revoked:
         return RejectedUpdate(because(Reason.DEVICE_REVOKED, update.device_id))
-    if update.certificate_serial in state.revoked:
+    if (update.signer or update.certificate_serial) in state.revoked:
         return RejectedUpdate(because(Reason.CERTIFICATE_REVOKED, update.certificate_serial))
     if update.task != state.task:
         return RejectedUpdate(because(Reason.ANOTHER_TASK, update.task, state.task))

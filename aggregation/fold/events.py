@@ -37,6 +37,7 @@ class Update:
 
     The weights' tensors come first, as ``codec`` encodes them, then the buffers', as ``codecs.values`` does.
 
+    ``signer`` is its certificate's name among what is revoked; "": the serial.
     ``record_bytes`` is the size of the whole record, envelope included. ``cohort`` is what the device says of itself,
     0 to 99, else None: for whoever looks on; the fold does not read it.
     """
@@ -57,6 +58,7 @@ class Update:
     signature: bytes
     record_bytes: int = 0
     cohort: int | None = None
+    signer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class Barrier:
 
     ``policy`` and ``reference`` are the objects that ``policy_sha256`` and ``reference_sha256`` name; whoever
     calls the fold loads them first, by hash (they are None on a barrier that ``state.applies`` says changes
-    nothing).
+    nothing). Of this and the other control records ``signer`` is the name of the signer's certificate among what is
+    revoked; "" in tasks where none of them can be.
     """
 
     task: str
@@ -79,6 +82,7 @@ class Barrier:
     reason: str
     policy: Policy | None = None
     reference: Direction | None = None
+    signer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +96,27 @@ class Tick:
     region: str
     partition: int
     window_first_offset: int
+    signer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """An authenticated Revoke: of a device id, of a certificate serial (hex), or both. "" means not given."""
+    """An authenticated Revoke: of a device id, of a certificate serial (hex), or both. "" means not given.
+
+    ``certificate`` is the certificate's name among what is revoked; "": the serial.
+    """
 
     task: str
     device_id: str
     certificate_serial: str
     reason: str
+    signer: str = ""
+    certificate: str = ""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """What is barred from here on."""
+        return tuple(name for name in (self.device_id, self.certificate or self.certificate_serial) if name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +131,7 @@ class Skip:
     partition: int
     offset: int
     reason: str
+    signer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

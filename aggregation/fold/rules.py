@@ -22,6 +22,18 @@ class RecordRules:
     verdicts: int
     signatures: int = 1
 
+    @property
+    def revokes_all(self) -> bool:
+        """Whether a Revoke bars whoever signs with a certificate; before, it bars devices only."""
+        return self.signatures > 1
+
+    def certificate_name(self, serial: str) -> str:
+        """Under which name a certificate of this serial (hex) stands among what is revoked in a partition.
+
+        A device may be called like a serial, so a certificate's name is none that a device can have.
+        """
+        return f"certificate:{serial}" if serial and self.revokes_all else serial
+
 
 FIRST_RULES: Final = RecordRules(canonical=False, verdicts=1)
 """Those of tasks whose genesis document says nothing of them: formats before ``fluvial/genesis/v4``."""

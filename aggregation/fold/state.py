@@ -107,7 +107,8 @@ class PartitionState:
 
         Only one that is ours and above the current version does.
         """
-        return barrier.task == self.task and barrier.region == self.region and barrier.version > self.version
+        ours = barrier.task == self.task and barrier.region == self.region
+        return ours and barrier.version > self.version and barrier.signer not in self.revoked
 
     def forget_old_bases(self) -> None:
         """Drop what is remembered about versions that no update may name any more."""

@@ -202,8 +202,7 @@ def _fold_revoke(state: PartitionState, offset: int, revoke: Revoke) -> tuple[Ef
     if elsewhere:
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
-    named = [name for name in (revoke.device_id, revoke.certificate_serial) if name]
-    state.revoked.update(named)
+    state.revoked.update(revoke.named)
     why = because(Reason.REVOKE, revoke.device_id, revoke.certificate_serial, revoke.reason)
     return (Verdict(offset, CONTROL, why), *_close_if_full(state))
 
@@ -228,7 +227,7 @@ def _fold_skipped(state: PartitionState, offset: int, skipped: Parked) -> tuple[
 def _control_elsewhere(
     state: PartitionState, offset: int, event: Barrier | Tick | Revoke | Skip
 ) -> Verdict | None:
-    """The verdict on a control record that is meant for another task, region or partition.
+    """The verdict on a control record that is meant for another task, region or partition, or whose signer is revoked.
 
     None if it is ours.
     """
@@ -238,6 +237,8 @@ def _control_elsewhere(
         why = because(Reason.CONTROL_OF_ANOTHER_REGION, event.region)
     elif isinstance(event, Tick | Skip) and event.partition != state.partition:
         why = because(Reason.CONTROL_OF_ANOTHER_PARTITION, event.partition)
+    elif event.signer and event.signer in state.revoked:
+        why = because(Reason.SIGNER_REVOKED, event.signer.rpartition(":")[2])
     else:
         return None
     return Verdict(offset, why.reason.outcome, why)

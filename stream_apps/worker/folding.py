@@ -99,7 +99,7 @@ class Folding:
 
     def raised(self) -> None:
         """The fold raised at ``offset``, and an operator may park that record."""
-        self._parking.begin_search(self.offset)
+        self._parking.begin_search(self.offset, self.state.revoked)
 
     async def parked_by(self, record: LogRecord) -> bool:
         """Whether an operator's Skip, in this record or in one since the fold raised, parks what it raised at."""

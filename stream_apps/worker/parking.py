@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from aggregation.fold.events import Parked
 from aggregation.fold.rejections import PARKED
 from aggregation.fold.state import PartitionState
 from backends.log import LogRecord
-from backends.skips import find_skips, skipped_by
+from backends.skips import Revoked, find_skips, skipped_by
 from schemas.verdicts import decode_verdict
 from stream_apps.worker.place import PartitionPlace
 
@@ -26,6 +26,7 @@ class Parking:
         self._place = place
         self._parked: dict[int, Parked] = {}
         self._searched_through = -1
+        self._revoked = Revoked(place.context.trust, place.task)
         self._named: dict[int, Parked] | None = None
 
     def has(self, offset: int) -> bool:
@@ -37,9 +38,10 @@ class Parking:
         self._named = None
         self._parked = {at: one for at, one in self._parked.items() if at >= next_offset}
 
-    def begin_search(self, offset: int) -> None:
-        """The fold raised at ``offset``: a Skip of it stands behind it."""
+    def begin_search(self, offset: int, revoked: Iterable[str]) -> None:
+        """The fold raised at ``offset``: a Skip of it stands behind it. ``revoked``: what was revoked before."""
         self._searched_through = offset
+        self._revoked = Revoked(self._place.context.trust, self._place.task, revoked)
 
     def unsearched_from(self, record: LogRecord) -> int | None:
         """Where to go on searching so that ``record`` is searched too; None where it has been already."""
@@ -52,7 +54,7 @@ class Parking:
         """Whether one of ``records`` is an operator's Skip of ``offset``: then that is parked."""
         place = self._place
         async for one in records:
-            parked = skipped_by(one, place.context.trust, place.task, place.slot, offset)
+            parked = skipped_by(one, place.slot, offset, self._revoked)
             if parked is not None:
                 log.warning(
                     "%s: offset %d is parked by the Skip at offset %d",

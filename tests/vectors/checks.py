@@ -18,6 +18,7 @@ from schemas.certificates import Role
 from schemas.checkpoints import encode_direction
 from tests.factories import (
     BUFFERED,
+    DOMAIN,
     barrier_bytes,
     delta,
     device_signer,
@@ -25,6 +26,7 @@ from tests.factories import (
     encoded,
     key,
     merger_signer,
+    operator_signer,
     revoke_bytes,
     signer,
     tick_bytes,
@@ -32,7 +34,7 @@ from tests.factories import (
     update_record,
     worker_signer,
 )
-from tests.vectors.logs import device_serial, rules
+from tests.vectors.logs import device_serial, rules, serial_of
 from tests.vectors.replaying import Log, case_of
 from tests.vectors.wire import authorities
 from tests.vectors.writing import document
@@ -156,7 +158,7 @@ def _content_probes(names: list[str], direction: np.ndarray[Any, Any]) -> Iterat
     )
     yield Probe(47, tick_bytes(0, region="us", partition=5, by=worker_signer("w-1", "us")), (48,))
     yield Probe(48, tick_bytes(0, partition=1))
-    yield Probe(49, tick_bytes(0))
+    yield Probe(50, tick_bytes(0))
 
 
 def _log_of_checks(probes: list[Probe]) -> tuple[Log, list[dict[str, Any]]]:
@@ -201,10 +203,23 @@ def _older() -> tuple[Log, list[dict[str, Any]]]:
     return log, [{"offset": 0, "check": 10, "also": [12, 15]}]
 
 
+def _revoked() -> tuple[Log, list[dict[str, Any]]]:
+    """In a task of v5, whose operators can bar a worker."""
+    log, worker = Log(rules(), partitions=2, domain=DOMAIN), worker_signer().of_task(DOMAIN)
+    serial = f"{serial_of(worker.certificate):x}"
+    log.add(revoke_bytes("", serial, by=operator_signer().of_task(DOMAIN)))
+    log.add(tick_bytes(0, partition=1, by=worker), "fails check 48")
+    log.add(tick_bytes(0, by=worker), "fails check 49")
+    log.add(tick_bytes(0, by=worker_signer("w-2").of_task(DOMAIN)), "fails none")
+    rows = [(1, 48, [49]), (2, 49, []), (3, 50, [])]
+    return log, [{"offset": offset, "check": number, "also": also} for offset, number, also in rows]
+
+
 def check_cases() -> dict[str, Any]:
     """Every check with its probes."""
     cases = []
-    for name, (log, rows) in {"a policy of v2": _log_of_checks([]), "a policy of v1": _older()}.items():
+    tried = {"a policy of v2": _log_of_checks([]), "a policy of v1": _older(), "a genesis of v5": _revoked()}
+    for name, (log, rows) in tried.items():
         cases.append(case_of(name, log) | {"checks": rows})
     return document(
         "logs like those of logs.json; `checks` says which check of meaning.md a record fails first, and which also",

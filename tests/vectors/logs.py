@@ -255,11 +255,52 @@ def of_the_task() -> Log:
     return log
 
 
+def revoked_by_role() -> Log:
+    """Since v5 a Revoke bars whoever signs: control records of every role, from the offset where it stands."""
+    log, names = Log(rules(), domain=DOMAIN), devices(9)
+    log.keep(log.policy.canonical())
+    operator, other = (operator_signer(name).of_task(DOMAIN) for name in ("op-1", "op-2"))
+    merger, worker, device = (
+        one.of_task(DOMAIN) for one in (merger_signer(), worker_signer(), device_signer(names[1]))
+    )
+
+    def revoke(by: Signer, of: Signer, note: str) -> None:
+        log.add(revoke_bytes("", f"{serial_of(of.certificate):x}", by=by), note)
+
+    log.add(update_bytes(names[0], by=device_signer(names[0]).of_task(DOMAIN)), "opens the window")
+    log.add(barrier_bytes(1, log.policy, by=merger), "counts: nobody is revoked")
+    log.add(revoke_bytes(f"{serial_of(merger.certificate):x}", by=operator), "a device of such a name")
+    log.add(barrier_bytes(2, log.policy, by=merger), "counts: a device's name is no certificate")
+    revoke(operator, merger, "the merger's certificate")
+    log.add(barrier_bytes(3, log.policy, by=merger), "by a revoked merger")
+    log.add(barrier_bytes(3, log.policy, by=merger_signer("m-2").of_task(DOMAIN)), "by another merger")
+    revoke(operator, worker, "the worker's certificate")
+    log.add(update_bytes(names[2], base=3, by=device_signer(names[2]).of_task(DOMAIN)), "in the open window")
+    log.add(tick_bytes(7, by=worker), "by a revoked worker")
+    log.add(tick_bytes(10, by=worker), "by a revoked worker, of no window")
+    log.add(tick_bytes(7, by=worker_signer("w-2").of_task(DOMAIN)), "by another worker")
+    revoke(operator, device, "a device's certificate")
+    log.add(update_bytes(names[1], base=3, by=device), "by a revoked certificate")
+    revoke(operator, operator, "the operator's own: it counts, and is the last")
+    log.add(skip_bytes(0, by=operator), "by a revoked operator")
+    log.add(revoke_bytes(names[2], by=operator), "by a revoked operator: bars nobody")
+    log.add(revoke_bytes(names[0], by=other), "by another operator")
+    for name in (names[0], names[3]):
+        log.add(update_bytes(name, base=3, by=device_signer(name).of_task(DOMAIN)))
+    log.add(tick_bytes(18, by=worker_signer("w-2").of_task(DOMAIN)))
+    return log
+
+
 def device_serial(name: str) -> int:
     """The serial number of a device's certificate."""
+    return serial_of(certificate("eu", Role.DEVICE, name))
+
+
+def serial_of(der: bytes) -> int:
+    """The serial number of a certificate."""
     from cryptography import x509
 
-    return x509.load_der_x509_certificate(certificate("eu", Role.DEVICE, name)).serial_number
+    return x509.load_der_x509_certificate(der).serial_number
 
 
 LOGS = {
@@ -271,6 +312,7 @@ LOGS = {
     "parked records": parked,
     "revoked, and meant for elsewhere": revoked,
     "signed for this task, for another, for none": of_the_task,
+    "revoked, of every role": revoked_by_role,
 }
 
 

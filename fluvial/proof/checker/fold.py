@@ -25,7 +25,7 @@ from fluvial.proof.checker import arithmetic, buffers, wire
 from fluvial.proof.checker.codecs import form_of
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.task import Damaged, Shelf
-from fluvial.proof.checker.wire import Sealed, Undecodable
+from fluvial.proof.checker.wire import Sealed, Signer, Undecodable
 
 UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2}
 """The newest version of ClientUpdate that a policy's format takes; a v1 document does not say its format."""
@@ -134,7 +134,7 @@ class Partition:
             elif sealed.kind == "ClientUpdate":
                 verdict = self._update(offset, sealed, record)
             else:
-                verdict, close = self._control(offset, sealed.kind, record)
+                verdict, close = self._control(offset, sealed, record)
                 if sealed.kind == "Barrier" and verdict["outcome"] == "control":
                     barrier = record
         self.next_offset = offset + 1
@@ -201,7 +201,7 @@ class Partition:
 
     def _not_ours(self, update: dict[str, Any], serial: str) -> str:
         device = update["device_id"]
-        if device in self._revoked or serial in self._revoked:
+        if device in self._revoked or self._task.notary.certificate_name(serial) in self._revoked:
             return "revoked"
         if update["task"] != self._task.name:
             return "wrong_task"
@@ -292,21 +292,34 @@ class Partition:
 
     # -- control records
 
-    def _control(self, offset: int, kind: str, record: dict[str, Any]) -> tuple[Verdict, bool]:
+    def bars(self, signer: Signer | None) -> bool:
+        """Whether the certificate of who signed a control record or a window was revoked by now."""
+        notary = self._task.notary
+        return (
+            signer is not None
+            and notary.revokes_all
+            and notary.certificate_name(signer.serial) in self._revoked
+        )
+
+    def _control(self, offset: int, sealed: Sealed, record: dict[str, Any]) -> tuple[Verdict, bool]:
         """The verdict, and whether the record asks for the open window to be closed."""
+        kind = sealed.kind
         if record["task"] != self._task.name:
             return self._refuse(verdict_of(offset, "wrong_task")), False
         if record.get("region", self.region) != self.region:
             return self._refuse(verdict_of(offset, "wrong_region")), False
         if record.get("partition", self.partition) != self.partition:
             return self._refuse(verdict_of(offset, "wrong_partition")), False
+        if self.bars(sealed.signer):
+            return self._refuse(verdict_of(offset, "revoked")), False
         close = False
         if kind == "Barrier":
             close = record["version"] > self.version
         elif kind == "Tick":
             close = record["window_first_offset"] == self._window.first_offset
         elif kind == "Revoke":
-            self._revoked |= {record["device_id"], record["certificate_serial"]} - {""}
+            certificate = self._task.notary.certificate_name(record["certificate_serial"])
+            self._revoked |= {record["device_id"], certificate} - {""}
         return verdict_of(offset, "control"), close and bool(self._window.counts)
 
     def _adopt(self, barrier: dict[str, Any]) -> None:

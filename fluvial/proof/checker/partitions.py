@@ -69,6 +69,7 @@ def check_partition(
 def _skips(logs: Logs, shelf: Shelf, slot: Slot, derived: Derived) -> set[int]:
     """The offsets judged ``skipped`` that a valid Skip of an operator, standing behind them, names."""
     found = set()
+    revoked = set[str]()
     task, (region, partition) = shelf.task, slot
     for offset, timestamp_ms, _, value in logs.get((topic_of(task.name, "updates", region), partition), ()):
         try:
@@ -78,8 +79,13 @@ def _skips(logs: Logs, shelf: Shelf, slot: Slot, derived: Derived) -> set[int]:
         if sealed.kind == "Skip" and sealed.authentic_at(timestamp_ms) and sealed.record is not None:
             said = sealed.record
             here = (said["task"], said["region"], said["partition"]) == (task.name, region, partition)
+            here = here and (sealed.signer is None or sealed.signer.serial not in revoked)
             if here and said["offset"] < offset and said["offset"] in derived.skipped:
                 found.add(said["offset"])
+        elif task.notary.revokes_all and sealed.kind == "Revoke" and sealed.authentic_at(timestamp_ms):
+            said = sealed.record or {}
+            if said.get("task") == task.name and sealed.signer and sealed.signer.serial not in revoked:
+                revoked.add(said["certificate_serial"])
     return found
 
 

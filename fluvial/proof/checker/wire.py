@@ -241,6 +241,15 @@ class Notary:
             region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in authorities.items()
         }
 
+    @property
+    def revokes_all(self) -> bool:
+        """Whether a Revoke bars every role, not devices only: in tasks whose signatures name them."""
+        return bool(self._named)
+
+    def certificate_name(self, serial: str) -> str:
+        """How a revoked certificate is called in a partition's state; "" for none."""
+        return "certificate:" + serial if serial and self._named else serial
+
     def signed_bytes(self, kind: str, schema_sha256: bytes, payload: bytes) -> bytes:
         """What the signature of a record of this task is over."""
         domain = b"fluvial/" + kind.encode() + (b"/v2\0" if self._named else b"/v1\0")

@@ -153,10 +153,15 @@ func (a *auditor) published(slot Slot) map[int64]*Window {
 
 // parked finds the offsets that were left out, from the windows' counts and the operators' Skips.
 func (a *auditor) parked(slot Slot, log []LogRecord, windows map[int64]*Window) map[int64]*Parked {
-	found, named := map[int64]*Parked{}, map[int64]*Parked{}
+	found, named, revoked := map[int64]*Parked{}, map[int64]*Parked{}, map[string]bool{}
 	for _, one := range log {
-		skip, _, _ := a.registry.verified(one.value, one.timestampMs, a.trust, "Skip")
-		if skip != nil && skip["task"] == a.task && skip["region"] == slot.Region && skip["partition"] == slot.Partition && skip["offset"].(int64) < one.offset {
+		if revoke, by, _ := a.registry.verified(one.value, one.timestampMs, a.trust, "Revoke"); revoke != nil && len(a.trust.named) > 0 {
+			if revoke["task"] == a.task && !revoked[by.Serial] {
+				revoked[revoke["certificate_serial"].(string)] = true
+			}
+		}
+		skip, by, _ := a.registry.verified(one.value, one.timestampMs, a.trust, "Skip")
+		if skip != nil && !revoked[by.Serial] && skip["task"] == a.task && skip["region"] == slot.Region && skip["partition"] == slot.Partition && skip["offset"].(int64) < one.offset {
 			if at := skip["offset"].(int64); named[at] == nil {
 				named[at] = &Parked{one.offset, skip["reason"].(string)}
 			}

@@ -199,6 +199,8 @@ func (p *Partition) control(verdict *Verdict, kind string, record Record, signer
 		verdict.refuse("wrong_region", 412, record["region"])
 	case (kind == "Tick" || kind == "Skip") && record["partition"] != p.partition:
 		verdict.refuse("wrong_partition", 413, record["partition"])
+	case len(p.trust.named) > 0 && p.revoked[p.trust.certificateName(signer.Serial)]:
+		verdict.refuse("revoked", 414, signer.Serial)
 	default:
 		return p.obey(verdict, kind, record)
 	}
@@ -213,8 +215,8 @@ func (p *Partition) obey(verdict *Verdict, kind string, record Record) bool {
 		verdict.refuse("control", map[bool]int64{true: 403, false: 404}[closes], record["window_first_offset"])
 		return closes
 	case "Revoke":
-		for _, name := range []string{"device_id", "certificate_serial"} {
-			if text := record[name].(string); text != "" {
+		for _, text := range []string{record["device_id"].(string), p.trust.certificateName(record["certificate_serial"].(string))} {
+			if text != "" {
 				p.revoked[text] = true
 			}
 		}
@@ -307,7 +309,7 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, si
 	switch {
 	case p.revoked[signer.Name]:
 		verdict.refuse("revoked", 301, signer.Name)
-	case p.revoked[signer.Serial]:
+	case p.revoked[p.trust.certificateName(signer.Serial)]:
 		verdict.refuse("revoked", 302, signer.Serial)
 	case record["task"] != p.task:
 		verdict.refuse("wrong_task", 303, record["task"], p.task)

@@ -285,6 +285,14 @@ func (registry *Registry) open(data []byte, schema *Schema, canonical bool) (Rec
 	return record, err
 }
 
+// certificateName is how a revoked certificate is called in a partition's state; since genesis v5 no device can be called so.
+func (trust *Trust) certificateName(serial string) string {
+	if serial != "" && len(trust.named) > 0 {
+		return "certificate:" + serial
+	}
+	return serial
+}
+
 func signedBytes(named []byte, kind string, schema *Schema, payload []byte) []byte {
 	digest, domain := sha256.Sum256(payload), "fluvial/"+kind+"/v1\x00"
 	if len(named) > 0 {

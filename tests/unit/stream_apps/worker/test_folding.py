@@ -179,7 +179,7 @@ async def some(records: list[LogRecord]) -> AsyncIterator[LogRecord]:
 def test_no_record_is_searched_twice(site: WorkerSite) -> None:
     parking = Parking(site.place)
     records = [site.junk() for _ in range(6)]
-    parking.begin_search(1)
+    parking.begin_search(1, ())
     assert parking.unsearched_from(records[1]) is None
     assert parking.unsearched_from(records[3]) == 2
     assert parking.unsearched_from(records[3]) is None
