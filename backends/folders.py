@@ -71,6 +71,13 @@ def of_this_user() -> Path:
     return folder
 
 
+def make_private(folder: Path) -> None:
+    """Make ``folder`` and whatever above it is missing, for this user alone; what is there is left as it is."""
+    missing = [folder, *folder.parents]
+    for one in reversed(missing[: next((n for n, one in enumerate(missing) if one.exists()), len(missing))]):
+        one.mkdir(mode=PRIVATE_MODE, exist_ok=True)
+
+
 def can_be_written(folder: Path) -> bool:
     """Whether files can be made in ``folder``, which is made first if it is not there."""
     try:

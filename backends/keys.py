@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
 from aggregation.errors import UsageProblem
+from backends.folders import make_private
 from backends.text_files import plain_utf8
 from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, NAME_PATTERN, Role
 from schemas.envelope import KeyPair
@@ -29,7 +31,6 @@ from schemas.envelope import KeyPair
 AUTHORITY_DAYS: Final = 3650
 LEAF_DAYS: Final = 365
 CLOCK_SKEW: Final = dt.timedelta(minutes=5)
-PRIVATE_MODE: Final = 0o600
 
 
 def authority_path(folder: Path, region: str) -> Path:
@@ -61,26 +62,48 @@ def create_authority(folder: Path, region: str) -> Path:
 
 def issue(folder: Path, region: str, role: Role, name: str, *, days: float = LEAF_DAYS) -> Path:
     """Issue a key and certificate. An existing one is left as it is. UsageProblem FLV-2301 (name), FLV-2302 (no CA)."""
+    path = _place_of(folder, region, role, name)
+    if not path.exists():
+        key = Ed25519PrivateKey.generate()
+        _write(path, key, _certified(folder, region, role, name, key, days=days))
+    return path
+
+
+def renew(
+    folder: Path, region: str, role: Role, name: str, *, days: float = LEAF_DAYS, keep_key: bool = False
+) -> Path:
+    """Put a new certificate in the place of an issued one, of a new key or of the same, all or nothing.
+
+    UsageProblem FLV-2301 (name), FLV-2302 (no CA, or nothing to renew).
+    """
+    path = _place_of(folder, region, role, name)
+    key, _ = _read(path, f"fluvial ca issue --region {region} --role {role.value} {name}")
+    key = key if keep_key else Ed25519PrivateKey.generate()
+    _write(path, key, _certified(folder, region, role, name, key, days=days), anew=True)
+    return path
+
+
+def _place_of(folder: Path, region: str, role: Role, name: str) -> Path:
     _check_name("name", name)
     _check_name("region", region)
-    path = signer_path(folder, region, role, name)
-    if path.exists():
-        return path
+    return signer_path(folder, region, role, name)
+
+
+def _certified(
+    folder: Path, region: str, role: Role, name: str, key: Ed25519PrivateKey, *, days: float
+) -> x509.Certificate:
     issuer = CONTROL if role in ISSUED_BY_CONTROL else region
     authority_key, authority = _read(authority_path(folder, issuer), f"fluvial ca init --region {issuer}")
-    key = Ed25519PrivateKey.generate()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     san = x509.SubjectAlternativeName(
         [x509.UniformResourceIdentifier(f"spiffe://{issuer}/{role.value}/{name}")]
     )
-    certificate = (
+    return (
         _builder(subject, authority.subject, key, days)
         .add_extension(san, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(authority_key, None)
     )
-    _write(path, key, certificate)
-    return path
 
 
 def load_key_pair(path: Path) -> KeyPair:
@@ -122,17 +145,40 @@ def _builder(
     )
 
 
-def _write(path: Path, key: Ed25519PrivateKey, certificate: x509.Certificate) -> None:
-    """Write key and certificate as one file that only its owner may read, all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(path: Path, key: Ed25519PrivateKey, certificate: x509.Certificate, *, anew: bool = False) -> None:
+    """Write key and certificate as one file that only its owner may read, all or nothing.
+
+    It is written beside its place, in a file that nobody else has opened (``O_EXCL``), and then put there: ``anew`` in
+    the place of what is there, else only where nothing is, as when two make the same key at once.
+    """
+    make_private(path.parent)
     text = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    part = path.with_suffix(f".{os.getpid()}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text)
-    part.replace(path)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".part", dir=path.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if anew:
+            part.replace(path)
+        else:
+            _put(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _put(part: Path, path: Path) -> None:
+    """Name a file so, unless another has that name."""
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        if not path.exists():
+            part.replace(path)
 
 
 def _read(path: Path, command: str) -> tuple[Ed25519PrivateKey, x509.Certificate]:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from aggregation.errors import UsageProblem
+from backends.folders import make_private
 from backends.text_files import plain_utf8
 
 
@@ -41,7 +42,7 @@ def keys_folder(home: Path, task: str) -> Path:
 def write_task_file(home: Path, file: TaskFile) -> None:
     """Record a task, all or nothing."""
     folder = task_folder(home, file.task)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     part = folder / "task.json.part"
     part.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=2))
     part.replace(folder / "task.json")

@@ -67,9 +67,11 @@ COMMANDS: Final[dict[str, Entry]] = {
     "config": Entry("fluvial.commands.stack:config", _STACK, "Show settings and where each comes from."),
     "task": Entry("fluvial.commands.tasks:task", _RUN, "Create, show, stop and remove training tasks."),
     "ca": Entry(
-        "fluvial.commands.tasks:ca", _RUN, "Make a region's certificate authority, issue certificates."
+        "fluvial.commands.certificates:ca", _RUN, "Make a region's certificate authority, issue certificates."
     ),
-    "revoke": Entry("fluvial.commands.tasks:revoke", _RUN, "Bar a device from a task, from now on."),
+    "revoke": Entry(
+        "fluvial.commands.certificates:revoke", _RUN, "Bar a device, or anybody's certificate, from a task."
+    ),
     "park": Entry("fluvial.commands.park:park", _RUN, "Park a record that makes the fold itself raise."),
     "worker": Entry("fluvial.commands.processes:worker", _RUN, "Run a regional worker."),
     "merger": Entry("fluvial.commands.processes:merger", _RUN, "Run the global merger."),

@@ -63,8 +63,18 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("ca issue --task mine --region local phone-17", "a device's key"),
         ("ca issue --task mine --region local --role worker worker-1", "a worker's"),
     ),
+    "ca renew": (
+        ("ca renew --task mine --region local phone-17", "before its certificate ends"),
+        ("ca renew --task mine --region control --role merger merger", "a merger's; then start it again"),
+    ),
     "ca list": (("ca list --task mine", "with expiry and serial"),),
-    "revoke": (('revoke --task mine --region local --reason "key stolen" phone-17', "from now on"),),
+    "revoke": (
+        ('revoke --task mine --region local --reason "key stolen" phone-17', "from now on"),
+        (
+            'revoke --task mine --region local --role worker --reason "key stolen" worker-local',
+            "a worker's certificate",
+        ),
+    ),
     "park": (
         ('park --task mine --region local --partition 0 --offset 1234 --reason "FLV-3202"', "one record"),
     ),

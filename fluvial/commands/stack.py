@@ -15,6 +15,8 @@ from fluvial.processes.metrics_server import remove_targets
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from backends.settings import Settings
 
 
@@ -63,7 +65,7 @@ def up(invocation: Invocation, store: str, update_bytes_max: int | None, *, with
 @click.option(
     "--delete-data",
     is_flag=True,
-    help="Also delete logs, objects and keys of the stack. Asks, or needs --yes.",
+    help="Also delete the logs and objects of all tasks, and the stack's credentials. Asks, or needs --yes.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
@@ -72,12 +74,33 @@ def down(invocation: Invocation, *, delete_data: bool, yes: bool) -> None:
     """Stop what `fluvial up` started, and nothing else. Data stays, and the next `up` finds it."""
     output = invocation.output
     if delete_data:
-        output.confirm(f"Delete all logs and checkpoints in {invocation.home}?", yes=yes)
+        output.confirm(
+            f"Delete all logs and checkpoints in {invocation.home}? {_of_keys(invocation.home)}", yes=yes
+        )
     stopped = LocalStack(invocation.home, reporter=output).down(delete_data=delete_data)
     remove_targets(invocation.home)
     output.document({"stopped": stopped, "data_deleted": delete_data})
     output.print(f"down: stopped {' and '.join(stopped)}" if stopped else "down: nothing was running")
     output.print("data deleted" if delete_data else f"data stays in {invocation.home}")
+    if delete_data:
+        output.print(_of_keys(invocation.home))
+
+
+def _of_keys(home: Path) -> str:
+    """What becomes of the keys where the data goes."""
+    from fluvial.local.removing import keys_of
+
+    kept = {
+        path.name: keys_of(home, path.name) for path in sorted((home / "tasks").glob("*")) if path.is_dir()
+    }
+    kept = {task: count for task, count in kept.items() if count}
+    if not kept:
+        return "No task's keys are here."
+    named = ", ".join(f"{count} of {task}" for task, count in kept.items())
+    return (
+        f"Private keys stay ({named}), with their CAs: a task created again under its name takes them. "
+        f"To be rid of them, delete {home / 'tasks'}"
+    )
 
 
 @click.command()

@@ -13,6 +13,7 @@ import msgspec
 
 from aggregation.errors import EnvironmentProblem, TimeoutProblem
 from backends.environment import read_credentials_file
+from backends.folders import make_private
 from backends.settings import CredentialsFile, StackFile, credentials_path, stack_path
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ PRIVATE_MODE: Final = 0o600
 
 
 def prepare_home(home: Path) -> None:
-    """Make the folder, and keep it out of every git work tree.
+    """Make the folder, for this user alone, and keep it out of every git work tree.
 
     Raises EnvironmentProblem: FLV-1015, it cannot be written.
     """
     try:
-        (home / "run").mkdir(parents=True, exist_ok=True)
+        make_private(home)
+        (home / "run").mkdir(exist_ok=True)
         (home / "logs").mkdir(exist_ok=True)
         (home / ".gitignore").write_text("*\n", encoding="utf-8")
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Final
 
 from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.fold.events import Barrier, Parked
-from aggregation.fold.rejections import ACCEPTED, PARKED
+from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
 from aggregation.server.aggregates import Aggregate, Slot
 from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
@@ -265,7 +265,7 @@ class _Audited:
             folded.next_offset = record.offset + 1
             folded.updates += replayed.verdict.outcome == ACCEPTED
             event = replayed.event
-            if isinstance(event, Barrier) and event.task == job.task and event.region == region:
+            if isinstance(event, Barrier) and replayed.verdict.outcome == CONTROL:
                 folded.barriers.append(SeenBarrier(record.offset, event))
             if replayed.encoded is not None:
                 self._check_window(replayed.encoded)

@@ -292,14 +292,10 @@ class Partition:
 
     # -- control records
 
-    def bars(self, signer: Signer | None) -> bool:
-        """Whether the certificate of who signed a control record or a window was revoked by now."""
+    def _bars(self, signer: Signer | None) -> bool:
         notary = self._task.notary
-        return (
-            signer is not None
-            and notary.revokes_all
-            and notary.certificate_name(signer.serial) in self._revoked
-        )
+        named = notary.certificate_name(signer.serial) if signer and notary.revokes_all else ""
+        return named in self._revoked
 
     def _control(self, offset: int, sealed: Sealed, record: dict[str, Any]) -> tuple[Verdict, bool]:
         """The verdict, and whether the record asks for the open window to be closed."""
@@ -310,7 +306,7 @@ class Partition:
             return self._refuse(verdict_of(offset, "wrong_region")), False
         if record.get("partition", self.partition) != self.partition:
             return self._refuse(verdict_of(offset, "wrong_partition")), False
-        if self.bars(sealed.signer):
+        if self._bars(sealed.signer):
             return self._refuse(verdict_of(offset, "revoked")), False
         close = False
         if kind == "Barrier":

@@ -1,0 +1,238 @@
+"""``fluvial ca``, ``fluvial revoke``: who may sign in a task, and who may no longer."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Final
+
+import click
+
+from fluvial.commands.tasks import check_known_region, region_option, task_option
+from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+
+ROLES: Final = ("device", "worker", "merger", "operator")
+
+
+@click.group()
+def ca() -> None:
+    """Make a region's certificate authority, issue certificates."""
+
+
+@ca.command("init")
+@task_option
+@click.option("--region", required=True, help="A region, or `control` (mergers and operators).")
+@json_option
+@pass_invocation
+def ca_init(invocation: Invocation, *, task_name: str | None, region: str) -> None:
+    """Make the certificate authority of a region. One that is there already is left as it is."""
+    from backends.keys import certificate_serial, create_authority
+
+    path = create_authority(_folder_for_init(invocation, task_name, region), region)
+    invocation.output.document({"region": region, "path": str(path), "serial": certificate_serial(path)})
+    invocation.output.print(f"CA of {region}: {path}")
+
+
+def _folder_for_init(invocation: Invocation, task_name: str | None, region: str) -> Path:
+    """A CA may be made before its task; once the task is created, its regions are fixed."""
+    from backends.tasks import keys_folder, read_task_file, task_names
+    from learning.names import check_task_name
+    from schemas.certificates import CONTROL
+
+    if task_name is not None and task_name not in task_names(invocation.home):
+        return keys_folder(invocation.home, check_task_name(task_name, "--task"))
+    file = read_task_file(invocation.home, task_name)
+    if region != CONTROL:
+        check_known_region(file, region)
+    return keys_folder(invocation.home, file.task)
+
+
+@ca.command("issue")
+@task_option
+@region_option
+@click.option("--role", type=click.Choice(ROLES), default="device", show_default=True)
+@click.option(
+    "--days", type=click.FloatRange(min=0, min_open=True), default=365.0, show_default=True, help="Validity."
+)
+@click.argument("name")
+@json_option
+@pass_invocation
+def ca_issue(
+    invocation: Invocation, *, task_name: str | None, region: str, role: str, days: float, name: str
+) -> None:
+    """Issue a key and certificate to NAME. One that is there already is left as it is.
+
+    A region's CA vouches for its devices and workers, the control CA (`--region control`) for mergers and operators.
+    """
+    from backends.keys import certificate_serial, issue, signer_path
+    from backends.tasks import keys_folder, read_task_file
+    from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, Role
+
+    file = read_task_file(invocation.home, task_name)
+    kind = Role(role)
+    if kind not in ISSUED_BY_CONTROL or region != CONTROL:
+        check_known_region(file, region)
+    region = CONTROL if kind in ISSUED_BY_CONTROL else region
+    folder = keys_folder(invocation.home, file.task)
+    is_new = not signer_path(folder, region, kind, name).exists()
+    path = issue(folder, region, kind, name, days=days)
+    serial = certificate_serial(path)
+    invocation.output.document(
+        {
+            "task": file.task,
+            "region": region,
+            "role": role,
+            "name": name,
+            "path": str(path),
+            "serial": serial,
+            "new": is_new,
+        }
+    )
+    invocation.output.print(
+        f"{role} {name} ({region}){'' if is_new else ', issued before'}: {path}   serial {serial}"
+    )
+
+
+@ca.command("renew")
+@task_option
+@region_option
+@click.option("--role", type=click.Choice(ROLES), default="device", show_default=True)
+@click.option(
+    "--days", type=click.FloatRange(min=0, min_open=True), default=365.0, show_default=True, help="Validity."
+)
+@click.option("--keep-key", is_flag=True, help="A new certificate for the key that is there.")
+@click.argument("name")
+@json_option
+@pass_invocation
+def ca_renew(
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    region: str,
+    role: str,
+    days: float,
+    keep_key: bool,
+    name: str,
+) -> None:
+    """Give NAME a new certificate in the place of the one that is there, and a new key. What it signed stays valid.
+
+    A process reads its key when it starts: start it again before its old certificate ends.
+    """
+    from backends.keys import certificate_expires_s, certificate_serial, renew, signer_path
+    from backends.tasks import keys_folder, read_task_file
+    from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, Role
+
+    file, kind = read_task_file(invocation.home, task_name), Role(role)
+    if kind not in ISSUED_BY_CONTROL or region != CONTROL:
+        check_known_region(file, region)
+    region = CONTROL if kind in ISSUED_BY_CONTROL else region
+    folder = keys_folder(invocation.home, file.task)
+    before = certificate_serial(signer_path(folder, region, kind, name))
+    path = renew(folder, region, kind, name, days=days, keep_key=keep_key)
+    serial, ends = certificate_serial(path), dt.datetime.fromtimestamp(certificate_expires_s(path), dt.UTC)
+    invocation.output.document(
+        {
+            "task": file.task,
+            "region": region,
+            "role": role,
+            "name": name,
+            "path": str(path),
+            "serial": serial,
+            "serial_before": before,
+            "expires": ends.isoformat(timespec="seconds"),
+        }
+    )
+    invocation.output.print(f"{role} {name} ({region}), renewed: {path}   serial {serial}, was {before}")
+    invocation.output.print(
+        f"ends {ends:%Y-%m-%d %H:%M} UTC; start its process again before the old one ends"
+    )
+
+
+@ca.command("list")
+@task_option
+@json_option
+@pass_invocation
+def ca_list(invocation: Invocation, *, task_name: str | None) -> None:
+    """List authorities and issued certificates on this machine."""
+    from backends.tasks import keys_folder, read_task_file
+
+    file = read_task_file(invocation.home, task_name)
+    entries = [_describe_key(path) for path in _key_paths(keys_folder(invocation.home, file.task))]
+    invocation.output.document({"task": file.task, "certificates": entries})
+    columns = ("region", "role", "name", "expires", "serial")
+    invocation.output.table(columns, [[entry[column] for column in columns] for entry in entries])
+
+
+def _key_paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*-ca.pem")) + sorted(folder.glob("*/*/*.pem"))
+
+
+def _describe_key(path: Path) -> dict[str, str]:
+    from cryptography import x509
+
+    from backends.keys import certificate_pem
+
+    certificate = x509.load_pem_x509_certificate(certificate_pem(path).encode())
+    is_authority = path.name.endswith("-ca.pem") and path.parent.name == "keys"
+    return {
+        "region": path.name.removesuffix("-ca.pem") if is_authority else path.parent.parent.name,
+        "role": "CA" if is_authority else path.parent.name,
+        "name": "" if is_authority else path.stem,
+        "expires": certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M"),
+        "serial": f"{certificate.serial_number:x}",
+        "path": str(path),
+    }
+
+
+@click.command()
+@task_option
+@click.option("--region", required=True, help="A region of the task, or `control` (mergers and operators).")
+@click.option("--role", type=click.Choice(ROLES), default="device", show_default=True)
+@click.option("--certificate", is_flag=True, help="Of a device: bar a certificate, not the device id.")
+@click.option(
+    "--serial", default="", metavar="HEX", help="Of that certificate. Default: the one on this machine."
+)
+@click.option("--reason", required=True, help="For people; it stands in the log for ever.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.argument("name")
+@json_option
+@pass_invocation
+def revoke(
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    region: str,
+    role: str,
+    certificate: bool,
+    serial: str,
+    reason: str,
+    yes: bool,
+    name: str,
+) -> None:
+    """Bar NAME from a task, from now on: a device, or the certificate of a worker, a merger or an operator.
+
+    What was accepted before stays counted. A certificate that is revoked stays so: who goes on needs another one.
+    """
+    from backends.tasks import read_task_file
+    from fluvial.local.revoking import Revocation
+
+    settings, output = invocation.settings(), invocation.output
+    revocation = Revocation.of(
+        settings,
+        read_task_file(invocation.home, task_name),
+        region=region,
+        role=role,
+        name=name,
+        serial=serial,
+        by_certificate=certificate,
+    )
+    for warning in revocation.warnings():
+        output.say(warning, style="bold yellow")
+    output.confirm(f"bar {revocation.what} from {revocation.task} for ever?", yes=yes)
+    positions = revocation.write(reason)
+    places = [{"topic": p.topic, "partition": p.partition, "offset": p.offset} for p in positions]
+    record = revocation.record(reason)
+    output.document(record | {"region": revocation.region, "role": role, "positions": places})
+    output.print(f"revoked {revocation.what} ({revocation.region}): {reason}")
+    for position in positions:
+        output.print(f"  from {position.topic}[{position.partition}]@{position.offset} on")

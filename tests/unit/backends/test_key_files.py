@@ -1,0 +1,79 @@
+"""Key files on disk: made once, by one, for their owner alone; renewed all or nothing."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from aggregation.errors import UsageProblem
+from backends import keys
+from backends.folders import make_private
+from schemas.certificates import CONTROL, Role
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "home" / "tasks" / "digits" / "keys"
+    for region in ("eu", CONTROL):
+        keys.create_authority(made, region)
+    return made
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_folders_and_files_are_their_owners_alone(folder: Path) -> None:
+    path = keys.issue(folder, "eu", Role.WORKER, "worker-eu")
+    assert mode_of(path) == 0o600
+    above = [path.parent, *path.parent.parents]
+    assert {mode_of(one) for one in above[: above.index(folder.parents[3])]} == {0o700}
+    assert [one for one in folder.rglob("*") if one.suffix == ".part"] == []
+
+
+def test_a_folder_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    make_private(tmp_path / "a" / "b")
+    make_private(tmp_path / "a")
+    assert [mode_of(tmp_path / one) for one in ("", "a", "a/b")] == [0o755, 0o700, 0o700]
+
+
+def test_of_many_who_make_one_key_at_once_all_have_the_same(folder: Path) -> None:
+    found: list[bytes] = []
+    ready = threading.Barrier(8)
+
+    def make() -> None:
+        ready.wait()
+        found.append(keys.issue(folder, "eu", Role.DEVICE, "d-1").read_bytes())
+
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("keep_key", [True, False])
+def test_a_renewed_certificate_is_another_in_the_same_place(folder: Path, *, keep_key: bool) -> None:
+    path = keys.issue(folder, "eu", Role.WORKER, "worker-eu", days=1)
+    before, ended = keys.load_key_pair(path), keys.certificate_expires_s(path)
+    assert keys.renew(folder, "eu", Role.WORKER, "worker-eu", keep_key=keep_key) == path
+    after = keys.load_key_pair(path)
+    assert keys.certificate_expires_s(path) > ended + 300 * 86_400
+    assert (after.key.private_bytes_raw() == before.key.private_bytes_raw()) is keep_key
+    one, two = (x509.load_der_x509_certificate(pair.certificate) for pair in (before, after))
+    assert one.serial_number != two.serial_number
+    assert one.subject == two.subject and one.issuer == two.issuer
+    assert mode_of(path) == 0o600
+
+
+def test_what_was_never_issued_cannot_be_renewed(folder: Path) -> None:
+    with pytest.raises(UsageProblem, match="fluvial ca issue --region eu --role device d-1") as caught:
+        keys.renew(folder, "eu", Role.DEVICE, "d-1")
+    assert caught.value.error_id == "FLV-2302"
