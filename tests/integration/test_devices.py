@@ -458,3 +458,37 @@ def test_a_revoked_device_is_refused_from_then_on(stage: Stage, capsys: pytest.C
     assert verdicts["eu", revoked.partition, revoked.offset].outcome == "revoked"
     assert verdicts["eu", welcome.partition, welcome.offset].outcome == "accepted"
     assert verdicts["eu", barred.partition, barred.offset].outcome == "revoked"
+
+
+def test_a_worker_s_merger_s_or_operator_s_certificate_is_revoked_where_it_could_sign(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = [
+        "--home",
+        str(stage.settings.home),
+        "revoke",
+        "--task",
+        stage.task,
+        "--reason",
+        "stolen",
+        "--json",
+    ]
+    assert main([*start, "--region", "eu", "--role", "worker", "--serial", "none", "worker-eu"]) == 4
+    assert "FLV-2409" in capsys.readouterr().err
+    operator = [*start, "--region", "control", "--role", "operator", "operator"]
+    assert main(operator) == 4
+    said = capsys.readouterr().err
+    assert "this is the certificate that signs here" in said and "FLV-6002" in said
+    everywhere = [(updates_topic(stage.task, region), partition) for region, partition in stage.genesis.slots]
+    for role, region, name in (("worker", "eu", "worker-eu"), ("merger", "control", "merger")):
+        assert main([*start, "--region", region, "--role", role, name, "--yes"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        path = keys.signer_path(stage.keys, region, Role(role), name)
+        assert told["certificate_serial"] == keys.certificate_serial(path) and not told["device_id"]
+        places = {(one["topic"], one["partition"]) for one in told["positions"]}
+        assert places == {one for one in everywhere if region == "control" or one[0].endswith(f".{region}")}
+    assert main([*operator, "--yes"]) == 0
+    capsys.readouterr()
+    assert main([*start, "--region", "eu", "d-9", "--yes"]) == 0, "it is written, and counts no more"
+    (*_, last) = stage.fold().values()
+    assert (last.outcome, last.because.reason.code) == ("revoked", 414)
