@@ -106,7 +106,9 @@ def test_a_stolen_workers_key_stops_nobody_and_is_named(federation: Federation) 
     worker, merger = federation.running
     topic = aggregates_topic(federation.task, "eu")
     honest = open_envelope(federation.records(topic)[-1].value or b"").record
-    thief = keys.load_signer(keys.issue(federation.keys, "eu", Role.WORKER, "thief"))
+    thief = keys.load_key_pair(keys.issue(federation.keys, "eu", Role.WORKER, "thief")).of_task(
+        federation.genesis.domain
+    )
     lie = encode("RegionalAggregate", honest | {"contributors_sha256": factories.sha("evil")})
     beyond = encode("RegionalAggregate", honest | {"sequence": honest["sequence"] + 1, "next_offset": 10**6})
     federation.writer.append_now(topic, thief.sign_payload("RegionalAggregate", lie), partition=0)

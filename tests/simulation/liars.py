@@ -62,7 +62,8 @@ class Liar:
         changed = self.rng.choice(LIES)
         payload = avro.encode("RegionalAggregate", record | changed)
         signer = factories.worker_signer(self.rng.choice(("thief", f"worker-{region}-0")), region)
-        value = remembering(signer).sign_payload("RegionalAggregate", payload)
+        signing = remembering(signer.of_task(self.genesis.domain))
+        value = signing.sign_payload("RegionalAggregate", payload)
         self.told.add((place, len(self.log.records[place])))
         self.log.append(place, None, value)
         return f"{place} {record['sequence']} {sorted(changed)}"

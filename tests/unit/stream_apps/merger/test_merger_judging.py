@@ -59,7 +59,7 @@ class Site:
             genesis=self.federation.genesis,
             store=self.federation.objects,
             writer=self.federation.writer,
-            signer=factories.merger_signer(),
+            key_pair=factories.merger_signer(),
             name="m-1",
             open_reader=self.federation.open_reader,
             clock=self.federation.clock,
@@ -72,7 +72,9 @@ class Site:
         """The honest window of that sequence with other fields, signed by a worker's key."""
         record = open_envelope(self.honest[like]).record | ({"contributors_sha256": EVIL} | changed)
         payload = avro.encode("RegionalAggregate", record)
-        return factories.worker_signer(by, "eu").sign_payload("RegionalAggregate", payload)
+        return self.federation.signer(factories.worker_signer(by, "eu")).sign_payload(
+            "RegionalAggregate", payload
+        )
 
     def offer(self, *values: bytes) -> None:
         for value in values:
@@ -271,7 +273,9 @@ def test_a_lie_whose_sums_cannot_be_added_stops_nobody(site: Site, sums: Any) ->
 
 def test_a_window_that_comes_again_is_a_copy_whoever_signed_it(site: Site) -> None:
     record = open_envelope(site.honest[0])
-    copy = factories.worker_signer("w-2", "eu").sign_payload("RegionalAggregate", record.payload)
+    copy = site.federation.signer(factories.worker_signer("w-2", "eu")).sign_payload(
+        "RegionalAggregate", record.payload
+    )
     site.offer(site.honest[0], copy, *site.honest)
     site.expect_honest(3)
     assert not site.told.disproved

@@ -160,7 +160,8 @@ def lie(site: WorkerSite, **changed: object) -> bytes:
     """Another window than the newest, signed by somebody with a worker's key, its state stored with it."""
     record = open_envelope(site.written(AGGREGATES)[-1]).record | changed
     payload = encode("RegionalAggregate", record)
-    return factories.worker_signer("thief").sign_payload("RegionalAggregate", payload)
+    signer = factories.worker_signer("thief").of_task(site.context.genesis.domain)
+    return signer.sign_payload("RegionalAggregate", payload)
 
 
 LIES: dict[str, dict[str, object]] = {
