@@ -113,6 +113,7 @@ def read_published_verdicts(
     """
     topic = verdicts_topic(task, region)
     standing: dict[int, bytes] = {}
+    looked_at = 0
     for records in backwards(reader, topic, partition):
         oldest = None
         for record in records:
@@ -132,7 +133,11 @@ def read_published_verdicts(
             oldest = offset if oldest is None else min(oldest, offset)
             if start <= offset < start + PUBLISHED_MAX:
                 standing[offset] = value
-        if oldest is not None and oldest < start:
+        looked_at += len(records)
+        # A copy of an old one may stand behind those that are wanted: then they go on further back.
+        if oldest is not None and oldest < start and (not standing or start in standing):
+            break
+        if looked_at >= PUBLISHED_MAX:
             break
     # The end after the verdicts: meanwhile others may append and judge.
     _, end = reader.bounds(updates_topic(task, region), partition)

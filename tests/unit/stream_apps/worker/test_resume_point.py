@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Self
 
 from aggregation.fold.events import Verdict
@@ -9,7 +10,6 @@ from backends.log import LogRecord
 from schemas.avro import encode, encode_as
 from schemas.certificates import Role
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
-from schemas.verdicts import _SHARED
 from stream_apps.worker.resume_point import (
     CONTENTS_MAX,
     VERDICT_BYTES_MAX,
@@ -110,7 +110,8 @@ def test_a_copy_and_junk_in_the_verdicts_topic_change_nothing() -> None:
 def test_a_verdict_whose_beginning_is_one_is_none_as_a_whole() -> None:
     logs = Logs()
     logs.append(UPDATES, *[b"u"] * 9)
-    fields = {name: getattr(Verdict(1, "accepted"), name) for name in _SHARED}
+    fields = {one.name: getattr(Verdict(1, "accepted"), one.name) for one in dataclasses.fields(Verdict)}
+    del fields["because"]
     empty = encode_as("Verdict", 1, fields | {"detail": ""})
     planted = encode_as("Verdict", 1, fields | {"detail": "x" * (VERDICT_BYTES_MAX - len(empty) - 1)})
     assert len(planted) == VERDICT_BYTES_MAX
@@ -166,3 +167,12 @@ def test_it_is_read_back_until_enough_windows_lie_behind_one() -> None:
     read = windows_in(*[window(sequence) for sequence in range(60)])
     assert set(range(60 - WINDOWS_FOLDED_AGAIN - 1, 60)) <= set(read)
     assert 0 not in read
+
+
+def test_a_copy_of_an_old_verdict_at_the_end_hides_none_of_those_that_stand() -> None:
+    logs = Logs()
+    logs.append(UPDATES, *[b"u"] * 60)
+    logs.append(
+        VERDICTS, *[verdict(offset) for offset in range(60)], *[verdict(offset) for offset in range(6)]
+    )
+    assert standing(logs, start=30)[0] == list(range(30, 60))
