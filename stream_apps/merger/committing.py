@@ -18,6 +18,7 @@ from aggregation.server.aggregates import Aggregate
 from backends.crash_points import crash_point
 from backends.log import Headers
 from backends.outages import UNREADABLE, retry_through_outage
+from schemas.manifest_seals import manifest_format, sealed
 from schemas.manifests import Manifest
 from schemas.objects import sha256_hex
 from stream_apps.merger.deciding import next_manifest
@@ -101,7 +102,10 @@ class Committing:
             )
         except IntegrityProblem as problem:
             raise DoubtfulWindows(chosen, problem) from problem
-        return derived, next_manifest(self._context.genesis.task, head, chosen, derived)
+        signer = self._context.signer
+        document_format = manifest_format(signer.domain)
+        made = next_manifest(self._context.genesis.task, head, chosen, derived, document_format)
+        return derived, sealed(made, signer)
 
     def _sums(self, one: Aggregate) -> npt.NDArray[np.int64]:
         try:
