@@ -176,10 +176,10 @@ def _deleted(place: Place, start: int, low: int) -> IntegrityProblem:
 
 
 def _records(whole: Whole) -> Iterator[LogRecord]:
-    """Without headers: nothing that is read here depends on them."""
     topic, partition = whole.place
     for stretch in whole.stretches():
         offset = stretch.first
-        for timestamp_ms, key, value in zip(stretch.times_ms, stretch.keys, stretch.values, strict=True):
-            yield LogRecord(topic, partition, offset, timestamp_ms, key, value)
+        columns = zip(stretch.times_ms, stretch.keys, stretch.values, stretch.headers, strict=True)
+        for timestamp_ms, key, value, headers in columns:
+            yield LogRecord(topic, partition, offset, timestamp_ms, key, value, headers)
             offset += 1

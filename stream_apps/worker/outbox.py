@@ -22,6 +22,7 @@ from functools import partial
 from typing import Final
 
 from aggregation.fold.events import Verdict, WindowClosed
+from aggregation.fold.rejections import PARKED
 from aggregation.fold.state import PartitionState
 from backends.crash_points import crash_point
 from backends.log import FLUSH_TIMEOUT_S, Headers, Position
@@ -29,6 +30,7 @@ from backends.outages import retry_through_outage
 from schemas.verdicts import encode_verdict
 from schemas.windows import EncodedWindow, encode_window
 from stream_apps.worker.place import PartitionPlace
+from stream_apps.worker.vouching import Vouching
 
 VERDICTS_UNACKNOWLEDGED_MAX: Final = 4096
 """A partition's verdicts on their way to the broker; more wait, so that an outage cannot fill the memory."""
@@ -55,11 +57,16 @@ class _Window:
 
 
 class Outbox:
-    """One partition's effects. ``published`` holds verdicts that stood in the topic before us, by offset."""
+    """One partition's effects. ``published`` holds verdicts that stood in the topic before us, by offset.
+
+    ``portion_ends_at`` is the last offset of the records that came together: with its verdict, a head may go.
+    """
 
     def __init__(self, place: PartitionPlace) -> None:
         self.published: dict[int, bytes] = {}
+        self.portion_ends_at = 0
         self._place = place
+        self._vouching = Vouching(place)
         self._windows: deque[_Window] = deque()
         self._verdicts: deque[tuple[_VerdictRecord, Future[Position]]] = deque()
         self._under_way: asyncio.Task[None] | None = None
@@ -81,17 +88,15 @@ class Outbox:
     def add_verdict(self, verdict: Verdict, headers: Headers, state: PartitionState) -> None:
         """Send a verdict on its way, unless it stands there from before a restart."""
         value = encode_verdict(verdict, self._place.context.trust.rules)
+        self._vouching.add(verdict, value)
         standing = self.published.pop(verdict.offset, None)
         if standing is not None:
             if standing == value:
                 return
-            log.warning(
-                "%s: another verdict stands for offset %d; it is not ours",
-                self._place,
-                verdict.offset,
-                extra=self._place.fields(verdict.offset, state),
-            )
-        self._send(_VerdictRecord(verdict.device_id.encode(), value, headers))
+            _warn_of_another(self._place, verdict, state)
+        ends = verdict.offset >= self.portion_ends_at or verdict.outcome == PARKED
+        head = self._vouching.head() if ends and self._vouching.is_due() else ()
+        self._send(_VerdictRecord(verdict.device_id.encode(), value, (*headers, *head)))
         self._forget_acknowledged()
 
     def add_window(self, closed: WindowClosed, headers: Headers, state: PartitionState) -> None:
@@ -216,3 +221,12 @@ class Outbox:
             self._place.context.writer.flush(FLUSH_TIMEOUT_S)
             for _, future in self._verdicts:
                 future.result(timeout=0)
+
+
+def _warn_of_another(place: PartitionPlace, verdict: Verdict, state: PartitionState) -> None:
+    log.warning(
+        "%s: another verdict stands for offset %d; it is not ours",
+        place,
+        verdict.offset,
+        extra=place.fields(verdict.offset, state),
+    )

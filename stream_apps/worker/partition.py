@@ -51,7 +51,7 @@ from stream_apps.process_context import ProcessContext
 from stream_apps.worker.folding import Folding
 from stream_apps.worker.outbox import Outbox
 from stream_apps.worker.place import PartitionPlace
-from stream_apps.worker.resuming import cut, published_verdicts, resume_from
+from stream_apps.worker.resuming import cut, published_verdicts, resume_from, warn_of_unvouched
 from stream_apps.worker.ticking import AskedTick, tick_due
 
 DEFECT: Final = "FLV-3202"
@@ -106,6 +106,7 @@ class PartitionWorker:
     async def _learn_verdicts(self) -> IntegrityProblem | None:
         standing = await published_verdicts(self.place, self.state)
         self._outbox.published = standing.verdicts
+        warn_of_unvouched(self.place, self.state, standing)
         return cut(self.place, self.state, standing)
 
     def _begin_again(self) -> None:
@@ -126,7 +127,9 @@ class PartitionWorker:
     async def process_all(self, records: Iterable[LogRecord]) -> None:
         """The same for records that came together: a rebalance waits until all of them are folded."""
         async with self._lock:
-            for record in records:
+            together = list(records)
+            self._outbox.portion_ends_at = together[-1].offset if together else 0
+            for record in together:
                 await self._process(record)
 
     async def _process(self, record: LogRecord) -> None:

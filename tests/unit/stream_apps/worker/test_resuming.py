@@ -83,19 +83,18 @@ def test_what_is_published_contradicts_us(
 
 
 @pytest.mark.parametrize(
-    ("folded", "judged", "end", "is_cut"),
-    [(10, 10, 10, False), (10, 12, 12, False), (10, 12, 11, True), (10, 3, 9, True), (0, 0, 0, False)],
+    ("folded", "vouched", "end", "is_cut"),
+    [(10, 0, 10, False), (10, 12, 12, False), (10, 12, 11, True), (10, 3, 9, True), (0, 0, 0, False)],
 )
-def test_a_log_is_cut_where_it_ends_before_what_was_folded_or_judged(
+def test_a_log_is_cut_where_it_ends_before_what_was_folded_or_vouched_for(
     site: WorkerSite,
     folded: int,
-    judged: int,
+    vouched: int,
     end: int,
     is_cut: bool,  # noqa: FBT001 (a table's column)
 ) -> None:
-    problem = cut(
-        site.place, replace(own(0), next_offset=folded), PublishedVerdicts({}, judged=judged, end=end)
-    )
+    longer = ((vouched, site.context.trust.identify(site.context.signer.certificate)),) if vouched else ()
+    problem = cut(site.place, replace(own(0), next_offset=folded), PublishedVerdicts({}, end, longer))
     assert (problem is not None) is is_cut
     assert problem is None or problem.error_id == "FLV-3204"
 
@@ -191,4 +190,4 @@ def test_verdicts_are_known_from_the_next_offset_on(site: WorkerSite) -> None:
             site.broker.put(VERDICTS, verdict_bytes(Verdict(offset, "undecodable")))
     state = replace(own(0), next_offset=3)
     found = asyncio.run(published_verdicts(site.place, state))
-    assert (sorted(found.verdicts), found.judged, found.end) == ([3, 4], 5, 6)
+    assert (sorted(found.verdicts), found.longer, found.end) == ([3, 4], (), 6)
