@@ -19,7 +19,7 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from unittest import mock
 
 from backends.kafka.reading import LogReader
 from backends.keys import load_signer, signer_path
+from backends.log import Outgoing, Together
 from backends.tasks import keys_folder
 from benchmarks import ingest, machine, synthetic
 from fluvial.local.stack import LocalStack
@@ -93,6 +94,11 @@ class AccountedWriter:
         self._aggregate = True
         with self._account.charge("publish windows"):
             return self._writer.append(topic, value, **options)
+
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        """As the writer's."""
+        done: Together = self._writer.append_together(topic, records, partition=partition)
+        return done
 
     def flush(self, timeout_s: float) -> None:
         """As the writer's."""

@@ -6,8 +6,10 @@ Methods block; asynchronous callers use ``asyncio.to_thread``.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final
+from itertools import groupby
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -15,7 +17,7 @@ from aggregation.errors import FluvialError, TimeoutProblem
 from backends.kafka.configuration import DELIVERY_TIMEOUT_S, REQUEST_TIMEOUT_S, producer_configuration
 from backends.kafka.diagnosis import RefusalWatch, refusal
 from backends.kafka.problems import problem_of
-from backends.log import Headers, Position
+from backends.log import Headers, Outgoing, Position, Together
 from backends.observer import UNOBSERVED, Observer
 from backends.settings import Settings
 
@@ -27,6 +29,10 @@ _GIVEN_UP: Final = frozenset(
     {KafkaError._PURGE_QUEUE, KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT}  # noqa: SLF001
 )
 """Of records that were never sent."""
+
+
+Delivered = Callable[[KafkaError | None, Message], None]
+Answered = Callable[[Outgoing | None, KafkaError | None], None]
 
 
 class LogWriter:
@@ -79,20 +85,92 @@ class LogWriter:
                     Position(message.topic() or topic, message.partition() or 0, message.offset() or 0)
                 )
 
+        try:
+            self._produce(topic, Outgoing(key, value, headers), partition, delivered)
+        except KafkaException as error:
+            raise self._problem(error.args[0], f"append to {topic}") from error
+        if began_s - self._polled_s >= POLL_EVERY_S:
+            self._polled_s = began_s
+            self._producer.poll(0)
+        return future
+
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        """Begin to append records to one partition, in their order, at a fraction of the cost of one after another.
+
+        Nothing is raised: what librdkafka refuses at once is among ``refused``, as what the broker refuses later.
+        """
+        together = Together(len(records))
+        began_s = time.perf_counter()
+
+        def answered(record: Outgoing | None = None, error: KafkaError | None = None) -> None:
+            problem = None if error is None else self._problem(error, f"append to {topic}")
+            is_last = together.answer(record, problem)
+            if problem is not None:
+                self._observer.produced(topic, time.perf_counter() - began_s, problem)
+            if is_last and (taken := len(records) - len(together.refused)):
+                self._observer.produced(topic, time.perf_counter() - began_s, None, taken)
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                answered()
+            else:
+                answered(Outgoing(message.key(), message.value() or b""), error)
+
+        for has_headers, some in groupby(records, lambda record: bool(record.headers)):
+            if has_headers:  # which librdkafka's batches cannot hold
+                for record in some:
+                    self._produce_one(topic, record, partition, answered)
+            else:
+                self._produce_batch(topic, list(some), partition, delivered, answered)
+        self._producer.poll(0)
+        return together
+
+    def _produce_one(self, topic: str, record: Outgoing, partition: int, answered: Answered) -> None:
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            answered(record, error)
+
+        try:
+            self._produce(topic, record, partition, delivered)
+        except KafkaException as error:
+            answered(record, error.args[0])
+
+    def _produce_batch(
+        self,
+        topic: str,
+        records: Sequence[Outgoing],
+        partition: int,
+        delivered: Delivered,
+        answered: Answered,
+    ) -> None:
+        waiting: list[dict[str, Any]] = [{"key": record.key, "value": record.value} for record in records]
+        while waiting:
+            if self._producer.produce_batch(topic, waiting, partition, delivered) == len(waiting):
+                return
+            full = []
+            for one in waiting:
+                error: KafkaError | None = one.pop("_error", None)
+                if error is None:
+                    continue
+                if error.code() == KafkaError._QUEUE_FULL:  # noqa: SLF001 - public, as all of librdkafka's own
+                    full.append(one)
+                else:
+                    answered(Outgoing(one["key"], one["value"]), error)
+            if full:
+                self._producer.poll(POLL_S)  # let deliveries make room
+            waiting = full
+
+    def _produce(self, topic: str, record: Outgoing, partition: int, delivered: Delivered) -> None:
+        """Hand one record over, once there is room for it. Raises KafkaException."""
+        headers: Any = list(record.headers) or None
         while True:
             try:
                 self._producer.produce(
-                    topic, value, key, partition, on_delivery=delivered, headers=list(headers) or None
+                    topic, record.value, record.key, partition, on_delivery=delivered, headers=headers
                 )
             except BufferError:
                 self._producer.poll(POLL_S)  # the queue is full: let deliveries make room
-                continue
-            except KafkaException as error:
-                raise self._problem(error.args[0], f"append to {topic}") from error
-            if began_s - self._polled_s >= POLL_EVERY_S:
-                self._polled_s = began_s
-                self._producer.poll(0)
-            return future
+            else:
+                return
 
     def append_now(
         self,

@@ -14,7 +14,7 @@ from stream_apps.worker.place import PartitionPlace
 VOUCH_EVERY_S: Final = 1.0
 """One head in so long, where records come without a pause."""
 HEADS_AT_ONCE_MAX: Final = 16
-"""Heads that may go sooner where none went before. A skipped record has one at once, whatever went before."""
+"""Heads that may go sooner where none went before. A portion with a skipped record has one whatever went before."""
 
 
 class Vouching:

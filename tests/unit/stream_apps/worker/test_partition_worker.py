@@ -15,7 +15,7 @@ from aggregation.reasons import Reason, because
 from aggregation.server.aggregates import Aggregate
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
-from backends.log import LogRecord
+from backends.log import LogRecord, Outgoing, Together
 from schemas.certificates import Role
 from schemas.records import aggregate_in
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
@@ -29,7 +29,7 @@ from tests.small_federation import SmallFederation, on_mock_cluster
 from tests.unit.stream_apps.worker.worker_site import AGGREGATES, UPDATES, VERDICTS, WorkerSite, away
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from schemas.envelope import Signer
@@ -223,14 +223,17 @@ def test_a_producer_that_has_failed_for_good_ends_the_worker_and_not_only_the_pa
     """A worker that stays in its group with a dead producer would keep its partitions from everybody."""
     gone = ConnectionProblem("FLV-3100", "the producer has failed for good")
 
-    def fail(*_: object, **__: object) -> Future[object]:
-        raise gone
+    def fail(_: str, records: Sequence[Outgoing], **__: object) -> Together:
+        together = Together(len(records))
+        for record in records:
+            together.answer(record, gone)
+        return together
 
     async def run() -> None:
         one = worker(federation)
         await one.resume()
         send(federation, 3)
-        monkeypatch.setattr(one.context.writer, "append", fail)
+        monkeypatch.setattr(one.context.writer, "append_together", fail)
         with pytest.raises(ConnectionProblem):
             await one.process(log(federation)[0])
         await process(one, log(federation)[1:])  # whatever Faust delivers before the end

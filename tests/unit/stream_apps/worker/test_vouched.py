@@ -226,7 +226,7 @@ def test_a_head_says_what_the_verdicts_of_its_stretch_are(site: WorkerSite) -> N
     assert len(claimed.signature) == 64
 
 
-def test_what_was_skipped_is_named_by_a_head_at_once(
+def test_what_was_skipped_is_named_by_a_head_with_its_portion(
     site: WorkerSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody else may say which records were skipped: so whoever folds it says it too."""
@@ -244,4 +244,4 @@ def test_what_was_skipped_is_named_by_a_head_at_once(
 
     asyncio.run(run())
     claimed = [head_in(record.headers) for record in site.broker.records[VERDICTS]]
-    assert [(one.stretch.next_offset, one.stretch.skipped) for one in claimed if one] == [(2, (1,))]
+    assert [(one.stretch.next_offset, one.stretch.skipped) for one in claimed if one] == [(4, (1,))]

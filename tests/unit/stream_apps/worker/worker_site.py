@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from aggregation.errors import ConnectionProblem, FluvialError
 from aggregation.server.aggregates import Aggregate
-from backends.log import Headers, LogRecord, Position
+from backends.log import Headers, LogRecord, Outgoing, Position, Together, append_each
 from backends.settings import StoreSettings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
@@ -59,12 +59,14 @@ class Broker:
     """``RecordWriter`` and ``RecordReader`` of partition 0 of every topic.
 
     What is appended waits in ``pending`` for ``flush``, which answers it: with the next error of ``refusing`` for its
-    topic, if there is one. ``happened`` tells appends and answers in their order.
+    topic, if there is one; those of ``refusing_at_once`` come from appending itself. ``happened`` tells appends and
+    answers in their order.
     """
 
     records: dict[str, list[LogRecord]] = field(default_factory=lambda: defaultdict(list))
     pending: list[tuple[str, bytes, bytes | None, Headers, Future[Position]]] = field(default_factory=list)
     refusing: dict[str, list[FluvialError]] = field(default_factory=lambda: defaultdict(list))
+    refusing_at_once: dict[str, list[FluvialError]] = field(default_factory=lambda: defaultdict(list))
     happened: list[str] = field(default_factory=list)
     before_flush: Callable[[], None] = lambda: None
     flushes: int = 0
@@ -84,9 +86,14 @@ class Broker:
         partition: int = -1,
         headers: Headers = (),
     ) -> Future[Position]:
+        if self.refusing_at_once[topic]:
+            raise self.refusing_at_once[topic].pop(0)
         future: Future[Position] = Future()
         self.pending.append((topic, value, key, headers, future))
         return future
+
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        return append_each(self, topic, records, partition=partition)
 
     def append_now(self, topic: str, value: bytes, **more: Any) -> Position:
         future = self.append(topic, value, **more)
