@@ -25,7 +25,7 @@ from typing import Any
 
 import urllib3
 
-from backends.keys import load_signer, signer_path
+from backends.keys import load_key_pair, signer_path
 from backends.log import Outgoing, Position, Together
 from backends.observer import UNOBSERVED, Observer
 from backends.tasks import keys_folder
@@ -92,7 +92,7 @@ def scraped(address: str) -> Iterator[None]:
 def outside_of(made: synthetic.Synthetic, observer: Observer = UNOBSERVED) -> ProcessContext:
     """A worker's outside on the real Kafka and store."""
     keys = keys_folder(made.settings.home, made.task)
-    signer = load_signer(signer_path(keys, made.region, Role.WORKER, f"worker-{made.region}"))
+    signer = load_key_pair(signer_path(keys, made.region, Role.WORKER, f"worker-{made.region}"))
     genesis_sha256 = sha256_hex(made.genesis.canonical())
     return open_process_context(
         made.settings, made.task, genesis_sha256, signer, "observing", observer=observer

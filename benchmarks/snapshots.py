@@ -27,7 +27,7 @@ from typing import Any
 from unittest import mock
 
 from backends.kafka.reading import LogReader
-from backends.keys import load_signer, signer_path
+from backends.keys import load_key_pair, signer_path
 from backends.log import Outgoing, Together
 from backends.tasks import keys_folder
 from benchmarks import ingest, machine, synthetic
@@ -169,7 +169,7 @@ async def fold_partition(made: synthetic.Synthetic, worker: RegionWorker, partit
 def measure(made: synthetic.Synthetic, updates: int) -> dict[str, Any]:
     """One run, accounted."""
     keys = keys_folder(made.settings.home, made.task)
-    signer = load_signer(signer_path(keys, made.region, Role.WORKER, f"worker-{made.region}"))
+    signer = load_key_pair(signer_path(keys, made.region, Role.WORKER, f"worker-{made.region}"))
     genesis_sha256 = sha256_hex(made.genesis.canonical())
     account, states = Account(), set[str]()
     outside = accounted(

@@ -222,6 +222,7 @@ func (r *runner) record(raw json.RawMessage) {
 func (r *runner) envelope(raw json.RawMessage) {
 	one := read[struct {
 		Kind        string `json:"kind"`
+		Named       Hex    `json:"genesis_sha256"`
 		PrivateKey  Hex    `json:"private_key"`
 		Certificate Hex    `json:"certificate"`
 		Payload     Hex    `json:"payload"`
@@ -232,8 +233,8 @@ func (r *runner) envelope(raw json.RawMessage) {
 	key := ed25519.NewKeyFromSeed(one.PrivateKey)
 	schema, err := r.registry.schemaIn(one.Payload)
 	r.equal("error", err, nil)
-	r.equal("signed", hex.EncodeToString(signedBytes(one.Kind, schema, one.Payload)), hex.EncodeToString(one.Signed))
-	r.equal("envelope", hex.EncodeToString(r.registry.seal(one.Kind, one.Payload, one.Certificate, key)), hex.EncodeToString(one.Envelope))
+	r.equal("signed", hex.EncodeToString(signedBytes(one.Named, one.Kind, schema, one.Payload)), hex.EncodeToString(one.Signed))
+	r.equal("envelope", hex.EncodeToString(r.registry.seal(one.Named, one.Kind, one.Payload, one.Certificate, key)), hex.EncodeToString(one.Envelope))
 	opened, err := r.registry.openEnvelope(one.Envelope, true)
 	r.equal("error", err, nil)
 	r.equal("signature", hex.EncodeToString(opened.Signature), hex.EncodeToString(one.Signature))
@@ -254,7 +255,7 @@ func (r *runner) head(raw json.RawMessage) {
 	}](raw)
 	place := HeadPlace{r.file.GenesisSHA256, r.file.Region, r.file.Partition}
 	found := readHead(one.Header)
-	r.equal("good: "+one.Name, found != nil && found.voucher(r.trust(true), r.file.TimestampMs, place) != nil, one.Good)
+	r.equal("good: "+one.Name, found != nil && found.voucher(r.trust(true, nil), r.file.TimestampMs, place) != nil, one.Good)
 	if !one.Good {
 		return
 	}
@@ -270,8 +271,8 @@ func (r *runner) head(raw json.RawMessage) {
 	r.equal("read", fmt.Sprint(found.First, found.Next, found.Skipped), fmt.Sprint(one.First, one.Next, one.Skipped))
 }
 
-func (r *runner) trust(canonical bool) *Trust {
-	trust, err := trustOf(r.file.Authorities, canonical)
+func (r *runner) trust(canonical bool, named []byte) *Trust {
+	trust, err := trustOf(r.file.Authorities, canonical, named)
 	if err != nil {
 		panic(err)
 	}
@@ -293,13 +294,13 @@ func (r *runner) certificate(raw json.RawMessage) {
 		} `json:"identity"`
 		Reason int64 `json:"reason"`
 	}](raw)
-	strictly, err := r.trust(true).identify(one.DER)
+	strictly, err := r.trust(true, nil).identify(one.DER)
 	if err != nil {
 		r.equal("reason: "+one.Name, err.(*refusal).Why.Code, one.Reason)
 	} else {
 		r.equal("reason: "+one.Name, 0, one.Reason)
 	}
-	found, err := r.trust(false).identify(one.DER)
+	found, err := r.trust(false, nil).identify(one.DER)
 	r.equal("vouched for: "+one.Name, err == nil, one.Identity != nil)
 	if strictly != nil {
 		r.equal("identity: "+one.Name, *strictly, *found)
@@ -654,6 +655,7 @@ type logCase struct {
 	Name        string           `json:"name"`
 	Canonical   *bool            `json:"canonical"` // by which rules alone; missing: by both
 	Task        string           `json:"task"`
+	Named       Hex              `json:"genesis_sha256"`
 	Region      string           `json:"region"`
 	Partition   int64            `json:"partition"`
 	Partitions  int64            `json:"partitions"`
@@ -681,7 +683,7 @@ func (r *runner) log(raw json.RawMessage) {
 	one := read[logCase](raw)
 	for _, canonical := range []bool{false, true} {
 		if one.Canonical == nil || *one.Canonical == canonical {
-			r.fold(&one, r.trust(canonical))
+			r.fold(&one, r.trust(canonical, one.Named))
 		}
 	}
 }

@@ -157,7 +157,7 @@ def small_task(
         genesis=genesis,
         store=objects,
         writer=logs,
-        signer=factories.merger_signer(),
+        key_pair=factories.merger_signer(),
         name="m-1",
         open_reader=lambda _purpose: logs,
         clock=clock or ManualClock(),

@@ -50,7 +50,7 @@ def worker(federation: SmallFederation, name: str = "w-1") -> PartitionWorker:
         genesis=federation.genesis,
         store=federation.objects,
         writer=LogWriter(settings, name, give_up=False),
-        signer=factories.worker_signer(name),
+        key_pair=factories.worker_signer(name),
         name=name,
         open_reader=lambda purpose: LogReader(settings, f"{name}-{purpose}"),
     )
@@ -183,7 +183,7 @@ def test_memory_that_runs_out_stops_the_partition_and_judges_nothing(
                 "offset": 0,
                 "reason": "it raises",
             }
-            federation.append(*SLOT, factories.operator_signer().sign("Skip", skip))
+            federation.append(*SLOT, federation.signer(factories.operator_signer()).sign("Skip", skip))
             await process(one, log(federation)[1:])
             assert one.stopped is problem and one.state.next_offset == 0
             await one.resume()

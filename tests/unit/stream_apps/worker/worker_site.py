@@ -17,7 +17,8 @@ from backends.log import Headers, LogRecord, Outgoing, Position, Together, appen
 from backends.settings import StoreSettings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
-from schemas.manifests import NEWEST_GENESIS, Genesis, Region, TensorEntry
+from schemas.documents import genesis_v4
+from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.records import aggregate_in, decode_record
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from stream_apps.process_context import ProcessContext
@@ -168,7 +169,7 @@ def genesis_of(rules: Policy) -> Genesis:
         policy=msgspec.json.decode(rules.canonical()),
         model_sha256=factories.model_sha(0),
         optimizer_sha256=factories.sha("optimizer"),
-        format=NEWEST_GENESIS,
+        format=genesis_v4.FORMAT,
     )
 
 
@@ -187,7 +188,7 @@ class WorkerSite:
             genesis=genesis_of(rules),
             store=self.store,
             writer=self.broker,
-            signer=factories.worker_signer(),
+            key_pair=factories.worker_signer(),
             name="w-1",
             open_reader=lambda _purpose: self.broker,
             clock=self.clock,
