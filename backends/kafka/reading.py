@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TypeVar
 
 from aggregation.errors import FluvialError, IntegrityProblem, TimeoutProblem
 from backends.kafka.configuration import REQUEST_TIMEOUT_S
-from backends.kafka.cursor import Cursor, Whole
+from backends.kafka.cursor import FRUITLESS_BACKOFF_S, Cursor, Whole
 from backends.kafka.fetching import Fetched, OutOfRangeError, PartitionClient, Place
 from backends.kafka.loop import SHARED, submit
 from backends.kafka.problems import client_problem
@@ -140,9 +140,12 @@ class LogReader:
                     yield []
                     continue
                 try:
-                    came = cursor.advance(coming.result())
+                    answer = coming.result()
+                    came = cursor.advance(answer)
                 except OutOfRangeError as error:
                     raise self._out_of_range(error) from error
+                if answer and not came:
+                    time.sleep(FRUITLESS_BACKOFF_S)
                 coming = self._ask(cursor)
                 yield came
         finally:

@@ -47,7 +47,7 @@ from aggregation.errors import (
 from aggregation.fold.events import Effect, Event, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
 from backends.crash_points import crash_point
-from backends.log import LogRecord, Position
+from backends.log import LogRecord, Position, UnreadableRecord
 from stream_apps.process_context import ProcessContext
 from stream_apps.worker.folding import Folding
 from stream_apps.worker.outbox import Outbox
@@ -95,14 +95,22 @@ class PartitionWorker:
         if self.stopped is not None:
             self._begin_again()
         await self._outbox.drain()
-        found = await resume_from(self.place, self.state)
-        self._folding.go_on_from(found.state)  # at once: a Tick for the state before would come too late
-        problem = found.problem or await self._learn_verdicts()
+        problem: IntegrityProblem | None
+        try:
+            problem = await self._go_on()
+        except IntegrityProblem as damage:  # of what it wrote itself, or of what it has to read there
+            problem = damage
+        self.context.observer.resumed(self.place.slot, self.state)
         if problem is not None:
             self._stop(problem)
-        self.context.observer.resumed(self.place.slot, self.state)
         crash_point("worker.resumed")
         return self.state.next_offset
+
+    async def _go_on(self) -> IntegrityProblem | None:
+        """From our own progress or what is published; what does not fit together, if anything."""
+        found = await resume_from(self.place, self.state)
+        self._folding.go_on_from(found.state)  # at once: a Tick for the state before would come too late
+        return found.problem or await self._learn_verdicts()
 
     async def _learn_verdicts(self) -> IntegrityProblem | None:
         standing = await published_verdicts(self.place, self.state)
@@ -135,6 +143,10 @@ class PartitionWorker:
                 self._send_verdicts()
 
     async def _process(self, record: LogRecord) -> None:
+        if isinstance(record, UnreadableRecord):
+            if self.stopped is None:
+                self._stop(record.problem)
+            return
         if self.stopped is not None and not await self._parked_by(record):
             return
         try:

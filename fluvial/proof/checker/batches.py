@@ -57,31 +57,41 @@ def entries_in(
 ) -> Iterator[Entry]:
     """The entries of the offsets from ``start`` on, before ``end``, that the whole batches of a fetch cover.
 
-    What stands in a record's header as a head is added to ``heads``.
+    What stands in a record's header as a head is added to ``heads``. What stands at or behind ``end`` is not looked at:
+    a damaged batch there is for whoever reads so far. ``DamagedLogError`` for one in front of it.
     """
-    batches = list(_split(message_set))
-    expected = start
-    for number, (base, batch) in enumerate(batches):
+    batches, expected = _split(message_set), start
+    following: tuple[int, bytes] | None = next(batches, None)
+    while following is not None and expected < end:
+        base, batch = following
+        if batch[16] == _NEWEST_FORMAT and base >= end:
+            return
+        _require_checksum(base, batch)
+        damage: DamagedLogError | None = None
+        try:
+            following = next(batches, None)
+        except DamagedLogError as error:  # it is raised once all in front of it is read
+            following, damage = None, error
         behind = end
-        for next_base, following in batches[number + 1 : number + 2]:
-            if following[16] == _NEWEST_FORMAT:
-                behind = min(end, next_base)
+        if following is not None and following[1][16] == _NEWEST_FORMAT:
+            behind = min(end, following[0])
         if batch[16] == _NEWEST_FORMAT:
             (last_delta,) = struct.unpack_from(">i", batch, 23)
             first, last = max(base, expected), min(base + last_delta, behind - 1)
         else:
             first, last = expected, min(base, behind - 1)
-        if first > last:
-            continue
-        if first > expected:
-            message = f"offset {expected} is missing, {first} follows"
-            raise DamagedLogError(message)
-        yield from _entries_of(base, batch, first, last, heads)
-        expected = last + 1
+        if first <= last:
+            if first > expected:
+                message = f"offset {expected} is missing, {first} follows"
+                raise DamagedLogError(message)
+            yield from _entries_of(base, batch, first, last, heads)
+            expected = last + 1
+        if damage is not None and expected < end:
+            raise damage
 
 
 def _split(message_set: bytes) -> Iterator[tuple[int, bytes]]:
-    """(base offset, bytes) of the batches; a fetch may cut its last one."""
+    """(base offset, bytes) of the batches, their checksums unseen; a fetch may cut its last one."""
     at = 0
     while len(message_set) - at >= 17:  # noqa: PLR2004
         base, length = struct.unpack_from(">qi", message_set, at)
@@ -92,14 +102,16 @@ def _split(message_set: bytes) -> Iterator[tuple[int, bytes]]:
         batch = message_set[at : at + 12 + length]
         if len(batch) < 12 + length:
             return
-        if (
-            magic == _NEWEST_FORMAT
-            and calc_crc32c(batch[_CHECKSUMMED_FROM:]) != struct.unpack_from(">I", batch, 17)[0]
-        ):
-            message = f"the batch at offset {base} does not have its checksum"
-            raise DamagedLogError(message)
         yield base, batch
         at += len(batch)
+
+
+def _require_checksum(base: int, batch: bytes) -> None:
+    if batch[16] != _NEWEST_FORMAT:
+        return
+    if calc_crc32c(batch[_CHECKSUMMED_FROM:]) != struct.unpack_from(">I", batch, 17)[0]:
+        message = f"the batch at offset {base} does not have its checksum"
+        raise DamagedLogError(message)
 
 
 def _entries_of(

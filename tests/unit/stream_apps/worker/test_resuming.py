@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aggregation.errors import IntegrityProblem
 from aggregation.fold.events import Verdict
+from backends.log import LogRecord, UnreadableRecord
 from stream_apps.worker.resume_point import PublishedVerdicts, ResumePoint
 from stream_apps.worker.resuming import (
     contradiction,
@@ -23,6 +25,7 @@ from tests.factories import verdict_bytes
 from tests.unit.stream_apps.worker.worker_site import AGGREGATES, UPDATES, VERDICTS, WorkerSite
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from aggregation.fold.state import PartitionState
@@ -191,3 +194,49 @@ def test_verdicts_are_known_from_the_next_offset_on(site: WorkerSite) -> None:
     state = replace(own(0), next_offset=3)
     found = asyncio.run(published_verdicts(site.place, state))
     assert (sorted(found.verdicts), found.longer, found.end) == ([3, 4], (), 6)
+
+
+def test_damage_in_what_a_worker_has_to_read_stops_that_partition_alone(
+    site: WorkerSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended the worker, with all of its partitions, each time it was started."""
+    damage = IntegrityProblem("FLV-3107", "the log is damaged")
+    read = site.broker.read
+
+    def damaged(topic: str, *where: int) -> Iterator[LogRecord]:
+        if topic == VERDICTS:
+            raise damage
+        return read(topic, *where)
+
+    async def run() -> None:
+        await folded(site, 2)
+        monkeypatch.setattr(site.broker, "read", damaged)
+        worker = site.worker()
+        assert await worker.resume() == 0 and worker.stopped is damage
+        await worker.process(site.update(9))
+        assert worker.state.next_offset == 0
+        monkeypatch.setattr(site.broker, "read", read)
+        await worker.resume()
+        assert [worker.stopped] == [None]
+
+    asyncio.run(run())
+
+
+def test_a_partition_that_cannot_be_read_on_stops_and_tries_again_when_it_is_assigned(
+    site: WorkerSite,
+) -> None:
+    problem = IntegrityProblem("FLV-3107", "the log is damaged")
+
+    async def run() -> None:
+        worker = await folded(site, 2)
+        damage = UnreadableRecord(UPDATES, 0, 2, 0, None, None, problem=problem)
+        await worker.process_all([damage])
+        await worker.process_all([damage])
+        assert worker.stopped is problem and worker.state.next_offset == 2
+        await worker.resume()
+        assert [worker.stopped] == [None]
+        await worker.process_all(site.broker.records[UPDATES])
+        await worker.process(site.update(7))
+        assert worker.state.next_offset == 3
+
+    asyncio.run(run())
