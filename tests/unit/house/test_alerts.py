@@ -27,6 +27,7 @@ AT_ONCE = {
     "FluvialUnvouchedVerdicts",
     "FluvialDivergence",
     "FluvialMergerDivergence",
+    "FluvialLieMerged",
     "FluvialVersionRefused",
     "FluvialAuditMismatch",
 }
