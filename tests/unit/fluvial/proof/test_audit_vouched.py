@@ -188,7 +188,7 @@ def test_a_head_by_a_revoked_worker_says_nothing() -> None:
     federation = SmallFederation(partitions={"eu": 1})
     serial = federation.trust.identify(factories.worker_signer("w-2").certificate).serial
     fields = {"task": federation.task, "device_id": "", "certificate_serial": serial, "reason": "stolen"}
-    federation.append("eu", 0, factories.operator_signer().sign("Revoke", fields))
+    federation.append("eu", 0, federation.signer(factories.operator_signer()).sign("Revoke", fields))
     federation.rounds(1)
     federation.fold()
     wrong = Stretch(0, 99, bytes(32))
