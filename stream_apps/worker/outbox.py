@@ -29,7 +29,7 @@ from backends.crash_points import crash_point
 from backends.log import FLUSH_TIMEOUT_S, Headers, Outgoing, Together
 from backends.outages import retry_through_outage
 from schemas.verdicts import encode_verdict
-from schemas.windows import EncodedWindow, encode_window
+from schemas.windows import EncodedWindow, encode_state, seal_window
 from stream_apps.worker.place import PartitionPlace
 
 VERDICTS_UNACKNOWLEDGED_MAX: Final = 4096
@@ -40,13 +40,21 @@ VERDICTS_TOGETHER_MAX: Final = 64
 log = logging.getLogger("fluvial.worker")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Window:
-    """A closed window whose effects are not true yet."""
+    """A closed window whose effects are not true yet; it is encoded and hashed on the thread that publishes it."""
 
     closed: WindowClosed
-    encoded: EncodedWindow
+    state: PartitionState
+    snapshot: bytes
     headers: Headers
+    encoded: EncodedWindow | None = None
+
+    def seal(self) -> EncodedWindow:
+        """What to store and to publish; made once, for each window is a link of a chain."""
+        if self.encoded is None:
+            self.encoded = seal_window(self.state, self.closed, self.snapshot)
+        return self.encoded
 
 
 class Outbox:
@@ -112,7 +120,7 @@ class Outbox:
 
     def add_window(self, closed: WindowClosed, headers: Headers, state: PartitionState) -> None:
         """Keep a window that closed until its effects are true; ``state`` is as the fold left it."""
-        self._windows.append(_Window(closed, encode_window(state, closed), headers))
+        self._windows.append(_Window(closed, state, encode_state(state), headers))
 
     def _append(self, verdicts: list[Outgoing]) -> None:
         place = self._place
@@ -179,7 +187,7 @@ class Outbox:
     # -- blocking, on a thread
 
     def _publish_window(self, window: _Window) -> None:
-        place, context, encoded = self._place, self._place.context, window.encoded
+        place, context, encoded = self._place, self._place.context, window.seal()
         crash_point("worker.before-verdicts")
         retry_through_outage(f"publish the verdicts of {place}", self._flush_verdicts, clock=context.clock)
         crash_point("worker.after-verdicts")
@@ -187,7 +195,7 @@ class Outbox:
             put = partial(context.store.put_object, data)
             retry_through_outage(f"store a window of {place}", put, clock=context.clock)
         crash_point("worker.after-objects")
-        self._publish_aggregate(window)
+        self._publish_aggregate(encoded, window.headers)
         context.observer.window_published(place.slot, window.closed, encoded.aggregate)
         one = encoded.aggregate
         log.debug(
@@ -205,14 +213,14 @@ class Outbox:
         )
         crash_point("worker.after-aggregate")
 
-    def _publish_aggregate(self, window: _Window) -> None:
+    def _publish_aggregate(self, encoded: EncodedWindow, headers: Headers) -> None:
         place, context = self._place, self._place.context
         published = context.writer.append(
             place.aggregates,
-            context.signer.sign_payload("RegionalAggregate", window.encoded.payload),
+            context.signer.sign_payload("RegionalAggregate", encoded.payload),
             key=str(place.partition).encode(),
             partition=place.partition,
-            headers=window.headers,
+            headers=headers,
         )
         flush = partial(context.writer.flush, FLUSH_TIMEOUT_S)
         retry_through_outage(f"publish a window of {place}", flush, clock=context.clock)

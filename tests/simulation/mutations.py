@@ -181,9 +181,9 @@ MUTATIONS = (
             ),
             (
                 OUTBOX,
-                "        self._publish_aggregate(window)\n",
+                "        self._publish_aggregate(encoded, window.headers)\n",
                 (
-                    "        self._publish_aggregate(window)\n"
+                    "        self._publish_aggregate(encoded, window.headers)\n"
                     '        retry_through_outage("publish verdicts", self._flush_verdicts, clock=context.clock)\n'
                 ),
             ),

@@ -202,7 +202,7 @@ def test_a_stopped_partition_is_tried_again_when_it_is_assigned_again(
         await one.resume()
         send(federation, 4)
         with monkeypatch.context() as broken:
-            broken.setattr("stream_apps.worker.outbox.encode_window", lambda *_: 1 / 0)
+            broken.setattr("stream_apps.worker.outbox.seal_window", lambda *_: 1 / 0)
             await process(one, log(federation))
         problem = one.stopped
         assert problem is not None and problem.error_id == "FLV-3202"
