@@ -14,7 +14,10 @@ from fluvial.local import downloads
 from fluvial.local.pinned import read_pins
 from fluvial.local.resources import infra_file
 
-GO_MODULES: Final = {"minio/version.txt": downloads.MINIO_MODULE, "toxiproxy/version.txt": downloads.TOXIPROXY_MODULE}
+GO_MODULES: Final = {
+    "minio/version.txt": downloads.MINIO_MODULE,
+    "toxiproxy/version.txt": downloads.TOXIPROXY_MODULE,
+}
 
 
 def jars() -> list[dict[str, Any]]:

@@ -54,6 +54,8 @@ def test_the_pins_of_the_source_tree_name_kafka_of_the_pom() -> None:
 
 
 def test_jars_of_another_mirror_are_refused_by_name(folder: Path) -> None:
-    with pytest.raises(EnvironmentProblem, match=r"argparse4j.* is missing|HdrHistogram.* is missing") as caught:
+    with pytest.raises(
+        EnvironmentProblem, match=r"argparse4j.* is missing|HdrHistogram.* is missing"
+    ) as caught:
         downloads.require_pinned(folder)
     assert caught.value.error_id == "FLV-1025"
