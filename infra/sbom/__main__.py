@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import click
+
 from fluvial.local import downloads
 from fluvial.local.pinned import read_pins
 from fluvial.local.resources import infra_file
@@ -58,7 +60,7 @@ def main(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     document["components"] = [*document.get("components", []), *jars(), *go_modules()]
     path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    print(f"{path}: {len(document['components'])} components")
+    click.echo(f"{path}: {len(document['components'])} components")
 
 
 if __name__ == "__main__":
