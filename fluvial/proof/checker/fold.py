@@ -201,7 +201,7 @@ class Partition:
 
     def _not_ours(self, update: dict[str, Any], serial: str) -> str:
         device = update["device_id"]
-        if device in self._revoked or self._task.notary.certificate_name(serial) in self._revoked:
+        if device in self._revoked or self._task.certificate_name(serial) in self._revoked:
             return "revoked"
         if update["task"] != self._task.name:
             return "wrong_task"
@@ -293,8 +293,7 @@ class Partition:
     # -- control records
 
     def _bars(self, signer: Signer | None) -> bool:
-        notary = self._task.notary
-        named = notary.certificate_name(signer.serial) if signer and notary.revokes_all else ""
+        named = self._task.certificate_name(signer.serial) if signer and self._task.notary.revokes_all else ""
         return named in self._revoked
 
     def _control(self, offset: int, sealed: Sealed, record: dict[str, Any]) -> tuple[Verdict, bool]:
@@ -314,7 +313,7 @@ class Partition:
         elif kind == "Tick":
             close = record["window_first_offset"] == self._window.first_offset
         elif kind == "Revoke":
-            certificate = self._task.notary.certificate_name(record["certificate_serial"])
+            certificate = self._task.certificate_name(record["certificate_serial"])
             self._revoked |= {record["device_id"], certificate} - {""}
         return verdict_of(offset, "control"), close and bool(self._window.counts)
 

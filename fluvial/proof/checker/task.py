@@ -73,6 +73,10 @@ class Task:
     notary: Notary = field(compare=False)
     verdicts: int
 
+    def certificate_name(self, serial: str) -> str:
+        """How a revoked certificate is called in a partition's state; since v5 no device can be called so."""
+        return "certificate:" + serial if serial and self.notary.revokes_all else serial
+
     @property
     def slots(self) -> list[Slot]:
         """Every partition, in the order (region, partition)."""

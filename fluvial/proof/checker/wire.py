@@ -240,18 +240,10 @@ class Notary:
     def __init__(self, authorities: dict[str, str], *, canonical: bool, named: str) -> None:
         self.canonical = canonical
         self._named = bytes.fromhex(named)
+        self.revokes_all = bool(named)
         self._authorities = {
             region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in authorities.items()
         }
-
-    @property
-    def revokes_all(self) -> bool:
-        """Whether a Revoke bars every role, not devices only: in tasks whose signatures name them."""
-        return bool(self._named)
-
-    def certificate_name(self, serial: str) -> str:
-        """How a revoked certificate is called in a partition's state; "" for none."""
-        return "certificate:" + serial if serial and self._named else serial
 
     def signed_bytes(self, kind: str, schema_sha256: bytes, payload: bytes) -> bytes:
         """What the signature of a record of this task is over."""
