@@ -25,6 +25,7 @@ from typing import Final
 
 from aggregation.fold.events import Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
+from aggregation.server.aggregates import Aggregate
 from backends.crash_points import crash_point
 from backends.log import FLUSH_TIMEOUT_S, Headers, Outgoing, Together
 from backends.outages import retry_through_outage
@@ -62,6 +63,8 @@ class Outbox:
 
     def __init__(self, place: PartitionPlace) -> None:
         self.published: dict[int, bytes] = {}
+        self.standing_windows: dict[int, frozenset[str]] = {}
+        """The hashes of windows that stood in the topic before us, by sequence: ours need not be published again."""
         self._place = place
         self._windows: deque[_Window] = deque()
         self._waiting: list[Outgoing] = []
@@ -71,6 +74,7 @@ class Outbox:
     def clear(self) -> None:
         """Forget everything: all of it follows from the log again."""
         self.published = {}
+        self.standing_windows = {}
         self._windows = deque()  # new ones: what is under way on a thread goes on with the old
         self._waiting = []
         self._sent = deque()
@@ -195,7 +199,8 @@ class Outbox:
             put = partial(context.store.put_object, data)
             retry_through_outage(f"store a window of {place}", put, clock=context.clock)
         crash_point("worker.after-objects")
-        self._publish_aggregate(encoded, window.headers)
+        if not self._stands(encoded.aggregate):
+            self._publish_aggregate(encoded, window.headers)
         context.observer.window_published(place.slot, window.closed, encoded.aggregate)
         one = encoded.aggregate
         log.debug(
@@ -212,6 +217,21 @@ class Outbox:
             },
         )
         crash_point("worker.after-aggregate")
+
+    def _stands(self, ours: Aggregate) -> bool:
+        """Whether a window is published already. Where another of its sequence is, that is said."""
+        standing = self.standing_windows.pop(ours.sequence, frozenset())
+        for other in sorted(standing - {ours.sha256}):
+            log.error(
+                "error[FLV-3002]: %s: window %d is %s, and somebody with a worker's key signed %s\n"
+                "hint: the log decides, and mergers fold it again: see docs/runbooks/diverging-workers.md",
+                self._place,
+                ours.sequence,
+                ours.sha256[:12],
+                other[:12],
+            )
+            self._place.context.observer.window_contradicted(self._place.slot, ours)
+        return ours.sha256 in standing
 
     def _publish_aggregate(self, encoded: EncodedWindow, headers: Headers) -> None:
         place, context = self._place, self._place.context
