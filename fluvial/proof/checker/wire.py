@@ -163,16 +163,18 @@ def schemas() -> dict[bytes, Schema]:
 
 
 @cache
-def _only(name: str) -> Schema:
-    """The schema of a record that has one version; ValueError where there is none."""
-    return max((one for one in schemas().values() if one.name == name), key=lambda one: one.version)
+def _schema(name: str, version: int) -> Schema:
+    """A record's schema of that version, 0 for the newest; ValueError where there is none."""
+    known = (one for one in schemas().values() if one.name == name and version in {0, one.version})
+    return max(known, key=lambda one: one.version)
 
 
-def encode(name: str, record: dict[str, Any]) -> bytes:
-    """A record by the schema of its name, header included."""
+def encode(name: str, record: dict[str, Any], *, version: int = 0) -> bytes:
+    """A record by the schema of its name, the newest or that of a ``version``, header included."""
+    schema = _schema(name, version)
     out = io.BytesIO()
-    out.write(_only(name).header)
-    fastavro.schemaless_writer(out, _only(name).parsed, record)
+    out.write(schema.header)
+    fastavro.schemaless_writer(out, schema.parsed, record)
     return out.getvalue()
 
 
@@ -255,23 +257,19 @@ class Notary:
         """The merger whose signature ``seal`` is, over a manifest's canonical form without its key ``merger``."""
         if not isinstance(seal, dict) or set(seal) != {"certificate", "signature"}:
             return None
-        parts = []
-        for text in (seal["certificate"], seal["signature"]):
-            try:
-                parts.append(base64.b64decode(text, validate=True))
-            except (ValueError, TypeError):
-                return None
-            if base64.b64encode(parts[-1]).decode() != text:
-                return None
-        signer = self.signer_of(parts[0])
-        if signer is None or signer.role != "merger":
-            return None
-        said = b"fluvial/Manifest/v2\0" + self._named + hashlib.sha256(unsigned).digest()
+        texts = [seal["certificate"], seal["signature"]]
         try:
-            signer.key.verify(parts[1], said)
-        except InvalidSignature:
+            certificate, signature = (base64.b64decode(text, validate=True) for text in texts)
+            signer = self.signer_of(certificate)
+            if signer is None or signer.role != "merger":
+                return None
+            signer.key.verify(
+                signature, b"fluvial/Manifest/v2\0" + self._named + hashlib.sha256(unsigned).digest()
+            )
+        except (ValueError, TypeError, InvalidSignature):
             return None
-        return signer
+        same = [base64.b64encode(data).decode() for data in (certificate, signature)] == texts
+        return signer if same else None
 
     def signer_of(self, der: bytes) -> Signer | None:
         """Who holds a certificate; None where the task's CAs do not vouch for it."""
