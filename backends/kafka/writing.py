@@ -5,7 +5,9 @@ Methods block; asynchronous callers use ``asyncio.to_thread``.
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
@@ -13,8 +15,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from aggregation.errors import FluvialError, TimeoutProblem
 from backends.kafka.configuration import DELIVERY_TIMEOUT_S, REQUEST_TIMEOUT_S, producer_configuration
-from backends.kafka.diagnosis import RefusalWatch, refusal
+from backends.kafka.diagnosis import RefusalWatch, refusal, writer_refusal
 from backends.kafka.problems import problem_of
+from backends.kafka.refusals import denied_of
 from backends.log import Headers, Position
 from backends.observer import UNOBSERVED, Observer
 from backends.settings import Settings
@@ -23,10 +26,18 @@ POLL_S: Final = 0.25
 POLL_EVERY_S: Final = 0.005
 """How often appending asks for answers: no answer comes sooner than a batch has lingered."""
 # librdkafka's own codes have an underscore and are public all the same.
+FATAL: Final = KafkaError._FATAL  # noqa: SLF001
 _GIVEN_UP: Final = frozenset(
-    {KafkaError._PURGE_QUEUE, KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT}  # noqa: SLF001
+    {
+        FATAL,
+        KafkaError._PURGE_QUEUE,  # noqa: SLF001
+        KafkaError._MSG_TIMED_OUT,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+    }
 )
 """Of records that were never sent."""
+_AFTER_FATAL: Final = frozenset({FATAL, KafkaError._PURGE_QUEUE})  # noqa: SLF001
+"""Of records that librdkafka had when it gave up by itself: we purge with a reason only."""
 
 
 class LogWriter:
@@ -41,6 +52,7 @@ class LogWriter:
         self._polled_s = 0.0
         self._settings = settings
         self._refusal: FluvialError | None = None
+        self._waiting: set[Future[Position]] = set()
         watch = RefusalWatch(settings, self._refuse)
         self._producer = Producer(
             producer_configuration(settings, client_id, give_up=give_up) | {"error_cb": watch}
@@ -50,6 +62,36 @@ class LogWriter:
         """The brokers turn us back, and waiting does not mend it: what waits fails at once, with the reason."""
         self._refusal = problem
         self._producer.purge(in_queue=True, in_flight=False, blocking=False)
+
+    def _serve(self, call: Callable[[], int]) -> int:
+        """Let librdkafka tell what it has to: how many records still wait. A fatal error fails all of them."""
+        try:
+            return call()
+        except:  # noqa: E722 - confluent-kafka raises a fatal error as a KafkaError, which is no exception of Python's
+            fatal = _fatal_in(sys.exc_info()[1])
+            if fatal is None:
+                raise
+        problem = self._of_fatal(fatal)
+        while self._waiting:  # confluent-kafka may have dropped what was to be told of them
+            self._waiting.pop().set_exception(problem)
+        return 0
+
+    def _of_fatal(self, error: KafkaError) -> FluvialError:
+        """What ended this producer: it takes no record any more."""
+        if self._refusal is None:
+            self._refusal = denied_of(error.code(), "write", f"broker {self._bootstrap}")
+        if self._refusal is None:
+            self._refusal = writer_refusal(self._settings)
+        return self._refusal or problem_of(error, "write", self._bootstrap)
+
+    def _told(self, error: KafkaError, action: str) -> FluvialError:
+        try:
+            code = error.code()
+        except SystemError as pending:  # a fatal error was raised before this callback, in the same call
+            return self._of_fatal(_fatal_in(pending) or error)
+        if code in _AFTER_FATAL and self._refusal is None:
+            return self._of_fatal(error)
+        return self._problem(error, action)
 
     def _problem(self, error: KafkaError, action: str) -> FluvialError:
         if error.code() in _GIVEN_UP and self._refusal is not None:
@@ -67,11 +109,15 @@ class LogWriter:
     ) -> Future[Position]:
         """Append one record; -1 lets the key choose (murmur2, the same as ``aggregation.partitioning``)."""
         future: Future[Position] = Future()
+        self._waiting.add(future)
         began_s = time.perf_counter()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            problem = self._problem(error, f"append to {topic}") if error is not None else None
+            problem = self._told(error, f"append to {topic}") if error is not None else None
             self._observer.produced(topic, time.perf_counter() - began_s, problem)
+            if future not in self._waiting:
+                return  # it was told of a fatal error before
+            self._waiting.discard(future)
             if problem is not None:
                 future.set_exception(problem)
             else:
@@ -85,13 +131,16 @@ class LogWriter:
                     topic, value, key, partition, on_delivery=delivered, headers=list(headers) or None
                 )
             except BufferError:
-                self._producer.poll(POLL_S)  # the queue is full: let deliveries make room
+                self._serve(
+                    lambda: self._producer.poll(POLL_S)
+                )  # the queue is full: let deliveries make room
                 continue
             except KafkaException as error:
+                self._waiting.discard(future)
                 raise self._problem(error.args[0], f"append to {topic}") from error
             if began_s - self._polled_s >= POLL_EVERY_S:
                 self._polled_s = began_s
-                self._producer.poll(0)
+                self._serve(lambda: self._producer.poll(0))
             return future
 
     def append_now(
@@ -110,14 +159,26 @@ class LogWriter:
 
     def poll(self) -> None:
         """Run the delivery callbacks that are due."""
-        self._producer.poll(0)
+        self._serve(lambda: self._producer.poll(0))
 
     def flush(self, timeout_s: float = DELIVERY_TIMEOUT_S) -> None:
         """Wait until every record was delivered or has failed; TimeoutProblem (FLV-3102) after ``timeout_s``."""
-        left = self._producer.flush(timeout_s)
+        left = self._serve(lambda: self._producer.flush(timeout_s))
         if left:
             raise refusal(self._settings) or TimeoutProblem(
                 "FLV-3102",
                 f"{left} records were not acknowledged by {self._bootstrap} within {timeout_s:g} s",
                 hint="see whether the broker runs with `fluvial doctor`",
             )
+
+
+def _fatal_in(raised: object) -> KafkaError | None:
+    """Librdkafka's fatal error in what was raised: as it is, in an exception, or pending when Python was called.
+
+    Where a callback came in between, confluent-kafka has lost it, and says only that something is wrong.
+    """
+    if isinstance(raised, SystemError):
+        raised = raised.__cause__ or KafkaError(FATAL)
+    if isinstance(raised, KafkaException):
+        raised = raised.args[0]
+    return raised if isinstance(raised, KafkaError) else None
