@@ -27,7 +27,7 @@ RECORDS ?= 100000
 SEED ?= 1
 SECONDS ?= 60
 
-.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-records fuzz-decoder vectors vectors-again fold-again check verify format bench docs docs-serve lock clean
+.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-records fuzz-decoder vectors vectors-again fold-again check verify format bench peers docs docs-serve lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -124,6 +124,9 @@ format: setup ## let ruff format and mend what it can
 bench: setup ## print the benchmark figures
 	@for name in import_time kernels passes layout ingest latency recovery snapshots audit observing export console; do echo "== benchmarks/$$name.py"; \
 	  PYTHONPATH=. $(BIN)/python benchmarks/$$name.py $(ARGS); done
+
+peers: setup ## Fluvial beside Flower and NVFlare, installed from the package index into the cache; options in ARGS="..."
+	@PYTHONPATH=. $(BIN)/python benchmarks/peers.py $(ARGS)
 
 docs: setup ## build the documentation site into build/site; a dead link or anchor ends it
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict $(ARGS)

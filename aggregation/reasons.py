@@ -155,6 +155,11 @@ class Reason(Enum):
         226, "wrong_region", {"region": str, "signers_region": str},
         lambda region, own: f"it is for {region!r}, its device is of {own}",
     )  # fmt: skip
+    NOT_SIGNED_FOR_THIS = (
+        227, "bad_signature", {"signer": str},
+        lambda name: f"the signature is not {name}'s over this payload in this task: it was changed, or signed for "
+        "another task, such as an earlier one of this name",
+    )  # fmt: skip
 
     # -- updates
     ACCEPTED_CLIPPED = 300, "accepted", {"norm": float, "norm_clip": float}, _clip

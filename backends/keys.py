@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from aggregation.errors import UsageProblem
 from backends.text_files import plain_utf8
 from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, NAME_PATTERN, Role
-from schemas.envelope import Signer
+from schemas.envelope import KeyPair
 
 AUTHORITY_DAYS: Final = 3650
 LEAF_DAYS: Final = 365
@@ -90,10 +90,10 @@ def issue(folder: Path, region: str, role: Role, name: str, *, days: float = LEA
     return path
 
 
-def load_signer(path: Path) -> Signer:
-    """The signer in an issued file."""
+def load_key_pair(path: Path) -> KeyPair:
+    """The key and certificate in an issued file; ``of_task`` makes a signer of them."""
     key, certificate = _read(path, "fluvial ca issue --help")
-    return Signer(certificate.public_bytes(serialization.Encoding.DER), key)
+    return KeyPair(certificate.public_bytes(serialization.Encoding.DER), key)
 
 
 def certificate_pem(path: Path) -> str:

@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, Self
+
+from aggregation.errors import FluvialError
 
 FLUSH_TIMEOUT_S: Final = 10.0
 """How long one wait for acknowledgements lasts before the waiting is said aloud and begun again."""
@@ -30,6 +34,45 @@ class LogRecord:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record as it is to stand in the log."""
+
+    key: bytes | None
+    value: bytes
+    headers: Headers = ()
+
+
+class Together:
+    """Records that were appended at once: how many the broker has yet to answer for, and which were refused.
+
+    Answers come from any thread, one for each record.
+    """
+
+    def __init__(self, records: int) -> None:
+        self.unanswered = records
+        self._refused: list[tuple[Outgoing, FluvialError]] = []
+        self._lock = threading.Lock()
+
+    @property
+    def refused(self) -> Sequence[tuple[Outgoing, FluvialError]]:
+        """What was not taken so far, and why."""
+        return self._refused
+
+    @property
+    def unsafe(self) -> int:
+        """Records that are not known to stand in the log."""
+        return self.unanswered + len(self._refused)
+
+    def answer(self, record: Outgoing | None = None, problem: FluvialError | None = None) -> bool:
+        """The answer for one record, which is named where there is a ``problem``. Whether it was the last answer."""
+        with self._lock:
+            if record is not None and problem is not None:
+                self._refused.append((record, problem))
+            self.unanswered -= 1
+            return not self.unanswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +99,13 @@ class RecordWriter(Protocol):
         """Begin to append one record; it is safe when the future resolves. -1 lets the key choose (murmur2)."""
         ...
 
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        """Begin to append records to one partition, in their order.
+
+        Nothing is raised: what is refused at once is among ``refused``, as what the broker refuses later.
+        """
+        ...
+
     def append_now(
         self,
         topic: str,
@@ -75,6 +125,27 @@ class RecordWriter(Protocol):
     def flush(self, timeout_s: float = ...) -> None:
         """Wait until every record was delivered or has failed; TimeoutProblem (FLV-3102) after ``timeout_s``."""
         ...
+
+
+def append_each(writer: RecordWriter, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+    """``append_together`` of a writer that has nothing to gain from it."""
+    together = Together(len(records))
+
+    def answered(record: Outgoing, future: Future[Position]) -> None:
+        problem = future.exception()
+        assert problem is None or isinstance(problem, FluvialError), problem
+        together.answer(record, problem)
+
+    for record in records:
+        try:
+            future = writer.append(
+                topic, record.value, key=record.key, partition=partition, headers=record.headers
+            )
+        except FluvialError as error:
+            together.answer(record, error)
+        else:
+            future.add_done_callback(partial(answered, record))
+    return together
 
 
 class RecordReader(Protocol):

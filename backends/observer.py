@@ -158,8 +158,11 @@ class Observer:
 
     # -- the ways out
 
-    def produced(self, topic: str, seconds: float, error: FluvialError | None) -> None:
-        """The broker answered for a record of ours; ``error`` when it did not take it."""
+    def produced(self, topic: str, seconds: float, error: FluvialError | None, records: int = 1) -> None:
+        """The broker answered for a record of ours; ``error`` when it did not take it.
+
+        For ``records`` that went together it is told once, at the last answer.
+        """
 
     def stored(self, operation: str, seconds: float, error: FluvialError | None) -> None:
         """The object store answered ``get``, ``put``, ``create``, ``exists`` or ``list``."""

@@ -17,22 +17,24 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from aggregation import codecs
 from aggregation.codecs import kernels
 from aggregation.fold.contributions import Contributions
-from aggregation.fold.rules import CANONICAL_RULES
+from aggregation.fold.rules import TASK_RULES
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
 from aggregation.policy import policy_from_mapping
 from aggregation.server.averaging import exact_mean
-from backends.keys import authority_path, certificate_pem, create_authority, issue, load_signer
+from backends.keys import authority_path, certificate_pem, create_authority, issue, load_key_pair
 from benchmarks import machine, synthetic
 from schemas.certificates import CONTROL, Role, Trust
 from schemas.envelope import Signer
 from schemas.records import decode_record
+from schemas.signing import SignatureDomain
 
 REPETITIONS = 7
 FEDAVG_MODELS = 10
@@ -83,16 +85,24 @@ def one_update(parameters: int) -> dict[str, float]:
     }
 
 
+DOMAIN: Final = SignatureDomain.of(TASK_RULES, "00" * 32)
+"""Of a task whose genesis nobody has written."""
+
+
 def _whole_fold_us(parameters: int, devices: int = 100) -> float:
     """Bytes to verdict: envelope, certificate (cached), signature, payload, admission, sums."""
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder)
         for region in ("eu", CONTROL):
             create_authority(keys, region)
-        signers = {f"d-{i}": load_signer(issue(keys, "eu", Role.DEVICE, f"d-{i}")) for i in range(devices)}
+        signers = {
+            f"d-{i}": load_key_pair(issue(keys, "eu", Role.DEVICE, f"d-{i}")).of_task(DOMAIN)
+            for i in range(devices)
+        }
         trust = Trust.from_pem(
             {region: certificate_pem(authority_path(keys, region)) for region in ("eu", CONTROL)},
-            CANONICAL_RULES,
+            TASK_RULES,
+            DOMAIN,
         )
     layout = synthetic.layout_of(parameters)
     tensors = synthetic.tensors_of(layout, 1)

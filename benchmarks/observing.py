@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,8 +25,8 @@ from typing import Any
 
 import urllib3
 
-from backends.keys import load_signer, signer_path
-from backends.log import Position
+from backends.keys import load_key_pair, signer_path
+from backends.log import Outgoing, Position, Together
 from backends.observer import UNOBSERVED, Observer
 from backends.tasks import keys_folder
 from benchmarks import ingest, machine, snapshots, synthetic
@@ -57,6 +57,16 @@ class WithoutVerdicts:
         done.set_result(Position(topic, options["partition"], 0))
         return done
 
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        """As the writer's, but for verdicts."""
+        if topic != self._topic:
+            sent: Together = self._writer.append_together(topic, records, partition=partition)
+            return sent
+        done = Together(len(records))
+        for _ in records:
+            done.answer()
+        return done
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
 
@@ -82,7 +92,7 @@ def scraped(address: str) -> Iterator[None]:
 def outside_of(made: synthetic.Synthetic, observer: Observer = UNOBSERVED) -> ProcessContext:
     """A worker's outside on the real Kafka and store."""
     keys = keys_folder(made.settings.home, made.task)
-    signer = load_signer(signer_path(keys, made.region, Role.WORKER, f"worker-{made.region}"))
+    signer = load_key_pair(signer_path(keys, made.region, Role.WORKER, f"worker-{made.region}"))
     genesis_sha256 = sha256_hex(made.genesis.canonical())
     return open_process_context(
         made.settings, made.task, genesis_sha256, signer, "observing", observer=observer

@@ -19,7 +19,7 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +27,8 @@ from typing import Any
 from unittest import mock
 
 from backends.kafka.reading import LogReader
-from backends.keys import load_signer, signer_path
+from backends.keys import load_key_pair, signer_path
+from backends.log import Outgoing, Together
 from backends.tasks import keys_folder
 from benchmarks import ingest, machine, synthetic
 from fluvial.local.stack import LocalStack
@@ -93,6 +94,11 @@ class AccountedWriter:
         self._aggregate = True
         with self._account.charge("publish windows"):
             return self._writer.append(topic, value, **options)
+
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        """As the writer's."""
+        done: Together = self._writer.append_together(topic, records, partition=partition)
+        return done
 
     def flush(self, timeout_s: float) -> None:
         """As the writer's."""
@@ -163,7 +169,7 @@ async def fold_partition(made: synthetic.Synthetic, worker: RegionWorker, partit
 def measure(made: synthetic.Synthetic, updates: int) -> dict[str, Any]:
     """One run, accounted."""
     keys = keys_folder(made.settings.home, made.task)
-    signer = load_signer(signer_path(keys, made.region, Role.WORKER, f"worker-{made.region}"))
+    signer = load_key_pair(signer_path(keys, made.region, Role.WORKER, f"worker-{made.region}"))
     genesis_sha256 = sha256_hex(made.genesis.canonical())
     account, states = Account(), set[str]()
     outside = accounted(

@@ -17,7 +17,7 @@ from aggregation.partitioning import partition_of
 from aggregation.policy import policy_from_mapping
 from backends.kafka.admin import declare_topics
 from backends.kafka.writing import LogWriter
-from backends.keys import authority_path, certificate_pem, create_authority, issue, load_signer
+from backends.keys import authority_path, certificate_pem, create_authority, issue, load_key_pair
 from backends.settings import Settings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
@@ -140,7 +140,8 @@ def create(
     )
     declare_topics(settings, topics_of(task, {region: partitions}))
     signers = {
-        f"d-{i:05d}": load_signer(issue(keys, region, Role.DEVICE, f"d-{i:05d}")) for i in range(devices)
+        f"d-{i:05d}": load_key_pair(issue(keys, region, Role.DEVICE, f"d-{i:05d}")).of_task(genesis.domain)
+        for i in range(devices)
     }
     return Synthetic(
         settings, task, region, partitions, layout, genesis, signers, LogWriter(settings, "benchmark")
@@ -152,7 +153,7 @@ def write_barriers(made: Synthetic, versions: int) -> None:
     store = TaskStore(open_object_store(made.settings.store), made.task)
     direction = np.random.default_rng(7).standard_normal(made.layout.parameters)
     reference = store.put_object(encode_direction(codecs.direction_of(direction, made.layout)))
-    signer = load_signer(_merger_key(made.settings.home, made.task))
+    signer = load_key_pair(_merger_key(made.settings.home, made.task)).of_task(made.genesis.domain)
     for version in range(1, versions + 1):
         barrier = {
             "task": made.task,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aggregation.fold.rules import RecordRules
+    from schemas.signing import SignatureDomain
 
 CONTROL: Final = "control"
 NAME_PATTERN: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
@@ -98,6 +99,7 @@ class Trust:
     """The CAs of a task: ``authorities`` maps each region, and ``control``, to its CA certificate.
 
     ``rules`` are those of the task's records: every record that is judged by these CAs is read by them.
+    ``domain`` is for which task they have to be signed.
 
     ``identify`` remembers what it verified, up to ``CACHED_CERTIFICATES_MAX`` certificates of
     ``CACHED_CERTIFICATE_BYTES_MAX`` in all, and beyond that forgets who was not seen for longest: who it remembers
@@ -107,14 +109,15 @@ class Trust:
 
     authorities: Mapping[str, x509.Certificate]
     rules: RecordRules
+    domain: SignatureDomain
     _known: OrderedDict[bytes, Identity] = field(default_factory=OrderedDict, repr=False)
     _known_bytes: int = field(default=0, repr=False)
 
     @classmethod
-    def from_pem(cls, pems: Mapping[str, str], rules: RecordRules) -> Trust:
-        """From the PEM texts and the rules in a genesis document."""
+    def from_pem(cls, pems: Mapping[str, str], rules: RecordRules, domain: SignatureDomain) -> Trust:
+        """From the PEM texts in a genesis document, its rules and the domain of its task."""
         found = {region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in pems.items()}
-        return cls(found, rules)
+        return cls(found, rules, domain)
 
     def identify(self, der: bytes) -> Identity:
         """The identity behind a certificate; raises ``BadCertificateError`` with the reason."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,17 +15,30 @@ from schemas import canonical
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+    from schemas.signing import SignatureDomain
+
 ENVELOPE: Final = "SignedEnvelope"
 KIND_SHOWN_MAX: Final = 64
 """Characters of a kind in a verdict: anybody may write any."""
 
 
 @dataclass(frozen=True, slots=True)
-class Signer:
-    """A private key and the certificate (DER) that vouches for it."""
+class KeyPair:
+    """A private key and the certificate (DER) that vouches for it. It signs nothing until it is said for which task."""
 
     certificate: bytes
     key: Ed25519PrivateKey
+
+    def of_task(self, domain: SignatureDomain) -> Signer:
+        """Who signs with it for a task: ``genesis.domain`` says which."""
+        return Signer(self.certificate, self.key, domain)
+
+
+@dataclass(frozen=True, slots=True)
+class Signer(KeyPair):
+    """A key pair that signs for one task."""
+
+    domain: SignatureDomain
 
     def sign(self, kind: str, record: dict[str, Any]) -> bytes:
         """Encode ``record`` as ``kind`` and wrap it in a signed envelope."""
@@ -38,7 +50,7 @@ class Signer:
         Bytes that name no schema are signed as if they were of the newest.
         """
         schema = codec.registry().get(payload[: codec.HEADER_BYTES], codec.schema_for(kind))
-        signature = self.key.sign(signed_bytes(kind, schema.sha256, payload))
+        signature = self.key.sign(self.domain.signed_bytes(kind, schema.sha256, payload))
         envelope = {"kind": kind, "payload": payload, "certificate": self.certificate, "signature": signature}
         return codec.encode(ENVELOPE, envelope)
 
@@ -56,10 +68,10 @@ class ClosedEnvelope:
     certificate: bytes
     signature: bytes
 
-    def signed_by(self, key: Ed25519PublicKey) -> bool:
-        """Whether ``key`` made the signature over these very bytes."""
+    def signed_by(self, key: Ed25519PublicKey, domain: SignatureDomain) -> bool:
+        """Whether ``key`` made the signature over these very bytes, for that task."""
         try:
-            key.verify(self.signature, signed_bytes(self.kind, self.schema.sha256, self.payload))
+            key.verify(self.signature, domain.signed_bytes(self.kind, self.schema.sha256, self.payload))
         except InvalidSignature:
             return False
         return True
@@ -75,16 +87,6 @@ class Envelope(ClosedEnvelope):
     """An opened envelope: decoded; whether it was verified is up to who opened it."""
 
     record: dict[str, Any]
-
-
-def signed_bytes(kind: str, schema_sha256: bytes, payload: bytes) -> bytes:
-    """What a signature covers: a domain, the full schema's SHA-256 and the payload's, 32 bytes each.
-
-    Ed25519 hashes its message with SHA-512, which no processor helps with; the payload's own SHA-256 is three
-    times cheaper where the processor has the instruction (``docs/adr/0006-signed-digest.md``).
-    """
-    payload_sha256 = hashlib.sha256(payload).digest()
-    return b"".join((b"fluvial/", kind.encode(), b"/v1\0", schema_sha256, payload_sha256))
 
 
 def read_envelope(data: bytes, rules: RecordRules) -> ClosedEnvelope:

@@ -9,18 +9,20 @@ has the formats. A document is written in the format that it was read in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 import rfc8785
 
 from aggregation.errors import IntegrityProblem
-from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, RecordRules
+from aggregation.fold.rules import FIRST_RULES, RecordRules
 from aggregation.layout import DTYPE, WEIGHTS, Layout, TensorSpec
 from aggregation.policy import Policy, policy_from_canonical
 from schemas.certificates import Trust
-from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, manifest_v1
+from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, genesis_v5, manifest_v1
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS, decode_document, encode_document
+from schemas.objects import sha256_hex
+from schemas.signing import SignatureDomain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,18 +93,31 @@ class Parent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     manifest_sha256: str
 
 
+class Records(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which rules hold for records, as a document says it.
+
+    canonical: records count in their one encoding only; always true. verdicts: the version that workers write.
+    """
+
+    canonical: bool = True
+    verdicts: Literal[1, 2] = 2
+
+
 _KEYS_OF_A_TENSOR: Final = {
     genesis_v1.FORMAT: ("name", "shape"),
     genesis_v2.FORMAT: ("name", "shape", "section"),
     genesis_v3.FORMAT: ("name", "shape", "section", "dtype", "nonnegative"),
     genesis_v4.FORMAT: ("name", "shape", "section", "dtype", "nonnegative"),
+    genesis_v5.FORMAT: ("name", "shape", "section", "dtype", "nonnegative"),
 }
 _KEYS_SINCE_V3: Final = ("model", "code", "metric", "parent")
 BEFORE_V3: Final = frozenset({genesis_v1.FORMAT, genesis_v2.FORMAT})
 """Formats that say nothing of the model but its layout."""
 BEFORE_V4: Final = BEFORE_V3 | {genesis_v3.FORMAT}
 """Formats that say nothing of the rules of records: the first hold."""
-NEWEST_GENESIS: Final = genesis_v4.FORMAT
+BEFORE_V5: Final = BEFORE_V4 | {genesis_v4.FORMAT}
+"""Formats without a nonce: what is signed in their tasks does not name the document."""
+NEWEST_GENESIS: Final = genesis_v5.FORMAT
 """The format of a new task's genesis document."""
 
 
@@ -110,7 +125,8 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Version 0: everything that the meaning of the logs depends on, and what else a task is made of.
 
     model, code, metric and parent are said since v3; earlier documents leave them at their defaults. ``records`` is
-    said since v4, where it is by default what new tasks have; see ``rules``.
+    said since v4, where it is by default what new tasks have; see ``rules``. ``nonce``, 32 random bytes in hex, is said
+    since v5.
     """
 
     task: str
@@ -124,7 +140,8 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code: Code | None = None
     metric: Metric | None = None
     parent: Parent | None = None
-    records: RecordRules | None = None
+    records: Records | None = None
+    nonce: str | None = None
     version: int = 0
     format: str = genesis_v1.FORMAT
 
@@ -141,9 +158,13 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.format in BEFORE_V4 and self.records is not None:
             raise ValueError(f"{self.format} cannot say records: {NEWEST_GENESIS} can")
         if self.format not in BEFORE_V4 and self.records is None:
-            msgspec.structs.force_setattr(self, "records", CANONICAL_RULES)
+            msgspec.structs.force_setattr(self, "records", Records())
         if self.records is not None:
             genesis_v4.require_canonical(canonical=self.records.canonical)
+        if self.format not in BEFORE_V5:
+            genesis_v5.require_nonce(self.nonce)
+        elif self.nonce is not None:
+            raise ValueError(f"{self.format} cannot say nonce: {NEWEST_GENESIS} can")
 
     def canonical(self) -> bytes:
         """The document's bytes, in its format."""
@@ -152,9 +173,10 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         keys["layout"] = [{key: tensor[key] for key in said} for tensor in keys["layout"]]
         if self.format in BEFORE_V3:
             keys = {key: value for key, value in keys.items() if key not in _KEYS_SINCE_V3}
-        del keys["records"]
-        if self.format not in BEFORE_V4:
-            keys["records"] = msgspec.to_builtins(self.rules)
+        if self.format in BEFORE_V4:
+            del keys["records"]
+        if self.format in BEFORE_V5:
+            del keys["nonce"]
         return encode_document(keys, GENESIS_FORMATS)
 
     @property
@@ -168,12 +190,23 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.format in BEFORE_V4:
             return FIRST_RULES
         assert self.records is not None, "since v4 it is always said"
-        return self.records
+        signatures = 1 if self.format in BEFORE_V5 else 2
+        return RecordRules(self.records.canonical, self.records.verdicts, signatures)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the document, hex: the task's identity."""
+        return sha256_hex(self.canonical())
+
+    @property
+    def domain(self) -> SignatureDomain:
+        """For which task its records are signed."""
+        return SignatureDomain.of(self.rules, self.sha256)
 
     @property
     def trust(self) -> Trust:
-        """By which CAs and rules the task's records are judged."""
-        return Trust.from_pem(self.authorities, self.rules)
+        """By which CAs and rules the task's records are judged, and for which task they have to be signed."""
+        return Trust.from_pem(self.authorities, self.rules, self.domain)
 
     @property
     def tensor_layout(self) -> Layout:

@@ -198,8 +198,9 @@ def authenticate(envelope: ClosedEnvelope, timestamp_ms: int, trust: Trust) -> I
         return _unauthentic(envelope, because(Reason.EXPIRED, signer.serial, timestamp_ms))
     if SIGNERS.get(envelope.kind) is not signer.role:
         return _unauthentic(envelope, because(Reason.ROLE_MAY_NOT, signer.role.value, envelope.kind))
-    if not envelope.signed_by(signer.public_key):
-        return _unauthentic(envelope, because(Reason.NOT_SIGNED, signer.name))
+    if not envelope.signed_by(signer.public_key, trust.domain):
+        reason = Reason.NOT_SIGNED if trust.domain.version == 1 else Reason.NOT_SIGNED_FOR_THIS
+        return _unauthentic(envelope, because(reason, signer.name))
     return signer
 
 

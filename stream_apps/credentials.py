@@ -10,13 +10,13 @@ import time
 
 from aggregation.errors import UsageProblem
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
-from schemas.envelope import Signer
+from schemas.envelope import KeyPair
 
 
-def own_identity(signer: Signer, trust: Trust, *, region: str, role: Role) -> Identity:
-    """Who ``signer`` is; UsageProblem FLV-3203 unless the task's CA of ``region`` vouches for it in this role."""
+def own_identity(key_pair: KeyPair, trust: Trust, *, region: str, role: Role) -> Identity:
+    """Whose keys these are; UsageProblem FLV-3203 unless the task's CA of ``region`` vouches for them in this role."""
     try:
-        identity = trust.identify(signer.certificate)
+        identity = trust.identify(key_pair.certificate)
     except BadCertificateError as error:
         raise _unfit(region, role, str(error)) from error
     if (identity.region, identity.role) != (region, role):

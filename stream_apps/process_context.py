@@ -18,7 +18,7 @@ from backends.settings import Settings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from schemas.certificates import Trust
-from schemas.envelope import Signer
+from schemas.envelope import KeyPair, Signer
 from schemas.manifests import Genesis
 
 
@@ -45,14 +45,14 @@ class ProcessContext:
         genesis: Genesis,
         store: TaskStore,
         writer: RecordWriter,
-        signer: Signer,
+        key_pair: KeyPair,
         name: str,
         open_reader: Callable[[str], RecordReader],
         trust: Trust | None = None,
         clock: Clock = SYSTEM_CLOCK,
         observer: Observer = UNOBSERVED,
     ) -> ProcessContext:
-        """What follows from the genesis document, beside what is given."""
+        """What follows from the genesis document, beside what is given: also for which task this process signs."""
         return cls(
             genesis=genesis,
             layout=genesis.tensor_layout,
@@ -60,7 +60,7 @@ class ProcessContext:
             trust=trust or genesis.trust,
             store=store,
             writer=writer,
-            signer=signer,
+            signer=key_pair.of_task(genesis.domain),
             name=name,
             open_reader=open_reader,
             clock=clock,
@@ -72,7 +72,7 @@ def open_process_context(
     settings: Settings,
     task: str,
     genesis_sha256: str,
-    signer: Signer,
+    key_pair: KeyPair,
     name: str,
     *,
     observer: Observer = UNOBSERVED,
@@ -86,7 +86,7 @@ def open_process_context(
         genesis=genesis,
         store=store,
         writer=LogWriter(settings, f"fluvial-{name}", give_up=False, observer=observer),
-        signer=signer,
+        key_pair=key_pair,
         name=name,
         open_reader=lambda purpose: LogReader(settings, f"fluvial-{name}-{purpose}"),
         observer=observer,

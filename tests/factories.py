@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from aggregation import codecs
 from aggregation.fold.events import Barrier, Effect, Event, Tick, Update, Verdict, WindowClosed
-from aggregation.fold.rules import CANONICAL_RULES, RecordRules
+from aggregation.fold.rules import CANONICAL_RULES, TASK_RULES, RecordRules
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
 from aggregation.layout import BUFFERS, Layout, TensorSpec
@@ -35,6 +35,7 @@ from schemas.certificates import Role, Trust
 from schemas.envelope import Signer
 from schemas.manifests import TensorEntry
 from schemas.records import decode_record
+from schemas.signing import FIRST_DOMAIN, SignatureDomain
 from schemas.verdicts import encode_verdict
 
 if TYPE_CHECKING:
@@ -173,14 +174,24 @@ def certificate_sha256_signed() -> bytes:
     return builder.sign(rsa_key(), hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def trust(*regions: str, rules: RecordRules = CANONICAL_RULES) -> Trust:
-    """What a task trusts: the CAs of ``regions`` (eu and us by default) and of ``control``; new tasks' rules."""
-    return Trust({region: authority(region) for region in (*(regions or ("eu", "us")), CONTROL)}, rules)
+DOMAIN = SignatureDomain.of(TASK_RULES, sha("genesis"))
+"""Of a new task, whose genesis document nobody has written."""
+NONCE = sha("nonce")
+"""In the genesis documents of the tests' tasks."""
+
+
+def trust(
+    *regions: str, rules: RecordRules = CANONICAL_RULES, domain: SignatureDomain = FIRST_DOMAIN
+) -> Trust:
+    """What a task of v4 trusts: the CAs of ``regions`` (eu and us by default) and of ``control``."""
+    authorities = {region: authority(region) for region in (*(regions or ("eu", "us")), CONTROL)}
+    return Trust(authorities, rules, domain)
 
 
 def signer(region: str, role: Role, name: str, **spoiled: Any) -> Signer:
-    """A key and its certificate."""
-    return Signer(certificate(region, role, name, **spoiled), key(f"{region}/{role.value}/{name}"))
+    """A key and its certificate, signing for tasks before v5; ``of_task`` for one of v5."""
+    der = certificate(region, role, name, **spoiled)
+    return Signer(der, key(f"{region}/{role.value}/{name}"), FIRST_DOMAIN)
 
 
 def device_signer(device_id: str, region: str = REGION, **spoiled: Any) -> Signer:

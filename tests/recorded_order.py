@@ -17,7 +17,7 @@ from backends.memory.log import MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
 from backends.store.task_store import TaskStore
 from fluvial.session.in_process import InProcessFederation, memory_log_of
-from schemas.envelope import Signer
+from schemas.envelope import KeyPair
 from schemas.manifests import Genesis, Manifest
 from schemas.objects import model_key, optimizer_key
 from schemas.records import decode_record
@@ -42,7 +42,7 @@ class RecordedOrder:
         return [self.store.manifest(version) for version in range(1, head.version + 1 if head else 1)]
 
 
-def made_again(recorded: RecordedOrder, *, workers: Mapping[str, Signer], merger: Signer) -> list[Manifest]:
+def made_again(recorded: RecordedOrder, *, workers: Mapping[str, KeyPair], merger: KeyPair) -> list[Manifest]:
     """The versions that come of ``recorded``, to its head or up to the first that differs.
 
     What was recorded behind that one belongs to another history: its barriers name objects that nobody has made.
@@ -51,7 +51,7 @@ def made_again(recorded: RecordedOrder, *, workers: Mapping[str, Signer], merger
 
 
 class _Replay:
-    def __init__(self, recorded: RecordedOrder, workers: Mapping[str, Signer], merger: Signer) -> None:
+    def __init__(self, recorded: RecordedOrder, workers: Mapping[str, KeyPair], merger: KeyPair) -> None:
         self._recorded = recorded
         self._genesis = genesis = recorded.genesis
         self._waiting = {

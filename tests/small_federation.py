@@ -39,7 +39,8 @@ from backends.tasks import TaskFile, write_task_file
 from fluvial.proof.audit.sources import Sources
 from fluvial.session.in_process import InProcessFederation
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import NEWEST_GENESIS, Genesis, Manifest, Region
+from schemas.envelope import KeyPair, Signer
+from schemas.manifests import BEFORE_V5, NEWEST_GENESIS, Genesis, Manifest, Region
 from schemas.objects import sha256_hex
 from schemas.topics import aggregates_topic, metrics_topic, models_topic, topics_of, updates_topic
 from stream_apps.worker import folding
@@ -68,6 +69,7 @@ class SmallFederation:
         default_factory=lambda: Layout.of([("hidden.weight", (3, 5)), ("out.weight", (7,))])
     )
     document_format: str = NEWEST_GENESIS
+    nonce: str = factories.NONCE
 
     def __post_init__(self) -> None:
         self.clock = ManualClock(factories.NOW_MS / 1000)
@@ -123,6 +125,7 @@ class SmallFederation:
             policy=msgspec.json.decode(self.policy.canonical()),
             model_sha256=sha256_hex(model_bytes),
             optimizer_sha256=sha256_hex(optimizer_bytes),
+            nonce=None if self.document_format in BEFORE_V5 else self.nonce,
             format=self.document_format,
         )
         self.objects.put_object(self.policy.canonical())
@@ -131,6 +134,10 @@ class SmallFederation:
         self.trust = self.genesis.trust
         self.models = [self.genesis.model_sha256]
         self.announce(0)
+
+    def signer(self, key_pair: KeyPair) -> Signer:
+        """Who signs for this task with these keys."""
+        return key_pair.of_task(self.genesis.domain)
 
     @property
     def task_file(self) -> TaskFile:
@@ -197,7 +204,7 @@ class SmallFederation:
         base = changed.pop("base", self.version)
         return factories.update_bytes(
             device,
-            by=changed.pop("by", factories.device_signer(device, region)),
+            by=self.signer(changed.pop("by", factories.device_signer(device, region))),
             seed=seed,
             base=base,
             base_sha256=changed.pop("base_sha256", self.models[base]),
@@ -230,7 +237,7 @@ class SmallFederation:
 
     def publish_payload(self, region: str, partition: int, payload: bytes) -> None:
         """An aggregate record with this payload, signed by a worker of the region."""
-        value = factories.worker_signer("w-1", region).sign_payload("RegionalAggregate", payload)
+        value = self.signer(factories.worker_signer("w-1", region)).sign_payload("RegionalAggregate", payload)
         self.writer.append_now(aggregates_topic(self.task, region), value, partition=partition)
 
     def merge(self) -> Manifest:
@@ -259,9 +266,9 @@ class SmallFederation:
                     "model_sha256": manifest.model_sha256,
                     "reference_sha256": manifest.reference_sha256,
                 }
-                self.append(
-                    region, p, factories.barrier_bytes(manifest.version, self.policy, **(fields | changed))
-                )
+                by = self.signer(factories.merger_signer())
+                value = factories.barrier_bytes(manifest.version, self.policy, by=by, **(fields | changed))
+                self.append(region, p, value)
         self.announce(manifest.version)
 
     def announce(self, version: int, **changed: Any) -> None:
@@ -276,7 +283,7 @@ class SmallFederation:
                 "model_sha256": document.model_sha256,
                 "policy_sha256": self.policy.sha256,
             }
-            value = factories.merger_signer().sign("ModelAnnouncement", fields | changed)
+            value = self.signer(factories.merger_signer()).sign("ModelAnnouncement", fields | changed)
             self.writer.append_now(models_topic(self.task), value, partition=0)
 
     def evaluated(self, version: int, accuracy: float) -> None:

@@ -15,13 +15,17 @@ class RecordRules:
     """``canonical``: bytes that are not the one encoding of what they say are refused, in records and certificates.
 
     ``verdicts``: the version of Verdict that is written. In 1 a verdict holds a text, in 2 a reason's code and values.
+    ``signatures``: the version of what is signed. In 1 it names the kind of record, in 2 the task's genesis too.
     """
 
     canonical: bool
     verdicts: int
+    signatures: int = 1
 
 
 FIRST_RULES: Final = RecordRules(canonical=False, verdicts=1)
 """Those of tasks whose genesis document says nothing of them: formats before ``fluvial/genesis/v4``."""
 CANONICAL_RULES: Final = RecordRules(canonical=True, verdicts=2)
-"""Those of new tasks."""
+"""Those of tasks of ``fluvial/genesis/v4``."""
+TASK_RULES: Final = RecordRules(canonical=True, verdicts=2, signatures=2)
+"""Those of new tasks, ``fluvial/genesis/v5``."""

@@ -22,6 +22,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aggregation.errors import FluvialError, UsageProblem
 from backends.kafka.configuration import REQUEST_TIMEOUT_S, addresses, client_options
 from backends.kafka.diagnosis import AGAIN_S, SOON_S, refusal_async
+from backends.kafka.frames import receive_in_place
 from backends.kafka.problems import client_problem
 from backends.settings import Settings
 
@@ -44,6 +45,7 @@ _ELECTING: Final = frozenset({74, 75, 78})
 _OUTAGES: Final = (errors.KafkaError, OSError, TimeoutError)
 
 aiokafka_conn.READER_LIMIT = SOCKET_BYTES_AT_ONCE
+receive_in_place()
 
 
 class Fetched(NamedTuple):

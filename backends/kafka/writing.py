@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final
+from itertools import groupby
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -18,7 +19,7 @@ from backends.kafka.configuration import DELIVERY_TIMEOUT_S, REQUEST_TIMEOUT_S, 
 from backends.kafka.diagnosis import RefusalWatch, refusal, writer_refusal
 from backends.kafka.problems import problem_of
 from backends.kafka.refusals import denied_of
-from backends.log import Headers, Position
+from backends.log import Headers, Outgoing, Position, Together
 from backends.observer import UNOBSERVED, Observer
 from backends.settings import Settings
 
@@ -40,6 +41,11 @@ _AFTER_FATAL: Final = frozenset({FATAL, KafkaError._PURGE_QUEUE})  # noqa: SLF00
 """Of records that librdkafka had when it gave up by itself: we purge with a reason only."""
 
 
+_NOBODYS: Final = Outgoing(None, b"")
+Delivered = Callable[[KafkaError | None, Message], None]
+Answered = Callable[[Outgoing | None, KafkaError | None], None]
+
+
 class LogWriter:
     """An idempotent producer. ``append`` returns at once with a future; the record is safe when it resolves."""
 
@@ -52,7 +58,7 @@ class LogWriter:
         self._polled_s = 0.0
         self._settings = settings
         self._refusal: FluvialError | None = None
-        self._waiting: set[Future[Position]] = set()
+        self._waiting: set[Future[Position] | Together] = set()
         watch = RefusalWatch(settings, self._refuse)
         self._producer = Producer(
             producer_configuration(settings, client_id, give_up=give_up) | {"error_cb": watch}
@@ -73,7 +79,7 @@ class LogWriter:
                 raise
         problem = self._of_fatal(fatal)
         while self._waiting:  # confluent-kafka may have dropped what was to be told of them
-            self._waiting.pop().set_exception(problem)
+            _fail(self._waiting.pop(), problem)
         return 0
 
     def _of_fatal(self, error: KafkaError) -> FluvialError:
@@ -125,23 +131,103 @@ class LogWriter:
                     Position(message.topic() or topic, message.partition() or 0, message.offset() or 0)
                 )
 
+        try:
+            self._produce(topic, Outgoing(key, value, headers), partition, delivered)
+        except KafkaException as error:
+            self._waiting.discard(future)
+            raise self._problem(error.args[0], f"append to {topic}") from error
+        if began_s - self._polled_s >= POLL_EVERY_S:
+            self._polled_s = began_s
+            self._serve(lambda: self._producer.poll(0))
+        return future
+
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        """Begin to append records to one partition, in their order, at a fraction of the cost of one after another.
+
+        Nothing is raised: what librdkafka refuses at once is among ``refused``, as what the broker refuses later.
+        """
+        together = Together(len(records))
+        self._waiting |= {together} if records else set()
+        began_s = time.perf_counter()
+
+        def answered(record: Outgoing | None = None, error: KafkaError | None = None) -> None:
+            problem = None if error is None else self._told(error, f"append to {topic}")
+            is_last = self._answer(together, record, problem)
+            if problem is not None:
+                self._observer.produced(topic, time.perf_counter() - began_s, problem)
+            if is_last and (taken := len(records) - len(together.refused)):
+                self._observer.produced(topic, time.perf_counter() - began_s, None, taken)
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                answered()
+            else:
+                answered(Outgoing(message.key(), message.value() or b""), error)
+
+        for has_headers, some in groupby(records, lambda record: bool(record.headers)):
+            if has_headers:  # which librdkafka's batches cannot hold
+                for record in some:
+                    self._produce_one(topic, record, partition, answered)
+            else:
+                self._produce_batch(topic, list(some), partition, delivered, answered)
+        self._serve(lambda: self._producer.poll(0))
+        return together
+
+    def _answer(self, together: Together, record: Outgoing | None, problem: FluvialError | None) -> bool:
+        """Whether it was the last answer; what was told of a fatal error is not told again."""
+        is_last = together in self._waiting and together.answer(record, problem)
+        if is_last:
+            self._waiting.discard(together)
+        return is_last
+
+    def _produce_one(self, topic: str, record: Outgoing, partition: int, answered: Answered) -> None:
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            answered(record, error)
+
+        try:
+            self._produce(topic, record, partition, delivered)
+        except KafkaException as error:
+            answered(record, error.args[0])
+
+    def _produce_batch(
+        self,
+        topic: str,
+        records: Sequence[Outgoing],
+        partition: int,
+        delivered: Delivered,
+        answered: Answered,
+    ) -> None:
+        waiting: list[dict[str, Any]] = [{"key": record.key, "value": record.value} for record in records]
+        while waiting:
+            if self._producer.produce_batch(topic, waiting, partition, delivered) == len(waiting):
+                return
+            full = []
+            for one in waiting:
+                error: KafkaError | None = one.pop("_error", None)
+                if error is None:
+                    continue
+                if error.code() == KafkaError._QUEUE_FULL:  # noqa: SLF001 - public, as all of librdkafka's own
+                    full.append(one)
+                else:
+                    answered(Outgoing(one["key"], one["value"]), error)
+            if full:
+                self._serve(lambda: self._producer.poll(POLL_S))  # let deliveries make room
+            waiting = full
+
+    def _produce(self, topic: str, record: Outgoing, partition: int, delivered: Delivered) -> None:
+        """Hand one record over, once there is room for it. Raises KafkaException."""
+        headers: Any = list(record.headers) or None
         while True:
             try:
                 self._producer.produce(
-                    topic, value, key, partition, on_delivery=delivered, headers=list(headers) or None
+                    topic, record.value, record.key, partition, on_delivery=delivered, headers=headers
                 )
             except BufferError:
                 self._serve(
                     lambda: self._producer.poll(POLL_S)
                 )  # the queue is full: let deliveries make room
-                continue
-            except KafkaException as error:
-                self._waiting.discard(future)
-                raise self._problem(error.args[0], f"append to {topic}") from error
-            if began_s - self._polled_s >= POLL_EVERY_S:
-                self._polled_s = began_s
-                self._serve(lambda: self._producer.poll(0))
-            return future
+            else:
+                return
 
     def append_now(
         self,
@@ -182,3 +268,11 @@ def _fatal_in(raised: object) -> KafkaError | None:
     if isinstance(raised, KafkaException):
         raised = raised.args[0]
     return raised if isinstance(raised, KafkaError) else None
+
+
+def _fail(waiting: Future[Position] | Together, problem: FluvialError) -> None:
+    if isinstance(waiting, Future):
+        waiting.set_exception(problem)
+        return
+    for _ in range(waiting.unanswered):  # which of them were answered does not matter any more
+        waiting.answer(_NOBODYS, problem)

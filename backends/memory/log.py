@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final, Self
 
 from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.partitioning import murmur2
 from backends.clock import SYSTEM_CLOCK, Clock
-from backends.log import FLUSH_TIMEOUT_S, Headers, LogRecord, Position
+from backends.log import FLUSH_TIMEOUT_S, Headers, LogRecord, Outgoing, Position, Together, append_each
 
 Place = tuple[str, int]
 WAIT_S: Final = 0.25
@@ -92,6 +92,10 @@ class MemoryWriter:
         future: Future[Position] = Future()
         future.set_result(self.append_now(topic, value, key=key, partition=partition, headers=headers))
         return future
+
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        """Append records to one partition; all are answered for."""
+        return append_each(self, topic, records, partition=partition)
 
     def append_now(
         self,

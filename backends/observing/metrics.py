@@ -252,6 +252,12 @@ class BufferedHistogram(Histogram):
         if len(self._waiting) >= OBSERVATIONS_WAITING_MAX:
             self._drain()
 
+    def observe_together(self, amount: float, count: int) -> None:
+        """Count ``count`` observations of one amount."""
+        self._waiting += [amount] * count
+        if len(self._waiting) >= OBSERVATIONS_WAITING_MAX:
+            self._drain()
+
     def _drain(self) -> None:
         with self._draining:
             values = self._waiting[:]  # others may append meanwhile: behind these
@@ -298,9 +304,9 @@ class Metrics:
         found: Gauge = self._find(name)
         return found
 
-    def histogram(self, name: str) -> Histogram:
+    def histogram(self, name: str) -> BufferedHistogram:
         """A histogram of this role, by its name."""
-        found: Histogram = self._find(name)
+        found: BufferedHistogram = self._find(name)
         return found
 
     def has(self, name: str) -> bool:

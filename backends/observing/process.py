@@ -49,13 +49,13 @@ class MetricsObserver(Observer):
         """See ``Observer``."""
         self._ending = True
 
-    def produced(self, topic: str, seconds: float, error: FluvialError | None) -> None:
+    def produced(self, topic: str, seconds: float, error: FluvialError | None, records: int = 1) -> None:
         """See ``Observer``."""
         child = self._produce.get(topic)
         if child is None:
             child = self.metrics.histogram("fluvial_kafka_produce_seconds").labels(self._kind(topic))
             self._produce[topic] = child
-        child.observe(seconds)
+        child.observe_together(seconds, records)
         if error is None:
             self.succeeded("kafka")
         else:

@@ -102,7 +102,7 @@ def canary(
 
 def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -> tuple[Author, Path]:
     """The canary with its key; the key is issued where the region's CA is. FLV-2302 where it is not."""
-    from backends.keys import authority_path, issue, load_signer, signer_path
+    from backends.keys import authority_path, issue, load_key_pair, signer_path
     from backends.outages import retry_through_outage
     from backends.store.factory import open_object_store
     from backends.store.task_store import TaskStore
@@ -126,8 +126,9 @@ def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -
     store = TaskStore(open_object_store(settings.store), file.task)
 
     def read() -> Author:
-        genesis, signer = store.genesis(file.genesis_sha256), load_signer(path)
-        return Author(genesis, region, device_id_of(signer, genesis, region, path), signer)
+        genesis, key_pair = store.genesis(file.genesis_sha256), load_key_pair(path)
+        device_id = device_id_of(key_pair, genesis, region, path)
+        return Author(genesis, region, device_id, key_pair.of_task(genesis.domain))
 
     return (retry_through_outage(f"read the task {file.task}", read) if patient else read()), path
 

@@ -175,7 +175,7 @@ def _sentence(record: LogRecord, what: dict[str, Any]) -> str:
 def _append(view: TaskView, slot: Slot, offset: int, reason: str) -> Position:
     """Sign with the operator's key, append to the very partition, return once the broker has it."""
     from backends.kafka.writing import LogWriter
-    from backends.keys import load_signer, signer_path
+    from backends.keys import load_key_pair, signer_path
     from backends.tasks import keys_folder
     from fluvial.local.create import OPERATOR
     from schemas.certificates import CONTROL, Role
@@ -183,7 +183,8 @@ def _append(view: TaskView, slot: Slot, offset: int, reason: str) -> Position:
 
     region, partition = slot
     keys = keys_folder(view.settings.home, view.task)
-    signer = load_signer(signer_path(keys, CONTROL, Role.OPERATOR, OPERATOR))
+    key_pair = load_key_pair(signer_path(keys, CONTROL, Role.OPERATOR, OPERATOR))
+    signer = key_pair.of_task(view.trust.domain)
     record = {"task": view.task, "region": region, "partition": partition, "offset": offset, "reason": reason}
     writer = LogWriter(view.settings, f"fluvial-park-{view.task}")
     appended = writer.append(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from aggregation.errors import UsageProblem
-from backends.keys import load_signer, signer_path
+from backends.keys import load_key_pair, signer_path
 from backends.tasks import TaskFile, keys_folder, read_task_file, task_folder
 from fluvial.commands.run_plan import evaluation_option
 from fluvial.commands.tasks import check_known_region, data_option
@@ -73,7 +73,7 @@ def worker(
     settings, keys = invocation.settings("worker"), keys_folder(invocation.home, file.task)
     name = _name(name, f"worker-{region}")
     key = key or signer_path(keys, region, Role.WORKER, f"worker-{region}")
-    signer = load_signer(key)
+    key_pair = load_key_pair(key)
     identity = ProcessIdentity(file.task, "worker", name, region, key)
     with observing(settings, identity, MetricsOptions(metrics_port, not no_metrics)) as observer:
         app = regional_worker.build_app(
@@ -82,7 +82,7 @@ def worker(
             region=region,
             name=name,
             genesis_sha256=file.genesis_sha256,
-            signer=signer,
+            key_pair=key_pair,
             data_folder=_data_folder(invocation, file, name),
             observer=observer,
         )
@@ -114,7 +114,7 @@ def merger(
     settings, keys = invocation.settings("merger"), keys_folder(invocation.home, file.task)
     name = _name(name, "merger")
     key = key or signer_path(keys, CONTROL, Role.MERGER, "merger")
-    signer = load_signer(key)
+    key_pair = load_key_pair(key)
     identity = ProcessIdentity(file.task, "merger", name, key=key)
     with observing(settings, identity, MetricsOptions(metrics_port, not no_metrics)) as observer:
         app = merger_app.build_app(
@@ -122,7 +122,7 @@ def merger(
             task=file.task,
             name=name,
             genesis_sha256=file.genesis_sha256,
-            signer=signer,
+            key_pair=key_pair,
             data_folder=_data_folder(invocation, file, name),
             observer=observer,
         )

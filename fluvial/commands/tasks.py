@@ -348,14 +348,17 @@ def _append_everywhere(
     """Sign with the operator's key, append to every partition of the region, return once the broker has them all."""
     from backends.kafka.reading import LogReader
     from backends.kafka.writing import LogWriter
-    from backends.keys import load_signer, signer_path
+    from backends.keys import load_key_pair, signer_path
+    from backends.store.factory import open_object_store
+    from backends.store.task_store import TaskStore
     from backends.tasks import keys_folder
     from fluvial.local.create import OPERATOR
     from schemas.certificates import CONTROL, Role
     from schemas.topics import updates_topic
 
-    signer = load_signer(signer_path(keys_folder(settings.home, file.task), CONTROL, Role.OPERATOR, OPERATOR))
-    value = signer.sign("Revoke", record)
+    genesis = TaskStore(open_object_store(settings.store), file.task).genesis(file.genesis_sha256)
+    path = signer_path(keys_folder(settings.home, file.task), CONTROL, Role.OPERATOR, OPERATOR)
+    value = load_key_pair(path).of_task(genesis.domain).sign("Revoke", record)
     topic = updates_topic(file.task, region)
     with LogReader(settings, f"fluvial-revoke-{file.task}") as reader:
         partitions = reader.partitions(topic)

@@ -36,6 +36,11 @@ _KIND_BYTES_MAX: Final = 20
 BLOCK_BYTES: Final = 1 << 20
 """Bytes that one thread of Arrow's reader takes at once."""
 
+KINDS_MAX: Final = 64
+"""Kinds whose records are converted each by themselves; those of further ones, which nobody knows, together."""
+OWN_COLUMNS_MAX: Final = 1000
+"""Columns of a chunk that are a task's own; further such fields go to ``extra``."""
+
 Row = tuple[int, int, bytes | None]
 
 
@@ -47,14 +52,16 @@ def metric_rows(rows: list[Row], partition: int) -> tuple[pa.Table, int]:
     """
     groups: dict[bytes, list[int]] = {}
     for index, (_, _, value) in enumerate(rows):
-        groups.setdefault(_kind_of(value or b""), []).append(index)
+        kind = _kind_of(value or b"")
+        groups.setdefault(kind if kind in groups or len(groups) < KINDS_MAX else b"", []).append(index)
+    own = _OwnColumns()
     tables: list[pa.Table] = []
     unreadable = 0
     for indices in groups.values():
         values = [rows[index][2] or b"" for index in indices]
-        table = _by_arrow(values)
+        table = _by_arrow(values, own)
         if table is None:
-            table, failed = _one_by_one(values)
+            table, failed = _one_by_one(values, own)
             unreadable += failed
         tables.append(table)
     whole = _together(tables)
@@ -90,7 +97,23 @@ def _placed(table: pa.Table, rows: list[Row], partition: int) -> pa.Table:
     return pa.table(place | {name: table.column(name) for name in table.column_names})
 
 
-def _by_arrow(values: list[bytes]) -> pa.Table | None:
+class _OwnColumns:
+    """The columns that are a task's own. Anybody may write a record with any number of such fields."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        """Whether a field has a column; what is no such field, and what is too much, goes to ``extra``."""
+        if name in self._names:
+            return True
+        if len(self._names) == OWN_COLUMNS_MAX or not _DYNAMIC.fullmatch(name):
+            return False
+        self._names.add(name)
+        return True
+
+
+def _by_arrow(values: list[bytes], own: _OwnColumns) -> pa.Table | None:
     """All at once, the known columns that occur; None where it takes one by one to say what is wrong with which."""
     if not all(v[:1] == b"{" and v[-1:] == b"}" and b"\n" not in v for v in values):
         return None
@@ -117,14 +140,19 @@ def _by_arrow(values: list[bytes]) -> pa.Table | None:
         column = read.column(name)
         if name in _KNOWN:
             columns[name] = column
-        elif _DYNAMIC.fullmatch(name) and (
-            pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        ):
-            columns[name] = column.cast(pa.float64())
+        elif _numeric(column.type) and own.has(name):
+            try:
+                columns[name] = column.cast(pa.float64())
+            except pa.ArrowInvalid:  # a whole number that no float64 holds
+                return None
         else:
             others.append(name)
     columns["extra"] = _extra(read, others, values, set(columns))
     return pa.table(columns)
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _read(values: list[bytes], names: Collection[str]) -> pa.Table:
@@ -149,7 +177,7 @@ def _extra(read: pa.Table, others: list[str], values: list[bytes], taken: set[st
     return pa.array(extra, pa.string())
 
 
-def _one_by_one(values: list[bytes]) -> tuple[pa.Table, int]:
+def _one_by_one(values: list[bytes], own: _OwnColumns) -> tuple[pa.Table, int]:
     taken: dict[str, list[Any]] = {}
     extra: list[str | None] = [None] * len(values)
     unreadable = 0
@@ -162,8 +190,8 @@ def _one_by_one(values: list[bytes]) -> tuple[pa.Table, int]:
             continue
         rest = {}
         for name, field in document.items():
-            kind = _KNOWN.get(name) or (pa.float64() if _DYNAMIC.fullmatch(name) else None)
-            if kind is None or not _fits(field, kind):
+            kind = _KNOWN.get(name, pa.float64())
+            if not _fits(field, kind) or (name not in _KNOWN and not own.has(name)):
                 rest[name] = field
             else:
                 taken.setdefault(name, [None] * len(values))[index] = field

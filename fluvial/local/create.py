@@ -7,8 +7,10 @@ names a task that exists otherwise, has overwritten nothing.
 from __future__ import annotations
 
 import json
+import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from aggregation.errors import UsageProblem
@@ -32,7 +34,15 @@ from fluvial.local.stack_access import permit_task
 from fluvial.local.update_size import check_update_size
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
-from schemas.manifests import BEFORE_V3, NEWEST_GENESIS, Code, Genesis, Metric, Region, decode_genesis
+from schemas.manifests import (
+    BEFORE_V3,
+    BEFORE_V5,
+    NEWEST_GENESIS,
+    Code,
+    Genesis,
+    Metric,
+    Region,
+)
 from schemas.objects import sha256_hex
 from schemas.topics import topics_of, updates_topic
 
@@ -48,6 +58,8 @@ PARTITIONS_MAX: Final = 1024
 REGIONS_MAX: Final = 256
 OPERATOR: Final = "operator"
 MERGER: Final = "merger"
+NONCE_BYTES: Final = 32
+"""Random bytes in a genesis document: no two tasks have the same."""
 
 
 def worker_name(region: str) -> str:
@@ -92,7 +104,7 @@ def create_task(
         explicit=policy_text,
         task=loaded.policy_overrides,
         defaults=policy_defaults,
-        default_format=NEWEST if existing is None else decode_genesis(existing).first_policy.format,
+        default_format=NEWEST if existing is None else existing.first_policy.format,
     )
     folder = keys_folder(settings.home, task)
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
@@ -107,22 +119,25 @@ def create_task(
         folder=folder,
         seed=seed,
         metric=_metric(existing, loaded, output, seed),
-        document_format=NEWEST_GENESIS if existing is None else decode_genesis(existing).format,
+        document_format=NEWEST_GENESIS if existing is None else existing.format,
+        nonce=existing.nonce if existing else None,
         code=program.code,
         origin=read_origin(settings, origin) if origin else None,
     )
-    genesis = first.genesis
-    check_update_size(genesis.tensor_layout, policy, settings)
-    if existing is not None and existing != genesis.canonical():
-        raise _exists_otherwise(task, store, _difference(existing, genesis))
-    _declare_topics(settings, genesis, fresh=existing is None, output=output)
+    check_update_size(first.genesis.tensor_layout, policy, settings)
+    if existing and existing != first.genesis:
+        raise _exists_otherwise(task, store, _difference(existing, first.genesis))
+    _declare_topics(settings, first.genesis, fresh=existing is None, output=output)
     program.keep(settings.home, store)
-    if not first.write(store):
-        raise _exists_otherwise(task, store, _difference(store.manifest_bytes(0), genesis))
-    noted = Noted(lasting_reference(loaded, reference), seed, given, split)
+    if (written := first.write(store)) is None:
+        raise _exists_otherwise(task, store, _difference(store.genesis(), first.genesis))
+    output.say(_told(written, fresh=existing is None))
+    return _noted(settings, written, Noted(lasting_reference(loaded, reference), seed, given, split))
+
+
+def _noted(settings: Settings, genesis: Genesis, noted: Noted) -> TaskFile:
     file = task_file_of(settings.home, genesis, noted)
     write_task_file(settings.home, file)
-    output.say(_told(genesis, fresh=existing is None))
     return file
 
 
@@ -174,18 +189,17 @@ def _refused_regions(reason: str) -> UsageProblem:
     )
 
 
-def _existing(store: TaskStore) -> bytes | None:
+def _existing(store: TaskStore) -> Genesis | None:
     try:
-        return store.manifest_bytes(0)
+        return store.genesis()
     except ObjectNotFound:
         return None
 
 
-def _metric(existing: bytes | None, loaded: Task, output: Reporter, seed: int) -> Metric | None:
+def _metric(genesis: Genesis | None, loaded: Task, output: Reporter, seed: int) -> Metric | None:
     """Of a task that is there, its own: another METRIC is another task, and no METRIC changes nothing."""
-    if existing is None:
+    if genesis is None:
         return metric_of_task(loaded, output, seed=seed)
-    genesis = decode_genesis(existing)
     return loaded.metric or genesis.metric if genesis.can_say_metric else None
 
 
@@ -207,19 +221,21 @@ class FirstVersion(NamedTuple):
     optimizer: bytes
     objects: tuple[bytes, ...]
 
-    def write(self, store: TaskStore) -> bool:
-        """Into the store, objects first; False, and no version, where another genesis stands there.
+    def write(self, store: TaskStore) -> Genesis | None:
+        """Into the store, objects first; the genesis that stands there then, None where it is another task's.
 
-        UsageProblem FLV-4008 where the store would make it twice.
+        One that somebody else has just written, and that differs in its nonce alone, is this task's. UsageProblem
+        FLV-4008 where the store would make it twice.
         """
         for data in (self.genesis.first_policy.canonical(), *self.objects):
             store.put_object(data)
-        document = self.genesis.canonical()
-        if not store.commit(0, document) and store.manifest_bytes(0) != document:
-            return False
+        store.commit(0, self.genesis.canonical())
+        there = store.genesis()
+        if there != msgspec.structs.replace(self.genesis, nonce=there.nonce):
+            return None
         require_conditional_writes(store)
         store.write_checkpoint(0, self.model, self.optimizer)
-        return True
+        return there
 
 
 def first_version(
@@ -232,12 +248,14 @@ def first_version(
     seed: int,
     metric: Metric | None = None,
     document_format: str = NEWEST_GENESIS,
+    nonce: str | None = None,
     code: Code | None = None,
     origin: Origin | None = None,
 ) -> FirstVersion:
     """Everything of version 0.
 
-    ``document_format``: a task that is there already is described in the format that it was made in. ``code``: the
+    ``document_format``: a task that is there already is described in the format that it was made in, and with its
+    ``nonce``; a new one draws its own where none is given. ``code``: the
     archive of its program; formats before v3 cannot say it. ``origin``: the version whose model is the first one.
     """
     from learning.binding import anatomy_for, layout_entries, model_entry
@@ -268,6 +286,7 @@ def first_version(
         metric=metric,
         code=code if document_format not in BEFORE_V3 else None,
         parent=origin.parent if origin is not None and document_format not in BEFORE_V3 else None,
+        nonce=None if document_format in BEFORE_V5 else nonce or secrets.token_hex(NONCE_BYTES),
         format=document_format,
     )
     return FirstVersion(genesis, model, optimizer, (frozen,) if frozen is not None else ())
@@ -297,8 +316,8 @@ def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output
                 )
 
 
-def _difference(existing: bytes, wanted: Genesis) -> str:
-    found, asked = json.loads(decode_genesis(existing).canonical()), json.loads(wanted.canonical())
+def _difference(existing: Genesis, wanted: Genesis) -> str:
+    found, asked = json.loads(existing.canonical()), json.loads(wanted.canonical())
     names = sorted(name for name in found.keys() | asked.keys() if found.get(name) != asked.get(name))
     return f"it differs in {', '.join(names)}"
 

@@ -85,7 +85,7 @@ def _signer(envelope: Envelope, timestamp_ms: int, trust: Trust) -> dict[str, An
         "not_after": iso_time(identity.not_after_ms),
         "valid_when_appended": identity.valid_at(timestamp_ms),
         "role_may_sign_this": identity.role is expected,
-        "signature_ok": envelope.signed_by(identity.public_key),
+        "signature_ok": envelope.signed_by(identity.public_key, trust.domain),
     }
 
 

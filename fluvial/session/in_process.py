@@ -21,7 +21,7 @@ from backends.clock import Clock
 from backends.log import RecordReader, RecordWriter
 from backends.memory.log import MemoryLog
 from backends.store.task_store import TaskStore
-from schemas.envelope import Signer
+from schemas.envelope import KeyPair
 from schemas.manifests import Genesis
 from schemas.topics import aggregates_topic, topics_of, updates_topic
 from stream_apps.merger.loop import MergeLoop
@@ -39,7 +39,7 @@ def memory_log_of(genesis: Genesis, clock: Clock) -> MemoryLog:
 class InProcessFederation:
     """A worker of every region and a merger. ``start`` it, then append to the log and ``settle``.
 
-    ``open_reader`` takes what the reader is for. ``workers`` maps each region to its worker's signer.
+    ``open_reader`` takes what the reader is for. ``workers`` maps each region to its worker's keys.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class InProcessFederation:
         *,
         writer: RecordWriter,
         open_reader: Callable[[str], RecordReader],
-        workers: Mapping[str, Signer],
-        merger: Signer,
+        workers: Mapping[str, KeyPair],
+        merger: KeyPair,
         clock: Clock,
     ) -> None:
         self.genesis = genesis
@@ -60,20 +60,20 @@ class InProcessFederation:
         self._writer = writer
         self._open_reader = open_reader
         self.workers = {
-            region: RegionWorker(self._context(f"worker-{region}", signer), region)
-            for region, signer in workers.items()
+            region: RegionWorker(self._context(f"worker-{region}", key_pair), region)
+            for region, key_pair in workers.items()
         }
         self.merger = Merger(self._context("merger", merger))
         self._merging = MergeLoop(self.merger)
         self._folded: dict[Slot, int] = {}
         self._taken: dict[Slot, int] = dict.fromkeys(genesis.slots, 0)
 
-    def _context(self, name: str, signer: Signer) -> ProcessContext:
+    def _context(self, name: str, key_pair: KeyPair) -> ProcessContext:
         return ProcessContext.of(
             genesis=self.genesis,
             store=self.store,
             writer=self._writer,
-            signer=signer,
+            key_pair=key_pair,
             name=name,
             open_reader=self._open_reader,
             trust=self.trust,

@@ -261,10 +261,10 @@ class _Simulation:
             writer=MemoryWriter(self._log),
             open_reader=lambda _purpose: MemoryReader(self._log),
             workers={
-                region: keys.load_signer(keys.signer_path(folder, region, Role.WORKER, worker_name(region)))
+                region: keys.load_key_pair(keys.signer_path(folder, region, Role.WORKER, worker_name(region)))
                 for region in regions
             },
-            merger=keys.load_signer(keys.signer_path(folder, CONTROL_REGION, Role.MERGER, MERGER)),
+            merger=keys.load_key_pair(keys.signer_path(folder, CONTROL_REGION, Role.MERGER, MERGER)),
             clock=self._clock,
         )
         self._bases = Bases(self._store, genesis, clock=self._clock)

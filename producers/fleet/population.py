@@ -116,14 +116,14 @@ def populate(
 
     UsageProblem FLV-2302 when the regions' CAs are not on this machine.
     """
-    regions = sorted(genesis.regions)
+    regions, domain = sorted(genesis.regions), genesis.domain
     spread = np.random.default_rng([config.seed, _PACE_STREAM]).normal(
         0.0, config.speed_spread, config.devices
     )
     members = []
     for index in range(config.devices):
         region, device_id = regions[index % len(regions)], ids[index] if ids else device_name(index)
-        signer = keys.load_signer(keys.issue(keys_folder, region, Role.DEVICE, device_id))
+        signer = keys.load_key_pair(keys.issue(keys_folder, region, Role.DEVICE, device_id)).of_task(domain)
         author = Author(genesis, region, device_id, signer, config.seed)
         random = np.random.default_rng([config.seed, _CHOICE_STREAM, index])
         members.append(Member(index, author, float(np.exp(spread[index])), random))

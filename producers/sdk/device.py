@@ -28,7 +28,7 @@ from backends.clock import SYSTEM_CLOCK, Clock
 from backends.environment import load_settings
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
-from backends.keys import load_signer
+from backends.keys import load_key_pair
 from backends.log import LogRecord, Position, RecordWriter
 from backends.observer import UNOBSERVED, Observer
 from backends.store.factory import open_object_store
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from backends.settings import Settings
     from learning import Examples, Task
     from learning.training import LocalResult
-    from schemas.envelope import Signer
+    from schemas.envelope import KeyPair
     from schemas.manifests import Genesis
     from schemas.tensor_files import RawTensor
 
@@ -139,8 +139,9 @@ class Device:
         store = TaskStore(open_object_store(settings.store), task)
         genesis = store.genesis(genesis_sha256)
         key_path = Path(key)
-        signer = load_signer(key_path)
-        author = Author(genesis, region, device_id_of(signer, genesis, region, key_path), signer, seed)
+        key_pair = load_key_pair(key_path)
+        device_id = device_id_of(key_pair, genesis, region, key_path)
+        author = Author(genesis, region, device_id, key_pair.of_task(genesis.domain), seed)
         device = cls(
             settings,
             author,
@@ -319,11 +320,11 @@ def _verdict_in(record: LogRecord) -> Verdict | None:
         return None
 
 
-def device_id_of(signer: Signer, genesis: Genesis, region: str, key: Path) -> str:
+def device_id_of(key_pair: KeyPair, genesis: Genesis, region: str, key: Path) -> str:
     """The id in a device's certificate; FLV-2407 or FLV-2506 unless this region's CA issued it to a device."""
     check_region(genesis, region)
     try:
-        identity = genesis.trust.identify(signer.certificate)
+        identity = genesis.trust.identify(key_pair.certificate)
     except BadCertificateError as error:
         raise _unfit(genesis, region, key, str(error)) from error
     if identity.role is not Role.DEVICE:

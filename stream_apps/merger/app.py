@@ -39,7 +39,7 @@ from backends.settings import Settings
 from backends.store.conditional import require_conditional_writes
 from schemas.access import own_group
 from schemas.certificates import CONTROL, Role
-from schemas.envelope import Signer
+from schemas.envelope import KeyPair
 from schemas.topics import aggregates_topic, topics_of
 from stream_apps.credentials import own_identity, require_valid
 from stream_apps.merger.loop import MergeLoop
@@ -63,13 +63,13 @@ def build_app(
     task: str,
     name: str,
     genesis_sha256: str,
-    signer: Signer,
+    key_pair: KeyPair,
     data_folder: Path,
     observer: Observer = UNOBSERVED,
 ) -> faust.App:
     """The Faust app of one merger process. Reads the genesis document, and waits for the store if it is away."""
-    context = open_process_context(settings, task, genesis_sha256, signer, name, observer=observer)
-    identity = own_identity(signer, context.trust, region=CONTROL, role=Role.MERGER)
+    context = open_process_context(settings, task, genesis_sha256, key_pair, name, observer=observer)
+    identity = own_identity(key_pair, context.trust, region=CONTROL, role=Role.MERGER)
     require_valid(identity)
     await_right_topics(settings, [topic.name for topic in topics_of(task, context.genesis.partitions)])
     retry_through_outage(

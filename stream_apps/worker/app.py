@@ -32,7 +32,7 @@ from backends.observer import UNOBSERVED, Observer
 from backends.settings import Settings
 from schemas.access import worker_group
 from schemas.certificates import Role
-from schemas.envelope import Signer
+from schemas.envelope import KeyPair
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from stream_apps.credentials import own_identity, require_valid
 from stream_apps.process_context import open_process_context
@@ -52,15 +52,15 @@ def build_app(
     region: str,
     name: str,
     genesis_sha256: str,
-    signer: Signer,
+    key_pair: KeyPair,
     data_folder: Path,
     observer: Observer = UNOBSERVED,
 ) -> faust.App:
     """The Faust app of one worker process. Reads the genesis document, and waits for the store if it is away."""
-    context = open_process_context(settings, task, genesis_sha256, signer, name, observer=observer)
+    context = open_process_context(settings, task, genesis_sha256, key_pair, name, observer=observer)
     if region not in context.genesis.regions:
         raise unknown_region(task, region, context.genesis.regions)
-    identity = own_identity(signer, context.trust, region=region, role=Role.WORKER)
+    identity = own_identity(key_pair, context.trust, region=region, role=Role.WORKER)
     require_valid(identity)
     topic_name = updates_topic(task, region)
     await_right_topics(settings, [topic_name, verdicts_topic(task, region), aggregates_topic(task, region)])

@@ -56,22 +56,28 @@ class Folding:
 
     # -- one record
 
+    def event_at_once(self, record: LogRecord, published: bytes | None) -> Event | None:
+        """``event_in`` of nearly every record; None where something has to be waited for."""
+        self.offset = record.offset
+        if published is not None or self._parking.has(record.offset):
+            return None
+        event = self._decoded(record)
+        return None if isinstance(event, Barrier) and self.state.applies(event) else event
+
     async def event_in(self, record: LogRecord, published: bytes | None) -> Event:
         """What to fold at the record's offset, where the verdict ``published`` stands on it already or none.
 
         With an operator's Skip in its place, decoded and authenticated otherwise, and with the objects loaded that a
         barrier names.
         """
-        state, self.offset = self.state, record.offset
-        event: Event = await self._parking.parked(record.offset, published) or decode_record(
-            record.value,
-            record.timestamp_ms,
-            self._place.context.trust,
-            state.policy,
-        )
-        if isinstance(event, Barrier) and state.applies(event):
+        self.offset = record.offset
+        event: Event = await self._parking.parked(record.offset, published) or self._decoded(record)
+        if isinstance(event, Barrier) and self.state.applies(event):
             event = await self._loaded(event)
         return event
+
+    def _decoded(self, record: LogRecord) -> Event:
+        return decode_record(record.value, record.timestamp_ms, self._place.context.trust, self.state.policy)
 
     def fold(self, record: LogRecord, event: Event) -> tuple[Effect, ...]:
         """Change the state; its effects have yet to be made true. Whatever the fold raises."""

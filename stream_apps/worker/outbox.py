@@ -6,6 +6,9 @@ The order of a window's effects, each awaited before the next:
 2. its objects are stored under their hashes;
 3. its aggregate record is published.
 
+Verdicts wait for each other: those of records that came together are handed to the producer at once, when all of them
+are folded, and in any case before anything is waited for.
+
 An effect stays here until it has happened. A caller may be cancelled while it waits (Faust cancels agents when
 partitions move): what it waited for goes on, and the next call waits for it first. Doing an effect twice is harmless.
 """
@@ -16,7 +19,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -24,7 +26,7 @@ from typing import Final
 from aggregation.fold.events import Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
 from backends.crash_points import crash_point
-from backends.log import FLUSH_TIMEOUT_S, Headers, Position
+from backends.log import FLUSH_TIMEOUT_S, Headers, Outgoing, Together
 from backends.outages import retry_through_outage
 from schemas.verdicts import encode_verdict
 from schemas.windows import EncodedWindow, encode_window
@@ -32,17 +34,10 @@ from stream_apps.worker.place import PartitionPlace
 
 VERDICTS_UNACKNOWLEDGED_MAX: Final = 4096
 """A partition's verdicts on their way to the broker; more wait, so that an outage cannot fill the memory."""
+VERDICTS_TOGETHER_MAX: Final = 64
+"""Verdicts that wait for others before they are handed to the producer."""
 
 log = logging.getLogger("fluvial.worker")
-
-
-@dataclass(frozen=True, slots=True)
-class _VerdictRecord:
-    """A verdict as it goes to its topic."""
-
-    key: bytes
-    value: bytes
-    headers: Headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +56,27 @@ class Outbox:
         self.published: dict[int, bytes] = {}
         self._place = place
         self._windows: deque[_Window] = deque()
-        self._verdicts: deque[tuple[_VerdictRecord, Future[Position]]] = deque()
+        self._waiting: list[Outgoing] = []
+        self._sent: deque[Together] = deque()
         self._under_way: asyncio.Task[None] | None = None
 
     def clear(self) -> None:
         """Forget everything: all of it follows from the log again."""
         self.published = {}
         self._windows = deque()  # new ones: what is under way on a thread goes on with the old
-        self._verdicts = deque()
+        self._waiting = []
+        self._sent = deque()
         self._under_way = None
 
     @property
     def unacknowledged(self) -> int:
-        """Verdicts on their way to the broker."""
-        return len(self._verdicts)
+        """Verdicts that are not known to stand in their topic."""
+        return len(self._waiting) + sum(one.unsafe for one in self._sent)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing has to be made true, or waited for, before the next record is folded."""
+        return not self._windows and self._under_way is None
 
     # -- taking effects in
 
@@ -91,23 +93,33 @@ class Outbox:
                 verdict.offset,
                 extra=self._place.fields(verdict.offset, state),
             )
-        self._send(_VerdictRecord(verdict.device_id.encode(), value, headers))
-        self._forget_acknowledged()
+        self._waiting.append(Outgoing(verdict.device_id.encode(), value, headers))
+        if len(self._waiting) >= VERDICTS_TOGETHER_MAX:
+            self.send()
+
+    def send(self) -> None:
+        """Hand the verdicts that wait to the producer. Raises what that refuses at once.
+
+        Nothing waits while something is under way: that began by handing them over.
+        """
+        if self._under_way is not None:
+            return
+        while self._sent and not self._sent[0].unsafe:
+            self._sent.popleft()
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._append(waiting)
 
     def add_window(self, closed: WindowClosed, headers: Headers, state: PartitionState) -> None:
         """Keep a window that closed until its effects are true; ``state`` is as the fold left it."""
         self._windows.append(_Window(closed, encode_window(state, closed), headers))
 
-    def _send(self, one: _VerdictRecord) -> None:
+    def _append(self, verdicts: list[Outgoing]) -> None:
         place = self._place
-        future = place.context.writer.append(
-            place.verdicts, one.value, key=one.key, partition=place.partition, headers=one.headers
-        )
-        self._verdicts.append((one, future))
-
-    def _forget_acknowledged(self) -> None:
-        while self._verdicts and self._verdicts[0][1].done() and not self._verdicts[0][1].exception():
-            self._verdicts.popleft()
+        sent = place.context.writer.append_together(place.verdicts, verdicts, partition=place.partition)
+        self._sent.append(sent)
+        for _, problem in sent.refused:
+            raise problem
 
     # -- making them true
 
@@ -119,6 +131,7 @@ class Outbox:
     async def flush_verdicts(self) -> None:
         """Wait until every verdict is acknowledged, as long as it takes."""
         await self._finish()
+        self.send()
         self._begin_flush()
         await self._finish()
 
@@ -128,14 +141,14 @@ class Outbox:
         They are sent again with their window at the latest; but where nothing comes any more, no window closes. Only
         while no other call is under way.
         """
-        self._forget_acknowledged()
-        if self._under_way is None and self._verdicts and self._verdicts[0][1].done():
+        if self._under_way is None and any(one.refused and not one.unanswered for one in self._sent):
             self._begin_flush()
 
     async def drain(self) -> None:
         """Make every closed window's effects true, in order, as long as it takes."""
         await self._finish()
         if self._windows:
+            self.send()
             self._begin(self._publish_windows())
             await self._finish()
 
@@ -207,12 +220,13 @@ class Outbox:
 
     def _flush_verdicts(self) -> None:
         """Wait for all; send those again that the broker refused. Raises what it says if it refuses one once more."""
-        self._place.context.writer.flush(FLUSH_TIMEOUT_S)
-        failed = [one for one, future in self._verdicts if future.exception(timeout=0) is not None]
-        self._verdicts.clear()
-        for one in failed:
-            self._send(one)
-        if failed:
-            self._place.context.writer.flush(FLUSH_TIMEOUT_S)
-            for _, future in self._verdicts:
-                future.result(timeout=0)
+        writer = self._place.context.writer
+        writer.flush(FLUSH_TIMEOUT_S)
+        refused = [record for one in self._sent for record, _ in one.refused]
+        self._sent.clear()
+        if not refused:
+            return
+        self._append(refused)
+        writer.flush(FLUSH_TIMEOUT_S)
+        for _, problem in self._sent[-1].refused:
+            raise problem

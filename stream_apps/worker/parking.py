@@ -28,6 +28,10 @@ class Parking:
         self._searched_through = -1
         self._named: dict[int, Parked] | None = None
 
+    def has(self, offset: int) -> bool:
+        """Whether the record at ``offset`` is known to be parked."""
+        return offset in self._parked
+
     def forget_before(self, next_offset: int) -> None:
         """What lies before ``next_offset`` is folded, and which verdicts stand is learnt anew."""
         self._named = None

@@ -18,8 +18,9 @@ A record:
 4. Finish what is under way; nothing more if its offset is folded.
 5. Decode and authenticate it, and load what a barrier names (``folding``).
 6. Fold it.
-7. Send its verdict on its way, and keep a window that closed (``_make_true``, the one interpreter of effects).
+7. Take its verdict in, and keep a window that closed (``_make_true``, the one interpreter of effects).
 8. Wait while too many verdicts are on their way, then make windows' effects true (``outbox``).
+9. Send the verdicts on their way: after the last record of those that came together, and before anything is waited for.
 
 The clock:
 
@@ -126,14 +127,21 @@ class PartitionWorker:
     async def process_all(self, records: Iterable[LogRecord]) -> None:
         """The same for records that came together: a rebalance waits until all of them are folded."""
         async with self._lock:
-            for record in records:
-                await self._process(record)
+            try:
+                for record in records:
+                    await self._process(record)
+            finally:
+                self._send_verdicts()
 
     async def _process(self, record: LogRecord) -> None:
         if self.stopped is not None and not await self._parked_by(record):
             return
         try:
             self._folding.require_same(record)
+            if record.offset <= self.state.next_offset:
+                await self._fold(record)
+                return
+            self._outbox.send()  # it may take long
             async for one in self._folding.records_through(record):
                 await self._fold(one)
         except (ConnectionProblem, AccessProblem) as error:
@@ -148,12 +156,17 @@ class PartitionWorker:
             self._stop(self._defect(error), error)
 
     async def _fold(self, record: LogRecord) -> None:
-        await self._outbox.drain()
+        if not self._outbox.is_idle:
+            await self._outbox.drain()
         state = self.state
         if record.offset < state.next_offset:
             return
         self.context.observer.folding(self.place.slot, record)
-        event = await self._folding.event_in(record, self._outbox.published.get(record.offset))
+        published = self._outbox.published.get(record.offset)
+        event = self._folding.event_at_once(record, published)
+        if event is None:
+            self._outbox.send()  # it may take long
+            event = await self._folding.event_in(record, published)
         was_empty = not state.window.records
         for effect in self._folding.fold(record, event):
             self._make_true(effect, record, event)
@@ -161,7 +174,18 @@ class PartitionWorker:
             self._window_since_s = self.context.clock.monotonic()
         self.context.observer.folded(self.place.slot, record, state)
         await self._outbox.make_room()
-        await self._outbox.drain()
+        if not self._outbox.is_idle:
+            await self._outbox.drain()
+
+    def _send_verdicts(self) -> None:
+        """Hand over what waits for others of its kind: none come any more for now."""
+        try:
+            self._outbox.send()
+        except (ConnectionProblem, AccessProblem) as error:
+            self._stop(error)
+            raise  # as in _process
+        except FluvialError as error:
+            self._stop(error)
 
     def _make_true(self, effect: Effect, record: LogRecord, event: Event) -> None:
         observer, slot = self.context.observer, self.place.slot

@@ -17,12 +17,14 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from aggregation.errors import FluvialError
 from aggregation.partitioning import partition_of
+from backends.kafka import configuration, writing
 from backends.kafka.admin import declare_topics, reachable
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
-from backends.log import RecordReader, RecordWriter
+from backends.log import Outgoing, RecordReader, RecordWriter
 from backends.memory.clock import ManualClock
 from backends.memory.log import MemoryLog, MemoryReader, MemoryWriter
+from backends.observer import Observer
 from backends.settings import UPDATE_BYTES_MAX_DEFAULT, Settings, StoreSettings
 from schemas.envelope import open_envelope
 from schemas.topics import Topic, topics_of, updates_topic
@@ -141,6 +143,31 @@ def test_the_key_chooses_the_partition_that_the_fold_expects(log: Log, name: str
     assert len(set(chosen)) == PARTITIONS
 
 
+def test_what_is_appended_together_stands_together_in_its_order(log: Log, name: str) -> None:
+    writer = log.writer()
+    records = [Outgoing(b"" if number % 2 else None, b"%d" % number) for number in range(200)]
+    records[100] = Outgoing(b"k", b"100", (("h", b"1"),))  # a batch of librdkafka's has no headers
+    first = writer.append_together(name, records[:150], partition=3)
+    alone = writer.append(name, b"alone", partition=3, headers=records[100].headers)
+    second = writer.append_together(name, records[150:], partition=3)
+    writer.flush(WAIT_S)
+    assert (first.unsafe, second.unsafe, alone.result(timeout=0).offset) == (0, 0, 150)
+    records.insert(150, Outgoing(None, b"alone"))
+    with log.reader() as reader:
+        read = list(reader.read(name, 3, 0, 201))
+    assert [(one.key, one.value) for one in read] == [(one.key, one.value) for one in records]
+    assert read[100].headers == read[150].headers  # the mock cluster keeps none
+    assert {one.headers for at, one in enumerate(read) if at not in {100, 150}} == {()}
+
+
+def test_nothing_appended_together_is_nothing(log: Log, name: str) -> None:
+    writer = log.writer()
+    assert writer.append_together(name, [], partition=3).unsafe == 0
+    writer.flush(WAIT_S)
+    with log.reader() as reader:
+        assert reader.bounds(name, 3) == (0, 0)
+
+
 def test_a_range_is_read_exactly(log: Log, name: str) -> None:
     writer = log.writer()
     for number in range(20):
@@ -223,6 +250,60 @@ def test_a_record_beyond_the_one_limit_is_refused_with_its_name(broker: Settings
     with pytest.raises(FluvialError) as caught:
         writer.append_now(topic, bytes(broker.message_bytes_max + 1), partition=0)
     assert caught.value.error_id == "FLV-3105"
+
+
+def test_of_what_is_appended_together_the_refused_are_told_and_the_others_stand(
+    broker: Settings, topic: str
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    class Told(Observer):
+        def produced(self, topic: str, seconds: float, error: FluvialError | None, records: int = 1) -> None:
+            told.append(("" if error is None else error.error_id, records))
+
+    writer = LogWriter(broker, "writer", observer=Told())
+    large = Outgoing(b"", bytes(broker.message_bytes_max + 1))
+    together = writer.append_together(
+        topic, [Outgoing(b"k", b"0"), large, Outgoing(b"k", b"1"), large], partition=0
+    )
+    assert [(record, problem.error_id) for record, problem in together.refused] == [(large, "FLV-3105")] * 2
+    writer.flush(WAIT_S)
+    assert (together.unanswered, together.unsafe) == (0, 2)
+    assert sorted(told) == [("", 2), ("FLV-3105", 1), ("FLV-3105", 1)]
+    with reader_of(broker) as reader:
+        assert [one.value for one in reader.read(topic, 0, *reader.bounds(topic, 0))] == [b"0", b"1"]
+
+
+def test_more_than_the_producer_holds_waits_for_room_and_keeps_its_order(
+    broker: Settings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = configuration.producer_configuration
+    small = {"queue.buffering.max.messages": 7}
+    monkeypatch.setattr(writing, "producer_configuration", lambda *a, **k: made(*a, **k) | small)
+    writer = LogWriter(broker, "writer")
+    together = writer.append_together(topic, [Outgoing(None, b"%d" % i) for i in range(40)], partition=1)
+    writer.flush(WAIT_S)
+    assert together.unsafe == 0
+    with reader_of(broker) as reader:
+        assert [one.value for one in reader.read(topic, 1, 0, 40)] == [b"%d" % i for i in range(40)]
+
+
+def test_what_the_broker_never_answers_for_comes_back_as_it_was_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = configuration.producer_configuration
+    soon = {"delivery.timeout.ms": 100}
+    monkeypatch.setattr(writing, "producer_configuration", lambda *a, **k: made(*a, **k) | soon)
+    nowhere = Settings(
+        home=tmp_path, bootstrap_servers="127.0.0.1:9", store=StoreSettings(kind="file", path=tmp_path)
+    )
+    writer = LogWriter(nowhere, "writer")
+    records = [Outgoing(b"", b"0"), Outgoing(None, b"1"), Outgoing(b"k", b"2", (("h", b"1"),))]
+    together = writer.append_together("t", records, partition=0)
+    assert together.unanswered == 3
+    writer.flush(WAIT_S)
+    assert [record for record, _ in together.refused] == records
+    assert {problem.error_id for _, problem in together.refused} == {"FLV-3100"}
 
 
 def test_a_broker_that_is_away_is_a_connection_problem_and_not_a_hang(tmp_path: Path) -> None:

@@ -391,13 +391,13 @@ def _cast(federation: Federation, folder: Path) -> Cast:
 
     strange = folder / "strange"
     keys.create_authority(strange, REGION)
-    foreign = keys.load_signer(keys.issue(strange, REGION, Role.DEVICE, "d-foreign"))
+    foreign = federation.signer(keys.issue(strange, REGION, Role.DEVICE, "d-foreign"))
     expired = keys.issue(federation.keys, REGION, Role.DEVICE, "d-expired", days=EXPIRED_AFTER_DAYS)
     return Cast(
         idle=certified(IDLE_DEVICES, 1000),
         loose=certified(LOOSE_DEVICES, 2000),
         foreign=Device("d-foreign", 0, foreign),
-        expired=Device("d-expired", 0, keys.load_signer(expired)),
+        expired=Device("d-expired", 0, federation.signer(expired)),
         revoked=Device("d-revoked", 0, federation.device("d-revoked")),
         elsewhere=Device("d-us", 0, federation.device("d-us", "us")),
         worker=federation.worker_signer(REGION),

@@ -174,7 +174,8 @@ def fields_swapped(m: Mutator, at: Moment) -> bytes:
 def the_wrong_key(m: Mutator, at: Moment) -> bytes:
     device = m.device(at)
     record = m.record(device.device_id, at)
-    return Signer(device.signer.certificate, m.cast.foreign.signer.key).sign("ClientUpdate", record)
+    stolen = Signer(device.signer.certificate, m.cast.foreign.signer.key, device.signer.domain)
+    return stolen.sign("ClientUpdate", record)
 
 
 @mutation("bad_signature")

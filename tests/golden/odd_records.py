@@ -16,6 +16,7 @@ from aggregation.fold.rules import CANONICAL_RULES
 from schemas import avro as codec
 from schemas.certificates import Role
 from schemas.envelope import ENVELOPE, Signer
+from schemas.signing import FIRST_DOMAIN
 from schemas.verdicts import encode_verdict
 from tests.factories import (
     Site,
@@ -48,7 +49,7 @@ def _with(**fields: Any) -> bytes:
 
 def _by(der: bytes) -> bytes:
     """An update with that certificate, and the device's true signature."""
-    return Signer(der, key("eu/device/d-1")).sign_payload("ClientUpdate", RECORD)
+    return Signer(der, key("eu/device/d-1"), FIRST_DOMAIN).sign_payload("ClientUpdate", RECORD)
 
 
 def _scaled(scale: float, byte: bytes | None = None) -> bytes:

@@ -13,7 +13,7 @@ from backends.store.task_store import TaskStore
 from fluvial.local.create import MERGER, worker_name
 from fluvial.session.in_process import InProcessFederation, memory_log_of
 from schemas.certificates import CONTROL, Role
-from schemas.envelope import Signer
+from schemas.envelope import KeyPair
 from tests.golden.recorded import FOLDER, genesis, partitions, records
 
 ORDER: Final[dict[str, Any]] = json.loads((FOLDER / "order.json").read_text())
@@ -39,16 +39,16 @@ def log_with(*topics: str, at: ManualClock) -> MemoryLog:
     return log
 
 
-def signer(region: str, role: Role, name: str) -> Signer:
+def signer(region: str, role: Role, name: str) -> KeyPair:
     """A key of the recorded task folder."""
-    return keys.load_signer(keys.signer_path(KEYS, region, role, name))
+    return keys.load_key_pair(keys.signer_path(KEYS, region, role, name))
 
 
 class Signers(TypedDict):
     """Those of the workers by their regions, and the merger's."""
 
-    workers: dict[str, Signer]
-    merger: Signer
+    workers: dict[str, KeyPair]
+    merger: KeyPair
 
 
 def signers() -> Signers:

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from aggregation.fold.rules import CANONICAL_RULES
 from fluvial.proof.checker.fold import Partition
 from fluvial.proof.checker.task import Shelf, task_of
-from schemas.manifests import NEWEST_GENESIS, Genesis, Region
+from schemas.documents import genesis_v4
+from schemas.manifests import Genesis, Region
 from schemas.verdicts import encode_verdict
 from tests import factories, requirements
 from tests.golden import on_another_interpreter
@@ -59,7 +60,7 @@ def partition() -> Partition:
         policy=msgspec.json.decode(factories.policy().canonical()),
         model_sha256=factories.model_sha(0),
         optimizer_sha256=factories.sha("optimizer"),
-        format=NEWEST_GENESIS,
+        format=genesis_v4.FORMAT,
     )
     return Partition(Shelf(NoObjects(), task_of(genesis.canonical())), ("eu", 0))
 

@@ -157,7 +157,7 @@ def test_workers_and_merger_go_on_where_it_ended() -> None:
             name, region = f"d-{number:04d}", sorted(task.regions)[number % 2]
             path = FOLDER / "task" / "keys" / region / "device" / f"{name}.pem"
             if path.exists():
-                author = Author(task, region, name, signer(region, Role.DEVICE, name))
+                author = Author(task, region, name, signer(region, Role.DEVICE, name).of_task(task.domain))
                 base = Base(8, head.model_sha256, running.merger.head.checkpoint.model, task.first_policy)
                 outcome = Contribution(base.parameters * 0 + 0.001, 10, 0.5)
                 layout = task.tensor_layout

@@ -138,6 +138,7 @@ class Federation:
             policy=msgspec.json.decode(self.policy.canonical()),
             model_sha256=sha256_hex(model_bytes),
             optimizer_sha256=sha256_hex(optimizer),
+            nonce=factories.sha(self.task),
             format=NEWEST_GENESIS,
         )
         declare_topics(self.settings, topics_of(self.task, self.partitions))
@@ -149,7 +150,11 @@ class Federation:
         self.operator_signer = self._control_signer(Role.OPERATOR, "operator")
 
     def _control_signer(self, role: Role, name: str) -> Signer:
-        return keys.load_signer(keys.issue(self.keys, CONTROL, role, name))
+        return self.signer(keys.issue(self.keys, CONTROL, role, name))
+
+    def signer(self, path: Path) -> Signer:
+        """Who signs for this task with the keys in a file."""
+        return keys.load_key_pair(path).of_task(self.genesis.domain)
 
     @property
     def task_file(self) -> TaskFile:
@@ -204,12 +209,12 @@ class Federation:
         region = region or next(iter(self.partitions))
         if (region, device_id) not in self._signers:
             path = keys.issue(self.keys, region, Role.DEVICE, device_id)
-            self._signers[region, device_id] = keys.load_signer(path)
+            self._signers[region, device_id] = self.signer(path)
         return self._signers[region, device_id]
 
     def worker_signer(self, region: str) -> Signer:
         """The signer of a region's workers."""
-        return keys.load_signer(keys.signer_path(self.keys, region, Role.WORKER, f"worker-{region}"))
+        return self.signer(keys.signer_path(self.keys, region, Role.WORKER, f"worker-{region}"))
 
     def model_sha256(self, version: int) -> str:
         """What a version's manifest says of its model."""

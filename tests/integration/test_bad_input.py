@@ -60,7 +60,7 @@ class Bench:
         self.ids = iter(factories.devices(400, partition=0, partitions=2, start=1000))
         self.expired_id, self.revoked_id, self.revoked_serial_id = (self.fresh() for _ in range(3))
         expired = keys.issue(federation.keys, "eu", Role.DEVICE, self.expired_id, days=SHORT_LIFE_DAYS)
-        self.expired = keys.load_signer(expired)
+        self.expired = federation.signer(expired)
         self.expired_at_s = time.time() + SHORT_LIFE_DAYS * 86_400 + 1
         self.strange_keys = folder / "strange"
         keys.create_authority(self.strange_keys, "eu")
@@ -74,7 +74,7 @@ class Bench:
 
     def strange(self, device_id: str) -> Signer:
         """A signer of another CA that calls itself eu."""
-        return keys.load_signer(keys.issue(self.strange_keys, "eu", Role.DEVICE, device_id))
+        return self.federation.signer(keys.issue(self.strange_keys, "eu", Role.DEVICE, device_id))
 
     def honest(self, device_id: str = "", **changed: Any) -> bytes:
         """An update at version 1, good but for ``changed``."""

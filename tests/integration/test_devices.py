@@ -73,7 +73,8 @@ class Stage:
             model_key(self.task, version), self.store.model_bytes(0, self.genesis.model_sha256)
         )
         region = CONTROL if role is Role.MERGER else "eu"
-        signer = keys.load_signer(keys.issue(self.keys, region, role, "merger"))
+        key_pair = keys.load_key_pair(keys.issue(self.keys, region, role, "merger"))
+        signer = key_pair.of_task(self.genesis.domain)
         for name in self.genesis.regions:
             record = {
                 "task": self.task,

@@ -91,7 +91,7 @@ class SimulatedDevice:
         self._bases: list[Base] = []
         self._acknowledge = acknowledge
         self._region = region
-        signer = remembering(factories.device_signer(device_id, region))
+        signer = remembering(factories.device_signer(device_id, region).of_task(genesis.domain))
         author = Author(genesis, region, device_id, signer)
         writer = MemoryWriter(process, log, unsure=unsure)
         bases = Bases(store, genesis, clock=clock)

@@ -71,7 +71,9 @@ class Defect:
             "reason": "it makes the fold raise",
         }
         place = (updates_topic(self._genesis.task, slot[0]), slot[1])
-        self._log.append(place, None, factories.operator_signer().sign("Skip", record))
+        self._log.append(
+            place, None, factories.operator_signer().of_task(self._genesis.domain).sign("Skip", record)
+        )
 
     def _records(self, slot: Slot, start: int) -> list[LogRecord]:
         return self._log.records[updates_topic(self._genesis.task, slot[0]), slot[1]][start:]

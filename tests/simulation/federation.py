@@ -116,6 +116,7 @@ def _genesis() -> tuple[Genesis, bytes, bytes]:
         policy=msgspec.json.decode(POLICY.canonical()),
         model_sha256=sha256_hex(model_bytes),
         optimizer_sha256=sha256_hex(optimizer),
+        nonce=factories.NONCE,
         format=NEWEST_GENESIS,
     )
     return genesis, model_bytes, optimizer
@@ -125,7 +126,7 @@ def _genesis() -> tuple[Genesis, bytes, bytes]:
 def _trust() -> Trust:
     remember_in_checker()
     trust = _genesis()[0].trust
-    return RememberingTrust(trust.authorities, trust.rules)
+    return RememberingTrust(trust.authorities, trust.rules, trust.domain)
 
 
 @dataclass
@@ -209,7 +210,8 @@ class Federation:
             store.write_checkpoint(0, model, optimizer)
             store.commit(0, genesis_document())
             for region in PARTITIONS:
-                value = factories.merger_signer().sign("ModelAnnouncement", announced | {"region": region})
+                signer = factories.merger_signer().of_task(self.genesis.domain)
+                value = signer.sign("ModelAnnouncement", announced | {"region": region})
                 self.log.append((models_topic(TASK), 0), region.encode(), value)
 
         done = process.thread(create)
@@ -253,7 +255,7 @@ class Federation:
             genesis=self.genesis,
             store=TaskStore(MemoryStore(process, self.objects), TASK),
             writer=MemoryWriter(process, self.log, refused=lambda: self._refused(process)),
-            signer=signer,
+            key_pair=signer,
             name=name,
             open_reader=lambda _purpose: MemoryReader(process, self.log),
             trust=_trust(),

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Self
 
 from aggregation.errors import ConnectionProblem, IntegrityProblem, TimeoutProblem
 from aggregation.partitioning import murmur2
-from backends.log import Headers, LogRecord, Position
+from backends.log import Headers, LogRecord, Outgoing, Position, Together, append_each
 from tests.simulation.scheduler import Pause, Process, VirtualLoop
 
 Place = tuple[str, int]
@@ -66,7 +66,7 @@ class MemoryLog:
         await future
 
 
-class _Outgoing:
+class _UnderWay:
     """One record on its way. ``landed`` is its offset once the broker has it."""
 
     __slots__ = ("future", "key", "landed", "place", "value")
@@ -98,7 +98,7 @@ class MemoryWriter:
         self._log = log
         self._unsure = unsure
         self._refused = refused
-        self._queues: dict[Place, deque[_Outgoing]] = {}
+        self._queues: dict[Place, deque[_UnderWay]] = {}
         self._waiting = 0
         self._flushing: list[Pause] = []
         process.on_death.append(self._died)
@@ -115,13 +115,16 @@ class MemoryWriter:
         assert self._process.alive, "a dead process appends"
         self._process.trace(self._process.name, "append", topic, partition)
         number = partition if partition >= 0 else murmur2(key or b"") % self._log.partitions[topic]
-        outgoing = _Outgoing((topic, number), key, value)
+        outgoing = _UnderWay((topic, number), key, value)
         self._waiting += 1
         queue = self._queues.setdefault(outgoing.place, deque())
         queue.append(outgoing)
         if len(queue) == 1:
             self._process.later(self._process.latency_s(), lambda: self._send(queue))
         return outgoing.future
+
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        return append_each(self, topic, records, partition=partition)
 
     def append_now(
         self,
@@ -149,7 +152,7 @@ class MemoryWriter:
             self._flushing.remove(pause)
             raise TimeoutProblem("FLV-3102", f"{self._waiting} records were not acknowledged")
 
-    def _send(self, queue: deque[_Outgoing]) -> None:
+    def _send(self, queue: deque[_UnderWay]) -> None:
         """One request: some of a partition's records, in order; their answers come later. Partitions do not wait."""
         if self._log.away:
             self._process.later(AWAY_RETRY_S, lambda: self._send(queue))
@@ -164,10 +167,10 @@ class MemoryWriter:
         if queue:
             self._process.later(self._process.latency_s(), lambda: self._send(queue))
 
-    def _land(self, outgoing: _Outgoing) -> None:
+    def _land(self, outgoing: _UnderWay) -> None:
         outgoing.landed = self._log.append(outgoing.place, outgoing.key, outgoing.value)
 
-    def _answer(self, outgoing: _Outgoing) -> None:
+    def _answer(self, outgoing: _UnderWay) -> None:
         self._waiting -= 1
         if not self._waiting:
             woken, self._flushing = self._flushing, []

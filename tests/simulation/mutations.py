@@ -164,7 +164,7 @@ MUTATIONS = (
                     "        retry_through_outage("
                     'f"publish the verdicts of {place}", self._flush_verdicts, clock=context.clock)\n'
                 ),
-                "        self._verdicts.clear()\n",
+                "        self._sent.clear()\n",
             ),
         ),
     ),
@@ -186,6 +186,16 @@ MUTATIONS = (
                     "        self._publish_aggregate(window)\n"
                     '        retry_through_outage("publish verdicts", self._flush_verdicts, clock=context.clock)\n'
                 ),
+            ),
+        ),
+    ),
+    Mutation(
+        "verdicts that wait for each other: a window is published before they are handed over",
+        (
+            (
+                OUTBOX,
+                "        if self._windows:\n            self.send()\n",
+                "        if self._windows:\n",
             ),
         ),
     ),

@@ -141,6 +141,7 @@ def test_the_fold_accepts_what_it_signs(stranger: Stranger, codec: str, layout: 
         policy=json.loads(rules.canonical()),
         model_sha256=model_sha(0),
         optimizer_sha256=sha("optimizer"),
+        nonce=factories.NONCE,
         format=NEWEST_GENESIS,
     ).canonical()
     values, edges = factories.delta(7, layout), layout.starts.tolist()
@@ -163,7 +164,7 @@ def test_the_fold_accepts_what_it_signs(stranger: Stranger, codec: str, layout: 
     assert (made["topic"], made["partition"], made["key"]) == (updates_topic(TASK, "eu"), home, device)
     first = decode_genesis(genesis)
     state = factories.state_of(first.first_policy, partition=home, partitions=3, layout=first.tensor_layout)
-    verdict = Site(state).append(bytes.fromhex(made["value"]))
+    verdict = Site(state, first.trust).append(bytes.fromhex(made["value"]))
     assert isinstance(verdict, Verdict)
     assert (verdict.outcome, verdict.device_id, verdict.update_id) == (ACCEPTED, device, "u-1"), (
         verdict.detail

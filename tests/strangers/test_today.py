@@ -67,7 +67,7 @@ def park(federation: SmallFederation, offset: int) -> None:
         "offset": offset,
         "reason": "it raises",
     }
-    federation.append("eu", 0, operator_signer().sign("Skip", fields))
+    federation.append("eu", 0, federation.signer(operator_signer()).sign("Skip", fields))
 
 
 KINDS = [*((name, NEWEST_GENESIS) for name in POLICIES), ("adam", genesis_v3.FORMAT)]

@@ -15,7 +15,7 @@ from aggregation.errors import FluvialError
 from aggregation.policy import FORMATS, policy_from_canonical, policy_from_mapping
 from aggregation.weights.staleness import staleness_weights
 from schemas import objects, topics
-from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4
+from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, genesis_v5
 from schemas.documents.reading import GENESIS_FORMATS
 from schemas.manifests import (
     Code,
@@ -32,7 +32,7 @@ from schemas.manifests import (
     decode_manifest,
 )
 from schemas.objects import sha256_hex
-from tests.factories import TASK, model_sha, sha
+from tests.factories import NONCE, TASK, model_sha, sha
 from tests.vectors.wire import authorities
 from tests.vectors.writing import document
 
@@ -121,7 +121,7 @@ def _genesis(name: str) -> Genesis:
     ]
     if name == genesis_v2.FORMAT:
         layout.append(TensorEntry("norm.mean", (5,), "buffers"))
-    if name in {genesis_v3.FORMAT, genesis_v4.FORMAT}:
+    if name in {genesis_v3.FORMAT, genesis_v4.FORMAT, genesis_v5.FORMAT}:
         layout = [TensorEntry("hidden.weight", (3, 5), dtype="bfloat16"), TensorEntry("hidden.bias", (5,))]
         layout.append(TensorEntry("norm.mean", (5,), "buffers"))
         layout.append(TensorEntry("norm.var", (5,), "buffers", nonnegative=True))
@@ -131,6 +131,8 @@ def _genesis(name: str) -> Genesis:
             "metric": Metric("accuracy", higher_is_better=True),
             "parent": Parent("before", sha("before"), 4, sha("manifest 4 of before")),
         }
+    if name == genesis_v5.FORMAT:
+        later["nonce"] = NONCE
     rules = policy_from_mapping(
         {"staleness": {"versions_max": 3}},
         default_format="fluvial/policy/v1" if name == genesis_v1.FORMAT else "fluvial/policy/v2",
@@ -157,7 +159,17 @@ RULES_REFUSED: Final[dict[str, Any]] = {
     "a rule that nobody knows": {"canonical": True, "verdicts": 2, "mood": "good"},
     "no rules": None,
 }
-"""Rules of records that no task of v4 has."""
+"""Rules of records that no task has."""
+NONCES_REFUSED: Final[dict[str, Any]] = {
+    "no nonce": None,
+    "an empty nonce": "",
+    "a nonce that is too short": NONCE[:-1],
+    "a nonce that is too long": NONCE + "0",
+    "a nonce in upper case": NONCE.upper(),
+    "a nonce that is not hex": "g" + NONCE[1:],
+    "a nonce with the end of a line": NONCE + "\n",
+    "a nonce that is a number": 7,
+}
 
 
 def genesis() -> dict[str, Any]:
@@ -190,7 +202,9 @@ def genesis() -> dict[str, Any]:
             ),
             "an unknown format": rfc8785.dumps(text | {"format": "fluvial/genesis/v99"}),
         }
-        if name == genesis_v4.FORMAT:
+        if name == genesis_v5.FORMAT:
+            bad |= {what: rfc8785.dumps(text | {"nonce": nonce}) for what, nonce in NONCES_REFUSED.items()}
+        if name in {genesis_v4.FORMAT, genesis_v5.FORMAT}:
             bad |= {what: rfc8785.dumps(text | {"records": rules}) for what, rules in RULES_REFUSED.items()}
         cases += [
             {"format": name, "name": what, "document": one.decode(), "sha256": sha256_hex(one), "good": False}

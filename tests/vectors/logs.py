@@ -9,11 +9,15 @@ import numpy as np
 
 from aggregation import codecs
 from aggregation.fold.events import Parked
+from aggregation.fold.rules import TASK_RULES
 from aggregation.policy import Policy, policy_from_mapping
 from schemas.certificates import Role
 from schemas.checkpoints import encode_direction
+from schemas.envelope import Signer
+from schemas.signing import FIRST_DOMAIN, SignatureDomain
 from tests.factories import (
     BUFFERED,
+    DOMAIN,
     LAYOUT,
     barrier_bytes,
     certificate,
@@ -21,8 +25,10 @@ from tests.factories import (
     device_signer,
     devices,
     encoded,
+    merger_signer,
     operator_signer,
     revoke_bytes,
+    sha,
     tick_bytes,
     update_bytes,
     worker_signer,
@@ -42,7 +48,7 @@ def rules(default_format: str = "fluvial/policy/v2", **sections: Any) -> Policy:
     return policy_from_mapping(small | sections, default_format=default_format)
 
 
-def skip_bytes(offset: int, *, partition: int = 0, **changed: Any) -> bytes:
+def skip_bytes(offset: int, *, partition: int = 0, by: Signer | None = None, **changed: Any) -> bytes:
     """A signed Skip."""
     fields = {
         "task": "digits",
@@ -51,7 +57,7 @@ def skip_bytes(offset: int, *, partition: int = 0, **changed: Any) -> bytes:
         "offset": offset,
         "reason": "it raises",
     }
-    return operator_signer().sign("Skip", fields | changed)
+    return (by or operator_signer()).sign("Skip", fields | changed)
 
 
 def windows() -> Log:
@@ -228,6 +234,27 @@ def revoked() -> Log:
     return log
 
 
+def of_the_task() -> Log:
+    """Since v5 a signature names the task: what was signed for another one, or for none, is nobody's."""
+    log, names = Log(rules(), domain=DOMAIN), devices(9)
+    earlier = SignatureDomain.of(TASK_RULES, sha("genesis of an earlier task of the same name"))
+    log.keep(log.policy.canonical())
+    for domain, note in (
+        (earlier, "of an earlier task of the same name"),
+        (FIRST_DOMAIN, "as before v5"),
+        (DOMAIN, "of this task"),
+    ):
+        merger, operator = merger_signer().of_task(domain), operator_signer().of_task(domain)
+        log.add(update_bytes(names[0], by=device_signer(names[0]).of_task(domain)), f"an update {note}")
+        log.add(revoke_bytes(names[1], by=operator), f"a Revoke {note}")
+        log.add(skip_bytes(0, by=operator), f"a Skip {note}")
+        log.add(tick_bytes(len(log.records), by=worker_signer().of_task(domain)), f"a tick {note}")
+        log.add(barrier_bytes(1, log.policy, by=merger), f"a barrier {note}")
+    log.add(update_bytes(names[2], base=1, by=device_signer(names[2]).of_task(DOMAIN)), "counts")
+    log.add(tick_bytes(15, by=worker_signer().of_task(DOMAIN)), "closes the window")
+    return log
+
+
 def device_serial(name: str) -> int:
     """The serial number of a device's certificate."""
     from cryptography import x509
@@ -243,6 +270,7 @@ LOGS = {
     "older and newer updates": older_and_newer,
     "parked records": parked,
     "revoked, and meant for elsewhere": revoked,
+    "signed for this task, for another, for none": of_the_task,
 }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aggregation.fold.events import Barrier, Parked, Verdict, WindowClosed
-from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, RecordRules
+from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, TASK_RULES, RecordRules
 from aggregation.fold.state import initial
 from aggregation.fold.transition import fold_into
 from aggregation.layout import Layout
@@ -14,6 +14,7 @@ from aggregation.policy import Policy, policy_from_canonical
 from schemas.checkpoints import decode_direction
 from schemas.objects import sha256_hex
 from schemas.records import decode_record
+from schemas.signing import FIRST_DOMAIN, SignatureDomain
 from schemas.verdicts import encode_verdict
 from schemas.windows import EncodedWindow, encode_window
 from tests.factories import LAYOUT, NOW_MS, REGION, TASK, model_sha, trust
@@ -25,7 +26,7 @@ from tests.vectors.writing import plain, typed, wholes
 class Log:
     """A partition of ``eu``: its records, and the objects that barriers name.
 
-    ``parked``: what is folded in the place of a record, by offset.
+    ``parked``: what is folded in the place of a record, by offset. ``domain``: for which task its records are signed.
     """
 
     policy: Policy
@@ -36,6 +37,7 @@ class Log:
     notes: list[str] = field(default_factory=list)
     objects: dict[str, bytes] = field(default_factory=dict)
     parked: dict[int, Parked] = field(default_factory=dict)
+    domain: SignatureDomain = FIRST_DOMAIN
 
     def add(self, value: bytes | None, note: str = "", timestamp_ms: int = NOW_MS) -> None:
         """Append a record; ``note`` says what it is for."""
@@ -51,7 +53,7 @@ class Log:
         self, rules: RecordRules
     ) -> tuple[list[Verdict], list[tuple[int, EncodedWindow, WindowClosed]]]:
         """Every record's verdict, and every window with the offset of the record that closed it."""
-        trusted = trust(rules=rules)
+        trusted = trust(rules=rules, domain=self.domain)
         state = initial(
             task=TASK,
             region=REGION,
@@ -89,7 +91,10 @@ def case_of(name: str, log: Log) -> dict[str, Any]:
     """A log and what it comes to.
 
     By both rules of records the outcomes and windows are the same; the verdicts' bytes are those of the canonical ones.
+    A log whose signatures name their task is read by its task's rules alone.
     """
+    if log.domain.version > 1:
+        return folded_case(name, log, TASK_RULES) | {"canonical": True}
     verdicts, windows = log.folded(CANONICAL_RULES)
     first, same = log.folded(FIRST_RULES)
     assert [fields_of(one) for one in first] == [fields_of(one) for one in verdicts], name
@@ -103,6 +108,7 @@ def folded_case(name: str, log: Log, rules: RecordRules) -> dict[str, Any]:
     return {
         "name": name,
         "task": TASK,
+        "genesis_sha256": log.domain.genesis.hex(),
         "region": REGION,
         "partition": log.partition,
         "partitions": log.partitions,

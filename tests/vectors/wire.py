@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib import resources
+from itertools import product
 from typing import Any, Final
 
 import fastavro
@@ -14,11 +15,12 @@ from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES
 from aggregation.partitioning import murmur2, partition_of
 from schemas import avro
 from schemas.certificates import BadCertificateError, Role, Trust
-from schemas.envelope import Signer, read_envelope, signed_bytes
+from schemas.envelope import Signer, read_envelope
+from schemas.signing import FIRST_DOMAIN
 from schemas.windows import encode_state, encode_window
 from tests import factories
 from tests.certificate_flaws import TWO_FLAWS, begun, flawed, nested
-from tests.factories import TASK, Site, certificate, device_signer, key, signer
+from tests.factories import DOMAIN, TASK, Site, certificate, device_signer, key, signer
 from tests.vectors.writing import document, plain, typed
 
 FIELDS: Final[dict[str, dict[str, Any]]] = {
@@ -141,21 +143,25 @@ def envelopes() -> dict[str, Any]:
         record = factories.update_record("d-0001", codec=codec)
         rows.append(("ClientUpdate", device_signer("d-0001"), "eu/device/d-0001", record))
     cases = []
-    for kind, by, name, fields in rows:
-        envelope = by.sign(kind, fields)
+    for (kind, key_pair, name, fields), domain in product(rows, (FIRST_DOMAIN, DOMAIN)):
+        envelope = key_pair.of_task(domain).sign(kind, fields)
         closed = read_envelope(envelope, CANONICAL_RULES)
         cases.append(
             {
                 "kind": kind,
+                "genesis_sha256": domain.genesis.hex(),
                 "private_key": key(name).private_bytes_raw().hex(),
                 "certificate": closed.certificate.hex(),
                 "payload": closed.payload.hex(),
-                "signed": signed_bytes(kind, closed.schema.sha256, closed.payload).hex(),
+                "signed": domain.signed_bytes(kind, closed.schema.sha256, closed.payload).hex(),
                 "signature": closed.signature.hex(),
                 "envelope": envelope.hex(),
             }
         )
-    return document("signed envelopes: the Ed25519 seed, the bytes that are signed, the signature", cases)
+    return document(
+        "signed envelopes: for which task (none before genesis v5), the Ed25519 seed, what is signed, the signature",
+        cases,
+    )
 
 
 def authorities() -> dict[str, str]:

@@ -15,6 +15,7 @@ from aiokafka.structs import ConsumerRecord
 
 from backends.kafka.batches import DamagedBatchError, batches_in, content_of, has_whole
 from backends.kafka.cursor import damaged
+from backends.kafka.frames import receive_in_place
 from backends.kafka.stretches import Stretch, stretches_of
 
 FETCH_UNPACKED_BYTES_MAX: Final = 32 << 20
@@ -23,6 +24,7 @@ FETCH_UNPACKED_BYTES_MAX: Final = 32 << 20
 
 def read_by_our_batches() -> None:
     """Let aiokafka's consumers in this process read by our rules. Calling it again changes nothing."""
+    receive_in_place()
     fetcher.MemoryRecords = RawBatches
     fetcher.PartitionRecords = OurRecords
     fetcher.FetchResult = BoundedResult

@@ -11,10 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from aggregation.fold.rules import TASK_RULES
 from schemas import avro as codec
 from schemas.certificates import CONTROL, Role
 from schemas.envelope import ENVELOPE, Signer
 from schemas.records import SIGNERS
+from schemas.signing import SignatureDomain
 
 TASK: Final = "digits"
 REGION: Final = "eu"
@@ -97,6 +99,8 @@ RECORDS: Final[dict[str, dict[str, Any]]] = {
     },
     "ModelAnnouncement": _VERSION,
 }
+DOMAIN: Final = SignatureDomain.of(TASK_RULES, _sha("genesis"))
+"""Of the task that the examples are of."""
 METRICS: Final[dict[str, Any]] = {
     "kind": "evaluation",
     "schema_version": 1,
@@ -176,4 +180,4 @@ def _signer(role: Role) -> Signer:
         .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
         .sign(_key(f"{region} CA"), None)
     )
-    return Signer(certificate.public_bytes(Encoding.DER), _key(name))
+    return Signer(certificate.public_bytes(Encoding.DER), _key(name), DOMAIN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -35,11 +36,13 @@ class Objects(Protocol):
 
 POLICY_FORMATS: Final = frozenset({None, "fluvial/policy/v2"})
 """A v1 document does not say its format. v2 has the same keys with the same meanings."""
-GENESIS_FORMATS: Final = frozenset(f"fluvial/genesis/v{number}" for number in (1, 2, 3, 4))
-WITH_SECTIONS: Final = frozenset({"fluvial/genesis/v3", "fluvial/genesis/v4"})
+GENESIS_FORMATS: Final = frozenset(f"fluvial/genesis/v{number}" for number in (1, 2, 3, 4, 5))
+WITH_SECTIONS: Final = GENESIS_FORMATS - {"fluvial/genesis/v1", "fluvial/genesis/v2"}
 """v2 says each tensor's section, which means nothing before v3: there a buffer is one. See ``buffers``."""
-WITH_RULES: Final = frozenset({"fluvial/genesis/v4"})
+WITH_RULES: Final = WITH_SECTIONS - {"fluvial/genesis/v3"}
 """Formats that say the rules of records."""
+WITH_NONCE: Final = WITH_RULES - {"fluvial/genesis/v4"}
+"""Formats in whose tasks a signature names the genesis document, which holds a nonce."""
 MANIFEST_FORMATS: Final = frozenset({"fluvial/manifest/v1"})
 
 
@@ -133,9 +136,21 @@ def task_of(genesis: bytes) -> Task:
         policy_sha256=sha256(rfc8785.dumps(document["policy"])),
         model_sha256=document["model_sha256"],
         optimizer_sha256=document["optimizer_sha256"],
-        notary=notary_of(tuple(sorted(authorities.items())), canonical=canonical),
+        notary=notary_of(
+            tuple(sorted(authorities.items())), canonical=canonical, named=_named(document, genesis)
+        ),
         verdicts=verdicts,
     )
+
+
+def _named(document: dict[str, Any], genesis: bytes) -> str:
+    """The hash that the task's signatures name; "" before v5. ``Damaged`` where a nonce is none."""
+    if document["format"] not in WITH_NONCE:
+        return ""
+    nonce = document.get("nonce")
+    if not isinstance(nonce, str) or not re.fullmatch(r"[0-9a-f]{64}", nonce):
+        raise Damaged(f"the genesis document's nonce is {nonce!r}, not 64 hex digits in lower case")
+    return sha256(genesis)
 
 
 def _rules(document: dict[str, Any]) -> tuple[bool, int]:

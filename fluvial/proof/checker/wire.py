@@ -230,14 +230,21 @@ class _CountedReads(io.BytesIO):
 class Notary:
     """The CAs of a task: region (or ``control``) to PEM. Equal CAs give the same notary, see ``notary_of``.
 
-    ``canonical``: the task's records and certificates count in their one encoding only.
+    ``canonical``: the task's records and certificates count in their one encoding only. ``named``: the SHA-256 (hex) of
+    the genesis document that its signatures name; "" in tasks whose signatures name none.
     """
 
-    def __init__(self, authorities: dict[str, str], *, canonical: bool) -> None:
+    def __init__(self, authorities: dict[str, str], *, canonical: bool, named: str) -> None:
         self.canonical = canonical
+        self._named = bytes.fromhex(named)
         self._authorities = {
             region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in authorities.items()
         }
+
+    def signed_bytes(self, kind: str, schema_sha256: bytes, payload: bytes) -> bytes:
+        """What the signature of a record of this task is over."""
+        domain = b"fluvial/" + kind.encode() + (b"/v2\0" if self._named else b"/v1\0")
+        return domain + self._named + schema_sha256 + hashlib.sha256(payload).digest()
 
     def signer_of(self, der: bytes) -> Signer | None:
         """Who holds a certificate; None where the task's CAs do not vouch for it."""
@@ -323,9 +330,9 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 
 
 @lru_cache(maxsize=64)
-def notary_of(authorities: tuple[tuple[str, str], ...], *, canonical: bool) -> Notary:
-    """The notary of these CAs, (region, PEM) each."""
-    return Notary(dict(authorities), canonical=canonical)
+def notary_of(authorities: tuple[tuple[str, str], ...], *, canonical: bool, named: str) -> Notary:
+    """The notary of these CAs, (region, PEM) each, and of the task that its signatures name."""
+    return Notary(dict(authorities), canonical=canonical, named=named)
 
 
 @lru_cache(maxsize=CACHED_RECORDS_MAX)
@@ -352,9 +359,8 @@ def _open(notary: Notary, value: bytes) -> Sealed:
     signer = _signer_of(notary, envelope["certificate"])
     genuine = False
     if signer is not None:
-        signed = b"fluvial/" + kind.encode() + b"/v1\0" + schema.sha256 + hashlib.sha256(payload).digest()
         try:
-            signer.key.verify(signature, signed)
+            signer.key.verify(signature, notary.signed_bytes(kind, schema.sha256, payload))
             genuine = True
         except InvalidSignature:
             genuine = False

@@ -119,7 +119,7 @@ func runUpdate(registry *Registry) error {
 		"base_sha256": request.BaseSHA256, "update_id": request.UpdateID, "num_examples": int64(10), "local_loss": 0.5,
 		"codec": request.Codec, "tensors": tensors, "client_metrics": Map{}, "created_at": request.CreatedAtMs,
 	})
-	value := registry.seal("ClientUpdate", payload, certificate, ed25519.NewKeyFromSeed(seed))
+	value := registry.seal(trust.named, "ClientUpdate", payload, certificate, ed25519.NewKeyFromSeed(seed))
 	partitions := genesis.Regions[me.Region].Partitions
 	return json.NewEncoder(os.Stdout).Encode(map[string]any{
 		"topic":     fmt.Sprintf("fl.%s.updates.%s", genesis.Task, me.Region),

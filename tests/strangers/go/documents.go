@@ -3,9 +3,11 @@ package main
 // Genesis, policies, manifests: schemas/documents.md. Read strictly.
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"sort"
 	"strings"
 )
@@ -180,6 +182,8 @@ type Genesis struct {
 	OptimizerSHA256  string          `json:"optimizer_sha256"`
 	Records          Rules           `json:"-"`
 	RawRecords       json.RawMessage `json:"records"`
+	Nonce            string          `json:"nonce"`
+	named            []byte
 }
 
 // Rules are those of a task's records: since genesis v4 the document says them.
@@ -214,6 +218,8 @@ func hasKeys(data []byte, keys []string) bool {
 	return true
 }
 
+var noncePattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 func readGenesis(data []byte) (*Genesis, error) {
 	one := &Genesis{}
 	if json.Unmarshal(data, one) != nil || one.Version != 0 {
@@ -229,13 +235,15 @@ func readGenesis(data []byte) (*Genesis, error) {
 		keys = append(keys, "model", "code", "metric", "parent")
 	case "fluvial/genesis/v4":
 		keys = append(keys, "model", "code", "metric", "parent", "records")
+	case "fluvial/genesis/v5":
+		keys = append(keys, "model", "code", "metric", "parent", "records", "nonce")
 	default:
 		return nil, errDocument
 	}
 	if !hasKeys(data, keys) {
 		return nil, errDocument
 	}
-	if one.Format != "fluvial/genesis/v4" {
+	if one.Format != "fluvial/genesis/v4" && one.Format != "fluvial/genesis/v5" {
 		one.Records = firstRules
 		return one, nil
 	}
@@ -243,8 +251,15 @@ func readGenesis(data []byte) (*Genesis, error) {
 	if !hasKeys(one.RawRecords, []string{"canonical", "verdicts"}) || json.Unmarshal(one.RawRecords, rules) != nil {
 		return nil, errDocument
 	}
-	if !rules.Canonical || rules.Verdicts != 1 && rules.Verdicts != 2 { // of v4 no task has other records
+	if !rules.Canonical || rules.Verdicts != 1 && rules.Verdicts != 2 { // since v4 no task has other records
 		return nil, errDocument
+	}
+	if one.Format == "fluvial/genesis/v5" {
+		if !noncePattern.MatchString(one.Nonce) {
+			return nil, errDocument
+		}
+		digest := sha256.Sum256(data)
+		one.named = digest[:]
 	}
 	return one, nil
 }
@@ -254,7 +269,7 @@ func (one *Genesis) trust() (*Trust, error) {
 	for region, each := range one.Regions {
 		pems[region] = each.Authority
 	}
-	return trustOf(pems, one.Records.Canonical)
+	return trustOf(pems, one.Records.Canonical, one.named)
 }
 
 // Slot is a partition of a region.

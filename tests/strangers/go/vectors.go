@@ -215,6 +215,7 @@ func (r *runner) record(raw json.RawMessage) {
 func (r *runner) envelope(raw json.RawMessage) {
 	one := read[struct {
 		Kind        string `json:"kind"`
+		Named       Hex    `json:"genesis_sha256"`
 		PrivateKey  Hex    `json:"private_key"`
 		Certificate Hex    `json:"certificate"`
 		Payload     Hex    `json:"payload"`
@@ -225,16 +226,16 @@ func (r *runner) envelope(raw json.RawMessage) {
 	key := ed25519.NewKeyFromSeed(one.PrivateKey)
 	schema, err := r.registry.schemaIn(one.Payload)
 	r.equal("error", err, nil)
-	r.equal("signed", hex.EncodeToString(signedBytes(one.Kind, schema, one.Payload)), hex.EncodeToString(one.Signed))
-	r.equal("envelope", hex.EncodeToString(r.registry.seal(one.Kind, one.Payload, one.Certificate, key)), hex.EncodeToString(one.Envelope))
+	r.equal("signed", hex.EncodeToString(signedBytes(one.Named, one.Kind, schema, one.Payload)), hex.EncodeToString(one.Signed))
+	r.equal("envelope", hex.EncodeToString(r.registry.seal(one.Named, one.Kind, one.Payload, one.Certificate, key)), hex.EncodeToString(one.Envelope))
 	opened, err := r.registry.openEnvelope(one.Envelope, true)
 	r.equal("error", err, nil)
 	r.equal("signature", hex.EncodeToString(opened.Signature), hex.EncodeToString(one.Signature))
 	r.equal("genuine", ed25519.Verify(key.Public().(ed25519.PublicKey), one.Signed, one.Signature), true)
 }
 
-func (r *runner) trust(canonical bool) *Trust {
-	trust, err := trustOf(r.file.Authorities, canonical)
+func (r *runner) trust(canonical bool, named []byte) *Trust {
+	trust, err := trustOf(r.file.Authorities, canonical, named)
 	if err != nil {
 		panic(err)
 	}
@@ -256,13 +257,13 @@ func (r *runner) certificate(raw json.RawMessage) {
 		} `json:"identity"`
 		Reason int64 `json:"reason"`
 	}](raw)
-	strictly, err := r.trust(true).identify(one.DER)
+	strictly, err := r.trust(true, nil).identify(one.DER)
 	if err != nil {
 		r.equal("reason: "+one.Name, err.(*refusal).Why.Code, one.Reason)
 	} else {
 		r.equal("reason: "+one.Name, 0, one.Reason)
 	}
-	found, err := r.trust(false).identify(one.DER)
+	found, err := r.trust(false, nil).identify(one.DER)
 	r.equal("vouched for: "+one.Name, err == nil, one.Identity != nil)
 	if strictly != nil {
 		r.equal("identity: "+one.Name, *strictly, *found)
@@ -617,6 +618,7 @@ type logCase struct {
 	Name        string           `json:"name"`
 	Canonical   *bool            `json:"canonical"` // by which rules alone; missing: by both
 	Task        string           `json:"task"`
+	Named       Hex              `json:"genesis_sha256"`
 	Region      string           `json:"region"`
 	Partition   int64            `json:"partition"`
 	Partitions  int64            `json:"partitions"`
@@ -644,7 +646,7 @@ func (r *runner) log(raw json.RawMessage) {
 	one := read[logCase](raw)
 	for _, canonical := range []bool{false, true} {
 		if one.Canonical == nil || *one.Canonical == canonical {
-			r.fold(&one, r.trust(canonical))
+			r.fold(&one, r.trust(canonical, one.Named))
 		}
 	}
 }

@@ -128,10 +128,11 @@ type Trust struct {
 	authorities map[string]*x509Certificate
 	subjects    map[string][]byte
 	canonical   bool
+	named       []byte // the hash of the genesis document that signatures name; none before genesis v5
 }
 
-func trustOf(pems map[string]string, canonical bool) (*Trust, error) {
-	trust := &Trust{map[string]*x509Certificate{}, map[string][]byte{}, canonical}
+func trustOf(pems map[string]string, canonical bool, named []byte) (*Trust, error) {
+	trust := &Trust{map[string]*x509Certificate{}, map[string][]byte{}, canonical, named}
 	for region, text := range pems {
 		lines := strings.Split(strings.TrimSpace(text), "\n")
 		der, err := base64.StdEncoding.DecodeString(strings.Join(lines[1:len(lines)-1], ""))
@@ -284,9 +285,12 @@ func (registry *Registry) open(data []byte, schema *Schema, canonical bool) (Rec
 	return record, err
 }
 
-func signedBytes(kind string, schema *Schema, payload []byte) []byte {
-	digest := sha256.Sum256(payload)
-	return bytes.Join([][]byte{[]byte("fluvial/" + kind + "/v1\x00"), schema.SHA256, digest[:]}, nil)
+func signedBytes(named []byte, kind string, schema *Schema, payload []byte) []byte {
+	digest, domain := sha256.Sum256(payload), "fluvial/"+kind+"/v1\x00"
+	if len(named) > 0 {
+		domain = "fluvial/" + kind + "/v2\x00"
+	}
+	return bytes.Join([][]byte{[]byte(domain), named, schema.SHA256, digest[:]}, nil)
 }
 
 // authenticate gives the signer, or the refusal of the first check that fails. A control record is forged, whatever that was.
@@ -313,21 +317,24 @@ func (one *Envelope) signer(trust *Trust, timestampMs int64) (*Identity, *refusa
 	case signedBy[one.Kind] != signer.Role:
 		return nil, badCertificate(221, signer.Role, one.Kind)
 	case len(one.Signature) != ed25519.SignatureSize,
-		!ed25519.Verify(signer.Key, signedBytes(one.Kind, one.Schema, one.Payload), one.Signature):
+		!ed25519.Verify(signer.Key, signedBytes(trust.named, one.Kind, one.Schema, one.Payload), one.Signature):
+		if len(trust.named) > 0 {
+			return nil, &refusal{"bad_signature", why(227, signer.Name)}
+		}
 		return nil, &refusal{"bad_signature", why(222, signer.Name)}
 	}
 	return signer, nil
 }
 
-// seal signs a payload and wraps it.
-func (registry *Registry) seal(kind string, payload, certificate []byte, key ed25519.PrivateKey) []byte {
+// seal signs a payload for a task and wraps it.
+func (registry *Registry) seal(named []byte, kind string, payload, certificate []byte, key ed25519.PrivateKey) []byte {
 	schema, err := registry.schemaIn(payload)
 	if err != nil {
 		panic(err)
 	}
 	return registry.encode("SignedEnvelope", 0, Record{
 		"kind": kind, "payload": payload, "certificate": certificate,
-		"signature": ed25519.Sign(key, signedBytes(kind, schema, payload)),
+		"signature": ed25519.Sign(key, signedBytes(named, kind, schema, payload)),
 	})
 }
 

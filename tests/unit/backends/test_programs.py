@@ -32,7 +32,9 @@ class Place:
         self.genesis: Genesis = SmallFederation().genesis
         if code:
             named = Code(sha256_hex(self.archive), len(self.archive), ENTRY)
-            self.genesis = msgspec.structs.replace(self.genesis, code=named, format=NEWEST_GENESIS)
+            self.genesis = msgspec.structs.replace(
+                self.genesis, code=named, nonce="0" * 64, format=NEWEST_GENESIS
+            )
         self.told: list[str] = []
 
     def created(self) -> Place:

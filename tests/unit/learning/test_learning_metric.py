@@ -196,6 +196,7 @@ V3 = Genesis(
     policy={},
     model_sha256="",
     optimizer_sha256="",
+    nonce="0" * 64,
     format=NEWEST_GENESIS,
 )
 MAE, R2 = Metric("mae", higher_is_better=False), Metric("r2", higher_is_better=True)
@@ -208,12 +209,15 @@ MAE, R2 = Metric("mae", higher_is_better=False), Metric("r2", higher_is_better=T
         ("", msgspec.structs.replace(V3, metric=R2), R2),
         ("", V3, None),
         ('METRIC = "mae"', msgspec.structs.replace(V3, metric=R2), MAE),
-        ('METRIC = "mae"', msgspec.structs.replace(V3, records=None, format="fluvial/genesis/v1"), None),
+        (
+            'METRIC = "mae"',
+            msgspec.structs.replace(V3, records=None, nonce=None, format="fluvial/genesis/v1"),
+            None,
+        ),
     ],
     ids=["a new task", "one that is there", "one whose metric was not known", "another METRIC", "an old one"],
 )
 def test_creating_a_task_again_finds_its_metric_as_it_was(
     metric: str, existing: Genesis | None, expected: Metric | None, tmp_path: Path
 ) -> None:
-    document = None if existing is None else existing.canonical()
-    assert create._metric(document, task_of(tmp_path, metric=metric), Output(quiet=True), 0) == expected
+    assert create._metric(existing, task_of(tmp_path, metric=metric), Output(quiet=True), 0) == expected

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from aggregation.fold.events import RejectedRecord
-from aggregation.fold.rules import CANONICAL_RULES
+from aggregation.fold.rules import TASK_RULES
 from aggregation.policy import policy_from_mapping
 from fluvial.documents.asyncapi import __main__ as command
 from fluvial.documents.asyncapi import examples
@@ -192,7 +192,7 @@ def test_every_message_has_examples_that_are_what_they_say(name: str) -> None:
         assert envelope.kind == name
         record = from_avro_json(message["x-inside"]["example"], inside)
         assert envelope.payload == codec.encode(name, record)
-        trust = Trust(examples.authorities(), CANONICAL_RULES)
+        trust = Trust(examples.authorities(), TASK_RULES, examples.DOMAIN)
         signer = authenticate(envelope, examples.TIMESTAMP_MS, trust)
         assert not isinstance(signer, RejectedRecord) and signer.role.value == message["x-signed-by"]
         if name in INGRESS_KINDS:

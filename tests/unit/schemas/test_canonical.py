@@ -20,7 +20,7 @@ from fluvial.proof.checker import wire
 from schemas import avro, canonical
 from schemas.avro import CodecError
 from schemas.certificates import BadCertificateError, Role
-from schemas.envelope import ENVELOPE, Signer, signed_bytes
+from schemas.envelope import ENVELOPE, Signer
 from schemas.records import decode_record
 from schemas.verdicts import decode_verdict, encode_verdict
 from tests import factories
@@ -41,6 +41,7 @@ NOTARY = wire.notary_of(
         for region in sorted(TRUST.authorities)
     ),
     canonical=True,
+    named="",
 )
 BASE = GOOD.index(b"\x06d-1") + 4
 """Where the base version stands: one byte, behind task, region and device."""
@@ -183,7 +184,7 @@ def test_the_level_minus_128_of_int8_counts_as_what_it_is() -> None:
 def envelope(**changed: bytes) -> bytes:
     """An envelope, field by field, each with its length before it."""
     signer = device_signer(DEVICE)
-    signature = signer.key.sign(signed_bytes("ClientUpdate", SCHEMA.sha256, GOOD))
+    signature = signer.key.sign(signer.domain.signed_bytes("ClientUpdate", SCHEMA.sha256, GOOD))
     fields = {
         "kind": b"ClientUpdate",
         "payload": GOOD,

@@ -16,6 +16,7 @@ from aggregation.reasons import Reason
 from fluvial.proof.checker.holders import NotHolder, read_holder
 from schemas import certificates
 from schemas.certificates import CONTROL, BadCertificateError, Role, Trust
+from schemas.signing import FIRST_DOMAIN
 from tests.certificate_flaws import FLAWS, begun, flawed, nested
 from tests.factories import (
     NOT_AFTER,
@@ -115,7 +116,7 @@ def test_no_changed_byte_of_a_certificate_is_taken_or_raises_anything_else() -> 
     """Regression: an odd X.509 version or key algorithm raised errors of ``cryptography`` that share no
     base."""
     der = certificate("eu", Role.DEVICE, "d-1")
-    fresh = Trust(EU.authorities, EU.rules)
+    fresh = Trust(EU.authorities, EU.rules, EU.domain)
     edge = {0, 1, 5, 0x7F, 0x80, 0xFF}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -134,7 +135,7 @@ def test_validity_includes_both_ends() -> None:
 
 def test_a_certificate_is_verified_once_and_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificates, "CACHED_CERTIFICATES_MAX", 3)
-    fresh = Trust(EU.authorities, EU.rules)
+    fresh = Trust(EU.authorities, EU.rules, EU.domain)
     identities = [fresh.identify(certificate("eu", Role.DEVICE, f"d-{n}")) for n in range(3)]
     assert fresh.identify(certificate("eu", Role.DEVICE, "d-0")) is identities[0]
     fourth = fresh.identify(certificate("eu", Role.DEVICE, "d-3"))
@@ -149,7 +150,7 @@ def test_a_certificate_is_verified_once_and_the_memory_is_bounded(monkeypatch: p
 def test_one_more_device_than_is_remembered_costs_one_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: everything was forgotten at once, and every device of a large fleet was verified again."""
     monkeypatch.setattr(certificates, "CACHED_CERTIFICATES_MAX", 8)
-    fresh, verify = Trust(EU.authorities, EU.rules), Trust._verify
+    fresh, verify = Trust(EU.authorities, EU.rules, EU.domain), Trust._verify
     verified: list[bytes] = []
 
     def noted(trust: Trust, der: bytes) -> certificates.Identity:
@@ -165,8 +166,13 @@ def test_one_more_device_than_is_remembered_costs_one_verification(monkeypatch: 
 
 def test_authorities_are_read_from_pem() -> None:
     pems = {region: authority(region).public_bytes(Encoding.PEM).decode() for region in ("eu", CONTROL)}
-    assert Trust.from_pem(pems, CANONICAL_RULES).identify(certificate("eu", Role.DEVICE, "d-1")).name == "d-1"
-    assert isinstance(Trust.from_pem(pems, CANONICAL_RULES).authorities["eu"], x509.Certificate)
+    assert (
+        Trust.from_pem(pems, CANONICAL_RULES, FIRST_DOMAIN)
+        .identify(certificate("eu", Role.DEVICE, "d-1"))
+        .name
+        == "d-1"
+    )
+    assert isinstance(Trust.from_pem(pems, CANONICAL_RULES, FIRST_DOMAIN).authorities["eu"], x509.Certificate)
 
 
 def test_of_several_flaws_the_reason_is_that_of_the_first() -> None:

@@ -18,7 +18,7 @@ from aggregation.reasons import REASONS, Reason
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
 from schemas import avro, objects
-from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, manifest_v1
+from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, genesis_v5, manifest_v1
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS
 from schemas.records import SIGNERS
 from tests.factories import TASK, policy, sha, update_record
@@ -149,8 +149,20 @@ def test_outcomes_of_the_table_are_all_but_that_of_parked_records() -> None:
 
 # -- documents
 
-TENSORS = (genesis_v1.TensorV1, genesis_v2.TensorV2, genesis_v3.TensorV3, genesis_v4.TensorV4)
-REGIONS = (genesis_v1.RegionV1, genesis_v2.RegionV2, genesis_v3.RegionV3, genesis_v4.RegionV4)
+TENSORS = (
+    genesis_v1.TensorV1,
+    genesis_v2.TensorV2,
+    genesis_v3.TensorV3,
+    genesis_v4.TensorV4,
+    genesis_v5.TensorV5,
+)
+REGIONS = (
+    genesis_v1.RegionV1,
+    genesis_v2.RegionV2,
+    genesis_v3.RegionV3,
+    genesis_v4.RegionV4,
+    genesis_v5.RegionV5,
+)
 
 
 def by_format(*kinds: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct]]:
@@ -161,12 +173,24 @@ DOCUMENTS: dict[str, dict[str, type[msgspec.Struct]]] = {
     "## Genesis": by_format(*GENESIS_FORMATS.values()),
     "### Genesis: a region": by_format(*REGIONS),
     "### Genesis: a tensor": by_format(*TENSORS),
-    "### Genesis: the model": {"v3": genesis_v3.ModelV3, "v4": genesis_v4.ModelV4},
-    "### Genesis: an object": {"v3": genesis_v3.ObjectV3, "v4": genesis_v4.ObjectV4},
-    "### Genesis: the code": {"v3": genesis_v3.CodeV3, "v4": genesis_v4.CodeV4},
-    "### Genesis: the metric": {"v3": genesis_v3.MetricV3, "v4": genesis_v4.MetricV4},
-    "### Genesis: the parent": {"v3": genesis_v3.ParentV3, "v4": genesis_v4.ParentV4},
-    "### Genesis: the records": {"v4": genesis_v4.RecordsV4},
+    "### Genesis: the model": {"v3": genesis_v3.ModelV3, "v4": genesis_v4.ModelV4, "v5": genesis_v5.ModelV5},
+    "### Genesis: an object": {
+        "v3": genesis_v3.ObjectV3,
+        "v4": genesis_v4.ObjectV4,
+        "v5": genesis_v5.ObjectV5,
+    },
+    "### Genesis: the code": {"v3": genesis_v3.CodeV3, "v4": genesis_v4.CodeV4, "v5": genesis_v5.CodeV5},
+    "### Genesis: the metric": {
+        "v3": genesis_v3.MetricV3,
+        "v4": genesis_v4.MetricV4,
+        "v5": genesis_v5.MetricV5,
+    },
+    "### Genesis: the parent": {
+        "v3": genesis_v3.ParentV3,
+        "v4": genesis_v4.ParentV4,
+        "v5": genesis_v5.ParentV5,
+    },
+    "### Genesis: the records": {"v4": genesis_v4.RecordsV4, "v5": genesis_v5.RecordsV5},
     "## Manifest": by_format(*MANIFEST_FORMATS.values()),
     "### Manifest: an input": {"v1": manifest_v1.InputV1},
 }

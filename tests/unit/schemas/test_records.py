@@ -370,8 +370,8 @@ def forged(kind: str) -> list[bytes]:
         signer(region, role, "x", secret="other"),
         signer(region, role, "x", not_after=NOT_BEFORE.replace(month=2)),
         signer(region, role, "x", uris=(f"spiffe://eu/device/{DEVICE}",)),
-        Signer(good.certificate, key("somebody else")),
-        Signer(b"", good.key),
+        Signer(good.certificate, key("somebody else"), good.domain),
+        Signer(b"", good.key, good.domain),
     ]
     if kind == "Tick":
         wrong.append(worker_signer(region="us"))

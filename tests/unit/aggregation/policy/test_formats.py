@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregation.errors import IntegrityProblem, UsageProblem
-from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, RecordRules
+from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, TASK_RULES, RecordRules
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy import (
     FORMATS,
@@ -34,6 +34,7 @@ from schemas.documents.genesis_v1 import GenesisV1
 from schemas.documents.genesis_v2 import GenesisV2
 from schemas.documents.genesis_v3 import GenesisV3
 from schemas.documents.genesis_v4 import GenesisV4
+from schemas.documents.genesis_v5 import GenesisV5
 from schemas.documents.manifest_v1 import ManifestV1
 from schemas.manifests import (
     Code,
@@ -41,14 +42,17 @@ from schemas.manifests import (
     Metric,
     Model,
     Parent,
+    Records,
     StoredObject,
     TensorEntry,
     decode_genesis,
     decode_manifest,
 )
-from tests.factories import policy
+from schemas.objects import sha256_hex
+from schemas.signing import FIRST_DOMAIN, SignatureDomain
+from tests.factories import policy, sha
 from tests.unit.schemas.test_manifests import genesis, manifest
-from tests.vectors.documents import RULES_REFUSED
+from tests.vectors.documents import NONCES_REFUSED, RULES_REFUSED
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 V1 = (GOLDEN / "policy.v1.json").read_bytes()
@@ -60,6 +64,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "fluvial/genesis/v2": GenesisV2,
     "fluvial/genesis/v3": GenesisV3,
     "fluvial/genesis/v4": GenesisV4,
+    "fluvial/genesis/v5": GenesisV5,
     "fluvial/manifest/v1": ManifestV1,
 }
 
@@ -316,7 +321,7 @@ def test_a_v3_genesis_says_what_else_the_task_is_made_of() -> None:
 @pytest.mark.parametrize("key", ["model", "code", "metric", "parent"])
 @pytest.mark.parametrize("older", ["fluvial/genesis/v1", "fluvial/genesis/v2"])
 def test_an_older_genesis_never_loses_a_key_of_v3_in_silence(older: str, key: str) -> None:
-    with pytest.raises(ValueError, match=f"{older} cannot say {key}: fluvial/genesis/v4 can"):
+    with pytest.raises(ValueError, match=f"{older} cannot say {key}: fluvial/genesis/v5 can"):
         msgspec.structs.replace(genesis(), format=older, **{key: getattr(with_everything(), key)}).canonical()
 
 
@@ -327,24 +332,56 @@ def test_a_v4_genesis_says_which_rules_hold_for_records_and_the_first_hold_befor
     read = decode_genesis(one.canonical())
     assert (read.rules, read.trust.rules) == (CANONICAL_RULES, CANONICAL_RULES)
     assert read.canonical() == one.canonical()
-    for rules in (RecordRules(canonical=True, verdicts=1), CANONICAL_RULES):
-        said = msgspec.structs.replace(one, records=rules)
-        assert decode_genesis(said.canonical()).rules == rules
+    for records in (Records(verdicts=1), Records()):
+        said = msgspec.structs.replace(one, records=records)
+        assert decode_genesis(said.canonical()).rules == RecordRules(
+            canonical=True, verdicts=records.verdicts
+        )
     for older in (genesis(), with_sections(), with_everything()):
         assert (older.rules, decode_genesis(older.canonical()).trust.rules) == (FIRST_RULES, FIRST_RULES)
-        with pytest.raises(ValueError, match="cannot say records: fluvial/genesis/v4 can"):
-            msgspec.structs.replace(older, records=CANONICAL_RULES).canonical()
+        with pytest.raises(ValueError, match="cannot say records: fluvial/genesis/v5 can"):
+            msgspec.structs.replace(older, records=Records()).canonical()
 
 
 @pytest.mark.parametrize("verdicts", [1, 2])
-def test_no_v4_genesis_has_records_that_need_not_be_canonical(verdicts: int) -> None:
+def test_no_v4_genesis_has_records_that_need_not_be_canonical(verdicts: Literal[1, 2]) -> None:
     one = msgspec.structs.replace(with_everything(), format="fluvial/genesis/v4")
     with pytest.raises(ValueError, match=r"no records\.canonical but true: set it"):
-        msgspec.structs.replace(one, records=RecordRules(canonical=False, verdicts=verdicts))
+        msgspec.structs.replace(one, records=Records(canonical=False, verdicts=verdicts))
     document = json.loads(one.canonical()) | {"records": {"canonical": False, "verdicts": verdicts}}
     with pytest.raises(IntegrityProblem, match=r"no records\.canonical but true: set it") as caught:
         decode_genesis(rfc8785.dumps(document))
     assert caught.value.error_id == "FLV-4102"
+
+
+def test_a_v5_genesis_has_a_nonce_and_what_is_signed_names_the_document() -> None:
+    one = msgspec.structs.replace(with_everything(), format="fluvial/genesis/v5", nonce=sha("nonce"))
+    document = json.loads(one.canonical())
+    assert (document["nonce"], document["records"]) == (sha("nonce"), {"canonical": True, "verdicts": 2})
+    read = decode_genesis(one.canonical())
+    assert (read.canonical(), read.rules, read.trust.rules) == (one.canonical(), TASK_RULES, TASK_RULES)
+    assert read.domain == read.trust.domain == SignatureDomain(2, bytes.fromhex(sha256_hex(one.canonical())))
+    other = msgspec.structs.replace(one, nonce=sha("another nonce"))
+    assert other.domain != one.domain
+    for older in (*(replace_format(one, number) for number in (3, 4)), with_sections(), genesis()):
+        assert (older.domain, older.trust.domain) == (FIRST_DOMAIN, FIRST_DOMAIN)
+        with pytest.raises(ValueError, match="cannot say nonce: fluvial/genesis/v5 can"):
+            msgspec.structs.replace(older, nonce=sha("nonce"))
+
+
+def replace_format(one: Genesis, number: int) -> Genesis:
+    records = one.records if number > 3 else None
+    return msgspec.structs.replace(one, format=f"fluvial/genesis/v{number}", nonce=None, records=records)
+
+
+@pytest.mark.parametrize("nonce", NONCES_REFUSED.values(), ids=NONCES_REFUSED.keys())
+def test_a_nonce_that_is_none_is_refused(nonce: Any) -> None:
+    one = msgspec.structs.replace(with_everything(), format="fluvial/genesis/v5", nonce=sha("nonce"))
+    with pytest.raises(IntegrityProblem) as caught:
+        decode_genesis(rfc8785.dumps(json.loads(one.canonical()) | {"nonce": nonce}))
+    assert caught.value.error_id == "FLV-4102"
+    with pytest.raises(Damaged, match="nonce"):
+        task_of(rfc8785.dumps(json.loads(one.canonical()) | {"nonce": nonce}))
 
 
 @pytest.mark.parametrize("records", RULES_REFUSED.values(), ids=RULES_REFUSED.keys())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from faust.types import TP
 
+from backends.kafka.faust import transport
 from backends.kafka.faust.transport import (
     PORTION_BYTES,
     PORTION_RECORDS_MAX,
@@ -13,6 +15,13 @@ from backends.kafka.faust.transport import (
     _portions,
     records_in,
 )
+from backends.log import LogRecord
+from tests.small_federation import IN_MEMORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
 
 ONE, OTHER = TP("updates", 0), TP("updates", 1)
 
@@ -57,3 +66,23 @@ def test_a_portion_has_the_records_as_they_stand_in_the_log() -> None:
         (7, b"k", b"v", 1_790_000_000_123, (("traceparent", b"1"),)),
         (8, None, None, 1_790_000_000_123, ()),
     ]
+
+
+def test_what_is_committed_lies_behind_the_last_portion_that_was_folded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust would count the offsets between two portions as missing, and go through all of them."""
+    monkeypatch.setattr(transport, "require_broker", lambda _: None)
+
+    async def resume(_: object) -> dict[TP, int]:
+        return {}
+
+    app = transport.create_app("a", IN_MEMORY, resume, data_folder=str(tmp_path), record_bytes=1)
+    consumer: Any = transport.ResumingConsumer(app.transport, resume, resume, resume)
+    assert consumer._new_offset(ONE) is None
+    monkeypatch.setattr(app.topics, "acks_enabled_for", lambda _: True)
+    for offset in (63, 127, 130):
+        assert consumer.ack(_Portion(ONE, [LogRecord("updates", 0, offset, 0, None, None)], generation=1))
+    assert consumer._new_offset(ONE) == 131
+    assert consumer._new_offset(ONE) is None
+    assert consumer._new_offset(OTHER) is None

@@ -13,6 +13,7 @@ from fluvial.console.health import Facts, RegionFacts, health_of
 from fluvial.console.now import facts_of
 from fluvial.reading.evaluations import Evaluated
 from schemas.manifests import NEWEST_GENESIS, Metric
+from tests.factories import NONCE
 from tests.unit.fluvial.console.console_home import LongLog, fill_store, page_on
 from tests.unit.house.test_hints import problem_of
 
@@ -161,7 +162,7 @@ def test_a_finished_task_says_what_it_reached_in_its_own_metric(
     page = page_on(fill_store(tmp_path / "store", 3, 1), LongLog(), tmp_path, head=3)
     seen = page.known.store.value
     assert seen is not None
-    task = structs.replace(seen.genesis, metric=metric, format=NEWEST_GENESIS)
+    task = structs.replace(seen.genesis, metric=metric, nonce=NONCE, format=NEWEST_GENESIS)
     known = replace(page.known, store=replace(page.known.store, value=replace(seen, genesis=task)))
     assert page.watch.recent is not None
     if evaluation:

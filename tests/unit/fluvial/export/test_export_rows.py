@@ -47,9 +47,9 @@ def test_the_fast_and_the_exact_way_agree() -> None:
         "accepted": 3,
     }
     values = [*GOLDEN, json.dumps(future).encode()]
-    fast = export_rows._by_arrow(values)
+    fast = export_rows._by_arrow(values, export_rows._OwnColumns())
     assert fast is not None
-    exact, unreadable = export_rows._one_by_one(values)
+    exact, unreadable = export_rows._one_by_one(values, export_rows._OwnColumns())
     assert unreadable == 0
     both = [export_rows._together([table]) for table in (fast, exact)]
     assert both[0].to_pydict() == both[1].to_pydict()
@@ -82,6 +82,40 @@ def test_a_field_of_another_type_goes_to_extra(value: Any) -> None:
     assert unreadable == 0
     assert table.column("accepted").to_pylist() == [None]
     assert json.loads(table.column("extra")[0].as_py()) == {"accepted": value}
+
+
+@pytest.mark.parametrize("number", [(1 << 53) + 1, -(1 << 60), (1 << 63) - 1])
+def test_a_number_that_no_column_holds_exactly_stays_in_extra(number: int) -> None:
+    odd = json.dumps({"kind": "window", "loss_class_0": number}).encode()
+    good = json.dumps({"kind": "window", "loss_class_0": 7}).encode()
+    table, unreadable = metric_rows(rows(good, odd, good), 0)
+    assert unreadable == 0
+    assert table.column("loss_class_0").to_pylist() == [7.0, None, 7.0]
+    assert json.loads(table.column("extra")[1].as_py()) == {"loss_class_0": number}
+
+
+@pytest.mark.parametrize("spoiled", [False, True], ids=["at once", "one by one"])
+def test_strangers_make_no_end_of_columns_and_lose_nothing(*, spoiled: bool) -> None:
+    fields = {f"loss_class_{number}": number for number in range(2 * export_rows.OWN_COLUMNS_MAX)}
+    flood = json.dumps({"kind": "window", "accepted": "no" if spoiled else 1, **fields}).encode()
+    honest = json.dumps({"kind": "evaluation", "accuracy_class_0": 0.5, "loss_class_0": 1.5}).encode()
+    table, unreadable = metric_rows(rows(honest, flood, honest), 0)
+    assert unreadable == 0
+    own = [name for name in table.column_names if "_class_" in name]
+    assert len(own) == export_rows.OWN_COLUMNS_MAX
+    assert table.column("accuracy_class_0").to_pylist() == [0.5, None, 0.5]
+    row = table.slice(1, 1).to_pylist()[0]
+    assert json.loads(row["extra"]) | {name: row[name] for name in own if row[name] is not None} == fields | (
+        {"accepted": "no"} if spoiled else {}
+    )
+
+
+def test_strangers_kinds_are_converted_together() -> None:
+    kinds = [json.dumps({"kind": f"k-{number}", "accepted": number}).encode() for number in range(1000)]
+    table, unreadable = metric_rows(rows(*kinds, *GOLDEN), 0)
+    assert unreadable == 0
+    assert table.column("accepted").to_pylist()[:1000] == list(range(1000))
+    assert table.column("kind").to_pylist()[1000:] == [json.loads(line)["kind"] for line in GOLDEN]
 
 
 def test_verdicts_are_rows_too() -> None:

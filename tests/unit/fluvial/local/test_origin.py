@@ -41,7 +41,14 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def made(keys: Path, name: str, *, seed: int = 0, origin: Origin | None = None) -> FirstVersion:
     return first_version(
-        name, load_task("digits"), regions=REGIONS, policy=POLICY, folder=keys, seed=seed, origin=origin
+        name,
+        load_task("digits"),
+        regions=REGIONS,
+        policy=POLICY,
+        folder=keys,
+        seed=seed,
+        nonce="0" * 64,
+        origin=origin,
     )
 
 

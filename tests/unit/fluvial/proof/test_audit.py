@@ -297,7 +297,11 @@ def test_a_barrier_of_a_version_that_was_never_committed_is_named(own: SmallFede
         "eu",
         0,
         factories.barrier_bytes(
-            9, own.policy, region="eu", reference_sha256=own.manifests[-1].reference_sha256
+            9,
+            own.policy,
+            by=own.signer(factories.merger_signer()),
+            region="eu",
+            reference_sha256=own.manifests[-1].reference_sha256,
         ),
     )
     report = audit(own)

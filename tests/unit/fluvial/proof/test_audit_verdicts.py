@@ -327,7 +327,7 @@ def skip_of(federation: SmallFederation, offset: int) -> bytes:
         "offset": offset,
         "reason": "it raises",
     }
-    return factories.operator_signer().sign("Skip", record)
+    return federation.signer(factories.operator_signer()).sign("Skip", record)
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ from schemas.certificates import Role
 from schemas.checkpoints import decode_model, encode_model
 from schemas.envelope import Signer, open_envelope
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
+from schemas.signing import FIRST_DOMAIN, SignatureDomain
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
 from tests import factories
 from tests.factories import verdict_bytes
@@ -55,6 +56,7 @@ class Copy:
     logs: dict[tuple[str, int], list[Entry]]
     objects: dict[str, bytes]
     acknowledged: list[Acknowledged] = field(default_factory=list)
+    domain: SignatureDomain = FIRST_DOMAIN
 
     def check(self, *, drained: bool = True, **options: Any) -> CheckReport:
         return check_logs(
@@ -92,7 +94,7 @@ def copy_of(federation: SmallFederation) -> Copy:
     }
     store = federation.objects.store
     objects = {key: store.get(key) for key in store.list(f"{task}/")}
-    return Copy(task, federation.task_file.genesis_sha256, logs, objects)
+    return Copy(task, federation.task_file.genesis_sha256, logs, objects, domain=federation.genesis.domain)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,8 @@ def original() -> Copy:
     """Four versions over three partitions, with garbage, a stranger's barrier and a stranger's announcement."""
     federation = SmallFederation()
     federation.append("eu", 0, b"garbage")
-    stranger = Signer(factories.certificate("control", Role.MERGER, "x", secret="z"), factories.key("x"))
+    der = factories.certificate("control", Role.MERGER, "x", secret="z")
+    stranger = Signer(der, factories.key("x"), federation.genesis.domain)
     federation.append(
         "eu", 1, factories.barrier_bytes(9, federation.policy, by=stranger, task=federation.task)
     )
@@ -211,10 +214,15 @@ def test_every_refusal_is_the_same_one() -> None:
     (stray,) = factories.devices(1, partition=1, partitions=2, start=500)
     good, task, layout = federation.update("eu", device, seed=1), federation.task, federation.layout
     expired = factories.NOT_BEFORE.replace(month=2)
+    worker, other_worker = (federation.signer(factories.worker_signer("w-1", one)) for one in ("eu", "us"))
+    operator = federation.signer(factories.operator_signer())
     odd = [
         b"", good[:-3], good[:10] + b"\xff" * 40, b"\xc3\x01" + b"12345678" + good[10:],
         good[:-1] + bytes([good[-1] ^ 1]),
-        factories.update_bytes(device, seed=2, base=7, base_sha256="x", region="eu", task=task, layout=layout),
+        factories.update_bytes(
+            device, seed=2, base=7, base_sha256="x", region="eu", task=task, layout=layout,
+            by=federation.signer(factories.device_signer(device, "eu")),
+        ),
         federation.update("eu", device, seed=2, base_sha256="x"),
         federation.update("eu", stray, seed=3),
         federation.update("eu", device, seed=4, by=factories.device_signer(other, "eu")),
@@ -225,11 +233,11 @@ def test_every_refusal_is_the_same_one() -> None:
         federation.update("eu", device, seed=4, by=factories.device_signer(device, "eu", is_authority=True)),
         federation.update("eu", device, seed=4, update_id="u" * 65),
         federation.update("eu", device, seed=5, tensors=factories.encoded(factories.delta(1))),
-        factories.tick_bytes(0, partition=0, by=factories.worker_signer("w-1", "us"), region="eu", task=task),
-        factories.tick_bytes(0, partition=1, by=factories.worker_signer("w-1", "eu"), region="eu", task=task),
-        factories.tick_bytes(0, partition=0, by=factories.worker_signer("w-1", "eu"), region="eu", task="x"),
+        factories.tick_bytes(0, partition=0, by=other_worker, region="eu", task=task),
+        factories.tick_bytes(0, partition=1, by=worker, region="eu", task=task),
+        factories.tick_bytes(0, partition=0, by=worker, region="eu", task="x"),
         good, good,
-        factories.revoke_bytes(device_id=other, task=federation.task),
+        factories.revoke_bytes(device_id=other, task=task, by=operator),
         federation.update("eu", other, seed=6),
     ]  # fmt: skip
     for value in odd:
@@ -419,7 +427,7 @@ def sign(data: Copy, kind: str, by: Signer, topic: str, **changed: Any) -> None:
     """Append a copy of a topic's newest record of a kind, changed and signed."""
     records = [open_envelope(value or b"") for _, _, _, value in data.logs[topic, 0] if value != b"junk"]
     last = [one.record for one in records if one.kind == kind][-1]
-    data.append(topic, by.sign(kind, last | changed))
+    data.append(topic, by.of_task(data.domain).sign(kind, last | changed))
 
 
 def fork_in_barrier(data: Copy) -> None:
@@ -461,7 +469,9 @@ def second_aggregate(data: Copy) -> None:
 def edited_aggregate(data: Copy, at: int, *, append: bool = False, **changed: Any) -> None:
     topic = aggregates_topic(data.task, US)
     record = open_envelope(data.logs[topic, 0][at][3] or b"").record
-    value = factories.worker_signer("w-1", US).sign("RegionalAggregate", record | changed)
+    value = (
+        factories.worker_signer("w-1", US).of_task(data.domain).sign("RegionalAggregate", record | changed)
+    )
     if append:
         data.append(topic, value)
     else:
@@ -507,7 +517,7 @@ def early_device(data: Copy) -> None:
     topic = updates_topic(data.task, US)
     (device,) = factories.devices(1, start=900)
     record = factories.update_record(device, base=1, region=US, task=data.task, update_id="early")
-    data.edit(topic, 0, factories.device_signer(device, US).sign("ClientUpdate", record))
+    data.edit(topic, 0, factories.device_signer(device, US).of_task(data.domain).sign("ClientUpdate", record))
     data.acknowledged = [Acknowledged(US, 0, 0, "early", device)]
 
 
@@ -670,12 +680,12 @@ def skipping(*, by: Signer) -> Copy:
     (device,) = factories.devices(1, start=700)
     parked = federation.append(US, 0, federation.update(US, device, seed=3))
     fields = {"task": federation.task, "region": US, "partition": 0, "offset": parked, "reason": "it raises"}
-    at = federation.append(US, 0, factories.operator_signer().sign("Skip", fields))
+    at = federation.append(US, 0, federation.signer(factories.operator_signer()).sign("Skip", fields))
     federation.parked[(US, 0), parked] = Parked(at, "it raises")
     federation.rounds(2)
     federation.fold()
     data = copy_of(federation)
-    data.edit(updates_topic(data.task, US), at, by.sign("Skip", fields))
+    data.edit(updates_topic(data.task, US), at, by.of_task(data.domain).sign("Skip", fields))
     return data
 
 

@@ -137,7 +137,7 @@ def test_a_certificate_that_does_not_fit_is_refused_at_once(
     folder, genesis = authorities
     path = keys.issue(folder, region, role, "someone")
     with pytest.raises(UsageProblem) as caught:
-        device_id_of(keys.load_signer(path), genesis, asked, path)
+        device_id_of(keys.load_key_pair(path), genesis, asked, path)
     assert caught.value.error_id == error_id
 
 
@@ -164,5 +164,5 @@ def test_a_certificate_of_another_tasks_authority_does_not_fit(authorities: tupl
     )
     path = keys.issue(folder, "eu", Role.DEVICE, "d-0001")
     with pytest.raises(UsageProblem, match="not issued by the CA") as caught:
-        device_id_of(keys.load_signer(path), other, "eu", path)
+        device_id_of(keys.load_key_pair(path), other, "eu", path)
     assert caught.value.error_id == "FLV-2506"

@@ -24,7 +24,7 @@ def test_what_a_device_trained_of_the_buffers_is_what_the_next_version_holds() -
     for name, mean in zip(factories.devices(2), means, strict=True):
         device = Device(
             federation.settings,
-            Author(federation.genesis, "eu", name, factories.device_signer(name)),
+            Author(federation.genesis, "eu", name, federation.signer(factories.device_signer(name))),
             bases=bases,
             writer=federation.writer,
             announcements=cast("Any", None),

@@ -28,7 +28,7 @@ def federation(tmp_path: Path) -> Iterator[SmallFederation]:
 
 
 def device(federation: SmallFederation) -> Device:
-    author = Author(federation.genesis, "eu", "d-0001", factories.device_signer("d-0001"))
+    author = Author(federation.genesis, "eu", "d-0001", federation.signer(factories.device_signer("d-0001")))
     return Device(
         federation.settings,
         author,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from aggregation.fold import state as partition_state
 from aggregation.fold.events import Barrier, RejectedRecord, Verdict, WindowClosed
 from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from aggregation.reasons import NOTHING
-from backends.log import LogRecord, Position
+from backends.log import LogRecord, Outgoing, Position, Together, append_each
 from backends.prices import Prices, load_prices
 from learning.datasets import Examples
 from learning.slices import Slices
@@ -58,6 +59,9 @@ class MemoryWriter:
                 self.records.append(json.loads(value))
                 future.set_result(Position(topic, 0, 0))
         return future
+
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        return append_each(self, topic, records, partition=partition)
 
     def append_now(self, topic: str, value: bytes, **_: object) -> Position:
         raise AssertionError("records for analysts must hold nothing up, and this waits")

@@ -13,7 +13,7 @@ from aggregation.errors import ConnectionProblem
 from aggregation.fold.state import NO_SHA256
 from aggregation.optimizers import initial_state
 from aggregation.server.merge import Checkpoint
-from backends.log import Headers, LogRecord, Position
+from backends.log import Headers, LogRecord, Outgoing, Position, Together, append_each
 from backends.observer import UNOBSERVED, Observer
 from backends.store.file import FileStore
 from backends.store.task_store import TaskStore
@@ -27,7 +27,7 @@ from stream_apps.process_context import ProcessContext
 from tests import factories
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from aggregation.policy import Policy
@@ -73,6 +73,9 @@ class Logs:
         place.append(LogRecord(topic, partition, len(place), factories.NOW_MS, key, value, headers))
         self.steps.append(f"{topic}[{partition}]")
         return future
+
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        return append_each(self, topic, records, partition=partition)
 
     def append_now(self, topic: str, value: bytes, **options: Any) -> Position:
         future = self.append(topic, value, **options)
@@ -154,7 +157,7 @@ def small_task(
         genesis=genesis,
         store=objects,
         writer=logs,
-        signer=factories.merger_signer(),
+        key_pair=factories.merger_signer(),
         name="m-1",
         open_reader=lambda _purpose: logs,
         clock=clock or ManualClock(),

@@ -49,7 +49,7 @@ def merger_of(federation: SmallFederation, name: str) -> Merger:
             genesis=federation.genesis,
             store=federation.objects,
             writer=LogWriter(settings, name, give_up=False),
-            signer=factories.merger_signer(),
+            key_pair=factories.merger_signer(),
             name=name,
             open_reader=lambda purpose: LogReader(settings, f"{name}-{purpose}"),
         )

@@ -165,22 +165,49 @@ def test_as_many_verdicts_as_the_limit_are_on_their_way_and_no_more(
     assert site.broker.flushes == 2
 
 
+def test_verdicts_wait_for_each_other_up_to_their_number(
+    site: WorkerSite, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "VERDICTS_TOGETHER_MAX", 3)
+    handed_over = []
+    for offset in range(7):
+        outbox.add_verdict(Verdict(offset, "accepted"), (), factories.state_of())
+        handed_over.append(len(site.broker.pending))
+    assert handed_over == [0, 0, 3, 3, 3, 6, 6]
+    outbox.send()
+    site.broker.flush()
+    assert judged(site) == list(range(7))
+
+
+def test_what_the_producer_refuses_at_once_is_raised_and_not_lost(site: WorkerSite, outbox: Outbox) -> None:
+    site.broker.refusing_at_once[VERDICTS] = [away()]
+    for offset in range(3):
+        outbox.add_verdict(Verdict(offset, "accepted"), (), factories.state_of())
+    with pytest.raises(ConnectionProblem):
+        outbox.send()
+    assert outbox.unacknowledged == 3
+    asyncio.run(outbox.flush_verdicts())
+    assert sorted(judged(site)) == [0, 1, 2]
+
+
 def test_acknowledged_verdicts_take_no_room(site: WorkerSite, outbox: Outbox) -> None:
     for offset in range(3):
         outbox.add_verdict(Verdict(offset, "accepted"), (), factories.state_of())
+    outbox.send()
     assert outbox.unacknowledged == 3
     site.broker.flush()
     outbox.add_verdict(Verdict(3, "accepted"), (), factories.state_of())
     assert outbox.unacknowledged == 1
 
 
-def test_a_refused_verdict_keeps_its_place_and_those_behind_it(site: WorkerSite, outbox: Outbox) -> None:
+def test_a_refused_verdict_takes_room_until_it_is_sent_again(site: WorkerSite, outbox: Outbox) -> None:
     site.broker.refusing[VERDICTS] = [away()]
     for offset in range(3):
         outbox.add_verdict(Verdict(offset, "accepted"), (), factories.state_of())
+    outbox.send()
     site.broker.flush()
     outbox.add_verdict(Verdict(3, "accepted"), (), factories.state_of())
-    assert outbox.unacknowledged == 4
+    assert outbox.unacknowledged == 2
     asyncio.run(outbox.flush_verdicts())
     assert sorted(judged(site)) == [0, 1, 2, 3]
 

@@ -21,6 +21,7 @@ from producers.sdk.advice import hint_for, problem_of
 from schemas.certificates import Role
 from schemas.envelope import Signer
 from schemas.records import skip_in
+from schemas.signing import FIRST_DOMAIN
 from schemas.windows import encode_state, encode_window, restore_state
 from tests.factories import (
     CONTROL,
@@ -162,8 +163,8 @@ FORGERS: list[tuple[str, Signer]] = [
     ("a merger", merger_signer()),
     ("an operator of another CA", signer(CONTROL, Role.OPERATOR, "x", secret="other")),
     ("an operator who expired", signer(CONTROL, Role.OPERATOR, "x", not_after=NOT_BEFORE.replace(month=2))),
-    ("another key", Signer(operator_signer().certificate, key("somebody else"))),
-    ("no certificate", Signer(b"", operator_signer().key)),
+    ("another key", Signer(operator_signer().certificate, key("somebody else"), FIRST_DOMAIN)),
+    ("no certificate", Signer(b"", operator_signer().key, FIRST_DOMAIN)),
 ]
 
 
@@ -211,7 +212,8 @@ class Stage:
         return [self.federation.append(*SLOT, value) for value in updates]
 
     def skip(self, offset: int, **changed: Any) -> int:
-        return self.federation.append(*SLOT, skip_bytes(offset, **changed))
+        by = self.federation.signer(changed.pop("by", operator_signer()))
+        return self.federation.append(*SLOT, skip_bytes(offset, by=by, **changed))
 
     def park(self, offset: int, skip_offset: int) -> None:
         """What the worker folded there."""
@@ -318,7 +320,9 @@ def test_a_record_that_was_skipped_without_a_skip_is_a_finding(stage: Stage) -> 
     def by_a_worker(record: LogRecord) -> bytes | None:
         place = ("fl.digits.updates.eu", skip)
         return (
-            skip_bytes(parked, by=worker_signer()) if (record.topic, record.offset) == place else record.value
+            skip_bytes(parked, by=stage.federation.signer(worker_signer()))
+            if (record.topic, record.offset) == place
+            else record.value
         )
 
     sources = stage.federation.spoiled(by_a_worker)
@@ -380,7 +384,7 @@ def test_the_first_skip_behind_a_record_counts(stage: Stage) -> None:
 def test_sums_hold_what_was_accepted_and_nothing_of_the_parked_record(stage: Stage) -> None:
     parked_and_merged(stage)
     (window,) = stage.federation.manifests[0].inputs
-    again = Site(state_of(RULES, layout=stage.federation.layout))
+    again = Site(state_of(RULES, layout=stage.federation.layout), stage.federation.trust)
     again.state.models[0] = stage.federation.models[0]
     with LogReader(stage.federation.settings, "test-sums") as reader:
         for record in reader.read("fl.digits.updates.eu", 0, 0, window.next_offset):

@@ -15,7 +15,7 @@ from aggregation.reasons import Reason, because
 from aggregation.server.aggregates import Aggregate
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
-from backends.log import LogRecord
+from backends.log import LogRecord, Outgoing, Together
 from schemas.certificates import Role
 from schemas.records import aggregate_in
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
@@ -29,7 +29,7 @@ from tests.small_federation import SmallFederation, on_mock_cluster
 from tests.unit.stream_apps.worker.worker_site import AGGREGATES, UPDATES, VERDICTS, WorkerSite, away
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from schemas.envelope import Signer
@@ -50,7 +50,7 @@ def worker(federation: SmallFederation, name: str = "w-1") -> PartitionWorker:
         genesis=federation.genesis,
         store=federation.objects,
         writer=LogWriter(settings, name, give_up=False),
-        signer=factories.worker_signer(name),
+        key_pair=factories.worker_signer(name),
         name=name,
         open_reader=lambda purpose: LogReader(settings, f"{name}-{purpose}"),
     )
@@ -183,7 +183,7 @@ def test_memory_that_runs_out_stops_the_partition_and_judges_nothing(
                 "offset": 0,
                 "reason": "it raises",
             }
-            federation.append(*SLOT, factories.operator_signer().sign("Skip", skip))
+            federation.append(*SLOT, federation.signer(factories.operator_signer()).sign("Skip", skip))
             await process(one, log(federation)[1:])
             assert one.stopped is problem and one.state.next_offset == 0
             await one.resume()
@@ -223,14 +223,17 @@ def test_a_producer_that_has_failed_for_good_ends_the_worker_and_not_only_the_pa
     """A worker that stays in its group with a dead producer would keep its partitions from everybody."""
     gone = ConnectionProblem("FLV-3100", "the producer has failed for good")
 
-    def fail(*_: object, **__: object) -> Future[object]:
-        raise gone
+    def fail(_: str, records: Sequence[Outgoing], **__: object) -> Together:
+        together = Together(len(records))
+        for record in records:
+            together.answer(record, gone)
+        return together
 
     async def run() -> None:
         one = worker(federation)
         await one.resume()
         send(federation, 3)
-        monkeypatch.setattr(one.context.writer, "append", fail)
+        monkeypatch.setattr(one.context.writer, "append_together", fail)
         with pytest.raises(ConnectionProblem):
             await one.process(log(federation)[0])
         await process(one, log(federation)[1:])  # whatever Faust delivers before the end

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from aggregation.errors import ConnectionProblem, FluvialError
 from aggregation.server.aggregates import Aggregate
-from backends.log import Headers, LogRecord, Position
+from backends.log import Headers, LogRecord, Outgoing, Position, Together, append_each
 from backends.settings import StoreSettings
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
-from schemas.manifests import NEWEST_GENESIS, Genesis, Region, TensorEntry
+from schemas.documents import genesis_v4
+from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.records import aggregate_in, decode_record
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from stream_apps.process_context import ProcessContext
@@ -59,12 +60,14 @@ class Broker:
     """``RecordWriter`` and ``RecordReader`` of partition 0 of every topic.
 
     What is appended waits in ``pending`` for ``flush``, which answers it: with the next error of ``refusing`` for its
-    topic, if there is one. ``happened`` tells appends and answers in their order.
+    topic, if there is one; those of ``refusing_at_once`` come from appending itself. ``happened`` tells appends and
+    answers in their order.
     """
 
     records: dict[str, list[LogRecord]] = field(default_factory=lambda: defaultdict(list))
     pending: list[tuple[str, bytes, bytes | None, Headers, Future[Position]]] = field(default_factory=list)
     refusing: dict[str, list[FluvialError]] = field(default_factory=lambda: defaultdict(list))
+    refusing_at_once: dict[str, list[FluvialError]] = field(default_factory=lambda: defaultdict(list))
     happened: list[str] = field(default_factory=list)
     before_flush: Callable[[], None] = lambda: None
     flushes: int = 0
@@ -84,9 +87,14 @@ class Broker:
         partition: int = -1,
         headers: Headers = (),
     ) -> Future[Position]:
+        if self.refusing_at_once[topic]:
+            raise self.refusing_at_once[topic].pop(0)
         future: Future[Position] = Future()
         self.pending.append((topic, value, key, headers, future))
         return future
+
+    def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
+        return append_each(self, topic, records, partition=partition)
 
     def append_now(self, topic: str, value: bytes, **more: Any) -> Position:
         future = self.append(topic, value, **more)
@@ -161,7 +169,7 @@ def genesis_of(rules: Policy) -> Genesis:
         policy=msgspec.json.decode(rules.canonical()),
         model_sha256=factories.model_sha(0),
         optimizer_sha256=factories.sha("optimizer"),
-        format=NEWEST_GENESIS,
+        format=genesis_v4.FORMAT,
     )
 
 
@@ -180,7 +188,7 @@ class WorkerSite:
             genesis=genesis_of(rules),
             store=self.store,
             writer=self.broker,
-            signer=factories.worker_signer(),
+            key_pair=factories.worker_signer(),
             name="w-1",
             open_reader=lambda _purpose: self.broker,
             clock=self.clock,
