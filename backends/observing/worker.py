@@ -119,6 +119,11 @@ class WorkerMetrics(MetricsObserver):
         one.snapshot_at_s = time.time()
         self.succeeded("window")
 
+    def window_contradicted(self, slot: Slot, ours: Aggregate) -> None:
+        """See ``Observer``."""
+        del ours
+        self.metrics.counter("fluvial_windows_contradicted_total").labels(slot[0]).inc()
+
     def stopped(self, slot: Slot, error: FluvialError) -> None:
         """See ``Observer``."""
         one = self._partition(slot)

@@ -25,11 +25,12 @@ from typing import Final
 
 from aggregation.fold.events import Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
+from aggregation.server.aggregates import Aggregate
 from backends.crash_points import crash_point
 from backends.log import FLUSH_TIMEOUT_S, Headers, Outgoing, Together
 from backends.outages import retry_through_outage
 from schemas.verdicts import encode_verdict
-from schemas.windows import EncodedWindow, encode_window
+from schemas.windows import EncodedWindow, encode_state, seal_window
 from stream_apps.worker.place import PartitionPlace
 
 VERDICTS_UNACKNOWLEDGED_MAX: Final = 4096
@@ -40,13 +41,21 @@ VERDICTS_TOGETHER_MAX: Final = 64
 log = logging.getLogger("fluvial.worker")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Window:
-    """A closed window whose effects are not true yet."""
+    """A closed window whose effects are not true yet; it is encoded and hashed on the thread that publishes it."""
 
     closed: WindowClosed
-    encoded: EncodedWindow
+    state: PartitionState
+    snapshot: bytes
     headers: Headers
+    encoded: EncodedWindow | None = None
+
+    def seal(self) -> EncodedWindow:
+        """What to store and to publish; made once, for each window is a link of a chain."""
+        if self.encoded is None:
+            self.encoded = seal_window(self.state, self.closed, self.snapshot)
+        return self.encoded
 
 
 class Outbox:
@@ -54,6 +63,8 @@ class Outbox:
 
     def __init__(self, place: PartitionPlace) -> None:
         self.published: dict[int, bytes] = {}
+        self.standing_windows: dict[int, frozenset[str]] = {}
+        """The hashes of windows that stood in the topic before us, by sequence: ours need not be published again."""
         self._place = place
         self._windows: deque[_Window] = deque()
         self._waiting: list[Outgoing] = []
@@ -63,6 +74,7 @@ class Outbox:
     def clear(self) -> None:
         """Forget everything: all of it follows from the log again."""
         self.published = {}
+        self.standing_windows = {}
         self._windows = deque()  # new ones: what is under way on a thread goes on with the old
         self._waiting = []
         self._sent = deque()
@@ -112,7 +124,7 @@ class Outbox:
 
     def add_window(self, closed: WindowClosed, headers: Headers, state: PartitionState) -> None:
         """Keep a window that closed until its effects are true; ``state`` is as the fold left it."""
-        self._windows.append(_Window(closed, encode_window(state, closed), headers))
+        self._windows.append(_Window(closed, state, encode_state(state), headers))
 
     def _append(self, verdicts: list[Outgoing]) -> None:
         place = self._place
@@ -179,7 +191,7 @@ class Outbox:
     # -- blocking, on a thread
 
     def _publish_window(self, window: _Window) -> None:
-        place, context, encoded = self._place, self._place.context, window.encoded
+        place, context, encoded = self._place, self._place.context, window.seal()
         crash_point("worker.before-verdicts")
         retry_through_outage(f"publish the verdicts of {place}", self._flush_verdicts, clock=context.clock)
         crash_point("worker.after-verdicts")
@@ -187,7 +199,8 @@ class Outbox:
             put = partial(context.store.put_object, data)
             retry_through_outage(f"store a window of {place}", put, clock=context.clock)
         crash_point("worker.after-objects")
-        self._publish_aggregate(window)
+        if not self._stands(encoded.aggregate):
+            self._publish_aggregate(encoded, window.headers)
         context.observer.window_published(place.slot, window.closed, encoded.aggregate)
         one = encoded.aggregate
         log.debug(
@@ -205,14 +218,29 @@ class Outbox:
         )
         crash_point("worker.after-aggregate")
 
-    def _publish_aggregate(self, window: _Window) -> None:
+    def _stands(self, ours: Aggregate) -> bool:
+        """Whether a window is published already. Where another of its sequence is, that is said."""
+        standing = self.standing_windows.pop(ours.sequence, frozenset())
+        for other in sorted(standing - {ours.sha256}):
+            log.error(
+                "error[FLV-3002]: %s: window %d is %s, and somebody with a worker's key signed %s\n"
+                "hint: the log decides, and mergers fold it again: see docs/runbooks/diverging-workers.md",
+                self._place,
+                ours.sequence,
+                ours.sha256[:12],
+                other[:12],
+            )
+            self._place.context.observer.window_contradicted(self._place.slot, ours)
+        return ours.sha256 in standing
+
+    def _publish_aggregate(self, encoded: EncodedWindow, headers: Headers) -> None:
         place, context = self._place, self._place.context
         published = context.writer.append(
             place.aggregates,
-            context.signer.sign_payload("RegionalAggregate", window.encoded.payload),
+            context.signer.sign_payload("RegionalAggregate", encoded.payload),
             key=str(place.partition).encode(),
             partition=place.partition,
-            headers=window.headers,
+            headers=headers,
         )
         flush = partial(context.writer.flush, FLUSH_TIMEOUT_S)
         retry_through_outage(f"publish a window of {place}", flush, clock=context.clock)

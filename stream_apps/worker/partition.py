@@ -6,8 +6,8 @@ right is that every effect happens, in order. The steps, and the part that does 
 Resuming, whenever the partition is assigned:
 
 1. Finish what is under way (``outbox``).
-2. Read the newest published window and go on from its state if that is further than ours; stop where two workers
-   folded one log differently (``resuming``).
+2. Read the newest published windows and go on from the state of one a few back, if that is further than ours:
+   those behind it are folded again, since a worker's key can sign what the log does not give (``resuming``).
 3. Read the verdicts that stand already, so that none is written again; stop where the log was cut (``resuming``).
 
 A record:
@@ -87,7 +87,7 @@ class PartitionWorker:
     # -- resuming
 
     async def resume(self) -> int:
-        """Where to go on reading: our own progress, or the newest published window if that is further."""
+        """Where to go on reading: our own progress, or a few windows before the newest if that is further."""
         async with self._lock:
             return await self._resume()
 
@@ -97,6 +97,7 @@ class PartitionWorker:
         await self._outbox.drain()
         found = await resume_from(self.place, self.state)
         self._folding.go_on_from(found.state)  # at once: a Tick for the state before would come too late
+        self._outbox.standing_windows = dict(found.standing)
         problem = found.problem or await self._learn_verdicts()
         if problem is not None:
             self._stop(problem)

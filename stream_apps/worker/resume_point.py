@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from aggregation.errors import IntegrityProblem
-from aggregation.server.aggregates import Aggregate
+from aggregation.fold.state import PartitionState
 from backends.log import RecordReader
 from backends.reading_back import backwards
 from schemas.avro import CodecError
 from schemas.certificates import Trust
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict
-from stream_apps.published import read_aggregate
+from stream_apps.published import Claim, read_claim
 
+WINDOWS_FOLDED_AGAIN: Final = 4
+"""So many windows that others signed are folded again before their state is gone on from."""
+CONTENTS_MAX: Final = 8
+"""Contents of one window that are told apart: two are enough to go by none of them."""
 PUBLISHED_MAX: Final = 65_536
 VERDICT_BYTES_MAX: Final = 4096
 
@@ -24,10 +29,45 @@ log = logging.getLogger("fluvial.worker")
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """A partition's newest published window, and two that contradict each other if there are such."""
+    """The windows that were read from the end of a partition's output: by sequence, each different content once.
 
-    newest: Aggregate | None
-    conflict: tuple[Aggregate, str] | None
+    ``end`` is where the log ends. A window is a claim: a worker's key can sign what the log does not give.
+    """
+
+    windows: Mapping[int, tuple[Claim, ...]]
+    end: int
+
+    @property
+    def base(self) -> Claim | None:
+        """The newest window whose state one may go on from, which nobody disputes; None: from the log's beginning.
+
+        ``WINDOWS_FOLDED_AGAIN`` windows of other sequences lie behind it, and all of a sequence with two contents: they
+        are folded again, and so a lie among them is found.
+        """
+        disputed = [at for at, claims in self.windows.items() if len(claims) > 1]
+        for behind, sequence in enumerate(sorted(self.windows, reverse=True)):
+            if behind >= WINDOWS_FOLDED_AGAIN and sequence < min(disputed, default=sequence + 1):
+                return self.windows[sequence][0]
+        return None
+
+    @property
+    def furthest(self) -> Claim | None:
+        """The window that reaches furthest into the log."""
+        claims = [one for claims in self.windows.values() for one in claims]
+        return max(claims, key=lambda one: one.aggregate.next_offset, default=None)
+
+    def contradicts(self, state: PartitionState) -> bool:
+        """Whether somebody signed another window than the one that ``state`` has closed last."""
+        claims = self.windows.get(state.sequence - 1, ())
+        return any(one.aggregate.sha256 != state.previous_sha256 for one in claims)
+
+    def standing(self, state: PartitionState) -> dict[int, frozenset[str]]:
+        """The hashes of what stands already of the windows that ``state`` has yet to close, by sequence."""
+        return {
+            at: frozenset(one.aggregate.sha256 for one in claims)
+            for at, claims in self.windows.items()
+            if at >= state.sequence
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +82,24 @@ class PublishedVerdicts:
 def read_resume_point(
     reader: RecordReader, trust: Trust, task: str, region: str, partition: int
 ) -> ResumePoint:
-    """The highest sequence near the end of the partition's output that a worker of its region signed.
-
-    ``conflict`` holds an aggregate and the hash of another of the same sequence, if any among those read are so.
-    """
+    """The windows near the end of the partition's output that a worker of its region signed, as many as it takes."""
     topic = aggregates_topic(task, region)
-    known: dict[int, Aggregate] = {}
-    conflict = None
+    known: dict[int, tuple[Claim, ...]] = {}
     for records in backwards(reader, topic, partition):
         for record in records:
-            aggregate = read_aggregate(record, trust, task, region, log)
-            if aggregate is None:
+            claim = read_claim(record, trust, task, region, log)
+            if claim is None:
                 continue
-            other = known.setdefault(aggregate.sequence, aggregate)
-            if other.sha256 != aggregate.sha256:
-                conflict = (aggregate, other.sha256)
-        if known:
+            others = known.get(claim.aggregate.sequence, ())
+            if len(others) < CONTENTS_MAX and all(
+                one.aggregate.sha256 != claim.aggregate.sha256 for one in others
+            ):
+                known[claim.aggregate.sequence] = (*others, claim)
+        if ResumePoint(known, 0).base is not None:
             break
-    return ResumePoint(known[max(known)] if known else None, conflict)
+    # The end after the windows: meanwhile others may append and fold.
+    _, end = reader.bounds(updates_topic(task, region), partition)
+    return ResumePoint(known, end)
 
 
 def read_published_verdicts(
@@ -73,6 +113,7 @@ def read_published_verdicts(
     """
     topic = verdicts_topic(task, region)
     standing: dict[int, bytes] = {}
+    looked_at = 0
     for records in backwards(reader, topic, partition):
         oldest = None
         for record in records:
@@ -92,7 +133,11 @@ def read_published_verdicts(
             oldest = offset if oldest is None else min(oldest, offset)
             if start <= offset < start + PUBLISHED_MAX:
                 standing[offset] = value
-        if oldest is not None and oldest < start:
+        looked_at += len(records)
+        # A copy of an old one may stand behind those that are wanted: then they go on further back.
+        if oldest is not None and oldest < start and (not standing or start in standing):
+            break
+        if looked_at >= PUBLISHED_MAX:
             break
     # The end after the verdicts: meanwhile others may append and judge.
     _, end = reader.bounds(updates_topic(task, region), partition)
@@ -112,14 +157,4 @@ def log_was_cut(where: str, end: int, folded: int) -> IntegrityProblem:
         where=where,
         hint="the log was cut, made anew or restored from an older copy: bring the missing records back, "
         "see docs/runbooks/truncated-log.md",
-    )
-
-
-def divergence(one: Aggregate, other_sha256: str) -> IntegrityProblem:
-    """Two folds of one log that differ: FLV-3002."""
-    return IntegrityProblem(
-        "FLV-3002",
-        f"divergence: aggregate {one.sequence} of {one.region}[{one.partition}] is {one.sha256[:12]}, "
-        f"and also {other_sha256[:12]}",
-        hint="two workers folded one log differently: run `fluvial audit` to see which is right, and stop the other",
     )

@@ -8,9 +8,10 @@ from aggregation.fold.events import Barrier
 from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
-from fluvial.proof.audit.findings import SIGNED_NAME, Findings
+from fluvial.proof.audit.findings import MANIFEST, SIGNED_NAME, Findings
 from fluvial.proof.audit.partitions import FoldedPartition
 from fluvial.proof.audit.versions import Chain
+from schemas.objects import manifest_key
 from schemas.records import Announcement, Unverified, announcement_in
 from schemas.topics import models_topic, updates_topic
 
@@ -45,6 +46,7 @@ def check_announcements(
     trust = chain.genesis.trust
     topic = models_topic(objects.task)
     authentic = 0
+    first: set[int] = set()
     for record in reader.read(topic, 0, 0, end):
         where = f"{topic}[0]@{record.offset}"
         found = announcement_in(record.value, record.timestamp_ms, trust)
@@ -53,7 +55,22 @@ def check_announcements(
             continue
         authentic += 1
         _check_announcement(found, where, objects, chain, head=head, findings=findings)
+        if found.version not in first and 0 < found.version <= chain.last:
+            first.add(found.version)
+            _check_time(chain, found.version, record.timestamp_ms, findings, objects)
     return authentic
+
+
+def _check_time(
+    chain: Chain, version: int, timestamp_ms: int, findings: Findings, objects: TaskStore
+) -> None:
+    """A manifest carries no time: its certificate was valid when the version was announced first."""
+    merger = chain.links[version - 1].merger
+    if merger is not None and not merger.valid_at(timestamp_ms):
+        what, key = f"manifest of version {version}", manifest_key(objects.task, version)
+        expected = f"valid at {timestamp_ms} ms, when it was announced first"
+        got = f"certificate {merger.serial}, valid from {merger.not_before_ms} to {merger.not_after_ms} ms"
+        findings.add(MANIFEST, what, key, "merger", expected=expected, got=got)
 
 
 def _check_announcement(

@@ -374,6 +374,8 @@ type documentCase struct {
 	Buffers      int      `json:"buffers"`
 	SumElements  int      `json:"sum_elements"`
 	Records      Rules    `json:"records"`
+	Genesis      string   `json:"genesis"`
+	Signed       bool     `json:"signed"`
 }
 
 func (r *runner) policy(raw json.RawMessage) {
@@ -408,6 +410,18 @@ func (r *runner) manifest(raw json.RawMessage) {
 	if err == nil {
 		r.equal("bytes", string(found.bytes()), one.Document)
 	}
+	if err != nil || one.Genesis == "" {
+		return
+	}
+	genesis, err := readGenesis([]byte(one.Genesis))
+	if err != nil {
+		r.equal("genesis", err, nil)
+		return
+	}
+	trust, err := genesis.trust()
+	r.equal("authorities", err, nil)
+	signer, err := found.signer(trust)
+	r.equal("signed", err == nil && signer != nil, one.Signed)
 }
 
 func (r *runner) names(raw json.RawMessage) {

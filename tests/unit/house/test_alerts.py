@@ -26,6 +26,7 @@ AT_ONCE = {
     "FluvialOffsetGap",
     "FluvialDivergence",
     "FluvialMergerDivergence",
+    "FluvialLieMerged",
     "FluvialVersionRefused",
     "FluvialAuditMismatch",
 }

@@ -15,6 +15,7 @@ from backends.settings import Settings
 from fluvial.proof.audit import AuditReport, audit_task
 from schemas import avro as codec
 from schemas.certificates import Role
+from schemas.manifest_seals import sealed
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key
 from schemas.topics import aggregates_topic
 from tests import factories
@@ -193,7 +194,8 @@ def test_a_manifest_rewritten_with_another_decision_is_named_by_field(
     forged = msgspec.structs.replace(
         federation.manifests[3], weight_total=federation.manifests[3].weight_total + 1
     )
-    (copied.store.path / manifest_key(federation.task, 4)).write_bytes(forged.canonical())
+    signed = sealed(forged, federation.signer(factories.merger_signer()))
+    (copied.store.path / manifest_key(federation.task, 4)).write_bytes(signed.canonical())
     report = audit(federation, copied)
     assert (report.findings.shown[0].what, report.findings.shown[0].field) == (
         "manifest of version 4",
@@ -205,7 +207,8 @@ def test_a_manifest_rewritten_with_another_decision_is_named_by_field(
 def test_a_manifest_that_claims_another_model_is_named(federation: SmallFederation, copied: Settings) -> None:
     assert copied.store.path is not None
     forged = msgspec.structs.replace(federation.manifests[1], model_sha256=factories.sha("another"))
-    (copied.store.path / manifest_key(federation.task, 2)).write_bytes(forged.canonical())
+    signed = sealed(forged, federation.signer(factories.merger_signer()))
+    (copied.store.path / manifest_key(federation.task, 2)).write_bytes(signed.canonical())
     report = audit(federation, copied)
     found = [(one.what, one.field) for one in report.findings if one.error_id == "FLV-5003"]
     assert ("manifest of version 2", "model_sha256") in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Self
 
 from aggregation.fold.events import Verdict
@@ -9,8 +10,13 @@ from backends.log import LogRecord
 from schemas.avro import encode, encode_as
 from schemas.certificates import Role
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
-from schemas.verdicts import _SHARED
-from stream_apps.worker.resume_point import VERDICT_BYTES_MAX, read_published_verdicts, read_resume_point
+from stream_apps.worker.resume_point import (
+    CONTENTS_MAX,
+    VERDICT_BYTES_MAX,
+    WINDOWS_FOLDED_AGAIN,
+    read_published_verdicts,
+    read_resume_point,
+)
 from tests import factories
 from tests.factories import verdict_bytes
 
@@ -104,7 +110,8 @@ def test_a_copy_and_junk_in_the_verdicts_topic_change_nothing() -> None:
 def test_a_verdict_whose_beginning_is_one_is_none_as_a_whole() -> None:
     logs = Logs()
     logs.append(UPDATES, *[b"u"] * 9)
-    fields = {name: getattr(Verdict(1, "accepted"), name) for name in _SHARED}
+    fields = {one.name: getattr(Verdict(1, "accepted"), one.name) for one in dataclasses.fields(Verdict)}
+    del fields["because"]
     empty = encode_as("Verdict", 1, fields | {"detail": ""})
     planted = encode_as("Verdict", 1, fields | {"detail": "x" * (VERDICT_BYTES_MAX - len(empty) - 1)})
     assert len(planted) == VERDICT_BYTES_MAX
@@ -127,24 +134,45 @@ def test_verdicts_without_a_gap_beyond_the_end_of_the_log_say_that_it_was_cut() 
     assert (judged, end) == (5, 3)
 
 
-def test_the_newest_window_is_the_one_of_the_highest_sequence_that_a_worker_signed() -> None:
+def windows_in(*values: bytes) -> dict[int, int]:
+    """How many contents were read of each sequence."""
     logs = Logs()
-    logs.append(AGGREGATES, window(0), window(1), window(0), b"junk", window(7, role=Role.DEVICE))
-    tail = read_resume_point(logs, factories.trust(), TASK, REGION, 0)
-    assert tail.newest is not None
-    assert (tail.newest.sequence, tail.conflict) == (1, None)
+    logs.append(UPDATES, *[b"u"] * 10)
+    logs.append(AGGREGATES, *values)
+    found = read_resume_point(logs, factories.trust(), TASK, REGION, 0)
+    assert found.end == 10
+    return {sequence: len(claims) for sequence, claims in found.windows.items()}
 
 
-def test_two_windows_of_one_sequence_with_other_content_are_a_conflict() -> None:
-    logs = Logs()
-    logs.append(AGGREGATES, window(0), window(1, by="w-1"), window(1, by="w-2"), window(1, salt="other"))
-    tail = read_resume_point(logs, factories.trust(), TASK, REGION, 0)
-    assert tail.conflict is not None
-    assert tail.conflict[0].sequence == 1
+def test_the_windows_are_those_that_a_worker_signed() -> None:
+    assert windows_in(window(0), window(1), window(0), b"junk", window(7, role=Role.DEVICE)) == {0: 1, 1: 1}
+
+
+def test_two_windows_of_one_sequence_with_other_content_are_two() -> None:
+    assert windows_in(window(0), window(1, by="w-1"), window(1, by="w-2"), window(1, salt="other")) == {
+        0: 1,
+        1: 2,
+    }
+
+
+def test_of_a_flood_of_contents_of_one_window_a_few_are_kept() -> None:
+    assert windows_in(*[window(1, salt=str(number)) for number in range(40)]) == {1: CONTENTS_MAX}
 
 
 def test_windows_are_found_behind_more_junk_than_one_piece_holds() -> None:
+    assert windows_in(window(0), *[b"junk"] * 300) == {0: 1}
+
+
+def test_it_is_read_back_until_enough_windows_lie_behind_one() -> None:
+    read = windows_in(*[window(sequence) for sequence in range(60)])
+    assert set(range(60 - WINDOWS_FOLDED_AGAIN - 1, 60)) <= set(read)
+    assert 0 not in read
+
+
+def test_a_copy_of_an_old_verdict_at_the_end_hides_none_of_those_that_stand() -> None:
     logs = Logs()
-    logs.append(AGGREGATES, window(0), *[b"junk"] * 300)
-    tail = read_resume_point(logs, factories.trust(), TASK, REGION, 0)
-    assert tail.newest is not None
+    logs.append(UPDATES, *[b"u"] * 60)
+    logs.append(
+        VERDICTS, *[verdict(offset) for offset in range(60)], *[verdict(offset) for offset in range(6)]
+    )
+    assert standing(logs, start=30)[0] == list(range(30, 60))
