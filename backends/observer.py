@@ -49,6 +49,9 @@ class Observer:
     def resumed(self, slot: Slot, state: PartitionState) -> None:
         """A partition goes on from ``state``."""
 
+    def unvouched(self, slot: Slot, verdicts: int) -> None:
+        """So many verdicts stand for offsets that the partition's log does not have, and no worker vouches for them."""
+
     def folding(self, slot: Slot, record: LogRecord) -> None:
         """A record is about to be decoded and folded."""
 

@@ -89,6 +89,15 @@ def skip_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Skip | None
     return Skip(record["task"], record["region"], record["partition"], record["offset"], record["reason"])
 
 
+def revoke_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Revoke | None:
+    """The Revoke in one record of an updates topic, if it is one that an operator signed; of whatever task."""
+    opened = _verified(value, timestamp_ms, trust, "Revoke")
+    if isinstance(opened, Unverified):
+        return None
+    record = opened[0].record
+    return Revoke(record["task"], record["device_id"], record["certificate_serial"], record["reason"])
+
+
 class Flaw(enum.Enum):
     """What is wrong with a record; each is followed by what ``Unverified.detail`` holds then."""
 

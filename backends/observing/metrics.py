@@ -157,6 +157,7 @@ WORKERS: Final = (
     _histogram("fluvial_window_publish_seconds", "seconds", WORKER, REGION, "From a window's end until its verdicts, objects and aggregate are where they belong.", "What does publishing a window cost?", ANSWER_S),
     _gauge("fluvial_snapshot_timestamp_seconds", "Unix seconds", WORKER, PLACE, "When this process last published a window, which is also a snapshot.", "How much would be folded again after a crash?"),
     _gauge("fluvial_partition_stopped", "0 or 1", WORKER, PLACE, "1 when the partition has stopped and waits for a person.", "Which partitions have stopped?"),
+    _gauge("fluvial_unvouched_verdicts", "verdicts", WORKER, PLACE, "Verdicts that stood, when the partition was last taken, for offsets behind its log's end, and for which no worker vouches.", "Has a log lost its newest records, or does somebody plant verdicts?"),
     _counter("fluvial_partition_stops_total", "stops", WORKER, ("region", "error_id"), "Stops of partitions, by the error's id.", "Why do partitions stop?"),
     _counter("fluvial_windows_contradicted_total", "windows", WORKER, REGION, "Windows of this worker beside which another of the same sequence is signed.", "Does somebody lie with a worker's key?"),
     _gauge("fluvial_devices_active", "devices", WORKER, PLACE, "Different devices that contributed to any live base version.", "How many devices take part?"),

@@ -59,6 +59,10 @@ class WorkerMetrics(MetricsObserver):
         """See ``Observer``."""
         self._partition(slot).resumed(state)
 
+    def unvouched(self, slot: Slot, verdicts: int) -> None:
+        """See ``Observer``."""
+        self._partition(slot).unvouched = verdicts
+
     def folding(self, slot: Slot, record: LogRecord) -> None:
         """See ``Observer``."""
         del record

@@ -28,11 +28,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class PublishedAggregate:
-    """One record of an aggregates topic: authenticated, or ``problem`` says why not."""
+    """One record of an aggregates topic: authenticated, or ``flaw`` and ``problem``, in words, say why not."""
 
     offset: int
     aggregate: Aggregate | None
     problem: str = ""
+    flaw: Flaw | None = None
 
 
 def read_aggregates(
@@ -69,5 +70,5 @@ def authentic_aggregate(record: LogRecord, trust: Trust, task: str, slot: Slot) 
     found = aggregate_in(record.value, record.timestamp_ms, trust, task, slot)
     if isinstance(found, Unverified):
         other = ", not a RegionalAggregate" if found.flaw is Flaw.WRONG_KIND else ""
-        return PublishedAggregate(record.offset, None, f"{found.reason}{other}")
+        return PublishedAggregate(record.offset, None, f"{found.reason}{other}", found.flaw)
     return PublishedAggregate(record.offset, found)

@@ -19,7 +19,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -32,6 +32,7 @@ from backends.outages import retry_through_outage
 from schemas.verdicts import encode_verdict
 from schemas.windows import EncodedWindow, encode_state, seal_window
 from stream_apps.worker.place import PartitionPlace
+from stream_apps.worker.vouching import Vouching
 
 VERDICTS_UNACKNOWLEDGED_MAX: Final = 4096
 """A partition's verdicts on their way to the broker; more wait, so that an outage cannot fill the memory."""
@@ -66,6 +67,7 @@ class Outbox:
         self.standing_windows: dict[int, frozenset[str]] = {}
         """The hashes of windows that stood in the topic before us, by sequence: ours need not be published again."""
         self._place = place
+        self._vouching = Vouching(place)
         self._windows: deque[_Window] = deque()
         self._waiting: list[Outgoing] = []
         self._sent: deque[Together] = deque()
@@ -95,22 +97,18 @@ class Outbox:
     def add_verdict(self, verdict: Verdict, headers: Headers, state: PartitionState) -> None:
         """Send a verdict on its way, unless it stands there from before a restart."""
         value = encode_verdict(verdict, self._place.context.trust.rules)
+        self._vouching.add(verdict, value)
         standing = self.published.pop(verdict.offset, None)
         if standing is not None:
             if standing == value:
                 return
-            log.warning(
-                "%s: another verdict stands for offset %d; it is not ours",
-                self._place,
-                verdict.offset,
-                extra=self._place.fields(verdict.offset, state),
-            )
+            _warn_of_another(self._place, verdict, state)
         self._waiting.append(Outgoing(verdict.device_id.encode(), value, headers))
         if len(self._waiting) >= VERDICTS_TOGETHER_MAX:
             self.send()
 
     def send(self) -> None:
-        """Hand the verdicts that wait to the producer. Raises what that refuses at once.
+        """Hand the verdicts that wait to the producer, a head with the last. Raises what that refuses at once.
 
         Nothing waits while something is under way: that began by handing them over.
         """
@@ -120,6 +118,9 @@ class Outbox:
             self._sent.popleft()
         if self._waiting:
             waiting, self._waiting = self._waiting, []
+            if self._vouching.is_due():
+                last = waiting[-1]
+                waiting[-1] = replace(last, headers=(*last.headers, *self._vouching.head()))
             self._append(waiting)
 
     def add_window(self, closed: WindowClosed, headers: Headers, state: PartitionState) -> None:
@@ -258,3 +259,12 @@ class Outbox:
         writer.flush(FLUSH_TIMEOUT_S)
         for _, problem in self._sent[-1].refused:
             raise problem
+
+
+def _warn_of_another(place: PartitionPlace, verdict: Verdict, state: PartitionState) -> None:
+    log.warning(
+        "%s: another verdict stands for offset %d; it is not ours",
+        place,
+        verdict.offset,
+        extra=place.fields(verdict.offset, state),
+    )

@@ -47,12 +47,12 @@ from aggregation.errors import (
 from aggregation.fold.events import Effect, Event, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
 from backends.crash_points import crash_point
-from backends.log import LogRecord, Position
+from backends.log import LogRecord, Position, UnreadableRecord
 from stream_apps.process_context import ProcessContext
 from stream_apps.worker.folding import Folding
 from stream_apps.worker.outbox import Outbox
 from stream_apps.worker.place import PartitionPlace
-from stream_apps.worker.resuming import cut, published_verdicts, resume_from
+from stream_apps.worker.resuming import cut, published_verdicts, resume_from, warn_of_unvouched
 from stream_apps.worker.ticking import AskedTick, tick_due
 
 DEFECT: Final = "FLV-3202"
@@ -95,19 +95,28 @@ class PartitionWorker:
         if self.stopped is not None:
             self._begin_again()
         await self._outbox.drain()
+        problem: IntegrityProblem | None
+        try:
+            problem = await self._go_on()
+        except IntegrityProblem as damage:  # of what it wrote itself, or of what it has to read there
+            problem = damage
+        self.context.observer.resumed(self.place.slot, self.state)
+        if problem is not None:
+            self._stop(problem)
+        crash_point("worker.resumed")
+        return self.state.next_offset
+
+    async def _go_on(self) -> IntegrityProblem | None:
+        """From our own progress or what is published; what does not fit together, if anything."""
         found = await resume_from(self.place, self.state)
         self._folding.go_on_from(found.state)  # at once: a Tick for the state before would come too late
         self._outbox.standing_windows = dict(found.standing)
-        problem = found.problem or await self._learn_verdicts()
-        if problem is not None:
-            self._stop(problem)
-        self.context.observer.resumed(self.place.slot, self.state)
-        crash_point("worker.resumed")
-        return self.state.next_offset
+        return found.problem or await self._learn_verdicts()
 
     async def _learn_verdicts(self) -> IntegrityProblem | None:
         standing = await published_verdicts(self.place, self.state)
         self._outbox.published = standing.verdicts
+        warn_of_unvouched(self.place, self.state, standing)
         return cut(self.place, self.state, standing)
 
     def _begin_again(self) -> None:
@@ -135,6 +144,10 @@ class PartitionWorker:
                 self._send_verdicts()
 
     async def _process(self, record: LogRecord) -> None:
+        if isinstance(record, UnreadableRecord):
+            if self.stopped is None:
+                self._stop(record.problem)
+            return
         if self.stopped is not None and not await self._parked_by(record):
             return
         try:

@@ -13,6 +13,7 @@ from aggregation.fold.state import PartitionState
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
 from backends.outages import UNREADABLE
+from backends.revocations import revoked_from
 from schemas.windows import restore_state, state_names
 from stream_apps.worker.place import PartitionPlace
 from stream_apps.worker.resume_point import (
@@ -82,20 +83,43 @@ async def resume_from(place: PartitionPlace, own: PartitionState) -> Resumed:
 
 async def published_verdicts(place: PartitionPlace, state: PartitionState) -> PublishedVerdicts:
     """The verdicts that stand already from ``state.next_offset`` on. Waits for outages to end."""
+    trust = place.context.trust
 
     def read() -> PublishedVerdicts:
         with place.open_reader("verdicts") as reader:
-            return read_published_verdicts(
-                reader, place.task, place.region, place.partition, state.next_offset
-            )
+            found = read_published_verdicts(reader, trust, place.task, place.head, state.next_offset)
+            if found.longer:
+                found = found.without(state.revoked)
+            if found.longer:  # seldom: an operator may have revoked the voucher where we have not folded yet
+                found = found.without(revoked_from(reader, trust, place.task, place.slot, state.next_offset))
+            return found
 
     return await place.retry(f"read the verdicts of {place}", read)
 
 
 def cut(place: PartitionPlace, state: PartitionState, standing: PublishedVerdicts) -> IntegrityProblem | None:
-    """FLV-3204 where the log ends before what was folded or judged of it."""
-    judged = max(state.next_offset, standing.judged)
-    return log_was_cut(str(place), standing.end, judged) if judged > standing.end else None
+    """FLV-3204 where the log ends before what was folded of it, by a published window or by a worker's word."""
+    reached, voucher = max(standing.longer, key=lambda one: one[0], default=(0, None))
+    if state.next_offset > standing.end and state.next_offset >= reached:
+        return log_was_cut(str(place), standing.end, state.next_offset)
+    return log_was_cut(str(place), standing.end, reached, voucher) if reached > standing.end else None
+
+
+def warn_of_unvouched(place: PartitionPlace, state: PartitionState, standing: PublishedVerdicts) -> None:
+    """Say that verdicts stand for offsets that the log does not have, and that no worker vouches for them.
+
+    They stop nobody: whoever may write to the topic can have written them.
+    """
+    place.context.observer.unvouched(place.slot, standing.unvouched)
+    if standing.unvouched:
+        log.error(
+            "%s ends at offset %d, and %d verdicts stand for offsets behind it for which no worker vouches. Either "
+            "somebody planted them, or the log lost its newest records: see docs/runbooks/truncated-log.md",
+            place,
+            standing.end,
+            standing.unvouched,
+            extra=place.fields(standing.end, state),
+        )
 
 
 def load_policy(place: PartitionPlace, sha256: str, current: PartitionState) -> Policy:

@@ -23,6 +23,7 @@ from schemas.objects import manifest_key, object_key
 from schemas.records import Unverified, aggregate_in, decode_record
 from schemas.topics import aggregates_topic, models_topic, updates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict, encode_verdict
+from schemas.vouching import HEADER
 from schemas.windows import encode_window, restore_state
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ def _independent(federation: Federation) -> Iterator[Violation]:
         federation.genesis_sha256,
         acknowledged,
         drained=True,
+        heads={
+            place: [(r.timestamp_ms, value) for r in records for name, value in r.headers if name == HEADER]
+            for place, records in federation.log.records.items()
+        },
+        strangers=False,
         clock_skew_ms=None,  # its clock jumps; the order of appends is checked instead
     )
     return iter(report.violations)

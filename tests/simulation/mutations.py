@@ -18,6 +18,7 @@ WORKER, OUTBOX, TICKING = (
     "stream_apps/worker/outbox.py",
     "stream_apps/worker/ticking.py",
 )
+VOUCHING = "stream_apps/worker/vouching.py"
 FOLD = "aggregation/fold/transition.py"
 MERGER, AGGREGATES, STORE = (
     "stream_apps/merger/merger.py",
@@ -292,7 +293,17 @@ MUTATIONS = (
     ),
     Mutation(
         "refused verdicts: what the broker did not take is not sent again",
-        ((OUTBOX, "        for one in failed:\n            self._send(one)\n", ""),),
+        ((OUTBOX, "        if not refused:\n            return\n", "        return\n"),),
+    ),
+    Mutation(
+        "what a worker vouches for: a head leaves some verdicts out",
+        (
+            (
+                VOUCHING,
+                "        self._marks.update(mark_of(verdict, value, self._place.context.trust.rules))\n",
+                "        verdict.offset % 7 and self._marks.update(value)\n",
+            ),
+        ),
     ),
     Mutation(
         "a refused aggregate: a window counts as published whatever the broker said",

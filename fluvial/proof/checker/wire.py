@@ -163,16 +163,18 @@ def schemas() -> dict[bytes, Schema]:
 
 
 @cache
-def _only(name: str) -> Schema:
-    """The schema of a record that has one version; ValueError where there is none."""
-    return max((one for one in schemas().values() if one.name == name), key=lambda one: one.version)
+def _schema(name: str, version: int) -> Schema:
+    """A record's schema of that version, 0 for the newest; ValueError where there is none."""
+    known = (one for one in schemas().values() if one.name == name and version in {0, one.version})
+    return max(known, key=lambda one: one.version)
 
 
-def encode(name: str, record: dict[str, Any]) -> bytes:
-    """A record by the schema of its name, header included."""
+def encode(name: str, record: dict[str, Any], *, version: int = 0) -> bytes:
+    """A record by the schema of its name, the newest or that of a ``version``, header included."""
+    schema = _schema(name, version)
     out = io.BytesIO()
-    out.write(_only(name).header)
-    fastavro.schemaless_writer(out, _only(name).parsed, record)
+    out.write(schema.header)
+    fastavro.schemaless_writer(out, schema.parsed, record)
     return out.getvalue()
 
 

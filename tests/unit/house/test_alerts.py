@@ -24,6 +24,7 @@ RULES = sorted((FOLDER / "rules").glob("*.yml"))
 CASES = sorted((FOLDER / "tests").glob("*.yml"))
 AT_ONCE = {
     "FluvialOffsetGap",
+    "FluvialUnvouchedVerdicts",
     "FluvialDivergence",
     "FluvialMergerDivergence",
     "FluvialLieMerged",

@@ -445,25 +445,6 @@ def test_a_process_ends_when_its_certificate_does() -> None:
     assert "has expired" in caught.value.message
 
 
-def test_a_log_that_ends_before_what_was_judged_stops_its_partition(federation: SmallFederation) -> None:
-    send(federation, 2)
-    writer = federation.writer
-    for offset in range(4):
-        value = verdict_bytes(Verdict(offset, "accepted"))
-        writer.append_now(verdicts_topic(federation.task, "eu"), value, partition=0)
-
-    async def run() -> None:
-        one = worker(federation)
-        await one.resume()
-        assert one.stopped is not None
-        assert one.stopped.error_id == "FLV-3204"
-        send(federation, 2)
-        await one.resume()  # the lost records are back
-        assert one.stopped is None
-
-    asyncio.run(run())
-
-
 def test_a_record_that_was_replaced_under_a_running_worker_stops_its_partition(
     federation: SmallFederation,
 ) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aggregation.errors import IntegrityProblem
 from aggregation.fold.events import Verdict
 from aggregation.server.aggregates import Aggregate
+from backends.log import LogRecord, UnreadableRecord
 from schemas.avro import encode
 from schemas.envelope import open_envelope
 from schemas.records import aggregate_in
@@ -21,6 +23,7 @@ from tests.factories import verdict_bytes
 from tests.unit.stream_apps.worker.worker_site import AGGREGATES, REGION, TASK, UPDATES, VERDICTS, WorkerSite
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from aggregation.fold.state import PartitionState
@@ -85,19 +88,18 @@ def test_what_is_published_contradicts_us(state: PartitionState, contradicted: b
 
 
 @pytest.mark.parametrize(
-    ("folded", "judged", "end", "is_cut"),
-    [(10, 10, 10, False), (10, 12, 12, False), (10, 12, 11, True), (10, 3, 9, True), (0, 0, 0, False)],
+    ("folded", "vouched", "end", "is_cut"),
+    [(10, 0, 10, False), (10, 12, 12, False), (10, 12, 11, True), (10, 3, 9, True), (0, 0, 0, False)],
 )
-def test_a_log_is_cut_where_it_ends_before_what_was_folded_or_judged(
+def test_a_log_is_cut_where_it_ends_before_what_was_folded_or_vouched_for(
     site: WorkerSite,
     folded: int,
-    judged: int,
+    vouched: int,
     end: int,
     is_cut: bool,  # noqa: FBT001 (a table's column)
 ) -> None:
-    problem = cut(
-        site.place, replace(own(0), next_offset=folded), PublishedVerdicts({}, judged=judged, end=end)
-    )
+    longer = ((vouched, site.context.trust.identify(site.context.signer.certificate)),) if vouched else ()
+    problem = cut(site.place, replace(own(0), next_offset=folded), PublishedVerdicts({}, end, longer))
     assert (problem is not None) is is_cut
     assert problem is None or problem.error_id == "FLV-3204"
 
@@ -249,4 +251,50 @@ def test_verdicts_are_known_from_the_next_offset_on(site: WorkerSite) -> None:
             site.broker.put(VERDICTS, verdict_bytes(Verdict(offset, "undecodable")))
     state = replace(own(0), next_offset=3)
     found = asyncio.run(published_verdicts(site.place, state))
-    assert (sorted(found.verdicts), found.judged, found.end) == ([3, 4], 5, 6)
+    assert (sorted(found.verdicts), found.longer, found.end) == ([3, 4], (), 6)
+
+
+def test_damage_in_what_a_worker_has_to_read_stops_that_partition_alone(
+    site: WorkerSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended the worker, with all of its partitions, each time it was started."""
+    damage = IntegrityProblem("FLV-3107", "the log is damaged")
+    read = site.broker.read
+
+    def damaged(topic: str, *where: int) -> Iterator[LogRecord]:
+        if topic == VERDICTS:
+            raise damage
+        return read(topic, *where)
+
+    async def run() -> None:
+        await folded(site, 2)
+        monkeypatch.setattr(site.broker, "read", damaged)
+        worker = site.worker()
+        assert await worker.resume() == 0 and worker.stopped is damage
+        await worker.process(site.update(9))
+        assert worker.state.next_offset == 0
+        monkeypatch.setattr(site.broker, "read", read)
+        await worker.resume()
+        assert [worker.stopped] == [None]
+
+    asyncio.run(run())
+
+
+def test_a_partition_that_cannot_be_read_on_stops_and_tries_again_when_it_is_assigned(
+    site: WorkerSite,
+) -> None:
+    problem = IntegrityProblem("FLV-3107", "the log is damaged")
+
+    async def run() -> None:
+        worker = await folded(site, 2)
+        damage = UnreadableRecord(UPDATES, 0, 2, 0, None, None, problem=problem)
+        await worker.process_all([damage])
+        await worker.process_all([damage])
+        assert worker.stopped is problem and worker.state.next_offset == 2
+        await worker.resume()
+        assert [worker.stopped] == [None]
+        await worker.process_all(site.broker.records[UPDATES])
+        await worker.process(site.update(7))
+        assert worker.state.next_offset == 3
+
+    asyncio.run(run())
