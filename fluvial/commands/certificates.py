@@ -216,7 +216,7 @@ def revoke(
     from backends.tasks import read_task_file
     from fluvial.local.revoking import Revocation
 
-    settings, output = invocation.settings(), invocation.output
+    settings, output = invocation.settings("operator"), invocation.output
     revocation = Revocation.of(
         settings,
         read_task_file(invocation.home, task_name),

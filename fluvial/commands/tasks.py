@@ -86,7 +86,7 @@ def create(
     from fluvial.local.policies import read_policy_file
     from learning.task import load_task
 
-    wanted, settings, loaded = parse_regions(regions), invocation.settings(), load_task(reference)
+    wanted, settings, loaded = parse_regions(regions), invocation.settings("admin"), load_task(reference)
     if not no_check:
         check_users(loaded, invocation.output, seed=seed)
     file = create_task(
