@@ -94,10 +94,6 @@ def _certified(
 ) -> x509.Certificate:
     issuer = CONTROL if role in ISSUED_BY_CONTROL else region
     authority_key, authority = _read(authority_path(folder, issuer), f"fluvial ca init --region {issuer}")
-<<<<<<< HEAD
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-=======
-    key = Ed25519PrivateKey.generate()
     # A broker that takes this certificate goes by the whole subject: a device called ``admin`` is none.
     subject = x509.Name(
         [
@@ -106,7 +102,6 @@ def _certified(
             x509.NameAttribute(NameOID.COMMON_NAME, name),
         ]
     )
->>>>>>> main
     san = x509.SubjectAlternativeName(
         [x509.UniformResourceIdentifier(f"spiffe://{issuer}/{role.value}/{name}")]
     )
