@@ -160,6 +160,9 @@ class Watch:
                     waiting += [child for child in children.get(process.pid, ()) if self._is_new(child, seen)]
                     if not process.is_running():
                         self._gone.add(process)
+                    elif seen.server and self._is_client(process):
+                        # It was seen between its fork and its exec, when it still had its parent's command line.
+                        seen.server, seen.used_s = False, 0.0
                     elif seen.server:
                         times = process.cpu_times()
                         seen.used_s = times.user + times.system
@@ -170,10 +173,13 @@ class Watch:
     def _is_new(self, process: psutil.Process, parent: _Seen) -> bool:
         if process in self._seen:
             return False
-        line = " ".join(process.cmdline())
-        client = any(mark in line for mark in self._client_marks)
-        self._seen[process] = _Seen(server=parent.server and not client, ours=parent.ours)
+        server = parent.server and not self._is_client(process)
+        self._seen[process] = _Seen(server=server, ours=parent.ours)
         return True
+
+    def _is_client(self, process: psutil.Process) -> bool:
+        line = " ".join(process.cmdline()) if self._client_marks else ""
+        return any(mark in line for mark in self._client_marks)
 
     def cpu_s(self, begin_s: float, end_s: float) -> float:
         """Processor seconds of the server between two times, from the samples around them."""
