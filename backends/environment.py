@@ -221,10 +221,7 @@ def _merge_environment(merge: Merge) -> None:
         merge.put("store.kind", "s3", "FLUVIAL_STORE_ENDPOINT")
     if merge.from_variable("store.path", "FLUVIAL_STORE_PATH"):
         merge.put("store.kind", "file", "FLUVIAL_STORE_PATH")
-    for name in ("kind", "bucket", "secure", "region"):
-        merge.from_variable(f"store.{name}", f"FLUVIAL_STORE_{name.upper()}")
-    for name in ("access_key", "secret_key", "session_token"):
-        merge.secret_from(f"store.{name}", f"FLUVIAL_STORE_{name.upper()}")
+    _merge_store(merge)
     if merge.sources.get("bootstrap_servers") == "FLUVIAL_BOOTSTRAP_SERVERS":
         # Another Kafka than the local stack's: how one gets into that one says nothing of this.
         for name in [name for name in merge.values if name.startswith("kafka.")]:
@@ -232,6 +229,17 @@ def _merge_environment(merge: Merge) -> None:
     for field in msgspec.structs.fields(KafkaSecurity):
         take = merge.secret_from if field.name in KAFKA_SECRETS else merge.from_variable
         take(f"kafka.{field.name}", f"FLUVIAL_KAFKA_{field.name.upper()}")
+
+
+def _merge_store(merge: Merge) -> None:
+    if merge.environ.get("AWS_CA_BUNDLE"):
+        merge.from_variable("store.ca_file", "AWS_CA_BUNDLE")
+    for name in (
+        "kind", "bucket", "secure", "region", "profile", "ca_file", "addressing", "encryption", "kms_key",
+    ):  # fmt: skip
+        merge.from_variable(f"store.{name}", f"FLUVIAL_STORE_{name.upper()}")
+    for name in ("access_key", "secret_key", "session_token"):
+        merge.secret_from(f"store.{name}", f"FLUVIAL_STORE_{name.upper()}")
 
 
 def _split_endpoint(merge: Merge) -> None:
@@ -332,9 +340,23 @@ def _check(settings: Settings, merge: Merge) -> None:
         raise wrong("store.endpoint", store.endpoint, "host:port", merge)
     if not _BUCKET.match(store.bucket):
         raise wrong("store.bucket", store.bucket, "3 to 63 of a-z 0-9 . -", merge)
-    for name, value in (("access_key", store.access_key), ("secret_key", store.secret_key)):
+    _check_credentials(store, merge)
+    if store.ca_file is not None and not store.ca_file.is_file():
+        raise wrong("store.ca_file", str(store.ca_file), "a file of CA certificates, PEM", merge)
+    if store.kms_key and not store.encryption.startswith("aws:kms"):
+        raise wrong("store.kms_key", store.kms_key, "FLUVIAL_STORE_ENCRYPTION=aws:kms beside it", merge)
+
+
+def _check_credentials(store: StoreSettings, merge: Merge) -> None:
+    """Both keys or, for a store of kind ``s3``, none: then they come from where boto3 looks."""
+    given = {"access_key": store.access_key, "secret_key": store.secret_key}
+    if store.kind == "s3" and not any(given.values()) and not store.session_token:
+        return
+    for name, value in given.items():
         if not value:
             raise wrong(f"store.{name}", "", f"the store's key, in FLUVIAL_STORE_{name.upper()}", merge)
+    if store.profile:
+        raise wrong("store.profile", store.profile, "no keys beside it: a profile has its own", merge)
 
 
 def _read_json(path: Path, kind: type[_Record]) -> _Record | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol, Self
 
-from aggregation.errors import FluvialError
+from aggregation.errors import FluvialError, IntegrityProblem
 
 FLUSH_TIMEOUT_S: Final = 10.0
 """How long one wait for acknowledgements lasts before the waiting is said aloud and begun again."""
@@ -73,6 +73,16 @@ class Together:
                 self._refused.append((record, problem))
             self.unanswered -= 1
             return not self.unanswered
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRecord(LogRecord):
+    """Stands for the rest of a partition that cannot be read on from here; ``problem`` says why.
+
+    A consumer that has other partitions gets it in the place of a record: it is not the end of the others.
+    """
+
+    problem: IntegrityProblem = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,9 @@ class Observer:
     def resumed(self, slot: Slot, state: PartitionState) -> None:
         """A partition goes on from ``state``."""
 
+    def unvouched(self, slot: Slot, verdicts: int) -> None:
+        """So many verdicts stand for offsets that the partition's log does not have, and no worker vouches for them."""
+
     def folding(self, slot: Slot, record: LogRecord) -> None:
         """A record is about to be decoded and folded."""
 
@@ -66,6 +69,9 @@ class Observer:
     def window_published(self, slot: Slot, closed: WindowClosed, aggregate: Aggregate) -> None:
         """A window's verdicts, objects and aggregate are where they belong."""
 
+    def window_contradicted(self, slot: Slot, ours: Aggregate) -> None:
+        """Another window than ours of one sequence is signed by somebody with a worker's key."""
+
     def stopped(self, slot: Slot, error: FluvialError) -> None:
         """A partition stopped; the others go on."""
 
@@ -76,6 +82,12 @@ class Observer:
 
     def waiting(self, windows: int, updates: int, updates_wanted: int) -> None:
         """What waits to be merged, and how many updates the policy wants before it does not wait any longer."""
+
+    def window_disproved(self, slot: Slot, lie: Aggregate, serial: str) -> None:
+        """A window that the certificate of that serial signed is not what its log gives: it is barred here."""
+
+    def lie_merged(self, slot: Slot, lie: Aggregate) -> None:
+        """A version holds a window that is not what its log gives: it was found out too late."""
 
     def merging(self, version: int, chosen: Collection[Aggregate]) -> None:
         """These windows are about to become a version."""

@@ -15,6 +15,8 @@ from backends.logging_setup import LogFormat
 from backends.proxies import without_password
 
 StoreKind = Literal["minio", "file", "s3"]
+Addressing = Literal["auto", "path", "virtual"]
+Encryption = Literal["", "AES256", "aws:kms", "aws:kms:dsse"]
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 
@@ -36,6 +38,9 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     ``kind`` "minio" is the local stack's server, "s3" any other server that speaks S3 with conditional writes,
     "file" a folder on this machine. ``endpoint`` is ``host:port`` with no scheme; ``secure`` chooses https.
+    Without keys, a store of kind "s3" is opened with what boto3 finds, in ``profile`` where one is named. ``ca_file``
+    has the CAs that may vouch for the server, PEM; without, those of the system may. ``addressing``: whether the bucket
+    stands in the URL's path or its host. ``encryption`` and ``kms_key`` are asked of the server for what is written.
     ``session_token`` belongs to keys that were issued for a while; ``proxy`` is the URL of the proxy to ask through.
     """
 
@@ -49,6 +54,11 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     path: Path | None = None
     session_token: str = ""
     proxy: str = ""
+    profile: str = ""
+    ca_file: Path | None = None
+    addressing: Addressing = "auto"
+    encryption: Encryption = ""
+    kms_key: str = ""
 
     def shown(self) -> StoreSettings:
         """The same with every secret masked."""

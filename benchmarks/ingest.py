@@ -59,7 +59,7 @@ def drain(made: synthetic.Synthetic, workers: int, updates: int) -> dict[str, An
     """Start ``workers`` processes on the log, wait for the last verdict, and account for time and CPU."""
     settings = made.settings
     broker_and_store = _services(settings.home)
-    processes = [_start(settings, made.task, f"bench-{workers}-{i}") for i in range(workers)]
+    processes = [start_worker(settings, made.task, f"bench-{workers}-{i}") for i in range(workers)]
     try:
         with LogReader(settings, "benchmark-drain") as reader:
             start_cpu = _await_verdicts(reader, made, 1, processes, broker_and_store)
@@ -84,7 +84,8 @@ def drain(made: synthetic.Synthetic, workers: int, updates: int) -> dict[str, An
     }
 
 
-def _start(settings: Settings, task: str, name: str) -> subprocess.Popen[bytes]:
+def start_worker(settings: Settings, task: str, name: str) -> subprocess.Popen[bytes]:
+    """A worker process of the region ``eu``; its log lies in the stack's folder."""
     log = (settings.home / f"{name}.log").open("wb")
     command = [
         sys.executable,

@@ -260,10 +260,18 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
+class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who made a version: the merger's certificate (DER) and signature, base64 both. See ``manifest_seals``."""
+
+    certificate: str
+    signature: str
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A version above 0.
 
-    ``cursors[region][partition]`` is the next aggregate sequence that no version holds yet.
+    ``cursors[region][partition]`` is the next aggregate sequence that no version holds yet. ``merger`` is said since
+    v2, and None until its merger has signed it.
     """
 
     task: str
@@ -283,11 +291,26 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference_sha256: str
     floor: int
     reason: str = "version"
+    merger: Seal | None = None
     format: str = manifest_v1.FORMAT
+
+    def __post_init__(self) -> None:
+        """ValueError for what the format cannot say."""
+        if self.format == manifest_v1.FORMAT and self.merger is not None:
+            raise ValueError(f"{self.format} cannot say who made it")
 
     def canonical(self) -> bytes:
         """The document's bytes, in its format."""
-        return encode_document(msgspec.to_builtins(self), MANIFEST_FORMATS)
+        keys = msgspec.to_builtins(self)
+        if self.merger is None:
+            del keys["merger"]
+        return encode_document(keys, MANIFEST_FORMATS)
+
+    def unsigned(self) -> bytes:
+        """The canonical bytes of all keys but ``merger``: what a merger signs."""
+        return rfc8785.dumps(
+            {key: value for key, value in msgspec.to_builtins(self).items() if key != "merger"}
+        )
 
     @property
     def slot_cursors(self) -> dict[Slot, int]:

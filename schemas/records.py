@@ -89,6 +89,15 @@ def skip_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Skip | None
     return Skip(record["task"], record["region"], record["partition"], record["offset"], record["reason"])
 
 
+def revoke_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Revoke | None:
+    """The Revoke in one record of an updates topic, if it is one that an operator signed; of whatever task."""
+    opened = _verified(value, timestamp_ms, trust, "Revoke")
+    if isinstance(opened, Unverified):
+        return None
+    record = opened[0].record
+    return Revoke(record["task"], record["device_id"], record["certificate_serial"], record["reason"])
+
+
 class Flaw(enum.Enum):
     """What is wrong with a record; each is followed by what ``Unverified.detail`` holds then."""
 
@@ -156,6 +165,14 @@ def aggregate_in(
 
     ``slot`` is the partition that the record stands in, ``timestamp_ms`` its LogAppendTime.
     """
+    found = signed_aggregate_in(value, timestamp_ms, trust, task, slot)
+    return found if isinstance(found, Unverified) else found[0]
+
+
+def signed_aggregate_in(
+    value: bytes | None, timestamp_ms: int, trust: Trust, task: str, slot: Slot
+) -> tuple[Aggregate, Identity] | Unverified:
+    """As ``aggregate_in``, and who signed it."""
     opened = _verified(value, timestamp_ms, trust, "RegionalAggregate")
     if isinstance(opened, Unverified):
         return opened
@@ -166,7 +183,7 @@ def aggregate_in(
     if (aggregate.task, aggregate.slot) != (task, slot):
         home = f"{aggregate.region}[{aggregate.partition}] of task {aggregate.task}"
         return Unverified(Flaw.WRONG_PLACE, f"belongs to {home}, not here")
-    return aggregate
+    return aggregate, signer
 
 
 def _verified(

@@ -43,7 +43,15 @@ def encode_window(state: PartitionState, closed: WindowClosed) -> EncodedWindow:
 
     ``state`` is as the fold left it, and gets the new chain link.
     """
-    snapshot = encode_state(state)
+    return seal_window(state, closed, encode_state(state))
+
+
+def seal_window(state: PartitionState, closed: WindowClosed, snapshot: bytes) -> EncodedWindow:
+    """``encode_window`` with the snapshot at hand that ``encode_state`` made when the window closed.
+
+    What takes long is in here, and of ``state`` it reads nothing that the fold changes: it may run beside that, one
+    window of a partition after another.
+    """
     objects = {sha256_hex(snapshot): snapshot}
     sum_sha256 = ""
     if closed.sums is not None:

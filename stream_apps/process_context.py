@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,9 +25,13 @@ from schemas.manifests import Genesis
 
 @dataclass(frozen=True, slots=True)
 class ProcessContext:
-    """The task, and the ways in and out of one process. ``open_reader`` takes what the reader is for."""
+    """The task, and the ways in and out of one process. ``open_reader`` takes what the reader is for.
+
+    ``genesis_sha256`` is 32 bytes.
+    """
 
     genesis: Genesis
+    genesis_sha256: bytes
     layout: Layout
     policy: Policy
     trust: Trust
@@ -55,6 +60,7 @@ class ProcessContext:
         """What follows from the genesis document, beside what is given: also for which task this process signs."""
         return cls(
             genesis=genesis,
+            genesis_sha256=hashlib.sha256(genesis.canonical()).digest(),
             layout=genesis.tensor_layout,
             policy=genesis.first_policy,
             trust=trust or genesis.trust,

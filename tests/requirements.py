@@ -26,6 +26,8 @@ APT: Final = {
     "promtool": "prometheus",
 }
 """What a test may need, and the package of Debian and Ubuntu that has it."""
+GO: Final = {"versitygw": "github.com/versity/versitygw/cmd/versitygw@latest"}
+"""What the slow lane may need besides, and how Go builds it."""
 
 _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 
@@ -49,6 +51,9 @@ def is_there(name: str) -> bool:
 def require(*names: str) -> None:
     """Skip the test that calls this, or fail it in CI, if this machine lacks one of ``names``."""
     missing = [name for name in names if not is_there(name)]
+    for name in missing:
+        if name in GO:
+            lack(f"not installed: {name} (go install {GO[name]})")
     if missing:
         packages = " ".join(APT[name] for name in missing)
         lack(f"not installed: {', '.join(missing)} (sudo apt install --no-install-recommends {packages})")

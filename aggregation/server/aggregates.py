@@ -11,6 +11,8 @@ from aggregation.fold.state import NO_SHA256
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+MERGED_REMEMBERED_MAX: Final = 64
+"""Windows of a partition that a version holds and whose hashes are remembered: another content of one comes late."""
 SEQUENCES_AHEAD_MAX: Final = 1024
 """Windows of one partition that may come before their predecessor: workers publish in sequence, so more is a defect."""
 
@@ -59,6 +61,7 @@ class PendingAggregates:
     """
 
     def __init__(self, cursors: Mapping[Slot, int]) -> None:
+        self._cursors = dict(cursors)
         self._next = dict(cursors)
         self._waiting: list[Aggregate] = []
         self._early: dict[Slot, dict[int, Aggregate]] = {slot: {} for slot in cursors}
@@ -123,8 +126,33 @@ class PendingAggregates:
         return None if before is None else before.sha256
 
     def window(self, slot: Slot, sequence: int) -> Aggregate | None:
-        """The window of that sequence, if it has come and no version before the head holds it."""
+        """The window of that sequence, if it has come and is remembered."""
         return self._known.get((slot, sequence))
+
+    def before(self, slot: Slot, sequence: int) -> Aggregate | None:
+        """The newest known window of a partition before that sequence."""
+        known = [at for one, at in self._known if one == slot and at < sequence]
+        return self._known[slot, max(known)] if known else None
+
+    def is_merged(self, slot: Slot, sequence: int) -> bool:
+        """Whether a version holds the window of that sequence."""
+        return sequence < self._cursors[slot]
+
+    def is_too_far(self, slot: Slot, sequence: int) -> bool:
+        """Whether it is over ``SEQUENCES_AHEAD_MAX`` ahead of the next one."""
+        return sequence > self._next[slot] + SEQUENCES_AHEAD_MAX
+
+    def correct(self, aggregate: Aggregate) -> None:
+        """Of a window that a version holds: what its log gives in truth, so that the next one can follow it."""
+        self._known[aggregate.slot, aggregate.sequence] = aggregate
+
+    def withdraw(self, slot: Slot, sequence: int) -> None:
+        """Forget the windows of a partition from that sequence on, which no version holds: they may come again."""
+        assert not self.is_merged(slot, sequence), "what a version holds stays held"
+        self._waiting = [a for a in self._waiting if a.slot != slot or a.sequence < sequence]
+        self._early[slot] = {at: one for at, one in self._early[slot].items() if at < sequence}
+        self._known = {key: one for key, one in self._known.items() if key[0] != slot or key[1] < sequence}
+        self._next[slot] = min(self._next[slot], sequence)
 
     def waits_for_earlier(self, slot: Slot) -> bool:
         """Whether windows of a partition came, and not yet the one before them."""
@@ -141,10 +169,15 @@ class PendingAggregates:
 
     def advance(self, cursors: Mapping[Slot, int]) -> None:
         """Forget what a committed version holds: everything below its ``cursors``."""
+        self._cursors |= cursors
         self._waiting = [a for a in self._waiting if a.sequence >= cursors[a.slot]]
         for slot, sequence in cursors.items():
             self._next[slot] = max(self._next[slot], sequence)
             self._early[slot] = {s: a for s, a in self._early[slot].items() if s >= sequence}
             self._admit_in_sequence(slot)
-        # One below the cursor stays known, so that the next aggregate's chain can be checked.
-        self._known = {(slot, s): one for (slot, s), one in self._known.items() if s >= cursors[slot] - 1}
+        # Some below the cursor stay known, so that the next one's chain, and late contradictions, can be seen.
+        self._known = {
+            (slot, s): one
+            for (slot, s), one in self._known.items()
+            if s >= cursors[slot] - MERGED_REMEMBERED_MAX
+        }

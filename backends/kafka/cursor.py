@@ -18,6 +18,12 @@ DAMAGED_FETCHES_MAX: Final = 3
 """What came damaged is fetched so often: it may have been damaged on the way here."""
 
 
+BARREN_FETCHES_MAX: Final = 10
+"""So many fetches in a row may bring bytes that hold nothing of what was asked for."""
+FRUITLESS_BACKOFF_S: Final = 0.05
+"""Before what brought nothing that could be read is fetched again."""
+
+
 class Whole(NamedTuple):
     """What a fetch brought of a partition, looked through: the offsets from ``start`` to ``end`` - 1."""
 
@@ -41,6 +47,7 @@ class Cursor:
         self._offsets = dict(starts)
         self._end = end
         self._damaged: Counter[Place] = Counter()
+        self._barren: Counter[Place] = Counter()
         self.bytes_max = FETCH_BYTES_FIRST
 
     @property
@@ -76,8 +83,27 @@ class Cursor:
             del self._offsets[place]  # to the end of the queue: others get their turn
             self._offsets[place] = following
             self._damaged.pop(place, None)
+            if following == start:
+                self._require_more(place, start)
+                continue
+            self._barren.pop(place, None)
             came.append(Whole(place, data, start, following))
         return came
+
+    def _require_more(self, place: Place, start: int) -> None:
+        self._barren[place] += 1
+        if self._barren[place] >= BARREN_FETCHES_MAX:
+            raise barren(place, start, self._barren[place])
+
+
+def barren(place: Place, start: int, fetches: int) -> IntegrityProblem:
+    """FLV-3107: the broker sends bytes, and no batch in them covers the offset that was asked for."""
+    return IntegrityProblem(
+        "FLV-3107",
+        f"the log is damaged: {fetches} fetches from offset {start} brought no batch that holds it",
+        where=f"{place[0]}[{place[1]}]",
+        hint="look at the broker's disk, and bring the partition back from another replica or a backup",
+    )
 
 
 def damaged(place: Place, error: DamagedBatchError) -> IntegrityProblem:

@@ -73,7 +73,9 @@ class PartitionClient:
         self._nodes: dict[int, Node] = {}
         self._leaders: dict[Place, int] = {}
         self._unknown_since_s: float | None = None
-        self._connecting = asyncio.Lock()
+        # One a broker: an address that swallows packets keeps those waiting who want that one.
+        self._connecting: defaultdict[tuple[Node, bool], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._failing: set[Node] = set()
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
@@ -207,16 +209,19 @@ class PartitionClient:
     # -- connections
 
     async def _connection(self, node: Node, *, apart: bool) -> AIOKafkaConnection:
-        async with self._connecting:
+        async with self._connecting[node, apart]:
             connection = self._connections.get((node, apart))
             if connection is None or not connection.connected():
+                self._failing.add(node)
                 connection = await create_conn(*node, **self._options)
                 self._connections[node, apart] = connection
+            self._failing.discard(node)
             return connection
 
     async def _any_connection(self) -> AIOKafkaConnection:
         problem: Exception = errors.KafkaConnectionError("no broker answers")
-        for node in dict.fromkeys([*self._nodes.values(), *self._addresses]):
+        known = dict.fromkeys([*self._nodes.values(), *self._addresses])
+        for node in sorted(known, key=lambda one: one in self._failing):  # a stable order
             try:
                 return await self._connection(node, apart=False)
             except _OUTAGES as error:

@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TypeVar
 
 from aggregation.errors import FluvialError, IntegrityProblem, TimeoutProblem
 from backends.kafka.configuration import REQUEST_TIMEOUT_S
-from backends.kafka.cursor import Cursor, Whole
+from backends.kafka.cursor import FRUITLESS_BACKOFF_S, Cursor, Whole
 from backends.kafka.fetching import Fetched, OutOfRangeError, PartitionClient, Place
 from backends.kafka.loop import SHARED, submit
 from backends.kafka.problems import client_problem
@@ -140,9 +140,12 @@ class LogReader:
                     yield []
                     continue
                 try:
-                    came = cursor.advance(coming.result())
+                    answer = coming.result()
+                    came = cursor.advance(answer)
                 except OutOfRangeError as error:
                     raise self._out_of_range(error) from error
+                if answer and not came:
+                    time.sleep(FRUITLESS_BACKOFF_S)
                 coming = self._ask(cursor)
                 yield came
         finally:
@@ -176,10 +179,10 @@ def _deleted(place: Place, start: int, low: int) -> IntegrityProblem:
 
 
 def _records(whole: Whole) -> Iterator[LogRecord]:
-    """Without headers: nothing that is read here depends on them."""
     topic, partition = whole.place
     for stretch in whole.stretches():
         offset = stretch.first
-        for timestamp_ms, key, value in zip(stretch.times_ms, stretch.keys, stretch.values, strict=True):
-            yield LogRecord(topic, partition, offset, timestamp_ms, key, value)
+        columns = zip(stretch.times_ms, stretch.keys, stretch.values, stretch.headers, strict=True)
+        for timestamp_ms, key, value, headers in columns:
+            yield LogRecord(topic, partition, offset, timestamp_ms, key, value, headers)
             offset += 1

@@ -157,7 +157,9 @@ WORKERS: Final = (
     _histogram("fluvial_window_publish_seconds", "seconds", WORKER, REGION, "From a window's end until its verdicts, objects and aggregate are where they belong.", "What does publishing a window cost?", ANSWER_S),
     _gauge("fluvial_snapshot_timestamp_seconds", "Unix seconds", WORKER, PLACE, "When this process last published a window, which is also a snapshot.", "How much would be folded again after a crash?"),
     _gauge("fluvial_partition_stopped", "0 or 1", WORKER, PLACE, "1 when the partition has stopped and waits for a person.", "Which partitions have stopped?"),
+    _gauge("fluvial_unvouched_verdicts", "verdicts", WORKER, PLACE, "Verdicts that stood, when the partition was last taken, for offsets behind its log's end, and for which no worker vouches.", "Has a log lost its newest records, or does somebody plant verdicts?"),
     _counter("fluvial_partition_stops_total", "stops", WORKER, ("region", "error_id"), "Stops of partitions, by the error's id.", "Why do partitions stop?"),
+    _counter("fluvial_windows_contradicted_total", "windows", WORKER, REGION, "Windows of this worker beside which another of the same sequence is signed.", "Does somebody lie with a worker's key?"),
     _gauge("fluvial_devices_active", "devices", WORKER, PLACE, "Different devices that contributed to any live base version.", "How many devices take part?"),
     _gauge("fluvial_devices_contributing", "devices", WORKER, PLACE, "Different devices that contributed to the version before the current one, or else to the newest that has any.", "Which share of the active devices contributes to a version?"),
 )
@@ -178,6 +180,8 @@ MERGERS: Final = (
     _gauge("fluvial_region_last_window_timestamp_seconds", "Unix seconds", MERGER, REGION, "LogAppendTime of the region's newest window.", "Which region is silent?"),
     _gauge("fluvial_merger_stopped", "0 or 1", MERGER, ("error_id",), "1 once this merger stops for a reason that no retry removes, by the error's id; absent before. Where two windows contradict each other it stays until it was scraped once, a minute at most; else it ends at once.", "Has a merger stopped, and why?"),
     _gauge("fluvial_merger_refused_version", "version", MERGER, (), "The version in the store that this merger neither signs nor builds upon, since it is not what its windows give; 0 while there is none.", "Did somebody plant a version?"),
+    _counter("fluvial_windows_disproved_total", "windows", MERGER, ("region", "certificate"), "Windows that are not what their log gives, by the serial of the certificate that signed them: it is barred in this merger.", "Does somebody lie with a worker's key?"),
+    _counter("fluvial_lies_merged_total", "windows", MERGER, REGION, "Windows in versions that are not what their log gives, found out after the version was made.", "Which versions hold a lie?"),
     _gauge("fluvial_privacy_epsilon", "epsilon", MERGER, (), "The privacy budget that was spent. Reserved: absent until a policy has a budget.", "How much of the privacy budget is spent?"),
 )
 

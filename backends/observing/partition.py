@@ -21,6 +21,7 @@ GAUGES: Final = (
     "fluvial_window_age_seconds",
     "fluvial_snapshot_timestamp_seconds",
     "fluvial_partition_stopped",
+    "fluvial_unvouched_verdicts",
     "fluvial_devices_active",
     "fluvial_devices_contributing",
 )
@@ -43,6 +44,7 @@ class WatchedPartition:
         self.closed_at_s: dict[int, float] = {}
         self.snapshot_at_s: float | None = None
         self.stopped: str = ""
+        self.unvouched = 0
         self._metrics = metrics
         self._labels = (region, str(partition))
         self.verdict_seconds = metrics.histogram("fluvial_verdict_seconds").labels(region)
@@ -66,6 +68,7 @@ class WatchedPartition:
     def refresh(self, now_s: float) -> None:
         """Fill the gauges."""
         self._set("fluvial_partition_stopped", float(bool(self.stopped)))
+        self._set("fluvial_unvouched_verdicts", self.unvouched)
         if self.snapshot_at_s is not None:
             self._set("fluvial_snapshot_timestamp_seconds", self.snapshot_at_s)
         state = self.state

@@ -100,6 +100,16 @@ class MergerMetrics(MetricsObserver):
         self._refused = f"version {version} in the store is refused: {error.error_id}"
         self.metrics.gauge("fluvial_merger_refused_version").set(version)
 
+    def window_disproved(self, slot: Slot, lie: Aggregate, serial: str) -> None:
+        """See ``Observer``."""
+        del lie
+        self.metrics.counter("fluvial_windows_disproved_total").labels(slot[0], serial or "unknown").inc()
+
+    def lie_merged(self, slot: Slot, lie: Aggregate) -> None:
+        """See ``Observer``."""
+        del lie
+        self.metrics.counter("fluvial_lies_merged_total").labels(slot[0]).inc()
+
     def merger_stopped(self, error: BaseException, last_scrape: LastScrape) -> None:
         """See ``Observer``."""
         self._stopped = error_id(error)

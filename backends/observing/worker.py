@@ -59,6 +59,10 @@ class WorkerMetrics(MetricsObserver):
         """See ``Observer``."""
         self._partition(slot).resumed(state)
 
+    def unvouched(self, slot: Slot, verdicts: int) -> None:
+        """See ``Observer``."""
+        self._partition(slot).unvouched = verdicts
+
     def folding(self, slot: Slot, record: LogRecord) -> None:
         """See ``Observer``."""
         del record
@@ -118,6 +122,11 @@ class WorkerMetrics(MetricsObserver):
             one.publish_seconds.observe(time.perf_counter() - closed_at_s)
         one.snapshot_at_s = time.time()
         self.succeeded("window")
+
+    def window_contradicted(self, slot: Slot, ours: Aggregate) -> None:
+        """See ``Observer``."""
+        del ours
+        self.metrics.counter("fluvial_windows_contradicted_total").labels(slot[0]).inc()
 
     def stopped(self, slot: Slot, error: FluvialError) -> None:
         """See ``Observer``."""

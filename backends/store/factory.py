@@ -26,6 +26,10 @@ def _open(settings: StoreSettings) -> ObjectStore:
             message = "a store of kind `file` has no path; Settings.store is validated, so this cannot be"
             raise AssertionError(message)
         return FileStore(settings.path)
+    if settings.kind == "minio":
+        from backends.store.minio_store import MinioStore
+
+        return MinioStore(settings)
     from backends.store.s3 import S3Store
 
     return S3Store(settings)

@@ -11,7 +11,9 @@ from backends.settings import StoreSettings
 
 
 def open_pool(settings: StoreSettings, **options: Any) -> urllib3.PoolManager:
-    """A pool of connections that obeys ``settings.proxy``; ``options`` are urllib3's."""
+    """A pool of connections by ``settings.proxy`` and ``settings.ca_file``; ``options`` are urllib3's."""
+    if settings.ca_file is not None:
+        options |= {"ca_certs": str(settings.ca_file), "cert_reqs": "CERT_REQUIRED"}
     if not settings.proxy:
         return urllib3.PoolManager(**options)
     url = urlsplit(settings.proxy)

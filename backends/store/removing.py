@@ -23,6 +23,10 @@ def remove_objects(settings: StoreSettings, prefix: str) -> int:
     check_prefix(prefix)
     if settings.path is not None:
         return FileStore(settings.path).remove(prefix)
+    if settings.kind == "minio":
+        from backends.store.minio_store import MinioStore
+
+        return MinioStore(settings).remove(prefix)
     from backends.store.s3 import S3Store
 
     return S3Store(settings).remove(prefix)

@@ -1,76 +1,55 @@
-"""The object store over plain S3: MinIO on the local stack, and any server with conditional writes.
+"""The object store over S3 as AWS documents it, spoken through boto3: any server with conditional writes.
 
-Spoken through minio-py, which retries nothing here that could hide an outage for long: reads and plain writes
-are idempotent and get two quick retries (a restarted server closes idle connections); a conditional write
-gets none, because a retry after a lost answer would meet its own object and report that somebody else was
-first.
+Its credentials are those of the settings, or what boto3 finds: variables, files and profiles, a web identity (IRSA), a
+container's or an instance's role, STS. boto3 renews what ends while we run.
+
+A conditional write is asked once: a retry after a lost answer would meet its own object, and report that somebody else
+was first. Everything else is idempotent and gets two quick retries.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
-import re
-from typing import TYPE_CHECKING, Final
+import functools
+from typing import TYPE_CHECKING, Any, Final
 
-import minio
+import boto3
 import tenacity
-import urllib3
-from minio.deleteobjects import DeleteObject
-from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from botocore import exceptions
+from botocore.config import Config
 
-from aggregation.errors import ConnectionProblem
-from backends.object_store import (
-    ObjectNotFound,
-    StoreFull,
-    StoreRefused,
-    StoreUnavailable,
-    check_key,
-    check_prefix,
-    wrong_key,
+from backends.object_store import ObjectNotFound, check_key, check_prefix
+from backends.store.limits import CONNECT_TIMEOUT_S, CONNECTIONS_MAX, READ_TIMEOUT_S
+from backends.store.s3_errors import (
+    CONFLICTS,
+    NO_SUCH_OBJECT,
+    TAKEN,
+    conflict_lasts,
+    from_answer,
+    no_bucket,
+    not_trusted,
+    refused,
+    shortly,
+    unavailable,
 )
-from backends.store.http import open_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backends.settings import StoreSettings
 
-CONNECT_TIMEOUT_S: Final = 5.0
-# Of one wait for bytes, not of a whole object. A server that is killed or just starting may leave a request
-# unanswered.
-READ_TIMEOUT_S: Final = 20.0
-CONNECTIONS_MAX: Final = 32
-PART_BYTES: Final = 64 * 1024 * 1024
+ATTEMPTS_MAX: Final = 3
 CONFLICT_ATTEMPTS_MAX: Final = 8
-
-_REFUSED: Final = frozenset(
-    {
-        "AccessDenied",
-        "AuthorizationHeaderMalformed",
-        "ExpiredToken",
-        "InvalidAccessKeyId",
-        "InvalidToken",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-    }
+REMOVED_AT_ONCE: Final = 1000
+"""S3 deletes so many objects in one request."""
+_NO_CREDENTIALS: Final = (
+    exceptions.NoCredentialsError,
+    exceptions.PartialCredentialsError,
+    exceptions.CredentialRetrievalError,
+    exceptions.ProfileNotFound,
+    exceptions.TokenRetrievalError,
+    exceptions.UnauthorizedSSOTokenError,
 )
-_FULL: Final = frozenset({"XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"})
-_CLASH: Final = frozenset({"XMinioObjectExistsAsDirectory", "XMinioParentIsObject"})
-_BUSY: Final = frozenset(
-    {
-        "IncompleteBody",  # a connection that was cut in the middle of a PUT, or a disk that took only a part
-        "InternalError",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "SlowDown",
-        "SlowDownRead",
-        "SlowDownWrite",
-    }
-)
-_URLLIB3_OBJECT: Final = re.compile(r"^<?[\w.]*Connection\w*(\(.*?\)| object at \w+>): ")
-_HTTP_SERVER_ERROR: Final = 500
-_HTTP_STORAGE_FULL: Final = 507
 
 
 class _ConflictError(Exception):
@@ -84,25 +63,34 @@ class S3Store:
         """Prepare connections to the server; none is opened before the first call."""
         self._settings = settings
         self._bucket = settings.bucket
-        self._client = _client(settings, read_timeout_s, retries=2)
-        self._client_of_creates = _client(settings, read_timeout_s, retries=0)
+        self._read_timeout_s = read_timeout_s
+        self._encryption = _encryption(settings)
+
+    @functools.cached_property
+    def _session(self) -> Any:
+        with self._outages(""):
+            return boto3.session.Session(profile_name=self._settings.profile or None)
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        return self._open(ATTEMPTS_MAX)
+
+    @functools.cached_property
+    def _client_of_creates(self) -> Any:
+        return self._open(1)
 
     def get(self, key: str) -> bytes:
         """See ``ObjectStore.get``."""
         check_key(key)
         with self._outages(key):
-            response = self._client.get_object(self._bucket, key)
-            try:
-                return bytes(response.read())
-            finally:
-                response.close()
-                response.release_conn()
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            return bytes(answer["Body"].read())
 
     def put(self, key: str, data: bytes) -> None:
-        """See ``ObjectStore.put``."""
+        """See ``ObjectStore.put``. One PUT: at most 5 GiB."""
         check_key(key)
         with self._outages(key):
-            self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), part_size=PART_BYTES)
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=data, **self._encryption)
 
     def create(self, key: str, data: bytes) -> bool:
         """See ``ObjectStore.create``. One PUT with ``If-None-Match: *``: at most 5 GiB."""
@@ -117,23 +105,16 @@ class S3Store:
             with self._outages(key):
                 return bool(ask(self._create_once, key, data))
         except _ConflictError:
-            raise StoreUnavailable(
-                "FLV-4002",
-                f"the store answered 409 to {CONFLICT_ATTEMPTS_MAX} conditional writes of {key!r} in a row",
-                where=self.describe(),
-                hint="repeat the call; if it lasts, `fluvial doctor` tries the store's conditional writes",
-            ) from None
+            raise conflict_lasts(key, CONFLICT_ATTEMPTS_MAX, self.describe()) from None
 
     def exists(self, key: str) -> bool:
         """See ``ObjectStore.exists``."""
         check_key(key)
         try:
             with self._outages(key):
-                self._client.stat_object(self._bucket, key)
+                self._client.head_object(Bucket=self._bucket, Key=key)
         except ObjectNotFound:
-            # A HEAD has no body to say whether the key or the bucket is missing; the two must not be
-            # confused.
-            self._require_bucket()
+            self._require_bucket(key)
             return False
         return True
 
@@ -142,24 +123,17 @@ class S3Store:
         check_prefix(prefix)
         return self._list(prefix)
 
-    def _list(self, prefix: str) -> Iterator[str]:
-        with self._outages(prefix):
-            for item in self._client.list_objects(self._bucket, prefix=prefix, recursive=True):
-                if item.object_name is not None:
-                    yield item.object_name
-
     def remove(self, prefix: str) -> int:
         """Delete every object below the folder ``prefix``; how many."""
         keys = list(self._list(prefix))
-        with self._outages(prefix):
-            refused = list(self._client.remove_objects(self._bucket, [DeleteObject(key) for key in keys]))
-        if refused:
-            raise ConnectionProblem(
-                "FLV-4007",
-                f"the store did not delete {len(refused)} of {len(keys)} objects: {refused[0].code}",
-                where=f"{self.describe()}, {refused[0].name}",
-                hint="see that its keys may delete in this bucket, then repeat the command",
-            )
+        for first in range(0, len(keys), REMOVED_AT_ONCE):
+            some = [{"Key": key} for key in keys[first : first + REMOVED_AT_ONCE]]
+            with self._outages(prefix):
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": some, "Quiet": True}
+                )
+            for failed in answer.get("Errors", []):
+                raise from_answer(failed["Code"], 403, failed["Message"], failed["Key"], self.describe())
         return len(keys)
 
     def describe(self) -> str:
@@ -169,128 +143,101 @@ class S3Store:
         return f"{name} {self._settings.url} bucket {self._bucket}{through}"
 
     def make_bucket(self) -> None:
-        """Make the bucket if it is missing. For the local stack; elsewhere buckets are the operator's."""
-        with self._outages(self._bucket):
-            try:
-                self._client.make_bucket(self._bucket)
-            except S3Error as error:
-                if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
-                    raise
+        """Make the bucket if it is missing. For tests: buckets are the operator's."""
+        with (
+            self._outages(self._bucket),
+            contextlib.suppress(self._client.exceptions.BucketAlreadyOwnedByYou),
+        ):
+            self._client.create_bucket(Bucket=self._bucket)
+
+    def _list(self, prefix: str) -> Iterator[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        with self._outages(prefix):
+            for page in pages:
+                yield from (item["Key"] for item in page.get("Contents", ()))
 
     def _create_once(self, key: str, data: bytes) -> bool:
-        # The public put_object turns unknown headers into user metadata and would overwrite; only this one
-        # sends them as they are. A contract test fails if a new minio-py changes that.
         try:
-            self._client_of_creates._put_object(  # noqa: SLF001
-                self._bucket,
-                key,
-                data,
-                headers={"If-None-Match": "*", "Content-Type": "application/octet-stream"},
+            self._client_of_creates.put_object(
+                Bucket=self._bucket, Key=key, Body=data, IfNoneMatch="*", **self._encryption
             )
-        except S3Error as error:
-            if error.code == "PreconditionFailed":
+        except exceptions.ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in TAKEN:
                 return False
-            if error.code in {"ConditionalRequestConflict", "OperationAborted"}:
+            if code in CONFLICTS:
                 raise _ConflictError from error
             raise
         return True
 
-    def _require_bucket(self) -> None:
-        with self._outages(self._bucket):
-            if not self._client.bucket_exists(self._bucket):
-                raise self._no_bucket()
+    def _require_bucket(self, key: str) -> None:
+        """A HEAD has no body to say whether object or bucket is missing, and the two must not be confused.
 
-    def _no_bucket(self) -> ConnectionProblem:
-        return ConnectionProblem(
-            "FLV-4006",
-            f"the store has no bucket {self._bucket!r}",
-            where=self.describe(),
-            hint="`fluvial up` makes it on the local stack; elsewhere make it with your store's own tool",
+        Asked by a list of that very key: who is let in by a prefix may not ask for the bucket itself. Who may not list
+        either gets 403 for what is missing, so a 404 that came was true.
+        """
+        try:
+            self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
+        except exceptions.ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchBucket":
+                raise no_bucket(self._bucket, self.describe()) from error
+        except exceptions.BotoCoreError as error:
+            raise unavailable(_shortly(error), self.describe()) from error
+
+    def _open(self, attempts: int) -> Any:
+        settings = self._settings
+        config = Config(
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=self._read_timeout_s,
+            retries={"total_max_attempts": attempts, "mode": "standard"},
+            max_pool_connections=CONNECTIONS_MAX,
+            s3={"addressing_style": settings.addressing},
+            # Other servers than AWS do not all know the newer checksums; ours stand in what names the objects.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            # What is not asked through the proxy of the settings is asked directly, whatever the variables say.
+            proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else {},
         )
+        with self._outages(""):
+            return self._session.client(
+                "s3",
+                endpoint_url=settings.url,
+                region_name=settings.region,
+                aws_access_key_id=settings.access_key or None,
+                aws_secret_access_key=settings.secret_key or None,
+                aws_session_token=settings.session_token or None,
+                verify=str(settings.ca_file) if settings.ca_file is not None else None,
+                config=config,
+            )
 
     @contextlib.contextmanager
     def _outages(self, key: str) -> Iterator[None]:
-        """Map everything that minio-py and urllib3 raise to our errors."""
+        """Map everything that boto3 raises to our errors."""
+        where = self.describe()
         try:
             yield
-        except S3Error as error:
-            raise self._from_s3(error, key) from error
-        except ServerError as error:
-            full = error.status_code == _HTTP_STORAGE_FULL
-            raise (self._full if full else self._unavailable)(f"HTTP {error.status_code}") from error
-        except InvalidResponseError as error:
-            raise self._unavailable("the answer is not S3 (is the port another service's?)") from error
-        except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._unavailable(_shortly(error)) from error
-
-    def _from_s3(self, error: S3Error, key: str) -> Exception:
-        code, status = error.code or "", error.response.status
-        if code == "NoSuchKey":
-            return ObjectNotFound(key, where=self.describe())
-        if code == "NoSuchBucket":
-            return self._no_bucket()
-        if code in _REFUSED:
-            clock = " (this machine's clock is off)" if code == "RequestTimeTooSkewed" else ""
-            return StoreRefused(
-                "FLV-4003",
-                f"the store refuses our keys: {code}{clock}",
-                where=self.describe(),
-                hint="compare the keys and where they come from with `fluvial config show --sources`",
-            )
-        if code in _CLASH:
-            return wrong_key(key, "a key that is not also a prefix of other keys")
-        if code in _FULL or status == _HTTP_STORAGE_FULL:
-            return self._full(code)
-        if code in _BUSY or status >= _HTTP_SERVER_ERROR:
-            return self._unavailable(f"{code}: {error.message}")
-        return ConnectionProblem(
-            "FLV-4007",
-            f"the store refuses the request for {key!r}: HTTP {status}, {code}: {error.message}",
-            where=self.describe(),
-            hint="check that the server speaks S3 with conditional writes: `fluvial doctor`",
-        )
-
-    def _unavailable(self, reason: str) -> StoreUnavailable:
-        return StoreUnavailable(
-            "FLV-4002",
-            f"the object store does not serve: {reason}",
-            where=self.describe(),
-            hint="see its state with `fluvial doctor`, start the local one with `fluvial up`",
-        )
-
-    def _full(self, reason: str) -> StoreFull:
-        return StoreFull(
-            "FLV-4004",
-            f"the object store is full: {reason}",
-            where=self.describe(),
-            hint="make room on the store's disk; work goes on by itself once there is some",
-        )
+        except exceptions.ClientError as error:
+            said, status = error.response["Error"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+            code = "NoSuchKey" if said["Code"] in NO_SUCH_OBJECT else said["Code"]
+            about = self._bucket if code == "NoSuchBucket" else key
+            raise from_answer(code, status, said.get("Message", ""), about, where) from error
+        except exceptions.SSLError as error:
+            raise not_trusted(_shortly(error), where) from error
+        except _NO_CREDENTIALS as error:
+            raise refused(f"no credentials for the store: {error}", where) from error
+        except (exceptions.BotoCoreError, OSError) as error:
+            raise unavailable(_shortly(error), where) from error
 
 
-def _client(settings: StoreSettings, read_timeout_s: float, *, retries: int) -> minio.Minio:
-    policy = urllib3.Retry(
-        total=retries, backoff_factor=0.1, status_forcelist=[502, 503, 504], raise_on_status=False, redirect=0
-    )
-    pool = open_pool(
-        settings,
-        timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
-        maxsize=CONNECTIONS_MAX,
-        retries=policy if retries else urllib3.Retry(total=0, redirect=0, raise_on_status=False),
-    )
-    # A fixed region spares a round trip that asks for it, which restricted keys are often refused.
-    return minio.Minio(
-        settings.endpoint,
-        access_key=settings.access_key,
-        secret_key=settings.secret_key,
-        session_token=settings.session_token or None,
-        secure=settings.secure,
-        region=settings.region,
-        http_client=pool,
-    )
+def _encryption(settings: StoreSettings) -> dict[str, str]:
+    """How the server is to encrypt what it stores; nothing: as the bucket says."""
+    if not settings.encryption:
+        return {}
+    said = {"ServerSideEncryption": settings.encryption}
+    return said | ({"SSEKMSKeyId": settings.kms_key} if settings.kms_key else {})
 
 
 def _shortly(error: BaseException) -> str:
-    """The innermost reason in words, without the Python object that urllib3 puts in front."""
-    reason = getattr(error, "reason", None)
-    inner = reason if isinstance(reason, BaseException) else error
-    return _URLLIB3_OBJECT.sub("", str(inner)) or type(inner).__name__
+    """Why, in words: boto3 puts its own error around urllib3's."""
+    cause = getattr(error, "kwargs", {}).get("error")
+    return shortly(cause if isinstance(cause, BaseException) else error)

@@ -92,22 +92,23 @@ def _partition_row(one: PartitionStatus) -> tuple[object, ...]:
 
 
 def _show_verdicts(output: Output, report: AuditReport) -> None:
-    """How many verdicts were compared, why not all, and what stands among them that nobody vouches for."""
-    from fluvial.proof.audit.verdicts import STRAYS
+    """How many verdicts were compared, why not all, and what stands in the topics that nobody vouches for."""
+    from fluvial.proof.audit.strays import WORDS, writers
 
     compared = report.verdicts_compared
     if compared:
-        output.print(f"compared the verdicts of {compared} offsets")
+        vouched = report.verdicts_vouched
+        output.print(
+            f"compared the verdicts of {compared} offsets; workers vouch for {vouched} of what was folded"
+        )
     for one in report.partitions:
         if one.verdicts.because:
             output.say(f"verdicts of {one.name} were not all compared: {one.verdicts.because}")
-    strays = [one for one in report.partitions if one.verdicts.strays]
-    if strays:
-        kinds = ", ".join(f"{count} {STRAYS[kind]}" for kind, count in report.strays.items())
-        first = ", ".join(name for one in strays for name in one.verdicts.named[:1])
+    for topic, strays in report.strays_by_topic():
+        kinds = ", ".join(f"{count} {WORDS[kind]}" for kind, count in sorted(strays.kinds.items()))
         output.say(
-            f"records that nobody vouches for stand among the verdicts: {kinds}; they prove nothing and change "
-            f"nothing, but only workers should write there   (first: {first})"
+            f"records that nobody of the task vouches for stand in {topic}: {kinds}; they prove nothing and change "
+            f"nothing, and {writers(topic)} can have written them   (first: {strays.named[0]})"
         )
 
 

@@ -11,7 +11,7 @@ import urllib3
 from aggregation.errors import TimeoutProblem
 from backends.object_store import StoreUnavailable
 from backends.settings import StoreSettings
-from backends.store.s3 import S3Store
+from backends.store.minio_store import MinioStore
 from fluvial.local import names, ports
 from fluvial.local.process import Daemon
 
@@ -72,7 +72,7 @@ class MinioServer:
         Raises EnvironmentProblem: FLV-1008, it ended. TimeoutProblem: FLV-1009, it does not answer in time.
         StoreRefused: FLV-4003, it answers and refuses the keys.
         """
-        store = S3Store(store_settings(state, credentials), read_timeout_s=_PROBE_TIMEOUT_S)
+        store = MinioStore(store_settings(state, credentials), read_timeout_s=_PROBE_TIMEOUT_S)
         with reporter.waiting(f"MinIO to answer on {ports.LOOPBACK}:{state.store_port}") as waiting:
             while waiting.seconds < READY_TIMEOUT_S:
                 if self.daemon.process() is None:

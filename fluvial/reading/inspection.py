@@ -19,7 +19,7 @@ from fluvial.reading.task_view import TaskView
 from fluvial.reading.verdicts import finite, read_verdicts, verdict_document
 from schemas.avro import CodecError
 from schemas.certificates import BadCertificateError, Trust
-from schemas.envelope import Envelope, open_envelope
+from schemas.envelope import Envelope, open_envelope, read_envelope
 from schemas.objects import sha256_hex
 from schemas.records import SIGNERS
 from schemas.topics import updates_topic
@@ -67,7 +67,18 @@ def content_of(record: LogRecord, value: bytes, trust: Trust, layout: Layout) ->
         "payload_bytes": len(envelope.payload),
         "signer": _signer(envelope, record.timestamp_ms, trust),
         "payload": _update(envelope.record, layout) if envelope.kind == "ClientUpdate" else envelope.record,
-    }
+    } | _encoding(value, trust)
+
+
+def _encoding(value: bytes, trust: Trust) -> dict[str, Any]:
+    """Where the task's records have to be in their one encoding: what is not so in this one, None where all is."""
+    if not trust.rules.canonical:
+        return {}
+    try:
+        read_envelope(value, trust.rules).open(trust.rules)
+    except CodecError as error:
+        return {"not_canonical": str(error)}
+    return {"not_canonical": None}
 
 
 def _signer(envelope: Envelope, timestamp_ms: int, trust: Trust) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from fluvial.reading.task_view import TaskView
 from fluvial.reading.verdicts import read_verdicts, verdict_document
 from schemas.manifests import Input, Manifest, Parent
 from schemas.topics import aggregates_topic, updates_topic
+from schemas.vouching import HeadPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,11 @@ def _parked(
     published = read_aggregates(view.reader, view.trust, view.task, slot, start=inputs[0].sequence, end=end)
     windows = {one.aggregate.sha256: one.aggregate for one in published if one.aggregate is not None}
     found = parked_in(
-        view.reader, view.trust, view.task, slot, [windows[sha] for sha in sorted(named & windows.keys())]
+        view.reader,
+        view.trust,
+        view.task,
+        HeadPlace.of(view.genesis.canonical(), slot),
+        [windows[sha] for sha in sorted(named & windows.keys())],
     )
     problems += [
         f"{slot[0]}[{slot[1]}]: window {window.sequence} counts {window.counts[PARKED]} skipped records, "

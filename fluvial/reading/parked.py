@@ -1,10 +1,11 @@
 """Which records of a partition its workers folded as ``skipped``, from what is signed.
 
 A worker's aggregate says how many records of its window were skipped, an operator's Skip says which one it means. So
-whoever folds the log again agrees with the workers, though its own code may fold what theirs could not. Verdicts, which
-nobody signs, are asked only where operators have named more records of a window than were skipped in it: a Skip of a
-record that was folded after all changes nothing. What is no verdict is passed over there, and a record of which every
-verdict says ``skipped`` goes before one of which they disagree.
+whoever folds the log again agrees with the workers, though its own code may fold what theirs could not. Verdicts are
+asked only where operators have named more records of a window than were skipped in it: a Skip of a record that was
+folded after all changes nothing. There a worker's word goes first: its signed heads name what it skipped (ADR 34). What
+nobody vouches for counts where no head speaks of the record, as of workers before heads: what is no verdict is passed
+over, and a record of which every verdict says ``skipped`` goes before one of which they disagree.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from dataclasses import dataclass, field
 
 from aggregation.fold.events import Parked
 from aggregation.fold.rejections import PARKED
-from aggregation.server.aggregates import Aggregate, Slot
-from backends.log import RecordReader
+from aggregation.server.aggregates import Aggregate
+from backends.log import LogRecord, RecordReader
 from backends.skips import find_skips
 from schemas.avro import CodecError
 from schemas.certificates import Trust
 from schemas.topics import verdicts_topic
 from schemas.verdicts import decode_verdict
+from schemas.vouching import HeadPlace, Stretch, head_in
 
 
 @dataclass(slots=True)
@@ -32,10 +34,10 @@ class ParkedRecords:
 
 
 def parked_in(
-    reader: RecordReader, trust: Trust, task: str, slot: Slot, windows: Iterable[Aggregate]
+    reader: RecordReader, trust: Trust, task: str, place: HeadPlace, windows: Iterable[Aggregate]
 ) -> ParkedRecords:
     """The parked records of published ``windows`` of one partition. Reads the log only if there are any."""
-    parked = ParkedRecords()
+    parked, slot = ParkedRecords(), place.slot
     counting = [window for window in windows if window.counts.get(PARKED)]
     if not counting:
         return parked
@@ -45,7 +47,7 @@ def parked_in(
         count = window.counts[PARKED]
         here = {at: named[at] for at in named if window.first_offset <= at < window.next_offset}
         if len(here) > count:
-            judged = _judged_skipped(reader, task, slot, here)
+            judged = _judged_skipped(reader, trust, task, place, here)
             here = {at: here[at] for at in sorted(judged[:count])}
         if len(here) < count:
             parked.unfounded.append((window, len(here)))
@@ -53,18 +55,42 @@ def parked_in(
     return parked
 
 
-def _judged_skipped(reader: RecordReader, task: str, slot: Slot, offsets: Collection[int]) -> list[int]:
-    """Those of ``offsets`` that a verdict calls skipped, first those of which no verdict says otherwise."""
+def _judged_skipped(
+    reader: RecordReader, trust: Trust, task: str, place: HeadPlace, offsets: Collection[int]
+) -> list[int]:
+    """Those of ``offsets`` that were skipped: by a worker's word, and then by verdicts of which no worker speaks.
+
+    Of the latter first those of which no verdict says otherwise.
+    """
+    slot = place.slot
     topic = verdicts_topic(task, slot[0])
     low, high = reader.bounds(topic, slot[1])
     outcomes: dict[int, set[bool]] = {}
+    spoken_of: set[int] = set()
+    vouched: set[int] = set()
     # Every offset has a verdict and copies only add records, so that of offset o stands at position o or later.
     for record in reader.read(topic, slot[1], max(low, min(offsets)), high):
+        stretch = _vouched(record, trust, place, offsets)
+        if stretch is not None:
+            spoken_of.update(at for at in offsets if stretch.first_offset <= at < stretch.next_offset)
+            vouched.update(stretch.skipped)
         try:
             verdict = decode_verdict(record.value or b"")
         except CodecError:
             continue  # whoever may write there can write anything
         if verdict.offset in offsets:
             outcomes.setdefault(verdict.offset, set()).add(verdict.outcome == PARKED)
-    skipped = sorted(offset for offset, said in outcomes.items() if True in said)
-    return sorted(skipped, key=lambda offset: len(outcomes[offset]))
+    skipped = sorted(offset for offset, said in outcomes.items() if True in said and offset not in spoken_of)
+    skipped.sort(key=lambda offset: len(outcomes[offset]))
+    return sorted(vouched.intersection(offsets)) + skipped
+
+
+def _vouched(record: LogRecord, trust: Trust, place: HeadPlace, offsets: Collection[int]) -> Stretch | None:
+    """What a worker says, beside a verdict, of one of ``offsets``."""
+    claimed = head_in(record.headers)
+    if claimed is None:
+        return None
+    stretch = claimed.stretch
+    if not any(stretch.first_offset <= at < stretch.next_offset for at in offsets):
+        return None
+    return stretch if claimed.voucher(record.timestamp_ms, trust, place) is not None else None

@@ -10,7 +10,15 @@ import msgspec
 import rfc8785
 
 from aggregation.errors import IntegrityProblem
-from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, genesis_v5, manifest_v1
+from schemas.documents import (
+    genesis_v1,
+    genesis_v2,
+    genesis_v3,
+    genesis_v4,
+    genesis_v5,
+    manifest_v1,
+    manifest_v2,
+)
 
 Formats = Mapping[str, type[msgspec.Struct]]
 
@@ -21,7 +29,10 @@ GENESIS_FORMATS: Final[Formats] = {
     genesis_v4.FORMAT: genesis_v4.GenesisV4,
     genesis_v5.FORMAT: genesis_v5.GenesisV5,
 }
-MANIFEST_FORMATS: Final[Formats] = {manifest_v1.FORMAT: manifest_v1.ManifestV1}
+MANIFEST_FORMATS: Final[Formats] = {
+    manifest_v1.FORMAT: manifest_v1.ManifestV1,
+    manifest_v2.FORMAT: manifest_v2.ManifestV2,
+}
 
 
 def encode_document(keys: Mapping[str, Any], formats: Formats) -> bytes:

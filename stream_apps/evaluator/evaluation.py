@@ -20,6 +20,7 @@ from backends.outages import UNREADABLE, retry_through_outage
 from backends.settings import Settings
 from backends.store.task_store import TaskStore
 from schemas.checkpoints import decode_model
+from schemas.manifest_seals import require_sealed
 from schemas.manifests import Genesis, Manifest, decode_manifest
 from schemas.metrics import PROBLEM, PROBLEM_ID, SCHEMA_VERSION, encode_metric
 from schemas.objects import sha256_hex
@@ -223,7 +224,9 @@ class Evaluation:
                 where=self._store.store.describe(),
                 hint="restore it from a backup, see docs/runbooks/damaged-object.md",
             )
-        return decode_manifest(data)
+        manifest = decode_manifest(data)
+        require_sealed(manifest, self._trust)
+        return manifest
 
 
 @dataclass(frozen=True, slots=True, eq=False)

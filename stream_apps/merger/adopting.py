@@ -20,6 +20,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.server.merge import Checkpoint
 from backends.object_store import StoreUnavailable
 from backends.outages import UNREADABLE, retry_through_outage
+from schemas.manifest_seals import require_sealed
 from schemas.manifests import Manifest, decode_manifest
 from schemas.objects import sha256_hex
 from stream_apps.merger.announced import announced_manifests
@@ -101,6 +102,7 @@ class Adopting:
         """An announced version with its arrays; where its files are missing, from ``before`` if that is its parent."""
         data = self.checked_manifest(number)
         manifest = decode_manifest(data)
+        require_sealed(manifest, self._context.trust)
         if self._store.has_checkpoint(number):
             checkpoint = self._store.checkpoint(
                 number, manifest.model_sha256, manifest.optimizer_sha256, self._context.layout

@@ -1,6 +1,6 @@
 """Committing: one conditional PUT of the manifest makes a version true. What it names is stored before or derived.
 
-1. Derive: sums, server step, manifest. Waits while a window's sums cannot be read.
+1. Derive: sums, server step, manifest. Windows whose sums cannot be read or added are doubtful: somebody may lie.
 2. Store the step's direction: workers load it as soon as they see the version's barrier.
 3. Put the manifest, if none stands there. Of two mergers one wins.
 4. The winner writes the model and the optimizer's state. Where it dies before, whoever adopts the version does.
@@ -10,10 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate
 from backends.crash_points import crash_point
 from backends.log import Headers
 from backends.outages import UNREADABLE, retry_through_outage
+from schemas.manifest_seals import manifest_format, sealed
 from schemas.manifests import Manifest
 from schemas.objects import sha256_hex
 from stream_apps.merger.deciding import next_manifest
@@ -21,6 +26,15 @@ from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.version import Version, version_of
 from stream_apps.process_context import ProcessContext
+
+
+class DoubtfulWindows(Exception):
+    """These windows cannot be merged as they are: ``problem`` says why. Each has to be held against its log."""
+
+    def __init__(self, windows: tuple[Aggregate, ...], problem: IntegrityProblem) -> None:
+        super().__init__(problem.message)
+        self.windows = windows
+        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +55,10 @@ class Committing:
         self._policies = policies
 
     def commit(self, head: Version, chosen: tuple[Aggregate, ...]) -> Committed | None:
-        """The version after ``head``, of these windows; None where another merger was faster."""
+        """The version after ``head``, of these windows; None where another merger was faster.
+
+        Raises ``DoubtfulWindows`` where a window's sums are missing or damaged, or out of all bounds.
+        """
         clock, observer = self._context.clock, self._context.observer
         observer.merging(head.number + 1, chosen)
         derived, manifest = retry_through_outage(
@@ -72,13 +89,26 @@ class Committing:
 
     def _next_version(self, head: Version, chosen: tuple[Aggregate, ...]) -> tuple[Derived, Manifest]:
         layout = self._context.layout
-        derived = derive(
-            head.checkpoint,
-            # One at a time: a window's sums are twice as large as the model.
-            (self._store.sums(one.sum_sha256, layout) for one in chosen if one.sum_sha256),
-            updates=sum(one.accepted for one in chosen),
-            weight_total=sum(one.weight_total for one in chosen),
-            policy=self._policies.of(head.policy_sha256),
-            layout=layout,
-        )
-        return derived, next_manifest(self._context.genesis.task, head, chosen, derived)
+        policy = self._policies.of(head.policy_sha256)
+        try:
+            derived = derive(
+                head.checkpoint,
+                # One at a time: a window's sums are twice as large as the model.
+                (self._sums(one) for one in chosen if one.sum_sha256),
+                updates=sum(one.accepted for one in chosen),
+                weight_total=sum(one.weight_total for one in chosen),
+                policy=policy,
+                layout=layout,
+            )
+        except IntegrityProblem as problem:
+            raise DoubtfulWindows(chosen, problem) from problem
+        signer = self._context.signer
+        document_format = manifest_format(signer.domain)
+        made = next_manifest(self._context.genesis.task, head, chosen, derived, document_format)
+        return derived, sealed(made, signer)
+
+    def _sums(self, one: Aggregate) -> npt.NDArray[np.int64]:
+        try:
+            return self._store.sums(one.sum_sha256, self._context.layout)
+        except IntegrityProblem as problem:
+            raise DoubtfulWindows((one,), problem) from problem

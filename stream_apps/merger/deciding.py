@@ -23,8 +23,10 @@ def windows_due(
     return choose(waiting, policy, deadline_passed=waited_s >= policy.buffer.seconds_max)
 
 
-def next_manifest(task: str, head: Version, chosen: tuple[Aggregate, ...], derived: Derived) -> Manifest:
-    """The manifest of the version after ``head``, which holds the ``chosen`` windows.
+def next_manifest(
+    task: str, head: Version, chosen: tuple[Aggregate, ...], derived: Derived, document_format: str
+) -> Manifest:
+    """The manifest of the version after ``head``, which holds the ``chosen`` windows; not signed yet.
 
     Raises ``IntegrityProblem`` (FLV-3003) where they do not go on at its cursors.
     """
@@ -45,4 +47,5 @@ def next_manifest(task: str, head: Version, chosen: tuple[Aggregate, ...], deriv
         optimizer_sha256=derived.optimizer_sha256,
         reference_sha256=derived.reference_sha256,
         floor=head.floor,
+        format=document_format,
     )

@@ -2,7 +2,7 @@
 
 A manifest in the store is a claim, by whoever may write there. It is a version if a merger could have made it:
 
-1. it is this task's, of this number, and names its parent;
+1. it is this task's, of this number, names its parent, and is signed by a merger where the task's are;
 2. it is an ordinary one: for any other reason, floor or policy an operator's record would have to stand, and there is
    no such record yet;
 3. each of its windows was signed by a worker of its region, stands in the aggregates topic under the hash that it
@@ -21,6 +21,7 @@ import msgspec
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate
+from schemas.manifest_seals import require_sealed
 from schemas.manifests import Input, Manifest, decode_manifest, input_of, next_cursors
 from schemas.objects import sha256_hex
 from stream_apps.merger.deciding import next_manifest
@@ -57,10 +58,12 @@ class Holding:
         files than it names, FLV-4102 where it is no manifest, and what reading its windows raises.
         """
         manifest = decode_manifest(data)
+        self._require_sealed(manifest, parent.number + 1)
         self._require_ordinary(manifest, parent)
         inputs = self._inputs(manifest, parent, windows)
         derived = self._derive(inputs, parent)
-        expected = next_manifest(self._context.genesis.task, parent, inputs, derived)
+        unsigned = next_manifest(self._context.genesis.task, parent, inputs, derived, manifest.format)
+        expected = msgspec.structs.replace(unsigned, merger=manifest.merger)
         got, wanted = msgspec.structs.asdict(manifest), msgspec.structs.asdict(expected)
         others = [name for name, value in wanted.items() if got[name] != value]
         if others and set(others) <= _DERIVED:
@@ -75,6 +78,15 @@ class Holding:
                 manifest.version, f"its {', '.join(others) or 'form'} is not what its windows give"
             )
         return Held(version_of(manifest, sha256_hex(data), derived.checkpoint), derived)
+
+    def _require_sealed(self, manifest: Manifest, number: int) -> None:
+        """A manifest carries no time: where nobody has announced it, its certificate is held against our clock."""
+        try:
+            signer = require_sealed(manifest, self._context.trust)
+        except IntegrityProblem as problem:
+            raise self._refused(number, problem.message) from problem
+        if signer is not None and not signer.valid_at(round(self._context.clock.time() * 1000)):
+            raise self._refused(number, f"the certificate of {signer.name}, who signed it, is not valid now")
 
     def _require_ordinary(self, manifest: Manifest, parent: Version) -> None:
         number = parent.number + 1

@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Final
 
 from aggregation.server.aggregates import Aggregate, PendingAggregates, Slot
 from backends.log import Headers, LogRecord
 from stream_apps.merger.adopting import Adopting
-from stream_apps.merger.committing import Committed, Committing
+from stream_apps.merger.committing import Committed, Committing, DoubtfulWindows
 from stream_apps.merger.deciding import windows_due
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.telling import Telling
 from stream_apps.merger.windows import Windows
 from stream_apps.process_context import ProcessContext
+
+DOUBT_S: Final = 1.0
+"""Windows are right and cannot be merged, as where the store gives other bytes each time: then it waits so long."""
 
 log = logging.getLogger("fluvial.merger")
 
@@ -71,7 +75,11 @@ class Merger:
         chosen = self._due()
         if not chosen:
             return False
-        committed = self._committing.commit(self.head, chosen)
+        try:
+            committed = self._committing.commit(self.head, chosen)
+        except DoubtfulWindows as doubtful:
+            self._settle(doubtful)
+            return False
         if committed is None:
             self._follow_winner()
         else:
@@ -90,6 +98,13 @@ class Merger:
         waiting = self.pending.waiting()
         self.context.observer.waiting(len(waiting), self.pending.updates, policy.buffer.updates)
         return windows_due(waiting, policy, since_s=self._windows.waiting_since_s, now_s=now_s)
+
+    def _settle(self, doubtful: DoubtfulWindows) -> None:
+        """Hold windows against their logs: those that are right have their sums afterwards, the others are gone."""
+        names = ", ".join(f"{one.sequence} of {one.region}[{one.partition}]" for one in doubtful.windows)
+        log.warning("folding window %s again: %s", names, doubtful.problem.message)
+        if not self._windows.judging.doubt(doubtful.windows):
+            self.context.clock.sleep(DOUBT_S)
 
     def _go_on_from(self, committed: Committed) -> None:
         self.head, self._headers = committed.version, committed.headers

@@ -9,8 +9,9 @@ from aggregation.server.aggregates import PendingAggregates, Slot
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
 from schemas.topics import aggregates_topic
+from stream_apps.merger.judging import Judging
 from stream_apps.process_context import ProcessContext
-from stream_apps.published import read_aggregate
+from stream_apps.published import read_claim
 
 log = logging.getLogger("fluvial.merger")
 
@@ -25,6 +26,7 @@ class Windows:
         self._first_offsets: dict[Slot, int] = dict(self._next_offsets)
         self._log_offsets: dict[tuple[Slot, int], int] = {}
         self.pending = PendingAggregates(cursors)
+        self.judging = Judging(context, self.pending)
         self.waiting_since_s: float | None = None
 
     @property
@@ -98,6 +100,7 @@ class Windows:
     def forget_merged(self, cursors: Mapping[Slot, int]) -> None:
         """Forget what a version with these cursors holds."""
         self.pending.advance(cursors)
+        self.judging.forget_merged(cursors)
         self._log_offsets = {
             (slot, sequence): offset
             for (slot, sequence), offset in self._log_offsets.items()
@@ -128,14 +131,14 @@ class Windows:
                 self._take(earlier, slot)
 
     def _take(self, record: LogRecord, slot: Slot) -> None:
-        aggregate = read_aggregate(record, self._context.trust, self._task, slot[0], log)
-        if aggregate is None:
+        claim = read_claim(record, self._context.trust, self._task, slot[0], log)
+        if claim is None:
             return
-        if self.pending.offer(aggregate):
-            self._log_offsets[(slot, aggregate.sequence)] = record.offset
-            self._context.observer.window_taken(record, aggregate)
-            if self.waiting_since_s is None and self.pending.updates:
-                self.waiting_since_s = self._context.clock.monotonic()
+        if self.judging.take(claim):
+            self._log_offsets[claim.place] = record.offset
+            self._context.observer.window_taken(record, claim.aggregate)
+        if self.waiting_since_s is None and self.pending.updates:
+            self.waiting_since_s = self._context.clock.monotonic()
 
     def _first_of(self, cursors: Mapping[Slot, int]) -> dict[Slot, int]:
         """Where reading begins, by slot. Beyond the end of a log that is shorter than it was, it begins at 0."""

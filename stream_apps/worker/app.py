@@ -79,6 +79,7 @@ def build_app(
         + VALUE_BYTES * context.layout.buffers.parameters
         + OVERHEAD_BYTES,
         member_name=name,
+        stops_partitions=True,
     )
 
     tell(app, observer)

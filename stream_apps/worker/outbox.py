@@ -19,18 +19,20 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from aggregation.fold.events import Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
+from aggregation.server.aggregates import Aggregate
 from backends.crash_points import crash_point
 from backends.log import FLUSH_TIMEOUT_S, Headers, Outgoing, Together
 from backends.outages import retry_through_outage
 from schemas.verdicts import encode_verdict
-from schemas.windows import EncodedWindow, encode_window
+from schemas.windows import EncodedWindow, encode_state, seal_window
 from stream_apps.worker.place import PartitionPlace
+from stream_apps.worker.vouching import Vouching
 
 VERDICTS_UNACKNOWLEDGED_MAX: Final = 4096
 """A partition's verdicts on their way to the broker; more wait, so that an outage cannot fill the memory."""
@@ -40,13 +42,21 @@ VERDICTS_TOGETHER_MAX: Final = 64
 log = logging.getLogger("fluvial.worker")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Window:
-    """A closed window whose effects are not true yet."""
+    """A closed window whose effects are not true yet; it is encoded and hashed on the thread that publishes it."""
 
     closed: WindowClosed
-    encoded: EncodedWindow
+    state: PartitionState
+    snapshot: bytes
     headers: Headers
+    encoded: EncodedWindow | None = None
+
+    def seal(self) -> EncodedWindow:
+        """What to store and to publish; made once, for each window is a link of a chain."""
+        if self.encoded is None:
+            self.encoded = seal_window(self.state, self.closed, self.snapshot)
+        return self.encoded
 
 
 class Outbox:
@@ -54,7 +64,10 @@ class Outbox:
 
     def __init__(self, place: PartitionPlace) -> None:
         self.published: dict[int, bytes] = {}
+        self.standing_windows: dict[int, frozenset[str]] = {}
+        """The hashes of windows that stood in the topic before us, by sequence: ours need not be published again."""
         self._place = place
+        self._vouching = Vouching(place)
         self._windows: deque[_Window] = deque()
         self._waiting: list[Outgoing] = []
         self._sent: deque[Together] = deque()
@@ -63,6 +76,7 @@ class Outbox:
     def clear(self) -> None:
         """Forget everything: all of it follows from the log again."""
         self.published = {}
+        self.standing_windows = {}
         self._windows = deque()  # new ones: what is under way on a thread goes on with the old
         self._waiting = []
         self._sent = deque()
@@ -83,22 +97,18 @@ class Outbox:
     def add_verdict(self, verdict: Verdict, headers: Headers, state: PartitionState) -> None:
         """Send a verdict on its way, unless it stands there from before a restart."""
         value = encode_verdict(verdict, self._place.context.trust.rules)
+        self._vouching.add(verdict, value)
         standing = self.published.pop(verdict.offset, None)
         if standing is not None:
             if standing == value:
                 return
-            log.warning(
-                "%s: another verdict stands for offset %d; it is not ours",
-                self._place,
-                verdict.offset,
-                extra=self._place.fields(verdict.offset, state),
-            )
+            _warn_of_another(self._place, verdict, state)
         self._waiting.append(Outgoing(verdict.device_id.encode(), value, headers))
         if len(self._waiting) >= VERDICTS_TOGETHER_MAX:
             self.send()
 
     def send(self) -> None:
-        """Hand the verdicts that wait to the producer. Raises what that refuses at once.
+        """Hand the verdicts that wait to the producer, a head with the last. Raises what that refuses at once.
 
         Nothing waits while something is under way: that began by handing them over.
         """
@@ -108,11 +118,14 @@ class Outbox:
             self._sent.popleft()
         if self._waiting:
             waiting, self._waiting = self._waiting, []
+            if self._vouching.is_due():
+                last = waiting[-1]
+                waiting[-1] = replace(last, headers=(*last.headers, *self._vouching.head()))
             self._append(waiting)
 
     def add_window(self, closed: WindowClosed, headers: Headers, state: PartitionState) -> None:
         """Keep a window that closed until its effects are true; ``state`` is as the fold left it."""
-        self._windows.append(_Window(closed, encode_window(state, closed), headers))
+        self._windows.append(_Window(closed, state, encode_state(state), headers))
 
     def _append(self, verdicts: list[Outgoing]) -> None:
         place = self._place
@@ -179,7 +192,7 @@ class Outbox:
     # -- blocking, on a thread
 
     def _publish_window(self, window: _Window) -> None:
-        place, context, encoded = self._place, self._place.context, window.encoded
+        place, context, encoded = self._place, self._place.context, window.seal()
         crash_point("worker.before-verdicts")
         retry_through_outage(f"publish the verdicts of {place}", self._flush_verdicts, clock=context.clock)
         crash_point("worker.after-verdicts")
@@ -187,7 +200,8 @@ class Outbox:
             put = partial(context.store.put_object, data)
             retry_through_outage(f"store a window of {place}", put, clock=context.clock)
         crash_point("worker.after-objects")
-        self._publish_aggregate(window)
+        if not self._stands(encoded.aggregate):
+            self._publish_aggregate(encoded, window.headers)
         context.observer.window_published(place.slot, window.closed, encoded.aggregate)
         one = encoded.aggregate
         log.debug(
@@ -205,14 +219,29 @@ class Outbox:
         )
         crash_point("worker.after-aggregate")
 
-    def _publish_aggregate(self, window: _Window) -> None:
+    def _stands(self, ours: Aggregate) -> bool:
+        """Whether a window is published already. Where another of its sequence is, that is said."""
+        standing = self.standing_windows.pop(ours.sequence, frozenset())
+        for other in sorted(standing - {ours.sha256}):
+            log.error(
+                "error[FLV-3002]: %s: window %d is %s, and somebody with a worker's key signed %s\n"
+                "hint: the log decides, and mergers fold it again: see docs/runbooks/diverging-workers.md",
+                self._place,
+                ours.sequence,
+                ours.sha256[:12],
+                other[:12],
+            )
+            self._place.context.observer.window_contradicted(self._place.slot, ours)
+        return ours.sha256 in standing
+
+    def _publish_aggregate(self, encoded: EncodedWindow, headers: Headers) -> None:
         place, context = self._place, self._place.context
         published = context.writer.append(
             place.aggregates,
-            context.signer.sign_payload("RegionalAggregate", window.encoded.payload),
+            context.signer.sign_payload("RegionalAggregate", encoded.payload),
             key=str(place.partition).encode(),
             partition=place.partition,
-            headers=window.headers,
+            headers=headers,
         )
         flush = partial(context.writer.flush, FLUSH_TIMEOUT_S)
         retry_through_outage(f"publish a window of {place}", flush, clock=context.clock)
@@ -230,3 +259,12 @@ class Outbox:
         writer.flush(FLUSH_TIMEOUT_S)
         for _, problem in self._sent[-1].refused:
             raise problem
+
+
+def _warn_of_another(place: PartitionPlace, verdict: Verdict, state: PartitionState) -> None:
+    log.warning(
+        "%s: another verdict stands for offset %d; it is not ours",
+        place,
+        verdict.offset,
+        extra=place.fields(verdict.offset, state),
+    )

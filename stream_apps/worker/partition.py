@@ -6,8 +6,8 @@ right is that every effect happens, in order. The steps, and the part that does 
 Resuming, whenever the partition is assigned:
 
 1. Finish what is under way (``outbox``).
-2. Read the newest published window and go on from its state if that is further than ours; stop where two workers
-   folded one log differently (``resuming``).
+2. Read the newest published windows and go on from the state of one a few back, if that is further than ours:
+   those behind it are folded again, since a worker's key can sign what the log does not give (``resuming``).
 3. Read the verdicts that stand already, so that none is written again; stop where the log was cut (``resuming``).
 
 A record:
@@ -47,12 +47,12 @@ from aggregation.errors import (
 from aggregation.fold.events import Effect, Event, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
 from backends.crash_points import crash_point
-from backends.log import LogRecord, Position
+from backends.log import LogRecord, Position, UnreadableRecord
 from stream_apps.process_context import ProcessContext
 from stream_apps.worker.folding import Folding
 from stream_apps.worker.outbox import Outbox
 from stream_apps.worker.place import PartitionPlace
-from stream_apps.worker.resuming import cut, published_verdicts, resume_from
+from stream_apps.worker.resuming import cut, published_verdicts, resume_from, warn_of_unvouched
 from stream_apps.worker.ticking import AskedTick, tick_due
 
 DEFECT: Final = "FLV-3202"
@@ -87,7 +87,7 @@ class PartitionWorker:
     # -- resuming
 
     async def resume(self) -> int:
-        """Where to go on reading: our own progress, or the newest published window if that is further."""
+        """Where to go on reading: our own progress, or a few windows before the newest if that is further."""
         async with self._lock:
             return await self._resume()
 
@@ -95,18 +95,28 @@ class PartitionWorker:
         if self.stopped is not None:
             self._begin_again()
         await self._outbox.drain()
-        found = await resume_from(self.place, self.state)
-        self._folding.go_on_from(found.state)  # at once: a Tick for the state before would come too late
-        problem = found.problem or await self._learn_verdicts()
+        problem: IntegrityProblem | None
+        try:
+            problem = await self._go_on()
+        except IntegrityProblem as damage:  # of what it wrote itself, or of what it has to read there
+            problem = damage
+        self.context.observer.resumed(self.place.slot, self.state)
         if problem is not None:
             self._stop(problem)
-        self.context.observer.resumed(self.place.slot, self.state)
         crash_point("worker.resumed")
         return self.state.next_offset
+
+    async def _go_on(self) -> IntegrityProblem | None:
+        """From our own progress or what is published; what does not fit together, if anything."""
+        found = await resume_from(self.place, self.state)
+        self._folding.go_on_from(found.state)  # at once: a Tick for the state before would come too late
+        self._outbox.standing_windows = dict(found.standing)
+        return found.problem or await self._learn_verdicts()
 
     async def _learn_verdicts(self) -> IntegrityProblem | None:
         standing = await published_verdicts(self.place, self.state)
         self._outbox.published = standing.verdicts
+        warn_of_unvouched(self.place, self.state, standing)
         return cut(self.place, self.state, standing)
 
     def _begin_again(self) -> None:
@@ -134,6 +144,10 @@ class PartitionWorker:
                 self._send_verdicts()
 
     async def _process(self, record: LogRecord) -> None:
+        if isinstance(record, UnreadableRecord):
+            if self.stopped is None:
+                self._stop(record.problem)
+            return
         if self.stopped is not None and not await self._parked_by(record):
             return
         try:

@@ -10,6 +10,7 @@ from aggregation.server.aggregates import Slot
 from backends.log import RecordReader
 from backends.outages import OUTAGES, Outage, Result, retry_through_outage_async
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
+from schemas.vouching import HeadPlace
 from stream_apps.process_context import ProcessContext
 
 
@@ -30,6 +31,11 @@ class PartitionPlace:
     def slot(self) -> Slot:
         """(region, partition)."""
         return (self.region, self.partition)
+
+    @property
+    def head(self) -> HeadPlace:
+        """Of which log the heads among its verdicts speak."""
+        return HeadPlace(self.context.genesis_sha256, self.slot)
 
     @property
     def updates(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 from aggregation.errors import IntegrityProblem
 from aggregation.fold import state as partition_state
@@ -11,12 +13,12 @@ from aggregation.fold.state import PartitionState
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
 from backends.outages import UNREADABLE
+from backends.revocations import revoked_from
 from schemas.windows import restore_state, state_names
 from stream_apps.worker.place import PartitionPlace
 from stream_apps.worker.resume_point import (
     PublishedVerdicts,
     ResumePoint,
-    divergence,
     log_was_cut,
     read_published_verdicts,
     read_resume_point,
@@ -27,10 +29,11 @@ log = logging.getLogger("fluvial.worker")
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Where a partition goes on, or why it cannot (``problem``)."""
+    """Where a partition goes on, or why it cannot (``problem``); ``standing`` windows need not be published again."""
 
     state: PartitionState
     problem: IntegrityProblem | None = None
+    standing: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
 
 def first_state(place: PartitionPlace) -> PartitionState:
@@ -49,52 +52,74 @@ def first_state(place: PartitionPlace) -> PartitionState:
 
 
 async def resume_from(place: PartitionPlace, own: PartitionState) -> Resumed:
-    """Compare ``own``, which stays as it is, with the newest published window. Waits for outages to end."""
+    """Compare ``own``, which stays as it is, with what is published. Waits for outages to end.
+
+    What others have published is a claim. So one goes on from a state a few windows back, and folds those again; and
+    where somebody signed another window than the one that we closed last, from before it: what comes of the log counts.
+    """
     point = await place.retry(f"read the output of {place}", lambda: _read_resume_point(place))
-    published = await place.retry(f"resume {place}", lambda: _published_state(place, own, point), UNREADABLE)
-    if published is None:
-        return Resumed(own, problem=contradiction(own, point))
-    log.info(
-        "%s resumes at offset %d, version %d",
-        place,
-        published.next_offset,
-        published.version,
-        extra=place.fields(published.next_offset, published),
-    )
-    return Resumed(published)
+    furthest = point.furthest
+    if furthest is not None and furthest.aggregate.next_offset > point.end:
+        log.error("%s ends at offset %d; %s says more", place, point.end, furthest)
+        return Resumed(own, log_was_cut(str(place), point.end, furthest.aggregate.next_offset))
+    state = own
+    if point.contradicts(own):
+        log.error("%s: another window %d than ours is signed: it is folded again", place, own.sequence - 1)
+        state = first_state(place)
+    base = point.base
+    if base is not None and base.aggregate.sequence >= state.sequence:
+        restore = partial(_restored, place, own, base.aggregate)
+        state = await place.retry(f"resume {place}", restore, UNREADABLE)
+    if state is not own:
+        log.info(
+            "%s resumes at offset %d, version %d",
+            place,
+            state.next_offset,
+            state.version,
+            extra=place.fields(state.next_offset, state),
+        )
+    return Resumed(state, standing=point.standing(state))
 
 
 async def published_verdicts(place: PartitionPlace, state: PartitionState) -> PublishedVerdicts:
     """The verdicts that stand already from ``state.next_offset`` on. Waits for outages to end."""
+    trust = place.context.trust
 
     def read() -> PublishedVerdicts:
         with place.open_reader("verdicts") as reader:
-            return read_published_verdicts(
-                reader, place.task, place.region, place.partition, state.next_offset
-            )
+            found = read_published_verdicts(reader, trust, place.task, place.head, state.next_offset)
+            if found.longer:
+                found = found.without(state.revoked)
+            if found.longer:  # seldom: an operator may have revoked the voucher where we have not folded yet
+                found = found.without(revoked_from(reader, trust, place.task, place.slot, state.next_offset))
+            return found
 
     return await place.retry(f"read the verdicts of {place}", read)
 
 
-def is_further(own: PartitionState, point: ResumePoint) -> bool:
-    """Whether others have published a window that ``own`` has not closed."""
-    return point.newest is not None and point.newest.sequence >= own.sequence
-
-
-def contradiction(own: PartitionState, point: ResumePoint) -> IntegrityProblem | None:
-    """FLV-3002 where two published windows, or the newest one and our own of that sequence, are not the same."""
-    if point.conflict is not None:
-        return divergence(*point.conflict)
-    newest = point.newest
-    if newest is None or newest.sequence != own.sequence - 1 or newest.sha256 == own.previous_sha256:
-        return None
-    return divergence(newest, own.previous_sha256)
-
-
 def cut(place: PartitionPlace, state: PartitionState, standing: PublishedVerdicts) -> IntegrityProblem | None:
-    """FLV-3204 where the log ends before what was folded or judged of it."""
-    judged = max(state.next_offset, standing.judged)
-    return log_was_cut(str(place), standing.end, judged) if judged > standing.end else None
+    """FLV-3204 where the log ends before what was folded of it, by a published window or by a worker's word."""
+    reached, voucher = max(standing.longer, key=lambda one: one[0], default=(0, None))
+    if state.next_offset > standing.end and state.next_offset >= reached:
+        return log_was_cut(str(place), standing.end, state.next_offset)
+    return log_was_cut(str(place), standing.end, reached, voucher) if reached > standing.end else None
+
+
+def warn_of_unvouched(place: PartitionPlace, state: PartitionState, standing: PublishedVerdicts) -> None:
+    """Say that verdicts stand for offsets that the log does not have, and that no worker vouches for them.
+
+    They stop nobody: whoever may write to the topic can have written them.
+    """
+    place.context.observer.unvouched(place.slot, standing.unvouched)
+    if standing.unvouched:
+        log.error(
+            "%s ends at offset %d, and %d verdicts stand for offsets behind it for which no worker vouches. Either "
+            "somebody planted them, or the log lost its newest records: see docs/runbooks/truncated-log.md",
+            place,
+            standing.end,
+            standing.unvouched,
+            extra=place.fields(standing.end, state),
+        )
 
 
 def load_policy(place: PartitionPlace, sha256: str, current: PartitionState) -> Policy:
@@ -105,12 +130,6 @@ def load_policy(place: PartitionPlace, sha256: str, current: PartitionState) -> 
 def _read_resume_point(place: PartitionPlace) -> ResumePoint:
     with place.open_reader("resume") as reader:
         return read_resume_point(reader, place.context.trust, place.task, place.region, place.partition)
-
-
-def _published_state(place: PartitionPlace, own: PartitionState, point: ResumePoint) -> PartitionState | None:
-    if point.newest is None or point.conflict is not None or not is_further(own, point):
-        return None
-    return _restored(place, own, point.newest)
 
 
 def _restored(place: PartitionPlace, own: PartitionState, aggregate: Aggregate) -> PartitionState:

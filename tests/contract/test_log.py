@@ -184,6 +184,17 @@ def test_a_range_is_read_exactly(log: Log, name: str) -> None:
         assert again == list(range(20)), "a reader may go back"
 
 
+def test_headers_come_with_their_records(log: Log, name: str) -> None:
+    """Workers vouch for verdicts in them (ADR 34)."""
+    headers = (("a", b"\x00one"), ("a", b""), ("b", b"two"))
+    writer = log.writer()
+    for more in ((), headers, ()):
+        writer.append(name, b"x", partition=2, headers=more)
+    writer.flush(WAIT_S)
+    with log.reader() as reader:
+        assert [record.headers for record in reader.read(name, 2, 0, 3)] == [(), headers, ()]
+
+
 def test_reading_beyond_the_end_waits_for_what_is_not_there_yet(log: Log, name: str) -> None:
     writer = log.writer()
     writer.append_now(name, b"first", partition=0)

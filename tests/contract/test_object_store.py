@@ -1,4 +1,4 @@
-"""What every object store promises, run against the folder store and the real MinIO."""
+"""What every object store promises, run against the folder store, the real MinIO through both clients, and moto."""
 
 from __future__ import annotations
 
@@ -14,25 +14,40 @@ from backends.memory.store import MemoryStore
 from backends.object_store import ObjectNotFound, ObjectStore
 from backends.settings import StoreSettings
 from backends.store.factory import open_object_store
-from backends.store.file import FileStore
 from backends.store.removing import remove_objects
-from tests.requirements import require_minio
+from tests.contract.s3_servers import settings_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 RACERS = 32
 
 
-@pytest.fixture(params=["file", "memory", pytest.param("minio", marks=pytest.mark.integration)])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    if request.param == "file":
-        return FileStore(tmp_path / "objects")
+@pytest.fixture(
+    scope="module",
+    params=[
+        "file",
+        "memory",
+        "moto",
+        pytest.param("versitygw", marks=pytest.mark.long),
+        pytest.param("minio", marks=pytest.mark.integration),
+        pytest.param("s3", marks=pytest.mark.integration),
+    ],
+)
+def settings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StoreSettings | None]:
+    """Where a store is; None for one in memory."""
     if request.param == "memory":
-        return MemoryStore()
-    settings = request.getfixturevalue("stack")
-    require_minio(settings)
-    return open_object_store(settings.store)
+        yield None
+        return
+    with settings_of(request.param, request, tmp_path_factory.mktemp("objects")) as settings:
+        yield settings
+
+
+@pytest.fixture
+def store(settings: StoreSettings | None) -> ObjectStore:
+    return MemoryStore() if settings is None else open_object_store(settings)
 
 
 @pytest.fixture
@@ -95,6 +110,24 @@ def test_of_32_concurrent_creates_exactly_one_wins_and_its_bytes_stand(
         assert store.get(key) == f"racer {won.index(True)}".encode()
 
 
+def test_of_racers_through_two_clients_one_wins(settings: StoreSettings | None, folder: str) -> None:
+    """Two mergers have nothing in common but the server: each has a client, or a handle of the folder, of its own."""
+    if settings is None:
+        pytest.skip("a store in memory is of one process")
+    two = [open_object_store(settings) for _ in range(2)]
+    for round_number in range(5):
+        line = Barrier(RACERS)
+
+        def race(number: int, key: str = f"{folder}/race-{round_number}", line: Barrier = line) -> bool:
+            line.wait()
+            return two[number % 2].create(key, str(number).encode())
+
+        with ThreadPoolExecutor(RACERS) as pool:
+            won = list(pool.map(race, range(RACERS)))
+        assert won.count(True) == 1
+        assert two[0].get(f"{folder}/race-{round_number}") == str(won.index(True)).encode()
+
+
 def test_what_is_not_there_is_not_found_by_name(store: ObjectStore, folder: str) -> None:
     with pytest.raises(ObjectNotFound) as caught:
         store.get(f"{folder}/nothing")
@@ -148,24 +181,18 @@ def test_a_key_that_a_store_would_bend_is_refused(store: ObjectStore, key: str) 
         assert caught.value.error_id == "FLV-4005"
 
 
-def test_describe_is_one_line_without_secrets(store: ObjectStore, request: pytest.FixtureRequest) -> None:
+def test_describe_is_one_line_without_secrets(store: ObjectStore, settings: StoreSettings | None) -> None:
     text = store.describe()
     assert text and "\n" not in text
-    if not isinstance(store, FileStore):
-        assert request.getfixturevalue("stack").store.secret_key not in text
+    if settings is not None and settings.secret_key:
+        assert settings.secret_key not in text
 
 
 def test_removing_a_folder_takes_what_is_in_it_and_nothing_that_begins_like_it(
-    request: pytest.FixtureRequest, store: ObjectStore, folder: str, tmp_path: Path
+    store: ObjectStore, settings: StoreSettings | None, folder: str
 ) -> None:
-    if isinstance(store, MemoryStore):
+    if settings is None:
         pytest.skip("a store in memory ends with its process")
-    is_file = isinstance(store, FileStore)
-    settings = (
-        StoreSettings(kind="file", path=tmp_path / "objects")
-        if is_file
-        else request.getfixturevalue("stack").store
-    )
     for name in ("a/1", "a/objects/ab/2", "ab", "a-2/1"):
         store.put(f"{folder}/{name}", b"x")
     assert remove_objects(settings, f"{folder}/a/") == 2
@@ -174,5 +201,5 @@ def test_removing_a_folder_takes_what_is_in_it_and_nothing_that_begins_like_it(
     with pytest.raises(ValueError, match="no folder"):
         remove_objects(settings, f"{folder}/a")
     assert remove_objects(settings, f"{folder}/") == 2
-    if is_file:
-        assert not (tmp_path / "objects" / folder).exists()
+    if settings.path is not None:
+        assert not (settings.path / folder).exists()

@@ -18,6 +18,7 @@ from aggregation.errors import ConnectionProblem, FluvialError
 from backends.object_store import StoreFull, StoreRefused, StoreUnavailable
 from backends.settings import StoreSettings
 from backends.store.file import FileStore
+from backends.store.minio_store import MinioStore
 from backends.store.s3 import S3Store
 from fluvial.local import ports
 from tests.requirements import require_minio
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
     from backends.settings import Settings
 
-Call = Callable[[S3Store], object]
+Client = MinioStore | S3Store
+Kind = type[MinioStore] | type[S3Store]
+Call = Callable[[Client], object]
 CALLS: dict[str, Call] = {
     "get": lambda store: store.get("a"),
     "put": lambda store: store.put("a", b"x"),
@@ -39,13 +42,24 @@ CALLS: dict[str, Call] = {
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
-def s3(port: int, read_timeout_s: float = 2.0) -> S3Store:
-    settings = StoreSettings(kind="s3", endpoint=f"127.0.0.1:{port}", access_key="key", secret_key="secret")
-    return S3Store(settings, read_timeout_s=read_timeout_s)
+@pytest.fixture(params=["minio", "s3"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Each of our two clients."""
+    return MinioStore if request.param == "minio" else S3Store
+
+
+def client(kind: Kind, port: int, read_timeout_s: float = 2.0) -> Client:
+    settings = StoreSettings(
+        kind="minio" if kind is MinioStore else "s3",
+        endpoint=f"127.0.0.1:{port}",
+        access_key="key",
+        secret_key="secret",
+    )
+    return kind(settings, read_timeout_s=read_timeout_s)
 
 
 @contextmanager
-def answering(status: int, code: str) -> Iterator[S3Store]:
+def answering(kind: Kind, status: int, code: str) -> Iterator[Client]:
     """A server that gives every request one S3 error."""
     body = f"<Error><Code>{code}</Code><Message>told so</Message></Error>".encode() if code else b""
 
@@ -68,67 +82,72 @@ def answering(status: int, code: str) -> Iterator[S3Store]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield s3(server.server_address[1])
+        yield client(kind, server.server_address[1])
     finally:
         server.shutdown()
         server.server_close()
 
 
 @every_call
-def test_nobody_listens(call: Call) -> None:
+def test_nobody_listens(call: Call, kind: Kind) -> None:
     with pytest.raises(StoreUnavailable) as caught:
-        call(s3(ports.choose()))
+        call(client(kind, ports.choose()))
     assert caught.value.error_id == "FLV-4002"
     assert "refused" in caught.value.message and "object at" not in caught.value.message
 
 
 @every_call
-def test_a_server_that_never_answers(call: Call) -> None:
+def test_a_server_that_never_answers(call: Call, kind: Kind) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(StoreUnavailable):
-        call(s3(listener.getsockname()[1], read_timeout_s=0.2))
+        call(client(kind, listener.getsockname()[1], read_timeout_s=0.2))
 
 
 @every_call
-def test_a_server_that_cannot_serve_now(call: Call) -> None:
-    with answering(503, "SlowDown") as store, pytest.raises(StoreUnavailable):
+def test_a_server_that_cannot_serve_now(call: Call, kind: Kind) -> None:
+    with answering(kind, 503, "SlowDown") as store, pytest.raises(StoreUnavailable):
         call(store)
 
 
 @pytest.mark.parametrize("name", ["put", "create"])
-def test_a_full_server_says_so(name: str) -> None:
-    with answering(507, "XMinioStorageFull") as store, pytest.raises(StoreFull) as caught:
+def test_a_full_server_says_so(name: str, kind: Kind) -> None:
+    with answering(kind, 507, "XMinioStorageFull") as store, pytest.raises(StoreFull) as caught:
         CALLS[name](store)
     assert caught.value.error_id == "FLV-4004"
 
 
-def test_conflicts_are_asked_again_and_given_up_at_last() -> None:
-    with answering(409, "ConditionalRequestConflict") as store, pytest.raises(StoreUnavailable) as caught:
+def test_conflicts_are_asked_again_and_given_up_at_last(kind: Kind) -> None:
+    with (
+        answering(kind, 409, "ConditionalRequestConflict") as store,
+        pytest.raises(StoreUnavailable) as caught,
+    ):
         store.create("a", b"x")
     assert "409" in caught.value.message
 
 
 @every_call
-def test_an_error_that_nobody_knows_is_still_ours(call: Call) -> None:
-    with answering(418, "IAmATeapot") as store, pytest.raises(ConnectionProblem):
+def test_an_error_that_nobody_knows_is_still_ours(call: Call, kind: Kind) -> None:
+    with answering(kind, 418, "IAmATeapot") as store, pytest.raises(ConnectionProblem):
         call(store)
 
 
 @pytest.mark.integration
 @every_call
-def test_wrong_keys_are_refused_and_not_taken_for_an_outage(call: Call, stack: Settings) -> None:
+def test_wrong_keys_are_refused_and_not_taken_for_an_outage(call: Call, kind: Kind, stack: Settings) -> None:
     require_minio(stack)
     with pytest.raises(StoreRefused) as caught:
-        call(S3Store(msgspec.structs.replace(stack.store, secret_key="wrong" * 8)))
+        call(kind(msgspec.structs.replace(stack.store, secret_key="wrong" * 8)))
     assert caught.value.error_id == "FLV-4003"
     assert "wrong" not in str(caught.value)
 
 
 @pytest.mark.integration
 @every_call
-def test_a_missing_bucket_is_named_and_not_taken_for_a_missing_object(call: Call, stack: Settings) -> None:
+def test_a_missing_bucket_is_named_and_not_taken_for_a_missing_object(
+    call: Call, kind: Kind, stack: Settings
+) -> None:
     require_minio(stack)
     with pytest.raises(FluvialError) as caught:
-        call(S3Store(msgspec.structs.replace(stack.store, bucket="not-there")))
+        call(kind(msgspec.structs.replace(stack.store, bucket="not-there")))
     assert caught.value.error_id == "FLV-4006"
 
 

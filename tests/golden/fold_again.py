@@ -30,6 +30,7 @@ from schemas.checkpoints import decode_sums, encode_direction, encode_model, enc
 from schemas.objects import sha256_hex
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict, encode_verdict
+from schemas.vouching import HeadPlace
 from tests.golden import make
 from tests.golden.recorded import EXPECTED, TASK, genesis, objects, partitions, records, store_of
 
@@ -68,7 +69,9 @@ def fold_again(again: Again, slot: Slot, log: MemoryLog, store: TaskStore) -> di
     end = log.end(aggregates_topic(TASK, slot[0]), slot[1])
     read = [one.aggregate for one in read_aggregates(reader, task.trust, TASK, slot, start=0, end=end)]
     published = {one.sequence: one for one in read if one is not None}
-    parked = parked_in(reader, task.trust, TASK, slot, published.values()).by_offset
+    parked = parked_in(
+        reader, task.trust, TASK, HeadPlace.of(task.canonical(), slot), published.values()
+    ).by_offset
     said: dict[int, set[bytes]] = {}
     for record in records(verdicts_topic(TASK, slot[0]), slot[1]):
         said.setdefault(decode_verdict(record.value or b"").offset, set()).add(record.value or b"")

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from backends import keys
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit import audit_task
+from schemas.avro import encode
+from schemas.certificates import Role
 from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.envelope import open_envelope
 from schemas.manifests import Manifest
 from schemas.objects import facts_key, manifest_key, sha256_hex
+from schemas.topics import aggregates_topic
 from tests import factories
 from tests.integration.pipeline import Federation, run_command
 from tests.waiting import until
@@ -96,6 +100,32 @@ def test_a_planted_version_is_signed_by_nobody_and_gone_by_one_command(federatio
     assert federation.store.get_object(evil), "what was planted is kept, for whoever looks into it"
     report = audit_task(federation.settings, federation.task_file, last=2)
     assert (report.versions, list(report.findings)) == (2, [])
+
+
+def test_a_stolen_workers_key_stops_nobody_and_is_named(federation: Federation) -> None:
+    worker, merger = federation.running
+    topic = aggregates_topic(federation.task, "eu")
+    honest = open_envelope(federation.records(topic)[-1].value or b"").record
+    thief = keys.load_key_pair(keys.issue(federation.keys, "eu", Role.WORKER, "thief")).of_task(
+        federation.genesis.domain
+    )
+    lie = encode("RegionalAggregate", honest | {"contributors_sha256": factories.sha("evil")})
+    beyond = encode("RegionalAggregate", honest | {"sequence": honest["sequence"] + 1, "next_offset": 10**6})
+    federation.writer.append_now(topic, thief.sign_payload("RegionalAggregate", lie), partition=0)
+    merger.says("signed by worker thief")
+    worker.stop()
+    federation.start("worker", "worker-again")
+    send(federation, DEVICES[4:8], base=1)
+    federation.await_told(2)
+    federation.writer.append_now(topic, thief.sign_payload("RegionalAggregate", beyond), partition=0)
+    merger.says("it ends at offset 1000000")
+    send(federation, DEVICES[8:12], base=2)
+    federation.await_told(3)
+    report = audit_task(federation.settings, federation.task_file, last=3)
+    assert report.versions == 3
+    lies = [one.where for one in report.findings]
+    assert {one.error_id for one in report.findings} == {"FLV-5004"}, "the versions are what the log gives"
+    assert set(lies) == {f"{topic}[0]@1"} or len(set(lies)) <= 2, lies
 
 
 @pytest.mark.parametrize(

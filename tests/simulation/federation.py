@@ -43,6 +43,7 @@ from tests.simulation.crowd import Followed, Intruder, SimulatedDevice
 from tests.simulation.defect import Defect
 from tests.simulation.framework import Group, Member
 from tests.simulation.keys import RememberingTrust, remember_in_checker, remembering
+from tests.simulation.liars import Liar, Planter
 from tests.simulation.memory_log import MemoryLog, MemoryReader, MemoryWriter, Place, seeded
 from tests.simulation.memory_store import MemoryObjects, MemoryStore, StoreFaults
 from tests.simulation.scheduler import Killed, Process, SimulatedClock, VirtualLoop
@@ -80,6 +81,8 @@ STRIKES = (
     "rebalance",
     "intruder",
     "defect",
+    "liar",
+    "planter",
 )
 UNTOUCHED = ("creator", "crowd")
 PAUSE_S_MAX = 9.0
@@ -407,8 +410,19 @@ class Federation:
             "rebalance": self.groups[rng.choice(sorted(self.groups))].rebalance,
             "defect": self.defect.strike,
             "intruder": lambda: self.trace("intruder:", self.intruder.act()),
+            "liar": lambda: self.trace("liar:", self.liar.act()),
+            "planter": self._plant,
         }
         strikes[kind]()
+
+    def _plant(self) -> None:
+        self.trace("planter:", self.planter.act(self.versions))
+        self.loop.later(self.rng.random() * AWAY_S_MAX, self._discard)
+
+    def _discard(self) -> None:
+        """As an operator does with `fluvial task discard`."""
+        written = self.objects.history.items()
+        self.planter.remove({value for key, values in written if "/versions/" in key for value in values})
 
     def _for_a_while(
         self, begin: Callable[[], object], end: Callable[[], object], seconds_max: float
@@ -458,6 +472,8 @@ class Federation:
         try:
             self.objects.faults = self.store_faults
             self.intruder = Intruder(self.log, self.genesis, seeded(self.seed, "intruder"))
+            self.liar = Liar(self.log, self.genesis, seeded(self.seed, "liar"))
+            self.planter = Planter(self.objects, TASK, seeded(self.seed, "planter"))
             self.defect.install()
             for region in PARTITIONS:
                 for number in range(WORKERS):
@@ -491,6 +507,7 @@ class Federation:
         self.healthy = True
         self.log.away = False
         self.objects.faults = StoreFaults()
+        self._discard()
         for process in self.processes.values():
             if process.paused:
                 process.wake()

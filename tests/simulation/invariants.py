@@ -23,6 +23,7 @@ from schemas.objects import manifest_key, object_key
 from schemas.records import Unverified, aggregate_in, decode_record
 from schemas.topics import aggregates_topic, models_topic, updates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict, encode_verdict
+from schemas.vouching import HEADER
 from schemas.windows import encode_window, restore_state
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ def violations(federation: Federation) -> list[str]:
 
 def _independent(federation: Federation) -> Iterator[Violation]:
     logs = {
-        place: [(r.offset, r.timestamp_ms, r.key, r.value) for r in records]
+        place: [
+            (r.offset, r.timestamp_ms, r.key, r.value)
+            for r in records
+            if (place, r.offset) not in federation.liar.told
+        ]
         for place, records in federation.log.records.items()
     }
     acknowledged = tuple(
@@ -63,6 +68,11 @@ def _independent(federation: Federation) -> Iterator[Violation]:
         federation.genesis_sha256,
         acknowledged,
         drained=True,
+        heads={
+            place: [(r.timestamp_ms, value) for r in records for name, value in r.headers if name == HEADER]
+            for place, records in federation.log.records.items()
+        },
+        strangers=False,
         clock_skew_ms=None,  # its clock jumps; the order of appends is checked instead
     )
     return iter(report.violations)
@@ -164,7 +174,7 @@ def _published(federation: Federation, slot: Slot) -> Iterator[tuple[int, Aggreg
     place = (aggregates_topic(federation.genesis.task, slot[0]), slot[1])
     for record in federation.log.records[place]:
         one = aggregate_in(record.value, record.timestamp_ms, federation.trust, federation.genesis.task, slot)
-        if not isinstance(one, Unverified):
+        if not isinstance(one, Unverified) and (place, record.offset) not in federation.liar.told:
             yield federation.log.order[place, record.offset], one
 
 

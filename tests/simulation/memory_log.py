@@ -38,11 +38,11 @@ class MemoryLog:
         self._awaited: dict[Place, list[Callable[[], None]]] = {}
         self._epoch_ms = epoch_ms
 
-    def append(self, place: Place, key: bytes | None, value: bytes) -> int:
+    def append(self, place: Place, key: bytes | None, value: bytes, headers: Headers = ()) -> int:
         """Put a record at the end; its offset."""
         records = self.records[place]
         now_ms = self._epoch_ms + round(self.loop.now_s * 1000) + self.clock_jump_ms
-        records.append(LogRecord(*place, len(records), now_ms, key, value))
+        records.append(LogRecord(*place, len(records), now_ms, key, value, headers))
         self.order[place, len(records) - 1] = len(self.order)
         for tell in self._awaited.pop(place, ()):
             tell()
@@ -69,10 +69,11 @@ class MemoryLog:
 class _UnderWay:
     """One record on its way. ``landed`` is its offset once the broker has it."""
 
-    __slots__ = ("future", "key", "landed", "place", "value")
+    __slots__ = ("future", "headers", "key", "landed", "place", "value")
 
-    def __init__(self, place: Place, key: bytes | None, value: bytes) -> None:
+    def __init__(self, place: Place, key: bytes | None, value: bytes, headers: Headers) -> None:
         self.place = place
+        self.headers = headers
         self.key = key
         self.value = value
         self.future: Future[Position] = Future()
@@ -115,7 +116,7 @@ class MemoryWriter:
         assert self._process.alive, "a dead process appends"
         self._process.trace(self._process.name, "append", topic, partition)
         number = partition if partition >= 0 else murmur2(key or b"") % self._log.partitions[topic]
-        outgoing = _UnderWay((topic, number), key, value)
+        outgoing = _UnderWay((topic, number), key, value, headers)
         self._waiting += 1
         queue = self._queues.setdefault(outgoing.place, deque())
         queue.append(outgoing)
@@ -168,7 +169,7 @@ class MemoryWriter:
             self._process.later(self._process.latency_s(), lambda: self._send(queue))
 
     def _land(self, outgoing: _UnderWay) -> None:
-        outgoing.landed = self._log.append(outgoing.place, outgoing.key, outgoing.value)
+        outgoing.landed = self._log.append(outgoing.place, outgoing.key, outgoing.value, outgoing.headers)
 
     def _answer(self, outgoing: _UnderWay) -> None:
         self._waiting -= 1

@@ -18,6 +18,7 @@ WORKER, OUTBOX, TICKING = (
     "stream_apps/worker/outbox.py",
     "stream_apps/worker/ticking.py",
 )
+VOUCHING = "stream_apps/worker/vouching.py"
 FOLD = "aggregation/fold/transition.py"
 MERGER, AGGREGATES, STORE = (
     "stream_apps/merger/merger.py",
@@ -181,9 +182,9 @@ MUTATIONS = (
             ),
             (
                 OUTBOX,
-                "        self._publish_aggregate(window)\n",
+                "        self._publish_aggregate(encoded, window.headers)\n",
                 (
-                    "        self._publish_aggregate(window)\n"
+                    "        self._publish_aggregate(encoded, window.headers)\n"
                     '        retry_through_outage("publish verdicts", self._flush_verdicts, clock=context.clock)\n'
                 ),
             ),
@@ -292,7 +293,17 @@ MUTATIONS = (
     ),
     Mutation(
         "refused verdicts: what the broker did not take is not sent again",
-        ((OUTBOX, "        for one in failed:\n            self._send(one)\n", ""),),
+        ((OUTBOX, "        if not refused:\n            return\n", "        return\n"),),
+    ),
+    Mutation(
+        "what a worker vouches for: a head leaves some verdicts out",
+        (
+            (
+                VOUCHING,
+                "        self._marks.update(mark_of(verdict, value, self._place.context.trust.rules))\n",
+                "        verdict.offset % 7 and self._marks.update(value)\n",
+            ),
+        ),
     ),
     Mutation(
         "a refused aggregate: a window counts as published whatever the broker said",
@@ -308,6 +319,41 @@ MUTATIONS = (
                     "        for future in written:\n            future.result(timeout=0)\n"
                 ),
                 "",
+            ),
+        ),
+    ),
+    Mutation(
+        "the fold that decides: of two windows the one counts that came last",
+        (
+            (
+                "stream_apps/merger/judging.py",
+                "        right = None if given is None else given.aggregate\n",
+                "        right = claim.aggregate\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "windows folded again: a worker that starts goes on from whatever is signed",
+        (
+            (
+                "stream_apps/worker/resume_point.py",
+                "            if behind >= WINDOWS_FOLDED_AGAIN and sequence < min(disputed, default=sequence + 1):\n",
+                "            if True:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the holding of versions: what stands in the store was made by a merger",
+        (
+            (
+                "stream_apps/merger/adopting.py",
+                "            return self._held(number, head, windows) if self._store.is_committed(number) else None\n",
+                (
+                    "            manifest = decode_manifest(self.checked_manifest(number)) if "
+                    "self._store.is_committed(number) else None\n"
+                    "            return manifest and version_of("
+                    "manifest, sha256_hex(self._store.manifest_bytes(number)), head.checkpoint)\n"
+                ),
             ),
         ),
     ),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.vectors import checks, documents, encodings, logs, numbers, signatures, tables, wire
+from tests.vectors import checks, documents, encodings, heads, logs, numbers, signatures, tables, wire
 from tests.vectors.writing import text_of
 
 FOLDER: Final = Path(__file__).parents[2] / "schemas" / "vectors"
@@ -20,6 +20,7 @@ FILES: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "schemas.json": wire.schemas,
     "records.json": wire.records,
     "envelopes.json": wire.envelopes,
+    "heads.json": heads.heads,
     "signatures.json": signatures.signatures,
     "certificates.json": wire.certificates,
     "encodings.json": encodings.encodings,

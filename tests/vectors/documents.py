@@ -9,14 +9,25 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
+import msgspec
 import rfc8785
 
 from aggregation.errors import FluvialError
 from aggregation.policy import FORMATS, policy_from_canonical, policy_from_mapping
 from aggregation.weights.staleness import staleness_weights
 from schemas import objects, topics
-from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, genesis_v5
+from schemas.certificates import Role
+from schemas.documents import (
+    genesis_v1,
+    genesis_v2,
+    genesis_v3,
+    genesis_v4,
+    genesis_v5,
+    manifest_v1,
+    manifest_v2,
+)
 from schemas.documents.reading import GENESIS_FORMATS
+from schemas.manifest_seals import require_sealed, sealed
 from schemas.manifests import (
     Code,
     Genesis,
@@ -26,13 +37,14 @@ from schemas.manifests import (
     Model,
     Parent,
     Region,
+    Seal,
     StoredObject,
     TensorEntry,
     decode_genesis,
     decode_manifest,
 )
 from schemas.objects import sha256_hex
-from tests.factories import NONCE, TASK, model_sha, sha
+from tests.factories import NONCE, TASK, model_sha, sha, signer
 from tests.vectors.wire import authorities
 from tests.vectors.writing import document
 
@@ -260,19 +272,55 @@ def manifests() -> dict[str, Any]:
     )
     data = made.canonical()
     text = json.loads(data)
-    cases = [{"document": data.decode(), "sha256": sha256_hex(data), "good": True}]
+    cases: list[dict[str, Any]] = [{"document": data.decode(), "sha256": sha256_hex(data), "good": True}]
     bad = {
         "not in canonical form": json.dumps(text).encode(),
         "an unknown key": rfc8785.dumps(text | {"mood": "good"}),
         "an unknown format": rfc8785.dumps(text | {"format": "fluvial/manifest/v99"}),
+        "v1 with a merger": rfc8785.dumps(text | {"merger": {"certificate": "", "signature": ""}}),
+        "v2 without a merger": rfc8785.dumps(text | {"format": manifest_v2.FORMAT}),
     }
     cases += [
         {"name": what, "document": one.decode(), "sha256": sha256_hex(one), "good": False}
         for what, one in bad.items()
     ]
+    cases += _signed_manifests(msgspec.structs.replace(made, format=manifest_v2.FORMAT))
     for case in cases:
         assert case["good"] == _decodes(decode_manifest, str(case["document"]).encode()), case
-    return document("manifests: their SHA-256, and whether they are read", cases)
+    return document(
+        "manifests: their SHA-256, whether they are read, and whether a merger signed them", cases
+    )
+
+
+def _signed_manifests(unsigned: Manifest) -> list[dict[str, Any]]:
+    """Manifests of a task of v5, by who signed what for which task."""
+    genesis = _genesis(genesis_v5.FORMAT)
+    other = msgspec.structs.replace(genesis, nonce="0" * 64)
+    merger, trust = signer("control", Role.MERGER, "m-1"), genesis.trust
+    good = sealed(unsigned, merger.of_task(genesis.domain))
+    assert good.merger is not None
+    spoiled = {
+        "by its merger": good,
+        "for another task": sealed(unsigned, merger.of_task(other.domain)),
+        "by a worker": sealed(unsigned, signer("eu", Role.WORKER, "w-1").of_task(genesis.domain)),
+        "over other keys": msgspec.structs.replace(good, floor=1),
+        "by nobody": msgspec.structs.replace(good, merger=Seal("", "")),
+        "not in base64": msgspec.structs.replace(good, merger=Seal(good.merger.certificate, "*")),
+        "in base64 with the end of a line": msgspec.structs.replace(
+            good, merger=Seal(good.merger.certificate + "\n", good.merger.signature)
+        ),
+        "in a format that is not its task's": msgspec.structs.replace(
+            good, merger=None, format=manifest_v1.FORMAT
+        ),
+    }
+    cases = []
+    for what, one in spoiled.items():
+        data = one.canonical()
+        case = {"name": what, "document": data.decode(), "sha256": sha256_hex(data), "good": True}
+        signed = _decodes(lambda _, one=one: require_sealed(one, trust), data)
+        assert signed == (what == "by its merger"), what
+        cases.append(case | {"genesis": genesis.canonical().decode(), "signed": signed})
+    return cases
 
 
 def names() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from aggregation.errors import FluvialError
+from aggregation.errors import FluvialError, IntegrityProblem
 from backends.kafka.admin import BrokerProbe, require_broker
 from backends.kafka.configuration import broker_credentials, faust_broker
 from backends.kafka.diagnosis import refusal
@@ -28,7 +28,7 @@ from backends.kafka.faust import static_membership
 from backends.kafka.faust.our_batches import read_by_our_batches
 from backends.kafka.problems import client_problem
 from backends.kafka.stretches import size_of
-from backends.log import LogRecord
+from backends.log import LogRecord, UnreadableRecord
 from backends.outages import retry_through_outage
 from backends.settings import Settings
 
@@ -94,6 +94,11 @@ def _portions_of(partition: TP, records: Sequence[Any]) -> Iterator[list[LogReco
     size = 0
     for one in records:
         value = one.value
+        if isinstance(value, IntegrityProblem):
+            portion.append(
+                UnreadableRecord(topic, number, one.offset, one.timestamp, None, None, problem=value)
+            )
+            continue
         portion.append(
             LogRecord(topic, number, one.offset, one.timestamp, one.key, value, tuple(one.headers or ()))
         )
@@ -169,6 +174,13 @@ class ResumingConsumer(driver.Consumer):
         for partition, portion in _portions(fetched):
             if self.app.consumer_generation_id != generation or not self.flow_active:
                 return
+            unreadable = portion[-1]
+            if isinstance(unreadable, UnreadableRecord):
+                if transport.stops_partitions:
+                    yield partition, _Portion(partition, portion, generation)
+                    continue
+                await crash_with(self.app, unreadable.problem)
+                return
             if active is None or partition in active or partition in self._buffered_partitions:
                 yield partition, _Portion(partition, portion, generation)
 
@@ -206,6 +218,8 @@ class ResumingTransport(driver.Transport):
     """The aiokafka transport with ``ResumingConsumer``; ``resume`` maps assigned partitions to offsets."""
 
     Consumer = ResumingConsumer
+    stops_partitions: bool = False
+    """Whether the app takes an ``UnreadableRecord`` for the end of one partition; else it ends the app."""
     resume: Resume
     where: str
 
@@ -243,6 +257,7 @@ def create_app(
     data_folder: str,
     record_bytes: int,
     member_name: str | None = None,
+    stops_partitions: bool = False,
     **options: Any,
 ) -> faust.App:
     """A Faust app as all of ours are: resuming, raw bytes, no web server, no declared topics, no leader.
@@ -285,6 +300,7 @@ def create_app(
     )
     transport = ResumingTransport(app.conf.broker_consumer, app)
     transport.resume = resume
+    transport.stops_partitions = stops_partitions
     transport.where = where
     app.transport = transport
 

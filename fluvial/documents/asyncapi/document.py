@@ -14,6 +14,7 @@ from schemas import avro as codec
 from schemas.envelope import ENVELOPE
 from schemas.records import SIGNERS
 from schemas.topics import DAY_MS, FOREVER_MS, Topic, topics_of
+from schemas.vouching import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,15 +62,30 @@ SAYS: Final = {
     "models": "Which version is ready for a region's devices.",
     "metrics": "For analysts: one flat JSON object a record. Nothing here feeds the model.",
 }
+TRACING: Final = {
+    "traceparent": {
+        "type": "string",
+        "description": "W3C trace context, where tracing is on.",
+        "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+    }
+}
 HEADERS: Final = {
     "type": "object",
     "description": "No signature covers them and nothing is decided by them.",
+    "properties": TRACING,
+}
+
+
+VERDICT_HEADERS: Final = {
+    "type": "object",
+    "description": "No verdict is another for them.",
     "properties": {
-        "traceparent": {
+        **TRACING,
+        HEADER: {
             "type": "string",
-            "description": "W3C trace context, where tracing is on.",
-            "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
-        }
+            "description": "What a worker vouches for, on some records: bytes, see schemas/README.md#heads.",
+            "contentEncoding": "binary",
+        },
     },
 }
 
@@ -190,7 +206,7 @@ def _message(record: str, topic: Topic) -> dict[str, Any]:
     key = KEYLESS.get(record) or KEYS[topic.key]
     message: dict[str, Any] = {
         "name": _message_name(record),
-        "headers": HEADERS,
+        "headers": VERDICT_HEADERS if record == "Verdict" else HEADERS,
         "bindings": {"kafka": {"key": key, "bindingVersion": BINDING}},
     }
     if record == "JSON":

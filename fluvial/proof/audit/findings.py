@@ -25,6 +25,7 @@ SKIPS: Final = "FLV-5013"
 BEYOND_LOG: Final = "FLV-5020"
 UNJUDGED: Final = "FLV-5021"
 OTHER_VERDICT: Final = "FLV-5022"
+VOUCHED: Final = "FLV-5023"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,15 @@ from backends.skips import find_parking_skip
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import AGGREGATE, LOG, OBJECT, SKIPS, Findings, fields_of, first_difference
 from fluvial.proof.audit.sources import OpenSources
+from fluvial.proof.audit.strays import Strays, kind_of
 from fluvial.proof.audit.verdicts import ComparedVerdicts, Comparison, Judged, Place, VerdictsBound
+from fluvial.proof.audit.vouched import VouchedBy
 from fluvial.reading.parked import parked_in
 from fluvial.reading.replay import FoldRaised, PartitionReplay, read_aggregates, resume_after, start_of_log
 from schemas.manifests import Genesis
 from schemas.objects import object_key, sha256_hex
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
+from schemas.vouching import HeadPlace
 from schemas.windows import EncodedWindow
 
 HEARD_EVERY_RECORDS: Final = 200
@@ -83,7 +86,10 @@ class SeenBarrier:
 
 @dataclass(slots=True)
 class FoldedPartition:
-    """What folding a partition again gave. ``aggregates[i]`` has the sequence ``first_sequence`` + i."""
+    """What folding a partition again gave. ``aggregates[i]`` has the sequence ``first_sequence`` + i.
+
+    ``strays`` are records of the aggregates topic that are none of a worker's.
+    """
 
     slot: Slot
     first_offset: int
@@ -95,6 +101,7 @@ class FoldedPartition:
     aggregates: list[Aggregate] = field(default_factory=list)
     barriers: list[SeenBarrier] = field(default_factory=list)
     verdicts: ComparedVerdicts = field(default_factory=ComparedVerdicts)
+    strays: Strays = field(default_factory=Strays)
     findings: Findings = field(default_factory=Findings)
 
     @property
@@ -148,6 +155,8 @@ class _Audited:
         self._published_end = 0
         self._last_published = -1
         self._spilled = 0
+        self._head = HeadPlace(bytes.fromhex(job.genesis_sha256), job.slot)
+        self._revoked: set[str] = set()
         first = job.start
         self._first_sequence = 0 if first is None else first.sequence + 1
         self._folded = FoldedPartition(job.slot, job.first_offset, job.first_offset, self._first_sequence)
@@ -180,16 +189,9 @@ class _Audited:
             end=self._job.aggregates_end,
         ):
             aggregate = published.aggregate
+            if published.flaw is not None:
+                self._folded.strays.add(kind_of(published.flaw), self._at(published.offset))
             if aggregate is None:
-                what = f"aggregate record of {self._folded.name}"
-                self._folded.findings.add(
-                    AGGREGATE,
-                    what,
-                    self._at(published.offset),
-                    "record",
-                    expected="authentic",
-                    got=published.problem,
-                )
                 continue
             if aggregate.sequence >= self._first_sequence:
                 contents = self._published.setdefault(aggregate.sequence, {})
@@ -220,6 +222,7 @@ class _Audited:
         comparison = Comparison(
             Place(folded.name, verdicts_topic(job.task, job.slot[0]), job.slot[1]),
             self._judged,
+            VouchedBy(self._head, self._trust, self._revoked),
             covered=self._published_end,
             log_end=job.updates_end,
             signed_end=self._published_end,
@@ -231,7 +234,7 @@ class _Audited:
         published = [entry for contents in self._published.values() for entry in contents.values()]
         self._published_end = max((one.next_offset for _, one in published), default=0)
         parked = parked_in(
-            self._reader, self._trust, self._job.task, self._job.slot, (one for _, one in published)
+            self._reader, self._trust, self._job.task, self._head, (one for _, one in published)
         )
         self._parked |= parked.by_offset
         at = {one.sha256: offset for offset, one in published}
@@ -253,6 +256,7 @@ class _Audited:
             else resume_after(self._objects, self._genesis, job.start)
         )
         replay = PartitionReplay(state, self._trust, self._objects, self._parked)
+        self._revoked = state.revoked  # as the fold leaves it
         if job.sequence_stop is not None and state.sequence >= job.sequence_stop:
             return
         region, partition = job.slot

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aggregation.errors import Finding
 from fluvial.proof.audit.findings import Findings
 from fluvial.proof.audit.partitions import FoldedPartition
+from fluvial.proof.audit.strays import Strays, writers
+from schemas.topics import aggregates_topic, models_topic, verdicts_topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class AuditReport:
     findings: Findings
     seconds: float
     jobs: int
+    announcement_strays: Strays = field(default_factory=Strays)
 
     @property
     def identical(self) -> bool:
@@ -61,17 +64,41 @@ class AuditReport:
         """Records of verdicts topics that nobody vouches for and that are not what the fold says, by kind."""
         total = Counter[str]()
         for partition in self.partitions:
-            total.update(partition.verdicts.strays)
+            total.update(partition.verdicts.strays.kinds)
         return dict(sorted(total.items()))
 
+    @property
+    def verdicts_vouched(self) -> int:
+        """Offsets of whose verdicts a worker's signed head says what the fold says."""
+        return sum(partition.verdicts.vouched for partition in self.partitions)
+
+    def strays_by_topic(self) -> list[tuple[str, Strays]]:
+        """All records that nobody of the task vouches for, by topic and partition, where there are any."""
+        found = [(models_topic(self.task), self.announcement_strays)]
+        for partition in self.partitions:
+            region = partition.slot[0]
+            found.append((aggregates_topic(self.task, region), partition.strays))
+            found.append((verdicts_topic(self.task, region), partition.verdicts.strays))
+        return [one for one in found if one[1].kinds]
+
     def json_document(self) -> dict[str, Any]:
-        """All that ``fluvial audit --json`` prints: ``document``, and what stands in the verdicts topics."""
+        """All that ``fluvial audit --json`` prints: ``document``, the verdicts, and what strangers wrote."""
         verdicts = {
             "compared": self.verdicts_compared,
+            "vouched": self.verdicts_vouched,
             "strays": self.strays,
             "partitions": [_verdicts(partition) for partition in self.partitions],
         }
-        return self.document() | {"verdicts": verdicts}
+        strays = [
+            {
+                "topic": topic,
+                "kinds": dict(sorted(one.kinds.items())),
+                "first": one.named,
+                "written_by": writers(topic),
+            }
+            for topic, one in self.strays_by_topic()
+        ]
+        return self.document() | {"verdicts": verdicts, "strays": strays}
 
     def document(self) -> dict[str, Any]:
         """What follows from signed records and the store: equal for equal ranges, whoever writes verdicts meanwhile."""
@@ -114,9 +141,10 @@ def _verdicts(partition: FoldedPartition) -> dict[str, Any]:
         "region": partition.slot[0],
         "partition": partition.slot[1],
         "compared": found.compared,
+        "vouched": found.vouched,
         "records": found.records,
-        "strays": dict(sorted(found.strays.items())),
-        "first_strays": found.named,
+        "strays": dict(sorted(found.strays.kinds.items())),
+        "first_strays": found.strays.named,
         "not_all_because": found.because or None,
     }
 

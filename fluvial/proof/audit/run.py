@@ -28,6 +28,7 @@ from fluvial.proof.audit.progress import Progress
 from fluvial.proof.audit.report import AuditReport
 from fluvial.proof.audit.signed import check_announcements, check_barriers
 from fluvial.proof.audit.sources import OpenSources, sources_of
+from fluvial.proof.audit.strays import Strays
 from fluvial.proof.audit.verdicts import VerdictsBound, bound_of
 from fluvial.proof.audit.versions import Chain, MergedVersion, Remerge, read_chain
 from fluvial.reading.replay import find_aggregate
@@ -150,7 +151,7 @@ class _Audit:
             )
             partitions: list[FoldedPartition] = []
             merged: list[MergedVersion] = []
-            announcements = 0
+            announcements, strays = 0, Strays()
             if chain.last >= first - 1:
                 with temporary_folder("fluvial-audit-") as folder:
                     work = self._work(
@@ -171,7 +172,7 @@ class _Audit:
                     merged = self._merge_again(chain, first, head, partitions, folder)
                 check_barriers(self._objects, chain, head, partitions, self._findings)
                 end = bounds.announcements
-                announcements = check_announcements(
+                announcements, strays = check_announcements(
                     reader, self._objects, chain, head, end=end, findings=self._findings
                 )
         return AuditReport(
@@ -183,6 +184,7 @@ class _Audit:
             digest=_digest(chain, first, merged, partitions),
             partitions=tuple(partitions),
             announcements=announcements,
+            announcement_strays=strays,
             findings=self._findings,
             seconds=time.monotonic() - started_s,
             jobs=processes,

@@ -8,9 +8,11 @@ from aggregation.fold.events import Barrier
 from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
-from fluvial.proof.audit.findings import SIGNED_NAME, Findings
+from fluvial.proof.audit.findings import MANIFEST, SIGNED_NAME, Findings
 from fluvial.proof.audit.partitions import FoldedPartition
+from fluvial.proof.audit.strays import ELSEWHERE, Strays, kind_of
 from fluvial.proof.audit.versions import Chain
+from schemas.objects import manifest_key
 from schemas.records import Announcement, Unverified, announcement_in
 from schemas.topics import models_topic, updates_topic
 
@@ -40,20 +42,39 @@ def check_barriers(
 
 def check_announcements(
     reader: RecordReader, objects: TaskStore, chain: Chain, head: int, *, end: int, findings: Findings
-) -> int:
-    """Every record of the models topic below offset ``end``; returns how many were authentic."""
+) -> tuple[int, Strays]:
+    """Every record of the models topic below offset ``end``; returns how many were authentic, and the others."""
     trust = chain.genesis.trust
     topic = models_topic(objects.task)
-    authentic = 0
+    authentic, strays = 0, Strays()
+    first: set[int] = set()
     for record in reader.read(topic, 0, 0, end):
         where = f"{topic}[0]@{record.offset}"
         found = announcement_in(record.value, record.timestamp_ms, trust)
         if isinstance(found, Unverified):
-            findings.add(SIGNED_NAME, "announcement", where, "record", expected="authentic", got=found.reason)
+            strays.add(kind_of(found.flaw), where)
+            continue
+        if not found.belongs_to(objects.task, chain.genesis.regions):
+            strays.add(ELSEWHERE, where)
             continue
         authentic += 1
         _check_announcement(found, where, objects, chain, head=head, findings=findings)
-    return authentic
+        if found.version not in first and 0 < found.version <= chain.last:
+            first.add(found.version)
+            _check_time(chain, found.version, record.timestamp_ms, findings, objects)
+    return authentic, strays
+
+
+def _check_time(
+    chain: Chain, version: int, timestamp_ms: int, findings: Findings, objects: TaskStore
+) -> None:
+    """A manifest carries no time: its certificate was valid when the version was announced first."""
+    merger = chain.links[version - 1].merger
+    if merger is not None and not merger.valid_at(timestamp_ms):
+        what, key = f"manifest of version {version}", manifest_key(objects.task, version)
+        expected = f"valid at {timestamp_ms} ms, when it was announced first"
+        got = f"certificate {merger.serial}, valid from {merger.not_before_ms} to {merger.not_after_ms} ms"
+        findings.add(MANIFEST, what, key, "merger", expected=expected, got=got)
 
 
 def _check_announcement(
@@ -61,16 +82,7 @@ def _check_announcement(
 ) -> None:
     version = said.version
     what = f"announcement of version {version}"
-    if not said.belongs_to(objects.task, chain.genesis.regions):
-        findings.add(
-            SIGNED_NAME,
-            what,
-            where,
-            "task and region",
-            expected=objects.task,
-            got=f"{said.task} {said.region}",
-        )
-    elif 0 <= version <= chain.last:
+    if 0 <= version <= chain.last:
         fields = [
             ("manifest_sha256", chain.sha256(version), said.manifest_sha256),
             ("model_sha256", chain.hashes(version)[0], said.model_sha256),

@@ -9,8 +9,9 @@ topic, whatever else stands there: no stranger can take it away. Hence three fin
 * FLV-5021: an offset that a signed window covers has no verdict;
 * FLV-5022: it has others, and not the one that the fold gives.
 
-All else that is not the fold's verdict is a *stray*: counted, named, and believed by nobody. Copies of the fold's
-verdict are harmless. Above what signed windows cover, nothing is missing yet.
+Workers vouch for their verdicts by signed heads, which ``vouched`` compares (FLV-5023). All else that is not the
+fold's verdict is a *stray*: counted, named, and believed by nobody. Copies of the fold's verdict are harmless. Above
+what signed windows cover, nothing is missing yet.
 
 In a task whose verdicts hold a reason's code and values (``RecordRules.verdicts``), bytes are compared. Of a verdict of
 the first format all is compared but its words: those are for people, and an older release may have put a library's text
@@ -21,9 +22,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -33,32 +33,21 @@ from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import OUTCOMES
 from aggregation.fold.rules import RecordRules
-from aggregation.reasons import NOTHING
 from backends.log import RecordReader, TopicReader
 from fluvial.proof.audit.findings import BEYOND_LOG, OTHER_VERDICT, UNJUDGED, Findings
+from fluvial.proof.audit.strays import ANOTHER, BEYOND, NOT_A_VERDICT, Strays
+from fluvial.proof.audit.vouched import VouchedBy, VouchedStretches
 from schemas.avro import CodecError
 from schemas.verdicts import decode_verdict, encode_verdict
+from schemas.vouching import MARK_BYTES, mark_of
 
-MARK_BYTES: Final = 16
-"""Of the SHA-256 of a verdict: what is kept of each, with one byte for its outcome."""
 MARKS_IN_MEMORY_BYTES_MAX: Final = 16 << 20
 """Of the marks of one partition; more of them lie in the audit's temporary folder."""
 VERDICT_BYTES_MAX: Final = 4096
 """A longer record is no verdict of ours, and is not decoded."""
 UNSETTLED_MAX: Final = 1000
 """Offsets of which the audit remembers what stands there instead of the right verdict; more are found all the same."""
-STRAYS_NAMED_MAX: Final = 5
 HEARD_EVERY_RECORDS: Final = 1000
-
-NOT_A_VERDICT: Final = "no_verdict"
-BEYOND: Final = "beyond_log"
-ANOTHER: Final = "other_verdict"
-STRAYS: Final = {
-    NOT_A_VERDICT: "no verdict at all",
-    BEYOND: "of an offset beyond the log's end",
-    ANOTHER: "other than what the log gives",
-}
-"""Kinds of records that nobody vouches for, and what each of them is."""
 
 _UNJUDGED, _RIGHT, _OTHER = 0, 1, 2
 _OUTCOME_OF: Final = {outcome: number for number, outcome in enumerate(OUTCOMES)}
@@ -82,15 +71,15 @@ class VerdictsBound:
 class ComparedVerdicts:
     """What the verdicts of one partition came to.
 
-    ``compared`` offsets have the fold's verdict or are findings; ``records`` of the topic were looked at. ``strays``
-    counts those among them that nobody vouches for, by kind; ``named`` holds the positions of the first. ``because``
-    says why nothing, or not all, could be compared.
+    ``compared`` offsets have the fold's verdict or are findings; ``vouched`` offsets a worker vouches for, rightly;
+    ``records`` of the topic were looked at. ``strays`` are those among them that nobody vouches for. ``because`` says
+    why nothing, or not all, could be compared.
     """
 
     compared: int = 0
+    vouched: int = 0
     records: int = 0
-    strays: dict[str, int] = field(default_factory=dict)
-    named: list[str] = field(default_factory=list)
+    strays: Strays = field(default_factory=Strays)
     because: str = ""
 
 
@@ -111,7 +100,7 @@ class Judged:
     def add(self, verdict: Verdict) -> None:
         """Remember the fold's verdict of ``next_offset``."""
         assert verdict.offset == self.next_offset, "the fold judges offset after offset"
-        mark = self.mark_of(verdict, encode_verdict(verdict, self.rules))
+        mark = mark_of(verdict, encode_verdict(verdict, self.rules), self.rules)
         self._marks.write(mark + bytes((_OUTCOME_OF[verdict.outcome],)))
         self.next_offset += 1
 
@@ -122,12 +111,6 @@ class Judged:
     def outcome(self, offset: int) -> str:
         """Its outcome."""
         return OUTCOMES[self._entry(offset)[MARK_BYTES]]
-
-    def mark_of(self, verdict: Verdict, value: bytes) -> bytes:
-        """Equal for verdicts that say the same: in the same bytes, or, in the first format, in whatever words."""
-        if self.rules.verdicts == 1:
-            value = encode_verdict(replace(verdict, because=NOTHING), self.rules)
-        return _mark(value)
 
     def _entry(self, offset: int) -> bytes:
         self._marks.seek((offset - self.first) * _ENTRY_BYTES)
@@ -168,9 +151,12 @@ class Comparison:
     were measured, ``signed_end`` the highest offset that a signed window claims, plus one.
     """
 
-    def __init__(self, place: Place, judged: Judged, *, covered: int, log_end: int, signed_end: int) -> None:
+    def __init__(
+        self, place: Place, judged: Judged, by: VouchedBy, *, covered: int, log_end: int, signed_end: int
+    ) -> None:
         self._place = place
         self._judged = judged
+        self._by = by
         self._covered = max(judged.first, min(covered, judged.next_offset))
         self._log_end = log_end
         self._signed_end = signed_end
@@ -179,8 +165,15 @@ class Comparison:
     def _begin(self) -> None:
         self._found = bytearray(self._judged.next_offset - self._judged.first)
         self._unsettled: dict[int, _Instead] = {}
-        self._strays: Counter[str] = Counter()
-        self._named: list[str] = []
+        self._strays = Strays()
+        self._heads = VouchedStretches(
+            self._by,
+            self._judged.mark,
+            first=self._judged.first,
+            judged=self._judged.next_offset,
+            covered=self._covered,
+            log_end=self._log_end,
+        )
         self._claimed: tuple[int, int, int, int] | None = None
         self._records = 0
         self._expected = self._judged.first
@@ -210,13 +203,15 @@ class Comparison:
             because = because or f"{self._place.topic}[{self._place.partition}] begins at record {bound.low}"
         self._report(findings, whole=not because)
         compared = int(np.count_nonzero(self._flags() == _RIGHT)) if because else self._flags().size
-        return ComparedVerdicts(compared, self._records, dict(self._strays), self._named, because)
+        return ComparedVerdicts(compared, self._heads.offsets, self._records, self._strays, because)
 
     # -- reading
 
     def _read(self, reader: RecordReader, start: int, end: int, heard: Callable[[int], None]) -> None:
         for record in reader.read(self._place.topic, self._place.partition, start, end):
             self._records += 1
+            if stray := self._heads.take(record):
+                self._stray(stray, record.offset)
             self._take(record.offset, record.value or b"")
             if self._records % HEARD_EVERY_RECORDS == 0:
                 heard(self._records)
@@ -236,7 +231,7 @@ class Comparison:
         elif verdict.offset >= self._log_end:
             self._beyond(verdict.offset, position)
         elif judged.first <= verdict.offset < judged.next_offset:
-            mark = judged.mark_of(verdict, value)
+            mark = mark_of(verdict, value, judged.rules)
             if mark == judged.mark(verdict.offset):
                 self._settle(verdict.offset)
             else:
@@ -273,9 +268,7 @@ class Comparison:
         self._claimed = (records + 1, min(lowest, offset), max(highest, offset), first)
 
     def _stray(self, kind: str, position: int, records: int = 1) -> None:
-        self._strays[kind] += records
-        if len(self._named) < STRAYS_NAMED_MAX:
-            self._named.append(self._place.at(position))
+        self._strays.add(kind, self._place.at(position), records)
 
     # -- what came of it
 
@@ -288,6 +281,7 @@ class Comparison:
 
     def _report(self, findings: Findings, *, whole: bool) -> None:
         place, name = self._place, self._place.name
+        self._heads.report(name, place.at, findings)
         if self._claimed is not None:
             records, lowest, highest, position = self._claimed
             findings.add(

@@ -18,7 +18,9 @@ from aggregation.server.merge import Checkpoint, add_sums, merge
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import LOG, MANIFEST, OBJECT, Findings, fields_of, first_difference
+from schemas.certificates import Identity
 from schemas.checkpoints import decode_sums, encode_direction, encode_model, encode_optimizer
+from schemas.manifest_seals import require_sealed
 from schemas.manifests import Genesis, Input, Manifest, decode_manifest, input_of, next_cursors, sum_counts
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 
@@ -27,10 +29,11 @@ _INPUT_FIELDS: Final = tuple(Input.__struct_fields__)
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One manifest of the chain above the genesis, with the SHA-256 of its bytes as they stand."""
+    """One manifest above the genesis, with the SHA-256 of its bytes as they stand, and who signed it."""
 
     sha256: str
     manifest: Manifest
+    merger: Identity | None = None
 
 
 @dataclass(slots=True)
@@ -78,12 +81,13 @@ def read_chain(
     objects: TaskStore, genesis: Genesis, genesis_sha256: str, *, last: int, head: int, findings: Findings
 ) -> Chain:
     """The manifests 1 to ``last``, each held against its child's ``parent_sha256``; ends before one that is damaged."""
-    chain = Chain(genesis, genesis_sha256)
+    chain, trust = Chain(genesis, genesis_sha256), genesis.trust
     for version in range(1, min(last + 1, head) + 1):
         key = manifest_key(objects.task, version)
         try:
             data = objects.manifest_bytes(version)
             manifest = decode_manifest(data)
+            merger = require_sealed(manifest, trust)
         except IntegrityProblem as error:
             findings.unreadable(MANIFEST, f"manifest of version {version}", key, error)
             break
@@ -104,7 +108,7 @@ def read_chain(
             named.append(("cursors", sorted(genesis.slots), sorted(manifest.slot_cursors)))
             if not findings.compare(MANIFEST, f"manifest of version {version}", key, named):
                 break
-            chain.links.append(Link(sha256_hex(data), manifest))
+            chain.links.append(Link(sha256_hex(data), manifest, merger))
     return chain
 
 

@@ -58,6 +58,8 @@ def check_offline(settings: Settings, task_file: TaskFile, journal: Path, output
                 task_file.genesis_sha256,
                 acknowledged,
                 drained=True,
+                heads=logs.heads,
+                strangers=False,
                 on_progress=follow,
             )
     address = StoreAddress(
@@ -74,6 +76,7 @@ def check_offline(settings: Settings, task_file: TaskFile, journal: Path, output
         task=task_file.task,
         genesis_sha256=task_file.genesis_sha256,
         acknowledged=acknowledged,
+        strangers=False,
     )
     return check(request, on_progress=follow)
 

@@ -18,6 +18,7 @@ import cramjam
 from aiokafka.record.util import calc_crc32c
 
 from fluvial.proof.checker.derived import Entry
+from fluvial.proof.checker.vouched import HeadEntry, head_entry
 
 PLAIN_BYTES_MAX: Final = 100_000_000
 RECORDS_MAX: Final = 100_000
@@ -32,6 +33,8 @@ _LZ4_BLOCKS: Final = {4: 1 << 16, 5: 1 << 18, 6: 1 << 20, 7: 1 << 22}
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_BLOCK: Final = 1 << 17
 _ZSTD_RAW, _ZSTD_RUN, _ZSTD_COMPRESSED = 0, 1, 2
+HEADERS_MAX: Final = 64
+"""A record of more has none that anybody reads."""
 _XERIAL: Final = b"\x82SNAPPY\x00"
 _XERIAL_BYTES: Final = 16
 _VARINT_BYTES, _VARLONG_BYTES = 5, 10
@@ -49,31 +52,46 @@ class _TooLarge(Exception):
     """More than ``PLAIN_BYTES_MAX``."""
 
 
-def entries_in(message_set: bytes, start: int, end: int) -> Iterator[Entry]:
-    """The entries of the offsets from ``start`` on, before ``end``, that the whole batches of a fetch cover."""
-    batches = list(_split(message_set))
-    expected = start
-    for number, (base, batch) in enumerate(batches):
+def entries_in(
+    message_set: bytes, start: int, end: int, heads: list[HeadEntry] | None = None
+) -> Iterator[Entry]:
+    """The entries of the offsets from ``start`` on, before ``end``, that the whole batches of a fetch cover.
+
+    What stands in a record's header as a head is added to ``heads``. What stands at or behind ``end`` is not looked at:
+    a damaged batch there is for whoever reads so far. ``DamagedLogError`` for one in front of it.
+    """
+    batches, expected = _split(message_set), start
+    following: tuple[int, bytes] | None = next(batches, None)
+    while following is not None and expected < end:
+        base, batch = following
+        if batch[16] == _NEWEST_FORMAT and base >= end:
+            return
+        _require_checksum(base, batch)
+        damage: DamagedLogError | None = None
+        try:
+            following = next(batches, None)
+        except DamagedLogError as error:  # it is raised once all in front of it is read
+            following, damage = None, error
         behind = end
-        for next_base, following in batches[number + 1 : number + 2]:
-            if following[16] == _NEWEST_FORMAT:
-                behind = min(end, next_base)
+        if following is not None and following[1][16] == _NEWEST_FORMAT:
+            behind = min(end, following[0])
         if batch[16] == _NEWEST_FORMAT:
             (last_delta,) = struct.unpack_from(">i", batch, 23)
             first, last = max(base, expected), min(base + last_delta, behind - 1)
         else:
             first, last = expected, min(base, behind - 1)
-        if first > last:
-            continue
-        if first > expected:
-            message = f"offset {expected} is missing, {first} follows"
-            raise DamagedLogError(message)
-        yield from _entries_of(base, batch, first, last)
-        expected = last + 1
+        if first <= last:
+            if first > expected:
+                message = f"offset {expected} is missing, {first} follows"
+                raise DamagedLogError(message)
+            yield from _entries_of(base, batch, first, last, heads)
+            expected = last + 1
+        if damage is not None and expected < end:
+            raise damage
 
 
 def _split(message_set: bytes) -> Iterator[tuple[int, bytes]]:
-    """(base offset, bytes) of the batches; a fetch may cut its last one."""
+    """(base offset, bytes) of the batches, their checksums unseen; a fetch may cut its last one."""
     at = 0
     while len(message_set) - at >= 17:  # noqa: PLR2004
         base, length = struct.unpack_from(">qi", message_set, at)
@@ -84,17 +102,21 @@ def _split(message_set: bytes) -> Iterator[tuple[int, bytes]]:
         batch = message_set[at : at + 12 + length]
         if len(batch) < 12 + length:
             return
-        if (
-            magic == _NEWEST_FORMAT
-            and calc_crc32c(batch[_CHECKSUMMED_FROM:]) != struct.unpack_from(">I", batch, 17)[0]
-        ):
-            message = f"the batch at offset {base} does not have its checksum"
-            raise DamagedLogError(message)
         yield base, batch
         at += len(batch)
 
 
-def _entries_of(base: int, batch: bytes, first: int, last: int) -> Iterator[Entry]:
+def _require_checksum(base: int, batch: bytes) -> None:
+    if batch[16] != _NEWEST_FORMAT:
+        return
+    if calc_crc32c(batch[_CHECKSUMMED_FROM:]) != struct.unpack_from(">I", batch, 17)[0]:
+        message = f"the batch at offset {base} does not have its checksum"
+        raise DamagedLogError(message)
+
+
+def _entries_of(
+    base: int, batch: bytes, first: int, last: int, heads: list[HeadEntry] | None
+) -> Iterator[Entry]:
     if batch[16] != _NEWEST_FORMAT:
         for offset in range(first, last + 1):
             yield offset, 0, None, None
@@ -107,9 +129,13 @@ def _entries_of(base: int, batch: bytes, first: int, last: int) -> Iterator[Entr
         for offset in range(first, last + 1):
             yield offset, newest_ms, None, instead
         return
-    for delta, (delta_ms, key, value) in enumerate(_records(plain, count)):
+    for delta, (delta_ms, key, value, headers) in enumerate(_records(plain, count)):
         if first <= base + delta <= last:
-            yield base + delta, newest_ms if attributes & 8 else first_ms + delta_ms, key, value
+            timestamp_ms = newest_ms if attributes & 8 else first_ms + delta_ms
+            head = None if heads is None else head_entry(_headers(headers), timestamp_ms)
+            if heads is not None and head is not None:
+                heads.append(head)
+            yield base + delta, timestamp_ms, key, value
 
 
 def _looked_through(packed: bytes, codec: int, count: int) -> tuple[bytes | None, bytes | None]:
@@ -158,8 +184,23 @@ class _Bytes:
         return self.take(length) if length >= 0 else None
 
 
-def _records(plain: bytes, count: int) -> Iterator[tuple[int, bytes | None, bytes | None]]:
-    """(time beside the batch's, key, value) of each record."""
+def _headers(data: bytes) -> list[tuple[str, bytes | None]]:
+    """(name, value) of each of a record's headers; none where they are not as they have to be."""
+    source, found = _Bytes(data), []
+    try:
+        count = source.varint()
+        if not 0 <= count <= HEADERS_MAX:
+            return []
+        for _ in range(count):
+            name = source.take(source.varint()).decode()
+            found.append((name, source.nullable()))
+    except (_Wrong, UnicodeDecodeError):
+        return []
+    return found
+
+
+def _records(plain: bytes, count: int) -> Iterator[tuple[int, bytes | None, bytes | None, bytes]]:
+    """(time beside the batch's, key, value, the bytes of the headers) of each record."""
     source = _Bytes(plain)
     for number in range(count):
         length = source.varint()
@@ -171,8 +212,7 @@ def _records(plain: bytes, count: int) -> Iterator[tuple[int, bytes | None, byte
         key, value = source.nullable(), source.nullable()
         if source.at > begin + length:
             raise _Wrong
-        source.take(begin + length - source.at)  # headers
-        yield delta_ms, key, value
+        yield delta_ms, key, value, source.take(begin + length - source.at)
     if source.left:
         raise _Wrong
 

@@ -17,6 +17,7 @@ from fluvial.proof.checker.partitions import PartitionResult
 from fluvial.proof.checker.report import Findings, Slot
 from fluvial.proof.checker.task import (
     MANIFEST_FORMATS,
+    SIGNED_MANIFEST_FORMATS,
     Damaged,
     Shelf,
     known_format,
@@ -41,6 +42,7 @@ class Version:
     sha256: str
     signed: dict[str, Any]
     manifest: dict[str, Any]
+    merger: wire.Signer | None = None
 
 
 @dataclass(slots=True)
@@ -106,7 +108,8 @@ def _version(data: bytes, number: int, chain: Chain) -> Version | None:
     what = f"manifest of version {number}"
     try:
         manifest, canonical = _parsed(data)
-        known_format(manifest, MANIFEST_FORMATS, what)
+        signs = task.notary.signs_manifests
+        known_format(manifest, SIGNED_MANIFEST_FORMATS if signs else MANIFEST_FORMATS, what)
         named = ("manifest_sha256", "model_sha256", "policy_sha256", "reference_sha256", "floor", "reason")
         signed = {"manifest_sha256": arithmetic.sha256(data)} | {key: manifest[key] for key in named[1:]}
         inputs = [(one["region"], one["partition"], one["sequence"]) for one in manifest["inputs"]]
@@ -130,7 +133,14 @@ def _version(data: bytes, number: int, chain: Chain) -> Version | None:
         findings.forks += 1
     identity = {"parent_sha256": parent, "task": task.name, "version": number}
     findings.compare(2, what, identity, manifest)
-    return Version(number, arithmetic.sha256(data), signed, manifest)
+    merger = None
+    if signs:
+        unsigned = {key: value for key, value in manifest.items() if key != "merger"}
+        merger = task.notary.merger_of(rfc8785.dumps(unsigned), manifest.get("merger"))
+        if merger is None:
+            findings.violate(2, f"{what} is signed by no merger of the task")
+            return None
+    return Version(number, arithmetic.sha256(data), signed, manifest, merger)
 
 
 # -- what went into each version
@@ -316,6 +326,7 @@ def check_announcements(
 ) -> None:
     """Announcements name committed versions, and none stands before its barriers (invariants 2 and 6)."""
     task, findings = chain.shelf.task, chain.findings
+    first: set[int] = set()
     for offset, timestamp_ms, said in _announcements(chain, logs.get((f"fl.{task.name}.models", 0), ())):
         version, region = said["version"], said["region"]
         what = f"announcement of version {version} to {region} at offset {offset}"
@@ -324,6 +335,9 @@ def check_announcements(
             findings.violate(6, f"{what}: no such version is committed")
             continue
         _compare_signed(chain, what, committed, said)
+        if version not in first:
+            first.add(version)
+            _check_time(committed, timestamp_ms, findings)
         for result in (one for one in partitions.values() if one.slot[0] == region and version > 0):
             stands_ms = result.barriers.get(version)
             if stands_ms is None:
@@ -334,6 +348,15 @@ def check_announcements(
                     6,
                     f"{what}: it stands since {timestamp_ms} ms, its barrier in {result.name} since {stands_ms} ms",
                 )
+
+
+def _check_time(committed: Version, timestamp_ms: int, findings: Findings) -> None:
+    """A manifest carries no time: its certificate was valid when the version was announced first."""
+    merger = committed.merger
+    if merger is not None and not merger.not_before_ms <= timestamp_ms <= merger.not_after_ms:
+        findings.violate(
+            2, f"manifest of version {committed.number}: its certificate was not valid at {timestamp_ms} ms"
+        )
 
 
 def _announcements(chain: Chain, entries: Iterable[Entry]) -> Iterable[tuple[int, int, dict[str, Any]]]:

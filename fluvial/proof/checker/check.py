@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from fluvial.proof.checker.arithmetic import sha256
 from fluvial.proof.checker.chain import (
@@ -20,6 +21,9 @@ from fluvial.proof.checker.partitions import check_partition
 from fluvial.proof.checker.reading import KafkaLogs, StoreAddress, open_objects
 from fluvial.proof.checker.report import Acknowledged, CheckReport, Findings, Progress, Slot
 from fluvial.proof.checker.task import Damaged, Objects, Shelf, task_of, version_key
+from fluvial.proof.checker.vouched import Heads
+
+NO_HEADS: Final[Heads] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,8 @@ class CheckRequest:
     ``aiokafka``, what aiokafka's connections are made with. Whoever asks has the place that makes them.
 
     ``drained`` says that the caller has waited until nothing moved any more: then every offset has to have a verdict,
-    and every window that closed its aggregate.
+    and every window that closed its aggregate. ``strangers``: whether others than the task's workers may have written
+    to the verdicts topics; without them, two different verdicts of one offset are a worker's fault.
     """
 
     kafka: Mapping[str, Any]
@@ -39,6 +44,7 @@ class CheckRequest:
     genesis_sha256: str
     acknowledged: tuple[Acknowledged, ...] = ()
     drained: bool = True
+    strangers: bool = True
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
@@ -60,6 +66,8 @@ def check(request: CheckRequest, *, on_progress: Progress = _silent) -> CheckRep
             request.genesis_sha256,
             request.acknowledged,
             drained=request.drained,
+            heads=logs.heads,
+            strangers=request.strangers,
             on_progress=on_progress,
         )
 
@@ -72,13 +80,16 @@ def check_logs(
     acknowledged: Iterable[Acknowledged] = (),
     *,
     drained: bool,
+    heads: Heads = NO_HEADS,
+    strangers: bool = True,
     clock_skew_ms: int | None = CLOCK_SKEW_MS,
     on_progress: Progress = _silent,
 ) -> CheckReport:
     """Check a task whose records and objects (by key) are at hand. Pure but for what ``logs`` and ``objects`` do.
 
-    ``clock_skew_ms``: by how much an announcement's LogAppendTime may lie before its barriers'; None does not compare
-    times, for a simulation whose broker's clock jumps.
+    ``heads`` are those of the verdicts topics, ``strangers`` as in ``CheckRequest``. ``clock_skew_ms``: by how much an
+    announcement's LogAppendTime may lie before its barriers'; None does not compare times, for a simulation whose
+    broker's clock jumps.
     """
     store = _InMemory(objects) if isinstance(objects, Mapping) else objects
     findings = Findings()
@@ -106,7 +117,15 @@ def check_logs(
     for done, slot in enumerate(shelf.task.slots):
         on_progress(f"partition {slot[0]}[{slot[1]}]", done, len(shelf.task.slots))
         partitions[slot] = check_partition(
-            logs, shelf, slot, by_slot[slot], findings, keep_sums=chain.keep_sums, drained=drained
+            logs,
+            shelf,
+            slot,
+            by_slot[slot],
+            findings,
+            keep_sums=chain.keep_sums,
+            drained=drained,
+            heads=heads,
+            strangers=strangers,
         )
     on_progress("versions", 0, len(chain.versions))
     check_inputs(chain, partitions)

@@ -10,6 +10,7 @@ from fluvial.proof.checker import arithmetic, wire
 from fluvial.proof.checker.fold import SKIPPED
 from fluvial.proof.checker.report import Findings, Slot
 from fluvial.proof.checker.task import Task
+from fluvial.proof.checker.vouched import Head, Heads, heads_of
 from fluvial.proof.checker.wire import Undecodable
 
 Entry = tuple[int, int, bytes | None, bytes | None]
@@ -32,13 +33,16 @@ class Derived:
     """What stands in the derived topics: verdicts (bytes) by offset, windows by sequence.
 
     ``others`` are further verdicts of an offset that are not the first one's bytes. ``skipped`` are offsets whose
-    verdict says that an operator had them skipped.
+    verdict says that an operator had them skipped. ``heads`` are what workers vouch for. ``has_strangers``: workers of
+    this partition do so, and others may have written beside them.
     """
 
     verdicts: dict[int, bytes] = field(default_factory=dict)
     others: dict[int, set[bytes]] = field(default_factory=dict)
     windows: dict[int, Window] = field(default_factory=dict)
     skipped: set[int] = field(default_factory=set)
+    heads: set[Head] = field(default_factory=set)
+    has_strangers: bool = False
 
     @property
     def judged_before(self) -> int:
@@ -49,6 +53,11 @@ class Derived:
         """All different verdicts of an offset."""
         first = self.verdicts.get(offset)
         return [] if first is None else [first, *sorted(self.others.get(offset, ()))]
+
+    def was_skipped(self, offset: int) -> bool:
+        """Whether workers skipped it, if an operator asked for it: by their word, or else by what verdicts say."""
+        about = [head for head in self.heads if head.first <= offset < head.after]
+        return any(offset in head.skipped for head in about) if about else offset in self.skipped
 
 
 def topic_of(task: str, kind: str, region: str) -> str:
@@ -66,10 +75,17 @@ def whole(entries: Iterable[Entry]) -> Iterator[Entry]:
         yield offset, timestamp_ms, key, value
 
 
-def read_derived(logs: Logs, task: Task, slot: Slot, findings: Findings) -> Derived:
-    """Read one partition's verdicts and windows, and find what contradicts itself there (invariants 1 and 3)."""
+def read_derived(
+    logs: Logs, heads: Heads, task: Task, slot: Slot, findings: Findings, *, strangers: bool
+) -> Derived:
+    """Read one partition's verdicts and windows, and find what contradicts itself there (invariants 1 and 3).
+
+    ``strangers``: whether others than workers may have written verdicts.
+    """
     derived = Derived()
     region, partition = slot
+    derived.heads = heads_of(task, slot, heads.get((topic_of(task.name, "verdicts", region), partition), ()))
+    derived.has_strangers = strangers and bool(derived.heads)
     _read_verdicts(
         logs.get((topic_of(task.name, "verdicts", region), partition), ()),
         slot,
@@ -107,13 +123,15 @@ def _read_verdicts(
         offset = verdict["offset"]
         if derived.verdicts.setdefault(offset, value or b"") != value:
             derived.others.setdefault(offset, set()).add(value or b"")
-            if offset not in twice:
+            if derived.has_strangers:
+                findings.ignored += 1
+            elif offset not in twice:
                 twice.add(offset)
                 findings.double += 1
                 findings.violate(1, f"{name}@{offset} has two different verdicts")
         if verdict["outcome"] == SKIPPED:
             derived.skipped.add(offset)
-        if verdict["outcome"] == "accepted":
+        if verdict["outcome"] == "accepted" and not derived.has_strangers:
             device, base = verdict["device_id"], verdict["base_version"]
             first = contributions.setdefault((device, base), offset)
             if first != offset and offset not in twice:

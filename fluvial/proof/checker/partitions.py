@@ -12,6 +12,7 @@ from fluvial.proof.checker.fold import Closed, Folded, Partition, Verdict
 from fluvial.proof.checker.judged import JudgedOffsets
 from fluvial.proof.checker.report import Acknowledged, Findings, Slot
 from fluvial.proof.checker.task import Damaged, Shelf
+from fluvial.proof.checker.vouched import Heads
 from fluvial.proof.checker.wire import Undecodable
 
 KeepSums = Callable[[Slot, int, arithmetic.Ints], None]
@@ -50,13 +51,16 @@ def check_partition(
     *,
     keep_sums: KeepSums,
     drained: bool,
+    heads: Heads,
+    strangers: bool,
 ) -> PartitionResult:
     """Check one partition from offset 0; problems go to the findings."""
-    derived = read_derived(logs, shelf.task, slot, findings)
+    derived = read_derived(logs, heads, shelf.task, slot, findings, strangers=strangers)
     check = _Check(shelf, slot, derived, findings, keep_sums=keep_sums, drained=drained)
     for one in acknowledged:
         check.acknowledged.setdefault(one.offset, []).append(one)
-    skips = _skips(logs, shelf, slot, derived) if derived.skipped else set[int]()
+    any_skipped = derived.skipped or any(head.skipped for head in derived.heads)
+    skips = _skips(logs, shelf, slot, derived) if any_skipped else set[int]()
     topic = (topic_of(shelf.task.name, "updates", slot[0]), slot[1])
     end = 0
     for offset, timestamp_ms, _, value in whole(logs.get(topic, ())):
@@ -78,7 +82,7 @@ def _skips(logs: Logs, shelf: Shelf, slot: Slot, derived: Derived) -> set[int]:
         if sealed.kind == "Skip" and sealed.authentic_at(timestamp_ms) and sealed.record is not None:
             said = sealed.record
             here = (said["task"], said["region"], said["partition"]) == (task.name, region, partition)
-            if here and said["offset"] < offset and said["offset"] in derived.skipped:
+            if here and said["offset"] < offset and derived.was_skipped(said["offset"]):
                 found.add(said["offset"])
     return found
 
@@ -105,7 +109,7 @@ class _Check:
         self._fold = Partition(shelf, slot)
         self.acknowledged: dict[int, list[Acknowledged]] = {}
         self.result = PartitionResult(slot)
-        self._judged = JudgedOffsets(self.result.name, derived, findings)
+        self._judged = JudgedOffsets(self.result.name, derived, findings, verdicts=shelf.task.verdicts)
 
     def take(self, offset: int, timestamp_ms: int, value: bytes | None, *, skipped: bool) -> None:
         """Look at the next record of the log."""
@@ -171,7 +175,11 @@ class _Check:
             self._compare_window(folded.closed)
 
     def _compare_verdict(self, offset: int, expected: Verdict) -> None:
-        value = self._derived.verdicts.get(offset)
+        value = (
+            self._judged.right_one(offset, expected)
+            if self._derived.has_strangers
+            else self._derived.verdicts.get(offset)
+        )
         if value is not None:
             task = self._shelf.task
             came = wire.decode(value, "Verdict", canonical=task.notary.canonical)
@@ -190,7 +198,7 @@ class _Check:
             findings.lost += 1
             findings.violate(1, f"{name}@{one.offset}, acknowledged to {one.device}: the log ends at {end}")
         beyond = sorted(offset for offset in derived.verdicts if not 0 <= offset < end)
-        if beyond:
+        if beyond and not derived.has_strangers:
             findings.violate(1, f"{name} has verdicts on offsets that are not in the log: {beyond[:3]}")
         self._judged.after_the_log(end)
         more = sorted(sequence for sequence in derived.windows if sequence >= len(self.result.windows))

@@ -16,6 +16,7 @@ from fluvial.proof.checker.batches import DamagedLogError, entries_in
 from fluvial.proof.checker.broker import Broker, SilentBrokerError
 from fluvial.proof.checker.derived import Entry
 from fluvial.proof.checker.task import Objects
+from fluvial.proof.checker.vouched import HeadEntry, Heads
 
 SILENCE_S_MAX: Final = 30.0
 """How long a broker may send nothing before the reading is given up."""
@@ -163,6 +164,18 @@ class KafkaLogs(Mapping[tuple[str, int], Iterable[Entry]]):
         """The records of a partition, as they are fetched; one partition is read at a time."""
         return self._read(place, self._ends[place])
 
+    @property
+    def heads(self) -> Heads:
+        """The heads among the verdicts, read when they are asked for."""
+        return _KafkaHeads(self)
+
+    def heads_in(self, place: tuple[str, int]) -> list[HeadEntry]:
+        """Those of one partition."""
+        found: list[HeadEntry] = []
+        for _ in self._read(place, self._ends[place], found):
+            pass
+        return found
+
     def _end(self, topic: str, partition: int) -> int:
         low, high = self._broker.bounds(topic, partition)
         if low > 0:
@@ -171,12 +184,14 @@ class KafkaLogs(Mapping[tuple[str, int], Iterable[Entry]]):
             )
         return high
 
-    def _read(self, place: tuple[str, int], end: int) -> Iterator[Entry]:
+    def _read(
+        self, place: tuple[str, int], end: int, heads: list[HeadEntry] | None = None
+    ) -> Iterator[Entry]:
         topic, partition = place
         at = 0
         try:
             while at < end:
-                for entry in entries_in(self._broker.fetch(topic, partition, at), at, end):
+                for entry in entries_in(self._broker.fetch(topic, partition, at), at, end, heads):
                     yield entry
                     at = entry[0] + 1
         except SilentBrokerError as error:
@@ -186,3 +201,21 @@ class KafkaLogs(Mapping[tuple[str, int], Iterable[Entry]]):
 
     def _failed(self, action: str, error: Exception) -> ReadingFailed:
         return ReadingFailed("FLV-6421", f"cannot {action} at {self._bootstrap_servers}: {error}")
+
+
+class _KafkaHeads(Mapping[tuple[str, int], Iterable[HeadEntry]]):
+    """The heads of each partition of some logs."""
+
+    def __init__(self, logs: KafkaLogs) -> None:
+        self._logs = logs
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._logs)
+
+    def __getitem__(self, place: tuple[str, int]) -> Iterable[HeadEntry]:
+        if place not in set(self._logs):
+            raise KeyError(place)
+        return self._logs.heads_in(place)

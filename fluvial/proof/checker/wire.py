@@ -7,6 +7,7 @@ schema in RFC 8785 form, and the payload's SHA-256.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -162,16 +163,18 @@ def schemas() -> dict[bytes, Schema]:
 
 
 @cache
-def _only(name: str) -> Schema:
-    """The schema of a record that has one version; ValueError where there is none."""
-    return max((one for one in schemas().values() if one.name == name), key=lambda one: one.version)
+def _schema(name: str, version: int) -> Schema:
+    """A record's schema of that version, 0 for the newest; ValueError where there is none."""
+    known = (one for one in schemas().values() if one.name == name and version in {0, one.version})
+    return max(known, key=lambda one: one.version)
 
 
-def encode(name: str, record: dict[str, Any]) -> bytes:
-    """A record by the schema of its name, header included."""
+def encode(name: str, record: dict[str, Any], *, version: int = 0) -> bytes:
+    """A record by the schema of its name, the newest or that of a ``version``, header included."""
+    schema = _schema(name, version)
     out = io.BytesIO()
-    out.write(_only(name).header)
-    fastavro.schemaless_writer(out, _only(name).parsed, record)
+    out.write(schema.header)
+    fastavro.schemaless_writer(out, schema.parsed, record)
     return out.getvalue()
 
 
@@ -245,6 +248,33 @@ class Notary:
         """What the signature of a record of this task is over."""
         domain = b"fluvial/" + kind.encode() + (b"/v2\0" if self._named else b"/v1\0")
         return domain + self._named + schema_sha256 + hashlib.sha256(payload).digest()
+
+    @property
+    def signs_manifests(self) -> bool:
+        """Whether the task's manifests are signed by their mergers."""
+        return bool(self._named)
+
+    def merger_of(self, unsigned: bytes, seal: Any) -> Signer | None:
+        """The merger whose signature ``seal`` is, over a manifest's canonical form without its key ``merger``."""
+        if not isinstance(seal, dict) or set(seal) != {"certificate", "signature"}:
+            return None
+        parts = []
+        for text in (seal["certificate"], seal["signature"]):
+            try:
+                parts.append(base64.b64decode(text, validate=True))
+            except (ValueError, TypeError):
+                return None
+            if base64.b64encode(parts[-1]).decode() != text:
+                return None
+        signer = self.signer_of(parts[0])
+        if signer is None or signer.role != "merger":
+            return None
+        said = b"fluvial/Manifest/v2\0" + self._named + hashlib.sha256(unsigned).digest()
+        try:
+            signer.key.verify(parts[1], said)
+        except InvalidSignature:
+            return None
+        return signer
 
     def signer_of(self, der: bytes) -> Signer | None:
         """Who holds a certificate; None where the task's CAs do not vouch for it."""

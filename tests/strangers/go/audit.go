@@ -362,6 +362,7 @@ type chain struct {
 	parent     string
 	policies   []*Policy
 	said       []Record
+	mergers    []*Identity
 	floor      int64
 	checkpoint Checkpoint
 	reference  string
@@ -393,7 +394,13 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
+	merger, err := said.signer(c.trust)
+	if err != nil {
+		return nil, err
+	}
+	c.mergers = append(c.mergers, merger)
 	made := &Manifest{
+		Merger: said.Merger,
 		Format: said.Format, Task: c.task, Version: version, ParentSHA256: c.parent, PolicySHA256: said.PolicySHA256,
 		Floor: said.Floor, Reason: said.Reason, Counts: map[string]int64{}, Cursors: map[string][]int64{}, Inputs: []Input{},
 	}
@@ -490,6 +497,7 @@ func (c *chain) compareSigned(what string, records []Record) {
 
 func (c *chain) announcements() int {
 	var found []Record
+	first := map[int64]bool{}
 	for _, one := range c.topic("fl."+c.task+".models", 0) {
 		record, _, _ := c.registry.verified(one.value, one.timestampMs, c.trust, "ModelAnnouncement")
 		if record == nil || record["task"] != c.task {
@@ -497,6 +505,16 @@ func (c *chain) announcements() int {
 			continue
 		}
 		found = append(found, record)
+		version := record["version"].(int64)
+		if version < 1 || version > int64(len(c.mergers)) || first[version] {
+			continue
+		}
+		first[version] = true
+		// A manifest carries no time: its certificate was valid when the version was announced first.
+		merger := c.mergers[version-1]
+		if merger != nil && (one.timestampMs < merger.NotBeforeMs || one.timestampMs > merger.NotAfterMs) {
+			c.problem("manifest of version %d: its certificate was not valid at %d", version, one.timestampMs)
+		}
 	}
 	c.compareSigned("announcement", found)
 	return len(found)

@@ -3,7 +3,10 @@ package main
 // Genesis, policies, manifests: schemas/documents.md. Read strictly.
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,6 +113,7 @@ var codecsOf = map[string][]string{
 }
 
 var errDocument = errors.New("not a document of ours")
+var errSeal = errors.New("a manifest that no merger of the task signed")
 
 func strict(data []byte, into any) error {
 	decoder := json.NewDecoder(strings.NewReader(string(data)))
@@ -199,6 +203,8 @@ var keysOfManifest = []string{
 	"accepted", "counts", "cursors", "floor", "format", "inputs", "model_sha256", "optimizer_sha256", "parent_sha256", "policy_sha256",
 	"reason", "reference_sha256", "staleness_max", "staleness_total", "task", "update_bytes", "version", "weight_total",
 }
+
+var keysOfSignedManifest = append([]string{"merger"}, keysOfManifest...)
 
 // hasKeys says whether a canonical document has these keys and no other.
 func hasKeys(data []byte, keys []string) bool {
@@ -327,14 +333,52 @@ type Manifest struct {
 	ReferenceSHA256 string             `json:"reference_sha256"`
 	Floor           int64              `json:"floor"`
 	Reason          string             `json:"reason"`
+	Merger          *Seal              `json:"merger,omitempty"`
+}
+
+// Seal is who made a version, since v2: certificate and signature, base64.
+type Seal struct {
+	Certificate string `json:"certificate"`
+	Signature   string `json:"signature"`
 }
 
 func readManifest(data []byte) (*Manifest, error) {
 	one := &Manifest{}
-	if json.Unmarshal(data, one) != nil || one.Format != "fluvial/manifest/v1" || !hasKeys(data, keysOfManifest) {
+	if json.Unmarshal(data, one) != nil {
+		return nil, errDocument
+	}
+	keys := map[string][]string{"fluvial/manifest/v1": keysOfManifest, "fluvial/manifest/v2": keysOfSignedManifest}[one.Format]
+	if keys == nil || !hasKeys(data, keys) || !bytes.Equal(one.bytes(), data) {
 		return nil, errDocument
 	}
 	return one, nil
+}
+
+// signer is the merger that signed the manifest for the task; nil in tasks whose manifests nobody signs.
+func (one *Manifest) signer(trust *Trust) (*Identity, error) {
+	if signs := len(trust.named) > 0; signs != (one.Format == "fluvial/manifest/v2") || !signs {
+		if signs || one.Merger != nil {
+			return nil, errSeal
+		}
+		return nil, nil
+	}
+	certificate, err := base64.StdEncoding.Strict().DecodeString(one.Merger.Certificate)
+	signature, failed := base64.StdEncoding.Strict().DecodeString(one.Merger.Signature)
+	if err != nil || failed != nil || strings.ContainsAny(one.Merger.Certificate+one.Merger.Signature, "\r\n") {
+		return nil, errSeal
+	}
+	signer, err := trust.identify(certificate)
+	if err != nil || signer.Role != "merger" || len(signature) != ed25519.SignatureSize {
+		return nil, errSeal
+	}
+	unsigned := *one
+	unsigned.Merger = nil
+	digest := sha256.Sum256(unsigned.bytes())
+	said := bytes.Join([][]byte{[]byte("fluvial/Manifest/v2\x00"), trust.named, digest[:]}, nil)
+	if !ed25519.Verify(signer.Key, said, signature) {
+		return nil, errSeal
+	}
+	return signer, nil
 }
 
 // bytes is the manifest's canonical form.

@@ -75,6 +75,13 @@ type file struct {
 	Layout      []Tensor          `json:"layout"`
 	Exponent    int               `json:"exponent"`
 
+	GenesisSHA256 Hex    `json:"genesis_sha256"`
+	Region        string `json:"region"`
+	Partition     uint32 `json:"partition"`
+	TimestampMs   int64  `json:"timestamp_ms"`
+	PrivateKey    Hex    `json:"private_key"`
+	Certificate   Hex    `json:"certificate"`
+
 	HistoryUpdatesMin int     `json:"history_updates_min"`
 	DeviationsMax     float64 `json:"norm_deviations_max"`
 	CosineMin         float64 `json:"cosine_min"`
@@ -115,7 +122,7 @@ func runVectors(registry *Registry, folder string) error {
 		"policies.json": (*runner).policy, "genesis.json": (*runner).genesis, "manifests.json": (*runner).manifest,
 		"names.json": (*runner).names, "digests.json": (*runner).digest, "codecs.json": (*runner).codec, "norms.json": (*runner).norm,
 		"scores.json": (*runner).score, "buffers.json": (*runner).buffer, "merges.json": (*runner).merge, "logs.json": (*runner).log,
-		"checks.json": (*runner).log,
+		"checks.json": (*runner).log, "heads.json": (*runner).head,
 	}
 	paths, _ := filepath.Glob(filepath.Join(folder, "vectors", "*.json"))
 	sort.Strings(paths)
@@ -232,6 +239,36 @@ func (r *runner) envelope(raw json.RawMessage) {
 	r.equal("error", err, nil)
 	r.equal("signature", hex.EncodeToString(opened.Signature), hex.EncodeToString(one.Signature))
 	r.equal("genuine", ed25519.Verify(key.Public().(ed25519.PublicKey), one.Signed, one.Signature), true)
+}
+
+func (r *runner) head(raw json.RawMessage) {
+	one := read[struct {
+		Name     string  `json:"name"`
+		Verdicts []Hex   `json:"verdicts"`
+		First    int64   `json:"first_offset"`
+		Next     int64   `json:"next_offset"`
+		Skipped  []int64 `json:"skipped"`
+		SHA256   Hex     `json:"verdicts_sha256"`
+		Signed   Hex     `json:"signed"`
+		Header   Hex     `json:"header"`
+		Good     bool    `json:"good"`
+	}](raw)
+	place := HeadPlace{r.file.GenesisSHA256, r.file.Region, r.file.Partition}
+	found := readHead(one.Header)
+	r.equal("good: "+one.Name, found != nil && found.voucher(r.trust(true, nil), r.file.TimestampMs, place) != nil, one.Good)
+	if !one.Good {
+		return
+	}
+	var verdicts [][]byte
+	for _, each := range one.Verdicts {
+		verdicts = append(verdicts, each)
+	}
+	made := Head{one.First, one.Next, verdictsSHA256(r.registry, verdicts), one.Skipped, nil, nil}
+	r.equal("verdicts_sha256", hex.EncodeToString(made.SHA256), hex.EncodeToString(one.SHA256))
+	r.equal("signed", hex.EncodeToString(place.signed(made.body())), hex.EncodeToString(one.Signed))
+	key := ed25519.NewKeyFromSeed(r.file.PrivateKey)
+	r.equal("header", hex.EncodeToString(made.sealed(r.file.Certificate, key, place)), hex.EncodeToString(one.Header))
+	r.equal("read", fmt.Sprint(found.First, found.Next, found.Skipped), fmt.Sprint(one.First, one.Next, one.Skipped))
 }
 
 func (r *runner) trust(canonical bool, named []byte) *Trust {
@@ -374,6 +411,8 @@ type documentCase struct {
 	Buffers      int      `json:"buffers"`
 	SumElements  int      `json:"sum_elements"`
 	Records      Rules    `json:"records"`
+	Genesis      string   `json:"genesis"`
+	Signed       bool     `json:"signed"`
 }
 
 func (r *runner) policy(raw json.RawMessage) {
@@ -408,6 +447,18 @@ func (r *runner) manifest(raw json.RawMessage) {
 	if err == nil {
 		r.equal("bytes", string(found.bytes()), one.Document)
 	}
+	if err != nil || one.Genesis == "" {
+		return
+	}
+	genesis, err := readGenesis([]byte(one.Genesis))
+	if err != nil {
+		r.equal("genesis", err, nil)
+		return
+	}
+	trust, err := genesis.trust()
+	r.equal("authorities", err, nil)
+	signer, err := found.signer(trust)
+	r.equal("signed", err == nil && signer != nil, one.Signed)
 }
 
 func (r *runner) names(raw json.RawMessage) {

@@ -15,7 +15,7 @@ from aggregation.errors import UsageProblem
 from backends.environment import load_settings, load_settings_with_sources
 from backends.object_store import StoreUnavailable
 from backends.proxies import proxy_of, without_password
-from backends.store.s3 import S3Store
+from backends.store.factory import open_object_store
 
 P = "http://proxy.corp.example:3128"
 REMOTE = {
@@ -95,7 +95,7 @@ def test_a_proxy_that_we_cannot_speak_with_is_refused_by_name(home: Path, value:
 
 def test_no_text_form_shows_its_password(home: Path) -> None:
     settings = load_settings(home, {**REMOTE, "HTTP_PROXY": "http://me:very-secret@proxy:1"})
-    assert "very-secret" not in f"{settings!r} {S3Store(settings.store).describe()}"
+    assert "very-secret" not in f"{settings!r} {open_object_store(settings.store).describe()}"
     assert without_password("http://me:very-secret@proxy:1") == "http://me:***@proxy:1"
 
 
@@ -141,14 +141,17 @@ def a_proxy() -> Iterator[tuple[int, Seen]]:
         ("https://store.corp.example", "CONNECT", "store.corp.example:443"),
     ],
 )
-def test_the_store_is_asked_through_it(home: Path, endpoint: str, command: str, asked: str) -> None:
+@pytest.mark.parametrize("kind", ["minio", "s3"])
+def test_the_store_is_asked_through_it(
+    home: Path, kind: str, endpoint: str, command: str, asked: str
+) -> None:
     with a_proxy() as (port, seen):
         environ = {
             **REMOTE,
             "FLUVIAL_STORE_ENDPOINT": endpoint,
             "ALL_PROXY": f"http://me:p%40ss@127.0.0.1:{port}",
         }
-        store = S3Store(load_settings(home, environ).store)
+        store = open_object_store(load_settings(home, environ | {"FLUVIAL_STORE_KIND": kind}).store)
         with pytest.raises(StoreUnavailable) as caught:
             store.exists("a")
     assert seen[0][:2] == (command, asked)
@@ -156,15 +159,37 @@ def test_the_store_is_asked_through_it(home: Path, endpoint: str, command: str, 
     assert f"through the proxy http://me:***@127.0.0.1:{port}" in caught.value.where
 
 
-def test_a_session_token_goes_with_every_request(home: Path) -> None:
+@pytest.mark.parametrize(
+    ("addressing", "asked"),
+    [
+        ("path", "http://store.corp.example:9000/fluvial/a"),
+        ("virtual", "http://fluvial.store.corp.example:9000/a"),
+        ("auto", "http://store.corp.example:9000/fluvial/a"),
+    ],
+)
+def test_the_bucket_stands_where_the_settings_say(home: Path, addressing: str, asked: str) -> None:
+    with a_proxy() as (port, seen):
+        environ = {
+            **REMOTE,
+            "FLUVIAL_STORE_ENDPOINT": "http://store.corp.example:9000",
+            "FLUVIAL_STORE_ADDRESSING": addressing,
+            "HTTP_PROXY": f"127.0.0.1:{port}",
+        }
+        with pytest.raises(StoreUnavailable):
+            open_object_store(load_settings(home, environ).store).exists("a")
+    assert {path for _, path, _, _ in seen} == {asked}
+
+
+@pytest.mark.parametrize("kind", ["minio", "s3"])
+def test_a_session_token_goes_with_every_request(home: Path, kind: str) -> None:
     with a_proxy() as (port, seen):
         environ = {
             **REMOTE,
             "FLUVIAL_STORE_SESSION_TOKEN": "for-an-hour\n",
             "HTTP_PROXY": f"127.0.0.1:{port}",
         }
-        settings = load_settings(home, environ)
-        store = S3Store(settings.store)
+        settings = load_settings(home, environ | {"FLUVIAL_STORE_KIND": kind})
+        store = open_object_store(settings.store)
         with pytest.raises(StoreUnavailable):
             store.get("a")
         with pytest.raises(StoreUnavailable):

@@ -65,8 +65,40 @@ def test_the_environment_alone_is_enough(home: Path) -> None:
 
 def test_local_keys_are_never_sent_to_another_store(running_home: Path) -> None:
     environ = {"FLUVIAL_STORE_ENDPOINT": "http://elsewhere:9000"}
-    with pytest.raises(UsageProblem, match="access_key"):
-        load_settings(running_home, environ=environ)
+    store = load_settings(running_home, environ=environ).store
+    assert (store.kind, store.access_key, store.secret_key) == ("s3", "", ""), "boto3 looks for some"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"STORE_KIND": "minio"}, "store.access_key"),
+        ({"STORE_ACCESS_KEY": "a"}, "store.secret_key"),
+        ({"STORE_SECRET_KEY": "a"}, "store.access_key"),
+        ({"STORE_SESSION_TOKEN": "a"}, "store.access_key"),
+        ({"STORE_ACCESS_KEY": "a", "STORE_SECRET_KEY": "b", "STORE_PROFILE": "p"}, "store.profile"),
+        ({"STORE_CA_FILE": "/nowhere/ca.pem"}, "store.ca_file"),
+        ({"STORE_KMS_KEY": "k"}, "store.kms_key"),
+        ({"STORE_KMS_KEY": "k", "STORE_ENCRYPTION": "AES256"}, "store.kms_key"),
+        ({"STORE_ENCRYPTION": "rot13"}, "store.encryption"),
+        ({"STORE_ADDRESSING": "elsewhere"}, "store.addressing"),
+    ],
+)
+def test_what_of_a_store_cannot_be_is_refused_by_name(home: Path, given: dict[str, str], named: str) -> None:
+    environ = {**REMOTE, "FLUVIAL_STORE_ACCESS_KEY": "", "FLUVIAL_STORE_SECRET_KEY": ""}
+    environ |= {f"FLUVIAL_{name}": value for name, value in given.items()}
+    with pytest.raises(UsageProblem, match=named) as caught:
+        load_settings(home, environ={name: value for name, value in environ.items() if value})
+    assert caught.value.error_id == "FLV-1002"
+
+
+def test_aws_own_variable_names_the_ca_and_ours_goes_before_it(home: Path, tmp_path: Path) -> None:
+    for name in ("theirs.pem", "ours.pem"):
+        (tmp_path / name).write_text("")
+    environ = {**REMOTE, "AWS_CA_BUNDLE": str(tmp_path / "theirs.pem")}
+    assert load_settings(home, environ).store.ca_file == tmp_path / "theirs.pem"
+    environ["FLUVIAL_STORE_CA_FILE"] = str(tmp_path / "ours.pem")
+    assert load_settings(home, environ).store.ca_file == tmp_path / "ours.pem"
 
 
 def test_each_value_names_its_source(running_home: Path) -> None:

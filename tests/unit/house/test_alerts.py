@@ -24,8 +24,10 @@ RULES = sorted((FOLDER / "rules").glob("*.yml"))
 CASES = sorted((FOLDER / "tests").glob("*.yml"))
 AT_ONCE = {
     "FluvialOffsetGap",
+    "FluvialUnvouchedVerdicts",
     "FluvialDivergence",
     "FluvialMergerDivergence",
+    "FluvialLieMerged",
     "FluvialVersionRefused",
     "FluvialAuditMismatch",
 }

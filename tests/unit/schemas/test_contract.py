@@ -18,7 +18,15 @@ from aggregation.reasons import REASONS, Reason
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
 from schemas import avro, objects
-from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, genesis_v5, manifest_v1
+from schemas.documents import (
+    genesis_v1,
+    genesis_v2,
+    genesis_v3,
+    genesis_v4,
+    genesis_v5,
+    manifest_v1,
+    manifest_v2,
+)
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS
 from schemas.records import SIGNERS
 from tests.factories import TASK, policy, sha, update_record
@@ -192,7 +200,8 @@ DOCUMENTS: dict[str, dict[str, type[msgspec.Struct]]] = {
     },
     "### Genesis: the records": {"v4": genesis_v4.RecordsV4, "v5": genesis_v5.RecordsV5},
     "## Manifest": by_format(*MANIFEST_FORMATS.values()),
-    "### Manifest: an input": {"v1": manifest_v1.InputV1},
+    "### Manifest: an input": {"v1": manifest_v1.InputV1, "v2": manifest_v2.InputV2},
+    "### Manifest: its merger": {"v2": manifest_v2.MergerV2},
 }
 
 

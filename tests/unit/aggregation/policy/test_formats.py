@@ -36,6 +36,7 @@ from schemas.documents.genesis_v3 import GenesisV3
 from schemas.documents.genesis_v4 import GenesisV4
 from schemas.documents.genesis_v5 import GenesisV5
 from schemas.documents.manifest_v1 import ManifestV1
+from schemas.documents.manifest_v2 import ManifestV2
 from schemas.manifests import (
     Code,
     Genesis,
@@ -66,6 +67,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "fluvial/genesis/v4": GenesisV4,
     "fluvial/genesis/v5": GenesisV5,
     "fluvial/manifest/v1": ManifestV1,
+    "fluvial/manifest/v2": ManifestV2,
 }
 
 

@@ -85,6 +85,18 @@ def test_what_no_broker_takes_is_damage_and_read_by_nobody(odd: Odd, read: Read)
 
 
 @both
+@pytest.mark.parametrize("odd", odd_batches.DAMAGES, ids=str)
+def test_what_is_damaged_behind_the_end_of_what_was_asked_for_ends_nobody(odd: Odd, read: Read) -> None:
+    """The checker looked through a fetch as a whole, and ended where an audit read up to its end."""
+    whole, spoilt = at_base(batch(odd_batches.plain(VALUES), 2), 40), at_base(odd.build(VALUES), 42)
+    good = [(40, b"k", VALUES[0]), (41, None, VALUES[1])]
+    assert read(whole + spoilt, 40, 42) == good
+    assert read(whole + spoilt, 40, 41) == good[:1]
+    with pytest.raises((DamagedBatchError, checkers.DamagedLogError)):
+        read(whole + spoilt, 40, HIGH)
+
+
+@both
 def test_any_changed_bit_of_what_a_checksum_covers_is_damage(read: Read) -> None:
     whole = at_base(batch(odd_batches.plain(VALUES), 2), 40)
     for at in range(17, len(whole)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Final
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -14,6 +14,7 @@ from aggregation.errors import IntegrityProblem
 from backends.kafka.batches import OVERSIZED
 from backends.kafka.faust.our_batches import (
     FETCH_UNPACKED_BYTES_MAX,
+    FRUITLESS_FETCHES_MAX,
     BoundedResult,
     OurRecords,
     RawBatches,
@@ -36,7 +37,7 @@ def records_of(data: bytes, start: int = 40, high: int = 1000) -> OurRecords:
     return records
 
 
-def read(data: bytes, start: int = 40, high: int = 1000) -> list[tuple[int, bytes | None]]:
+def read(data: bytes, start: int = 40, high: int = 1000) -> list[tuple[int, Any]]:
     return [(one.offset, one.value) for one in records_of(data, start, high)]
 
 
@@ -102,10 +103,37 @@ def test_a_damaged_batch_ends_the_reading_with_its_name() -> None:
         bad = at_base(odd.build((b"one", b"two")), 41)
         assert RawBatches(bad).has_next(), "or nobody would look at it"
         assert read(good + bad) == [(40, b"good")]
-        with pytest.raises(IntegrityProblem) as caught:
-            read(bad, 41)
-        assert caught.value.error_id == "FLV-3107"
-        assert "t[3]" in str(caught.value) and "offset 41" in caught.value.message
+        assert [read(bad, 41) for _ in range(FRUITLESS_FETCHES_MAX - 1)] == [[], []], "it is fetched again"
+        records = records_of(bad, 41)
+        ((offset, problem),) = [(one.offset, one.value) for one in records]
+        assert (offset, records.next_fetch_offset) == (41, 41)
+        assert isinstance(problem, IntegrityProblem) and problem.error_id == "FLV-3107"
+        assert "t[3]" in str(problem) and "offset 41" in problem.message
+        assert read(at_base(batch(record(b"mended", 0), 1), 41), 41) == [(41, b"mended")]
+
+
+def test_what_holds_nothing_of_what_was_asked_for_is_not_fetched_for_ever() -> None:
+    old = at_base(batch(record(b"old", 0), 1), 40)
+    assert [read(old, 50) for _ in range(FRUITLESS_FETCHES_MAX - 1)] == [[], []]
+    ((offset, problem),) = read(old, 50)
+    assert offset == 50 and isinstance(problem, IntegrityProblem) and problem.error_id == "FLV-3107"
+    assert "3 fetches from offset 50 brought no batch that holds it" in problem.message
+
+
+def test_a_partition_that_cannot_be_read_is_fetched_no_more() -> None:
+    """An error out of the fetcher would end the fetching of all partitions, and the worker."""
+    bad = at_base(odd_batches.DAMAGES[0].build((b"one", b"two")), 60)
+    paused: list[bool] = []
+    state = SimpleNamespace(highwater=99, paused=False, position=60, pause=lambda: paused.append(True))
+    state.consumed_to = lambda position: setattr(state, "position", position)
+    assignment = SimpleNamespace(state_value=lambda _: state, active=True)
+    came: list[ConsumerRecord] = []
+    for _ in range(FRUITLESS_FETCHES_MAX):
+        assert paused == []
+        records = OurRecords(PLACE, RawBatches(bad), [], 60)
+        result = BoundedResult(PLACE, assignment=assignment, partition_records=records, backoff=0.1)
+        came = result.getall(500)
+    assert (len(came), paused, state.position) == (1, [True], 60)
 
 
 def test_a_fetch_without_a_whole_batch_has_nothing_next() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from faust.types import TP
 
+from aggregation.errors import IntegrityProblem
 from backends.kafka.faust import transport
 from backends.kafka.faust.transport import (
     PORTION_BYTES,
@@ -15,7 +16,7 @@ from backends.kafka.faust.transport import (
     _portions,
     records_in,
 )
-from backends.log import LogRecord
+from backends.log import LogRecord, UnreadableRecord
 from tests.small_federation import IN_MEMORY
 
 if TYPE_CHECKING:
@@ -53,6 +54,16 @@ def test_partitions_take_turns() -> None:
     records = [Fetched(offset, b"x") for offset in range(PORTION_RECORDS_MAX + 1)]
     assert [number for number, _ in sizes({ONE: records, OTHER: records[:3]})] == [0, 1, 0]
     assert sizes({}) == [] == sizes({ONE: []})
+
+
+def test_what_cannot_be_read_comes_behind_what_can() -> None:
+    problem = IntegrityProblem("FLV-3107", "the log is damaged")
+    fetched = {ONE: [Fetched(7, b"v"), Fetched(8, problem)], OTHER: [Fetched(0, b"x")]}  # type: ignore[arg-type]
+    portions = dict(_portions(fetched))
+    assert [one.value for one in portions[OTHER]] == [b"x"]
+    good, last = portions[ONE]
+    assert good.offset == 7 and isinstance(last, UnreadableRecord)
+    assert (last.offset, last.problem, last.value) == (8, problem, None)
 
 
 def test_a_portion_has_the_records_as_they_stand_in_the_log() -> None:

@@ -18,6 +18,7 @@ from fluvial.console.looks import Process
 from fluvial.proof.audit.findings import Findings
 from fluvial.proof.audit.partitions import FoldedPartition
 from fluvial.proof.audit.report import AuditReport
+from fluvial.proof.audit.strays import Strays
 from fluvial.proof.audit.verdicts import ComparedVerdicts
 from fluvial.reading.quality import Quality
 from fluvial.reading.status import PartitionStatus, Status
@@ -63,14 +64,19 @@ def test_an_audit_says_what_it_compared_and_what_nobody_vouches_for() -> None:
     output = Output()
     output.out, output.err = (Console(file=io.StringIO(), width=1000) for _ in range(2))
     made = report()
-    made.partitions[0].verdicts = ComparedVerdicts(120, 123, {"no_verdict": 3}, ["fl.t.verdicts.eu[0]@7"])
+    made.partitions[0].verdicts = ComparedVerdicts(
+        120, 110, 123, Strays({"no_verdict": 3}, ["fl.t.verdicts.eu[0]@7"])
+    )
+    made.announcement_strays.add("no_record", "fl.t.models[0]@3")
     made.partitions[1].verdicts = ComparedVerdicts(because="there is no topic fl.t.verdicts.us")
     show_audit(output, made)
     assert isinstance(output.out.file, io.StringIO) and isinstance(output.err.file, io.StringIO)
-    assert "compared the verdicts of 120 offsets" in output.out.file.getvalue()
+    assert "compared the verdicts of 120 offsets; workers vouch for 110" in output.out.file.getvalue()
     said = output.err.file.getvalue()
     assert "verdicts of us[0] were not all compared: there is no topic fl.t.verdicts.us" in said
-    assert "stand among the verdicts: 3 no verdict at all; they prove nothing" in said and "@7)" in said
+    assert "stand in fl.t.verdicts.eu: 3 no verdict at all; they prove nothing" in said and "@7)" in said
+    assert "stand in fl.t.models: 1 not what the topic holds" in said
+    assert "whoever may write to fl.t.models can have written them" in said
     assert "identical: 3 versions" in output.out.file.getvalue()
 
 

@@ -15,6 +15,8 @@ from backends.settings import Settings
 from fluvial.proof.audit import AuditReport, audit_task
 from schemas import avro as codec
 from schemas.certificates import Role
+from schemas.envelope import open_envelope
+from schemas.manifest_seals import sealed
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key
 from schemas.topics import aggregates_topic
 from tests import factories
@@ -193,7 +195,8 @@ def test_a_manifest_rewritten_with_another_decision_is_named_by_field(
     forged = msgspec.structs.replace(
         federation.manifests[3], weight_total=federation.manifests[3].weight_total + 1
     )
-    (copied.store.path / manifest_key(federation.task, 4)).write_bytes(forged.canonical())
+    signed = sealed(forged, federation.signer(factories.merger_signer()))
+    (copied.store.path / manifest_key(federation.task, 4)).write_bytes(signed.canonical())
     report = audit(federation, copied)
     assert (report.findings.shown[0].what, report.findings.shown[0].field) == (
         "manifest of version 4",
@@ -205,7 +208,8 @@ def test_a_manifest_rewritten_with_another_decision_is_named_by_field(
 def test_a_manifest_that_claims_another_model_is_named(federation: SmallFederation, copied: Settings) -> None:
     assert copied.store.path is not None
     forged = msgspec.structs.replace(federation.manifests[1], model_sha256=factories.sha("another"))
-    (copied.store.path / manifest_key(federation.task, 2)).write_bytes(forged.canonical())
+    signed = sealed(forged, federation.signer(factories.merger_signer()))
+    (copied.store.path / manifest_key(federation.task, 2)).write_bytes(signed.canonical())
     report = audit(federation, copied)
     found = [(one.what, one.field) for one in report.findings if one.error_id == "FLV-5003"]
     assert ("manifest of version 2", "model_sha256") in found
@@ -248,13 +252,28 @@ def test_an_identical_duplicate_is_no_finding_and_an_invented_window_is(own: Sma
     assert report.findings.shown[0].expected == "no such window in the log"
 
 
-def test_an_aggregate_that_no_worker_signed_is_named(own: SmallFederation) -> None:
-    own.writer.append_now("fl.digits.aggregates.eu", b"\xc3\x01 not ours", partition=0)
+def test_what_strangers_write_among_windows_and_announcements_is_counted_apart(own: SmallFederation) -> None:
+    """One byte in the models topic turned an audit red: whoever may write there could."""
+    before = audit(own)
+    windows, announced = own.records("fl.digits.aggregates.eu", 0), own.records("fl.digits.models", 0)
     forged = factories.signer("eu", Role.WORKER, "w-9", secret=" of another CA")
-    own.writer.append_now(
-        "fl.digits.aggregates.eu", forged.sign_payload("RegionalAggregate", b""), partition=0
-    )
-    assert [one.field for one in audit(own).findings] == ["record", "record"]
+    payload = open_envelope(windows[0].value or b"").payload
+    for topic in ("fl.digits.aggregates.eu", "fl.digits.models"):
+        for value in (b"x", b"\xc3\x01 not ours", b"", forged.sign_payload("RegionalAggregate", payload)):
+            own.writer.append_now(topic, value, partition=0)
+    own.writer.append_now("fl.digits.models", windows[0].value or b"", partition=0)
+    own.writer.append_now("fl.digits.aggregates.eu", announced[0].value or b"", partition=0)
+    own.announce(1, task="another")
+    report = audit(own)
+    assert [str(one) for one in report.findings] == [] and report.announcements == before.announcements
+    assert report.digest == before.digest
+    assert {topic: one.kinds for topic, one in report.strays_by_topic()} == {
+        "fl.digits.models": {"no_record": 5, "elsewhere": 1},
+        "fl.digits.aggregates.eu": {"no_record": 4, "forged": 1},
+    }
+    (models, aggregates) = report.json_document()["strays"]
+    assert models["written_by"] == "whoever may write to fl.digits.models"
+    assert aggregates["first"][0] == f"fl.digits.aggregates.eu[0]@{len(windows)}"
 
 
 def test_windows_that_are_not_published_yet_are_no_finding(own: SmallFederation) -> None:

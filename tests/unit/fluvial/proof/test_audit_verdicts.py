@@ -12,7 +12,7 @@ from aggregation.fold.events import Parked, Verdict
 from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, RecordRules
 from aggregation.reasons import Reason, because, said
 from backends.memory.log import MemoryLog, MemoryReader
-from fluvial.proof.audit import AuditReport, audit_task
+from fluvial.proof.audit import AuditReport, audit_task, strays
 from fluvial.proof.audit import verdicts as comparing
 from fluvial.proof.audit.sources import Sources
 from schemas import avro as codec
@@ -91,7 +91,7 @@ def test_every_folded_offset_has_the_verdict_that_the_log_gives(healthy: SmallFe
     (one,) = report.partitions
     assert [str(finding) for finding in report.findings] == []
     published = one.aggregates[-1].next_offset
-    assert (one.verdicts.compared, one.verdicts.strays, one.verdicts.because) == (published, {}, "")
+    assert (one.verdicts.compared, one.verdicts.strays.kinds, one.verdicts.because) == (published, {}, "")
     assert one.verdicts.records == len(healthy.records(TOPIC, 0)) > 12
 
 
@@ -180,15 +180,15 @@ def planted(healthy: SmallFederation) -> dict[str, tuple[bytes, str]]:
     third = decode_verdict(healthy.records(TOPIC, 0)[3].value or b"")
     strange = codec.encode("Revoke", {"task": "t", "device_id": "d", "certificate_serial": "", "reason": ""})
     return {
-        "nothing": (b"", comparing.NOT_A_VERDICT),
-        "junk": (b"\xc3\x01 not ours", comparing.NOT_A_VERDICT),
-        "another kind": (strange, comparing.NOT_A_VERDICT),
-        "too long": (verdict_bytes(replace(third, update_id="x" * 5000)), comparing.NOT_A_VERDICT),
-        "negative": (verdict_bytes(Verdict(-4, "accepted")), comparing.NOT_A_VERDICT),
-        "at the end": (verdict_bytes(Verdict(end, "undecodable")), comparing.BEYOND),
-        "far beyond it": (verdict_bytes(Verdict(2**62, "accepted")), comparing.BEYOND),
-        "another outcome": (verdict_bytes(replace(third, outcome="revoked")), comparing.ANOTHER),
-        "another weight": (verdict_bytes(replace(third, weight=1)), comparing.ANOTHER),
+        "nothing": (b"", strays.NOT_A_VERDICT),
+        "junk": (b"\xc3\x01 not ours", strays.NOT_A_VERDICT),
+        "another kind": (strange, strays.NOT_A_VERDICT),
+        "too long": (verdict_bytes(replace(third, update_id="x" * 5000)), strays.NOT_A_VERDICT),
+        "negative": (verdict_bytes(Verdict(-4, "accepted")), strays.NOT_A_VERDICT),
+        "at the end": (verdict_bytes(Verdict(end, "undecodable")), strays.BEYOND),
+        "far beyond it": (verdict_bytes(Verdict(2**62, "accepted")), strays.BEYOND),
+        "another outcome": (verdict_bytes(replace(third, outcome="revoked")), strays.ANOTHER),
+        "another weight": (verdict_bytes(replace(third, weight=1)), strays.ANOTHER),
     }
 
 
@@ -201,8 +201,8 @@ def test_what_anybody_may_write_is_counted_and_named_and_no_finding(
         assert report.identical, (name, list(map(str, report.findings)))
         assert report.strays == {kind: 2}, name
         assert (
-            len(report.partitions[0].verdicts.named)
-            == {True: 1, False: 2}[before and kind == comparing.ANOTHER]
+            len(report.partitions[0].verdicts.strays.named)
+            == {True: 1, False: 2}[before and kind == strays.ANOTHER]
         ), name
 
 
@@ -265,7 +265,7 @@ def test_a_worker_that_signs_for_offsets_that_the_log_does_not_have_is_named() -
     _, beyond = report.findings.shown
     assert beyond.expected == f"below {end}, where the log ends"
     assert beyond.got == f"{end} to {end + 4} in 5 records, and a signed window that covers them"
-    assert report.strays == {comparing.BEYOND: 1}
+    assert report.strays == {strays.BEYOND: 1}
 
 
 def test_what_is_folded_and_not_yet_published_need_not_be_judged() -> None:
@@ -279,7 +279,7 @@ def test_what_is_folded_and_not_yet_published_need_not_be_judged() -> None:
     federation.fold()
     at = len(federation.records(TOPIC, 0)) - 1
     assert audit(federation, without(at)).identical
-    assert audit(federation, changed(at, outcome="duplicate")).strays == {comparing.ANOTHER: 1}
+    assert audit(federation, changed(at, outcome="duplicate")).strays == {strays.ANOTHER: 1}
 
 
 def test_an_audit_of_a_part_compares_that_part(healthy: SmallFederation) -> None:
@@ -358,4 +358,4 @@ def test_which_record_was_parked_is_not_for_strangers_to_say(
     lie = verdict_bytes(Verdict(first, "skipped"))
     for before in (True, False):
         report = audit(federation, with_planted(*junk, lie, before=before))
-        assert report.identical and report.strays[comparing.ANOTHER] == 1
+        assert report.identical and report.strays[strays.ANOTHER] == 1

@@ -37,6 +37,8 @@ from schemas import avro as codec
 from schemas.certificates import Role
 from schemas.checkpoints import decode_model, encode_model
 from schemas.envelope import Signer, open_envelope
+from schemas.manifest_seals import sealed
+from schemas.manifests import Manifest
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 from schemas.signing import FIRST_DOMAIN, SignatureDomain
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
@@ -416,7 +418,9 @@ def acknowledge_another(data: Copy) -> None:
 
 def edit_manifest(data: Copy, version: int, **changed: Any) -> None:
     key = manifest_key(data.task, version)
-    data.objects[key] = rfc8785.dumps(msgspec.json.decode(data.objects[key]) | changed)
+    made = msgspec.convert(msgspec.json.decode(data.objects[key]) | changed, Manifest)
+    # By a merger that lies: what nobody signed is no manifest at all.
+    data.objects[key] = sealed(made, factories.merger_signer().of_task(data.domain)).canonical()
 
 
 def lose_manifest(data: Copy) -> None:

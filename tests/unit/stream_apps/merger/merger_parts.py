@@ -21,7 +21,7 @@ from schemas import avro
 from schemas.checkpoints import encode_model, encode_optimizer, encode_sums
 from schemas.manifests import Genesis, Region, TensorEntry
 from schemas.objects import sha256_hex
-from schemas.topics import aggregates_topic
+from schemas.topics import aggregates_topic, updates_topic
 from schemas.windows import aggregate_of
 from stream_apps.process_context import ProcessContext
 from tests import factories
@@ -51,6 +51,8 @@ class Logs:
         self.steps: list[str] = []
         self.waiting: list[tuple[Future[Position], Position]] = []
         self.refused = refused
+        self.reached: dict[tuple[str, int], int] = {}
+        """How long a log is at least, by (topic, partition): windows are published of records that nobody reads."""
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +98,7 @@ class Logs:
         self.steps.append("flush")
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        return 0, len(self.records.get((topic, partition), ()))
+        return 0, max(len(self.records.get((topic, partition), ())), self.reached.get((topic, partition), 0))
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[LogRecord]:
         yield from self.records.get((topic, partition), [])[start:end]
@@ -176,7 +178,7 @@ def publish_window(
         "partition": slot[1],
         "sequence": after.sequence + 1 if after else 0,
         "first_offset": after.next_offset if after else 0,
-        "next_offset": (after.next_offset if after else 0) + accepted,
+        "next_offset": (after.next_offset if after else 0) + max(1, accepted),
         "version": 0,
         "policy_sha256": context.policy.sha256,
         "counts": {"accepted": accepted},
@@ -193,4 +195,6 @@ def publish_window(
     payload = avro.encode("RegionalAggregate", record)
     value = factories.worker_signer("w-1", slot[0]).sign_payload("RegionalAggregate", payload)
     logs.append_now(aggregates_topic(TASK, slot[0]), value, partition=slot[1])
-    return aggregate_of(record, payload)
+    one = aggregate_of(record, payload)
+    logs.reached[updates_topic(TASK, slot[0]), slot[1]] = one.next_offset
+    return one

@@ -14,6 +14,7 @@ from backends.object_store import StoreUnavailable
 from backends.observer import Observer
 from backends.store.file import FileStore
 from schemas.certificates import Role
+from schemas.documents import manifest_v1
 from schemas.manifests import decode_manifest
 from schemas.objects import manifest_key, model_key, optimizer_key
 from schemas.topics import models_topic
@@ -221,7 +222,7 @@ class Planted:
             layout=layout,
         )
         self.derived = derived
-        return next_manifest(TASK, parent or self.genesis, inputs, derived)
+        return next_manifest(TASK, parent or self.genesis, inputs, derived, manifest_v1.FORMAT)
 
     def adopt(self, data: bytes) -> Version | None:
         """As a merger that starts; IntegrityProblem where it would wait for ever."""

@@ -1,0 +1,282 @@
+"""Of windows that contradict each other the one counts that the log gives; who signed another is named and barred."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from backends.log import LogRecord
+from backends.observer import Observer
+from schemas import avro
+from schemas.checkpoints import encode_sums
+from schemas.envelope import open_envelope
+from schemas.objects import object_key
+from schemas.topics import aggregates_topic
+from stream_apps.merger.merger import Merger
+from stream_apps.merger.windows import Windows
+from stream_apps.process_context import ProcessContext
+from tests import factories
+from tests.small_federation import SmallFederation
+
+if TYPE_CHECKING:
+    from aggregation.server.aggregates import Aggregate, Slot
+
+SLOT = ("eu", 0)
+EVIL = factories.sha("evil")
+POLICY = factories.policy(
+    window={"updates_max": 4}, buffer={"updates": 4, "seconds_max": 60.0}, anomaly={"enabled": False}
+)
+
+
+class Told(Observer):
+    def __init__(self) -> None:
+        self.disproved: list[tuple[int, str]] = []
+        self.merged: list[int] = []
+
+    def window_disproved(self, slot: Slot, lie: Aggregate, serial: str) -> None:
+        self.disproved.append((lie.sequence, serial))
+
+    def lie_merged(self, slot: Slot, lie: Aggregate) -> None:
+        self.merged.append(lie.sequence)
+
+
+class Site:
+    """A partition whose honest worker has published three windows, and a merger's windows that have seen none."""
+
+    def __init__(self, honest: str = "w-1") -> None:
+        self.federation = SmallFederation(partitions={"eu": 1}, policy=POLICY)
+        for number, device in enumerate(factories.devices(12, partition=0, partitions=1)):
+            self.federation.append("eu", 0, self.federation.update("eu", device, seed=number))
+        self.federation.fold()
+        topic = aggregates_topic(self.federation.task, "eu")
+        self.honest = [record.value or b"" for record in self.federation.records(topic, 0)]
+        assert len(self.honest) == 3
+        self.told = Told()
+        self.context = ProcessContext.of(
+            genesis=self.federation.genesis,
+            store=self.federation.objects,
+            writer=self.federation.writer,
+            key_pair=factories.merger_signer(),
+            name="m-1",
+            open_reader=self.federation.open_reader,
+            clock=self.federation.clock,
+            observer=self.told,
+        )
+        self.windows = Windows(self.context, {SLOT: 0})
+        self.offset = 0
+
+    def lie(self, like: int, /, by: str = "thief", **changed: Any) -> bytes:
+        """The honest window of that sequence with other fields, signed by a worker's key."""
+        record = open_envelope(self.honest[like]).record | ({"contributors_sha256": EVIL} | changed)
+        payload = avro.encode("RegionalAggregate", record)
+        return self.federation.signer(factories.worker_signer(by, "eu")).sign_payload(
+            "RegionalAggregate", payload
+        )
+
+    def offer(self, *values: bytes) -> None:
+        for value in values:
+            topic = aggregates_topic(self.federation.task, "eu")
+            record = LogRecord(topic, 0, self.offset, factories.NOW_MS, None, value)
+            self.offset += 1
+            self.windows.offer(record, "eu")
+
+    def waiting(self) -> list[str]:
+        return [one.sha256 for one in self.windows.pending.waiting()]
+
+    def sha256(self, value: bytes) -> str:
+        from schemas.objects import sha256_hex
+
+        return sha256_hex(open_envelope(value).payload)
+
+    def expect_honest(self, count: int) -> None:
+        assert self.waiting() == [self.sha256(value) for value in self.honest[:count]]
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+def serial_of(worker: str) -> str:
+    from cryptography import x509
+
+    der = open_envelope(factories.worker_signer(worker, "eu").sign("Tick", TICK)).certificate
+    return f"{x509.load_der_x509_certificate(der).serial_number:x}"
+
+
+TICK = {"task": "t", "region": "eu", "partition": 0, "window_first_offset": 0}
+ORDERS = {"the lie first": (0, 1), "the lie second": (1, 0)}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_of_two_windows_of_one_sequence_the_one_counts_that_the_log_gives(
+    site: Site, order: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    values = [site.lie(0), site.honest[0]]
+    site.offer(*(values[at] for at in order), *site.honest[1:])
+    site.expect_honest(3)
+    assert site.windows.judging.barred == {serial_of("thief"): "thief"}
+    assert site.told.disproved == [(0, serial_of("thief"))]
+    assert f"(certificate {serial_of('thief')}) is a lie" in caplog.text
+
+
+def test_a_lie_that_others_were_built_on_falls_with_them(site: Site) -> None:
+    first = site.lie(0)
+    second = site.lie(1, previous_sha256=site.sha256(first))
+    site.offer(first, second)
+    assert len(site.waiting()) == 2, "a lie that stands alone is taken on its worker's word"
+    site.offer(*site.honest)
+    site.expect_honest(3)
+    assert not site.told.merged
+
+
+def test_a_lie_after_an_honest_window_falls_when_the_honest_one_comes(site: Site) -> None:
+    site.offer(site.honest[0], site.lie(1), site.honest[1], site.honest[2])
+    site.expect_honest(3)
+
+
+def test_an_honest_worker_whose_key_was_stolen_goes_on_being_heard(site: Site) -> None:
+    site.offer(site.lie(0, by="w-1"), *site.honest)
+    site.expect_honest(3)
+    assert site.windows.judging.barred == {serial_of("w-1"): "w-1"}
+
+
+def test_the_word_of_a_barred_certificate_is_worth_nothing(site: Site) -> None:
+    site.offer(site.lie(0), site.honest[0], site.lie(1))
+    site.expect_honest(1)
+    site.offer(site.honest[1], site.honest[2])
+    site.expect_honest(3)
+    assert [sequence for sequence, _ in site.told.disproved] == [0, 1]
+
+
+def test_two_lies_and_no_honest_window_yet_are_two_lies(site: Site) -> None:
+    site.offer(site.lie(0), site.lie(0, by="other-thief", contributors_sha256=factories.sha("other")))
+    assert site.waiting() == []
+    site.offer(*site.honest)
+    site.expect_honest(3)
+
+
+def test_a_state_that_is_none_is_nothing_to_fold_from(site: Site) -> None:
+    """The lie before is taken alone; the log is then folded from its beginning."""
+    site.offer(site.lie(0, state_sha256=EVIL), site.lie(1, previous_sha256=EVIL), *site.honest)
+    site.expect_honest(3)
+
+
+def test_a_state_of_another_content_convinces_nobody(site: Site) -> None:
+    elsewhere = Site()
+    record = open_envelope(site.honest[0]).record
+    planted = site.federation.objects.put_object(b"another state")
+    first = site.lie(0, state_sha256=planted)
+    site.offer(first, site.lie(1, by="w-1", previous_sha256=site.sha256(first)), *elsewhere.honest)
+    assert record["sequence"] == 0
+    site.expect_honest(3)
+
+
+def test_a_lie_in_a_version_is_named_and_the_honest_chain_goes_on(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.offer(site.lie(0))
+    site.windows.forget_merged({SLOT: 1})
+    site.offer(*site.honest)
+    assert site.waiting() == [site.sha256(value) for value in site.honest[1:]]
+    assert site.told.merged == [0]
+    assert "FLV-3307" in caplog.text
+
+
+def test_several_lies_in_versions_are_named_each_and_the_honest_chain_goes_on(site: Site) -> None:
+    first = site.lie(0)
+    second = site.lie(1, previous_sha256=site.sha256(first))
+    site.offer(first, second)
+    site.windows.forget_merged({SLOT: 2})
+    site.offer(*site.honest)
+    assert site.waiting() == [site.sha256(site.honest[2])]
+    assert site.told.merged == [0, 1]
+
+
+IMPOSSIBLE: dict[str, dict[str, Any]] = {
+    "beyond the log's end": {"next_offset": 13},
+    "far beyond the log's end": {"next_offset": 2**62},
+    "no records": {"next_offset": 0},
+    "before the log": {"first_offset": -1},
+    "made-up updates": {"accepted": 5, "counts": {"accepted": 5}},
+    "more updates than it counts": {"accepted": 4, "counts": {"accepted": 3}},
+    "fewer than none": {"counts": {"accepted": 4, "duplicate": -1}},
+    "outcomes that there are not": {"counts": {"accepted": 4, "OUTCOME\x1b[31m": 0}},
+    "heavier than its updates": {"weight_total": (4 << 16) + 1},
+    "lighter than its updates": {"weight_total": 3},
+    "bytes that no update has": {"update_bytes": 2**62},
+    "staleness that there is not": {"staleness_max": 2**40},
+    "sums under no hash": {"sum_sha256": "../../versions/0/manifest.json"},
+    "no sums": {"sum_sha256": ""},
+    "a state under no hash": {"state_sha256": ""},
+}
+
+
+@pytest.mark.parametrize("changed", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_what_no_log_can_give_is_a_lie_at_once(site: Site, changed: dict[str, Any]) -> None:
+    site.offer(site.lie(0, **changed))
+    assert site.waiting() == []
+    assert site.told.disproved == [(0, serial_of("thief"))]
+    site.offer(*site.honest)
+    site.expect_honest(3)
+
+
+@pytest.mark.parametrize("sequence", [3, 900, 5000, 2**40])
+def test_windows_far_ahead_stop_nobody(site: Site, sequence: int) -> None:
+    site.offer(site.lie(0, sequence=sequence), *site.honest)
+    site.expect_honest(3)
+
+
+# -- what cannot be merged
+
+
+def merger_with(site: Site, *values: bytes) -> Merger:
+    merger = Merger(site.context)
+    merger._windows = site.windows
+    site.offer(*values)
+    return merger
+
+
+def test_sums_that_an_honest_window_names_and_the_store_has_lost_are_folded_again(site: Site) -> None:
+    merger = merger_with(site, site.honest[0])
+    key = object_key(site.federation.task, open_envelope(site.honest[0]).record["sum_sha256"])
+    site.federation.objects.store.put(key, b"damaged")
+    assert not merger.merge_if_due()
+    assert merger.merge_if_due()
+    assert merger.head.number == 1
+    assert not site.told.disproved
+
+
+SUMS = {
+    "that are not there": lambda _site: EVIL,
+    "of another shape": lambda site: site.federation.objects.put_object(b"none"),
+    "out of all bounds": lambda site: site.federation.objects.put_object(
+        encode_sums(np.full(site.federation.layout.sum_elements, np.iinfo(np.int64).min, np.int64))
+    ),
+}
+
+
+@pytest.mark.parametrize("sums", SUMS.values(), ids=SUMS)
+def test_a_lie_whose_sums_cannot_be_added_stops_nobody(site: Site, sums: Any) -> None:
+    merger = merger_with(site, site.lie(0, sum_sha256=sums(site)))
+    assert not merger.merge_if_due()
+    assert site.waiting() == []
+    site.offer(*site.honest)
+    assert merger.merge_if_due()
+    assert merger.head.number == 1
+    (window,) = site.federation.objects.manifest(1).inputs
+    assert window.sha256 == site.sha256(site.honest[0])
+
+
+def test_a_window_that_comes_again_is_a_copy_whoever_signed_it(site: Site) -> None:
+    record = open_envelope(site.honest[0])
+    copy = site.federation.signer(factories.worker_signer("w-2", "eu")).sign_payload(
+        "RegionalAggregate", record.payload
+    )
+    site.offer(site.honest[0], copy, *site.honest)
+    site.expect_honest(3)
+    assert not site.told.disproved
+    assert replace(site.windows.pending.waiting()[0]).sequence == 0
