@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # Processes come by the dozen: without bytecode each would compile torch and all else again, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-UV_VERSION := 0.13.9
+CYCLONEDX := cyclonedx-bom==7.5.0
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
@@ -27,7 +27,7 @@ RECORDS ?= 100000
 SEED ?= 1
 SECONDS ?= 60
 
-.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-records fuzz-decoder vectors vectors-again fold-again check verify format bench peers docs docs-serve lock clean
+.PHONY: help setup demo test test-long twins simulate mutants fuzz fuzz-records fuzz-decoder vectors vectors-again fold-again check verify format bench peers docs docs-serve lock sbom clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "setup: $(VENV) from $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "hint: the venv module is missing; Debian, Ubuntu: sudo apt install python3-venv" >&2; exit 2; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement infra/uv.txt
 	@echo "setup: installing the locked packages (several GB the first time, most of it torch)"
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --require-hashes requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
@@ -136,9 +136,15 @@ docs-serve: setup ## the same on a local port, built again when a page changes
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve $(ARGS)
 
 lock: setup ## resolve the dependencies anew into requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement infra/uv.txt
 	@$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --extra docs --extra tracking --universal --python-version 3.11 --upgrade \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.lock
+
+sbom: setup ## build/sbom.json: all that Fluvial runs, as CycloneDX, with hashes
+	@mkdir -p build
+	@$(BIN)/uv tool run --quiet --from "$(CYCLONEDX)" cyclonedx-py requirements requirements.lock --pyproject pyproject.toml \
+	  --output-reproducible --output-format JSON --output-file build/sbom.json
+	@$(BIN)/python -m infra.sbom build/sbom.json
 
 clean: ## remove the environment and caches (not .fluvial: `fluvial down --delete-data` does)
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

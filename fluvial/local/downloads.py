@@ -21,6 +21,7 @@ from aggregation.errors import EnvironmentProblem
 from backends.caches import has_home
 from backends.environment import cache_dir, child_environment
 from fluvial.local import files, tools
+from fluvial.local.pinned import read_pins, unpinned
 from fluvial.local.resources import infra_file
 from fluvial.processes.signals import undisturbed
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 MINIO_MODULE: Final = "github.com/minio/minio"
 TOXIPROXY_MODULE: Final = "github.com/Shopify/toxiproxy/v2/cmd/server"
+KAFKA_PINS: Final = "kafka/jars.sha256"
 BUILD_TIMEOUT_S: Final = 1800.0
 """How long one process waits for another that builds the same thing."""
 _POLL_S: Final = 0.5
@@ -43,7 +45,8 @@ _TAIL_LINES: Final = 5
 
 def kafka_jars_path() -> Path:
     """Where the jars of the pinned Kafka are, or would be."""
-    digest = hashlib.sha256(infra_file("kafka/pom.xml").read_bytes()).hexdigest()
+    pinned = infra_file("kafka/pom.xml").read_bytes() + infra_file(KAFKA_PINS).read_bytes()
+    digest = hashlib.sha256(pinned).hexdigest()
     return cache_dir() / f"kafka-{digest[:16]}"
 
 
@@ -55,7 +58,8 @@ def minio_binary_path() -> Path:
 def kafka_jars(reporter: Reporter) -> Path:
     """The folder of Kafka's jars, fetched with Maven if it is not there yet (about 45 MB).
 
-    Raises EnvironmentProblem: FLV-1005 no Maven, FLV-1006 the download failed, FLV-1015 the cache cannot be written.
+    Raises EnvironmentProblem: FLV-1005 no Maven, FLV-1006 the download failed, FLV-1025 it is not what was pinned,
+    FLV-1015 the cache cannot be written.
     """
     final = kafka_jars_path()
     if final.is_dir():
@@ -89,6 +93,19 @@ def _fetch_kafka_jars(final: Path, maven: str, reporter: Reporter) -> None:
                 where=tail,
                 hint="check the network (and proxy or mirror in ~/.m2/settings.xml), then repeat the command",
             )
+        require_pinned(folder)
+
+
+def require_pinned(folder: Path) -> None:
+    """EnvironmentProblem FLV-1025 unless the jars in ``folder`` are those whose hashes stand in the source tree."""
+    problems = unpinned(folder, read_pins(infra_file(KAFKA_PINS).read_text(encoding="utf-8")))
+    if problems:
+        raise EnvironmentProblem(
+            "FLV-1025",
+            f"{len(problems)} of Kafka's jars are not what was pinned: {problems[0]}",
+            where=str(infra_file(KAFKA_PINS)),
+            hint="remove it from ~/.m2/repository and repeat the command; if it lasts, ask whoever runs the mirror",
+        )
 
 
 def minio_is_possible() -> bool:

@@ -258,23 +258,19 @@ class Notary:
         """The merger whose signature ``seal`` is, over a manifest's canonical form without its key ``merger``."""
         if not isinstance(seal, dict) or set(seal) != {"certificate", "signature"}:
             return None
-        parts = []
-        for text in (seal["certificate"], seal["signature"]):
-            try:
-                parts.append(base64.b64decode(text, validate=True))
-            except (ValueError, TypeError):
-                return None
-            if base64.b64encode(parts[-1]).decode() != text:
-                return None
-        signer = self.signer_of(parts[0])
-        if signer is None or signer.role != "merger":
-            return None
-        said = b"fluvial/Manifest/v2\0" + self._named + hashlib.sha256(unsigned).digest()
+        texts = [seal["certificate"], seal["signature"]]
         try:
-            signer.key.verify(parts[1], said)
-        except InvalidSignature:
+            certificate, signature = (base64.b64decode(text, validate=True) for text in texts)
+            signer = self.signer_of(certificate)
+            if signer is None or signer.role != "merger":
+                return None
+            signer.key.verify(
+                signature, b"fluvial/Manifest/v2\0" + self._named + hashlib.sha256(unsigned).digest()
+            )
+        except (ValueError, TypeError, InvalidSignature):
             return None
-        return signer
+        same = [base64.b64encode(data).decode() for data in (certificate, signature)] == texts
+        return signer if same else None
 
     def signer_of(self, der: bytes) -> Signer | None:
         """Who holds a certificate; None where the task's CAs do not vouch for it."""

@@ -1,0 +1,1 @@
+"""The software bill of materials: what besides Python packages Fluvial runs."""
