@@ -36,10 +36,12 @@ from backends.settings import (
     KafkaSecurity,
     Settings,
     StackFile,
+    StackRole,
     StoreSettings,
     credentials_path,
     file_store_path,
     stack_path,
+    stack_security,
 )
 from backends.text_files import plain_utf8
 from backends.variables import unknown_variables
@@ -160,17 +162,27 @@ def read_credentials_file(home: Path) -> CredentialsFile | None:
     return _read_json(credentials_path(home), CredentialsFile)
 
 
-def load_settings(home: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    home: Path | str | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    role: StackRole = "reader",
+) -> Settings:
     """Merge stack file, credentials and environment into validated settings.
+
+    ``role``: as whom to speak to the local stack's Kafka, where that is secured. Elsewhere the environment says it.
 
     Raises ConnectionProblem: FLV-1001, nothing says where Kafka or the store are (the stack is down). UsageProblem:
     FLV-1002, a value is not what it must be; FLV-1003, a file is damaged.
     """
-    return load_settings_with_sources(home, environ)[0]
+    return load_settings_with_sources(home, environ, role=role)[0]
 
 
 def load_settings_with_sources(
-    home: Path | str | None = None, environ: Mapping[str, str] | None = None
+    home: Path | str | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    role: StackRole = "reader",
 ) -> tuple[Settings, dict[str, str]]:
     """As ``load_settings``, with the source of each value, such as ``{"store.kind": "stack.json"}``."""
     environ = os.environ if environ is None else environ
@@ -179,7 +191,7 @@ def load_settings_with_sources(
     merge.put("home", str(folder), _home_source(home, environ))
     stack = read_stack_file(folder)
     if stack is not None and stack.running:
-        _merge_stack(merge, folder, stack)
+        _merge_stack(merge, folder, stack, role)
     _merge_environment(merge)
     _require_addresses(merge, folder, stack)
     return _build(merge), merge.sources
@@ -191,8 +203,13 @@ def _home_source(home: Path | str | None, environ: Mapping[str, str]) -> str:
     return "FLUVIAL_HOME" if environ.get("FLUVIAL_HOME") else "default"
 
 
-def _merge_stack(merge: Merge, folder: Path, stack: StackFile) -> None:
+def _merge_stack(merge: Merge, folder: Path, stack: StackFile, role: StackRole) -> None:
     merge.put("bootstrap_servers", f"127.0.0.1:{stack.kafka_port}", "stack.json")
+    if stack.secured:
+        kafka = stack_security(folder, role)
+        for field in msgspec.structs.fields(KafkaSecurity):
+            if (value := getattr(kafka, field.name)) != field.default:
+                merge.put(f"kafka.{field.name}", str(value), "stack.json")
     merge.put("update_bytes_max", stack.update_bytes_max, "stack.json")
     merge.put("store.kind", stack.store_kind, "stack.json")
     if stack.store_kind == "file":

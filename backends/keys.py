@@ -69,7 +69,14 @@ def issue(folder: Path, region: str, role: Role, name: str, *, days: float = LEA
     issuer = CONTROL if role in ISSUED_BY_CONTROL else region
     authority_key, authority = _read(authority_path(folder, issuer), f"fluvial ca init --region {issuer}")
     key = Ed25519PrivateKey.generate()
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    # A broker that takes this certificate goes by the whole subject: a device called ``admin`` is none.
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, issuer),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role.value),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
+        ]
+    )
     san = x509.SubjectAlternativeName(
         [x509.UniformResourceIdentifier(f"spiffe://{issuer}/{role.value}/{name}")]
     )

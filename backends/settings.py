@@ -13,12 +13,17 @@ import msgspec
 
 from backends.logging_setup import LogFormat
 from backends.proxies import without_password
+from schemas.access import AccessRole
 
 StoreKind = Literal["minio", "file", "s3"]
 Addressing = Literal["auto", "path", "virtual"]
 Encryption = Literal["", "AES256", "aws:kms", "aws:kms:dsse"]
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+
+ADMIN: Final = "admin"
+StackRole = AccessRole | Literal["admin"]
+"""As whom a process speaks to the local stack's Kafka, where it is secured. The administrator alone may do all."""
 
 DEFAULT_HOME: Final = Path(".fluvial")
 DEFAULT_BUCKET: Final = "fluvial"
@@ -170,6 +175,8 @@ class StackFile(msgspec.Struct, frozen=True, kw_only=True):
     cluster_id: str = ""
     bucket: str = DEFAULT_BUCKET
     update_bytes_max: UpdateBytesMax = UPDATE_BYTES_MAX_DEFAULT
+    secured: bool = False
+    """Whether Kafka has mutual TLS and ACLs; a home that was made before it could be has not."""
 
 
 class CredentialsFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +202,19 @@ def stack_path(home: Path) -> Path:
 def credentials_path(home: Path) -> Path:
     """Where ``CredentialsFile`` lives."""
     return home / "credentials.json"
+
+
+def tls_folder(home: Path) -> Path:
+    """The folder of the local stack's certificates; see ``fluvial.local.tls_keys``."""
+    return home / "tls"
+
+
+def stack_security(home: Path, role: StackRole) -> KafkaSecurity:
+    """How a role gets into the Kafka of a local stack that is secured."""
+    folder = tls_folder(home)
+    return KafkaSecurity(
+        security_protocol="SSL", ca_file=folder / "ca.pem", certificate_file=folder / f"{role}.pem"
+    )
 
 
 def file_store_path(home: Path) -> Path:

@@ -1,16 +1,21 @@
 """Ingest: signed int8 updates that are already in Kafka, drained by 1 and by 2 worker processes.
 
-    python benchmarks/ingest.py [--updates 20000] [--devices 200] [--parameters 100000] [--json]
+    python benchmarks/ingest.py [--updates 20000] [--devices 200] [--parameters 100000] [--json] [--security]
 
 The same log is drained twice: between the runs only the workers' outputs are deleted. Time runs from the first
 update's verdict to the last's (LogAppendTime), so interpreter start-up is left out; CPU is the operating system's own
 account of each process over that time.
+
+With ``--security`` one worker drains the log in turn over a Kafka without TLS and over the same one with mutual TLS and
+ACLs, and what is told is the ratio.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -179,6 +184,27 @@ def delete_outputs(made: synthetic.Synthetic) -> None:
     declare_topics(made.settings, topics_of(made.task, {made.region: made.partitions}))
 
 
+def compare_security(made: synthetic.Synthetic, home: Path, updates: int) -> list[dict[str, Any]]:
+    """Drain the log by one worker, in turn without TLS and with mutual TLS: the broker is started again between."""
+    rows = []
+    for secured in (False, True) * SECURITY_ROUNDS:
+        settings = LocalStack(home, reporter=Output(), secured=secured).up()
+        made = dataclasses.replace(made, settings=settings)
+        rows.append({"secured": secured, **drain(made, 1, updates)})
+        delete_outputs(made)
+    return rows
+
+
+def security_ratio(rows: list[dict[str, Any]]) -> float:
+    """Updates a second with mutual TLS in those without, by the medians of their rounds."""
+    plain, secured = (
+        statistics.median(row["updates_per_second"] for row in rows if row["secured"] is kind)
+        for kind in (False, True)
+    )
+    return float(secured / plain)
+
+
+SECURITY_ROUNDS = 3
 VERSIONS = range(1, 101)
 
 
@@ -191,6 +217,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=200)
     parser.add_argument("--parameters", type=int, default=100_000)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--security", action="store_true", help="compare with mutual TLS, by one worker")
     options = parser.parse_args()
     if options.updates > options.devices * len(VERSIONS):
         parser.error(
@@ -210,6 +237,11 @@ def main() -> None:
             )
             synthetic.write_barriers(made, len(VERSIONS))
             size = publish(made, options.updates)
+            if options.security:
+                rows = compare_security(made, stack.home, options.updates)
+                report = {"machine": machine.describe(), "ratio": security_ratio(rows), "runs": rows}
+                print(json.dumps(report, indent=2))
+                return
             rows = []
             for workers in (1, 2):
                 rows.append(drain(made, workers, options.updates))

@@ -31,9 +31,10 @@ Who creates and removes tasks administers the cluster, and is none of these.
 OF_A_REGION: Final = frozenset({"device", "worker"})
 """Roles that have a region, and permissions in no other."""
 
-_READ: Final = ("Read", "Describe")
-_WRITE: Final = ("Write", "Describe")
-_BOTH: Final = ("Read", "Write", "Describe")
+_READ: Final = ("Read",)
+_WRITE: Final = ("Write",)
+_BOTH: Final = ("Read", "Write")
+"""Who may read or write may describe as well."""
 _SET: Final = ("DescribeConfigs",)
 """Of what is looked at before work begins: how a topic is set."""
 

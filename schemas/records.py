@@ -17,7 +17,7 @@ from aggregation.policy import UPDATE_BYTES_LIMIT, Policy
 from aggregation.reasons import Because, Reason, because
 from schemas.avro import CodecError, unknown_schema
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
-from schemas.envelope import ClosedEnvelope, Envelope, read_envelope
+from schemas.envelope import ClosedEnvelope, Envelope, read_envelope, read_update
 from schemas.windows import aggregate_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
             return _refused(because(Reason.FAR_TOO_LARGE, UPDATE_BYTES_LIMIT, bytes_max))
         return _refused(because(Reason.TOO_LARGE, len(value), bytes_max))
     try:
-        envelope = read_envelope(value, trust.rules)
+        envelope = read_update(value, trust.rules)
     except CodecError as error:
         return _refused(error.because)
     if envelope.kind == "ClientUpdate" and envelope.schema.version > UPDATE_SCHEMAS[policy.format]:

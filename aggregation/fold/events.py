@@ -37,6 +37,8 @@ class Update:
 
     The weights' tensors come first, as ``codec`` encodes them, then the buffers', as ``codecs.values`` does.
 
+    ``data`` may be views of the record's bytes, in the place of copies.
+
     ``record_bytes`` is the size of the whole record, envelope included. ``cohort`` is what the device says of itself,
     0 to 99, else None: for whoever looks on; the fold does not read it.
     """

@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
 
 from aggregation.errors import ConnectionProblem, TimeoutProblem, UsageProblem
 from backends.kafka.configuration import REQUEST_TIMEOUT_S, connection
-from backends.kafka.diagnosis import problem_at, refusal
+from backends.kafka.diagnosis import problem_at, require_no_refusal
 from backends.kafka.durability import IN_SYNC, least_in_sync, replicas_of
 from backends.settings import Settings
 from schemas.topics import Topic
@@ -55,6 +55,7 @@ def admin_client(settings: Settings) -> AdminClient:
 
 def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
     """Create the topics that are missing; returns their names. UsageProblem (FLV-3104) when one exists otherwise."""
+    require_no_refusal(settings)
     admin = admin_client(settings)
     wanted = {topic.name: topic for topic in topics}
     try:
@@ -92,6 +93,7 @@ def declare_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
 
 def delete_topics(settings: Settings, names: Iterable[str]) -> list[str]:
     """Delete the topics that exist, with all their records; their names. Waits until the broker lists none of them."""
+    require_no_refusal(settings)
     admin = admin_client(settings)
     try:
         present = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
@@ -132,8 +134,9 @@ class BrokerProbe:
 
 def require_broker(settings: Settings, timeout_s: float = 3.0) -> None:
     """Unless a broker answers: ConnectionProblem FLV-3100; AccessProblem FLV-3110 to FLV-3118, it refuses us."""
+    require_no_refusal(settings, timeout_s)
     if not reachable(settings, timeout_s):
-        raise refusal(settings) or ConnectionProblem(
+        raise ConnectionProblem(
             "FLV-3100",
             "no broker answers",
             where=f"broker {settings.bootstrap_servers}",

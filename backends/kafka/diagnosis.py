@@ -19,15 +19,18 @@ from aiokafka import errors
 from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.protocol.admin import SaslHandShakeRequest
 from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.transaction import InitProducerIdRequest
 from confluent_kafka import KafkaError
 
 from aggregation.errors import AccessProblem, FluvialError
 from backends.kafka.configuration import addresses, client_options
 from backends.kafka.problems import AWAY, problem_of
-from backends.kafka.refusals import other_protocol, refusal_in
+from backends.kafka.refusals import denied_of, other_protocol, refusal_in
 from backends.settings import Settings
 
 STEP_TIMEOUT_S: Final = 5.0
+PATIENCE_S: Final = 20.0
+SOON_S: Final = 3.0
 NODES_ASKED_MAX: Final = 8
 """Brokers that a cluster names, which are asked as well: their names may be others than the first one's."""
 AGAIN_S: Final = 3.0
@@ -40,17 +43,32 @@ _APIS_OF_KAFKA: Final = bytes.fromhex("0000000d00120000") + _CORRELATION + b"\x0
 """ApiVersions, version 0, with its length before it: every listener without TLS answers it, SASL or not."""
 
 
-def refusal(settings: Settings) -> AccessProblem | None:
-    """Why the brokers refuse us; None where one lets us in, or none answers. Blocks, at most some seconds.
+def refusal(settings: Settings, timeout_s: float = PATIENCE_S) -> AccessProblem | None:
+    """Why the brokers refuse us; None where one lets us in, or none answers in time. Blocks.
 
     Raises UsageProblem FLV-3119: a file of ours is wrong.
     """
     with ThreadPoolExecutor(1) as apart:  # the caller's thread may have an event loop of its own
-        return apart.submit(asyncio.run, refusal_async(settings)).result()
+        return apart.submit(asyncio.run, refusal_async(settings, timeout_s)).result()
 
 
-async def refusal_async(settings: Settings) -> AccessProblem | None:
+def require_no_refusal(settings: Settings, timeout_s: float = SOON_S) -> None:
+    """AccessProblem FLV-3110 to FLV-3118 where the brokers refuse us: before a library would try for long."""
+    found = refusal(settings, timeout_s)
+    if found is not None:
+        raise found
+
+
+async def refusal_async(settings: Settings, timeout_s: float = PATIENCE_S) -> AccessProblem | None:
     """As ``refusal``."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _refusal(settings)
+    except TimeoutError:
+        return None
+
+
+async def _refusal(settings: Settings) -> AccessProblem | None:
     found: AccessProblem | None = None
     named: list[tuple[str, int]] = []
     asked = addresses(settings)
@@ -72,6 +90,28 @@ def problem_at(error: KafkaError, action: str, settings: Settings) -> FluvialErr
     """As ``problem_of``; where librdkafka only knows that nobody answers, it is seen why."""
     found = refusal(settings) if error.code() in AWAY else None
     return found or problem_of(error, action, settings.bootstrap_servers)
+
+
+def writer_refusal(settings: Settings) -> AccessProblem | None:
+    """Why a producer has failed for good, where that is a permission: FLV-3117 without one to write to any topic.
+
+    confluent-kafka loses librdkafka's own reason where another callback comes in between.
+    """
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(asyncio.run, _writer_refusal(settings)).result()
+
+
+async def _writer_refusal(settings: Settings) -> AccessProblem | None:
+    for host, port in addresses(settings):
+        with contextlib.suppress(errors.KafkaError, OSError, TimeoutError, EOFError):
+            async with asyncio.timeout(2 * STEP_TIMEOUT_S):
+                connection = await create_conn(host, port, **client_options(settings, _CLIENT))
+                try:
+                    answer: Any = await connection.send(InitProducerIdRequest(None, 0))
+                finally:
+                    connection.close()
+            return denied_of(answer.error_code, "write", f"broker {host}:{port}")
+    return None
 
 
 class RefusalWatch:

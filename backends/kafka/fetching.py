@@ -21,6 +21,7 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from aggregation.errors import FluvialError, UsageProblem
 from backends.kafka.configuration import REQUEST_TIMEOUT_S, addresses, client_options
+from backends.kafka.diagnosis import AGAIN_S, SOON_S, refusal_async
 from backends.kafka.frames import receive_in_place
 from backends.kafka.problems import client_problem
 from backends.settings import Settings
@@ -66,7 +67,9 @@ class PartitionClient:
     """Asks the brokers of ``settings``. All of its methods belong to one event loop."""
 
     def __init__(self, settings: Settings, client_id: str) -> None:
+        self._settings = settings
         self._bootstrap = settings.bootstrap_servers
+        self._let_in_asked_s = -AGAIN_S
         self._addresses = addresses(settings)
         self._options = client_options(settings, client_id)
         self._connections: dict[tuple[Node, bool], AIOKafkaConnection] = {}
@@ -146,6 +149,7 @@ class PartitionClient:
         except _OUTAGES as error:
             topics = ", ".join(sorted({topic for topic, _ in starts}))
             self._require_passing(error, f"read {topics}")
+            await self._require_let_in(error)
             await asyncio.sleep(BACKOFF_S)
             return {}
         self._unknown_since_s = None
@@ -240,6 +244,7 @@ class PartitionClient:
                     return await ask()
             except _OUTAGES as error:
                 self._require_passing(error, action)
+                await self._require_let_in(error)
                 if time.monotonic() > deadline_s:
                     raise self._problem(error, action) from error
             await asyncio.sleep(BACKOFF_S)
@@ -264,6 +269,18 @@ class PartitionClient:
         elif error.retriable or error.invalid_metadata:
             return
         raise self._problem(error, action) from error
+
+    async def _require_let_in(self, error: Exception) -> None:
+        """Where a connection breaks, see every ``AGAIN_S`` at most whether it always will: AccessProblem."""
+        now_s = time.monotonic()
+        answered = isinstance(error, errors.KafkaError) and not isinstance(error, errors.KafkaConnectionError)
+        asked = now_s - self._let_in_asked_s < AGAIN_S
+        if answered or asked or isinstance(error, ConnectionRefusedError):
+            return
+        self._let_in_asked_s = now_s
+        refused = await refusal_async(self._settings, SOON_S)
+        if refused is not None:
+            raise refused from error
 
     def _problem(self, error: Exception, action: str) -> FluvialError:
         return client_problem(error, action, self._bootstrap)

@@ -16,6 +16,10 @@ from aiokafka import conn
 IN_PLACE_BYTES_MIN: Final = 64 << 10
 """What is shorter goes through asyncio's own buffer."""
 SCRATCH_BYTES: Final = 64 << 10
+FIRST_ANSWER_BYTES_MAX: Final = 1 << 20
+"""The first answer on a connection names versions. A port with TLS complains in what reads as a length of 352 MB."""
+_FIRST_ANSWER: Final = 2
+"""The second time that something is read: a length goes before it."""
 
 
 def receive_in_place() -> None:
@@ -26,11 +30,15 @@ def receive_in_place() -> None:
 class FrameReader(asyncio.StreamReader):
     """A stream whose ``readexactly`` of much has the socket write into what it returns."""
 
+    _reads = 0
     _room: memoryview | None = None
     """What is still to be received of it."""
 
     async def readexactly(self, n: int) -> bytes:
-        """As asyncio's."""
+        """As asyncio's. IncompleteReadError, with no room made for it, for a first answer that is too long for one."""
+        self._reads += 1
+        if self._reads == _FIRST_ANSWER and n > FIRST_ANSWER_BYTES_MAX:
+            raise asyncio.IncompleteReadError(b"", n)
         if n < IN_PLACE_BYTES_MIN:
             return await super().readexactly(n)
         whole = io.BytesIO()

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, Reso
 from aggregation.errors import UsageProblem
 from backends.kafka.admin import admin_client, asked
 from backends.kafka.configuration import REQUEST_TIMEOUT_S
-from backends.kafka.diagnosis import problem_at
+from backends.kafka.diagnosis import problem_at, require_no_refusal
 from backends.kafka.durability import IN_SYNC, UNCLEAN, least_in_sync, replicas_of
 from backends.outages import retry_through_outage
 from backends.settings import Settings
@@ -116,6 +116,7 @@ def require_right_topics(settings: Settings, topics: Iterable[str], *, fresh: bo
 
     ``fresh``: of a task that is being created. What is hidden from this client is a warning: somebody else may look.
     """
+    require_no_refusal(settings)
     try:
         compared = compare_topics(admin_client(settings), topics, settings, fresh=fresh)
     except KafkaException as error:

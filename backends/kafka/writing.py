@@ -5,6 +5,7 @@ Methods block; asynchronous callers use ``asyncio.to_thread``.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -15,8 +16,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from aggregation.errors import FluvialError, TimeoutProblem
 from backends.kafka.configuration import DELIVERY_TIMEOUT_S, REQUEST_TIMEOUT_S, producer_configuration
-from backends.kafka.diagnosis import RefusalWatch, refusal
+from backends.kafka.diagnosis import RefusalWatch, refusal, writer_refusal
 from backends.kafka.problems import problem_of
+from backends.kafka.refusals import denied_of
 from backends.log import Headers, Outgoing, Position, Together
 from backends.observer import UNOBSERVED, Observer
 from backends.settings import Settings
@@ -25,12 +27,21 @@ POLL_S: Final = 0.25
 POLL_EVERY_S: Final = 0.005
 """How often appending asks for answers: no answer comes sooner than a batch has lingered."""
 # librdkafka's own codes have an underscore and are public all the same.
+FATAL: Final = KafkaError._FATAL  # noqa: SLF001
 _GIVEN_UP: Final = frozenset(
-    {KafkaError._PURGE_QUEUE, KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT}  # noqa: SLF001
+    {
+        FATAL,
+        KafkaError._PURGE_QUEUE,  # noqa: SLF001
+        KafkaError._MSG_TIMED_OUT,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+    }
 )
 """Of records that were never sent."""
+_AFTER_FATAL: Final = frozenset({FATAL, KafkaError._PURGE_QUEUE})  # noqa: SLF001
+"""Of records that librdkafka had when it gave up by itself: we purge with a reason only."""
 
 
+_NOBODYS: Final = Outgoing(None, b"")
 Delivered = Callable[[KafkaError | None, Message], None]
 Answered = Callable[[Outgoing | None, KafkaError | None], None]
 
@@ -47,6 +58,7 @@ class LogWriter:
         self._polled_s = 0.0
         self._settings = settings
         self._refusal: FluvialError | None = None
+        self._waiting: set[Future[Position] | Together] = set()
         watch = RefusalWatch(settings, self._refuse)
         self._producer = Producer(
             producer_configuration(settings, client_id, give_up=give_up) | {"error_cb": watch}
@@ -56,6 +68,36 @@ class LogWriter:
         """The brokers turn us back, and waiting does not mend it: what waits fails at once, with the reason."""
         self._refusal = problem
         self._producer.purge(in_queue=True, in_flight=False, blocking=False)
+
+    def _serve(self, call: Callable[[], int]) -> int:
+        """Let librdkafka tell what it has to: how many records still wait. A fatal error fails all of them."""
+        try:
+            return call()
+        except:  # noqa: E722 - confluent-kafka raises a fatal error as a KafkaError, which is no exception of Python's
+            fatal = _fatal_in(sys.exc_info()[1])
+            if fatal is None:
+                raise
+        problem = self._of_fatal(fatal)
+        while self._waiting:  # confluent-kafka may have dropped what was to be told of them
+            _fail(self._waiting.pop(), problem)
+        return 0
+
+    def _of_fatal(self, error: KafkaError) -> FluvialError:
+        """What ended this producer: it takes no record any more."""
+        if self._refusal is None:
+            self._refusal = denied_of(error.code(), "write", f"broker {self._bootstrap}")
+        if self._refusal is None:
+            self._refusal = writer_refusal(self._settings)
+        return self._refusal or problem_of(error, "write", self._bootstrap)
+
+    def _told(self, error: KafkaError, action: str) -> FluvialError:
+        try:
+            code = error.code()
+        except SystemError as pending:  # a fatal error was raised before this callback, in the same call
+            return self._of_fatal(_fatal_in(pending) or error)
+        if code in _AFTER_FATAL and self._refusal is None:
+            return self._of_fatal(error)
+        return self._problem(error, action)
 
     def _problem(self, error: KafkaError, action: str) -> FluvialError:
         if error.code() in _GIVEN_UP and self._refusal is not None:
@@ -73,11 +115,15 @@ class LogWriter:
     ) -> Future[Position]:
         """Append one record; -1 lets the key choose (murmur2, the same as ``aggregation.partitioning``)."""
         future: Future[Position] = Future()
+        self._waiting.add(future)
         began_s = time.perf_counter()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            problem = self._problem(error, f"append to {topic}") if error is not None else None
+            problem = self._told(error, f"append to {topic}") if error is not None else None
             self._observer.produced(topic, time.perf_counter() - began_s, problem)
+            if future not in self._waiting:
+                return  # it was told of a fatal error before
+            self._waiting.discard(future)
             if problem is not None:
                 future.set_exception(problem)
             else:
@@ -88,10 +134,11 @@ class LogWriter:
         try:
             self._produce(topic, Outgoing(key, value, headers), partition, delivered)
         except KafkaException as error:
+            self._waiting.discard(future)
             raise self._problem(error.args[0], f"append to {topic}") from error
         if began_s - self._polled_s >= POLL_EVERY_S:
             self._polled_s = began_s
-            self._producer.poll(0)
+            self._serve(lambda: self._producer.poll(0))
         return future
 
     def append_together(self, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
@@ -100,11 +147,12 @@ class LogWriter:
         Nothing is raised: what librdkafka refuses at once is among ``refused``, as what the broker refuses later.
         """
         together = Together(len(records))
+        self._waiting |= {together} if records else set()
         began_s = time.perf_counter()
 
         def answered(record: Outgoing | None = None, error: KafkaError | None = None) -> None:
-            problem = None if error is None else self._problem(error, f"append to {topic}")
-            is_last = together.answer(record, problem)
+            problem = None if error is None else self._told(error, f"append to {topic}")
+            is_last = self._answer(together, record, problem)
             if problem is not None:
                 self._observer.produced(topic, time.perf_counter() - began_s, problem)
             if is_last and (taken := len(records) - len(together.refused)):
@@ -122,8 +170,15 @@ class LogWriter:
                     self._produce_one(topic, record, partition, answered)
             else:
                 self._produce_batch(topic, list(some), partition, delivered, answered)
-        self._producer.poll(0)
+        self._serve(lambda: self._producer.poll(0))
         return together
+
+    def _answer(self, together: Together, record: Outgoing | None, problem: FluvialError | None) -> bool:
+        """Whether it was the last answer; what was told of a fatal error is not told again."""
+        is_last = together in self._waiting and together.answer(record, problem)
+        if is_last:
+            self._waiting.discard(together)
+        return is_last
 
     def _produce_one(self, topic: str, record: Outgoing, partition: int, answered: Answered) -> None:
         def delivered(error: KafkaError | None, _: Message) -> None:
@@ -156,7 +211,7 @@ class LogWriter:
                 else:
                     answered(Outgoing(one["key"], one["value"]), error)
             if full:
-                self._producer.poll(POLL_S)  # let deliveries make room
+                self._serve(lambda: self._producer.poll(POLL_S))  # let deliveries make room
             waiting = full
 
     def _produce(self, topic: str, record: Outgoing, partition: int, delivered: Delivered) -> None:
@@ -168,7 +223,9 @@ class LogWriter:
                     topic, record.value, record.key, partition, on_delivery=delivered, headers=headers
                 )
             except BufferError:
-                self._producer.poll(POLL_S)  # the queue is full: let deliveries make room
+                self._serve(
+                    lambda: self._producer.poll(POLL_S)
+                )  # the queue is full: let deliveries make room
             else:
                 return
 
@@ -188,14 +245,34 @@ class LogWriter:
 
     def poll(self) -> None:
         """Run the delivery callbacks that are due."""
-        self._producer.poll(0)
+        self._serve(lambda: self._producer.poll(0))
 
     def flush(self, timeout_s: float = DELIVERY_TIMEOUT_S) -> None:
         """Wait until every record was delivered or has failed; TimeoutProblem (FLV-3102) after ``timeout_s``."""
-        left = self._producer.flush(timeout_s)
+        left = self._serve(lambda: self._producer.flush(timeout_s))
         if left:
             raise refusal(self._settings) or TimeoutProblem(
                 "FLV-3102",
                 f"{left} records were not acknowledged by {self._bootstrap} within {timeout_s:g} s",
                 hint="see whether the broker runs with `fluvial doctor`",
             )
+
+
+def _fatal_in(raised: object) -> KafkaError | None:
+    """Librdkafka's fatal error in what was raised: as it is, in an exception, or pending when Python was called.
+
+    Where a callback came in between, confluent-kafka has lost it, and says only that something is wrong.
+    """
+    if isinstance(raised, SystemError):
+        raised = raised.__cause__ or KafkaError(FATAL)
+    if isinstance(raised, KafkaException):
+        raised = raised.args[0]
+    return raised if isinstance(raised, KafkaError) else None
+
+
+def _fail(waiting: Future[Position] | Together, problem: FluvialError) -> None:
+    if isinstance(waiting, Future):
+        waiting.set_exception(problem)
+        return
+    for _ in range(waiting.unanswered):  # which of them were answered does not matter any more
+        waiting.answer(_NOBODYS, problem)

@@ -78,7 +78,7 @@ def canary(
     from stream_apps import running
 
     running.configure_logging()
-    settings = invocation.settings()
+    settings = invocation.settings("operator")
     file = read_task_file(invocation.home, task_name)
     check_known_region(file, region)
     if once:

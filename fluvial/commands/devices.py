@@ -285,7 +285,7 @@ def _open(
     from producers.sdk.device import Device
     from schemas.certificates import Role
 
-    settings = invocation.settings()
+    settings = invocation.settings("device")
     file = read_task_file(invocation.home, task_name)
     check_known_region(file, region)
     path = key or signer_path(keys_folder(invocation.home, file.task), region, Role.DEVICE, device_id)

@@ -81,7 +81,7 @@ def fleet(
     from producers.fleet.fleet import Fleet
     from producers.fleet.population import FleetConfig
 
-    settings = invocation.settings()
+    settings = invocation.settings("device")
     file = read_task_file(invocation.home, task_name)
     say, options = invocation.output.say, MetricsOptions(metrics_port, not no_metrics)
     identity = ProcessIdentity(file.task, "fleet", "fleet")

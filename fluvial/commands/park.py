@@ -71,7 +71,7 @@ def park(
     from fluvial.reading.verdicts import verdict_document
 
     output = invocation.output
-    with open_task(invocation, task_name) as view:
+    with open_task(invocation, task_name, "operator") as view:
         check_known_region(view.file, region)
         slot = view.slot(region, partition)
         record = _parkable(view, slot, offset)

@@ -70,7 +70,7 @@ def worker(
     file = read_task_file(invocation.home, task)
     if key is None:
         check_known_region(file, region)  # there would be no key, and that would be the wrong complaint
-    settings, keys = invocation.settings(), keys_folder(invocation.home, file.task)
+    settings, keys = invocation.settings("worker"), keys_folder(invocation.home, file.task)
     name = _name(name, f"worker-{region}")
     key = key or signer_path(keys, region, Role.WORKER, f"worker-{region}")
     key_pair = load_key_pair(key)
@@ -111,7 +111,7 @@ def merger(
 
     running.configure_logging()
     file = read_task_file(invocation.home, task)
-    settings, keys = invocation.settings(), keys_folder(invocation.home, file.task)
+    settings, keys = invocation.settings("merger"), keys_folder(invocation.home, file.task)
     name = _name(name, "merger")
     key = key or signer_path(keys, CONTROL, Role.MERGER, "merger")
     key_pair = load_key_pair(key)
@@ -167,7 +167,7 @@ def evaluator(
             hint="`fluvial evaluator --target 0.9`",
         )
     file = read_task_file(invocation.home, task)
-    settings = invocation.settings()
+    settings = invocation.settings("evaluator")
     name = _name(name, "evaluator")
     identity = ProcessIdentity(file.task, "evaluator", name)
     with observing(settings, identity, MetricsOptions(metrics_port, not no_metrics, target)) as observer:

@@ -36,20 +36,44 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also start Prometheus with the rules of Fluvial, where it is installed.",
 )
+@click.option(
+    "--secure/--insecure",
+    "secured",
+    default=None,
+    help="Kafka with mutual TLS, ACLs and a private CA of this home, one certificate a role; or without. Default: what "
+    "this home has, at first without.",
+)
 @json_option
 @pass_invocation
-def up(invocation: Invocation, store: str, update_bytes_max: int | None, *, with_prometheus: bool) -> None:
+def up(
+    invocation: Invocation,
+    store: str,
+    update_bytes_max: int | None,
+    *,
+    with_prometheus: bool,
+    secured: bool | None,
+) -> None:
     """Start Kafka and the object store on this machine; what runs already is left alone.
 
     Everything listens on 127.0.0.1 only. The first run fetches Kafka and builds MinIO into a per-user cache.
     """
     output = invocation.output
     choice: Any = store
-    stack = LocalStack(invocation.home, choice, output, update_bytes_max, with_prometheus=with_prometheus)
+    stack = LocalStack(
+        invocation.home,
+        choice,
+        output,
+        update_bytes_max,
+        with_prometheus=with_prometheus,
+        secured=secured,
+    )
     settings = stack.up()
     services = stack.status()
     output.document({**_describe(settings), "services": [dataclasses.asdict(status) for status in services]})
-    output.print(f"up: Kafka {settings.bootstrap_servers}, {open_object_store(settings.store).describe()}")
+    how = " (mutual TLS and ACLs)" if settings.kafka.has_tls else ""
+    output.print(
+        f"up: Kafka {settings.bootstrap_servers}{how}, {open_object_store(settings.store).describe()}"
+    )
     for service in services:
         if service.name == "prometheus" and service.state == "running":
             output.print(f"Prometheus: http://{service.address}/alerts")
@@ -127,6 +151,7 @@ def _describe(settings: Settings) -> dict[str, Any]:
     return {
         "home": str(settings.home),
         "bootstrap_servers": settings.bootstrap_servers,
+        "security_protocol": settings.kafka.security_protocol,
         "store": {
             "kind": settings.store.kind,
             "address": settings.store.url,

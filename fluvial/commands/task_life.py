@@ -163,7 +163,7 @@ def rm(invocation: Invocation, task_name: str, *, keep_keys: bool, yes: bool) ->
     from fluvial.local.removing import keys_of, remove_task
     from fluvial.processes.running import running_of
 
-    output, settings = invocation.output, invocation.settings()
+    output, settings = invocation.output, invocation.settings("admin")
     file = read_task_file(invocation.home, task_name)
     running = running_of(invocation.home, file.task)
     if running:

@@ -92,7 +92,7 @@ def create(
     from fluvial.local.policies import read_policy_file
     from learning.task import load_task
 
-    wanted, settings, loaded = parse_regions(regions), invocation.settings(), load_task(reference)
+    wanted, settings, loaded = parse_regions(regions), invocation.settings("admin"), load_task(reference)
     if not no_check:
         check_users(loaded, invocation.output, seed=seed)
     file = create_task(
@@ -303,7 +303,7 @@ def revoke(
     """Bar DEVICE from a task, from now on. Updates that were accepted before stay counted."""
     from backends.tasks import read_task_file
 
-    settings = invocation.settings()
+    settings = invocation.settings("operator")
     file = read_task_file(invocation.home, task_name)
     check_known_region(file, region)
     record = _revocation(settings, file, region, device, reason, certificate=certificate)

@@ -30,6 +30,7 @@ from fluvial.local.judging import in_words, metric_of_task
 from fluvial.local.noted import Noted, task_file_of
 from fluvial.local.origin import Origin, read_origin, require_same_layout
 from fluvial.local.policies import layered_policy
+from fluvial.local.stack_access import permit_task
 from fluvial.local.update_size import check_update_size
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
@@ -296,6 +297,7 @@ def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output
     topics = topics_of(genesis.task, genesis.partitions)
     require_right_topics(settings, [topic.name for topic in topics], fresh=fresh)
     created = set(declare_topics(settings, topics))
+    permit_task(settings, genesis.task, genesis.partitions)
     if created:
         output.say(f"declared {len(created)} topics")
     logs = [(updates_topic(genesis.task, region), p) for region, p in genesis.slots]

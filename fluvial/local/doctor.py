@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from aggregation.errors import ConnectionProblem, FluvialError
 from backends.environment import cache_dir, load_settings, read_stack_file
 from backends.kafka.admin import admin_client, asked
+from backends.kafka.diagnosis import require_no_refusal
 from backends.kafka.topic_settings import HIDDEN, compare_topics, in_words, shown_values
 from backends.settings import credentials_path
 from backends.store.conditional import RACERS, winners_of_a_race
@@ -55,7 +56,7 @@ def examine(invocation: Invocation) -> list[Check]:
     checks = [_python(), *examine_machine(home), _java(), _maven(), _go(), _disk(home), _credentials(home)]
     checks += _services(invocation.home)
     try:
-        settings = load_settings(invocation.home_option)
+        settings = load_settings(invocation.home_option, role="admin")
     except ConnectionProblem as error:
         return [*checks, Check("settings", "note", error.message, _UP)]
     except FluvialError as error:
@@ -142,6 +143,10 @@ def _services(home: Path) -> list[Check]:
 
 
 def _kafka(settings: Settings) -> list[Check]:
+    try:
+        require_no_refusal(settings)
+    except FluvialError as error:
+        return [Check("kafka answers", "problem", f"{error.error_id}: {error.message}", error.hint)]
     admin = admin_client(settings)
     try:
         metadata = admin.list_topics(timeout=_KAFKA_TIMEOUT_S)

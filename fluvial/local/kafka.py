@@ -18,10 +18,11 @@ from confluent_kafka.admin import AdminClient
 from aggregation.errors import EnvironmentProblem, TimeoutProblem
 from backends.environment import child_environment
 from backends.kafka.configuration import probe_configuration
-from backends.settings import message_bytes_max
+from backends.settings import ADMIN, KAFKA_UNSECURED, message_bytes_max, stack_security, tls_folder
 from fluvial.local import names, ports
 from fluvial.local.process import Daemon
 from fluvial.local.resources import infra_file
+from fluvial.local.tls_keys import BROKER, ensure_tls_keys, principal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,12 +44,15 @@ _FETCH_BYTES_MIN: Final = 55 * 1024 * 1024
 class Listener:
     """One more way in, for clients behind a proxy: they are told to come back to ``advertised_port``.
 
-    The broker listens on ``port``; ``name`` is of capital letters, digits and underscores.
+    The broker listens on ``port``; ``name`` is of capital letters, digits and underscores. ``protocol`` is the stack's
+    own where it is "". ``properties`` are lines of the broker's configuration, as they are.
     """
 
     name: str
     port: int
     advertised_port: int
+    protocol: str = ""
+    properties: tuple[str, ...] = ()
 
 
 class KafkaBroker:
@@ -77,6 +81,8 @@ class KafkaBroker:
 
         Raises EnvironmentProblem: FLV-1008 it does not start, FLV-1011 its data folder is damaged.
         """
+        if state.secured and (made := ensure_tls_keys(self._home)):
+            reporter.say(f"issued certificates for {', '.join(made)} in {tls_folder(self._home)}")
         classpath = names.java_classpath(jars, self._home)
         self._format_if_new(java, classpath, state, reporter)
         self._write_properties(self._properties, state, self.data)
@@ -104,7 +110,7 @@ class KafkaBroker:
             while waiting.seconds < READY_TIMEOUT_S:
                 if self.daemon.process() is None:
                     raise self.daemon.died("its process ended")
-                if ports.is_listening(state.kafka_port) and self.cluster_id_at(address) == self.cluster_id():
+                if ports.is_listening(state.kafka_port) and self.cluster_id_at(state) == self.cluster_id():
                     return
                 time.sleep(0.1)
         raise TimeoutProblem(
@@ -118,12 +124,14 @@ class KafkaBroker:
         """The id that the data folder was formatted with; empty when it is not."""
         return _read_properties(self.data / "meta.properties").get("cluster.id", "")
 
-    def cluster_id_at(self, address: str) -> str:
-        """The id of the cluster that answers at the address; empty when none does."""
+    def cluster_id_at(self, state: StackFile) -> str:
+        """The id of the cluster that answers at the stack's address; empty when none does."""
         silent = logging.getLogger("fluvial.probe")
         silent.addHandler(logging.NullHandler())
         silent.propagate = False
-        admin = AdminClient(probe_configuration(address), logger=silent)
+        kafka = stack_security(self._home, ADMIN) if state.secured else KAFKA_UNSECURED
+        address = f"{ports.LOOPBACK}:{state.kafka_port}"
+        admin = AdminClient(probe_configuration(address, kafka), logger=silent)
         try:
             metadata = admin.list_topics(timeout=PROBE_TIMEOUT_S)
         except KafkaException:
@@ -191,12 +199,16 @@ class KafkaBroker:
 
     def _write_properties(self, path: Path, state: StackFile, log_dirs: Path) -> None:
         limit = message_bytes_max(state.update_bytes_max)
-        text = string.Template(infra_file("kafka/server.properties").read_text("utf-8")).safe_substitute(
+        protocol = "SSL" if state.secured else "PLAINTEXT"
+        text = _filled(
+            "server",
+            protocol=protocol,
+            security=self._security(state),
             kafka_port=state.kafka_port,
             controller_port=state.controller_port,
             more_listeners=self._more("{0.name}://127.0.0.1:{0.port}"),
             more_advertised=self._more("{0.name}://127.0.0.1:{0.advertised_port}"),
-            more_protocols=self._more("{0.name}:PLAINTEXT"),
+            more_protocols="".join(f",{one.name}:{one.protocol or protocol}" for one in self._listeners),
             log_dirs=names.java_property(self._named(log_dirs)),
             message_bytes_max=limit,
             fetch_bytes_max=max(_FETCH_BYTES_MIN, limit),
@@ -205,11 +217,27 @@ class KafkaBroker:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
+    def _security(self, state: StackFile) -> str:
+        own = "".join(f"{line}\n" for listener in self._listeners for line in listener.properties)
+        if not state.secured:
+            return own
+        folder = tls_folder(self._home)
+        return own + _filled(
+            "secured",
+            keystore=names.java_property(self._named(folder / f"{BROKER}.pem")),
+            truststore=names.java_property(self._named(folder / "ca.pem")),
+            super_users=f"{principal(BROKER)};{principal(ADMIN)}",
+        )
+
     def _named(self, path: Path) -> str:
         return names.seen_from(self._home, path)
 
     def _more(self, pattern: str) -> str:
         return "".join(f",{pattern.format(listener)}" for listener in self._listeners)
+
+
+def _filled(name: str, **values: object) -> str:
+    return string.Template(infra_file(f"kafka/{name}.properties").read_text("utf-8")).safe_substitute(values)
 
 
 def _new_cluster_id() -> str:

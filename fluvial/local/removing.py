@@ -16,6 +16,7 @@ from backends.store.factory import open_object_store
 from backends.store.removing import remove_objects
 from backends.store.task_store import TaskStore
 from backends.tasks import keys_folder, task_folder
+from fluvial.local.stack_access import forbid_task
 from schemas.topics import topics_of
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ def keys_of(home: Path, task: str) -> int:
 def remove_task(settings: Settings, file: TaskFile, reporter: Reporter, *, keep_keys: bool) -> Removed:
     """Remove it. Raises what Kafka and the store raise when they are away; then nothing of this machine has gone."""
     home, task = settings.home, file.task
-    names = [topic.name for topic in topics_of(task, _partitions(settings, file))]
-    topics = delete_topics(settings, names)
+    partitions = _partitions(settings, file)
+    topics = delete_topics(settings, [topic.name for topic in topics_of(task, partitions)])
+    forbid_task(settings, task, partitions)
     reporter.say(f"deleted {len(topics)} topics")
     objects = remove_objects(settings.store, f"{task}/")
     reporter.say(f"deleted {objects} objects")

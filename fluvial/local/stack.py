@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 import psutil
@@ -20,17 +20,20 @@ from aggregation.errors import (
 )
 from backends.environment import load_settings, read_stack_file, resolve_home
 from backends.settings import (
+    ADMIN,
     UPDATE_BYTES_MAX_DEFAULT,
     Settings,
     StackFile,
     credentials_path,
     file_store_path,
     stack_path,
+    tls_folder,
 )
 from fluvial.local import downloads, files, ports, tools
 from fluvial.local.kafka import KafkaBroker, Listener
 from fluvial.local.minio import MinioServer
 from fluvial.local.prometheus import PrometheusServer
+from fluvial.local.stack_access import permit_known_tasks
 from fluvial.local.starting import Starting
 from fluvial.terminal.output import Reporter, quiet_output
 
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
     from fluvial.local.process import Daemon
 
+SECURED_DEFAULT: Final = False
+"""Of a home that ``fluvial up`` makes."""
 StoreChoice = Literal["auto", "minio", "file"]
 ServiceName = Literal["kafka", "minio"]
 
@@ -78,20 +83,25 @@ class LocalStack:
         *,
         plan: StackPlan | None = None,
         with_prometheus: bool = False,
+        secured: bool | None = None,
     ) -> None:
-        """Describe the stack. ``update_bytes_max`` None keeps what the home has, at first 8 MiB."""
+        """Describe the stack. ``update_bytes_max`` None keeps what the home has, at first 8 MiB.
+
+        ``secured``: whether Kafka has mutual TLS and ACLs; None keeps what the home has, at first ``SECURED_DEFAULT``.
+        """
         plan = plan or StackPlan()
         self.home = resolve_home(home)
         self._choice: StoreChoice = store
         self._reporter: Reporter = reporter or quiet_output()
         self._update_bytes_max = update_bytes_max
+        self._secured = secured
         self._kafka = KafkaBroker(self.home, plan.kafka_data, plan.listeners)
         self._minio = MinioServer(self.home, plan.minio_data)
         self._with_prometheus = with_prometheus
         self._prometheus = PrometheusServer(self.home, plan.prometheus_rules)
 
     def up(self) -> Settings:
-        """Start whatever does not run and return how to reach it.
+        """Start whatever does not run and return how its administrator reaches it.
 
         Raises EnvironmentProblem: FLV-1004 to 1008, 1011, 1013 to 1015, 1023: this machine lacks something.
         TimeoutProblem: FLV-1009, FLV-1016. UsageProblem: FLV-1010, the home has its data in another store.
@@ -116,7 +126,10 @@ class LocalStack:
             except BaseException:
                 starting.undo()
                 raise
-        return load_settings(self.home, environ={})
+        settings = load_settings(self.home, environ={}, role=ADMIN)
+        if state.secured and before is not None and not before.secured:
+            permit_known_tasks(settings)
+        return settings
 
     def down(self, *, delete_data: bool = False) -> list[str]:
         """Stop what ``up`` started: the names of what was stopped. Data stays, unless it is to be deleted.
@@ -213,7 +226,13 @@ class LocalStack:
         limit = self._update_bytes_max or state.update_bytes_max or UPDATE_BYTES_MAX_DEFAULT
         try:
             return msgspec.convert(
-                {**msgspec.to_builtins(state), "store_kind": kind, "update_bytes_max": limit}, StackFile
+                {
+                    **msgspec.to_builtins(state),
+                    "store_kind": kind,
+                    "update_bytes_max": limit,
+                    "secured": self._is_secured(before),
+                },
+                StackFile,
             )
         except msgspec.ValidationError as error:
             raise UsageProblem(
@@ -221,6 +240,11 @@ class LocalStack:
                 f"setting update_bytes_max: {error}, got {limit}",
                 hint="give a number of bytes, such as `fluvial up --update-bytes-max 8388608`",
             ) from None
+
+    def _is_secured(self, before: StackFile | None) -> bool:
+        if self._secured is not None:
+            return self._secured
+        return SECURED_DEFAULT if before is None else before.secured
 
     def _store_kind(self, before: StackFile | None) -> Literal["minio", "file"]:
         if before is None:
@@ -241,7 +265,12 @@ class LocalStack:
         return before.store_kind
 
     def _delete_data(self) -> None:
-        for path in (self._home_folder("data"), self._home_folder("config"), self._home_folder("logs")):
+        for path in (
+            self._home_folder("data"),
+            self._home_folder("config"),
+            self._home_folder("logs"),
+            tls_folder(self.home),
+        ):
             shutil.rmtree(path, ignore_errors=True)
         for path in (stack_path(self.home), credentials_path(self.home)):
             with contextlib.suppress(FileNotFoundError):

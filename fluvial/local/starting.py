@@ -60,14 +60,17 @@ class Starting:
         if daemon.process() is not None:
             recorded = read_stack_file(self._home)
             known = state.running and recorded is not None
-            if known and recorded is not None and recorded.update_bytes_max == state.update_bytes_max:
+            if known and recorded is not None and _as_it_runs(recorded, state):
                 broker.wait_ready(state, self._reporter)
                 self._reporter.say(
                     f"Kafka   {ports.LOOPBACK}:{state.kafka_port} runs already (pid {_pid(daemon)})"
                 )
                 return state
             if known:
-                self._reporter.say(f"Kafka: restarting it, updates may now be {state.update_bytes_max} bytes")
+                how = "with mutual TLS and ACLs" if state.secured else "without TLS"
+                self._reporter.say(
+                    f"Kafka: restarting it, {how}; updates may be {state.update_bytes_max} bytes"
+                )
             daemon.stop(self._reporter)
 
         def attempt(state: StackFile) -> None:
@@ -152,6 +155,11 @@ class Starting:
         for daemon in self._started:
             daemon.kill()
             daemon.pid_path.unlink(missing_ok=True)
+
+
+def _as_it_runs(recorded: StackFile, state: StackFile) -> bool:
+    """Whether nothing that the broker reads at its start has changed."""
+    return recorded.update_bytes_max == state.update_bytes_max and recorded.secured == state.secured
 
 
 def _pid(daemon: Daemon) -> int:

@@ -17,6 +17,7 @@ from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, read_task_file
 from fluvial.terminal.invocation import Invocation
+from schemas.access import AccessRole
 from schemas.certificates import Trust
 from schemas.manifests import Genesis, Manifest
 from schemas.topics import metrics_topic
@@ -141,13 +142,13 @@ def _document(value: bytes, kind: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def open_task(invocation: Invocation, task: str | None) -> Iterator[TaskView]:
-    """Open a task for reading.
+def open_task(invocation: Invocation, task: str | None, role: AccessRole = "reader") -> Iterator[TaskView]:
+    """Open a task for reading, and as another ``role`` for more.
 
     Raises FLV-1001 (the stack is down), FLV-2401 (no such task), FLV-3100 (no broker answers), FLV-4103 (the genesis is
     another than this machine trusts).
     """
-    settings = invocation.settings()
+    settings = invocation.settings(role)
     file = read_task_file(invocation.home, task)
     require_broker(settings)
     objects = TaskStore(open_object_store(settings.store), file.task)

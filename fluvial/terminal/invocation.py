@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from backends.environment import load_settings, resolve_home, traceback_asked
-from backends.settings import Settings
+from backends.settings import Settings, StackRole
 from fluvial.terminal.output import Output
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Invocation:
         home = "" if self.home_option is None else f" --home {shlex.quote(str(self.home_option))}"
         return program() + home
 
-    def settings(self) -> Settings:
-        """The settings of the running stack, or FLV-1001."""
-        return load_settings(self.home_option)
+    def settings(self, role: StackRole = "reader") -> Settings:
+        """The settings of the running stack, or FLV-1001; ``role`` is as whom to speak to its Kafka."""
+        return load_settings(self.home_option, role=role)
 
 
 def program() -> str:

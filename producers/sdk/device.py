@@ -135,7 +135,7 @@ class Device:
         ``genesis_sha256`` is the trust anchor: without it, the store is believed. UsageProblem FLV-2407 (region),
         FLV-2302 and FLV-2303 (key file), FLV-2506 (a certificate that does not fit); what the store raises.
         """
-        settings = settings or load_settings()
+        settings = settings or load_settings(role="device")
         store = TaskStore(open_object_store(settings.store), task)
         genesis = store.genesis(genesis_sha256)
         key_path = Path(key)

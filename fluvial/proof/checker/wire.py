@@ -233,8 +233,7 @@ class _CountedReads(io.BytesIO):
 class Notary:
     """The CAs of a task: region (or ``control``) to PEM. Equal CAs give the same notary, see ``notary_of``.
 
-    ``canonical``: the task's records and certificates count in their one encoding only. ``named``: the SHA-256 (hex) of
-    the genesis document that its signatures name; "" in tasks whose signatures name none.
+    ``canonical``: one encoding of records and certificates counts. ``named``: SHA-256 (hex) of the genesis, if signed.
     """
 
     def __init__(self, authorities: dict[str, str], *, canonical: bool, named: str) -> None:

@@ -49,7 +49,7 @@ def test_a_user_of_strimzis_for_each_role_and_region(capsys: pytest.CaptureFixtu
     by_name = {user["metadata"]["name"]: user["spec"]["authorization"]["acls"] for user in users}
     assert {
         "resource": {"type": "group", "name": "fluvial-digits-merger-", "patternType": "prefix"},
-        "operations": ["Read", "Describe"],
+        "operations": ["Read"],
         "host": "*",
     } in by_name["fluvial-digits-merger"]
 

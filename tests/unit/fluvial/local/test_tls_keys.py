@@ -1,0 +1,94 @@
+"""The home's private CA: what it issues, to whom, and how long it lasts."""
+
+from __future__ import annotations
+
+import datetime as dt
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from backends import keys
+from backends.environment import load_settings
+from backends.settings import StackFile, stack_path
+from fluvial.local import tls_keys
+from fluvial.local.files import write_stack_file
+from fluvial.local.tls_keys import ensure_tls_keys, principal
+from schemas.access import ROLES
+from schemas.certificates import Role
+
+HOLDERS = ("broker", "admin", *ROLES)
+
+
+@pytest.fixture
+def made(home: Path) -> Path:
+    home.mkdir()
+    ensure_tls_keys(home)
+    return home
+
+
+def certificate_of(home: Path, name: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((home / "tls" / f"{name}.pem").read_bytes())
+
+
+def test_everybody_has_a_certificate_of_the_homes_ca_that_says_the_role(made: Path) -> None:
+    authority = certificate_of(made, "ca")
+    for name in HOLDERS:
+        certificate = certificate_of(made, name)
+        certificate.verify_directly_issued_by(authority)
+        assert f"User:{certificate.subject.rfc4514_string()}" == principal(name)
+        assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
+        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        assert (ExtendedKeyUsageOID.SERVER_AUTH in purposes) == (name == "broker")
+
+
+def test_only_the_owner_reads_the_keys(made: Path) -> None:
+    folder = made / "tls"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    private = [folder / "ca.key", *(folder / f"{name}.pem" for name in HOLDERS)]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
+
+
+def test_a_second_time_changes_nothing(made: Path) -> None:
+    before = {path: path.read_bytes() for path in (made / "tls").iterdir()}
+    assert ensure_tls_keys(made) == []
+    assert {path: path.read_bytes() for path in (made / "tls").iterdir()} == before
+
+
+def test_what_is_missing_damaged_or_about_to_end_is_issued_anew(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made / "tls" / "device.pem").unlink()
+    (made / "tls" / "reader.pem").write_text("junk")
+    assert ensure_tls_keys(made) == ["device", "reader"]
+    monkeypatch.setattr(tls_keys, "RENEW_BEFORE", dt.timedelta(days=tls_keys.LEAF_DAYS + 1))
+    assert ensure_tls_keys(made) == list(HOLDERS)
+    monkeypatch.setattr(tls_keys, "RENEW_BEFORE", dt.timedelta(days=tls_keys.CA_DAYS + 1))
+    assert ensure_tls_keys(made) == ["ca", *HOLDERS]
+
+
+@pytest.mark.parametrize("role", ["admin", "reader", "worker"])
+def test_a_process_gets_in_by_its_role(made: Path, role: str) -> None:
+    write_stack_file(made, StackFile(store_kind="file", running=True, kafka_port=20001, secured=True))
+    kafka = load_settings(made, {}, role=role).kafka  # type: ignore[arg-type]
+    assert (kafka.security_protocol, kafka.certificate_file) == ("SSL", made / "tls" / f"{role}.pem")
+    elsewhere = {"FLUVIAL_BOOTSTRAP_SERVERS": "kafka.example:9092"}
+    assert not load_settings(made, elsewhere, role=role).kafka.has_tls  # type: ignore[arg-type]
+
+
+def test_a_home_of_before_stays_as_it_was(home: Path) -> None:
+    home.mkdir()
+    stack_path(home).write_text('{"store_kind": "file", "running": true, "kafka_port": 20001}')
+    assert not load_settings(home, {}).kafka.has_tls
+
+
+def test_a_device_called_admin_is_no_administrator(tmp_path: Path) -> None:
+    """Its own certificate serves mutual TLS as well, and a broker goes by the whole subject."""
+    keys.create_authority(tmp_path, "eu")
+    path = keys.issue(tmp_path, "eu", Role.DEVICE, "admin")
+    subject = x509.load_pem_x509_certificate(keys.certificate_pem(path).encode()).subject
+    assert subject.rfc4514_string() == "CN=admin,OU=device,O=eu"
+    assert f"User:{subject.rfc4514_string()}" != principal("admin")
