@@ -81,7 +81,7 @@ from peer.apps import client, server
 
 clients = int(os.environ["PEERS_CLIENTS"])
 cores = os.cpu_count()
-resources = {"num_cpus": min(1.0, cores / clients), "num_gpus": 0.0}
+resources = {"num_cpus": 1.0, "num_gpus": 0.0}
 backend = {"init_args": {"num_cpus": cores}, "client_resources": resources}
 run_simulation(server, client, num_supernodes=clients, backend_config=backend)
 """

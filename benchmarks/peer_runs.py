@@ -96,6 +96,7 @@ class Watch:
         self._client_marks = client_marks
         self._children: list[subprocess.Popen[bytes]] = []
         self._seen: dict[psutil.Process, _Seen] = {}
+        self._gone: set[psutil.Process] = set()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
@@ -146,30 +147,39 @@ class Watch:
             self._look()
 
     def _look(self) -> None:
+        children: dict[int, list[psutil.Process]] = {}
+        for process in psutil.process_iter(["ppid"]):
+            children.setdefault(process.info["ppid"], []).append(process)
         rss = 0
         with self._lock:
-            for process, seen in list(self._seen.items()):
+            waiting = [process for process in self._seen if process not in self._gone]
+            while waiting:
+                process = waiting.pop()
+                seen = self._seen[process]
                 with suppress(psutil.NoSuchProcess):
-                    for child in process.children():
-                        self._find(child, seen)
-            for process, seen in self._seen.items():
-                if seen.server:
-                    with suppress(psutil.NoSuchProcess):
+                    waiting += [child for child in children.get(process.pid, ()) if self._is_new(child, seen)]
+                    if not process.is_running():
+                        self._gone.add(process)
+                    elif seen.server and self._is_client(process):
+                        # It was seen between its fork and its exec, when it still had its parent's command line.
+                        seen.server, seen.used_s = False, 0.0
+                    elif seen.server:
                         times = process.cpu_times()
                         seen.used_s = times.user + times.system
                         rss += process.memory_info().rss
             used_s = sum(seen.used_s for seen in self._seen.values())
         self.samples.append(Sample(time.time(), used_s, rss))
 
-    def _find(self, process: psutil.Process, parent: _Seen) -> None:
-        if process not in self._seen:
-            with suppress(psutil.NoSuchProcess):
-                line = " ".join(process.cmdline())
-                client = any(mark in line for mark in self._client_marks)
-                self._seen[process] = _Seen(server=parent.server and not client, ours=parent.ours)
+    def _is_new(self, process: psutil.Process, parent: _Seen) -> bool:
         if process in self._seen:
-            for child in process.children():
-                self._find(child, self._seen[process])
+            return False
+        server = parent.server and not self._is_client(process)
+        self._seen[process] = _Seen(server=server, ours=parent.ours)
+        return True
+
+    def _is_client(self, process: psutil.Process) -> bool:
+        line = " ".join(process.cmdline()) if self._client_marks else ""
+        return any(mark in line for mark in self._client_marks)
 
     def cpu_s(self, begin_s: float, end_s: float) -> float:
         """Processor seconds of the server between two times, from the samples around them."""

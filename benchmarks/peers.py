@@ -1,6 +1,6 @@
 """Fluvial beside Flower and NVFlare, in one run: rounds in which every client sends one update and trains nothing.
 
-    python benchmarks/peers.py [--peers NAME ...] [--parameters 100000 ...] [--clients 8] [--rounds 20] [--json]
+    python benchmarks/peers.py [--peers NAME ...] [--parameters 100000 ...] [--clients 8] [--rounds 10] [--json]
 
 Each peer is installed from the package index into a virtual environment of its own in the cache (`fluvial doctor` names
 it), at the versions in this file. Everybody's server and clients run on this machine, a process a client. Time runs
@@ -198,7 +198,7 @@ def main() -> None:
         "--parameters", nargs="+", type=int, default=[100_000, 1_000_000], help="float32, of the model"
     )
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=20, help="of which the first two are not measured")
+    parser.add_argument("--rounds", type=int, default=10, help="of which the first two are not measured")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     options = parser.parse_args()
     if (
