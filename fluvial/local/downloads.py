@@ -62,13 +62,28 @@ def kafka_jars(reporter: Reporter) -> Path:
     FLV-1015 the cache cannot be written.
     """
     final = kafka_jars_path()
-    if final.is_dir():
+    if final.is_dir() or _adopted_jars(final):
         return final
     maven = tools.require_maven()
     with _one_at_a_time(final, "another process to fetch Kafka's jars", reporter):
         if not final.is_dir():
             _fetch_kafka_jars(final, maven.path, reporter)
     return final
+
+
+def _jars_of_before() -> Path:
+    """Where releases before the list of hashes kept the jars of the same pom."""
+    return cache_dir() / f"kafka-{hashlib.sha256(infra_file('kafka/pom.xml').read_bytes()).hexdigest()[:16]}"
+
+
+def _adopted_jars(final: Path) -> bool:
+    """Take the jars of an earlier release, if they are there and are those that are pinned: no network is needed."""
+    before = _jars_of_before()
+    if not before.is_dir() or unpinned(before, read_pins(infra_file(KAFKA_PINS).read_text(encoding="utf-8"))):
+        return False
+    with _new_folder(final) as folder:
+        shutil.copytree(before, folder, dirs_exist_ok=True)
+    return True
 
 
 def _fetch_kafka_jars(final: Path, maven: str, reporter: Reporter) -> None:

@@ -59,3 +59,20 @@ def test_jars_of_another_mirror_are_refused_by_name(folder: Path) -> None:
     ) as caught:
         downloads.require_pinned(folder)
     assert caught.value.error_id == "FLV-1025"
+
+
+def test_jars_of_an_earlier_release_are_taken_if_they_are_the_pinned_ones(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("FLUVIAL_CACHE", str(cache))
+    before, final = downloads._jars_of_before(), downloads.kafka_jars_path()
+    assert not downloads._adopted_jars(final), "there are none"
+    before.mkdir()
+    for path in folder.iterdir():
+        (before / path.name).write_bytes(path.read_bytes())
+    assert not downloads._adopted_jars(final), "they are others"
+    monkeypatch.setattr(downloads, "read_pins", lambda _: PINS)
+    assert downloads._adopted_jars(final)
+    assert {path.name: path.read_bytes() for path in final.iterdir()} == CONTENT
+    assert sorted(path.name for path in cache.iterdir()) == sorted([before.name, final.name])
