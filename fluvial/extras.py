@@ -6,7 +6,7 @@ from typing import Final
 
 MODULES: Final = {
     "device": (
-        "aiokafka", "confluent_kafka", "cramjam", "cryptography", "fastavro", "google_crc32c", "minio", "numpy",
+        "aiokafka", "boto3", "confluent_kafka", "cramjam", "cryptography", "fastavro", "google_crc32c", "minio", "numpy",
         "rfc8785", "safetensors", "tenacity", "urllib3",
     ),
     "worker": ("faust", "mode", "numba", "opentelemetry", "prometheus_client", "psutil"),

@@ -124,5 +124,6 @@ def _file_of(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
 def _load(data: bytes) -> dict[str, npt.NDArray[Any]]:
     try:
         return safetensors_numpy.load(data)
-    except SafetensorError as error:
-        raise IntegrityProblem("FLV-4101", f"not a safetensors file: {error}") from error
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        # A dtype that numpy has not is a KeyError of the library's; none of ours is one.
+        raise IntegrityProblem("FLV-4101", f"not a safetensors file of ours: {error}") from error

@@ -5,7 +5,7 @@ names the policy in barriers, aggregates and manifests. Staleness weights are co
 stand in the document as integers. Read ``v2`` (the newest format), ``v1`` (frozen), ``checks``, ``reading``.
 """
 
-from aggregation.policy.checks import SUM_LIMIT, UPDATE_BYTES_LIMIT
+from aggregation.policy.checks import SUM_LIMIT, UPDATE_BYTES_LIMIT, VERSIONS_MAX_LIMIT
 from aggregation.policy.policy import Policy
 from aggregation.policy.reading import (
     BYTE_ORDER_MARK,
@@ -31,6 +31,7 @@ __all__ = [
     "NEWEST",
     "SUM_LIMIT",
     "UPDATE_BYTES_LIMIT",
+    "VERSIONS_MAX_LIMIT",
     "AnomalyPolicy",
     "BufferPolicy",
     "FixedPointPolicy",

@@ -64,7 +64,9 @@ def read_origin(settings: Settings, text: str) -> Origin:
         )
     version = head.version if number is None else number
     genesis = store.genesis(known)
-    model_sha256 = store.manifest(version).model_sha256 if version else genesis.model_sha256
+    model_sha256 = (
+        store.signed_manifest(version, genesis.trust).model_sha256 if version else genesis.model_sha256
+    )
     parameters = decode_model(store.model_bytes(version, model_sha256), genesis.tensor_layout)
     parent = Parent(task, sha256_hex(genesis.canonical()), version, sha256_hex(store.manifest_bytes(version)))
     return Origin(parent, genesis, parameters)

@@ -98,7 +98,9 @@ class Bases:
                 f"there is no version {version} of {self.genesis.task}, the newest is {newest}",
                 hint=f"list them with `fluvial versions --task {self.genesis.task}`",
             )
-        manifest = self._retry(f"read manifest {version}", lambda: self.store.manifest(version))
+        manifest = self._retry(
+            f"read manifest {version}", lambda: self.store.signed_manifest(version, self.genesis.trust)
+        )
         return self._base(version, manifest.model_sha256, manifest.policy_sha256)
 
     def _base(self, version: int, sha256: str, policy_sha256: str) -> Base:

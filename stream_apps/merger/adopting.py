@@ -99,21 +99,30 @@ class Adopting:
         return self.vouched(head) if isinstance(found, int) else found
 
     def load(self, number: int, before: Version) -> Version:
-        """An announced version with its arrays; where its files are missing, from ``before`` if that is its parent."""
+        """An announced version with its arrays.
+
+        Where its files are missing or damaged they come from ``before``, if that is its parent: whoever may write the store
+        can put others there while the version's merger is between the commit and the files.
+        """
         data = self.checked_manifest(number)
         manifest = decode_manifest(data)
         require_sealed(manifest, self._context.trust)
-        if self._store.has_checkpoint(number):
-            checkpoint = self._store.checkpoint(
-                number, manifest.model_sha256, manifest.optimizer_sha256, self._context.layout
-            )
-        elif manifest.parent_sha256 == before.manifest_sha256:
+        try:
+            checkpoint = self._read(manifest)
+        except IntegrityProblem as problem:
+            if manifest.parent_sha256 != before.manifest_sha256:
+                raise StoreUnavailable(
+                    "FLV-3301", f"version {number} has no whole files, and its parent is not loaded"
+                ) from problem
             checkpoint = self._derive_again(manifest, before)
-        else:
-            raise StoreUnavailable(
-                "FLV-3301", f"version {number} has no model file yet, and its parent is not loaded"
-            )
         return version_of(manifest, sha256_hex(data), checkpoint)
+
+    def _read(self, manifest: Manifest) -> Checkpoint:
+        """A version's arrays from its files. IntegrityProblem where one is missing or is not what the manifest names."""
+        layout = self._context.layout
+        return self._store.checkpoint(
+            manifest.version, manifest.model_sha256, manifest.optimizer_sha256, layout
+        )
 
     def checked_manifest(self, number: int) -> bytes:
         """A manifest's bytes: two reads of it agree (FLV-4103), and it is the announced one (FLV-3304)."""
@@ -176,7 +185,7 @@ class Adopting:
         genesis = self._context.genesis
         with self._context.open_reader("announced") as reader:
             found = announced_manifests(reader, self._context.trust, genesis.task, genesis.regions)
-        self.announced = found or self.announced
+        self.announced = found | self.announced
 
     def _vouch_for_parents(self, first: int, newest: int) -> None:
         """What an announced version names as its parent is vouched for as well: down to ``first``."""
@@ -185,11 +194,20 @@ class Adopting:
             self.announced.setdefault(number - 1, parent_sha256)
 
     def _newest_checkpoint(self, ours: int, head: int) -> int:
-        """The newest version above ours whose files are there: no need to go through those before it."""
+        """The newest version above ours whose files are there and whole: no need to go through those before it."""
         number = max(head, ours + 1)
-        while number > ours + 1 and not self._store.has_checkpoint(number):
+        while number > ours + 1 and not self._is_whole(number):
             number -= 1
         return number
+
+    def _is_whole(self, number: int) -> bool:
+        if not self._store.has_checkpoint(number):
+            return False
+        try:
+            self._read(decode_manifest(self.checked_manifest(number)))
+        except IntegrityProblem:
+            return False
+        return True
 
     def _derive_again(self, manifest: Manifest, parent: Version) -> Checkpoint:
         """Write the files of an announced version that have gone."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import rfc8785
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate
@@ -105,6 +106,12 @@ class Committing:
         signer = self._context.signer
         document_format = manifest_format(signer.domain)
         made = next_manifest(self._context.genesis.task, head, chosen, derived, document_format)
+        try:
+            made.canonical()
+        except rfc8785.CanonicalizationError as error:
+            # Each number is one that a window may have, and what they come to together none that a document can say.
+            too_large = IntegrityProblem("FLV-3004", f"what the windows come to fits in no manifest: {error}")
+            raise DoubtfulWindows(chosen, too_large) from error
         return derived, sealed(made, signer)
 
     def _sums(self, one: Aggregate) -> npt.NDArray[np.int64]:

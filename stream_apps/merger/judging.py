@@ -25,7 +25,7 @@ from typing import Final
 
 from aggregation.errors import FluvialError
 from aggregation.fold.rejections import ACCEPTED
-from aggregation.policy import UPDATE_BYTES_LIMIT
+from aggregation.policy import UPDATE_BYTES_LIMIT, VERSIONS_MAX_LIMIT
 from aggregation.server.aggregates import MERGED_REMEMBERED_MAX, Aggregate, PendingAggregates, Slot
 from aggregation.weights.staleness import WEIGHT_ONE
 from backends.outages import retry_through_outage
@@ -36,6 +36,8 @@ from stream_apps.published import Claim
 
 RUNBOOK: Final = "docs/runbooks/diverging-workers.md"
 OUTCOMES_MAX: Final = 64
+JSON_INTEGER_MAX: Final = 2**53 - 1
+"""The largest that canonical JSON can say (RFC 8785): what is beyond it can stand in no manifest."""
 _OUTCOME: Final = re.compile(r"[a-z_]{1,64}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -251,6 +253,7 @@ def _totals_fit(one: Aggregate) -> bool:
     return (
         one.accepted <= one.weight_total <= one.accepted * WEIGHT_ONE
         and 0 <= one.staleness_total <= one.accepted * one.staleness_max
-        and 0 <= one.staleness_max <= max(one.version, 0)
+        and 0 <= one.staleness_max <= min(max(one.version, 0), VERSIONS_MAX_LIMIT)
+        and max(one.version, one.update_bytes, one.staleness_total, one.sequence) <= JSON_INTEGER_MAX
         and 0 <= one.update_bytes <= one.accepted * UPDATE_BYTES_LIMIT
     )

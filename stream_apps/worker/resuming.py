@@ -70,7 +70,7 @@ async def resume_from(place: PartitionPlace, own: PartitionState) -> Resumed:
     if base is not None and base.aggregate.sequence >= state.sequence:
         restore = partial(_restored, place, own, base.aggregate)
         state = await place.retry(f"resume {place}", restore, UNREADABLE)
-    if state is not own:
+    if state is not own or furthest is not None:
         log.info(
             "%s resumes at offset %d, version %d",
             place,

@@ -130,23 +130,27 @@ def test_its_verdicts_read_as_they_did() -> None:
         assert sorted(bare, key=lambda doc: doc["offset"]) == one["verdicts"]
 
 
-def end_of_windows(slot: Slot) -> int:
-    """One past the last offset that a published window holds."""
+def ends_of_windows(slot: Slot) -> list[int]:
+    """One past the last offset of each published window."""
     read = [
         aggregate_in(one.value, one.timestamp_ms, genesis().trust, TASK, slot)
         for one in records(aggregates_topic(TASK, slot[0]), slot[1])
     ]
-    return max(one.next_offset for one in read if isinstance(one, Aggregate))
+    return sorted(one.next_offset for one in read if isinstance(one, Aggregate))
 
 
 def test_workers_and_merger_go_on_where_it_ended() -> None:
-    """They resume from the old snapshots and the old head, and make the next version of new updates."""
+    """They resume from old snapshots and the old head, and make the next version of new updates.
+
+    Workers fold the last windows of others again: they begin at the end of an earlier one, from its snapshot.
+    """
     at = clock()
     log, store = log_with(at=at), store_of(objects())
     running = federation(log, store, at)
 
     async def run() -> None:
-        assert await running.resume_workers() == {slot: end_of_windows(slot) for slot in genesis().slots}
+        for slot, at_offset in (await running.resume_workers()).items():
+            assert at_offset in ends_of_windows(slot)[:-1]
         await running.start()
         assert running.merger.head.number == 8
         head = store.manifest(8)

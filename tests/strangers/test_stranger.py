@@ -61,6 +61,7 @@ SPOILED = {
     "encodings.json": ["reason"],
     "envelopes.json": ["signed", "signature", "envelope"],
     "genesis.json": ["good", "sum_elements", "slots"],
+    "heads.json": ["signed", "verdicts_sha256", "header"],
     "logs.json": ["windows.state", "verdicts.norm", "windows.sums", "windows.closed_by"],
     "manifests.json": ["sha256", "good"],
     "merges.json": ["optimizer", "model", "reference"],

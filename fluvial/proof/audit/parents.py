@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from aggregation.errors import IntegrityProblem
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
+from schemas.manifest_seals import require_sealed
 from schemas.manifests import decode_genesis, decode_manifest
 from schemas.objects import manifest_key, sha256_hex
 
@@ -39,7 +41,16 @@ def check_parent(objects: TaskStore, genesis: Genesis, findings: Findings) -> st
     pinned = [("sha256", parent.manifest_sha256, sha256_hex(data))]
     if not findings.compare(PARENT, "manifest of the parent", key, pinned):
         return f"the manifest of {name} is another than the one that this task began from"
-    model = decode_manifest(data).model_sha256 if parent.version else decode_genesis(first).model_sha256
+    genesis_of_parent = decode_genesis(first)
+    model = genesis_of_parent.model_sha256
+    if parent.version:
+        manifest = decode_manifest(data)
+        try:
+            require_sealed(manifest, genesis_of_parent.trust)
+        except IntegrityProblem as problem:
+            findings.unreadable(PARENT, "manifest of the parent", key, problem)
+            return f"the manifest of {name} is signed by no merger of that task"
+        model = manifest.model_sha256
     same = findings.compare(
         PARENT, "first model", manifest_key(genesis.task, 0), [("model_sha256", model, genesis.model_sha256)]
     )

@@ -121,7 +121,7 @@ def _version(data: bytes, number: int, chain: Chain) -> Version | None:
     except Damaged as damage:
         findings.violate(2, str(damage))
         return None
-    except (ValueError, KeyError, TypeError, rfc8785.CanonicalizationError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, rfc8785.CanonicalizationError) as error:
         findings.violate(2, f"{what} is not a manifest: {type(error).__name__}")
         return None
     if not canonical:

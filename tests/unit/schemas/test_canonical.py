@@ -17,7 +17,7 @@ from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES
 from aggregation.reasons import Because, Reason, because
 from fluvial.documents import reasons_page
 from fluvial.proof.checker import wire
-from schemas import avro, canonical
+from schemas import avro, canonical, quick
 from schemas.avro import CodecError
 from schemas.certificates import BadCertificateError, Role
 from schemas.envelope import ENVELOPE, Signer
@@ -232,9 +232,16 @@ def test_running_out_of_memory_is_no_flaw_of_a_record(monkeypatch: pytest.Monkey
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    readers = (CANONICAL_RULES, canonical, "_step_of"), (FIRST_RULES, fastavro, "schemaless_reader")
+    readers = (
+        (CANONICAL_RULES, quick, "_text"),
+        (FIRST_RULES, quick, "_text"),
+        (CANONICAL_RULES, canonical, "_step_of"),
+        (FIRST_RULES, fastavro, "schemaless_reader"),
+    )
     for rules, module, name in readers:
         with monkeypatch.context() as patched:
+            if module is not quick:  # which reads what is ordinary, before any other does
+                patched.setattr(quick, "KIND", "")
             patched.setattr(module, name, exhausted)
             with pytest.raises(MemoryError):
                 decode_record(factories.update_bytes(DEVICE), NOW_MS, trust(rules=rules), policy())

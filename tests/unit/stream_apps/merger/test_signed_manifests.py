@@ -6,18 +6,24 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import pytest
 
 from aggregation.errors import IntegrityProblem
 from fluvial.proof.audit import audit_task
+from fluvial.proof.audit.findings import Findings
+from fluvial.proof.audit.parents import check_parent
 from fluvial.proof.checker import check_logs
+from producers.sdk.bases import Bases
 from schemas.certificates import Role
+from schemas.checkpoints import encode_model
 from schemas.documents import genesis_v4, manifest_v1, manifest_v2
 from schemas.manifest_seals import require_sealed, sealed
-from schemas.manifests import Manifest, Seal, decode_manifest
-from schemas.objects import manifest_key, sha256_hex
-from schemas.topics import topics_of
+from schemas.manifests import Manifest, Parent, Seal, decode_manifest
+from schemas.objects import manifest_key, model_key, sha256_hex
+from schemas.topics import models_topic, topics_of
 from stream_apps.merger.adopting import Adopting
+from stream_apps.merger.announced import announced_manifests
 from stream_apps.merger.holding import Holding
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.windows import Windows
@@ -158,3 +164,50 @@ def test_tasks_of_before_have_manifests_that_nobody_signs() -> None:
     signed = msgspec.structs.replace(manifest, format=manifest_v2.FORMAT, merger=Seal("", ""))
     with pytest.raises(IntegrityProblem, match="FLV-4104"):
         require_sealed(signed, federation.genesis.trust)
+
+
+def test_nobody_hands_on_a_model_whose_manifest_no_merger_of_the_task_signed(
+    federation: SmallFederation,
+) -> None:
+    """A manifest of the format before, of anybody who may write the store, under the next number or an old one."""
+    good = federation.objects.manifest(1)
+    evil = encode_model(np.full(federation.layout.parameters, 666.0, np.float32), federation.layout)
+    bases = Bases(federation.objects, federation.genesis)
+    unsigned = {"merger": None, "format": manifest_v1.FORMAT}
+    for number, changed in ((2, {**unsigned, "version": 2}), (1, unsigned), (2, {})):
+        planted = msgspec.structs.replace(good, model_sha256=sha256_hex(evil), **changed)
+        federation.objects.store.put(manifest_key(federation.task, number), planted.canonical())
+        federation.objects.store.put(model_key(federation.task, number), evil)
+        with pytest.raises(IntegrityProblem) as caught:
+            federation.objects.signed_manifest(number, federation.genesis.trust)
+        assert caught.value.error_id == "FLV-4104"
+        child = msgspec.structs.replace(
+            federation.genesis,
+            parent=Parent(
+                federation.task, federation.genesis.sha256, number, sha256_hex(planted.canonical())
+            ),
+            model_sha256=planted.model_sha256,
+        )
+        findings = Findings()
+        assert "signed by no merger" in check_parent(federation.objects, child, findings)
+        assert findings.total == 1
+    federation.objects.store.put(manifest_key(federation.task, 1), good.canonical())
+    federation.objects.store.put(
+        model_key(federation.task, 1), encode_model(federation.model(1), federation.layout)
+    )
+    assert bases.at(1).sha256 == good.model_sha256
+
+
+def test_an_old_announcement_that_stands_there_again_hides_no_newer_one(federation: SmallFederation) -> None:
+    for _ in range(3):
+        federation.rounds(1)
+    topic = models_topic(federation.task)
+    with federation.open_reader("old") as reader:
+        first = next(reader.read(topic, 0, 0, 1))
+    for _ in range(40):
+        federation.writer.append_now(topic, first.value or b"", key=b"anybody", partition=0)
+    with federation.open_reader("announced") as reader:
+        found = announced_manifests(
+            reader, federation.genesis.trust, federation.task, federation.genesis.regions
+        )
+    assert max(found) == 4 and len(found) >= 4
