@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from aggregation.fold.events import Parked, Skip
+from aggregation.fold.rules import CERTIFICATE
 from aggregation.server.aggregates import Slot
 from backends.log import LogRecord, RecordReader
 from schemas.certificates import Trust
 from schemas.records import revoke_in, skip_in
 from schemas.topics import updates_topic
-
-CERTIFICATE: Final = "certificate:"
-"""What the name of a revoked certificate begins with, in tasks where a Revoke bars every role."""
 
 
 class Revoked:

@@ -84,7 +84,7 @@ def access_of(task: str, partitions: Mapping[str, int]) -> tuple[Grant, ...]:
             topic("worker", one, (*_BOTH, *_SET), region)
         topic("worker", metrics, _WRITE, region)
         grants.append(Grant("worker", "group", worker_group(task, region), _READ, region))
-        topic("merger", updates, (*_WRITE, *_SET))
+        topic("merger", updates, (*_BOTH, *_SET))
         topic("merger", verdicts, _SET)
         topic("merger", aggregates, (*_READ, *_SET))
         topic("operator", updates, (*_BOTH, *_SET))

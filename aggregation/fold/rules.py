@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+CERTIFICATE: Final = "certificate:"
+"""What the name of a revoked certificate begins with, in tasks where a Revoke bars every role."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordRules:
@@ -32,7 +35,7 @@ class RecordRules:
 
         A device may be called like a serial, so a certificate's name is none that a device can have.
         """
-        return f"certificate:{serial}" if serial and self.revokes_all else serial
+        return f"{CERTIFICATE}{serial}" if serial and self.revokes_all else serial
 
 
 FIRST_RULES: Final = RecordRules(canonical=False, verdicts=1)

@@ -134,6 +134,10 @@ class PendingAggregates:
         known = [at for one, at in self._known if one == slot and at < sequence]
         return self._known[slot, max(known)] if known else None
 
+    def cursor(self, slot: Slot) -> int:
+        """The first sequence of a partition that no version holds."""
+        return self._cursors[slot]
+
     def is_merged(self, slot: Slot, sequence: int) -> bool:
         """Whether a version holds the window of that sequence."""
         return sequence < self._cursors[slot]

@@ -1,7 +1,7 @@
 """Taking away what somebody put in the store under a version's name and no merger made.
 
 Its name is taken by the one conditional write, so no merger can put the right one there. Mergers refuse it and wait;
-once it is gone, they go on. A version that a merger announced, or that derives from its windows, stays.
+once it is gone, they go on. A version that a merger announced, or that mergers would adopt, stays.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aggregation.errors import UsageProblem
+from aggregation.errors import IntegrityProblem, UsageProblem
+from backends.clock import SYSTEM_CLOCK, Clock
 from backends.store.removing import remove_objects
 from fluvial.proof.audit import audit_task
 from fluvial.proof.audit.findings import MANIFEST
+from schemas.manifest_seals import require_sealed
+from schemas.manifests import decode_manifest
 from schemas.objects import manifest_key, sha256_hex, versions_prefix
 from schemas.records import Announcement, announcement_in
 from schemas.topics import models_topic
+from stream_apps.merger.holding import Parent, ended, flaw_of
 
 if TYPE_CHECKING:
     from fluvial.reading.task_view import TaskView
@@ -31,7 +35,7 @@ class Discarded:
     why: tuple[str, ...]
 
 
-def flaws_of(view: TaskView, version: int, output: Output) -> tuple[str, ...]:
+def flaws_of(view: TaskView, version: int, output: Output, clock: Clock = SYSTEM_CLOCK) -> tuple[str, ...]:
     """Why what stands in the store as ``version`` is none. UsageProblem FLV-3306 where it is one, or there is none."""
     if not view.objects.is_committed(version):
         raise _stays(view, f"there is no version {version} of {view.task} in the store")
@@ -40,6 +44,8 @@ def flaws_of(view: TaskView, version: int, output: Output) -> tuple[str, ...]:
         raise _stays(view, f"a merger announced version {newest}: devices and workers were told of it")
     if version > newest + 1 and not view.objects.is_committed(version - 1):
         return (f"version {version - 1} has no manifest: nobody can have made version {version}",)
+    if version == newest + 1 and (refused := _refused_by_mergers(view, version, clock)):
+        return (f"manifest of version {version}: {refused}",)
     report = audit_task(view.settings, view.file, first=version, last=version, output=output)
     keys = {manifest_key(view.task, version), manifest_key(view.task, version - 1)}
     why = tuple(str(one) for one in report.findings if one.error_id == MANIFEST and one.where in keys)
@@ -65,6 +71,26 @@ def _newest_announced(view: TaskView) -> int:
         if isinstance(said, Announcement) and said.belongs_to(view.task, view.genesis.regions):
             newest = max(newest, said.version)
     return newest
+
+
+def _refused_by_mergers(view: TaskView, version: int, clock: Clock) -> str:
+    """Which of the mergers' rules it breaks by itself; "" where the audit has to say what is wrong, if anything is."""
+    genesis, objects = view.genesis, view.objects
+    try:
+        data, before = objects.manifest_bytes(version), objects.manifest_bytes(version - 1)
+        manifest = decode_manifest(data)
+        signer = require_sealed(manifest, view.trust)
+        parent = decode_manifest(before) if version > 1 else None
+    except IntegrityProblem:
+        return ""
+    if manifest.parent_sha256 != sha256_hex(before):
+        return ""  # of the two either may be the wrong one
+    first = genesis.first_policy
+    policy_sha256 = parent.policy_sha256 if parent else first.sha256
+    policy = first if policy_sha256 == first.sha256 else objects.policy(policy_sha256)
+    floor = parent.floor if parent else 0
+    named = Parent(manifest.parent_sha256, policy_sha256, floor, policy.updates_per_version_max)
+    return flaw_of(manifest, view.task, version, named) or ended(signer, clock.time())
 
 
 def _stays(view: TaskView, why: str) -> UsageProblem:

@@ -21,6 +21,7 @@ import msgspec
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate
+from schemas.certificates import Identity
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import Input, Manifest, decode_manifest, input_of, next_cursors
 from schemas.objects import sha256_hex
@@ -41,6 +42,41 @@ class Held:
 
     version: Version
     derived: Derived
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What an ordinary version has from the one before it, and how many updates its policy takes at most."""
+
+    manifest_sha256: str
+    policy_sha256: str
+    floor: int
+    updates_max: int
+
+
+def flaw_of(manifest: Manifest, task: str, number: int, parent: Parent) -> str:
+    """Why no merger can have made ``manifest`` as version ``number``, whatever its windows are; "" where one may."""
+    said = (manifest.task, manifest.version, manifest.parent_sha256)
+    if said != (task, number, parent.manifest_sha256):
+        return (
+            f"it says that it is version {manifest.version} of {manifest.task[:64]!r}, after "
+            f"{manifest.parent_sha256[:12]!r}; version {number - 1} is {parent.manifest_sha256[:12]}"
+        )
+    if manifest.reason != "version":
+        return f"its reason is {manifest.reason[:64]!r}, and no operator's record says so"
+    if (manifest.policy_sha256, manifest.floor) != (parent.policy_sha256, parent.floor):
+        return "its policy or floor is not its parent's, and no operator's record says so"
+    updates, most = [one.accepted for one in manifest.inputs if one.accepted], parent.updates_max
+    if not updates or (sum(updates) > most and len(updates) > 1):
+        return f"it holds {sum(updates)} updates, a version holds 1 to {most}"
+    return ""
+
+
+def ended(signer: Identity | None, now_s: float) -> str:
+    """Why a manifest that nobody announced is refused for who signed it: it carries no time, so our clock's counts."""
+    if signer is None or signer.valid_at(round(now_s * 1000)):
+        return ""
+    return f"the certificate of {signer.name}, who signed it, is not valid now"
 
 
 class Holding:
@@ -80,35 +116,19 @@ class Holding:
         return Held(version_of(manifest, sha256_hex(data), derived.checkpoint), derived)
 
     def _require_sealed(self, manifest: Manifest, number: int) -> None:
-        """A manifest carries no time: where nobody has announced it, its certificate is held against our clock."""
         try:
             signer = require_sealed(manifest, self._context.trust)
         except IntegrityProblem as problem:
             raise self._refused(number, problem.message) from problem
-        if signer is not None and not signer.valid_at(round(self._context.clock.time() * 1000)):
-            raise self._refused(number, f"the certificate of {signer.name}, who signed it, is not valid now")
+        if why := ended(signer, self._context.clock.time()):
+            raise self._refused(number, why)
 
     def _require_ordinary(self, manifest: Manifest, parent: Version) -> None:
         number = parent.number + 1
-        said = (manifest.task, manifest.version, manifest.parent_sha256)
-        if said != (self._context.genesis.task, number, parent.manifest_sha256):
-            raise self._refused(
-                number,
-                f"it says that it is version {manifest.version} of {manifest.task[:64]!r}, after "
-                f"{manifest.parent_sha256[:12]!r}; version {parent.number} is {parent.manifest_sha256[:12]}",
-            )
-        if manifest.reason != "version":
-            raise self._refused(
-                number, f"its reason is {manifest.reason[:64]!r}, and no operator's record says so"
-            )
-        if (manifest.policy_sha256, manifest.floor) != (parent.policy_sha256, parent.floor):
-            raise self._refused(
-                number, "its policy or floor is not its parent's, and no operator's record says so"
-            )
-        updates = [one.accepted for one in manifest.inputs if one.accepted]
         most = self._policies.of(parent.policy_sha256).updates_per_version_max
-        if not updates or (sum(updates) > most and len(updates) > 1):
-            raise self._refused(number, f"it holds {sum(updates)} updates, a version holds 1 to {most}")
+        before = Parent(parent.manifest_sha256, parent.policy_sha256, parent.floor, most)
+        if why := flaw_of(manifest, self._context.genesis.task, number, before):
+            raise self._refused(number, why)
 
     def _inputs(self, manifest: Manifest, parent: Version, windows: Windows) -> tuple[Aggregate, ...]:
         number = parent.number + 1

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
-from aggregation.errors import FluvialError
+from aggregation.errors import IntegrityProblem
 from aggregation.fold.rejections import ACCEPTED
 from aggregation.policy import UPDATE_BYTES_LIMIT, VERSIONS_MAX_LIMIT
 from aggregation.server.aggregates import MERGED_REMEMBERED_MAX, Aggregate, PendingAggregates, Slot
@@ -45,7 +45,11 @@ log = logging.getLogger("fluvial.merger")
 
 
 class Judging:
-    """Takes claims into ``pending``, or does not. ``barred`` has the workers of barred certificates, by serial."""
+    """Takes claims into ``pending``, or does not. ``barred`` has the workers of barred certificates, by serial.
+
+    ``dropped`` says since when claims of a partition were passed over for what may pass, as a log that was cut and
+    comes back: they are to be offered again.
+    """
 
     def __init__(self, context: ProcessContext, pending: PendingAggregates) -> None:
         self._context = context
@@ -54,6 +58,8 @@ class Judging:
         self._signed: dict[tuple[Slot, int], Claim] = {}
         self._ends: dict[Slot, int] = {}
         self._queue: deque[Claim] = deque()
+        self._lies: dict[tuple[Slot, int, str], tuple[int, bool]] = {}
+        self.dropped: dict[Slot, float] = {}
         self.barred: dict[str, str] = {}
 
     def take(self, claim: Claim) -> bool:
@@ -86,6 +92,7 @@ class Judging:
             for (slot, at), one in self._signed.items()
             if at >= cursors[slot] - MERGED_REMEMBERED_MAX
         }
+        self._lies = {key: one for key, one in self._lies.items() if one[0] >= cursors[key[0]]}
 
     # -- one claim
 
@@ -101,8 +108,11 @@ class Judging:
             return False
         if known is None and pending.is_merged(slot, sequence):
             return False  # a version holds one of that sequence, too long ago to say which: an audit can
+        if self._lies.get(_record_of(claim), (0, False))[1]:
+            return False  # it was offered before, and its log gave another
         if pending.is_too_far(slot, sequence):
             log.warning("passed over: %s is too far ahead of those that came", claim)
+            self._drop(slot)
             return False
         why = self._impossible(claim)
         if why:
@@ -121,6 +131,9 @@ class Judging:
         self._signed[claim.place] = claim
         self._pending.offer(claim.aggregate)
 
+    def _drop(self, slot: Slot) -> None:
+        self.dropped.setdefault(slot, self._context.clock.monotonic())
+
     def _follows(self, one: Aggregate) -> bool:
         """Whether it goes on where the window before it ended, as far as that is known."""
         before = self._pending.window(one.slot, one.sequence - 1)
@@ -135,8 +148,10 @@ class Judging:
         claimed = [one for one in (claim.aggregate, known) if one is not None]
         try:
             given = self._refolding.window(slot, sequence, self._pending.before(slot, sequence), claimed)
-        except FluvialError as error:
+        except IntegrityProblem as error:
+            # It is of the log. What says nothing of it, as a refused access, ends the merger.
             log.error("nobody can say who is right about %s:\n%s", claim, error)  # noqa: TRY400 (said in full)
+            self._drop(slot)
             return False
         right = None if given is None else given.aggregate
         why = "its log gives another" if right else "its log closes no such window yet"
@@ -147,6 +162,7 @@ class Judging:
                 self._disprove(rival, why)
         if claim.aggregate != right:
             self._disprove(claim, why)
+            self._lies[_record_of(claim)] = (sequence, right is not None)
             return False
         if self._pending.is_merged(slot, sequence) or self._pending.window(slot, sequence) is not None:
             return True
@@ -200,10 +216,12 @@ class Judging:
     # -- liars
 
     def _disprove(self, claim: Claim, why: str) -> None:
-        log.error(
-            "error[FLV-3002]: %s is a lie: %s\nhint: revoke that certificate, see %s", claim, why, RUNBOOK
-        )
-        self._context.observer.window_disproved(claim.place[0], claim.aggregate, claim.serial)
+        if _record_of(claim) not in self._lies:  # else it was offered again, and all of it is said
+            self._lies[_record_of(claim)] = (claim.place[1], False)
+            log.error(
+                "error[FLV-3002]: %s is a lie: %s\nhint: revoke that certificate, see %s", claim, why, RUNBOOK
+            )
+            self._context.observer.window_disproved(claim.place[0], claim.aggregate, claim.serial)
         if claim.serial in self.barred:
             return
         self.barred[claim.serial] = claim.worker
@@ -241,11 +259,18 @@ class Judging:
                 "see where a log ends", lambda: self._end(one.slot), clock=self._context.clock
             )
         end = self._ends[one.slot]
-        return f"it ends at offset {one.next_offset}, its log at {end}" if one.next_offset > end else ""
+        if one.next_offset <= end:
+            return ""
+        self._drop(one.slot)
+        return f"it ends at offset {one.next_offset}, its log at {end} (or the log was cut)"
 
     def _end(self, slot: Slot) -> int:
         with self._context.open_reader("ends") as reader:
             return reader.bounds(updates_topic(self._context.genesis.task, slot[0]), slot[1])[1]
+
+
+def _record_of(claim: Claim) -> tuple[Slot, int, str]:
+    return claim.place[0], claim.offset, claim.aggregate.sha256
 
 
 def _totals_fit(one: Aggregate) -> bool:

@@ -72,6 +72,7 @@ class Merger:
 
     def merge_if_due(self) -> bool:
         """Commit the next version if it is due; True when the head has moved (by us or by another merger)."""
+        self._windows.take_dropped()
         chosen = self._due()
         if not chosen:
             return False

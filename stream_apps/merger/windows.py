@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from aggregation.server.aggregates import PendingAggregates, Slot
 from backends.log import LogRecord
@@ -12,6 +13,9 @@ from schemas.topics import aggregates_topic
 from stream_apps.merger.judging import Judging
 from stream_apps.process_context import ProcessContext
 from stream_apps.published import read_claim
+
+DROPPED_S: Final = 30.0
+"""So long after a window was passed over for what may pass it is looked at again."""
 
 log = logging.getLogger("fluvial.merger")
 
@@ -97,6 +101,18 @@ class Windows:
                 clock=self._context.clock,
             )
 
+    def take_dropped(self) -> None:
+        """Offer what was passed over ``DROPPED_S`` ago or earlier again: the reason may have passed."""
+        now_s = self._context.clock.monotonic()
+        for slot, since_s in sorted(self.judging.dropped.items()):
+            if now_s - since_s >= DROPPED_S:
+                del self.judging.dropped[slot]
+                retry_through_outage(
+                    "read the windows that were passed over",
+                    lambda slot=slot: self._take_dropped(slot),  # type: ignore[misc]
+                    clock=self._context.clock,
+                )
+
     def forget_merged(self, cursors: Mapping[Slot, int]) -> None:
         """Forget what a version with these cursors holds."""
         self.pending.advance(cursors)
@@ -124,11 +140,21 @@ class Windows:
 
     def _take_from_the_beginning(self, slot: Slot) -> None:
         """What stands before the first offset: in a topic that was made anew a window may stand earlier."""
-        end, self._first_offsets[slot] = self._first_offsets[slot], 0
+        end = self._first_offsets[slot]
         topic = aggregates_topic(self._task, slot[0])
         with self._context.open_reader("missing") as reader:
             for earlier in reader.read(topic, slot[1], reader.bounds(topic, slot[1])[0], end):
                 self._take(earlier, slot)
+        self._first_offsets[slot] = 0  # now, for an outage within begins the reading again
+
+    def _take_dropped(self, slot: Slot) -> None:
+        """What no version holds yet, once more: that of sequence n stands at offset n or later."""
+        end, cursor = self._next_offsets[slot], self.pending.cursor(slot)
+        topic = aggregates_topic(self._task, slot[0])
+        with self._context.open_reader("dropped") as reader:
+            low = reader.bounds(topic, slot[1])[0]
+            for record in reader.read(topic, slot[1], max(low, cursor if cursor <= end else 0), end):
+                self._take(record, slot)
 
     def _take(self, record: LogRecord, slot: Slot) -> None:
         claim = read_claim(record, self._context.trust, self._task, slot[0], log)

@@ -58,6 +58,16 @@ class ResumePoint:
         claims = [one for claims in self.windows.values() for one in claims]
         return max(claims, key=lambda one: one.aggregate.next_offset, default=None)
 
+    def without_beyond(self, serials: Collection[str]) -> ResumePoint:
+        """The same without what these certificates signed of records beyond the log's end."""
+        left = {
+            at: tuple(
+                one for one in claims if one.aggregate.next_offset <= self.end or one.serial not in serials
+            )
+            for at, claims in self.windows.items()
+        }
+        return replace(self, windows={at: claims for at, claims in left.items() if claims})
+
     def contradicts(self, state: PartitionState) -> bool:
         """Whether somebody signed another window than the one that ``state`` has closed last."""
         claims = self.windows.get(state.sequence - 1, ())

@@ -57,7 +57,7 @@ async def resume_from(place: PartitionPlace, own: PartitionState) -> Resumed:
     What others have published is a claim. So one goes on from a state a few windows back, and folds those again; and
     where somebody signed another window than the one that we closed last, from before it: what comes of the log counts.
     """
-    point = await place.retry(f"read the output of {place}", lambda: _read_resume_point(place))
+    point = await place.retry(f"read the output of {place}", lambda: _read_resume_point(place, own))
     furthest = point.furthest
     if furthest is not None and furthest.aggregate.next_offset > point.end:
         log.error("%s ends at offset %d; %s says more", place, point.end, furthest)
@@ -91,7 +91,11 @@ async def published_verdicts(place: PartitionPlace, state: PartitionState) -> Pu
             if found.longer:
                 found = found.without(serials_of(state.revoked))
             if found.longer:  # seldom: an operator may have revoked the voucher where we have not folded yet
-                found = found.without(revoked_from(reader, trust, place.task, place.slot, state.next_offset))
+                found = found.without(
+                    revoked_from(
+                        reader, trust, place.task, place.slot, state.next_offset, known=state.revoked
+                    )
+                )
             return found
 
     return await place.retry(f"read the verdicts of {place}", read)
@@ -127,9 +131,15 @@ def load_policy(place: PartitionPlace, sha256: str, current: PartitionState) -> 
     return current.policy if sha256 == current.policy_sha256 else place.context.store.policy(sha256)
 
 
-def _read_resume_point(place: PartitionPlace) -> ResumePoint:
+def _read_resume_point(place: PartitionPlace, own: PartitionState) -> ResumePoint:
+    """A window beyond the log's end is passed over where an operator has revoked who signed it: then it is a lie."""
+    trust = place.context.trust
     with place.open_reader("resume") as reader:
-        return read_resume_point(reader, place.context.trust, place.task, place.region, place.partition)
+        point = read_resume_point(reader, trust, place.task, place.region, place.partition)
+        if point.furthest is None or point.furthest.aggregate.next_offset <= point.end:
+            return point
+        revoked = revoked_from(reader, trust, place.task, place.slot, own.next_offset, known=own.revoked)
+        return point.without_beyond(revoked | serials_of(own.revoked))
 
 
 def _restored(place: PartitionPlace, own: PartitionState, aggregate: Aggregate) -> PartitionState:

@@ -222,10 +222,11 @@ class Remerge:
             ("staleness_max", max((one.staleness_max for one in inputs), default=0), manifest.staleness_max),
             ("update_bytes", sum(one.update_bytes for one in inputs), manifest.update_bytes),
         ]
-        if manifest.reason == "version":
-            floor = self._chain.links[version - 2].manifest.floor if version > 1 else 0
-            fields.append(("policy_sha256", self._chain.policy_sha256(version - 1), manifest.policy_sha256))
-            fields.append(("floor", floor, manifest.floor))
+        # No record of an operator changes them: none is defined that could.
+        floor = self._chain.links[version - 2].manifest.floor if version > 1 else 0
+        fields.append(("policy_sha256", self._chain.policy_sha256(version - 1), manifest.policy_sha256))
+        fields.append(("floor", floor, manifest.floor))
+        fields.append(("reason", "version", manifest.reason))
         self._findings.compare(MANIFEST, what, key, fields)
 
     def _merge(self, version: int, inputs: tuple[Aggregate, ...]) -> MergedVersion:

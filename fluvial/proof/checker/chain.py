@@ -204,8 +204,7 @@ def _compare_totals(
     expected: dict[str, object] = {name: sum(one.record[name] for one in windows) for name in added}
     expected["counts"] = counts
     expected["staleness_max"] = max((one.record["staleness_max"] for one in windows), default=0)
-    if version.manifest["reason"] == "version":
-        expected |= {name: parent.signed[name] for name in ("policy_sha256", "floor")}
+    expected |= {name: parent.signed[name] for name in ("policy_sha256", "floor")} | {"reason": "version"}
     findings.compare(4, what, expected, version.manifest)
 
 

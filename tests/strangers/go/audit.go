@@ -406,13 +406,11 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 	c.mergers = append(c.mergers, merger)
 	made := &Manifest{
 		Merger: said.Merger,
-		Format: said.Format, Task: c.task, Version: version, ParentSHA256: c.parent, PolicySHA256: said.PolicySHA256,
-		Floor: said.Floor, Reason: said.Reason, Counts: map[string]int64{}, Cursors: map[string][]int64{}, Inputs: []Input{},
+		Format: said.Format, Task: c.task, Version: version, ParentSHA256: c.parent,
+		Floor: c.floor, Reason: "version", Counts: map[string]int64{}, Cursors: map[string][]int64{}, Inputs: []Input{},
 	}
 	before := c.policies[version-1]
-	if said.Reason == "version" {
-		made.PolicySHA256, made.Floor = before.SHA256, c.floor
-	}
+	made.PolicySHA256 = before.SHA256
 	total := make([]int64, c.layout.sumElements())
 	for _, input := range said.Inputs {
 		slot := Slot{input.Region, input.Partition}

@@ -44,6 +44,11 @@ def test_who_writes_derived_topics() -> None:
     }
 
 
+def test_a_merger_reads_what_it_folds_again() -> None:
+    readable = {grant.name for grant in GRANTS if grant.role == "merger" and "Read" in grant.operations}
+    assert {"fl.digits.updates.eu", "fl.digits.updates.us"} <= readable
+
+
 def test_readers_write_nothing_and_join_no_group() -> None:
     for grant in GRANTS:
         if grant.role == "reader":

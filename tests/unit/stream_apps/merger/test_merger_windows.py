@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aggregation.errors import ConnectionProblem
 from schemas.objects import facts_key
 from schemas.topics import aggregates_topic
 from stream_apps.merger.windows import Windows
@@ -14,9 +15,11 @@ from tests import factories
 from tests.unit.stream_apps.merger.merger_parts import TASK, Logs, ManualClock, publish_window, small_task
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from aggregation.server.aggregates import Aggregate
+    from backends.log import LogRecord
     from stream_apps.process_context import ProcessContext
 
 SLOT = ("eu", 1)
@@ -178,3 +181,25 @@ def test_a_window_that_stands_before_its_place_is_looked_for_once_a_later_one_co
     records[0] = replace(records[0], value=window_value(taken, 2))
     late.offer(records[2], "eu")
     assert [one.sequence for one in late.pending.waiting()] == [2, window.sequence]
+
+
+def test_an_outage_while_reading_from_the_beginning_loses_no_window(
+    taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_window(taken.context, taken.logs, SLOT, after=taken.published[-1])
+    late = begun(taken.context, 2)
+    records = taken.logs.records[TOPIC, SLOT[1]]
+    records[2:] = [replace(records[3], offset=2)]
+    records[0] = replace(records[0], value=window_value(taken, 2))
+    read, outages = taken.logs.read, [ConnectionProblem("FLV-3100", "no broker answers")]
+
+    def failing_once(topic: str, partition: int, start: int, end: int) -> Iterator[LogRecord]:
+        if outages and topic == TOPIC:
+            raise outages.pop()
+        return read(topic, partition, start, end)
+
+    monkeypatch.setattr(taken.logs, "read", failing_once)
+    monkeypatch.setattr(taken.clock, "sleep", lambda _seconds: None)
+    late.offer(records[2], "eu")
+    assert not outages
+    assert [one.sequence for one in late.pending.waiting()] == [2, 3]

@@ -222,6 +222,27 @@ def test_a_window_beyond_the_logs_end_says_that_the_log_was_cut(site: WorkerSite
     asyncio.run(run())
 
 
+def test_a_window_beyond_the_logs_end_is_passed_over_once_its_signer_is_revoked(site: WorkerSite) -> None:
+    async def run() -> None:
+        await folded(site, 6)
+        planted = lie(site, sequence=2, first_offset=6, next_offset=20)
+        site.broker.put(AGGREGATES, planted)
+        signer = open_envelope(planted).certificate
+        serial = site.context.trust.identify(signer).serial
+        late = site.worker()
+        await late.resume()
+        assert "FLV-3204" in str(late.stopped)
+        operator = factories.operator_signer().of_task(site.context.genesis.domain)
+        site.broker.put(UPDATES, factories.revoke_bytes("", serial, by=operator))
+        await late.resume()
+        assert [late.stopped] == [None]
+        another = site.worker()
+        await another.resume()
+        assert [another.stopped] == [None]
+
+    asyncio.run(run())
+
+
 def first_window(site: WorkerSite) -> Aggregate:
     return aggregate_of_record(site, site.written(AGGREGATES)[0])
 
