@@ -249,14 +249,20 @@ def _merge_environment(merge: Merge) -> None:
 
 
 def _merge_store(merge: Merge) -> None:
-    if merge.environ.get("AWS_CA_BUNDLE"):
-        merge.from_variable("store.ca_file", "AWS_CA_BUNDLE")
     for name in (
         "kind", "bucket", "secure", "region", "profile", "ca_file", "addressing", "encryption", "kms_key",
     ):  # fmt: skip
         merge.from_variable(f"store.{name}", f"FLUVIAL_STORE_{name.upper()}")
+    # It stands in many environments for other programs: a store that is reached by http has no use for it.
+    if "store.ca_file" not in merge.values and _is_secure(merge):
+        merge.from_variable("store.ca_file", "AWS_CA_BUNDLE")
     for name in ("access_key", "secret_key", "session_token"):
         merge.secret_from(f"store.{name}", f"FLUVIAL_STORE_{name.upper()}")
+
+
+def _is_secure(merge: Merge) -> bool:
+    secure = merge.values.get("store.secure", False)
+    return secure if isinstance(secure, bool) else str(secure).lower() in {"1", "true"}
 
 
 def _split_endpoint(merge: Merge) -> None:
@@ -321,11 +327,10 @@ def _within(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put_proxy(merge: Merge) -> None:
-    endpoint, secure = str(merge.values["store.endpoint"]), merge.values["store.secure"]
+    endpoint = str(merge.values["store.endpoint"])
     if merge.values["store.kind"] == "file" or not is_address(endpoint):
         return
-    is_secure = secure if isinstance(secure, bool) else str(secure).lower() in {"1", "true"}
-    proxy, source = proxy_of(merge.environ, endpoint, secure=is_secure)
+    proxy, source = proxy_of(merge.environ, endpoint, secure=_is_secure(merge))
     if proxy:
         merge.put("store.proxy", proxy, source)
         if not is_proxy(proxy):

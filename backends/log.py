@@ -48,11 +48,12 @@ class Outgoing:
 class Together:
     """Records that were appended at once: how many the broker has yet to answer for, and which were refused.
 
-    Answers come from any thread, one for each record.
+    Answers come from any thread, one for each record; what comes after the last one changes nothing.
     """
 
-    def __init__(self, records: int) -> None:
-        self.unanswered = records
+    def __init__(self, records: Sequence[Outgoing]) -> None:
+        self.unanswered = len(records)
+        self._records = records
         self._refused: list[tuple[Outgoing, FluvialError]] = []
         self._lock = threading.Lock()
 
@@ -69,10 +70,20 @@ class Together:
     def answer(self, record: Outgoing | None = None, problem: FluvialError | None = None) -> bool:
         """The answer for one record, which is named where there is a ``problem``. Whether it was the last answer."""
         with self._lock:
+            if not self.unanswered:
+                return False
             if record is not None and problem is not None:
                 self._refused.append((record, problem))
             self.unanswered -= 1
             return not self.unanswered
+
+    def fail(self, problem: FluvialError) -> None:
+        """No more answers will come. Records are taken in their order, so the last ones are those without."""
+        with self._lock:
+            answered = [(one.key, one.value) for one, _ in self._refused]
+            others = [one for one in self._records if (one.key, one.value) not in answered]
+            self._refused += [(one, problem) for one in others[len(others) - self.unanswered :]]
+            self.unanswered = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +150,7 @@ class RecordWriter(Protocol):
 
 def append_each(writer: RecordWriter, topic: str, records: Sequence[Outgoing], *, partition: int) -> Together:
     """``append_together`` of a writer that has nothing to gain from it."""
-    together = Together(len(records))
+    together = Together(records)
 
     def answered(record: Outgoing, future: Future[Position]) -> None:
         problem = future.exception()

@@ -62,7 +62,7 @@ class WithoutVerdicts:
         if topic != self._topic:
             sent: Together = self._writer.append_together(topic, records, partition=partition)
             return sent
-        done = Together(len(records))
+        done = Together(records)
         for _ in records:
             done.answer()
         return done

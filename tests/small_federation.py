@@ -45,6 +45,7 @@ from schemas.objects import sha256_hex
 from schemas.topics import aggregates_topic, metrics_topic, models_topic, topics_of, updates_topic
 from stream_apps.worker import folding
 from tests import factories
+from tests.waiting import WAIT_S
 
 PARTITIONS = {"eu": 2, "us": 1}
 IN_MEMORY: Final = Settings(
@@ -87,7 +88,7 @@ class SmallFederation:
             self.open_reader = lambda purpose: LogReader(self.settings, f"small-federation-{purpose}")
             for topic in topics:
                 # The test cluster makes what it is asked for.
-                writer._producer.list_topics(topic.name, timeout=10)
+                writer._producer.list_topics(topic.name, timeout=WAIT_S)
         self.objects = TaskStore(store, self.task)
         self.manifests: list[Manifest] = []
         self.parked: dict[tuple[Slot, int], Parked] = {}

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -35,12 +36,17 @@ NODES_ASKED_MAX: Final = 8
 """Brokers that a cluster names, which are asked as well: their names may be others than the first one's."""
 AGAIN_S: Final = 3.0
 _CLIENT: Final = "fluvial-diagnosis"
+_Address = tuple[str, int]
+_Visit = tuple[AccessProblem | None, list[_Address]]
+"""What turns us back at one broker, and the brokers that it names if it lets us in."""
 _TLS_ALERT: Final = b"\x15\x03"
 _TLS_HANDSHAKE: Final = b"\x16\x03"
 """How a record of TLS begins: its type, and the first half of its version (RFC 8446, section 5.1)."""
 _CORRELATION: Final = b"flv1"
 _APIS_OF_KAFKA: Final = bytes.fromhex("0000000d00120000") + _CORRELATION + b"\x00\x03flv"
 """ApiVersions, version 0, with its length before it: every listener without TLS answers it, SASL or not."""
+
+log = logging.getLogger("fluvial")
 
 
 def refusal(settings: Settings, timeout_s: float = PATIENCE_S) -> AccessProblem | None:
@@ -61,29 +67,37 @@ def require_no_refusal(settings: Settings, timeout_s: float = SOON_S) -> None:
 
 async def refusal_async(settings: Settings, timeout_s: float = PATIENCE_S) -> AccessProblem | None:
     """As ``refusal``."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await _refusal(settings)
-    except TimeoutError:
-        return None
-
-
-async def _refusal(settings: Settings) -> AccessProblem | None:
-    found: AccessProblem | None = None
-    named: list[tuple[str, int]] = []
+    ends_s = asyncio.get_running_loop().time() + timeout_s
     asked = addresses(settings)
-    for address in asked:
-        turned_back, named = await _visit(settings, *address)
-        if turned_back is None and named:
-            break
-        found = found or turned_back
-    else:
-        return found
-    for address in [one for one in named if one not in asked][:NODES_ASKED_MAX]:
-        turned_back, _ = await _visit(settings, *address)
-        if turned_back is not None:
-            return turned_back
-    return None
+    client_options(settings, _CLIENT)  # what is wrong with a file of ours is no broker's fault
+    seen = await _visits(settings, asked, ends_s, lambda visit: bool(visit[1]))
+    named = next((names for _, names in seen if names), None)
+    if named is not None:
+        others = [one for one in named if one not in asked][:NODES_ASKED_MAX]
+        seen = await _visits(settings, others, ends_s, lambda visit: visit[0] is not None)
+    return next((turned_back for turned_back, _ in seen if turned_back is not None), None)
+
+
+async def _visits(
+    settings: Settings, where: Sequence[_Address], ends_s: float, is_enough: Callable[[_Visit], bool]
+) -> list[_Visit]:
+    """Brokers visited side by side: what was seen until it is enough, or ``ends_s`` of the loop's clock is there."""
+    loop = asyncio.get_running_loop()
+    waiting = {asyncio.create_task(_visit(settings, *address)) for address in where}
+    seen: list[_Visit] = []
+    try:
+        while waiting and not any(is_enough(one) for one in seen):
+            done, waiting = await asyncio.wait(
+                waiting, timeout=max(0.0, ends_s - loop.time()), return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                break
+            seen += [one.result() for one in done]
+    finally:
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    return seen
 
 
 def problem_at(error: KafkaError, action: str, settings: Settings) -> FluvialError:
@@ -103,7 +117,7 @@ def writer_refusal(settings: Settings) -> AccessProblem | None:
 
 async def _writer_refusal(settings: Settings) -> AccessProblem | None:
     for host, port in addresses(settings):
-        with contextlib.suppress(errors.KafkaError, OSError, TimeoutError, EOFError):
+        with contextlib.suppress(errors.KafkaError, OSError, TimeoutError, EOFError, FluvialError):
             async with asyncio.timeout(2 * STEP_TIMEOUT_S):
                 connection = await create_conn(host, port, **client_options(settings, _CLIENT))
                 try:
@@ -115,32 +129,56 @@ async def _writer_refusal(settings: Settings) -> AccessProblem | None:
 
 
 class RefusalWatch:
-    """For a client whose library goes on in silence: given each of its errors, it tells ``on_refusal`` of a refusal."""
+    """For a client whose library goes on in silence: given each of its errors, it tells ``on_refusal`` of a refusal.
 
-    def __init__(self, settings: Settings, on_refusal: Callable[[FluvialError], None]) -> None:
+    One look at a time, and the next one ``AGAIN_S`` after it at the soonest.
+    """
+
+    def __init__(self, settings: Settings, on_refusal: Callable[[FluvialError], None] | None = None) -> None:
         self._settings = settings
         self._on_refusal = on_refusal
         self._lock = threading.Lock()
-        self._asked_s = -AGAIN_S
+        self._looks = False
+        self._looked_s = -AGAIN_S
+        self._said = False
 
     def __call__(self, _error: object) -> None:
-        """Look why, on a thread of its own; not more often than every ``AGAIN_S``."""
-        with self._lock:
-            if time.monotonic() - self._asked_s < AGAIN_S:
-                return
-            self._asked_s = time.monotonic()
-        threading.Thread(target=self._look, name="fluvial-diagnosis", daemon=True).start()
+        """Look why, on a thread of its own."""
+        if self._begin():
+            threading.Thread(target=self._look_and_tell, name="fluvial-diagnosis", daemon=True).start()
 
-    def _look(self) -> None:
-        found = asyncio.run(refusal_async(self._settings))
-        if found is not None:
+    def look(self, timeout_s: float = SOON_S) -> FluvialError | None:
+        """Why the brokers refuse us, or what is wrong with our settings; None where it is not known. Blocks."""
+        return self._look(timeout_s) if self._begin() else None
+
+    def _begin(self) -> bool:
+        with self._lock:
+            if self._looks or time.monotonic() - self._looked_s < AGAIN_S:
+                return False
+            self._looks = True
+            return True
+
+    def _look_and_tell(self) -> None:
+        found = self._look(PATIENCE_S)
+        if found is not None and self._on_refusal is not None:
             self._on_refusal(found)
 
+    def _look(self, timeout_s: float) -> FluvialError | None:
+        try:
+            return refusal(self._settings, timeout_s)
+        except FluvialError as problem:
+            return problem
+        except Exception:
+            if not self._said:
+                log.exception("why Kafka does not answer cannot be seen")
+            self._said = True
+            return None
+        finally:
+            self._looked_s = time.monotonic()
+            self._looks = False
 
-async def _visit(
-    settings: Settings, host: str, port: int
-) -> tuple[AccessProblem | None, list[tuple[str, int]]]:
-    """What turns us back at one broker, and the brokers that it names if it lets us in."""
+
+async def _visit(settings: Settings, host: str, port: int) -> _Visit:
     where = f"broker {host}:{port}"
     options = client_options(settings, _CLIENT) | {"request_timeout_ms": int(STEP_TIMEOUT_S * 1000)}
     connection: AIOKafkaConnection | None = None

@@ -49,11 +49,15 @@ def permit(settings: Settings, grants: Iterable[Grant], principal: Principal) ->
 
 
 def forbid(settings: Settings, grants: Iterable[Grant], principal: Principal) -> int:
-    """Take grants away again; how many permissions were there."""
+    """Take grants away again; how many permissions were there.
+
+    AccessProblem FLV-3117 where we do not administer the cluster.
+    """
     filters = [_filter(one) for one in _distinct(grants, principal)]
     if not filters:
         return 0
     admin = admin_client(settings)
+    require_no_refusal(settings)
     deleted = asked(admin.delete_acls(filters, request_timeout=REQUEST_TIMEOUT_S)).values()
     return sum(len(_result(one, "take permissions (ACLs) away", settings)) for one in deleted)
 

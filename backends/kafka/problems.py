@@ -50,6 +50,16 @@ def problem_of(error: KafkaError, action: str, bootstrap: str) -> FluvialError:
     return _unanswered(error.str(), action, bootstrap)
 
 
+def ended_problem(error: KafkaError, bootstrap: str) -> FluvialError:
+    """FLV-3120: a producer has ended for another reason than a permission. No outage: only a new producer goes on."""
+    return EnvironmentProblem(
+        "FLV-3120",
+        f"the producer has failed for good and takes no record any more: {error.str()}",
+        where=f"broker {bootstrap}",
+        hint="start this process again: it goes on where the log stands",
+    )
+
+
 def client_problem(error: Exception, action: str, bootstrap: str) -> FluvialError:
     """What keeps a reader from an answer; ``error`` is aiokafka's or the system's.
 

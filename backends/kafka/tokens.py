@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, cast
 
 import urllib3
 from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import KafkaConnectionError
 
 from aggregation.errors import AccessProblem, ConnectionProblem, FluvialError, UsageProblem
 from backends.settings import KafkaSecurity
@@ -73,11 +74,19 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         self._fresh_until_s = -math.inf
 
     async def token(self) -> str:
-        """A token that has not ended. AccessProblem FLV-3118: it is refused; ConnectionProblem FLV-3118: no answer."""
+        """A token that has not ended.
+
+        KafkaConnectionError, which aiokafka's own tasks survive, where none can be had. Its cause says why:
+        AccessProblem FLV-3118, it is refused; ConnectionProblem FLV-3118, no answer; or what a user's function raised.
+        """
         if self._now_s() >= self._fresh_until_s:
-            self._token, ends_s = await asyncio.to_thread(self._ask)
-            asked_s = self._now_s()
-            self._fresh_until_s = asked_s + FRESH_SHARE * (ends_s - asked_s)
+            try:
+                token, ends_s = await asyncio.to_thread(self._ask)
+                asked_s = self._now_s()
+                fresh_until_s = asked_s + FRESH_SHARE * (ends_s - asked_s)
+            except Exception as problem:
+                raise KafkaConnectionError(f"no token: {type(problem).__name__}: {problem}") from problem
+            self._token, self._fresh_until_s = token, fresh_until_s
         return self._token
 
 
@@ -110,14 +119,17 @@ def _by_openid_connect(kafka: KafkaSecurity) -> Token:
                 headers=headers,
                 timeout=TOKEN_TIMEOUT_S,
                 retries=False,
+                preload_content=False,
             )
+            data = answer.read(ANSWER_BYTES_MAX)
+            answer.close()
         except urllib3.exceptions.HTTPError as error:
             raise _no_token(kafka, f"it does not answer ({type(error).__name__})", refused=False) from error
     if answer.status != _HTTP_OK:
         refused = answer.status in _HTTP_REFUSED and answer.status not in _HTTP_BUSY
         raise _no_token(kafka, f"it answers with status {answer.status}", refused=refused)
     try:
-        document = json.loads(answer.data[:ANSWER_BYTES_MAX])
+        document = json.loads(data)
         token = str(document["access_token"])
         return token, _end_of(token, document)
     except (ValueError, KeyError, TypeError) as error:

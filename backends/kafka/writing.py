@@ -6,6 +6,7 @@ Methods block; asynchronous callers use ``asyncio.to_thread``.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -16,8 +17,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from aggregation.errors import FluvialError, TimeoutProblem
 from backends.kafka.configuration import DELIVERY_TIMEOUT_S, REQUEST_TIMEOUT_S, producer_configuration
-from backends.kafka.diagnosis import RefusalWatch, refusal, writer_refusal
-from backends.kafka.problems import problem_of
+from backends.kafka.diagnosis import RefusalWatch, writer_refusal
+from backends.kafka.problems import ended_problem, problem_of
 from backends.kafka.refusals import denied_of
 from backends.log import Headers, Outgoing, Position, Together
 from backends.observer import UNOBSERVED, Observer
@@ -41,7 +42,6 @@ _AFTER_FATAL: Final = frozenset({FATAL, KafkaError._PURGE_QUEUE})  # noqa: SLF00
 """Of records that librdkafka had when it gave up by itself: we purge with a reason only."""
 
 
-_NOBODYS: Final = Outgoing(None, b"")
 Delivered = Callable[[KafkaError | None, Message], None]
 Answered = Callable[[Outgoing | None, KafkaError | None], None]
 
@@ -58,16 +58,36 @@ class LogWriter:
         self._polled_s = 0.0
         self._settings = settings
         self._refusal: FluvialError | None = None
+        self._refused_s = 0.0
+        self._ended: FluvialError | None = None
         self._waiting: set[Future[Position] | Together] = set()
-        watch = RefusalWatch(settings, self._refuse)
+        self._lock = threading.Lock()
+        """Of ``_waiting``: several threads poll, and whoever takes one out of it answers it."""
+        self._watch = RefusalWatch(settings, self._refuse)
         self._producer = Producer(
-            producer_configuration(settings, client_id, give_up=give_up) | {"error_cb": watch}
+            producer_configuration(settings, client_id, give_up=give_up) | {"error_cb": self._watch}
         )
 
     def _refuse(self, problem: FluvialError) -> None:
         """The brokers turn us back, and waiting does not mend it: what waits fails at once, with the reason."""
-        self._refusal = problem
+        self._refusal, self._refused_s = problem, time.perf_counter()
         self._producer.purge(in_queue=True, in_flight=False, blocking=False)
+
+    def _taken(self, began_s: float) -> None:
+        """The brokers took a record: a refusal that is older than it is over."""
+        if self._refusal is not None and began_s > self._refused_s:
+            self._refusal = None
+
+    def _take(self, waiting: Future[Position] | Together) -> bool:
+        """Whether the caller is the one to answer it."""
+        with self._lock:
+            is_ours = waiting in self._waiting
+            self._waiting.discard(waiting)
+            return is_ours
+
+    def _wait_for(self, waiting: Future[Position] | Together) -> None:
+        with self._lock:
+            self._waiting.add(waiting)
 
     def _serve(self, call: Callable[[], int]) -> int:
         """Let librdkafka tell what it has to: how many records still wait. A fatal error fails all of them."""
@@ -78,24 +98,29 @@ class LogWriter:
             if fatal is None:
                 raise
         problem = self._of_fatal(fatal)
-        while self._waiting:  # confluent-kafka may have dropped what was to be told of them
-            _fail(self._waiting.pop(), problem)
+        with self._lock:
+            waiting, self._waiting = self._waiting, set()
+        for one in waiting:  # confluent-kafka may have dropped what was to be told of them
+            _fail(one, problem)
         return 0
 
     def _of_fatal(self, error: KafkaError) -> FluvialError:
         """What ended this producer: it takes no record any more."""
-        if self._refusal is None:
-            self._refusal = denied_of(error.code(), "write", f"broker {self._bootstrap}")
-        if self._refusal is None:
-            self._refusal = writer_refusal(self._settings)
-        return self._refusal or problem_of(error, "write", self._bootstrap)
+        if self._ended is None:
+            self._ended = (
+                self._refusal
+                or denied_of(error.code(), "write", f"broker {self._bootstrap}")
+                or writer_refusal(self._settings)
+                or ended_problem(error, self._bootstrap)
+            )
+        return self._ended
 
     def _told(self, error: KafkaError, action: str) -> FluvialError:
         try:
             code = error.code()
         except SystemError as pending:  # a fatal error was raised before this callback, in the same call
             return self._of_fatal(_fatal_in(pending) or error)
-        if code in _AFTER_FATAL and self._refusal is None:
+        if self._ended is not None or code == FATAL or (code in _AFTER_FATAL and self._refusal is None):
             return self._of_fatal(error)
         return self._problem(error, action)
 
@@ -115,15 +140,16 @@ class LogWriter:
     ) -> Future[Position]:
         """Append one record; -1 lets the key choose (murmur2, the same as ``aggregation.partitioning``)."""
         future: Future[Position] = Future()
-        self._waiting.add(future)
+        self._wait_for(future)
         began_s = time.perf_counter()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             problem = self._told(error, f"append to {topic}") if error is not None else None
             self._observer.produced(topic, time.perf_counter() - began_s, problem)
-            if future not in self._waiting:
+            if problem is None:
+                self._taken(began_s)
+            if not self._take(future):
                 return  # it was told of a fatal error before
-            self._waiting.discard(future)
             if problem is not None:
                 future.set_exception(problem)
             else:
@@ -134,8 +160,8 @@ class LogWriter:
         try:
             self._produce(topic, Outgoing(key, value, headers), partition, delivered)
         except KafkaException as error:
-            self._waiting.discard(future)
-            raise self._problem(error.args[0], f"append to {topic}") from error
+            self._take(future)
+            raise self._told(error.args[0], f"append to {topic}") from error
         if began_s - self._polled_s >= POLL_EVERY_S:
             self._polled_s = began_s
             self._serve(lambda: self._producer.poll(0))
@@ -146,13 +172,14 @@ class LogWriter:
 
         Nothing is raised: what librdkafka refuses at once is among ``refused``, as what the broker refuses later.
         """
-        together = Together(len(records))
-        self._waiting |= {together} if records else set()
+        together = Together(records)
+        if records:
+            self._wait_for(together)
         began_s = time.perf_counter()
 
         def answered(record: Outgoing | None = None, error: KafkaError | None = None) -> None:
             problem = None if error is None else self._told(error, f"append to {topic}")
-            is_last = self._answer(together, record, problem)
+            is_last = self._answer(together, record, problem, began_s)
             if problem is not None:
                 self._observer.produced(topic, time.perf_counter() - began_s, problem)
             if is_last and (taken := len(records) - len(together.refused)):
@@ -173,11 +200,15 @@ class LogWriter:
         self._serve(lambda: self._producer.poll(0))
         return together
 
-    def _answer(self, together: Together, record: Outgoing | None, problem: FluvialError | None) -> bool:
+    def _answer(
+        self, together: Together, record: Outgoing | None, problem: FluvialError | None, began_s: float
+    ) -> bool:
         """Whether it was the last answer; what was told of a fatal error is not told again."""
-        is_last = together in self._waiting and together.answer(record, problem)
+        if problem is None:
+            self._taken(began_s)
+        is_last = together.answer(record, problem)
         if is_last:
-            self._waiting.discard(together)
+            self._take(together)
         return is_last
 
     def _produce_one(self, topic: str, record: Outgoing, partition: int, answered: Answered) -> None:
@@ -251,7 +282,7 @@ class LogWriter:
         """Wait until every record was delivered or has failed; TimeoutProblem (FLV-3102) after ``timeout_s``."""
         left = self._serve(lambda: self._producer.flush(timeout_s))
         if left:
-            raise refusal(self._settings) or TimeoutProblem(
+            raise self._watch.look() or TimeoutProblem(
                 "FLV-3102",
                 f"{left} records were not acknowledged by {self._bootstrap} within {timeout_s:g} s",
                 hint="see whether the broker runs with `fluvial doctor`",
@@ -273,6 +304,5 @@ def _fatal_in(raised: object) -> KafkaError | None:
 def _fail(waiting: Future[Position] | Together, problem: FluvialError) -> None:
     if isinstance(waiting, Future):
         waiting.set_exception(problem)
-        return
-    for _ in range(waiting.unanswered):  # which of them were answered does not matter any more
-        waiting.answer(_NOBODYS, problem)
+    else:
+        waiting.fail(problem)

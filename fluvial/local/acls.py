@@ -20,7 +20,7 @@ OF_NO_REGION: Final = "User:CN={role},OU={role},O=control"
 CONFIG: Final = "admin.properties"
 
 Principals = Mapping[AccessRole, str]
-"""Who has a role: a principal of Kafka's, in which ``{role}`` and ``{region}`` stand for these."""
+"""Who has a role: a principal of Kafka's, in which ``{task}``, ``{role}`` and ``{region}`` stand for these."""
 
 
 def parse_principals(given: Iterable[str]) -> dict[AccessRole, str]:
@@ -38,18 +38,22 @@ def parse_principals(given: Iterable[str]) -> dict[AccessRole, str]:
     return found
 
 
-def principal_of(grant: Grant, principals: Principals) -> str:
-    """Who is meant by a grant's role and region."""
+def principal_of(task: str, grant: Grant, principals: Principals) -> str:
+    """Who is meant by a grant's role and region, in a task."""
     default = OF_ONE_REGION if grant.role in OF_A_REGION else OF_NO_REGION
     pattern = principals.get(grant.role, default)
-    return pattern.replace("{role}", grant.role).replace("{region}", grant.region)
+    return _filled(pattern, task, grant)
+
+
+def _filled(pattern: str, task: str, grant: Grant) -> str:
+    return pattern.replace("{role}", grant.role).replace("{region}", grant.region).replace("{task}", task)
 
 
 def by_principal(task: str, regions: Sequence[str], principals: Principals) -> list[tuple[str, list[Grant]]]:
     """Every permission of a task, by who gets it."""
 
     def who(grant: Grant) -> str:
-        return principal_of(grant, principals)
+        return principal_of(task, grant, principals)
 
     grants = sorted(access_of(task, dict.fromkeys(regions, 1)), key=who)
     return [(principal, list(some)) for principal, some in groupby(grants, who)]
@@ -85,9 +89,7 @@ def strimzi_of(
     for grants in _by_holder(task, regions):
         role, region = grants[0].role, grants[0].region
         name = principals.get(role, "User:fluvial-{task}-{role}" + ("-{region}" if region else ""))
-        name = (
-            name.partition(":")[2].replace("{role}", role).replace("{region}", region).replace("{task}", task)
-        )
+        name = _filled(name.partition(":")[2], task, grants[0])
         yield {
             "apiVersion": "kafka.strimzi.io/v1beta2",
             "kind": "KafkaUser",

@@ -81,8 +81,7 @@ class KafkaBroker:
 
         Raises EnvironmentProblem: FLV-1008 it does not start, FLV-1011 its data folder is damaged.
         """
-        if state.secured and (made := ensure_tls_keys(self._home)):
-            reporter.say(f"issued certificates for {', '.join(made)} in {tls_folder(self._home)}")
+        self.renew_keys(state, reporter)
         classpath = names.java_classpath(jars, self._home)
         self._format_if_new(java, classpath, state, reporter)
         self._write_properties(self._properties, state, self.data)
@@ -99,6 +98,15 @@ class KafkaBroker:
             ],
             names.JAVA_ENVIRONMENT,
         )
+
+    def renew_keys(self, state: StackFile, reporter: Reporter) -> bool:
+        """Issue certificates that are missing or about to end; whether a broker that runs was started with another."""
+        if not state.secured:
+            return False
+        if made := ensure_tls_keys(self._home):
+            reporter.say(f"issued certificates for {', '.join(made)} in {tls_folder(self._home)}")
+        issued, started = tls_folder(self._home) / f"{BROKER}.pem", self.daemon.pid_path
+        return started.exists() and issued.stat().st_mtime_ns > started.stat().st_mtime_ns
 
     def wait_ready(self, state: StackFile, reporter: Reporter) -> None:
         """Wait until the broker answers as itself.

@@ -127,7 +127,7 @@ class LocalStack:
                 starting.undo()
                 raise
         settings = load_settings(self.home, environ={}, role=ADMIN)
-        if state.secured and before is not None and not before.secured:
+        if state.secured:  # each time: an ``up`` may have ended between the broker's start and this
             permit_known_tasks(settings)
         return settings
 

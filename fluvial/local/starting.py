@@ -55,12 +55,13 @@ class Starting:
         return self._on_free_ports("MinIO", ("store_port",), state, attempt, daemon)
 
     def kafka(self, broker: KafkaBroker, state: StackFile, java: str, jars: Path) -> StackFile:
-        """Kafka on its ports, started again where the largest update has changed."""
+        """Kafka on its ports, started again where the largest update or its certificate has changed."""
         daemon = broker.daemon
         if daemon.process() is not None:
             recorded = read_stack_file(self._home)
             known = state.running and recorded is not None
-            if known and recorded is not None and _as_it_runs(recorded, state):
+            renewed = broker.renew_keys(state, self._reporter)
+            if known and recorded is not None and not renewed and _as_it_runs(recorded, state):
                 broker.wait_ready(state, self._reporter)
                 self._reporter.say(
                     f"Kafka   {ports.LOOPBACK}:{state.kafka_port} runs already (pid {_pid(daemon)})"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -61,7 +62,7 @@ def ensure_tls_keys(home: Path) -> list[str]:
         authority = _make_authority(folder)
         made.append("ca")
     for name in (BROKER, ADMIN, *ROLES):
-        if made[:1] == ["ca"] or not _lasts(folder / f"{name}.pem"):
+        if made[:1] == ["ca"] or not _lasts(folder / f"{name}.pem", issuer=authority[1]):
             _issue(folder, authority, name, is_server=name == BROKER)
             made.append(name)
     return made
@@ -76,13 +77,18 @@ def _authority(folder: Path) -> Authority | None:
         return None
     found = serialization.load_pem_private_key(key.read_bytes(), password=None)
     assert isinstance(found, ec.EllipticCurvePrivateKey), key
-    return found, x509.load_pem_x509_certificate(certificate.read_bytes())
+    issuer = x509.load_pem_x509_certificate(certificate.read_bytes())
+    # The key is written first: whoever was killed in between left one that this certificate is not for.
+    return (found, issuer) if issuer.public_key() == found.public_key() else None
 
 
-def _lasts(path: Path) -> bool:
+def _lasts(path: Path, issuer: x509.Certificate | None = None) -> bool:
+    """Whether a certificate is there for a while to come, and of ``issuer``: not of a CA that is no more."""
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        if issuer is not None:
+            certificate.verify_directly_issued_by(issuer)
+    except (FileNotFoundError, ValueError, TypeError, InvalidSignature):
         return False
     return certificate.not_valid_after_utc > dt.datetime.now(dt.UTC) + RENEW_BEFORE
 

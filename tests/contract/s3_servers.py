@@ -13,7 +13,7 @@ from backends.settings import StoreSettings
 from backends.store.s3 import S3Store
 from fluvial.local import ports
 from tests.requirements import require, require_minio
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 SERVERS: Final = ("minio", "s3", "moto", "versitygw")
 """MinIO as the local stack has it; the same server by the client for all others; moto and versitygw, other servers."""
-READY_S: Final = 30.0
 
 
 @contextlib.contextmanager
@@ -82,8 +81,8 @@ def versitygw(folder: Path) -> Iterator[StoreSettings]:
                 return True
             return False
 
-        until(serves, f"versitygw\n{(folder / 'log').read_text()}", READY_S)
+        until(serves, f"versitygw\n{(folder / 'log').read_text()}")
         yield settings
     finally:
         process.terminate()
-        process.wait(READY_S)
+        process.wait(WAIT_S)

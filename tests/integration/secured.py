@@ -44,7 +44,10 @@ PLAIN_USER = "plain-user"
 TOKEN_S = 4
 _SECURITY = "org.apache.kafka.common.security"
 _PLAIN = f'{_SECURITY}.plain.PlainLoginModule required user_{PLAIN_USER}="{PASSWORD}";'
-_TOKENS = f'{_SECURITY}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+_TOKENS = (
+    f'{_SECURITY}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker" '
+    f'unsecuredValidatorAllowableClockSkewMs="{1000 * int(WAIT_S)}";'  # a slow machine's handshake takes a while
+)
 _SASL = (
     "sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN,OAUTHBEARER",
     "listener.name.sasl.ssl.client.auth=none",

@@ -23,7 +23,7 @@ from faust.types.tuples import ConsumerMessage
 from aggregation.errors import FluvialError, IntegrityProblem
 from backends.kafka.admin import BrokerProbe, require_broker
 from backends.kafka.configuration import broker_credentials, faust_broker
-from backends.kafka.diagnosis import refusal
+from backends.kafka.diagnosis import RefusalWatch
 from backends.kafka.faust import static_membership
 from backends.kafka.faust.our_batches import read_by_our_batches
 from backends.kafka.problems import client_problem
@@ -319,17 +319,17 @@ async def crash_with(app: Any, problem: FluvialError) -> None:
 
 async def _say_while_away(app: faust.App, settings: Settings) -> None:
     """Say every few seconds that the broker is away: aiokafka reconnects by itself, but in silence."""
-    probe = BrokerProbe(settings)
+    probe, watch = BrokerProbe(settings), RefusalWatch(settings)
     away_since_s: float | None = None
     while not app.should_stop:
         asked_s = time.monotonic()
         if not await asyncio.to_thread(probe.answers):
-            if (refused := await asyncio.to_thread(refusal, settings)) is not None:
-                await crash_with(app, refused)
-                return
             away_since_s = away_since_s or asked_s
             waited_s = time.monotonic() - away_since_s
             log.warning("waiting for Kafka at %s to answer, %.0f s", settings.bootstrap_servers, waited_s)
+            if (refused := await asyncio.to_thread(watch.look)) is not None:
+                await crash_with(app, refused)
+                return
         elif away_since_s is not None:
             log.info("Kafka answers again after %.0f s", time.monotonic() - away_since_s)
             away_since_s = None

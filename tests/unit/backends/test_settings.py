@@ -101,6 +101,13 @@ def test_aws_own_variable_names_the_ca_and_ours_goes_before_it(home: Path, tmp_p
     assert load_settings(home, environ).store.ca_file == tmp_path / "ours.pem"
 
 
+def test_aws_own_variable_says_nothing_of_a_store_by_http(running_home: Path) -> None:
+    environ = {"AWS_CA_BUNDLE": "/nowhere/theirs.pem"}
+    assert load_settings(running_home, environ).store.ca_file is None
+    plain = environ | {"FLUVIAL_STORE_ENDPOINT": "http://elsewhere:9000"}
+    assert load_settings(running_home, plain).store.ca_file is None
+
+
 def test_each_value_names_its_source(running_home: Path) -> None:
     _, sources = load_settings_with_sources(running_home, {"FLUVIAL_UPDATE_BYTES_MAX": "2048"})
     assert sources["update_bytes_max"] == "FLUVIAL_UPDATE_BYTES_MAX"

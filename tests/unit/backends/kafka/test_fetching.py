@@ -13,13 +13,12 @@ from msgspec import structs
 from backends.kafka.fetching import PartitionClient
 from backends.kafka.writing import LogWriter
 from tests.small_federation import on_mock_cluster
+from tests.waiting import WAIT_S
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from backends.settings import Settings
-
-WAIT_S = 60.0
 
 
 @pytest.fixture
@@ -73,5 +72,5 @@ def test_who_asks_any_broker_asks_those_first_that_let_us_in(
         assert await asyncio.wait_for(client.bounds("topic", 0), WAIT_S) == (0, 0)
         await client.close()
 
-    LogWriter(settings, "test")._producer.list_topics("topic", timeout=10)
+    LogWriter(settings, "test")._producer.list_topics("topic", timeout=WAIT_S)
     asyncio.run(run())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 
-from aggregation.errors import AccessProblem, UsageProblem
+from aggregation.errors import AccessProblem, ConnectionProblem, UsageProblem
 from backends.environment import load_settings, load_settings_with_sources
 from backends.kafka.configuration import (
     broker_credentials,
@@ -29,10 +31,11 @@ from backends.kafka.configuration import (
 )
 from backends.kafka.problems import client_problem, problem_of
 from backends.kafka.refusals import refusal_in
-from backends.kafka.tokens import TokenProvider
+from backends.kafka.tokens import ANSWER_BYTES_MAX, TokenProvider, token_provider
 from backends.outages import OUTAGES
 from backends.settings import KAFKA_SECRETS, KafkaSecurity, Settings
 from fluvial import cli
+from tests.waiting import WAIT_S
 
 PASSWORD = "a-secret-that-nobody-sees"
 KEY_PASSWORD = "of-the-key"
@@ -193,6 +196,64 @@ def test_a_token_is_asked_for_anew_before_it_ends() -> None:
 
     given_out = [at(time_s) for time_s in (1000.0, 1079.0, 1080.0, 1100.0)]
     assert given_out == ["token 1", "token 1", "token 2", "token 2"]
+
+
+REFUSED = AccessProblem("FLV-3118", "no token", hint="look")
+
+
+@pytest.mark.parametrize(
+    ("answer", "refusal"),
+    [
+        (REFUSED, REFUSED),
+        (ConnectionProblem("FLV-3118", "no answer", hint="wait"), None),
+        (RuntimeError("a bug of the user's"), None),
+        (("token", "soon"), None),
+        ("no pair", None),
+    ],
+    ids=repr,
+)
+def test_without_a_token_aiokafka_hears_of_a_connection_that_failed(
+    answer: object, refusal: AccessProblem | None
+) -> None:
+    """Its tasks end with any other error, and are never begun again."""
+
+    def ask() -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with pytest.raises(KafkaConnectionError) as caught:
+        asyncio.run(TokenProvider(ask).token())
+    assert refusal_in(caught.value, "get in", "broker kafka:9092") is refusal
+
+
+def test_an_identity_provider_cannot_fill_the_memory() -> None:
+    """It says that much is to come, and sends no more than is looked at."""
+    may_end = threading.Event()
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(10 * ANSWER_BYTES_MAX))
+            self.end_headers()
+            self.wfile.write(bytes(ANSWER_BYTES_MAX))
+            may_end.wait(WAIT_S)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            kafka = KafkaSecurity(oauth_token_url=f"http://127.0.0.1:{server.server_port}/")
+            with pytest.raises(KafkaConnectionError) as caught:
+                asyncio.run(token_provider(kafka).token())
+        finally:
+            may_end.set()
+            server.shutdown()
+            serving.join()
+    assert isinstance(caught.value.__cause__, AccessProblem), "it was asked for no more"
 
 
 def test_without_settings_nothing_is_secured(tmp_path: Path) -> None:

@@ -40,6 +40,13 @@ def test_principals_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert "OU=worker" not in out
 
 
+@pytest.mark.parametrize("form", ["kafka", "strimzi"])
+def test_a_principal_may_name_the_task(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    out = printed(capsys, "--principal", "worker=User:w-{task}-{region}", "--format", form)
+    assert "w-digits-eu" in out
+    assert "{task}" not in out
+
+
 def test_a_user_of_strimzis_for_each_role_and_region(capsys: pytest.CaptureFixture[str]) -> None:
     users = [json.loads(part) for part in printed(capsys, "--format", "strimzi").split("---\n") if part]
     assert {user["metadata"]["name"] for user in users} == {

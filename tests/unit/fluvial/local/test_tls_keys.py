@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,7 +18,9 @@ from backends.environment import load_settings
 from backends.settings import StackFile, stack_path
 from fluvial.local import tls_keys
 from fluvial.local.files import write_stack_file
+from fluvial.local.kafka import KafkaBroker
 from fluvial.local.tls_keys import ensure_tls_keys, principal
+from fluvial.terminal.output import quiet_output
 from schemas.access import ROLES
 from schemas.certificates import Role
 
@@ -68,6 +72,39 @@ def test_what_is_missing_damaged_or_about_to_end_is_issued_anew(
     assert ensure_tls_keys(made) == list(HOLDERS)
     monkeypatch.setattr(tls_keys, "RENEW_BEFORE", dt.timedelta(days=tls_keys.CA_DAYS + 1))
     assert ensure_tls_keys(made) == ["ca", *HOLDERS]
+
+
+def test_what_a_killed_renewal_left_of_the_ca_before_is_issued_anew(made: Path) -> None:
+    kept = {name: (made / "tls" / f"{name}.pem").read_bytes() for name in ("broker", "worker")}
+    (made / "tls" / "ca.key").unlink()
+    assert ensure_tls_keys(made) == ["ca", *HOLDERS]
+    for name, before in kept.items():
+        (made / "tls" / f"{name}.pem").write_bytes(before)
+    assert ensure_tls_keys(made) == ["broker", "worker"]
+
+
+def test_a_key_that_the_ca_is_not_for_is_never_signed_with(made: Path) -> None:
+    before = (made / "tls" / "ca.pem").read_bytes()
+    (made / "tls" / "ca.key").unlink()
+    ensure_tls_keys(made)
+    (made / "tls" / "ca.pem").write_bytes(before)
+    assert ensure_tls_keys(made) == ["ca", *HOLDERS]
+
+
+def test_a_broker_that_was_started_with_another_certificate_is_known(made: Path) -> None:
+    state = StackFile(store_kind="file", running=True, kafka_port=20001, secured=True)
+    broker = KafkaBroker(made)
+    assert not broker.renew_keys(state, quiet_output()), "it never ran"
+    started = broker.daemon.pid_path
+    started.parent.mkdir(parents=True, exist_ok=True)
+    started.write_text("{}")
+    issued = (made / "tls" / "broker.pem").stat().st_mtime_ns
+    os.utime(started, ns=(issued, issued))
+    assert not broker.renew_keys(state, quiet_output())
+    os.utime(started, ns=(issued - 1, issued - 1))
+    assert broker.renew_keys(state, quiet_output())
+    (made / "tls" / "device.pem").unlink()
+    assert not broker.renew_keys(msgspec.structs.replace(state, secured=False), quiet_output())
 
 
 @pytest.mark.parametrize("role", ["admin", "reader", "worker"])

@@ -224,7 +224,7 @@ def test_a_producer_that_has_failed_for_good_ends_the_worker_and_not_only_the_pa
     gone = ConnectionProblem("FLV-3100", "the producer has failed for good")
 
     def fail(_: str, records: Sequence[Outgoing], **__: object) -> Together:
-        together = Together(len(records))
+        together = Together(records)
         for record in records:
             together.answer(record, gone)
         return together
