@@ -7,7 +7,7 @@ Devices and what tests spoil come from ``tests.factories``. What workers and the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,24 +217,8 @@ class SmallFederation:
 
     def fold(self) -> None:
         """Every worker's work: fold what is new in the logs, publish verdicts, objects, aggregates."""
-        with self._defect():
+        with defect(self.parked):
             asyncio.run(self._running.fold())
-
-    @contextmanager
-    def _defect(self) -> Iterator[None]:
-        """The workers' fold raises at every record that is to be parked."""
-
-        def defective(state: PartitionState, offset: int, event: Event) -> tuple[Effect, ...]:
-            if ((state.region, state.partition), offset) in self.parked and not isinstance(event, Parked):
-                raise ZeroDivisionError("a defect")
-            return fold_into(state, offset, event)
-
-        name = "fold_into"  # where the worker's folding has it from
-        setattr(folding, name, defective)
-        try:
-            yield
-        finally:
-            setattr(folding, name, fold_into)
 
     def publish_payload(self, region: str, partition: int, payload: bytes) -> None:
         """An aggregate record with this payload, signed by a worker of the region."""
@@ -319,6 +303,23 @@ class SmallFederation:
 
 
 @contextmanager
+def defect(parked: Container[tuple[Slot, int]]) -> Iterator[None]:
+    """The workers' fold raises at every record of ``parked`` (slot, offset) that no Skip has parked."""
+
+    def defective(state: PartitionState, offset: int, event: Event) -> tuple[Effect, ...]:
+        if ((state.region, state.partition), offset) in parked and not isinstance(event, Parked):
+            raise ZeroDivisionError("a defect")
+        return fold_into(state, offset, event)
+
+    name = "fold_into"  # where the worker's folding has it from
+    setattr(folding, name, defective)
+    try:
+        yield
+    finally:
+        setattr(folding, name, fold_into)
+
+
+@contextmanager
 def on_mock_cluster(folder: Path) -> Iterator[Settings]:
     """Settings of librdkafka's own test cluster (real sockets, logs of a few MiB) and a file store, for one test."""
     cluster = Producer({"test.mock.num.brokers": 1, "log_level": 0})
@@ -335,4 +336,4 @@ def declare(settings: Settings, federation_task: str, partitions: Mapping[str, i
     declare_topics(settings, topics_of(federation_task, partitions))
 
 
-__all__ = ["IN_MEMORY", "PARTITIONS", "SmallFederation", "declare", "on_mock_cluster"]
+__all__ = ["IN_MEMORY", "PARTITIONS", "SmallFederation", "declare", "defect", "on_mock_cluster"]

@@ -1,10 +1,14 @@
-"""The recorded federation as it lies here: its log, its store, its genesis. Other interpreters read it too."""
+"""Recorded federations as they lie here: log, store, genesis. Other interpreters read them too.
+
+The first one, ``federation.v1``, can be read by this module's own functions.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,15 +20,47 @@ from backends.store.task_store import TaskStore
 from schemas.manifests import Genesis, decode_genesis
 from schemas.topics import topics_of
 
-FOLDER: Final = Path(__file__).parent / "federation.v1"
+HERE: Final = Path(__file__).parent
 TASK: Final = "golden"
-EXPECTED: Final[dict[str, Any]] = json.loads((FOLDER / "expected.json").read_text())
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recorded federation; its task is called ``TASK``."""
+
+    folder: Path
+
+    @cached_property
+    def expected(self) -> dict[str, Any]:
+        """What came of it when it was recorded."""
+        expected: dict[str, Any] = json.loads((self.folder / "expected.json").read_text())
+        return expected
+
+    def records(self, topic: str, partition: int) -> tuple[LogRecord, ...]:
+        """A partition as it stood."""
+        return _records(self.folder, topic, partition)
+
+    def objects(self) -> dict[str, bytes]:
+        """Every object by its key."""
+        store = self.folder / "store"
+        return {
+            path.relative_to(store).as_posix(): path.read_bytes()
+            for path in store.rglob("*")
+            if path.is_file()
+        }
+
+    def genesis(self) -> Genesis:
+        """The recorded task."""
+        return decode_genesis(self.objects()[f"{TASK}/versions/0/manifest.json"])
+
+    def partitions(self) -> list[tuple[str, int]]:
+        """Every topic of the task, and its number of partitions."""
+        return [(topic.name, topic.partitions) for topic in topics_of(TASK, self.genesis().partitions)]
 
 
 @cache
-def records(topic: str, partition: int) -> tuple[LogRecord, ...]:
-    """A partition as it stood."""
-    with (FOLDER / "topics" / topic / f"{partition}.avro").open("rb") as file:
+def _records(folder: Path, topic: str, partition: int) -> tuple[LogRecord, ...]:
+    with (folder / "topics" / topic / f"{partition}.avro").open("rb") as file:
         rows: Iterator[Any] = fastavro.reader(file)
         return tuple(
             LogRecord(
@@ -40,14 +76,6 @@ def records(topic: str, partition: int) -> tuple[LogRecord, ...]:
         )
 
 
-def objects() -> dict[str, bytes]:
-    """Every object by its key."""
-    store = FOLDER / "store"
-    return {
-        path.relative_to(store).as_posix(): path.read_bytes() for path in store.rglob("*") if path.is_file()
-    }
-
-
 def store_of(kept: Mapping[str, bytes]) -> TaskStore:
     """A store in memory with these objects."""
     store = MemoryStore()
@@ -56,11 +84,10 @@ def store_of(kept: Mapping[str, bytes]) -> TaskStore:
     return TaskStore(store, TASK)
 
 
-def genesis() -> Genesis:
-    """The recorded task."""
-    return decode_genesis(objects()[f"{TASK}/versions/0/manifest.json"])
-
-
-def partitions() -> list[tuple[str, int]]:
-    """Every topic of the task, and its number of partitions."""
-    return [(topic.name, topic.partitions) for topic in topics_of(TASK, genesis().partitions)]
+FIRST: Final = Recording(HERE / "federation.v1")
+FOLDER: Final = FIRST.folder
+EXPECTED: Final = FIRST.expected
+records: Final = FIRST.records
+objects: Final = FIRST.objects
+genesis: Final = FIRST.genesis
+partitions: Final = FIRST.partitions

@@ -15,13 +15,10 @@ from aggregation.weights.staleness import WEIGHT_ONE
 from backends.memory.log import MemoryReader
 from backends.settings import Settings, StoreSettings
 from backends.tasks import read_task_file
-from fluvial.proof.audit import AuditReport, audit_task
-from fluvial.proof.audit.sources import Sources
 from fluvial.proof.checker import check_logs
 from fluvial.reading.lineage import lineage_of
 from fluvial.reading.task_view import TaskView
 from fluvial.reading.verdicts import verdict_document
-from fluvial.terminal.output import Output
 from producers.sdk.bases import Base
 from producers.sdk.updates import Author, Contribution, honest_record, seal_update
 from schemas.certificates import Role
@@ -31,6 +28,7 @@ from schemas.topics import aggregates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict
 from tests.golden.old_federation import (
     ORDER,
+    audited,
     clock,
     federation,
     log_with,
@@ -45,35 +43,6 @@ if TYPE_CHECKING:
     from backends.kafka.reading import LogReader
 
 RANGES = [EXPECTED["audit"], *EXPECTED["audits_of_a_part"]]
-
-
-def audited(
-    tmp_path: Path,
-    kept: dict[str, bytes],
-    first: int,
-    last: int,
-    *,
-    jobs: int = 1,
-    output: Output | None = None,
-) -> AuditReport:
-    """The real audit over the recorded log, with the recorded task folder in a home."""
-    home = tmp_path / "home"
-    shutil.copytree(FOLDER / "task", home / "tasks" / TASK, dirs_exist_ok=True)
-    settings = Settings(
-        home=home,
-        bootstrap_servers="127.0.0.1:1",
-        store=StoreSettings(kind="file", path=tmp_path / "unused"),
-    )
-    log, store = log_with(at=clock()), store_of(kept)
-    return audit_task(
-        settings,
-        read_task_file(home, TASK),
-        first=first,
-        last=last,
-        jobs=jobs,
-        output=output,
-        sources=lambda: Sources(lambda _purpose: MemoryReader(log), store.store),
-    )
 
 
 @pytest.mark.parametrize("expected", RANGES, ids=lambda one: f"{one['from']} to {one['to']}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import fastavro
 
+from backends.log import LogRecord
+from backends.object_store import ObjectStore
 from schemas.topics import topics_of
 from tests.small_federation import SmallFederation
 
@@ -36,7 +39,18 @@ SCHEMA: Final[dict[str, Any]] = {
 
 def record(federation: SmallFederation, folder: Path) -> None:
     """As ``tests/golden/federation.v1`` was."""
-    for topic in topics_of(federation.task, federation.partitions):
+    write(folder, federation.task, federation.partitions, federation.records, federation.objects.store)
+
+
+def write(
+    folder: Path,
+    task: str,
+    partitions: Mapping[str, int],
+    records: Callable[[str, int], Iterable[LogRecord]],
+    store: ObjectStore,
+) -> None:
+    """A task's topics and objects. ``records`` gives a partition of a topic, whole."""
+    for topic in topics_of(task, partitions):
         (folder / "topics" / topic.name).mkdir(parents=True)
         for partition in range(topic.partitions):
             rows = [
@@ -47,11 +61,11 @@ def record(federation: SmallFederation, folder: Path) -> None:
                     "value": one.value,
                     "headers": [{"name": name, "value": value} for name, value in one.headers],
                 }
-                for one in federation.records(topic.name, partition)
+                for one in records(topic.name, partition)
             ]
             with (folder / "topics" / topic.name / f"{partition}.avro").open("wb") as file:
                 fastavro.writer(file, SCHEMA, rows)
-    for key in federation.objects.store.list(f"{federation.task}/"):
+    for key in store.list(f"{task}/"):
         path = folder / "store" / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(federation.objects.store.get(key))
+        path.write_bytes(store.get(key))
