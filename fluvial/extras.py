@@ -6,8 +6,8 @@ from typing import Final
 
 MODULES: Final = {
     "device": (
-        "aiokafka", "boto3", "confluent_kafka", "cramjam", "cryptography", "fastavro", "google_crc32c", "minio", "numpy",
-        "rfc8785", "safetensors", "tenacity", "urllib3",
+        "aiokafka", "boto3", "confluent_kafka", "cramjam", "cryptography", "fastavro", "google_crc32c", "minio",
+        "numpy", "rfc8785", "safetensors", "tenacity", "urllib3",
     ),
     "worker": ("faust", "mode", "numba", "opentelemetry", "prometheus_client", "psutil"),
     "learning": ("torch", "sklearn"),

@@ -101,8 +101,8 @@ class Adopting:
     def load(self, number: int, before: Version) -> Version:
         """An announced version with its arrays.
 
-        Where its files are missing or damaged they come from ``before``, if that is its parent: whoever may write the store
-        can put others there while the version's merger is between the commit and the files.
+        Where its files are missing or damaged they come from ``before``, if that is its parent: whoever may write the
+        store can put others there while the version's merger is between the commit and the files.
         """
         data = self.checked_manifest(number)
         manifest = decode_manifest(data)
@@ -118,7 +118,7 @@ class Adopting:
         return version_of(manifest, sha256_hex(data), checkpoint)
 
     def _read(self, manifest: Manifest) -> Checkpoint:
-        """A version's arrays from its files. IntegrityProblem where one is missing or is not what the manifest names."""
+        """A version's arrays, of its files. IntegrityProblem where one is missing or not what the manifest names."""
         layout = self._context.layout
         return self._store.checkpoint(
             manifest.version, manifest.model_sha256, manifest.optimizer_sha256, layout

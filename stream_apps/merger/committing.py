@@ -107,12 +107,13 @@ class Committing:
         document_format = manifest_format(signer.domain)
         made = next_manifest(self._context.genesis.task, head, chosen, derived, document_format)
         try:
-            made.canonical()
+            finished = sealed(made, signer)
+            finished.canonical()
         except rfc8785.CanonicalizationError as error:
             # Each number is one that a window may have, and what they come to together none that a document can say.
             too_large = IntegrityProblem("FLV-3004", f"what the windows come to fits in no manifest: {error}")
             raise DoubtfulWindows(chosen, too_large) from error
-        return derived, sealed(made, signer)
+        return derived, finished
 
     def _sums(self, one: Aggregate) -> npt.NDArray[np.int64]:
         try:

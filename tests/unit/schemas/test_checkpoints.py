@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING
 
@@ -147,3 +148,13 @@ def test_changed_bytes_are_read_or_refused_but_never_raise_anything_else(kind: s
             decode(bytes(spoiled), LAYOUT)
         except IntegrityProblem:
             continue
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2", "F99", "F4"])
+def test_a_file_of_a_dtype_that_is_none_of_ours_is_damage_and_no_defect(dtype: str) -> None:
+    header = json.dumps({"a": {"dtype": dtype, "shape": [2], "data_offsets": [0, 4]}}).encode()
+    data = len(header).to_bytes(8, "little") + header + bytes(4)
+    for decode in (checkpoints.decode_model, checkpoints.decode_optimizer, checkpoints.decode_direction):
+        with pytest.raises(IntegrityProblem) as caught:
+            decode(data, LAYOUT)
+        assert caught.value.error_id == "FLV-4101"

@@ -209,6 +209,8 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "lighter than its updates": {"weight_total": 3},
     "bytes that no update has": {"update_bytes": 2**62},
     "staleness that there is not": {"staleness_max": 2**40},
+    "numbers that no document can say": {"version": 2**60, "staleness_max": 2**60, "staleness_total": 2**60},
+    "a version that no document can say": {"version": 2**53},
     "sums under no hash": {"sum_sha256": "../../versions/0/manifest.json"},
     "no sums": {"sum_sha256": ""},
     "a state under no hash": {"state_sha256": ""},

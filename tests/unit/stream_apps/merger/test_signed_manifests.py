@@ -171,6 +171,7 @@ def test_nobody_hands_on_a_model_whose_manifest_no_merger_of_the_task_signed(
 ) -> None:
     """A manifest of the format before, of anybody who may write the store, under the next number or an old one."""
     good = federation.objects.manifest(1)
+    whole = federation.objects.model_bytes(1, good.model_sha256)
     evil = encode_model(np.full(federation.layout.parameters, 666.0, np.float32), federation.layout)
     bases = Bases(federation.objects, federation.genesis)
     unsigned = {"merger": None, "format": manifest_v1.FORMAT}
@@ -192,9 +193,7 @@ def test_nobody_hands_on_a_model_whose_manifest_no_merger_of_the_task_signed(
         assert "signed by no merger" in check_parent(federation.objects, child, findings)
         assert findings.total == 1
     federation.objects.store.put(manifest_key(federation.task, 1), good.canonical())
-    federation.objects.store.put(
-        model_key(federation.task, 1), encode_model(federation.model(1), federation.layout)
-    )
+    federation.objects.store.put(model_key(federation.task, 1), whole)
     assert bases.at(1).sha256 == good.model_sha256
 
 
