@@ -217,7 +217,7 @@ def _question(settings: Settings, file: TaskFile, keys: int, *, keep_keys: bool)
 @json_option
 @pass_invocation
 def discard(invocation: Invocation, task_name: str, *, version: int, yes: bool) -> None:
-    """Remove from the store what no merger made and somebody put there as a version, so that mergers can go on."""
+    """Remove a version that mergers refuse (FLV-3305): one that was planted, or whose certificate has ended."""
     from fluvial.proof.discarding import discard as discard_version
     from fluvial.proof.discarding import flaws_of
     from fluvial.reading.task_view import open_task
