@@ -47,6 +47,20 @@ def _against(cosine: float, least: float) -> str:
     return f"its cosine with the last global step is {cosine:.3f}, the policy asks for {least:g} or more"
 
 
+def _stale_for_long(base: int, version: int, allowed: int, seconds: float, seconds_max: float) -> str:
+    return (
+        f"{_stale(base, version, allowed)}, and it was superseded {seconds:.0f} s ago, the policy allows {seconds_max:g} s"
+    )
+
+
+def _over_share(device: str, version: int, per_version: int) -> str:
+    return f"{device} has no contribution left at version {version}: each version gives it {per_version}"
+
+
+def _quarantined(device: str, refused: int, until: int) -> str:
+    return f"{device} is in quarantine until version {until}: {refused} of its last updates were anomalous"
+
+
 def _revoke(device: str, serial: str, reason: str) -> str:
     return f"revoked {' and '.join(name for name in (device, serial) if name)}: {reason}"
 
@@ -244,6 +258,21 @@ class Reason(Enum):
         323, "anomalous", {"norm": float, "norm_deviations": float, "norm_deviations_max": float}, _deviates,
     )  # fmt: skip
     AGAINST = 324, "anomalous", {"cosine": float, "cosine_min": float}, _against
+    STALE_FOR_LONG = (
+        325, "too_stale",
+        {"base": int, "version": int, "versions_max": int, "seconds": float, "seconds_max": float}, _stale_for_long,
+    )  # fmt: skip
+    OVER_SHARE = (
+        326, "over_share", {"device_id": str, "version": int, "per_version": int}, _over_share,
+    )  # fmt: skip
+    QUARANTINED = (
+        327, "quarantined", {"device_id": str, "refused": int, "until": int}, _quarantined,
+    )  # fmt: skip
+    NO_CHANGE = 328, "anomalous", NONE, lambda: "it changes nothing: all of its weights' deltas are 0"
+    AGAINST_GUIDE = (
+        329, "anomalous", {"cosine": float, "cosine_min": float},
+        lambda cosine, least: f"its cosine with the guide is {cosine:.3f}, the policy asks for {least:g} or more",
+    )  # fmt: skip
 
     # -- control records
     BARRIER = (

@@ -56,13 +56,17 @@ class UnknownSchemaError(CodecError):
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """One released schema version. ``sha256`` (32 bytes) is over the full schema in RFC 8785 form."""
+    """One released schema version. ``sha256`` (32 bytes) is over the full schema in RFC 8785 form.
+
+    ``fields``: the names of its record's fields.
+    """
 
     name: str
     version: int
     header: bytes
     sha256: bytes
     parsed: Any
+    fields: frozenset[str]
 
 
 @cache
@@ -97,6 +101,8 @@ def encode(name: str, record: dict[str, Any]) -> bytes:
     """
     *older, newest = schemas_for(name)
     for schema in older:
+        if not record.keys() <= schema.fields:
+            continue  # it would leave something out in silence
         with contextlib.suppress(ValueError):  # a symbol that its enum does not have
             return _encoded(schema, record)
     return _encoded(newest, record)
@@ -187,4 +193,5 @@ def _load(file_name: str, text: bytes) -> Schema:
         header=MARKER + bytes.fromhex(fingerprint(canonical_form, "CRC-64-AVRO")),
         sha256=hashlib.sha256(rfc8785.dumps(document)).digest(),
         parsed=fastavro.parse_schema(document),
+        fields=frozenset(field["name"] for field in document["fields"]),
     )

@@ -1,8 +1,8 @@
 """Who signed: X.509 Ed25519 certificates, each naming one region, one role and one id.
 
 The name is a SPIFFE-style URI in the subject alternative name: ``spiffe://<region>/<role>/<id>``. Regional
-CAs vouch for devices and workers of their region; the control CA (region ``control``) for mergers and
-operators.
+CAs vouch for devices and workers of their region; the control CA (region ``control``) for mergers, operators and
+guardians.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Role(Enum):
     WORKER = "worker"
     MERGER = "merger"
     OPERATOR = "operator"
+    GUARDIAN = "guardian"
 
 
 _MALFORMED: Final = (
@@ -59,7 +60,7 @@ _MALFORMED: Final = (
 """What ``cryptography`` raises on bytes that only look like a certificate; they have no common base."""
 
 _ROLES: Final = {role.value: role for role in Role}
-ISSUED_BY_CONTROL: Final = frozenset({Role.MERGER, Role.OPERATOR})
+ISSUED_BY_CONTROL: Final = frozenset({Role.MERGER, Role.OPERATOR, Role.GUARDIAN})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import enum
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
+from aggregation.defences import Usual
 from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Skip, Tick, Update
 from aggregation.fold.rejections import REJECTIONS, RejectionReason
 from aggregation.policy import UPDATE_BYTES_LIMIT, Policy
@@ -30,6 +31,7 @@ SIGNERS: Final = {
     "ClientUpdate": Role.DEVICE,
     "Tick": Role.WORKER,
     "RegionalAggregate": Role.WORKER,
+    "Guide": Role.GUARDIAN,
     "Barrier": Role.MERGER,
     "ModelAnnouncement": Role.MERGER,
     "Revoke": Role.OPERATOR,
@@ -38,9 +40,11 @@ SIGNERS: Final = {
 """Which role may sign which record."""
 
 INGRESS_KINDS: Final = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
-UPDATE_SCHEMAS: Final = {"fluvial/policy/v1": 1, "fluvial/policy/v2": 2}
+UPDATE_SCHEMAS: Final = {"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
 """The newest ClientUpdate that a policy's format takes. To a policy, a newer one is what it was to the Fluvial that
 wrote it, an unknown schema: so workers old and new give one verdict, and a log audits alike for ever."""
+SINCE_POLICY_V3: Final = {"Guide": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
+"""The first version of a record that policies before v3 do not know: to them it is an unknown schema, for ever."""
 DEVICE_TEXT_MAX: Final = 64
 """Characters of ``device_id`` and ``update_id``."""
 COHORTS: Final = {float(cohort): cohort for cohort in range(100)}
@@ -61,7 +65,7 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
         envelope = read_update(value, trust.rules)
     except CodecError as error:
         return _refused(error.because)
-    if envelope.kind == "ClientUpdate" and envelope.schema.version > UPDATE_SCHEMAS[policy.format]:
+    if _is_later(envelope, policy):
         return _refused(unknown_schema(envelope.schema.header))
     if envelope.kind not in INGRESS_KINDS:
         return _refused(because(Reason.ANOTHER_TOPIC, envelope.kind))
@@ -73,7 +77,15 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
         opened = envelope.open(trust.rules)
     except CodecError as error:
         return _refused(error.because, signer.name)
-    return _translate(opened, signer, len(value), trust.rules)
+    return _translate(opened, signer, len(value), timestamp_ms, trust.rules)
+
+
+def _is_later(envelope: ClosedEnvelope, policy: Policy) -> bool:
+    """Whether the record is of a schema that the policy's format does not take."""
+    kind, version = envelope.kind, envelope.schema.version
+    if kind == "ClientUpdate":
+        return version > UPDATE_SCHEMAS[policy.format]
+    return not policy.counts_shares and version >= SINCE_POLICY_V3.get(kind, version + 1)
 
 
 def _refused(why: Because, device_id: str = "") -> RejectedRecord:
@@ -234,13 +246,15 @@ def _unauthentic(envelope: ClosedEnvelope, why: Because) -> RejectedRecord:
     return _refused(why)
 
 
-def _translate(envelope: Envelope, signer: Identity, record_bytes: int, rules: RecordRules) -> Event:
+def _translate(
+    envelope: Envelope, signer: Identity, record_bytes: int, timestamp_ms: int, rules: RecordRules
+) -> Event:
     record = envelope.record
     by = rules.certificate_name(signer.serial)
     barred_as = by if rules.revokes_all else ""
     match envelope.kind:
         case "ClientUpdate":
-            return _update(record, signer, envelope.signature, record_bytes, by)
+            return _update(record, signer, envelope.signature, (record_bytes, timestamp_ms), by)
         case "Barrier":
             return Barrier(
                 task=record["task"],
@@ -253,6 +267,9 @@ def _translate(envelope: Envelope, signer: Identity, record_bytes: int, rules: R
                 floor=record["floor"],
                 reason=record["reason"],
                 signer=barred_as,
+                usual=Usual(*(record.get(f"usual_{name}", 0) for name in ("norm", "cosine", "share"))),
+                guide_sha256=record.get("guide_sha256", ""),
+                timestamp_ms=timestamp_ms,
             )
         case "Tick":
             if record["region"] != signer.region:
@@ -279,7 +296,7 @@ def _skip(record: dict[str, Any], barred_as: str) -> Skip:
 
 
 def _update(
-    record: dict[str, Any], signer: Identity, signature: bytes, record_bytes: int, by: str
+    record: dict[str, Any], signer: Identity, signature: bytes, size_and_time: tuple[int, int], by: str
 ) -> Update | RejectedRecord:
     device_id = record["device_id"]
     if device_id != signer.name:
@@ -305,7 +322,8 @@ def _update(
         scales=tuple(tensor["scale"] for tensor in tensors),
         data=tuple(tensor["data"] for tensor in tensors),
         signature=signature,
-        record_bytes=record_bytes,
+        record_bytes=size_and_time[0],
         cohort=COHORTS.get(record["client_metrics"].get("cohort")),
         signer=by,
+        timestamp_ms=size_and_time[1],
     )

@@ -1,13 +1,14 @@
 """The bytes of a partition's state, written by difference: what has not changed since the last window is kept.
 
 A snapshot goes with every window, and nearly all of it are contributions to versions that get none any more. The bytes
-are those that fastavro writes of the same record by ``partition_state.v1.avsc``, whose last four fields are the lists.
+are those that fastavro writes of the same record by ``partition_state.v1.avsc`` or ``v2``, whose last fields are the
+lists.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from schemas import avro as codec
 
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from aggregation.fold.contributions import Contributions
+    from aggregation.fold.shares import Share
     from aggregation.fold.state import PartitionState
 
-_LISTS: Final = ("models", "counted", "revoked", "norms")
+_LISTS: Final = {
+    1: ("models", "counted", "revoked", "norms"),
+    2: ("models", "counted", "revoked", "norms", "superseded", "shares", "quarantined"),
+}
 _NONE: Final = b"\0"
 """A list without items; also what ends one."""
 
@@ -25,7 +30,7 @@ _NONE: Final = b"\0"
 def encode_state(state: PartitionState) -> bytes:
     """The state right after a window closed (its open window is empty). Equal states give equal bytes."""
     assert not state.window.records, "a state is only sealed between windows"
-    scalars = {
+    scalars: dict[str, Any] = {
         "task": state.task,
         "region": state.region,
         "partition": state.partition,
@@ -36,15 +41,34 @@ def encode_state(state: PartitionState) -> bytes:
         "policy_sha256": state.policy_sha256,
         "reference_sha256": state.reference_sha256,
     }
-    begun = codec.encode("PartitionState", scalars | {name: [] for name in _LISTS})
-    assert begun.endswith(_NONE * len(_LISTS)), "the schema's last fields are its lists"
+    version = 2 if state.policy.counts_shares else 1
+    if version > 1:
+        scalars |= {
+            "guide_sha256": state.guide_sha256,
+            "usual_norm": state.usual.norm,
+            "usual_cosine": state.usual.cosine,
+            "usual_share": state.usual.share,
+        }
+    lists = _LISTS[version]
+    begun = codec.encode_as("PartitionState", version, scalars | {name: [] for name in lists})
+    assert begun.endswith(_NONE * len(lists)), "the schema's last fields are its lists"
     norms = state.history.values()
-    parts = [begun[: -len(_LISTS)]]
+    parts = [begun[: -len(lists)]]
     parts += _list_of([_long(version) + _string(sha) for version, sha in sorted(state.models.items())])
     parts += _list_of([_counted(state.counted, version) for version in sorted(state.counted)])
     parts += _list_of([_string(name) for name in sorted(state.revoked)])
     parts += _list_of([struct.pack(f"<{len(norms)}d", *norms)] if norms else [], len(norms))
+    if version > 1:
+        parts += _list_of([_long(base) + _long(since) for base, since in state.superseded.items()])
+        parts += _list_of([_string(device) + _share(share) for device, share in state.shares])
+        ordered = sorted(state.shares.quarantined.items())
+        parts += _list_of([_string(device) + _long(until) for device, until in ordered])
     return b"".join(parts)
+
+
+def _share(share: Share) -> bytes:
+    counts = (share.version, share.tokens, share.accepted, share.refused, share.scored)
+    return b"".join(map(_long, counts))
 
 
 def _counted(counted: Contributions, version: int) -> bytes:

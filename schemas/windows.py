@@ -6,12 +6,13 @@ Pure, and used by the worker and by the audit alike: whoever folds the same log 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from aggregation.defences.anomaly import NormHistory
+from aggregation.defences import Histograms, NormHistory, Usual
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.contributions import Contributions
-from aggregation.fold.events import WindowClosed
+from aggregation.fold.events import Guide, WindowClosed
+from aggregation.fold.shares import Share, Shares
 from aggregation.fold.state import OpenWindow, PartitionState
 from aggregation.server.aggregates import Aggregate
 from schemas import avro as codec
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aggregation.codecs import Direction
+    from aggregation.defences.usual import Histogram
     from aggregation.layout import Layout
     from aggregation.policy import Policy
+
+
+HISTOGRAMS: Final = ("norms", "cosines", "shares")
+"""The fields of ``Histograms``, and of a RegionalAggregate since v2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,8 @@ def seal_window(state: PartitionState, closed: WindowClosed, snapshot: bytes) ->
         "contributors_sha256": closed.contributors_sha256,
         "previous_sha256": state.previous_sha256,
     }
+    if closed.histograms is not None:
+        record |= {name: _buckets(getattr(closed.histograms, name)) for name in HISTOGRAMS}
     payload = codec.encode("RegionalAggregate", record)
     aggregate = aggregate_of(record, payload)
     state.previous_sha256 = aggregate.sha256
@@ -86,13 +94,21 @@ def seal_window(state: PartitionState, closed: WindowClosed, snapshot: bytes) ->
 
 def aggregate_of(record: Mapping[str, Any], payload: bytes) -> Aggregate:
     """The typed form of a decoded RegionalAggregate; its identity is the SHA-256 of the payload."""
-    return Aggregate(sha256=sha256_hex(payload), **record)
+    fields = dict(record)
+    if HISTOGRAMS[0] in fields:
+        said = {name: tuple((one["bucket"], one["count"]) for one in fields.pop(name)) for name in HISTOGRAMS}
+        fields["histograms"] = Histograms(**said)
+    return Aggregate(sha256=sha256_hex(payload), **fields)
 
 
-def state_names(data: bytes) -> tuple[str, str]:
-    """The objects that a snapshot needs to be restored: (policy_sha256, reference_sha256 or "")."""
+def _buckets(histogram: Histogram) -> list[dict[str, int]]:
+    return [{"bucket": bucket, "count": count} for bucket, count in histogram]
+
+
+def state_names(data: bytes) -> tuple[str, str, str]:
+    """The objects that a snapshot needs to be restored: (policy_sha256, reference_sha256 or "", guide_sha256 or "")."""
     record = _decode_state(data)
-    return record["policy_sha256"], record["reference_sha256"]
+    return record["policy_sha256"], record["reference_sha256"], record.get("guide_sha256", "")
 
 
 def restore_state(
@@ -103,6 +119,7 @@ def restore_state(
     layout: Layout,
     policy: Policy,
     reference: Direction | None,
+    guide: Direction | None = None,
 ) -> PartitionState:
     """The state that ``aggregate`` names, from its snapshot ``data`` and the objects of ``state_names``."""
     record = _decode_state(data)
@@ -133,7 +150,26 @@ def restore_state(
         sequence=record["sequence"],
         previous_sha256=aggregate.sha256,
         window=OpenWindow(first_offset=record["next_offset"]),
+        superseded={entry["version"]: entry["since_ms"] for entry in record.get("superseded", ())},
+        shares=Shares(map(_share, record.get("shares", ())), map(_quarantined, record.get("quarantined", ()))),
+        usual=Usual(*(record.get(f"usual_{name}", 0) for name in ("norm", "cosine", "share"))),
+        guide=guide,
+        guide_sha256=record.get("guide_sha256", ""),
     )
+
+
+def direction_of_guide(guide: Guide | None) -> Direction | None:
+    """What a state holds of a guide."""
+    return None if guide is None else guide.direction
+
+
+def _share(entry: Mapping[str, Any]) -> tuple[str, Share]:
+    counts = (entry[name] for name in ("version", "tokens", "accepted", "refused", "scored"))
+    return entry["device_id"], Share(*counts)
+
+
+def _quarantined(entry: Mapping[str, Any]) -> tuple[str, int]:
+    return entry["device_id"], entry["until"]
 
 
 def _decode_state(data: bytes) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from backends.store.task_store import TaskStore
 from schemas.certificates import Trust
 from schemas.manifests import Genesis
 from schemas.records import decode_record
-from schemas.windows import EncodedWindow, encode_window, restore_state, state_names
+from schemas.windows import EncodedWindow, direction_of_guide, encode_window, restore_state, state_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,7 @@ class PartitionReplay:
             barrier,
             policy=state.policy if same else self._objects.policy(barrier.policy_sha256),
             reference=self._objects.reference(barrier.reference_sha256, state.layout),
+            guide=self._objects.guide(barrier.guide_sha256, state.layout, self._trust),
         )
 
 
@@ -126,7 +127,7 @@ def start_of_log(genesis: Genesis, slot: Slot) -> PartitionState:
 def resume_after(objects: TaskStore, genesis: Genesis, aggregate: Aggregate) -> PartitionState:
     """The state right after the window of ``aggregate``, from the snapshot that it names, checked by its hash."""
     snapshot = objects.get_object(aggregate.state_sha256)
-    policy_sha256, reference_sha256 = state_names(snapshot)
+    policy_sha256, reference_sha256, guide_sha256 = state_names(snapshot)
     layout = genesis.tensor_layout
     first = genesis.first_policy
     return restore_state(
@@ -136,4 +137,5 @@ def resume_after(objects: TaskStore, genesis: Genesis, aggregate: Aggregate) -> 
         layout=layout,
         policy=first if policy_sha256 == first.sha256 else objects.policy(policy_sha256),
         reference=objects.reference(reference_sha256, layout),
+        guide=direction_of_guide(objects.guide(guide_sha256, layout, genesis.trust)) if guide_sha256 else None,
     )

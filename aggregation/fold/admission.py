@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from aggregation import codecs
-from aggregation.defences import anomaly
+from aggregation.defences import Seen, defence_named
 from aggregation.fold.events import Update
 from aggregation.fold.rejections import REJECTIONS
 from aggregation.partitioning import partition_of
 from aggregation.reasons import Because, Reason, because
+from aggregation.weights.fixed_point import WEIGHT_FRACTION_BITS, WEIGHT_ONE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from aggregation.codecs import Delta, Measured
     from aggregation.fold.rejections import RejectionReason
+    from aggregation.fold.shares import Share
     from aggregation.fold.state import PartitionState
 
 CODEC_SHOWN_MAX: Final = 64
@@ -33,7 +35,9 @@ SHA256_SHOWN: Final = 12
 class Admitted:
     """An update that counts: with which staleness, weight (units of 1/65536), clip factor and scores.
 
-    ``delta`` is of the weights; ``buffers`` are the device's values of the layout's buffers, float32[B].
+    ``delta`` is of the weights; ``buffers`` are the device's values of the layout's buffers, float32[B]. ``clip_to`` is
+    the norm that ``clip`` clips to. ``share`` is the device's entry before this update; None where none is kept.
+    ``compared``: whether there was a direction that ``cosine`` is with.
     """
 
     delta: Delta
@@ -42,8 +46,11 @@ class Admitted:
     staleness: int
     weight: int
     clip: float
+    clip_to: float
     norm_deviations: float
     cosine: float
+    compared: bool = False
+    share: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class RejectedUpdate:
     norm: float = 0.0
     norm_deviations: float = 0.0
     cosine: float = 0.0
+    share: Share | None = None
 
     @property
     def rejection(self) -> RejectionReason:
@@ -64,7 +72,11 @@ class RejectedUpdate:
 
 def admit(state: PartitionState, update: Update) -> Admitted | RejectedUpdate:
     """Judge one update against the state of its partition."""
-    denied = _not_ours(state, update) or _wrong_base(state, update) or _wrong_form(state, update)
+    denied = _not_ours(state, update) or _wrong_base(state, update)
+    if denied:
+        return denied
+    share = _share_of(state, update)
+    denied = _over_share(state, update, share) or _wrong_form(state, update)
     if denied:
         return denied
     weights, scales = len(state.layout.trainable.tensors), update.scales
@@ -75,7 +87,7 @@ def admit(state: PartitionState, update: Update) -> Admitted | RejectedUpdate:
     below = codecs.below_zero(buffers, state.layout.buffers)
     if below:
         return RejectedUpdate(because(Reason.BELOW_ZERO, below))
-    return _judge_content(state, update, delta, buffers)
+    return _judge_content(state, update, delta, buffers, share)
 
 
 def _not_ours(state: PartitionState, update: Update) -> RejectedUpdate | None:
@@ -102,14 +114,37 @@ def _wrong_base(state: PartitionState, update: Update) -> RejectedUpdate | None:
         if base < state.floor:
             return RejectedUpdate(because(Reason.BELOW_FLOOR, base, version, allowed, state.floor))
         return RejectedUpdate(because(Reason.STALE, base, version, allowed))
+    seconds = state.stale_for_s(base, update.timestamp_ms)
+    if seconds is not None:
+        limits = state.policy.staleness
+        shown = (base, version, limits.versions_max, seconds, limits.seconds_max)
+        return RejectedUpdate(because(Reason.STALE_FOR_LONG, *shown))
     expected = state.models.get(base)
     if expected is None:
         return RejectedUpdate(because(Reason.NEVER_SEEN, base))
     if expected != update.base_sha256:
-        shown = (expected[:SHA256_SHOWN], update.base_sha256[:SHA256_SHOWN])
-        return RejectedUpdate(because(Reason.ANOTHER_MODEL, base, *shown))
+        hashes = (expected[:SHA256_SHOWN], update.base_sha256[:SHA256_SHOWN])
+        return RejectedUpdate(because(Reason.ANOTHER_MODEL, base, *hashes))
     if update.device_id in state.counted.get(base, ()):
         return RejectedUpdate(because(Reason.CONTRIBUTED, update.device_id, base))
+    return None
+
+
+def _share_of(state: PartitionState, update: Update) -> Share | None:
+    limits = state.policy.shares
+    return state.shares.of(update.device_id, state.version, limits) if limits.per_version else None
+
+
+def _over_share(state: PartitionState, update: Update, share: Share | None) -> RejectedUpdate | None:
+    device = update.device_id
+    if share is None:
+        return None
+    if share.tokens < 1:
+        why = because(Reason.OVER_SHARE, device, state.version, state.policy.shares.per_version)
+        return RejectedUpdate(why)
+    until = state.shares.quarantined.get(device)
+    if until is not None and until > state.version:
+        return RejectedUpdate(because(Reason.QUARANTINED, device, until))
     return None
 
 
@@ -130,24 +165,49 @@ def _wrong_form(state: PartitionState, update: Update) -> RejectedUpdate | None:
 
 
 def _judge_content(
-    state: PartitionState, update: Update, delta: Delta, buffers: npt.NDArray[np.float32]
+    state: PartitionState,
+    update: Update,
+    delta: Delta,
+    buffers: npt.NDArray[np.float32],
+    share: Share | None,
 ) -> Admitted | RejectedUpdate:
     limits, layout = state.policy.updates, state.layout.trainable
-    measured = codecs.measure(delta, layout, state.reference)
-    norm = measured.norm
+    defence = defence_named(state.policy.defence.kind)
+    direction = state.guide if defence.guided else state.reference
+    measured = codecs.measure(delta, layout, direction)
+    norm, cosine = measured.norm, measured.cosine
     if norm > limits.norm_max:
         return RejectedUpdate(because(Reason.NORM, norm, limits.norm_max), norm=norm)
-    cosine = measured.cosine
-    scored = anomaly.score(state.policy.anomaly, state.history, norm, cosine)
-    if scored.problem:
+    seen = Seen(norm, cosine, direction is not None, share.total + 1 if share else 1)
+    judged = defence.judge(state.policy.defence, seen, state.usual, state.history)
+    if judged.problem:
         return RejectedUpdate(
-            scored.problem,
+            judged.problem,
             scored=True,
             norm=norm,
-            norm_deviations=scored.norm_deviations,
+            norm_deviations=judged.norm_deviations,
             cosine=cosine,
+            share=share,
         )
     staleness = state.version - update.base_version
-    clip = limits.norm_clip / norm if norm > limits.norm_clip else 1.0
-    weight = state.policy.staleness.weights[staleness]
-    return Admitted(delta, buffers, measured, staleness, weight, clip, scored.norm_deviations, cosine)
+    clip_to = limits.norm_clip if judged.clip_to is None else min(limits.norm_clip, judged.clip_to)
+    return Admitted(
+        delta,
+        buffers,
+        measured,
+        staleness,
+        _weight_of(state, staleness, judged.factor),
+        clip_to / norm if norm > clip_to else 1.0,
+        clip_to,
+        judged.norm_deviations,
+        cosine,
+        direction is not None,
+        share,
+    )
+
+
+def _weight_of(state: PartitionState, staleness: int, factor: int) -> int:
+    """The weight of that staleness, and of it what a defence leaves; an update that counts weighs at least 1/65536."""
+    weights = state.policy.staleness.weights
+    weight = weights[min(staleness, len(weights) - 1)]
+    return weight if factor == WEIGHT_ONE else max(1, weight * factor >> WEIGHT_FRACTION_BITS)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aggregation.defences import Usual
+from aggregation.defences.usual import Histograms
 from aggregation.reasons import NOTHING, Because
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class Update:
 
     ``signer`` is its certificate's name among what is revoked; "": the serial.
     ``record_bytes`` is the size of the whole record, envelope included. ``cohort`` is what the device says of itself,
-    0 to 99, else None: for whoever looks on; the fold does not read it.
+    0 to 99, else None: for whoever looks on; the fold does not read it. ``timestamp_ms`` is the record's LogAppendTime.
     """
 
     task: str
@@ -61,6 +63,20 @@ class Update:
     record_bytes: int = 0
     cohort: int | None = None
     signer: str = ""
+    timestamp_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """A direction that a guardian signed for the version ``version`` whose model's SHA-256 is ``model_sha256``.
+
+    ``signer`` is its certificate's name among what is revoked.
+    """
+
+    version: int
+    model_sha256: str
+    direction: Direction
+    signer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +85,9 @@ class Barrier:
 
     ``policy`` and ``reference`` are the objects that ``policy_sha256`` and ``reference_sha256`` name; whoever
     calls the fold loads them first, by hash (they are None on a barrier that ``state.applies`` says changes
-    nothing). Of this and the other control records ``signer`` is the name of the signer's certificate among what is
+    nothing). So is ``guide`` of ``guide_sha256``, which stays None where that is no object which a guardian of this task
+    signed. ``usual`` is what is usual in the task, ``timestamp_ms`` the record's LogAppendTime. Of this and
+    the other control records ``signer`` is the name of the signer's certificate among what is
     revoked; "" in tasks where none of them can be.
     """
 
@@ -85,6 +103,10 @@ class Barrier:
     policy: Policy | None = None
     reference: Direction | None = None
     signer: str = ""
+    usual: Usual = Usual()
+    guide_sha256: str = ""
+    guide: Guide | None = None
+    timestamp_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +206,8 @@ class Verdict:
 class WindowClosed:
     """A window's content, ready to become an aggregate.
 
-    ``sums`` is int64[``layout.sum_elements``], or None when nothing was accepted.
+    ``sums`` is int64[``layout.sum_elements``], or None when nothing was accepted. ``histograms`` is None where the policy
+    is of a format that knows none.
     """
 
     sequence: int
@@ -200,6 +223,7 @@ class WindowClosed:
     update_bytes: int
     contributors_sha256: str
     sums: npt.NDArray[np.int64] | None
+    histograms: Histograms | None = None
 
 
 Effect = Verdict | WindowClosed

@@ -129,14 +129,26 @@ class RejectionReason(Enum):
     ANOMALOUS = (
         "anomalous",
         "FLV-2118",
-        "look at the device: an attack and very unusual data look the same   (limits: anomaly.*)",
-        "compare this device's data and learning rate with its peers'   (limits: policy.anomaly)",
+        "look at the device: an attack and very unusual data look the same   (limits: defence.*)",
+        "compare this device's data and learning rate with its peers'   (limits: policy.defence)",
     )
     OUT_OF_RANGE = (
         "out_of_range",
         "FLV-2119",
         "a running variance below 0 makes no sense: whatever wrote it sends something else than the model's buffers",
         "send the buffers as they stand after training, not their change   (SDK: `device.contribution`)",
+    )
+    OVER_SHARE = (
+        "over_share",
+        "FLV-2120",
+        "it contributes more often than others may: devices share a key, or it floods   (shares.per_version)",
+        "nothing to mend: a device counts once a version, wait for the next   (policy.shares.per_version)",
+    )
+    QUARANTINED = (
+        "quarantined",
+        "FLV-2121",
+        "most of its last updates were anomalous: see them with `fluvial devices`; revoke it, or wait for the end",
+        "mend what the last refused updates name, then wait: the quarantine ends by itself",
     )
 
     def __init__(self, outcome: str, error_id: str, hint_for_operators: str, hint_for_devices: str) -> None:

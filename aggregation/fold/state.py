@@ -20,10 +20,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from aggregation.defences.anomaly import NormHistory
+from aggregation.defences import NormHistory, Usual
+from aggregation.defences.usual import Counting
 from aggregation.fold.contributions import Contributions
 from aggregation.fold.events import Barrier
 from aggregation.fold.rejections import ACCEPTED
+from aggregation.fold.shares import Shares
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +43,10 @@ COUNTED_MAX: Final = 1_000_000
 """(device, base version) pairs that are remembered, at some 100 bytes each and 17 in every snapshot."""
 
 
+LIVE_MAX: Final = 10_000
+"""Base versions that are remembered because they are young in time; each is 80 bytes of a snapshot."""
+
+
 @dataclass(slots=True)
 class OpenWindow:
     """The window that is being filled. ``sums`` is int64[``layout.sum_elements``] once something was accepted."""
@@ -52,6 +58,7 @@ class OpenWindow:
     staleness_max: int = 0
     update_bytes: int = 0
     sums: npt.NDArray[np.int64] | None = None
+    counting: Counting = field(default_factory=Counting)
     contributors: Any = field(default_factory=hashlib.sha256)
 
     @property
@@ -96,11 +103,50 @@ class PartitionState:
     sequence: int
     previous_sha256: str
     window: OpenWindow
+    superseded: dict[int, int]
+    shares: Shares
+    usual: Usual = Usual()
+    guide: Direction | None = None
+    guide_sha256: str = NO_SHA256
 
     @property
     def oldest_base(self) -> int:
-        """The oldest base version that is still welcome."""
-        return max(self.floor, self.version - self.policy.staleness.versions_max)
+        """The oldest base version that may still be welcome; ``stale_for_s`` says whether it is."""
+        oldest = self.version - self.policy.staleness.versions_max
+        if self.superseded:
+            oldest = min(oldest, next(iter(self.superseded)))
+        return max(self.floor, oldest)
+
+    def stale_for_s(self, base: int, timestamp_ms: int) -> float | None:
+        """For how many seconds ``base`` has been too old at a record of that LogAppendTime; None where it is not.
+
+        One that is at most ``versions_max`` versions old never is.
+        """
+        if base >= self.version - self.policy.staleness.versions_max:
+            return None
+        if base not in self.superseded:
+            return None  # a base that was never seen here: that is said of it
+        age_s = (timestamp_ms - self.superseded[base]) / 1000.0
+        return age_s if age_s > self.policy.staleness.seconds_max else None
+
+    def supersede(self, version: int, timestamp_ms: int) -> None:
+        """A barrier to ``version`` stands at that time: from then on the base before it grows old.
+
+        Bases that are too old in versions and in time, or more than ``LIVE_MAX``, are forgotten, the oldest first.
+        """
+        limits = self.policy.staleness
+        if limits.seconds_max <= 0.0:
+            self.superseded.clear()
+            return
+        for base in self.models:
+            if base < version:
+                self.superseded.setdefault(base, timestamp_ms)
+        for base, since_ms in list(self.superseded.items()):
+            behind, age_s = version - base, (timestamp_ms - since_ms) / 1000.0
+            young = behind <= limits.versions_max or age_s <= limits.seconds_max
+            if base >= self.floor and young and behind <= LIVE_MAX:
+                break
+            del self.superseded[base]
 
     def applies(self, barrier: Barrier) -> bool:
         """Whether a barrier would change anything.
@@ -141,6 +187,8 @@ class PartitionState:
         assert all(self.oldest_base <= v <= self.version for v in self.counted), "a dead version is counted"
         assert self.window.accepted <= self.policy.window.updates_max, "the window is over-full"
         assert (self.window.sums is None) == (self.window.accepted == 0), "sums and count disagree"
+        assert list(self.superseded) == sorted(self.superseded), "bases were not superseded in their order"
+        assert all(base in self.models for base in self.superseded), "a dead version grows old"
         assert self.policy_sha256 == self.policy.sha256, "the policy is not the one its hash names"
 
 
@@ -175,4 +223,6 @@ def initial(
         sequence=0,
         previous_sha256=NO_SHA256,
         window=OpenWindow(first_offset=0),
+        superseded={},
+        shares=Shares(),
     )

@@ -12,6 +12,7 @@ from typing import assert_never
 import numpy as np
 
 from aggregation import codecs
+from aggregation.defences import defence_named
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.admission import Admitted, RejectedUpdate, admit
 from aggregation.fold.events import (
@@ -28,7 +29,8 @@ from aggregation.fold.events import (
     WindowClosed,
 )
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
-from aggregation.fold.state import OpenWindow, PartitionState
+from aggregation.fold.shares import Share
+from aggregation.fold.state import NO_SHA256, OpenWindow, PartitionState
 from aggregation.policy import Policy
 from aggregation.reasons import NOTHING, Reason, because
 from aggregation.weights.staleness import WEIGHT_ONE
@@ -82,7 +84,7 @@ def _fold_update(state: PartitionState, offset: int, update: Update) -> tuple[Ef
                 ACCEPTED,
                 NOTHING
                 if judged.clip == 1.0
-                else because(Reason.ACCEPTED_CLIPPED, judged.measured.norm, state.policy.updates.norm_clip),
+                else because(Reason.ACCEPTED_CLIPPED, judged.measured.norm, judged.clip_to),
                 update.device_id,
                 update.update_id,
                 update.base_version,
@@ -97,7 +99,7 @@ def _fold_update(state: PartitionState, offset: int, update: Update) -> tuple[Ef
             return (verdict, *_close_if_full(state))
         case RejectedUpdate():
             if judged.scored:
-                _remember_scored(state, update, judged.norm)
+                _remember_scored(state, update, judged.norm, judged.share, accepted=False)
             verdict = Verdict(
                 offset,
                 judged.rejection.outcome,
@@ -135,12 +137,23 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
     window.staleness_max = max(window.staleness_max, admitted.staleness)
     window.update_bytes += update.record_bytes
     window.add_contributor(offset, admitted.weight, admitted.clip, update.signature)
-    _remember_scored(state, update, admitted.measured.norm)
+    _remember_scored(state, update, admitted.measured.norm, admitted.share, accepted=True)
+    if admitted.share is not None:
+        guided = admitted.compared and defence_named(state.policy.defence.kind).guided
+        window.counting.add(
+            admitted.measured.norm, admitted.cosine if guided else None, admitted.share.total
+        )
 
 
-def _remember_scored(state: PartitionState, update: Update, norm: float) -> None:
+def _remember_scored(
+    state: PartitionState, update: Update, norm: float, share: Share | None, *, accepted: bool
+) -> None:
+    policy = state.policy
     state.counted.add(update.base_version, update.device_id)
-    state.history.append(norm, state.policy.anomaly.history_updates)
+    if share is not None:
+        state.shares.take(update.device_id, share, accepted=accepted, defence=policy.defence)
+    if not policy.counts_shares or defence_named(policy.defence.kind).remembers_norms:
+        state.history.append(norm, policy.defence.history_updates)
     state.bound_counted()
 
 
@@ -163,14 +176,30 @@ def _fold_barrier(state: PartitionState, offset: int, barrier: Barrier) -> tuple
     _check_scale(state, barrier.policy)
     state.next_offset = offset + 1
     closed = _close(state) if state.window.records else _close_if_full(state)
+    state.supersede(barrier.version, barrier.timestamp_ms)
     state.version = barrier.version
     state.floor = max(state.floor, min(barrier.floor, barrier.version))
     state.policy, state.policy_sha256 = barrier.policy, barrier.policy_sha256
     state.reference, state.reference_sha256 = barrier.reference, barrier.reference_sha256
     state.models[barrier.version] = barrier.model_sha256
+    _take_usual(state, barrier)
     state.forget_old_bases()
+    state.shares.forget_before(state.version)
     why = because(Reason.BARRIER, barrier.version, barrier.reason)
     return (Verdict(offset, CONTROL, why), *closed)
+
+
+def _take_usual(state: PartitionState, barrier: Barrier) -> None:
+    """What the barrier says is usual, and its guide, if that is for a young version that this log knows."""
+    guide, state.usual = barrier.guide, barrier.usual
+    usable = (
+        guide is not None
+        and 0 <= barrier.version - guide.version <= state.policy.defence.guide_versions_max
+        and state.models.get(guide.version) == guide.model_sha256
+        and guide.signer not in state.revoked
+    )
+    state.guide = guide.direction if guide is not None and usable else None
+    state.guide_sha256 = barrier.guide_sha256 if usable else NO_SHA256
 
 
 def _check_scale(state: PartitionState, policy: Policy) -> None:
@@ -269,6 +298,7 @@ def _close(state: PartitionState) -> tuple[WindowClosed]:
         update_bytes=window.update_bytes,
         contributors_sha256=window.contributors.hexdigest(),
         sums=window.sums,
+        histograms=window.counting.closed() if state.policy.counts_shares else None,
     )
     state.sequence += 1
     state.window = OpenWindow(first_offset=state.next_offset)

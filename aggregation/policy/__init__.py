@@ -2,7 +2,7 @@
 
 People write TOML (``docs/policy.md`` explains each key); the system speaks canonical JSON (RFC 8785), whose SHA-256
 names the policy in barriers, aggregates and manifests. Staleness weights are computed once, when the TOML is read, and
-stand in the document as integers. Read ``v2`` (the newest format), ``v1`` (frozen), ``checks``, ``reading``.
+stand in the document as integers. Read ``v3`` (the newest format), ``v2`` and ``v1`` (frozen), ``checks``, ``reading``.
 """
 
 from aggregation.policy.checks import SUM_LIMIT, UPDATE_BYTES_LIMIT, VERSIONS_MAX_LIMIT
@@ -15,15 +15,8 @@ from aggregation.policy.reading import (
     policy_from_mapping,
     policy_from_toml,
 )
-from aggregation.policy.v2 import (
-    AnomalyPolicy,
-    BufferPolicy,
-    FixedPointPolicy,
-    ServerPolicy,
-    StalenessPolicy,
-    UpdatesPolicy,
-    WindowPolicy,
-)
+from aggregation.policy.v2 import FixedPointPolicy, ServerPolicy, UpdatesPolicy, WindowPolicy
+from aggregation.policy.v3 import BufferPolicy, DefencePolicy, SharesPolicy, StalenessPolicy
 
 __all__ = [
     "BYTE_ORDER_MARK",
@@ -32,11 +25,12 @@ __all__ = [
     "SUM_LIMIT",
     "UPDATE_BYTES_LIMIT",
     "VERSIONS_MAX_LIMIT",
-    "AnomalyPolicy",
     "BufferPolicy",
+    "DefencePolicy",
     "FixedPointPolicy",
     "Policy",
     "ServerPolicy",
+    "SharesPolicy",
     "StalenessPolicy",
     "UpdatesPolicy",
     "WindowPolicy",

@@ -7,14 +7,17 @@ from collections.abc import Collection
 from typing import Final
 
 from aggregation.codecs import CODECS
+from aggregation.defences import DEFENCES, SCORES_REMEMBERED
 from aggregation.errors import UsageProblem
 from aggregation.optimizers import OPTIMIZERS
-from aggregation.policy.v2 import DocumentV2
+from aggregation.policy.v3 import DocumentV3
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS, WEIGHT_ONE
 
 VERSIONS_MAX_LIMIT: Final = 10_000
 UPDATE_BYTES_LIMIT: Final = 64 << 20
+SHARES_MAX: Final = 8
+"""Of one device and version."""
 SUM_LIMIT: Final = (1 << 63) - 1
 MAGNITUDE_MAX: Final = 128
 """The largest level of any codec: the bound of what rounding a coefficient can add to an element."""
@@ -54,12 +57,14 @@ def _check_name(key: str, name: str, known: Collection[str]) -> None:
         raise UsageProblem("FLV-2001", message, hint=HINT)
 
 
-def check(document: DocumentV2) -> None:
+def check(document: DocumentV3, peers: str = "defence") -> None:
     """Check what the types cannot say: ranges, then names, then keys against each other, then overflow.
+
+    ``peers`` is the section in which the document's format has the keys of the defence ``peers``.
 
     Raises UsageProblem: FLV-2001 (a name that no family has), FLV-2002 (meaning), FLV-2003 (overflow).
     """
-    for key, value, low, high in ranges(document):
+    for key, value, low, high in ranges(document, peers):
         if not (low <= value <= high):  # NaN fails too
             raise refused(key, value, f"between {_plain(low)} and {_plain(high)}")
     if document.updates.norm_max < document.updates.norm_clip:
@@ -72,6 +77,7 @@ def check(document: DocumentV2) -> None:
         _check_name("updates.codecs", codec, CODECS)
     if not document.updates.codecs or len(set(document.updates.codecs)) != len(document.updates.codecs):
         raise refused("updates.codecs", document.updates.codecs, f"some of {', '.join(CODECS)}, each once")
+    _check_name("defence.kind", document.defence.kind, DEFENCES)
     _check_name("staleness.kind", document.staleness.kind, STALENESS_KINDS)
     _check_name("server.optimizer", document.server.optimizer, OPTIMIZERS)
     _check_name("server.divide_by", document.server.divide_by, DIVISORS)
@@ -81,24 +87,38 @@ def check(document: DocumentV2) -> None:
             document.window.records_max,
             f"at least window.updates_max = {document.window.updates_max}",
         )
-    if document.anomaly.history_updates_min > document.anomaly.history_updates:
-        raise refused(
-            "anomaly.history_updates_min",
-            document.anomaly.history_updates_min,
-            f"at most anomaly.history_updates = {document.anomaly.history_updates}",
-        )
+    _check_shares(document, peers)
     _check_overflow(document)
 
 
-def ranges(document: DocumentV2) -> list[tuple[str, float, float, float]]:
+def _check_shares(document: DocumentV3, peers: str) -> None:
+    shares, defence = document.shares, document.defence
+    if defence.history_updates_min > defence.history_updates:
+        raise refused(
+            f"{peers}.history_updates_min",
+            defence.history_updates_min,
+            f"at most {peers}.history_updates = {defence.history_updates}",
+        )
+    if defence.norm_clip_min > document.updates.norm_clip:
+        raise refused(
+            "defence.norm_clip_min",
+            defence.norm_clip_min,
+            f"at most updates.norm_clip = {document.updates.norm_clip:g}",
+        )
+    if shares.per_version and shares.saved_max < shares.per_version:
+        raise refused("shares.saved_max", shares.saved_max, f"at least shares.per_version = {shares.per_version}")
+
+
+def ranges(document: DocumentV3, peers: str = "defence") -> list[tuple[str, float, float, float]]:
     """(key, value, least, greatest) of every key that is a number."""
     tiny, huge = 1e-12, 1e12
-    staleness, server, anomaly = document.staleness, document.server, document.anomaly
+    staleness, server, defence = document.staleness, document.server, document.defence
     return [
         ("updates.bytes_max", document.updates.bytes_max, 1, UPDATE_BYTES_LIMIT),
         ("updates.norm_clip", document.updates.norm_clip, tiny, huge),
         ("updates.norm_max", document.updates.norm_max, tiny, huge),
         ("staleness.versions_max", staleness.versions_max, 0, VERSIONS_MAX_LIMIT),
+        ("staleness.seconds_max", staleness.seconds_max, 0.0, 604_800.0),
         ("staleness.exponent", staleness.exponent, 0.0, 16.0),
         ("staleness.hinge_versions", staleness.hinge_versions, 0, VERSIONS_MAX_LIMIT),
         ("staleness.hinge_slope", staleness.hinge_slope, 0.0, huge),
@@ -112,15 +132,22 @@ def ranges(document: DocumentV2) -> list[tuple[str, float, float, float]]:
         ("server.beta_1", server.beta_1, 0.0, 0.999999),
         ("server.beta_2", server.beta_2, 0.0, 0.999999),
         ("server.adaptivity", server.adaptivity, tiny, huge),
-        ("anomaly.norm_deviations_max", anomaly.norm_deviations_max, 0.1, huge),
-        ("anomaly.cosine_min", anomaly.cosine_min, -1.0, 1.0),
-        ("anomaly.history_updates", anomaly.history_updates, 1, 100_000),
-        ("anomaly.history_updates_min", anomaly.history_updates_min, 2, 100_000),
+        ("shares.per_version", document.shares.per_version, 0, SHARES_MAX),
+        ("shares.saved_max", document.shares.saved_max, 0, SHARES_MAX),
+        ("defence.norm_clip_min", defence.norm_clip_min, 0.0, huge),
+        (f"{peers}.norm_deviations_max", defence.norm_deviations_max, 0.1, huge),
+        (f"{peers}.cosine_min", defence.cosine_min, -1.0, 1.0),
+        (f"{peers}.history_updates", defence.history_updates, 1, 100_000),
+        (f"{peers}.history_updates_min", defence.history_updates_min, 2, 100_000),
+        ("defence.guide_cosine_min", defence.guide_cosine_min, -1.0, 1.0),
+        ("defence.guide_versions_max", defence.guide_versions_max, 0, 1000),
+        ("defence.quarantine_refusals", defence.quarantine_refusals, 0, SCORES_REMEMBERED),
+        ("defence.quarantine_versions", defence.quarantine_versions, 1, VERSIONS_MAX_LIMIT),
         ("fixed_point.exponent", document.fixed_point.exponent, 8, 48),
     ]
 
 
-def _check_overflow(document: DocumentV2) -> None:
+def _check_overflow(document: DocumentV3) -> None:
     """No sum of a version may leave int64.
 
     After clipping, one update adds at most ``norm_clip * 2**exponent`` to an element, plus the rounding of

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 import msgspec
 
-from aggregation.policy.v2 import (
-    AnomalyPolicy,
-    BufferPolicy,
-    FixedPointPolicy,
-    ServerPolicy,
-    StalenessPolicy,
-    UpdatesPolicy,
-    WindowPolicy,
-)
+from aggregation.policy import v1, v2
+from aggregation.policy.v2 import FixedPointPolicy, ServerPolicy, UpdatesPolicy, WindowPolicy
+from aggregation.policy.v3 import BufferPolicy, DefencePolicy, SharesPolicy, StalenessPolicy
+
+BEFORE_V3: Final = frozenset({v1.FORMAT, v2.FORMAT})
+"""Formats in which no device has a share and no window is late: records of their tasks are those of before."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +28,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     staleness: StalenessPolicy
     window: WindowPolicy
     buffer: BufferPolicy
+    shares: SharesPolicy
     server: ServerPolicy
-    anomaly: AnomalyPolicy
+    defence: DefencePolicy
     fixed_point: FixedPointPolicy
 
     def canonical(self) -> bytes:
@@ -42,6 +41,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def sha256(self) -> str:
         """SHA-256 of the document's bytes, hex."""
         return hashlib.sha256(self.document).hexdigest()
+
+    @property
+    def counts_shares(self) -> bool:
+        """Whether its format has shares, lateness and usual values: then windows, barriers and manifests say them."""
+        return self.format not in BEFORE_V3
 
     @property
     def updates_per_version_max(self) -> int:

@@ -18,50 +18,65 @@ import msgspec
 import rfc8785
 
 from aggregation.errors import UsageProblem
-from aggregation.policy import v1, v2
+from aggregation.policy import v1, v2, v3
 from aggregation.policy.checks import HINT, check, check_weights, refused
 from aggregation.policy.policy import Policy
 from aggregation.policy.v1 import DocumentV1, meaning_of_v1
-from aggregation.policy.v2 import DocumentV2, StalenessPolicy
+from aggregation.policy.v2 import DocumentV2
+from aggregation.policy.v3 import DocumentV3, StalenessPolicy, as_v2, meaning_of_v2
 from aggregation.weights.staleness import staleness_weights
 
-NEWEST: Final = v2.FORMAT
+NEWEST: Final = v3.FORMAT
 POLICIES_CACHED_MAX: Final = 32
 """A task has few policies, and every partition and version asks for the same ones."""
 BYTE_ORDER_MARK: Final = "\ufeff"
 DOCUMENT_HINT: Final = "documents are written by `fluvial task create`, from TOML: see docs/policy.md"
+ANOMALY_HINT: Final = (
+    "since v3 what was [anomaly] is [defence] with kind = \"peers\" (enabled = false: kind = \"none\"); "
+    'or write format = "fluvial/policy/v2"'
+)
 UPGRADE_HINT: Final = (
     "a later format needs a later Fluvial: upgrade this process; docs/policy.md lists the formats"
 )
 
-Document = TypeVar("Document", DocumentV1, DocumentV2)
+Document = TypeVar("Document", DocumentV1, DocumentV2, DocumentV3)
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     """How documents of one format are read: what they mean in the newest, and their bytes from keys and values."""
 
-    meaning: Callable[[Mapping[str, Any]], DocumentV2]
-    encode: Callable[[DocumentV2], bytes]
+    meaning: Callable[[Mapping[str, Any]], DocumentV3]
+    encode: Callable[[DocumentV3], bytes]
     strict: bool
     """Whether a document has to be in canonical form. v1's readers never asked."""
+    peers: str = "anomaly"
+    """The section with the keys of the defence ``peers``."""
 
 
-def _meaning_of_v1(document: Mapping[str, Any]) -> DocumentV2:
-    return meaning_of_v1(_convert(document, DocumentV1))
+def _meaning_of_v1(document: Mapping[str, Any]) -> DocumentV3:
+    return meaning_of_v2(meaning_of_v1(_convert(document, DocumentV1)))
 
 
-def _encode_v1(meaning: DocumentV2) -> bytes:
-    sections = msgspec.to_builtins(meaning)
+def _encode_v1(meaning: DocumentV3) -> bytes:
+    sections = msgspec.to_builtins(as_v2(meaning))
     del sections["format"]
     return rfc8785.dumps(msgspec.to_builtins(_convert(sections, DocumentV1)))
 
 
-def _meaning_of_v2(document: Mapping[str, Any]) -> DocumentV2:
-    return _convert(document, DocumentV2)
+def _meaning_of_v2(document: Mapping[str, Any]) -> DocumentV3:
+    return meaning_of_v2(_convert(document, DocumentV2))
 
 
-def _encode_v2(meaning: DocumentV2) -> bytes:
+def _encode_v2(meaning: DocumentV3) -> bytes:
+    return rfc8785.dumps(msgspec.to_builtins(as_v2(meaning)))
+
+
+def _meaning_of_v3(document: Mapping[str, Any]) -> DocumentV3:
+    return _convert(document, DocumentV3)
+
+
+def _encode_v3(meaning: DocumentV3) -> bytes:
     return rfc8785.dumps(msgspec.to_builtins(meaning))
 
 
@@ -69,6 +84,7 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
     {
         v1.FORMAT: Format(_meaning_of_v1, _encode_v1, strict=False),
         v2.FORMAT: Format(_meaning_of_v2, _encode_v2, strict=True),
+        v3.FORMAT: Format(_meaning_of_v3, _encode_v3, strict=True, peers="defence"),
     }
 )
 """Every format that this version of Fluvial reads, oldest first."""
@@ -98,7 +114,7 @@ def policy_from_mapping(document: Mapping[str, Any], *, default_format: str = NE
     chosen = _format(name)
     keys = {key: value for key, value in document.items() if key != "format"}
     meaning = chosen.meaning(keys | ({"format": name} if name != v1.FORMAT else {}))
-    check(meaning)
+    check(meaning, chosen.peers)
     derived = _with_weights(meaning)
     return _policy(name, chosen.encode(derived), derived)
 
@@ -129,7 +145,7 @@ def policy_from_canonical(data: bytes) -> Policy:
     name = document.get("format", v1.FORMAT)
     chosen = _format(name)
     meaning = chosen.meaning(document)
-    check(meaning)
+    check(meaning, chosen.peers)
     if len(meaning.staleness.weights) != meaning.staleness.versions_max + 1:
         raise refused(
             "staleness.weights", len(meaning.staleness.weights), "staleness.versions_max + 1 entries"
@@ -142,7 +158,7 @@ def policy_from_canonical(data: bytes) -> Policy:
     return _policy(name, data, meaning)
 
 
-def _policy(name: str, document: bytes, meaning: DocumentV2) -> Policy:
+def _policy(name: str, document: bytes, meaning: DocumentV3) -> Policy:
     return Policy(
         format=name,
         document=document,
@@ -151,7 +167,8 @@ def _policy(name: str, document: bytes, meaning: DocumentV2) -> Policy:
         window=meaning.window,
         buffer=meaning.buffer,
         server=meaning.server,
-        anomaly=meaning.anomaly,
+        shares=meaning.shares,
+        defence=meaning.defence,
         fixed_point=meaning.fixed_point,
     )
 
@@ -177,7 +194,7 @@ def _once_a_format(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _with_weights(meaning: DocumentV2) -> DocumentV2:
+def _with_weights(meaning: DocumentV3) -> DocumentV3:
     staleness = meaning.staleness
     weights = staleness_weights(staleness.kind, staleness, versions_max=staleness.versions_max)
     check_weights(weights)
@@ -200,17 +217,18 @@ def _convert(document: Mapping[str, Any], kind: type[Document]) -> Document:
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
-        later = _reads_as_newest(document)
-        raise UsageProblem(
-            "FLV-2001",
-            f"the policy is refused: {error}",
-            hint=f'that is of a later format: write format = "{NEWEST}"' if later else HINT,
-        ) from error
+        raise UsageProblem("FLV-2001", f"the policy is refused: {error}", hint=_hint(document, kind)) from error
+
+
+def _hint(document: Mapping[str, Any], kind: type[Document]) -> str:
+    if kind is DocumentV3 and "anomaly" in document:
+        return ANOMALY_HINT
+    return f'that is of a later format: write format = "{NEWEST}"' if _reads_as_newest(document) else HINT
 
 
 def _reads_as_newest(document: Mapping[str, Any]) -> bool:
     try:
-        check(msgspec.convert(dict(document) | {"format": NEWEST}, DocumentV2))
+        check(msgspec.convert(dict(document) | {"format": NEWEST}, DocumentV3))
     except (msgspec.ValidationError, UsageProblem):
         return False
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from aggregation.defences import Histograms
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.state import NO_SHA256
 
@@ -25,7 +26,7 @@ class Aggregate:
     """What one closed window is to the rest of the world: a small record; the bulk lies under its hashes.
 
     ``sum_sha256`` is "" when the window accepted nothing. ``sha256`` is the hash of the record's Avro
-    payload: the aggregate's identity, whoever signed it.
+    payload: the aggregate's identity, whoever signed it. ``histograms`` is None where its policy's format knows none.
     """
 
     task: str
@@ -47,6 +48,7 @@ class Aggregate:
     contributors_sha256: str
     previous_sha256: str
     sha256: str
+    histograms: Histograms | None = None
 
     @property
     def slot(self) -> Slot:

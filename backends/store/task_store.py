@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,12 +12,14 @@ import numpy.typing as npt
 
 from aggregation.codecs import Direction
 from aggregation.errors import IntegrityProblem
+from aggregation.fold.events import Guide
 from aggregation.layout import Layout
 from aggregation.policy import Policy, policy_from_canonical
 from aggregation.server.merge import Checkpoint
 from backends.object_store import ObjectNotFound, ObjectStore
 from schemas import checkpoints, objects
 from schemas.certificates import Trust
+from schemas.guides import NoGuideError, guide_in
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import Genesis, Manifest, decode_genesis, decode_manifest
 from schemas.objects import sha256_hex
@@ -25,6 +28,10 @@ CREATED_AT_MS_MAX: Final = 253_402_300_799_999
 """The end of the year 9999: facts that name a later time name none."""
 CACHED_REFERENCES_MAX: Final = 4
 """Every partition of a worker needs the same one at a barrier: it is loaded and checked once."""
+
+SHA256_SHOWN: Final = 16
+
+log = logging.getLogger("fluvial.store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class TaskStore:
         self.store = store
         self.task = task
         self._references: dict[str, Direction] = {}
+        self._guides: dict[str, Guide] = {}
 
     # -- objects by hash
 
@@ -73,6 +81,23 @@ class TaskStore:
             while len(self._references) >= CACHED_REFERENCES_MAX:
                 self._references.pop(next(iter(self._references), ""), None)
             self._references[sha256] = known
+        return known
+
+    def guide(self, sha256: str, layout: Layout, trust: Trust) -> Guide | None:
+        """The guide that ``sha256`` names; None for "", and for an object that no guardian of the task signed."""
+        if not sha256:
+            return None
+        known = self._guides.get(sha256)
+        if known is None:
+            data = self.get_object(sha256)
+            try:
+                known = guide_in(data, trust, self.task, layout)
+            except NoGuideError as problem:
+                log.error("guide %s %s: going on without", sha256[:SHA256_SHOWN], problem)
+                return None
+            while len(self._guides) >= CACHED_REFERENCES_MAX:
+                self._guides.pop(next(iter(self._guides), ""), None)
+            self._guides[sha256] = known
         return known
 
     def sums(self, sha256: str, layout: Layout) -> npt.NDArray[np.int64]:

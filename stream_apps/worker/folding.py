@@ -91,7 +91,8 @@ class Folding:
             store = place.context.store
             reference = store.reference(barrier.reference_sha256, place.context.layout)
             policy = load_policy(place, barrier.policy_sha256, state)
-            return replace(barrier, policy=policy, reference=reference)
+            guide = store.guide(barrier.guide_sha256, place.context.layout, place.context.trust)
+            return replace(barrier, policy=policy, reference=reference, guide=guide)
 
         return await place.retry(f"load what {place} needs for version {barrier.version}", load, UNREADABLE)
 

@@ -14,7 +14,7 @@ from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
 from backends.outages import UNREADABLE
 from backends.revocations import revoked_from, serials_of
-from schemas.windows import restore_state, state_names
+from schemas.windows import direction_of_guide, restore_state, state_names
 from stream_apps.worker.place import PartitionPlace
 from stream_apps.worker.resume_point import (
     PublishedVerdicts,
@@ -145,7 +145,7 @@ def _read_resume_point(place: PartitionPlace, own: PartitionState) -> ResumePoin
 def _restored(place: PartitionPlace, own: PartitionState, aggregate: Aggregate) -> PartitionState:
     store, layout = place.context.store, place.context.layout
     data = store.get_object(aggregate.state_sha256)
-    policy_sha256, reference_sha256 = state_names(data)
+    policy_sha256, reference_sha256, guide_sha256 = state_names(data)
     return restore_state(
         data,
         aggregate,
@@ -153,4 +153,5 @@ def _restored(place: PartitionPlace, own: PartitionState, aggregate: Aggregate) 
         layout=layout,
         policy=load_policy(place, policy_sha256, own),
         reference=store.reference(reference_sha256, layout),
+        guide=direction_of_guide(store.guide(guide_sha256, layout, place.context.trust)),
     )

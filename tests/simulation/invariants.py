@@ -196,7 +196,8 @@ def _effects(
         )
         if isinstance(event, Barrier) and state.applies(event):
             reference = _reference(federation, event.reference_sha256)
-            event = replace(event, policy=federation.policy, reference=reference)
+            guide = federation.store.guide(event.guide_sha256, federation.layout, federation.trust)
+            event = replace(event, policy=federation.policy, reference=reference, guide=guide)
         for effect in fold_into(state, record.offset, event):
             state.validate()
             yield effect, state

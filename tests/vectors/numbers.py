@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from aggregation import codecs
 from aggregation.codecs import Direction
-from aggregation.defences.anomaly import NormHistory, score
+from aggregation.defences import NormHistory, Seen, Usual, defence_named
 from aggregation.layout import Layout
 from aggregation.policy import Policy, policy_from_mapping
 from aggregation.server.merge import Checkpoint, merge
@@ -158,10 +158,10 @@ def score_cases() -> dict[str, Any]:
         ([1.0, 2.0, 3.0, 4.0], 2.0, -0.5),
         ([1.0, 2.0, 3.0, 4.0], 2.0, -0.5000000000000001),
     ]
-    rules = policy_from_mapping({"anomaly": {"history_updates_min": 4}}).anomaly
+    rules = policy_from_mapping({"defence": {"kind": "peers", "history_updates_min": 4}}).defence
     cases = []
     for history, norm, cosine in rows:
-        found = score(rules, NormHistory(history), norm, cosine)
+        found = defence_named("peers").judge(rules, Seen(norm, cosine, True), Usual(), NormHistory(history))
         cases.append(
             {
                 "history": history,

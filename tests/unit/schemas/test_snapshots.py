@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregation.defences.anomaly import NormHistory
+from aggregation.defences import NormHistory
 from aggregation.fold.contributions import Contributions
 from schemas import avro, snapshots
 from schemas.snapshots import encode_state

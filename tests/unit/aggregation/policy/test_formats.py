@@ -28,6 +28,7 @@ from aggregation.policy import (
 from aggregation.policy.checks import ranges
 from aggregation.policy.v1 import DocumentV1
 from aggregation.policy.v2 import DocumentV2
+from aggregation.policy.v3 import DocumentV3
 from fluvial.local.policies import layered_policy, read_policy_file
 from fluvial.proof.checker.task import Damaged, task_of
 from schemas.documents.genesis_v1 import GenesisV1
@@ -58,9 +59,11 @@ from tests.vectors.documents import NONCES_REFUSED, RULES_REFUSED
 GOLDEN = Path(__file__).parents[3] / "golden"
 V1 = (GOLDEN / "policy.v1.json").read_bytes()
 V2 = (GOLDEN / "policy.v2.json").read_bytes()
+V3 = (GOLDEN / "policy.v3.json").read_bytes()
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "fluvial/policy/v1": DocumentV1,
     "fluvial/policy/v2": DocumentV2,
+    "fluvial/policy/v3": DocumentV3,
     "fluvial/genesis/v1": GenesisV1,
     "fluvial/genesis/v2": GenesisV2,
     "fluvial/genesis/v3": GenesisV3,
@@ -119,7 +122,7 @@ def test_a_key_planted_into_a_section_of_a_released_policy_is_noticed(name: str,
     assert set(found) - set(released()[name]) == {f"{section}.planted"}
 
 
-@pytest.mark.parametrize("entry", ranges(DocumentV2()), ids=lambda entry: str(entry[0]))
+@pytest.mark.parametrize("entry", ranges(DocumentV3()), ids=lambda entry: str(entry[0]))
 def test_a_released_policy_is_read_for_ever_so_no_range_may_become_narrower(
     entry: tuple[str, float, float, float],
 ) -> None:

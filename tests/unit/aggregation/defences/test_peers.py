@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregation.codecs import Direction, direction_of
-from aggregation.defences.anomaly import NormHistory, Score, score
-from aggregation.policy import AnomalyPolicy, Policy
+from aggregation.defences import Judged, NormHistory, Seen, Usual, defence_named
+from aggregation.policy import DefencePolicy, Policy
 from aggregation.reasons import Reason
 from tests.factories import LAYOUT, Site, barrier, delta, devices, encoded, policy, state_of, update
 
@@ -86,7 +86,7 @@ def test_a_large_norm_is_refused_once_there_is_a_history_to_compare_with() -> No
     here = site()
     outcomes = [send(here, name, seed=n) for n, name in enumerate(devices(8))]
     assert send(here, "big", factor=5.0) == "anomalous"
-    assert here.verdicts[-1].norm_deviations > RULES.anomaly.norm_deviations_max
+    assert here.verdicts[-1].norm_deviations > RULES.defence.norm_deviations_max
     assert outcomes == ["accepted"] * 8
 
 
@@ -130,7 +130,7 @@ def test_when_all_norms_shift_the_history_follows_and_nobody_is_locked_out_for_e
     outcomes = [send(here, name, factor=10.0, seed=n) for n, name in enumerate(devices(40, start=100))]
     assert outcomes[0] == "anomalous"
     assert outcomes[-8:] == ["accepted"] * 8
-    assert outcomes.index("accepted") <= RULES.anomaly.history_updates // 2 + 1
+    assert outcomes.index("accepted") <= RULES.defence.history_updates // 2 + 1
 
 
 def test_switched_off_nothing_is_anomalous() -> None:

@@ -1,45 +1,18 @@
-"""Anomaly scores of a well-formed update.
-
-Is its norm far above its peers', does it point against the last step?
-
-* ``norm_deviations`` = (norm - median) / (1.4826 * MAD), over the norms of the partition's last
-  ``history_updates`` scored updates (the robust z-score; Rousseeuw and Croux 1993, section 1). Only large
-  norms are suspicious: a device that has converged sends small ones.
-* ``cosine`` = the similarity with the last global step (the idea of Zeno and of FLTrust, Cao et al. 2021,
-  section 4, with the server's own last step in the place of a root data set).
-
-Every scored update enters the history, refused or not, and uses up the device's one contribution for its base
-version: so nobody can fill the history, and a real shift of all norms is followed instead of locking everyone
-out.
-"""
+"""The norms of a partition's last scored updates, and how far one is from them."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-from aggregation.reasons import Because, Reason, because
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from aggregation.policy import AnomalyPolicy
 
 MAD_TO_SIGMA: Final = 1.4826
 SPREAD_MIN_OF_MEDIAN: Final = 0.1
 """The spread counts as at least this share of the median, so that near-equal norms do not make every other an
 outlier."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """The two scores and what is wrong; ``problem`` is None for an update that may count."""
-
-    norm_deviations: float
-    cosine: float
-    problem: Because | None
 
 
 class NormHistory:
@@ -95,19 +68,3 @@ def _mad(ordered: Sequence[float]) -> float:
     if low:
         ends.append(median - ordered[low - 1])
     return min(ends)
-
-
-def score(policy: AnomalyPolicy, history: NormHistory, norm: float, cosine: float) -> Score:
-    """Score one update.
-
-    ``norm`` before clipping, ``cosine`` with the last global step (0.0 if there is none).
-    """
-    if not policy.enabled:
-        return Score(0.0, cosine, None)
-    deviations = history.deviations(norm) if len(history) >= policy.history_updates_min else 0.0
-    problem = None
-    if deviations > policy.norm_deviations_max:
-        problem = because(Reason.DEVIATES, norm, deviations, policy.norm_deviations_max)
-    elif cosine < policy.cosine_min:
-        problem = because(Reason.AGAINST, cosine, policy.cosine_min)
-    return Score(deviations, cosine, problem)

@@ -1,0 +1,41 @@
+"""``median``: no update is longer than the usual one (adaptive clipping: Andrew et al. 2021, section 3, at the median).
+
+The median is of the whole task's accepted updates, before clipping, over the last versions (``usual``). So a scaled
+update is worth an ordinary one, whatever partition it stands in. ``norm_clip_min`` is a floor: whoever sends tiny
+updates cannot shrink everybody's to nothing. An update of zeros says nothing and is refused: it would only make the
+step shorter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from aggregation.defences.shape import Defence, DefenceParameters, Judged, Seen
+from aggregation.reasons import Reason, because
+
+if TYPE_CHECKING:
+    from aggregation.defences.norms import NormHistory
+    from aggregation.defences.usual import Usual
+
+
+def clip_of(parameters: DefenceParameters, usual: Usual) -> float | None:
+    """The norm that updates are clipped to beside the policy's; None while nothing is usual."""
+    return max(parameters.norm_clip_min, usual.norm) if usual.norm > 0.0 else None
+
+
+class Median(Defence):
+    """See the module."""
+
+    name: ClassVar[str] = "median"
+
+    def judge(
+        self,
+        parameters: DefenceParameters,
+        seen: Seen,
+        usual: Usual,
+        history: NormHistory,  # noqa: ARG002 (what is usual stands in barriers)
+    ) -> Judged:
+        """See ``Defence``."""
+        if seen.norm == 0.0:
+            return Judged(because(Reason.NO_CHANGE))
+        return Judged(clip_to=clip_of(parameters, usual))

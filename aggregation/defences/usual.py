@@ -1,0 +1,137 @@
+"""What is usual among a task's updates: histograms of integers, pooled over versions, and their medians.
+
+Every window counts its accepted updates' norms, cosines and shares in buckets. The merge pools them (``pooled``), the
+manifest says the pools, and each barrier carries their medians into every partition: so what is usual is one thing for
+the whole task, however an attacker's devices are spread, and a function of the log. There is no float arithmetic but
+one exact product, so that every implementation finds the same buckets.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+NORM_SHIFT: Final = 49
+"""A norm's bucket is what stands above so many bits of its float64: 8 buckets an octave."""
+COSINE_STEPS: Final = 64
+"""Buckets of cosines between 0 and 1."""
+SHARE_VERSIONS: Final = 8
+"""Over so many versions, the current one included, a device's share is counted."""
+SCORES_REMEMBERED: Final = 8
+"""A device's last scored updates, of which ``defence.quarantine_refusals`` bring it into quarantine."""
+SHARE_UNIT: Final = 840
+"""What a device's accepted updates count together in the histogram of shares: divisible by 1 to 8."""
+POOL_UNIT: Final = 256
+"""What one update of the newest version counts in a pool."""
+POOL_KEPT: Final = (3, 4)
+"""What of a pool is left after a version: three quarters, rounded down."""
+
+Histogram = tuple[tuple[int, int], ...]
+"""(bucket, count), buckets ascending, no count of 0."""
+NONE: Final = 0
+"""The median of an empty histogram."""
+
+
+def norm_bucket(norm: float) -> int:
+    """The bucket of a norm above 0."""
+    bits: int = struct.unpack("<q", struct.pack("<d", norm))[0]
+    return bits >> NORM_SHIFT
+
+
+def norm_of_bucket(bucket: int) -> float:
+    """The norm in the middle of a bucket; 0.0 for ``NONE``."""
+    if not bucket:
+        return 0.0
+    middle: float = struct.unpack("<d", struct.pack("<q", (bucket << NORM_SHIFT) | (1 << (NORM_SHIFT - 1))))[0]
+    return middle
+
+
+def cosine_bucket(cosine: float) -> int:
+    """The bucket of a cosine in [-1, 1]: floor(64 · cosine), a product that is exact."""
+    return int(COSINE_STEPS * cosine // 1.0)
+
+
+def share_count(own: int) -> int:
+    """What one update counts in the histogram of shares, of a device of which ``own`` were accepted."""
+    return SHARE_UNIT // min(own, SHARE_VERSIONS)
+
+
+def median(histogram: Histogram) -> int:
+    """The least bucket at which half of all is counted; ``NONE`` where nothing is."""
+    half, counted = (sum(count for _, count in histogram) + 1) // 2, 0
+    for bucket, count in histogram:
+        counted += count
+        if counted >= half:
+            return bucket
+    return NONE
+
+
+def pooled(before: Histogram, new: Iterable[Histogram]) -> Histogram:
+    """The pool after a version: three quarters of what it was, and ``POOL_UNIT`` for each count of the version's."""
+    kept, of = POOL_KEPT
+    pool = {bucket: kept * count // of for bucket, count in before}
+    for histogram in new:
+        for bucket, count in histogram:
+            pool[bucket] = pool.get(bucket, 0) + POOL_UNIT * count
+    return tuple(sorted((bucket, count) for bucket, count in pool.items() if count))
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What is usual, as a barrier says it.
+
+    norm: an L2 norm in model units. cosine: with the guide, in 1/64. share: accepted updates of a device in
+    ``SHARE_VERSIONS`` versions. 0: not known.
+    """
+
+    norm: float = 0.0
+    cosine: int = 0
+    share: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Histograms:
+    """A window's histograms, or pools of them."""
+
+    norms: Histogram = ()
+    cosines: Histogram = ()
+    shares: Histogram = ()
+
+    @property
+    def usual(self) -> Usual:
+        """Their medians."""
+        return Usual(norm_of_bucket(median(self.norms)), max(0, median(self.cosines)), median(self.shares))
+
+
+@dataclass(slots=True)
+class Counting:
+    """The histograms of an open window."""
+
+    norms: dict[int, int] = field(default_factory=dict)
+    cosines: dict[int, int] = field(default_factory=dict)
+    shares: dict[int, int] = field(default_factory=dict)
+
+    def add(self, norm: float, cosine: float | None, own: int) -> None:
+        """Count one accepted update; ``cosine`` is None where there is no guide."""
+        if norm > 0.0:
+            _add(self.norms, norm_bucket(norm), 1)
+        if cosine is not None:
+            _add(self.cosines, cosine_bucket(cosine), 1)
+        _add(self.shares, own, share_count(own))
+
+    def closed(self) -> Histograms:
+        """As they go into the aggregate."""
+        return Histograms(_sorted(self.norms), _sorted(self.cosines), _sorted(self.shares))
+
+
+def _add(counts: dict[int, int], bucket: int, count: int) -> None:
+    counts[bucket] = counts.get(bucket, 0) + count
+
+
+def _sorted(counts: Mapping[int, int] | Counter[int]) -> Histogram:
+    return tuple(sorted(counts.items()))

@@ -1,0 +1,87 @@
+"""Guides: directions that a guardian signs. An object in the store, under the hash that a barrier names; pure.
+
+The object is the whole signed envelope, so whoever has it can tell who vouches for the direction: a merger that names
+one can leave guides out, and make none up.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from aggregation.codecs import Direction
+from aggregation.errors import IntegrityProblem
+from aggregation.fold.events import Guide
+from schemas.avro import CodecError
+from schemas.certificates import BadCertificateError, Role, Trust
+from schemas.checkpoints import decode_direction, encode_direction
+from schemas.envelope import read_envelope
+
+if TYPE_CHECKING:
+    from aggregation.layout import Layout
+    from schemas.envelope import Envelope, Signer
+
+
+class NoGuideError(ValueError):
+    """Bytes that are no guide of a task; the message says why, in words that go on from "the guide"."""
+
+
+def signed_guide(
+    signer: Signer, *, task: str, version: int, model_sha256: str, examples: int, direction: Direction
+) -> bytes:
+    """The object: a guardian's envelope of a direction that ``examples`` of a root set give at a version."""
+    record = {
+        "task": task,
+        "version": version,
+        "model_sha256": model_sha256,
+        "examples": examples,
+        "direction": encode_direction(direction),
+    }
+    return signer.sign("Guide", record)
+
+
+def guide_in(data: bytes, trust: Trust, task: str, layout: Layout) -> Guide:
+    """The guide in an object. Raises ``NoGuideError`` for one that no guardian of the task signed, or is not whole.
+
+    When its certificate was valid is not asked: an object has no time. Mergers ask, when they take a guide.
+    """
+    envelope, serial = _signed(data, trust)
+    record = envelope.record
+    if record["task"] != task:
+        raise NoGuideError(f"is for the task {record['task'][:64]!r}")
+    try:
+        direction = decode_direction(record["direction"], layout)
+    except IntegrityProblem as problem:
+        raise NoGuideError(f"does not fit the task's layout: {problem.message}") from problem
+    if not all(math.isfinite(scale) and scale >= 0.0 for scale in direction.scales):
+        raise NoGuideError("has a scale that is no number, or negative")
+    if not 0.0 < direction.norm < math.inf:
+        raise NoGuideError("points nowhere: all of it is 0, or beyond all numbers")
+    return Guide(record["version"], record["model_sha256"], direction, trust.rules.certificate_name(serial))
+
+
+def _signed(data: bytes, trust: Trust) -> tuple[Envelope, str]:
+    try:
+        closed = read_envelope(data, trust.rules)
+        signer = trust.identify(closed.certificate)
+        if closed.kind != "Guide" or signer.role is not Role.GUARDIAN:
+            raise NoGuideError(f"is a {closed.kind} of a {signer.role.value}")
+        if not closed.signed_by(signer.public_key, trust.domain):
+            raise NoGuideError(f"is not signed by {signer.name} for this task")
+        return closed.open(trust.rules), signer.serial
+    except CodecError as error:
+        raise NoGuideError(f"cannot be decoded: {error}") from error
+    except BadCertificateError as error:
+        raise NoGuideError(f"is signed by nobody of this task: {error}") from error
+
+
+def guide_facts(data: bytes, trust: Trust) -> dict[str, Any]:
+    """Who signed a guide, for which version, with how many examples: for people. Raises ``NoGuideError``."""
+    envelope, serial = _signed(data, trust)
+    record = envelope.record
+    return {
+        "version": record["version"],
+        "examples": record["examples"],
+        "model_sha256": record["model_sha256"],
+        "certificate_serial": serial,
+    }
