@@ -7,7 +7,7 @@ one can leave guides out, and make none up.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.codecs import Direction
 from aggregation.errors import IntegrityProblem
@@ -20,6 +20,16 @@ from schemas.envelope import read_envelope
 if TYPE_CHECKING:
     from aggregation.layout import Layout
     from schemas.envelope import Envelope, Signer
+
+
+ENVELOPE_BYTES_MAX: Final = 16_384
+"""What a guide has beside its direction: a certificate, a signature, names, the head of a safetensors file."""
+
+
+def guide_bytes_max(layout: Layout) -> int:
+    """How many bytes a guide of a layout has at most: a byte a weight, a scale a tensor, and what is around them."""
+    weights = layout.trainable
+    return weights.parameters + 8 * len(weights.tensors) + ENVELOPE_BYTES_MAX
 
 
 class NoGuideError(ValueError):
@@ -45,6 +55,8 @@ def guide_in(data: bytes, trust: Trust, task: str, layout: Layout) -> Guide:
 
     When its certificate was valid is not asked: an object has no time. Mergers ask, when they take a guide.
     """
+    if len(data) > guide_bytes_max(layout):
+        raise NoGuideError(f"has {len(data)} bytes, one of this layout {guide_bytes_max(layout)} at most")
     envelope, serial = _signed(data, trust)
     record = envelope.record
     if record["task"] != task:

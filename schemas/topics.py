@@ -70,8 +70,16 @@ def metrics_topic(task: str) -> str:
     return f"fl.{task}.metrics"
 
 
-def topics_of(task: str, partitions: Mapping[str, int]) -> tuple[Topic, ...]:
-    """The whole table for a task; ``partitions`` maps each region to its number of partitions."""
+def guides_topic(task: str) -> str:
+    """Guardians' announcements of guides, for mergers; of tasks whose first policy is guided only."""
+    return f"fl.{task}.guides"
+
+
+def topics_of(task: str, partitions: Mapping[str, int], *, guided: bool = False) -> tuple[Topic, ...]:
+    """The whole table for a task; ``partitions`` maps each region to its number of partitions.
+
+    ``guided``: with the topic of guides, see ``Genesis.is_guided``.
+    """
     table: list[Topic] = []
     for region, count in sorted(partitions.items()):
         ingress = ("ClientUpdate", "Barrier", "Tick", "Revoke", "Skip")
@@ -81,5 +89,7 @@ def topics_of(task: str, partitions: Mapping[str, int]) -> tuple[Topic, ...]:
             Topic(aggregates_topic(task, region), ("RegionalAggregate",), "partition", count, FOREVER_MS)
         )
     table.append(Topic(models_topic(task), ("ModelAnnouncement",), "region", 1, FOREVER_MS))
+    if guided:
+        table.append(Topic(guides_topic(task), ("GuideAnnouncement",), "task", 1, FOREVER_MS))
     table.append(Topic(metrics_topic(task), ("JSON",), "task", 1, METRICS_RETENTION_MS))
     return tuple(table)

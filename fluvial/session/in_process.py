@@ -32,7 +32,7 @@ from stream_apps.worker.region import RegionWorker
 
 def memory_log_of(genesis: Genesis, clock: Clock) -> MemoryLog:
     """An empty log with the task's topics."""
-    topics = topics_of(genesis.task, genesis.partitions)
+    topics = topics_of(genesis.task, genesis.partitions, guided=genesis.is_guided)
     return MemoryLog({topic.name: topic.partitions for topic in topics}, clock)
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from aggregation.codecs import DEFAULT_CODEC
+from aggregation.defences import defence_named
 from aggregation.errors import UsageProblem
 from aggregation.policy import Policy
 from backends import keys
@@ -239,7 +240,7 @@ class _Simulation:
         self._held_out: Examples = data.test
         shards = device_data(data, config.devices, config.alpha, config.seed)
         self._metric, _ = metric_or_problem(task, config.seed)
-        make_keys(folder, regions)
+        make_keys(folder, regions, guided=defence_named(policy.defence.kind).guided)
         first = first_version(
             task.name,
             task,
