@@ -39,7 +39,7 @@ _PAIR: Final = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RootSet:
-    """Examples that somebody trusts. ``origin`` says where they come from, in words; ``held_out`` what they should cover.
+    """Examples that somebody trusts. ``origin`` says where they come from; ``held_out`` what they should cover.
 
     ``held_out`` is None where the task has none on this machine. ``shared``: the evaluator evaluates on these, too.
     """

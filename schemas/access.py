@@ -27,7 +27,8 @@ AccessRole = Literal["device", "worker", "merger", "evaluator", "guardian", "ope
 ROLES: Final[tuple[AccessRole, ...]] = (
     "device", "worker", "merger", "evaluator", "guardian", "operator", "reader",
 )  # fmt: skip
-"""``guardian`` is of tasks whose policy is guided. ``reader`` looks and writes nothing: audits, the console, exports. ``operator`` also revokes and parks.
+"""``guardian`` is of tasks whose policy is guided.
+``reader`` looks and writes nothing: audits, the console, exports. ``operator`` also revokes and parks.
 
 Who creates and removes tasks administers the cluster, and is none of these.
 """

@@ -87,6 +87,19 @@ def _signed(data: bytes, trust: Trust) -> tuple[Envelope, str]:
         raise NoGuideError(f"is signed by nobody of this task: {error}") from error
 
 
+def flaw_of_guide(guide: Guide, version: int, versions_max: int, model_sha256: str) -> str:
+    """Why the manifest of ``version`` may not name a guide, in words that go on from "its guide"; "" where it may.
+
+    ``model_sha256`` is that of the version that the guide is for; "" where there is no such version.
+    """
+    age = version - guide.version
+    if not 0 < age <= versions_max:
+        return f"is for version {guide.version}, {age} before this one: 1 to {versions_max} are allowed"
+    if guide.model_sha256 != model_sha256:
+        return f"is for another model of version {guide.version} than that version has"
+    return ""
+
+
 def guide_facts(data: bytes, trust: Trust) -> dict[str, Any]:
     """Who signed a guide, for which version, with how many examples: for people. Raises ``NoGuideError``."""
     envelope, serial = _signed(data, trust)

@@ -44,7 +44,13 @@ INGRESS_KINDS: Final = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "
 UPDATE_SCHEMAS: Final = {"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
 """The newest ClientUpdate that a policy's format takes. To a policy, a newer one is what it was to the Fluvial that
 wrote it, an unknown schema: so workers old and new give one verdict, and a log audits alike for ever."""
-SINCE_POLICY_V3: Final = {"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
+SINCE_POLICY_V3: Final = {
+    "Guide": 1,
+    "GuideAnnouncement": 1,
+    "Barrier": 2,
+    "RegionalAggregate": 2,
+    "PartitionState": 2,
+}
 """The first version of a record that policies before v3 do not know: to them it is an unknown schema, for ever."""
 DEVICE_TEXT_MAX: Final = 64
 """Characters of ``device_id`` and ``update_id``."""

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     metavar="R[,R]",
     help="Its regions. Default: those of the task that was created here.",
 )
-@click.option("--guided", is_flag=True, help="With --regions: of a task whose policy is guided by a guardian.")
+@click.option(
+    "--guided", is_flag=True, help="With --regions: of a task whose policy is guided by a guardian."
+)
 @click.option(
     "--principal",
     "principals",

@@ -187,7 +187,9 @@ def _describe_key(path: Path) -> dict[str, str]:
 
 @click.command()
 @task_option
-@click.option("--region", required=True, help="A region of the task, or `control` (mergers, operators and guardians).")
+@click.option(
+    "--region", required=True, help="A region of the task, or `control` (mergers, operators and guardians)."
+)
 @click.option("--role", type=click.Choice(ROLES), default="device", show_default=True)
 @click.option("--certificate", is_flag=True, help="Of a device: bar a certificate, not the device id.")
 @click.option(

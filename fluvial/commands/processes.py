@@ -1,4 +1,4 @@
-"""``fluvial worker``, ``merger``, ``evaluator``, ``guardian``: the long-running processes. SIGTERM ends each cleanly."""
+"""``fluvial worker``, ``merger``, ``evaluator``, ``guardian``: long-running processes. SIGTERM ends each cleanly."""
 
 from __future__ import annotations
 

@@ -5,10 +5,10 @@
     fl.<task>.models                    announcements of all regions
         │  follow: one actor
         ▼
-    Guiding.hear                        the newest announced version
+    Making.hear                         the newest announced version
         │  guide_when_behind (task): one at a time, on a thread
         ▼
-    Guiding.guide_newest                a round on the root set from that version's model, as a device trains
+    Making.guide_newest                 a round on the root set from that version's model, as a device trains
         ├─▶ object store      the guide in its signed envelope, under its hash
         └─▶ fl.<task>.guides  an announcement of it, for mergers
 
@@ -42,7 +42,7 @@ from schemas.certificates import CONTROL, Role
 from schemas.envelope import KeyPair
 from schemas.topics import models_topic
 from stream_apps.credentials import own_identity, require_valid
-from stream_apps.guardian.guiding import Guiding
+from stream_apps.guardian.making import Making
 from stream_apps.process_context import ProcessContext, open_process_context
 from stream_apps.running import tell
 
@@ -94,11 +94,11 @@ def build_app(
     require_guided(context)
     identity = own_identity(key_pair, context.trust, region=CONTROL, role=Role.GUARDIAN)
     require_valid(identity)
-    guiding = _guiding(settings, context, reference_here, asked)
-    guiding.resume()
+    making = _making(settings, context, reference_here, asked)
+    making.resume()
 
     async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
-        observer.adopted(guiding.guided, context.genesis.partitions)
+        observer.adopted(making.guided, context.genesis.partitions)
         # Announcements are small, and all but the newest are passed over at once.
         return dict.fromkeys(assigned, 0)
 
@@ -114,26 +114,26 @@ def build_app(
     async def end(error: Exception) -> None:
         known = isinstance(error, FluvialError)
         text = "the guardian stops after version %d.\n%s"
-        at = {"version": guiding.guided}
-        log.error(text, guiding.guided, error, exc_info=not known, extra=at)  # noqa: TRY400
+        at = {"version": making.guided}
+        log.error(text, making.guided, error, exc_info=not known, extra=at)
         await app.crash(error)
 
     @app.agent(raw_topic(app, models_topic(task)), name="follow")
     async def follow(stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():
             for record in records_in(event.message):
-                guiding.hear(record)
+                making.hear(record)
 
     @app.task
     async def guide_when_behind() -> None:
         while not app.should_stop:
             try:
                 require_valid(identity)
-                done = await asyncio.shield(asyncio.create_task(asyncio.to_thread(guiding.guide_newest)))
-            except Exception as error:
+                done = await asyncio.shield(asyncio.create_task(asyncio.to_thread(making.guide_newest)))
+            except Exception as error:  # noqa: BLE001 (it is said, and ends the process)
                 await end(error)
                 return
-            await app.sleep(AGAIN_AFTER_S if guiding.is_behind and not done else LOOK_EVERY_S)
+            await app.sleep(AGAIN_AFTER_S if making.is_behind and not done else LOOK_EVERY_S)
 
     return app
 
@@ -166,9 +166,7 @@ def checked_root_set(task: Task, asked: RootSetAsked) -> RootSet:
     return root
 
 
-def _guiding(
-    settings: Settings, context: ProcessContext, reference_here: str, asked: RootSetAsked
-) -> Guiding:
+def _making(settings: Settings, context: ProcessContext, reference_here: str, asked: RootSetAsked) -> Making:
     from learning.binding import bind
     from learning.task import load_task
 
@@ -184,4 +182,4 @@ def _guiding(
         lambda: bind(loaded, context.genesis, context.store.get_object),
         (StoreUnavailable,),
     )
-    return Guiding(context, task, checked_root_set(task, asked), seed=asked.seed)
+    return Making(context, task, checked_root_set(task, asked), seed=asked.seed)

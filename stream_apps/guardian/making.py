@@ -31,8 +31,9 @@ from schemas.topics import guides_topic, models_topic
 
 if TYPE_CHECKING:
     from backends.log import LogRecord
+    from learning.config import TrainConfig
     from learning.root_set import RootSet
-    from learning.task import Task, TrainConfig
+    from learning.task import Task
     from stream_apps.process_context import ProcessContext
 
 RECORDS_MAX: Final = 20_000
@@ -42,7 +43,7 @@ SHA256_SHOWN: Final = 12
 log = logging.getLogger("fluvial.guardian")
 
 
-class Guiding:
+class Making:
     """One guardian's work, without its framework. ``hear`` may be called while ``guide_newest`` runs on a thread.
 
     ``task`` is bound to the genesis; ``seed`` with the version fixes every random choice of a round.
