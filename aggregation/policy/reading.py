@@ -225,7 +225,7 @@ def _convert(document: Mapping[str, Any], kind: type[Document]) -> Document:
 def _hint(document: Mapping[str, Any], kind: type[Document]) -> str:
     if kind is DocumentV3 and "anomaly" in document:
         return ANOMALY_HINT
-    later = next((name for name in reversed(FORMATS) if _reads_as(name, document)), None)
+    later = next((name for name in reversed(tuple(FORMATS)) if _reads_as(name, document)), None)
     return f'that is of a later format: write format = "{later}"' if later else HINT
 
 

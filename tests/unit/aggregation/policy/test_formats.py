@@ -21,12 +21,12 @@ from aggregation.policy import (
     FORMATS,
     NEWEST,
     checks,
-    v1,
-    v2,
-    v3,
     policy_from_canonical,
     policy_from_mapping,
     policy_from_toml,
+    v1,
+    v2,
+    v3,
 )
 from aggregation.policy.checks import ranges
 from aggregation.policy.v1 import DocumentV1
