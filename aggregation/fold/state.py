@@ -160,6 +160,7 @@ class PartitionState:
         """Drop what is remembered about versions that no update may name any more."""
         oldest = self.oldest_base
         self.models = {version: sha for version, sha in self.models.items() if version >= oldest}
+        self.superseded = {base: since for base, since in self.superseded.items() if base >= oldest}
         self.counted.forget_before(oldest)
 
     def bound_counted(self) -> None:

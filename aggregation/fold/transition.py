@@ -176,11 +176,11 @@ def _fold_barrier(state: PartitionState, offset: int, barrier: Barrier) -> tuple
     _check_scale(state, barrier.policy)
     state.next_offset = offset + 1
     closed = _close(state) if state.window.records else _close_if_full(state)
-    state.supersede(barrier.version, barrier.timestamp_ms)
     state.version = barrier.version
     state.floor = max(state.floor, min(barrier.floor, barrier.version))
     state.policy, state.policy_sha256 = barrier.policy, barrier.policy_sha256
     state.reference, state.reference_sha256 = barrier.reference, barrier.reference_sha256
+    state.supersede(barrier.version, barrier.timestamp_ms)
     state.models[barrier.version] = barrier.model_sha256
     _take_usual(state, barrier)
     state.forget_old_bases()

@@ -88,6 +88,8 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
     }
 )
 """Every format that this version of Fluvial reads, oldest first."""
+_DOCUMENTS: Final[Mapping[str, type[DocumentV2] | type[DocumentV3]]] = {v2.FORMAT: DocumentV2, v3.FORMAT: DocumentV3}
+"""Those whose names of families are open: a name that v1 has not may be one of theirs."""
 
 
 def policy_from_toml(
@@ -223,12 +225,17 @@ def _convert(document: Mapping[str, Any], kind: type[Document]) -> Document:
 def _hint(document: Mapping[str, Any], kind: type[Document]) -> str:
     if kind is DocumentV3 and "anomaly" in document:
         return ANOMALY_HINT
-    return f'that is of a later format: write format = "{NEWEST}"' if _reads_as_newest(document) else HINT
+    later = next((name for name in reversed(tuple(FORMATS)) if _reads_as(name, document)), None)
+    return f'that is of a later format: write format = "{later}"' if later else HINT
 
 
-def _reads_as_newest(document: Mapping[str, Any]) -> bool:
+def _reads_as(name: str, document: Mapping[str, Any]) -> bool:
+    kind = _DOCUMENTS.get(name)
+    if kind is None:
+        return False
     try:
-        check(msgspec.convert(dict(document) | {"format": NEWEST}, DocumentV3))
+        read: DocumentV2 | DocumentV3 = msgspec.convert(dict(document) | {"format": name}, kind)
+        check(meaning_of_v2(read) if isinstance(read, DocumentV2) else read)
     except (msgspec.ValidationError, UsageProblem):
         return False
     return True

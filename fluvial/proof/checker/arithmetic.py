@@ -183,8 +183,13 @@ def direction_bytes(before: Model, after: Model, layout: list[Tensor]) -> bytes:
 
 
 def direction_from(data: bytes, layout: list[Tensor]) -> Direction:
-    """The direction in stored bytes."""
+    """The direction in stored bytes; ValueError where it is not of this layout."""
     tensors = safetensors.load(data)
-    flat, scales = tensors["fluvial.step"], [float(scale) for scale in tensors["fluvial.scales"]]
+    flat, given = tensors["fluvial.step"], tensors["fluvial.scales"]
+    if flat.shape != (layout[-1].end,) or flat.dtype != np.int8:
+        raise ValueError(f"a direction of {flat.dtype}{flat.shape}")
+    if given.shape != (len(layout),) or given.dtype != np.float64:
+        raise ValueError(f"scales of {given.dtype}{given.shape}")
+    scales = [float(scale) for scale in given]
     q = [flat[t.begin : t.end] for t in layout]
     return Direction(q, scales, norm_of([squares_and_dot(part, None)[0] for part in q], scales))

@@ -24,7 +24,7 @@ from fluvial.proof.checker.task import (
     object_key,
     version_key,
 )
-from fluvial.proof.checker.wire import Undecodable
+from fluvial.proof.checker.encoding import Undecodable
 
 CLOCK_SKEW_MS: Final = 0
 """By how much an announcement's LogAppendTime may lie before its barriers': a cluster's brokers share a clock."""

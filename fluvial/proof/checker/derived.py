@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fluvial.proof.checker import arithmetic, wire
+from fluvial.proof.checker import arithmetic, encoding, wire
 from fluvial.proof.checker.fold import SKIPPED
 from fluvial.proof.checker.report import Findings, Slot
 from fluvial.proof.checker.task import Task
 from fluvial.proof.checker.vouched import Head, Heads, heads_of
-from fluvial.proof.checker.wire import Undecodable
+from fluvial.proof.checker.encoding import Undecodable
 
 Entry = tuple[int, int, bytes | None, bytes | None]
 """One record: (offset, LogAppendTime in ms, key, value)."""
@@ -116,7 +116,7 @@ def _read_verdicts(
     twice: set[int] = set()
     for _, _, _, value in entries:
         try:
-            verdict = wire.decode(value or b"", "Verdict", canonical=canonical)
+            verdict = encoding.decode(value or b"", "Verdict", canonical=canonical)
         except Undecodable:
             findings.ignored += 1
             continue

@@ -12,85 +12,31 @@ The rules, from docs/architecture.md (checks in their order), docs/policy.md and
 
 from __future__ import annotations
 
-import hashlib
 import math
 import struct
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from fluvial.proof.checker import arithmetic, buffers, wire
+from fluvial.proof.checker import arithmetic, buffers, encoding, wire
 from fluvial.proof.checker.codecs import form_of
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.task import Damaged, Shelf
-from fluvial.proof.checker.wire import Sealed, Signer, Undecodable
+from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling
+from fluvial.proof.checker.window import Closed, Folded, Verdict, Window, verdict_of
+from fluvial.proof.checker.encoding import Undecodable
+from fluvial.proof.checker.wire import Sealed, Signer
 
-UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2}
+UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
 """The newest version of ClientUpdate that a policy's format takes; a v1 document does not say its format."""
+LATER: Final = {"Guide": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
+"""The first versions of records that policies before v3 do not know."""
 TEXT_CHARACTERS_MAX: Final = 64
 """Of an update id."""
 SKIPPED: Final = "skipped"
 COUNTED_MAX: Final = 1_000_000
 """(device, base) pairs that a partition remembers; beyond that the oldest base is welcome no more."""
-
-Verdict = dict[str, Any]
-"""The fields of Verdict that say what became of a record, but not those that say why: these are for people."""
-
-
-def verdict_of(offset: int, outcome: str, **known: Any) -> Verdict:
-    """A verdict with the documented values for what is not known."""
-    return {
-        "offset": offset,
-        "outcome": outcome,
-        "device_id": "",
-        "update_id": "",
-        "base_version": -1,
-        "staleness": -1,
-        "weight": 0,
-        "clip": 0.0,
-        "norm": 0.0,
-        "norm_deviations": 0.0,
-        "cosine": 0.0,
-    } | known
-
-
-@dataclass(slots=True)
-class Window:
-    """The open window."""
-
-    first_offset: int
-    counts: dict[str, int] = field(default_factory=dict)
-    weight_total: int = 0
-    staleness_total: int = 0
-    staleness_max: int = 0
-    update_bytes: int = 0
-    sums: arithmetic.Ints | None = None
-    contributors: Any = field(default_factory=hashlib.sha256)
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """A window that closed: its RegionalAggregate, that record's identity, its sums, and the state after it."""
-
-    record: dict[str, Any]
-    sha256: str
-    sums: arithmetic.Ints | None
-    snapshot: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Folded:
-    """What one record came to. ``sealed`` is its envelope where it has one; ``closed`` the window that it closed.
-
-    ``barrier`` is the record of an authentic Barrier of this task and region, whether it changes anything or not.
-    """
-
-    verdict: Verdict
-    sealed: Sealed | None
-    barrier: dict[str, Any] | None
-    closed: Closed | None
 
 
 class Partition:
@@ -113,12 +59,14 @@ class Partition:
         self._counted: dict[int, set[str]] = {}
         self._revoked: set[str] = set()
         self._norms: list[float] = []
+        self._standing = Standing()
+        self._now_ms = 0
         self._previous_sha256 = ""
         self._window = Window(0)
 
     def take(self, timestamp_ms: int, value: bytes | None, *, skipped: bool = False) -> Folded:
         """Fold the next record. ``Damaged`` where a Barrier names an object that cannot be had: the fold ends there."""
-        offset = self.next_offset
+        offset, self._now_ms = self.next_offset, timestamp_ms
         sealed, outcome = self._open(value)
         barrier = None
         close = False
@@ -153,7 +101,10 @@ class Partition:
         except Undecodable as error:
             return None, error.outcome
         newest = UPDATE_SCHEMAS[self._policy.get("format")]
-        if sealed.kind == "ClientUpdate" and sealed.schema_version > newest:
+        later = sealed.kind == "ClientUpdate" and sealed.schema_version > newest
+        if not counts_shares(self._policy):
+            later = later or sealed.schema_version >= LATER.get(sealed.kind, sealed.schema_version + 1)
+        if later:
             return None, "unknown_schema"
         return (sealed, "") if sealed.kind in wire.IN_UPDATES_TOPICS else (None, "undecodable")
 
@@ -184,6 +135,7 @@ class Partition:
         outcome = (
             self._not_ours(update, sealed.signer.serial)
             or self._wrong_base(update)
+            or self._over_share(update["device_id"])
             or self._wrong_form(update)
         )
         if outcome:
@@ -210,14 +162,23 @@ class Partition:
         home = arithmetic.partition_of(device, self._task.partitions[self.region])
         return "" if home == self.partition else "wrong_partition"
 
+    def _oldest_by_versions(self) -> int:
+        return self.version - int(self._policy["staleness"]["versions_max"])
+
     def _oldest_base(self) -> int:
-        return max(self._floor, self.version - int(self._policy["staleness"]["versions_max"]))
+        return max(self._floor, self._standing.oldest(self._oldest_by_versions()))
+
+    def _over_share(self, device: str) -> str:
+        had = self._standing.of(device, self.version, self._policy)
+        return self._standing.refusal(device, had, self.version)
 
     def _wrong_base(self, update: dict[str, Any]) -> str:
         base = update["base_version"]
         if base > self.version:
             return "future_base"
-        if base < self._oldest_base():
+        by_versions = self._oldest_by_versions()
+        too_old = self._standing.too_old(base, by_versions, self._now_ms, self._policy)
+        if base < self._oldest_base() or too_old:
             return "too_stale"
         if self._models.get(base) != update["base_sha256"]:
             return "unknown_base"
@@ -240,32 +201,36 @@ class Partition:
         *,
         values: list[arithmetic.Model],
     ) -> Verdict:
-        along = self._direction
+        limits, defence, standing = self._policy["updates"], defence_of(self._policy), self._standing
+        along = standing.guide if defence["kind"] == "guide" else self._direction
         measured = [
             arithmetic.squares_and_dot(part, None if along is None else along.q[t])
             for t, part in enumerate(parts)
         ]
         squares = [square for square, _ in measured]
         norm = arithmetic.norm_of(squares, scales)
-        limits, anomaly = self._policy["updates"], self._policy["anomaly"]
         if norm > limits["norm_max"]:
             return self._refuse(verdict_of(offset, "norm_exceeded", norm=norm, **names))
         cosine = arithmetic.cosine_of([dot for _, dot in measured], scales, norm, along)
-        deviations = 0.0
-        if anomaly["enabled"] and len(self._norms) >= anomaly["history_updates_min"]:
-            deviations = arithmetic.robust_deviations(norm, self._norms)
-        scores = {"norm": norm, "norm_deviations": deviations, "cosine": cosine}
-        base = names["base_version"]
-        self._counted.setdefault(base, set()).add(names["device_id"])
+        base, device = names["base_version"], names["device_id"]
+        had = standing.of(device, self.version, self._policy)
+        share = 1 if had is None else sum(had.accepted) + 1
+        ruled = ruling(defence, norm, cosine, standing, share, self._norms)
+        scores = {"norm": norm, "norm_deviations": ruled.deviations, "cosine": cosine}
+        self._counted.setdefault(base, set()).add(device)
+        standing.scored(device, had, self._policy, accepted=not ruled.anomalous)
+        if defence["kind"] == "peers" or not counts_shares(self._policy):
+            self._norms = [*self._norms, norm][-defence["history_updates"] :]
         self._bound_counted()
-        self._norms = [*self._norms, norm][-anomaly["history_updates"] :]
-        far = deviations > anomaly["norm_deviations_max"] or cosine < anomaly["cosine_min"]
-        if anomaly["enabled"] and far:
+        if ruled.anomalous:
             return self._refuse(verdict_of(offset, "anomalous", **names, **scores))
 
-        staleness = self.version - base
-        weight = self._policy["staleness"]["weights"][staleness]
-        clip = limits["norm_clip"] / norm if norm > limits["norm_clip"] else 1.0
+        staleness, weights = self.version - base, self._policy["staleness"]["weights"]
+        weight = weights[min(staleness, len(weights) - 1)]
+        if ruled.factor != arithmetic.WEIGHT_ONE:
+            weight = max(1, weight * ruled.factor // arithmetic.WEIGHT_ONE)
+        clip_to = min(limits["norm_clip"], ruled.clip_to)
+        clip = clip_to / norm if norm > clip_to else 1.0
         window = self._window
         if window.sums is None:
             window.sums = np.zeros(self._task.sum_elements, dtype=np.int64)
@@ -281,6 +246,9 @@ class Partition:
         window.staleness_max = max(window.staleness_max, staleness)
         window.update_bytes += sealed.record_bytes
         window.contributors.update(struct.pack("<qqd", offset, weight, clip) + sealed.signature)
+        if had is not None:
+            guided = defence["kind"] == "guide" and along is not None
+            window.tally.add(norm, cosine if guided else None, sum(had.accepted))
         return verdict_of(
             offset, "accepted", **names, **scores, staleness=staleness, weight=weight, clip=clip
         )
@@ -326,13 +294,16 @@ class Partition:
         self._floor = max(self._floor, min(barrier["floor"], self.version))
         self._policy, self._policy_sha256 = policy, barrier["policy_sha256"]
         self._direction, self._direction_sha256 = direction, barrier["reference_sha256"]
+        self._standing.supersede(self.version, self._now_ms, self._models, self._floor, policy)
         self._models[self.version] = barrier["model_sha256"]
+        self._standing.adopt(self._shelf, barrier, self._models, self._revoked)
         self._forget_old_bases()
 
     def _forget_old_bases(self) -> None:
         oldest = self._oldest_base()
         self._models = {v: name for v, name in self._models.items() if v >= oldest}
         self._counted = {v: devices for v, devices in self._counted.items() if v >= oldest}
+        self._standing.forget_before(oldest)
 
     def _bound_counted(self) -> None:
         while self._oldest_base() < self.version and sum(map(len, self._counted.values())) > COUNTED_MAX:
@@ -345,16 +316,17 @@ class Partition:
         limits, window = self._policy["window"], self._window
         full = window.counts.get("accepted", 0) >= limits["updates_max"]
         full = full or self.next_offset - window.first_offset >= limits["records_max"]
-        version, policy_sha256 = self.version, self._policy_sha256
+        version, policy_sha256, histograms = self.version, self._policy_sha256, counts_shares(self._policy)
         if barrier is not None and barrier["version"] > self.version:
             self._adopt(barrier)
         if not close and not full:
             return None
         sequence, self.sequence = self.sequence, self.sequence + 1
         self._window = Window(self.next_offset)
-        return self._seal(window, sequence, version, policy_sha256)
+        said = window.tally.record() if histograms else {}
+        return self._seal(window, sequence, {"version": version, "policy_sha256": policy_sha256} | said)
 
-    def _seal(self, window: Window, sequence: int, version: int, policy_sha256: str) -> Closed:
+    def _seal(self, window: Window, sequence: int, said: dict[str, Any]) -> Closed:
         snapshot = self._snapshot()
         sums = "" if window.sums is None else arithmetic.sha256(window.sums.astype("<i8").tobytes())
         record = {
@@ -364,8 +336,6 @@ class Partition:
             "sequence": sequence,
             "first_offset": window.first_offset,
             "next_offset": self.next_offset,
-            "version": version,
-            "policy_sha256": policy_sha256,
             "counts": {outcome: window.counts[outcome] for outcome in sorted(window.counts)},
             "accepted": window.counts.get("accepted", 0),
             "weight_total": window.weight_total,
@@ -373,11 +343,11 @@ class Partition:
             "staleness_max": window.staleness_max,
             "update_bytes": window.update_bytes,
             "sum_sha256": sums,
-            "state_sha256": arithmetic.sha256(wire.encode("PartitionState", snapshot)),
+            "state_sha256": arithmetic.sha256(encoding.encode("PartitionState", snapshot)),
             "contributors_sha256": window.contributors.hexdigest(),
             "previous_sha256": self._previous_sha256,
-        }
-        self._previous_sha256 = arithmetic.sha256(wire.encode("RegionalAggregate", record))
+        } | said
+        self._previous_sha256 = arithmetic.sha256(encoding.encode("RegionalAggregate", record))
         return Closed(record, self._previous_sha256, window.sums, snapshot)
 
     def _snapshot(self) -> dict[str, Any]:
@@ -395,4 +365,4 @@ class Partition:
             "counted": [{"version": v, "devices": sorted(self._counted[v])} for v in sorted(self._counted)],
             "revoked": sorted(self._revoked),
             "norms": list(self._norms),
-        }
+        } | (self._standing.snapshot() if counts_shares(self._policy) else {})

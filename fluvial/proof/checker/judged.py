@@ -11,9 +11,9 @@ nothing about a worker: it is ignored, and counted.
 
 from __future__ import annotations
 
-from fluvial.proof.checker import wire
+from fluvial.proof.checker import encoding, wire
 from fluvial.proof.checker.derived import Derived
-from fluvial.proof.checker.fold import Verdict
+from fluvial.proof.checker.window import Verdict
 from fluvial.proof.checker.report import Findings
 from fluvial.proof.checker.vouched import digest_of
 
@@ -51,7 +51,7 @@ class JudgedOffsets:
 
     def _mark(self, value: bytes) -> bytes:
         if self._verdicts == 1:
-            value = wire.encode("Verdict", wire.decode(value, "Verdict") | {"detail": ""}, version=1)
+            value = encoding.encode("Verdict", encoding.decode(value, "Verdict") | {"detail": ""}, version=1)
         return digest_of([value])[:16]
 
     def after_the_log(self, end: int) -> None:
@@ -86,7 +86,7 @@ class JudgedOffsets:
 
 def _says(value: bytes, expected: Verdict) -> bool:
     """Whether a verdict says what is expected, in all that is not for people."""
-    came = wire.decode(value, "Verdict")
+    came = encoding.decode(value, "Verdict")
     return all(_same(wanted, came.get(name)) for name, wanted in expected.items())
 
 

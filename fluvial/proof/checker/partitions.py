@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fluvial.proof.checker import arithmetic, wire
+from fluvial.proof.checker import arithmetic, encoding, wire
 from fluvial.proof.checker.derived import Derived, Logs, Window, read_derived, topic_of, whole
-from fluvial.proof.checker.fold import Closed, Folded, Partition, Verdict
+from fluvial.proof.checker.fold import Partition
 from fluvial.proof.checker.judged import JudgedOffsets
 from fluvial.proof.checker.report import Acknowledged, Findings, Slot
 from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.vouched import Heads
-from fluvial.proof.checker.wire import Undecodable
+from fluvial.proof.checker.encoding import Undecodable
 
 KeepSums = Callable[[Slot, int, arithmetic.Ints], None]
 """Called with the partition, a window's sequence and its recomputed sums int64[P]."""
 LIKE_BARRIERS_LOOKED_BACK: Final = 4
+from fluvial.proof.checker.window import Closed, Folded, Verdict
 
 
 @dataclass(slots=True)
@@ -188,11 +189,11 @@ class _Check:
         )
         if value is not None:
             task = self._shelf.task
-            came = wire.decode(value, "Verdict", canonical=task.notary.canonical)
-            if wire.version_of(value) != task.verdicts:
+            came = encoding.decode(value, "Verdict", canonical=task.notary.canonical)
+            if encoding.version_of(value) != task.verdicts:
                 what = f"verdict of {self.result.name}@{offset}"
                 self._findings.violate(
-                    4, f"{what} is a Verdict v{wire.version_of(value)}, not v{task.verdicts}"
+                    4, f"{what} is a Verdict v{encoding.version_of(value)}, not v{task.verdicts}"
                 )
             self._findings.compare(4, f"verdict of {self.result.name}@{offset}", expected, came)
 
@@ -255,9 +256,9 @@ class _Check:
     def _compare_snapshot(self, what: str, named: str, expected: dict[str, Any]) -> None:
         try:
             data = self._shelf.named(named)
-            if data == wire.encode("PartitionState", expected):
+            if data == encoding.encode("PartitionState", expected):
                 return
-            came = wire.decode(data, "PartitionState")
+            came = encoding.decode(data, "PartitionState")
         except (Damaged, Undecodable) as damage:
             self._findings.violate(5, f"snapshot of {what}: {damage}")
             return

@@ -11,11 +11,16 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import rfc8785
+from safetensors import SafetensorError
 
 from fluvial.proof.checker.arithmetic import Direction, Tensor, direction_from, sha256
 from fluvial.proof.checker.buffers import DIGITS
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.wire import CONTROL, Notary, notary_of
+
+
+NO_DIRECTION: Final = (SafetensorError, KeyError, ValueError, TypeError, OverflowError)
+"""What reading a direction raises on bytes that are none."""
 
 
 class Damaged(Exception):
@@ -34,8 +39,8 @@ class Objects(Protocol):
         ...
 
 
-POLICY_FORMATS: Final = frozenset({None, "fluvial/policy/v2"})
-"""A v1 document does not say its format. v2 has the same keys with the same meanings."""
+POLICY_FORMATS: Final = frozenset({None, "fluvial/policy/v2", "fluvial/policy/v3"})
+"""A v1 document does not say its format. v2 has the same keys with the same meanings; see ``standing`` for v3's."""
 GENESIS_FORMATS: Final = frozenset(f"fluvial/genesis/v{number}" for number in (1, 2, 3, 4, 5))
 WITH_SECTIONS: Final = GENESIS_FORMATS - {"fluvial/genesis/v1", "fluvial/genesis/v2"}
 """v2 says each tensor's section, which means nothing before v3: there a buffer is one. See ``buffers``."""
@@ -219,3 +224,10 @@ class Shelf:
                 self._directions.pop(next(iter(self._directions)))
             self._directions[name] = found
         return self._directions[name]
+
+    def direction_in(self, data: bytes) -> Direction | None:
+        """The direction in a guide's bytes; None where they are none of the task's layout."""
+        try:
+            return direction_from(data, self.task.weights)
+        except NO_DIRECTION:
+            return None

@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
-import json
 import re
 import struct
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
 from typing import Any, Final
 
-import fastavro
-import rfc8785
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
-from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from fluvial.proof.checker import exact
+from fluvial.proof.checker.encoding import HEADER_BYTES, Undecodable, decode, schema_of
 from fluvial.proof.checker.holders import NotHolder, read_holder, subject_bytes
 
 SIGNED_BY: Final = {
@@ -37,34 +31,24 @@ SIGNED_BY: Final = {
     "ModelAnnouncement": "merger",
     "Revoke": "operator",
     "Skip": "operator",
+    "Guide": "guardian",
 }
 """Which role may sign which record."""
 
+OF_CONTROL: Final = frozenset({"merger", "operator", "guardian"})
+"""Roles that the control CA vouches for; regional ones vouch for the others."""
 IN_UPDATES_TOPICS: Final = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
 CONTROL: Final = "control"
 CERTIFICATE_BYTES_MAX: Final = 4096
-READS_MAX: Final = 200_000
-UNCOUNTED_BYTES_MAX: Final = 1 << 20
-"""A ClientUpdate of more bytes than this may hold ``READS_MAX`` items, as fastavro reads them; more is undecodable."""
 CACHED_BYTES_MAX: Final = 8192
 """Longer records are read anew each time: a cache of large updates would fill the memory."""
 CACHED_RECORDS_MAX: Final = 4096
 
-_SCHEMAS: Final = Path(__file__).parents[3] / "schemas" / "avsc"
-_HEADER_BYTES: Final = 10
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
 _HOLDER: Final = re.compile(
     f"spiffe://(?P<region>{_NAME.pattern})/(?P<role>[a-z]+)/(?P<name>{_NAME.pattern})"
 )
 _ROLES: Final = frozenset(SIGNED_BY.values())
-_MALFORMED_AVRO: Final = (
-    EOFError,
-    ValueError,
-    LookupError,
-    ArithmeticError,
-    TypeError,
-    struct.error,
-)
 _MALFORMED_CERTIFICATE: Final = (
     ValueError,
     TypeError,
@@ -75,26 +59,6 @@ _MALFORMED_CERTIFICATE: Final = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-
-
-class Undecodable(ValueError):
-    """Bytes that are no record of ours. ``outcome`` is the refusal that they deserve in an updates topic."""
-
-    def __init__(self, why: str, outcome: str = "undecodable") -> None:
-        super().__init__(why)
-        self.outcome = outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """One released schema. ``header`` is ten bytes, ``sha256`` of the full ``text``, ``parsed`` is the library's."""
-
-    name: str
-    version: int
-    header: bytes
-    sha256: bytes
-    parsed: Any
-    text: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,89 +109,6 @@ def refusal_of(sealed: Sealed, timestamp_ms: int) -> str:
         refusal = "bad_signature"
     # A forged control record is one thing, whichever check it failed.
     return "bad_signature" if refusal and sealed.kind != "ClientUpdate" else refusal
-
-
-@cache
-def schemas() -> dict[bytes, Schema]:
-    """Every released schema by its header."""
-    found = {}
-    for entry in _SCHEMAS.iterdir():
-        if entry.name.endswith(".avsc"):
-            text = json.loads(entry.read_bytes())
-            canonical_form = to_parsing_canonical_form(fastavro.parse_schema(text, _write_hint=False))
-            header = b"\xc3\x01" + bytes.fromhex(fingerprint(canonical_form, "CRC-64-AVRO"))
-            number = int(entry.name.removesuffix(".avsc").rpartition(".v")[2])
-            sha256 = hashlib.sha256(rfc8785.dumps(text)).digest()
-            found[header] = Schema(text["name"], number, header, sha256, fastavro.parse_schema(text), text)
-    return found
-
-
-@cache
-def _schema(name: str, version: int) -> Schema:
-    """A record's schema of that version, 0 for the newest; ValueError where there is none."""
-    known = (one for one in schemas().values() if one.name == name and version in {0, one.version})
-    return max(known, key=lambda one: one.version)
-
-
-def encode(name: str, record: dict[str, Any], *, version: int = 0) -> bytes:
-    """A record by the schema of its name, the newest or that of a ``version``, header included."""
-    schema = _schema(name, version)
-    out = io.BytesIO()
-    out.write(schema.header)
-    fastavro.schemaless_writer(out, schema.parsed, record)
-    return out.getvalue()
-
-
-def _schema_of(data: bytes) -> Schema:
-    if len(data) < _HEADER_BYTES or data[:2] != b"\xc3\x01":
-        raise Undecodable("not single-object encoded")
-    schema = schemas().get(data[:_HEADER_BYTES])
-    if schema is None:
-        raise Undecodable("unknown schema fingerprint", "unknown_schema")
-    return schema
-
-
-def decode(data: bytes, name: str, *, canonical: bool = False) -> dict[str, Any]:
-    """The record in single-object bytes; ``Undecodable`` unless they are one whole record called ``name``.
-
-    With ``canonical`` they have to be its one encoding.
-    """
-    schema = _schema_of(data)
-    if schema.name != name:
-        raise Undecodable(f"expected a {name}, got a {schema.name}")
-    if canonical:
-        try:
-            return exact.read(data[_HEADER_BYTES:], schema.text, counted=name == "ClientUpdate")
-        except exact.NotCanonical as error:
-            raise Undecodable(f"not the one encoding of a {name}: {error}") from error
-    counted = name == "ClientUpdate" and len(data) > UNCOUNTED_BYTES_MAX
-    body = _CountedReads(data) if counted else io.BytesIO(data)
-    body.seek(_HEADER_BYTES)
-    try:
-        record = fastavro.schemaless_reader(body, schema.parsed, None)
-    except _MALFORMED_AVRO as error:
-        raise Undecodable(f"not a whole {name}: {type(error).__name__}") from error
-    if body.tell() != len(data):
-        raise Undecodable(f"bytes to spare after a {name}")
-    return dict(record)  # type: ignore[arg-type]
-
-
-def version_of(data: bytes) -> int:
-    """The version of the schema that single-object bytes name; ``Undecodable`` where they name none."""
-    return _schema_of(data).version
-
-
-class _CountedReads(io.BytesIO):
-    """Bytes that can be read from so many times only."""
-
-    left = READS_MAX
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """The next bytes; ValueError once there were ``READS_MAX``."""
-        self.left -= 1
-        if self.left < 0:
-            raise ValueError("too many items")
-        return super().read(size)
 
 
 class Notary:
@@ -293,7 +174,7 @@ class Notary:
             return None
         region, role, name = named
         authority = self._authorities.get(region)
-        if authority is None or (region == CONTROL) != (role in {"merger", "operator"}):
+        if authority is None or (region == CONTROL) != (role in OF_CONTROL):
             return None
         key = authority.public_key()
         same = holder.issuer == subject_bytes(authority.public_bytes(Encoding.DER))
@@ -321,8 +202,7 @@ class Notary:
             return None
         if not _NAME.fullmatch(region) or not _NAME.fullmatch(name) or region not in self._authorities:
             return None
-        # Regional CAs vouch for devices and workers, the control CA for mergers and operators.
-        if (region == CONTROL) != (role in {"merger", "operator"}):
+        if (region == CONTROL) != (role in OF_CONTROL):
             return None
         certificate.verify_directly_issued_by(self._authorities[region])
         if not der.endswith(b"\0" + certificate.signature) or _is_authority(certificate):
@@ -379,7 +259,7 @@ def _open_short(notary: Notary, value: bytes) -> Sealed:
 def _open(notary: Notary, value: bytes) -> Sealed:
     envelope = decode(value, "SignedEnvelope", canonical=notary.canonical)
     kind, payload, signature = envelope["kind"], envelope["payload"], envelope["signature"]
-    schema = _schema_of(payload)
+    schema = schema_of(payload)
     if schema.name != kind:
         raise Undecodable(f"the envelope says {kind[:64]!r}, the payload is a {schema.name}")
     signer = _signer_of(notary, envelope["certificate"])

@@ -16,7 +16,7 @@ from aggregation.fold.events import RejectedRecord, Update, Verdict
 from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES
 from aggregation.reasons import Because, Reason, because
 from fluvial.documents import reasons_page
-from fluvial.proof.checker import wire
+from fluvial.proof.checker import encoding, wire
 from schemas import avro, canonical, quick
 from schemas.avro import CodecError
 from schemas.certificates import BadCertificateError, Role
@@ -215,7 +215,7 @@ ENVELOPES: dict[str, tuple[Callable[[], bytes], Because]] = {
 def test_an_envelope_that_is_not_its_one_encoding_is_undecodable(name: str) -> None:
     make, why = ENVELOPES[name]
     assert judged(make()) == why
-    with pytest.raises(wire.Undecodable):
+    with pytest.raises(encoding.Undecodable):
         wire.open_sealed(NOTARY, make())
     assert judged(envelope()) is None
 

@@ -165,14 +165,15 @@ def test_deviations_are_the_robust_z_score(norms: list[float], norm: float, expe
     assert NormHistory(norms).deviations(norm) == pytest.approx(expected)
 
 
-def reason(scored: Score) -> Reason | None:
-    return None if scored.problem is None else scored.problem.reason
+def judged(rules: DefencePolicy, history: NormHistory, norm: float, cosine: float) -> Reason | None:
+    found: Judged = defence_named("peers").judge(rules, Seen(norm, cosine, compared=True), Usual(), history)
+    return None if found.problem is None else found.problem.reason
 
 
 def test_the_bounds_themselves_still_pass() -> None:
-    rules = AnomalyPolicy(norm_deviations_max=1.0, cosine_min=0.25, history_updates_min=2)
+    rules = DefencePolicy(kind="peers", norm_deviations_max=1.0, cosine_min=0.25, history_updates_min=2)
     history = NormHistory([10.0] * 3)  # a spread of 1
     edge = 11.0
-    assert score(rules, history, edge, 0.25).problem is None
-    assert reason(score(rules, history, np.nextafter(edge, 99), 0.25)) is Reason.DEVIATES
-    assert reason(score(rules, history, edge, np.nextafter(0.25, 0))) is Reason.AGAINST
+    assert judged(rules, history, edge, 0.25) is None
+    assert judged(rules, history, np.nextafter(edge, 99), 0.25) is Reason.DEVIATES
+    assert judged(rules, history, edge, np.nextafter(0.25, 0)) is Reason.AGAINST

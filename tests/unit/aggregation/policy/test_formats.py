@@ -24,6 +24,9 @@ from aggregation.policy import (
     policy_from_canonical,
     policy_from_mapping,
     policy_from_toml,
+    v1,
+    v2,
+    v3,
 )
 from aggregation.policy.checks import ranges
 from aggregation.policy.v1 import DocumentV1
@@ -115,8 +118,15 @@ def planted_in(kind: type[msgspec.Struct], section: str) -> type[msgspec.Struct]
     return msgspec.defstruct("Planted", fields, bases=(kind,), kw_only=True, frozen=True)
 
 
-@pytest.mark.parametrize("section", json.loads(V1))
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [
+        (name, section)
+        for name, data in (("fluvial/policy/v1", V1), ("fluvial/policy/v2", V2), ("fluvial/policy/v3", V3))
+        for section in json.loads(data)
+        if section != "format"
+    ],
+)
 def test_a_key_planted_into_a_section_of_a_released_policy_is_noticed(name: str, section: str) -> None:
     found = keys_of(planted_in(DOCUMENTS[name], section))
     assert set(found) - set(released()[name]) == {f"{section}.planted"}
@@ -158,11 +168,11 @@ def test_a_name_that_came_after_v1_is_refused_in_it_with_its_key_and_the_format_
         with pytest.raises(UsageProblem) as caught:
             read()
         assert "server.optimizer" in caught.value.message
-        assert NEWEST in str(caught.value.hint)
-    assert policy_from_canonical(rfc8785.dumps(later | {"format": NEWEST})).server.optimizer == "planted"
+        assert "fluvial/policy/v" in str(caught.value.hint)
+    assert policy_from_canonical(rfc8785.dumps(later | {"format": v2.FORMAT})).server.optimizer == "planted"
 
 
-@pytest.mark.parametrize("data", [V1, V2], ids=["v1", "v2"])
+@pytest.mark.parametrize("data", [V1, V2, V3], ids=["v1", "v2", "v3"])
 def test_a_released_policy_keeps_its_bytes_and_its_hash(data: bytes) -> None:
     one = policy_from_canonical(data)
     assert one.canonical() == data
@@ -171,12 +181,42 @@ def test_a_released_policy_keeps_its_bytes_and_its_hash(data: bytes) -> None:
 
 def test_v1_says_in_v2_what_it_said() -> None:
     old, new = json.loads(V1), json.loads(V2)
-    assert old | {"format": NEWEST} == new
+    assert old | {"format": v2.FORMAT} == new
     one, other = policy_from_canonical(V1), policy_from_canonical(V2)
-    assert (one.format, other.format) == tuple(FORMATS)
-    for section in old:
+    assert (one.format, other.format) == (v1.FORMAT, v2.FORMAT)
+    for section in ("updates", "staleness", "window", "buffer", "shares", "server", "defence", "fixed_point"):
         assert getattr(one, section) == getattr(other, section)
     assert one != other  # another document, another hash
+
+
+def test_to_v2_all_that_came_later_is_off() -> None:
+    meaning, said = policy_from_canonical(V2), json.loads(V2)
+    assert not meaning.counts_shares
+    assert meaning.shares.per_version == 0
+    assert meaning.staleness.seconds_max == 0.0
+    assert meaning.buffer.late_windows is False
+    assert meaning.defence.quarantine_refusals == 0
+    assert meaning.defence.kind == ("peers" if said["anomaly"]["enabled"] else "none")
+    for key in ("norm_deviations_max", "cosine_min", "history_updates", "history_updates_min"):
+        assert getattr(meaning.defence, key) == said["anomaly"][key]
+    off = policy_from_canonical(rfc8785.dumps(said | {"anomaly": said["anomaly"] | {"enabled": False}}))
+    assert off.defence.kind == "none"
+
+
+def test_a_clip_that_v2_allows_is_not_refused_for_a_key_that_v2_has_not() -> None:
+    small = policy(updates={"norm_clip": 1e-9}, format=v2.FORMAT)
+    assert policy_from_canonical(small.canonical()).updates.norm_clip == 1e-9
+    with pytest.raises(UsageProblem, match="defence.norm_clip_min"):
+        policy(updates={"norm_clip": 1e-9}, format=v3.FORMAT)
+
+
+def test_who_writes_anomaly_into_a_new_policy_is_told_what_it_is_called_now() -> None:
+    with pytest.raises(UsageProblem) as caught:
+        policy_from_toml("[anomaly]\nenabled = false\n")
+    assert caught.value.error_id == "FLV-2001"
+    assert "[defence]" in str(caught.value.hint)
+    assert v2.FORMAT in str(caught.value.hint)
+    assert policy_from_toml("[anomaly]\nenabled = false\n", default_format=v2.FORMAT).defence.kind == "none"
 
 
 @given(st.randoms(use_true_random=False), st.sampled_from([None, 1, 4]), st.booleans())
@@ -209,6 +249,9 @@ REFUSED = {
     ),
     "a v2 document that is not canonical": (json.dumps(json.loads(V2)).encode(), "FLV-2001"),
     "a v2 document with a key too many": (rfc8785.dumps(json.loads(V2) | {"lots": {}}), "FLV-2001"),
+    "a v3 document with a key too many": (rfc8785.dumps(json.loads(V3) | {"lots": {}}), "FLV-2001"),
+    "a v3 document with v2's section": (rfc8785.dumps(json.loads(V3) | {"anomaly": {}}), "FLV-2001"),
+    "a v3 document that is not canonical": (json.dumps(json.loads(V3)).encode(), "FLV-2001"),
     "a v1 document with a key too many": (rfc8785.dumps(json.loads(V1) | {"lots": {}}), "FLV-2001"),
     "a byte order mark": (b"\xef\xbb\xbf" + V1, "FLV-2001"),
     "UTF-16": (V1.decode().encode("utf-16"), "FLV-2001"),
@@ -465,4 +508,4 @@ def test_a_document_with_two_formats_is_refused() -> None:
 
 
 def test_policies_of_tests_are_of_the_newest_format() -> None:
-    assert policy().format == NEWEST
+    assert policy_from_mapping({}).format == NEWEST

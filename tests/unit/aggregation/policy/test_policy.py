@@ -19,7 +19,7 @@ from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
 from aggregation.policy import SUM_LIMIT, Policy, policy_from_canonical, policy_from_mapping, policy_from_toml
 from aggregation.policy.checks import ranges
-from aggregation.policy.v2 import DocumentV2
+from aggregation.policy.v3 import DocumentV3
 from tests.factories import policy
 
 DOCS = Path(__file__).parents[4] / "docs" / "policy.md"
@@ -70,6 +70,8 @@ def test_overrides_reach_single_keys() -> None:
         ("[buffer]\nupdates = true", "buffer.updates"),
         ('[staleness]\nkind = "linear"', "linear"),
         ('[updates]\ncodecs = ["int3"]', "int3"),
+        ('[defence]\nkind = "hope"', "hope"),
+        ('[defence]\nguide_missing = "pray"', "guide_missing"),
     ],
 )
 def test_a_wrong_form_is_refused_by_key(text: str, said: str) -> None:
@@ -79,7 +81,7 @@ def test_a_wrong_form_is_refused_by_key(text: str, said: str) -> None:
     assert said in caught.value.message
 
 
-@pytest.mark.parametrize("entry", ranges(DocumentV2()), ids=lambda entry: str(entry[0]))
+@pytest.mark.parametrize("entry", ranges(DocumentV3()), ids=lambda entry: str(entry[0]))
 def test_every_bound_is_kept_and_named(entry: tuple[str, int | float, float, float]) -> None:
     name, default, low, high = entry
     section, key = name.split(".")
@@ -90,7 +92,7 @@ def test_every_bound_is_kept_and_named(entry: tuple[str, int | float, float, flo
         assert name in error.message or error.error_id == "FLV-2003"
 
 
-@pytest.mark.parametrize("entry", ranges(DocumentV2()), ids=lambda entry: str(entry[0]))
+@pytest.mark.parametrize("entry", ranges(DocumentV3()), ids=lambda entry: str(entry[0]))
 def test_nan_and_infinity_are_refused(entry: tuple[str, float, float, float]) -> None:
     section, key = entry[0].split(".")
     if isinstance(entry[1], float):
@@ -105,7 +107,9 @@ def test_nan_and_infinity_are_refused(entry: tuple[str, float, float, float]) ->
         ({"updates": {"codecs": []}}, "updates.codecs"),
         ({"updates": {"codecs": ["int8", "int8"]}}, "updates.codecs"),
         ({"window": {"updates_max": 64, "records_max": 63}}, "window.records_max"),
-        ({"anomaly": {"history_updates": 10, "history_updates_min": 11}}, "anomaly.history_updates_min"),
+        ({"defence": {"history_updates": 10, "history_updates_min": 11}}, "defence.history_updates_min"),
+        ({"defence": {"norm_clip_min": 3.1}}, "defence.norm_clip_min"),
+        ({"shares": {"per_version": 2, "saved_max": 1}}, "shares.saved_max"),
         ({"staleness": {"versions_max": 1, "weights": [65536, 1]}}, "staleness.weights"),
         ({"staleness": {"exponent": 16.0, "versions_max": 2}}, "staleness.weights[2]"),
         ({"staleness": {"kind": "hinge", "hinge_slope": 1e12}}, "staleness.weights[5]"),
@@ -218,7 +222,7 @@ def documented() -> dict[str, dict[str, str]]:
 
 def keys() -> dict[str, Any]:
     """Every key of the code and its default."""
-    sections = msgspec.to_builtins(DocumentV2())
+    sections = msgspec.to_builtins(DocumentV3())
     del sections["format"]
     return {f"{section}.{key}": value for section, table in sections.items() for key, value in table.items()}
 
@@ -239,6 +243,6 @@ def test_the_documented_default_and_range_are_the_codes(key: str) -> None:
         f"[{key.split('.', maxsplit=1)[0]}]\n{key.split('.')[1]} = {cells['default'].strip('`')}\n"
     )
     assert msgspec.to_builtins(written)[key.split(".", maxsplit=1)[0]][key.split(".")[1]] == default
-    for name, _, low, high in ranges(DocumentV2()):
+    for name, _, low, high in ranges(DocumentV3()):
         if name == key:
             assert [float(part.replace("_", "")) for part in cells["range"].split(" to ")] == [low, high]
