@@ -35,7 +35,7 @@ from schemas.objects import sha256_hex
 from schemas.records import GuideAnnouncement, guide_announcement_in
 from schemas.topics import guides_topic
 from schemas.windows import revoked_names
-from stream_apps.merger.guiding import NO_GUIDE, Guiding, NextGuide
+from stream_apps.merger.guiding import NO_GUIDE, UNGUIDED, Guiding, NextGuide
 from stream_apps.merger.version import Version
 from stream_apps.process_context import ProcessContext
 
@@ -97,10 +97,6 @@ class Guides(Guiding):
         self._spell = _Spell()
         self.refused: Counter[str] = Counter()
         """Records that were not taken, by their reason: one of ``REFUSALS``."""
-
-    def watch(self, windows: Callable[[], Sequence[Aggregate]]) -> None:
-        """Where the windows that wait are asked for from now on."""
-        self._windows = windows
 
     def after(self, head: Version, policy: Policy) -> NextGuide:
         """See ``Guiding``. It looks into the topic, unless a guide of the head's own model is known.
@@ -315,6 +311,6 @@ class Guides(Guiding):
             log.warning("%s cannot be read, going by what is known: %s", what, problem.message)
 
 
-def guiding_of(context: ProcessContext) -> Guiding:
-    """What chooses a task's guides: nothing, where its topics have none."""
-    return Guides(context) if context.genesis.is_guided else Guiding()
+def guiding_of(context: ProcessContext, windows: Callable[[], Sequence[Aggregate]]) -> Guiding:
+    """What chooses a task's guides: nothing, where it has no topic of them. ``windows``: those that wait."""
+    return Guides(context, windows) if context.genesis.is_guided else UNGUIDED

@@ -166,7 +166,9 @@ class Standing:
             "usual_share": self.usual["share"],
             "superseded": [{"version": v, "since_ms": ms} for v, ms in sorted(self.superseded.items())],
             "shares": [self.devices[device].entry(device) for device in sorted(self.devices)],
-            "quarantined": [{"device_id": d, "until": until} for d, until in sorted(self.quarantined.items())],
+            "quarantined": [
+                {"device_id": d, "until": until} for d, until in sorted(self.quarantined.items())
+            ],
         }
 
 
