@@ -42,7 +42,7 @@ from stream_apps.process_context import ProcessContext
 LOOK_RECORDS_MAX: Final = 2_000
 """Records of the topic that one look reads: the newest. Guardians write one a version."""
 LOOK_AGAIN_S: Final = 5.0
-"""After a look that failed, so long is gone by what is known: no merge waits for another."""
+"""After a look that failed, or an object that was not there, so long is gone by what is known: no merge waits."""
 CLAIMS_OF_ONE_MAX: Final = 8
 """Announcements of one certificate that are remembered, the last ones: who has one guardian's key silences no other."""
 SIGNERS_MAX: Final = 32
@@ -58,10 +58,14 @@ log = logging.getLogger("fluvial.merger")
 
 @dataclass(slots=True)
 class Claim:
-    """An authentic announcement, and how often its object was looked for. ``good``: it is what it is said to be."""
+    """An authentic announcement, and how often its object was looked for; ``good``: it is what it is said to be.
+
+    ``again_s``: when it is looked for again, by the monotonic clock.
+    """
 
     said: GuideAnnouncement
     tries: int = 0
+    again_s: float = 0.0
     good: bool = False
 
 
@@ -209,9 +213,10 @@ class Guides(Guiding):
     def _is_good(self, claim: Claim, head: Version, versions_max: int) -> bool:
         if claim.good:
             return True
-        if claim.tries >= TRIES_MAX or self._context.clock.monotonic() < self._again_s:
+        now_s = self._context.clock.monotonic()
+        if claim.tries >= TRIES_MAX or now_s < max(claim.again_s, self._again_s):
             return False
-        said = claim.said
+        said, claim.again_s = claim.said, now_s + LOOK_AGAIN_S
         try:
             model_sha256 = self._model_of(said.version, head, versions_max)
             reason, why = self._flaw(claim, model_sha256)
