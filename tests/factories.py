@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -441,6 +441,12 @@ def snapshot(state: PartitionState) -> dict[str, Any]:
         "window.update_bytes": window.update_bytes,
         "window.sums": None if window.sums is None else window.sums.tobytes(),
         "window.contributors": window.contributors.hexdigest(),
+        "window.histograms": window.counting.closed(),
+        "superseded": dict(state.superseded),
+        "shares": [(device, replace(share)) for device, share in state.shares],
+        "quarantined": dict(state.shares.quarantined),
+        "usual": state.usual,
+        "guide": (state.guide_sha256, state.guide and (state.guide.q.tobytes(), state.guide.scales)),
     }
 
 

@@ -352,7 +352,7 @@ class Follower:
             return
         last: Aggregate = self.encoded[max(self.encoded)].aggregate
         data = self.encoded[last.sequence].objects[last.state_sha256]
-        policy_sha256, reference_sha256 = state_names(data)
+        policy_sha256, reference_sha256, _ = state_names(data)
         self.state = restore_state(
             data,
             last,

@@ -1,0 +1,102 @@
+"""What is usual: buckets, medians and pools, against their definitions."""
+
+from __future__ import annotations
+
+import math
+from statistics import median_low
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregation.defences.usual import (
+    POOL_UNIT,
+    SHARE_UNIT,
+    Counting,
+    Histograms,
+    cosine_bucket,
+    median,
+    norm_bucket,
+    norm_of_bucket,
+    pooled,
+    share_count,
+)
+
+NORMS = st.floats(min_value=5e-324, max_value=1e300)
+
+
+@given(NORMS)
+def test_a_norm_stands_in_a_bucket_that_is_at_most_an_eighth_wide(norm: float) -> None:
+    middle = norm_of_bucket(norm_bucket(norm))
+    if norm > 1e-300:
+        assert abs(norm - middle) <= norm / 8
+    assert norm_bucket(norm) >= 0
+
+
+@given(NORMS, NORMS)
+def test_buckets_of_norms_are_in_the_order_of_the_norms(one: float, other: float) -> None:
+    assert (norm_bucket(one) <= norm_bucket(other)) or one > other
+
+
+@given(st.floats(-1, 1))
+def test_a_cosines_bucket_is_its_64th_part_rounded_down(cosine: float) -> None:
+    assert cosine_bucket(cosine) == math.floor(64 * cosine)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60))
+def test_the_median_is_the_lower_one(values: list[int]) -> None:
+    counts = tuple(sorted((value, values.count(value)) for value in set(values)))
+    assert median(counts) == median_low(values)
+
+
+def test_of_nothing_nothing_is_usual() -> None:
+    assert median(()) == 0
+    assert (Histograms().usual.norm, Histograms().usual.cosine, Histograms().usual.share) == (0.0, 0, 0)
+
+
+def test_a_pool_forgets_a_quarter_a_version_and_weighs_the_new_whole() -> None:
+    pool = pooled((), [((3, 2),), ((3, 1), (5, 1))])
+    assert pool == ((3, 3 * POOL_UNIT), (5, POOL_UNIT))
+    assert pooled(pool, []) == ((3, 9 * POOL_UNIT // 4), (5, 3 * POOL_UNIT // 4))
+    for _ in range(30):
+        pool = pooled(pool, [])
+    assert pool == ()  # what nobody does any more is forgotten
+
+
+def test_each_device_counts_alike_among_shares_however_often_it_contributes() -> None:
+    often, seldom = Counting(), Counting()
+    for _ in range(8):
+        often.add(1.0, None, 8)
+    seldom.add(1.0, None, 1)
+    assert dict(often.shares) == {8: SHARE_UNIT}
+    assert dict(seldom.shares) == {1: SHARE_UNIT}
+    assert [share_count(own) for own in (1, 2, 3, 7, 8, 9, 200)] == [840, 420, 280, 120, 105, 105, 105]
+
+
+def test_a_window_counts_what_it_was_shown() -> None:
+    counting = Counting()
+    counting.add(2.0, 0.5, 1)
+    counting.add(2.1, -0.25, 2)
+    counting.add(0.0, None, 1)
+    found = counting.closed()
+    assert found.norms == ((norm_bucket(2.0), 2),)
+    assert found.cosines == ((-16, 1), (32, 1))
+    assert found.shares == ((1, 2 * SHARE_UNIT), (2, SHARE_UNIT // 2))
+    assert found.usual.cosine == 0  # its median is below 0, and that is not what weights grow by
+    assert found.usual.norm == pytest.approx(2.0, rel=1 / 8)
+
+
+@given(
+    st.lists(st.tuples(st.floats(1e-6, 1e6), st.floats(-1, 1), st.integers(1, 9)), max_size=30), st.randoms()
+)
+def test_the_order_of_updates_makes_no_difference(
+    rows: list[tuple[float, float, int]], random: np.random.Generator
+) -> None:
+    one, other = Counting(), Counting()
+    for row in rows:
+        one.add(*row)
+    random.shuffle(rows)  # type: ignore[arg-type]
+    for row in rows:
+        other.add(*row)
+    assert one.closed() == other.closed()

@@ -1,0 +1,271 @@
+"""The checker's own fold against the workers', on logs of signed bytes under v3: the same verdicts, windows and states."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aggregation.codecs import direction_of
+from aggregation.defences import DEFENCES
+from aggregation.fold.events import Barrier, Verdict, WindowClosed
+from aggregation.fold.state import PartitionState
+from aggregation.fold.transition import fold_into
+from aggregation.policy import Policy
+from backends.memory.store import MemoryStore
+from backends.store.task_store import TaskStore
+from fluvial.proof.checker import encoding
+from fluvial.proof.checker.fold import Partition
+from fluvial.proof.checker.task import Shelf, task_of
+from schemas import avro
+from schemas.certificates import Role
+from schemas.guides import signed_guide
+from schemas.objects import sha256_hex
+from schemas.records import decode_record
+from schemas.snapshots import encode_state
+from schemas.windows import aggregate_of, encode_window, restore_state, state_names
+from tests import factories
+from tests.factories import LAYOUT, NOW_MS, TASK, devices, model_sha
+from tests.unit.schemas.test_manifests import genesis
+
+FORMAT = "fluvial/policy/v3"
+OLD = "fluvial/policy/v2"
+
+
+def rules(kind: str = "median", **sections: Any) -> Policy:
+    """A small v3 policy in which everything happens soon."""
+    base: dict[str, Any] = {
+        "window": {"updates_max": 5, "records_max": 20},
+        "staleness": {"versions_max": 2, "seconds_max": 30.0},
+        "defence": {
+            "kind": kind,
+            "history_updates_min": 3,
+            "quarantine_refusals": 2,
+            "quarantine_versions": 2,
+        },
+    }
+    return factories.policy(**(base | {"format": FORMAT} | sections))
+
+
+@dataclass
+class Log:
+    """Signed records with their times, and the objects that they name."""
+
+    policy: Policy
+    records: list[tuple[int, bytes]] = field(default_factory=list)
+    store: TaskStore = field(default_factory=lambda: TaskStore(MemoryStore(), TASK))
+    now_ms: int = NOW_MS
+
+    def add(self, value: bytes) -> None:
+        self.records.append((self.now_ms, value))
+
+    def update(self, device: str, base: int, factor: float, seed: int, codec: str = "int8") -> None:
+        values = (factor * factories.delta(seed % 5)).astype(np.float32)
+        tensors = factories.encoded(values, codec, seed)
+        self.add(factories.update_bytes(device, base=base, seed=seed, tensors=tensors, codec=codec))
+
+    def guide(self, version: int, *, by: Role = Role.GUARDIAN, task: str = TASK, factor: float = 1.0) -> str:
+        signer = factories.signer("control", by, "g-1")
+        direction = direction_of(factor * factories.delta(version % 5).astype(np.float64), LAYOUT)
+        data = signed_guide(
+            signer,
+            task=task,
+            version=version,
+            model_sha256=model_sha(version),
+            examples=9,
+            direction=direction,
+        )
+        return self.store.put_object(data)
+
+    def barrier(self, version: int, **changed: Any) -> None:
+        usual = {"usual_norm": 0.0, "usual_cosine": 0, "usual_share": 0, "guide_sha256": ""}
+        self.store.put_object(self.policy.canonical())
+        fields = usual | {"policy_sha256": self.policy.sha256} | changed
+        if not self.policy.counts_shares:
+            fields = {name: value for name, value in fields.items() if name not in usual}
+        self.add(factories.barrier_bytes(version, self.policy, **fields))
+
+
+def guides(log: Log, rng: random.Random, version: int) -> str:
+    """Good ones mostly, and every kind that is none."""
+    match rng.randrange(8):
+        case 0:
+            return ""
+        case 1:
+            return log.guide(max(0, version - 5))
+        case 2:
+            return log.guide(version, by=Role.OPERATOR)
+        case 3:
+            return log.store.put_object(b"no guide")
+        case 4:
+            return log.guide(version, task="another")
+        case 5:
+            return log.guide(version, factor=0.0)
+        case _:
+            return log.guide(max(0, version - rng.randrange(2)))
+
+
+def random_log(seed: int, policy: Policy, length: int = 120) -> Log:
+    """Devices of every sort: prompt, slow, loud, silent, against the guide; barriers with and without guides."""
+    rng, log, version = random.Random(seed), Log(policy), 0
+    names = devices(6)
+    for n in range(length):
+        log.now_ms += rng.choice([0, 1, 500, 5_000, 40_000 if rng.random() < 0.1 else 3])
+        match rng.randrange(12):
+            case 0 | 1:
+                version += 1 + (rng.random() < 0.1)
+                floor = max(0, version - 4) if rng.random() < 0.1 else 0
+                log.barrier(
+                    version,
+                    floor=floor,
+                    usual_norm=rng.choice([0.0, 0.004, 0.3, 1.7, 40.0]),
+                    usual_cosine=rng.choice([0, 1, 20, 64]),
+                    usual_share=rng.choice([0, 1, 2, 5]),
+                    guide_sha256=guides(log, rng, version),
+                )
+            case 2:
+                log.add(factories.tick_bytes(rng.randrange(n + 1)))
+            case 3:
+                log.add(b"junk" if rng.random() < 0.8 else factories.revoke_bytes(rng.choice(names)))
+            case kind:
+                factor = rng.choice([1.0, 1.0, 1.0, -1.0, 0.0, 30.0, 0.001])
+                base = max(0, version - rng.choice([0, 0, 0, 1, 2, 3, 6]))
+                log.update(rng.choice(names), base, factor, n, "float32" if kind == 4 else "int8")
+    return log
+
+
+def document_of(policy: Policy) -> bytes:
+    one = genesis()
+    said = {"regions": {"eu": replace_partitions(one.regions["eu"])}, "model_sha256": model_sha(0)}
+    return msgspec.structs.replace(
+        one, policy=msgspec.json.decode(policy.canonical()), format="fluvial/genesis/v4", **said
+    ).canonical()
+
+
+def replace_partitions(region: Any) -> Any:
+    return msgspec.structs.replace(region, partitions=1)
+
+
+def folded(log: Log, state: PartitionState) -> Iterator[tuple[Verdict, bytes | None, bytes | None]]:
+    """The worker's fold: each record's verdict, and payload and snapshot of the window that it closed."""
+    trust = factories.trust("eu")
+    for timestamp_ms, value in log.records[state.next_offset :]:
+        event = decode_record(value, timestamp_ms, trust, state.policy)
+        if isinstance(event, Barrier):
+            guide = log.store.guide(event.guide_sha256, LAYOUT, trust)
+            event = replace(event, policy=log.policy, guide=guide)
+        verdict, *closed = fold_into(state, state.next_offset, event)
+        state.validate()
+        assert isinstance(verdict, Verdict)
+        payload = snapshot = None
+        for one in closed:
+            assert isinstance(one, WindowClosed)
+            snapshot = encode_state(state)
+            payload = encode_window(state, one).payload
+        yield verdict, payload, snapshot
+
+
+FIELDS = (
+    "outcome",
+    "device_id",
+    "update_id",
+    "base_version",
+    "staleness",
+    "weight",
+    "clip",
+    "norm",
+    "cosine",
+)
+
+
+def outcomes_of(log: Log) -> list[str]:
+    """Fold and check; the outcomes."""
+    shelf = Shelf(log.store.store, task_of(document_of(log.policy)))
+    checker, outcomes = Partition(shelf, ("eu", 0)), []
+    for (timestamp_ms, value), (verdict, payload, snapshot) in zip(
+        log.records, folded(log, factories.state_of(log.policy)), strict=True
+    ):
+        came = checker.take(timestamp_ms, value)
+        said = {name: getattr(verdict, name) for name in FIELDS}
+        assert {name: came.verdict[name] for name in FIELDS} == said, verdict
+        assert came.verdict["norm_deviations"] == verdict.norm_deviations
+        assert (came.closed is None) == (payload is None)
+        if came.closed is not None:
+            assert encoding.encode("PartitionState", came.closed.snapshot) == snapshot
+            assert encoding.encode("RegionalAggregate", came.closed.record) == payload
+        outcomes.append(verdict.outcome)
+    return outcomes
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.integers(0, 1 << 30), st.sampled_from(sorted(DEFENCES)), st.sampled_from([0, 1, 2]))
+def test_both_folds_say_the_same_of_every_log(seed: int, kind: str, per_version: int) -> None:
+    shares = {"per_version": per_version, "saved_max": per_version}
+    outcomes_of(random_log(seed, rules(kind, shares=shares)))
+
+
+def test_the_logs_have_every_outcome_in_them() -> None:
+    seen: set[str] = set()
+    for seed in range(3):
+        seen |= set(outcomes_of(random_log(seed, rules("guide"))))
+    expected = {"accepted", "anomalous", "over_share", "quarantined", "duplicate", "too_stale", "revoked"}
+    assert expected <= seen
+
+
+@pytest.mark.parametrize("kind", ["peers", "none"])
+def test_under_v2_nothing_of_it_is_there(kind: str) -> None:
+    old = factories.policy(
+        format=OLD, window={"updates_max": 5}, anomaly={"enabled": kind == "peers", "history_updates_min": 3}
+    )
+    outcomes = outcomes_of(random_log(3, old))
+    assert {"over_share", "quarantined"}.isdisjoint(outcomes)
+
+
+@pytest.mark.parametrize("sealed", ["barrier", "guide"])
+def test_records_that_came_with_v3_are_of_an_unknown_schema_to_a_log_of_v2(sealed: str) -> None:
+    log = Log(factories.policy(format=OLD))
+    if sealed == "guide":
+        log.add(log.store.get_object(log.guide(0)))
+    else:
+        usual = {"usual_norm": 1.0, "usual_cosine": 1, "usual_share": 1, "guide_sha256": ""}
+        log.add(factories.barrier_bytes(1, log.policy, **usual))
+    assert outcomes_of(log) == ["unknown_schema"]
+
+
+@settings(deadline=None, max_examples=5)
+@given(st.integers(0, 1 << 30), st.lists(st.integers(1, 119), max_size=4))
+def test_a_worker_that_restarts_says_the_same(seed: int, crashes: list[int]) -> None:
+    log = random_log(seed, rules("guide"))
+    straight = list(folded(log, factories.state_of(log.policy)))
+    trust = factories.trust("eu")
+    for crash in crashes:
+        state, last = factories.state_of(log.policy), None
+        for offset, (_, payload, snapshot) in enumerate(folded(log, state)):
+            if payload is not None and snapshot is not None:
+                last = (offset + 1, payload, snapshot)
+            if offset == crash:
+                break
+        if last is None:
+            continue
+        after, payload, snapshot = last
+        _, _, guide_sha256 = state_names(snapshot)
+        guide = log.store.guide(guide_sha256, LAYOUT, trust)
+        again = restore_state(
+            snapshot,
+            aggregate_of(avro.decode(payload)[1], payload),
+            partitions=1,
+            layout=LAYOUT,
+            policy=log.policy,
+            reference=None,
+            guide=None if guide is None else guide.direction,
+        )
+        assert encode_state(again) == snapshot
+        assert list(folded(log, again)) == straight[after:]
+        assert again.previous_sha256 == sha256_hex(payload)
