@@ -89,24 +89,20 @@ def decode(data: bytes, schema: Schema) -> dict[str, Any]:
 
 @cache
 def _step_of(header: bytes) -> Step:
-    return _compiled(registry()[header].parsed, {})
+    return _compiled(registry()[header].parsed)
 
 
-def _compiled(schema: Any, named: dict[str, Step]) -> Step:
-    """The step for a schema as Avro's JSON says it; ``named`` are the records in it that were defined before.
-
-    KeyError for a type that none of our schemas has.
-    """
+def _compiled(schema: Any) -> Step:
+    """The step for a schema as Avro's JSON says it. KeyError for a type that none of our schemas has."""
     if isinstance(schema, str):
-        return named.get(schema) or _PRIMITIVES[schema]
+        return _PRIMITIVES[schema]
     match schema["type"]:
         case "record":
-            fields = [(field["name"], _compiled(field["type"], named)) for field in schema["fields"]]
-            return named.setdefault(schema["name"], _record(fields))
+            return _record([(field["name"], _compiled(field["type"])) for field in schema["fields"]])
         case "array":
-            return _array(_compiled(schema["items"], named))
+            return _array(_compiled(schema["items"]))
         case "map":
-            return _map(_compiled(schema["values"], named))
+            return _map(_compiled(schema["values"]))
         case "enum":
             return _enum(tuple(schema["symbols"]))
         case "long" if schema.get("logicalType") == "timestamp-millis":

@@ -22,10 +22,11 @@ from aggregation.server.merge import WindowSums
 from backends.crash_points import crash_point
 from backends.log import Headers
 from backends.outages import UNREADABLE, retry_through_outage
+from schemas.manifest_rules import rules_after
 from schemas.manifest_seals import sealed
 from schemas.manifests import Manifest
 from schemas.objects import sha256_hex
-from stream_apps.merger.deciding import next_manifest, rules_after
+from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.policies import Policies

@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from aggregation.defences import Histograms
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
-from aggregation.server.lateness import ON_TIME, Lateness, MergedWindows, lateness_under
+from aggregation.server.lateness import ON_TIME, Lateness, MergedWindows
 from aggregation.server.merge import choose
-from schemas.documents import manifest_v1
-from schemas.manifest_seals import manifest_format
-from schemas.manifests import MANIFESTS_BEFORE_V3, Manifest, input_of, next_cursors, pools_of, sum_counts
-from schemas.signing import SignatureDomain
+from schemas.manifest_rules import VersionRules
+from schemas.manifests import Manifest, input_of, next_cursors, pools_of, sum_counts
 from stream_apps.merger.deriving import Derived
 from stream_apps.merger.version import Version
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How the version after ``head`` is made: its manifest's format, and what lateness leaves of windows."""
-
-    document_format: str = manifest_v1.FORMAT
-    lateness: Lateness = ON_TIME
-
-    @property
-    def says_lateness(self) -> bool:
-        """Whether its manifest says how late windows were, and what is usual."""
-        return self.document_format not in MANIFESTS_BEFORE_V3
-
-
-def rules_after(version: int, policy: Policy, domain: SignatureDomain) -> Rules:
-    """The rules of the version after ``version``, of a task with these signatures; ``policy`` is in force there."""
-    document_format = manifest_format(domain, policy)
-    lateness = ON_TIME if document_format in MANIFESTS_BEFORE_V3 else lateness_under(policy, version)
-    return Rules(document_format, lateness)
 
 
 def windows_due(
@@ -60,7 +37,7 @@ def next_manifest(
     head: Version,
     chosen: Sequence[Aggregate],
     derived: Derived,
-    rules: Rules,
+    rules: VersionRules,
     *,
     guide_sha256: str = "",
 ) -> Manifest:

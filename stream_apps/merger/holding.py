@@ -25,10 +25,11 @@ from aggregation.server.lateness import MergedWindows
 from aggregation.server.merge import WindowSums
 from aggregation.weights.fixed_point import WEIGHT_ONE
 from schemas.certificates import Identity
+from schemas.manifest_rules import VersionRules, rules_after
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import NOT_SAID, Input, Manifest, decode_manifest, input_of, next_cursors
 from schemas.objects import sha256_hex
-from stream_apps.merger.deciding import Rules, next_manifest, rules_after
+from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.policies import Policies
@@ -130,7 +131,7 @@ class Holding:
         parent: Version,
         inputs: tuple[Aggregate, ...],
         derived: Derived,
-        rules: Rules,
+        rules: VersionRules,
     ) -> Manifest:
         """What its merger had to write, with the guide that it chose."""
         task, number = self._context.genesis.task, parent.number + 1

@@ -18,9 +18,10 @@ from typing import Final
 
 from aggregation.server.aggregates import Aggregate, PendingAggregates, Slot
 from backends.log import Headers, LogRecord
+from schemas.manifest_rules import rules_after
 from stream_apps.merger.adopting import Adopting
 from stream_apps.merger.committing import Committed, Committing, DoubtfulWindows
-from stream_apps.merger.deciding import rules_after, windows_due
+from stream_apps.merger.deciding import windows_due
 from stream_apps.merger.guides import guiding_of
 from stream_apps.merger.guiding import Guiding
 from stream_apps.merger.policies import Policies

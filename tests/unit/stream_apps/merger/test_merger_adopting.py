@@ -15,13 +15,14 @@ from backends.object_store import StoreUnavailable
 from backends.observer import Observer
 from backends.store.file import FileStore
 from schemas.certificates import Role
+from schemas.manifest_rules import VersionRules
 from schemas.manifests import decode_manifest
 from schemas.objects import manifest_key, model_key, optimizer_key
 from schemas.topics import models_topic
 from stream_apps.merger.adopting import Adopting
 from stream_apps.merger.announced import announced_manifests
 from stream_apps.merger.committing import Committing
-from stream_apps.merger.deciding import Rules, next_manifest
+from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import derive
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.windows import Windows
@@ -222,7 +223,7 @@ class Planted:
             layout=layout,
         )
         self.derived = derived
-        return next_manifest(TASK, parent or self.genesis, inputs, derived, Rules())
+        return next_manifest(TASK, parent or self.genesis, inputs, derived, VersionRules())
 
     def adopt(self, data: bytes) -> Version | None:
         """As a merger that starts; IntegrityProblem where it would wait for ever."""
