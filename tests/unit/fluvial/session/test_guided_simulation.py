@@ -33,7 +33,7 @@ def guided(**changed: object) -> SimulationResult:
 
 def test_attackers_are_refused_against_the_guide_and_the_honest_are_not() -> None:
     result = guided()
-    against = [one for one in result.updates if one.verdict.because.code == Reason.AGAINST_GUIDE.code]
+    against = [one for one in result.updates if one.verdict.because.reason is Reason.AGAINST_GUIDE]
     assert against
     assert {one.honest for one in against} == {False}
     assert [facts.version for facts in result.versions] == [1, 2, 3, 4]
