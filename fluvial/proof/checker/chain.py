@@ -13,6 +13,7 @@ import rfc8785
 
 from fluvial.proof.checker import arithmetic, buffers, wire
 from fluvial.proof.checker.derived import Entry, Logs, Window
+from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.partitions import PartitionResult
 from fluvial.proof.checker.report import Findings, Slot
 from fluvial.proof.checker.task import (
@@ -24,7 +25,6 @@ from fluvial.proof.checker.task import (
     object_key,
     version_key,
 )
-from fluvial.proof.checker.encoding import Undecodable
 
 CLOCK_SKEW_MS: Final = 0
 """By how much an announcement's LogAppendTime may lie before its barriers': a cluster's brokers share a clock."""

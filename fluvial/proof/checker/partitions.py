@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from fluvial.proof.checker import arithmetic, encoding, wire
 from fluvial.proof.checker.derived import Derived, Logs, Window, read_derived, topic_of, whole
+from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.fold import Partition
 from fluvial.proof.checker.judged import JudgedOffsets
 from fluvial.proof.checker.report import Acknowledged, Findings, Slot
 from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.vouched import Heads
-from fluvial.proof.checker.encoding import Undecodable
 
 KeepSums = Callable[[Slot, int, arithmetic.Ints], None]
 """Called with the partition, a window's sequence and its recomputed sums int64[P]."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fluvial.proof.checker import arithmetic, wire
-from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.encoding import Undecodable
+from fluvial.proof.checker.task import Shelf
 
 VERSIONS: Final = 8
 LIVE_MAX: Final = 10_000
@@ -166,7 +166,9 @@ class Standing:
             "usual_share": self.usual["share"],
             "superseded": [{"version": v, "since_ms": ms} for v, ms in sorted(self.superseded.items())],
             "shares": [self.devices[device].entry(device) for device in sorted(self.devices)],
-            "quarantined": [{"device_id": d, "until": until} for d, until in sorted(self.quarantined.items())],
+            "quarantined": [
+                {"device_id": d, "until": until} for d, until in sorted(self.quarantined.items())
+            ],
         }
 
 
@@ -202,9 +204,10 @@ class Ruling:
 
 
 def ruling(
-    defence: dict[str, Any], norm: float, cosine: float, standing: Standing, share: int, norms: list[float]
+    policy: dict[str, Any], norm: float, cosine: float, standing: Standing, share: int, norms: list[float]
 ) -> Ruling:
     """Rule on an update of that norm, cosine (with the guide for ``guide``, else with the last step) and share."""
+    defence = defence_of(policy)
     kind = defence["kind"]
     if kind == "none":
         return Ruling(anomalous=False)
@@ -216,18 +219,17 @@ def ruling(
     if norm == 0.0:
         return Ruling(anomalous=True)
     usual = standing.usual
-    clip_to = max(defence["norm_clip_min"], usual["norm"]) if usual["norm"] > 0.0 else math.inf
-    if kind == "median":
-        return Ruling(anomalous=False, clip_to=clip_to)
+    floor = defence["norm_clip_floor"] * policy["updates"]["norm_clip"]
+    clip_to = max(floor, usual["norm"]) if usual["norm"] > 0.0 else math.inf
     one = arithmetic.WEIGHT_ONE
     fair = min(one, one * usual["share"] // share) if usual["share"] else one
-    if standing.guide is None:
+    if kind == "median" or standing.guide is None:
         return Ruling(anomalous=False, clip_to=clip_to, factor=fair)
     if cosine < defence["guide_cosine_min"]:
         return Ruling(anomalous=True)
-    agreed = 0 if cosine <= 0.0 else math.floor(cosine * one)
-    if agreed and usual["cosine"]:
-        agreed = min(one, agreed * 64 // usual["cosine"])
+    least = defence["guide_cosine_min"]
+    above, full = (math.trunc(one * (value - least)) for value in (cosine, usual["cosine"] / 64))
+    agreed = min(one, one * above // full) if full > 0 else one
     return Ruling(anomalous=False, clip_to=clip_to, factor=max(1, agreed * fair // one))
 
 
@@ -246,10 +248,10 @@ class Tally:
         """Count an accepted update."""
         if norm > 0.0:
             high = struct.unpack(">H", struct.pack(">d", norm)[:2])[0] >> 1
-            self.norms[high] = self.norms.get(high, 0) + 1
+            self.norms[high] = self.norms.get(high, 0) + 840 // min(8, share)
         if cosine is not None:
             step = math.floor(cosine * 64.0)
-            self.cosines[step] = self.cosines.get(step, 0) + 1
+            self.cosines[step] = self.cosines.get(step, 0) + 840 // min(8, share)
         self.shares[share] = self.shares.get(share, 0) + 840 // min(8, share)
 
     def record(self) -> dict[str, Any]:
