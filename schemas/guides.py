@@ -7,7 +7,7 @@ one can leave guides out, and make none up.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.codecs import Direction
 from aggregation.errors import IntegrityProblem
@@ -20,6 +20,11 @@ from schemas.envelope import read_envelope
 if TYPE_CHECKING:
     from aggregation.layout import Layout
     from schemas.envelope import Envelope, Signer
+
+
+NORM_MIN: Final = 1e-100
+NORM_MAX: Final = 1e100
+"""Of a guide: squares of it are numbers, and not 0."""
 
 
 class NoGuideError(ValueError):
@@ -55,8 +60,8 @@ def guide_in(data: bytes, trust: Trust, task: str, layout: Layout) -> Guide:
         raise NoGuideError(f"does not fit the task's layout: {problem.message}") from problem
     if not all(math.isfinite(scale) and scale >= 0.0 for scale in direction.scales):
         raise NoGuideError("has a scale that is no number, or negative")
-    if not 0.0 < direction.norm < math.inf:
-        raise NoGuideError("points nowhere: all of it is 0, or beyond all numbers")
+    if not NORM_MIN <= direction.norm <= NORM_MAX:
+        raise NoGuideError("points nowhere: all of it is 0, or out of all bounds")
     return Guide(record["version"], record["model_sha256"], direction, trust.rules.certificate_name(serial))
 
 

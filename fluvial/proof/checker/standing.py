@@ -187,7 +187,8 @@ def guide_of(shelf: Shelf, name: str, revoked: set[str]) -> tuple[int, str, arit
     direction = shelf.direction_in(record["direction"]) if record["task"] == task.name else None
     if direction is None or not all(math.isfinite(one) and one >= 0.0 for one in direction.scales):
         return None
-    return (record["version"], record["model_sha256"], direction) if 0.0 < direction.norm < math.inf else None
+    within = 1e-100 <= direction.norm <= 1e100
+    return (record["version"], record["model_sha256"], direction) if within else None
 
 
 # -- defences
