@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from schemas.envelope import Envelope, Signer
 
 
+NORM_MIN: Final = 1e-100
+NORM_MAX: Final = 1e100
+"""Of a guide: squares of it are numbers, and not 0."""
 ENVELOPE_BYTES_MAX: Final = 16_384
 """What a guide has beside its direction: a certificate, a signature, names, the head of a safetensors file."""
 
@@ -67,8 +70,8 @@ def guide_in(data: bytes, trust: Trust, task: str, layout: Layout) -> Guide:
         raise NoGuideError(f"does not fit the task's layout: {problem.message}") from problem
     if not all(math.isfinite(scale) and scale >= 0.0 for scale in direction.scales):
         raise NoGuideError("has a scale that is no number, or negative")
-    if not 0.0 < direction.norm < math.inf:
-        raise NoGuideError("points nowhere: all of it is 0, or beyond all numbers")
+    if not NORM_MIN <= direction.norm <= NORM_MAX:
+        raise NoGuideError("points nowhere: all of it is 0, or out of all bounds")
     return Guide(record["version"], record["model_sha256"], direction, trust.rules.certificate_name(serial))
 
 
