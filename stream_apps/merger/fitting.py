@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from aggregation.defences import Histograms
-from aggregation.defences.usual import COSINE_STEPS, Histogram, share_count
+from aggregation.defences.usual import COSINE_STEPS, SHARE_UNIT, Histogram, share_count
 
 NORM_BUCKETS: Final = range(1 << 14)
 """Where a finite float64 above 0 may lie; so many buckets of norms a manifest has at most."""
@@ -33,7 +33,12 @@ def histograms_fit(histograms: Histograms | None, accepted: int) -> bool:
 
 
 def _fits(histogram: Histogram, buckets: range, accepted: int) -> bool:
-    return _ascends(histogram, buckets) and sum(count for _, count in histogram) <= accepted
+    most = SHARE_UNIT * accepted  # each device counts alike, by its share
+    return (
+        _ascends(histogram, buckets)
+        and len(histogram) <= accepted
+        and sum(count for _, count in histogram) <= most
+    )
 
 
 def _ascends(histogram: Histogram, buckets: range) -> bool:
