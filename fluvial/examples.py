@@ -81,6 +81,10 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
     "worker": (("worker --task mine --region local --name worker-1", "folds that region's updates"),),
     "merger": (("merger --task mine", "makes versions"),),
     "evaluator": (("evaluator --task mine", "evaluates each"),),
+    "guardian": (
+        ("guardian --task mine", "by guide_data() of the task file, else by held-out examples"),
+        ("guardian --task mine --data mine.npz", "by examples of one's own"),
+    ),
     "fleet": (
         ("fleet --task mine --devices 20", "until Ctrl-C"),
         ("fleet --task mine --devices 20 --versions 30", "until version 30 is announced"),

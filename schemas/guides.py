@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 NORM_MIN: Final = 1e-100
 NORM_MAX: Final = 1e100
 """Of a guide: squares of it are numbers, and not 0."""
+ENVELOPE_BYTES_MAX: Final = 16_384
+"""What a guide has beside its direction: a certificate, a signature, names, the head of a safetensors file."""
+
+
+def guide_bytes_max(layout: Layout) -> int:
+    """How many bytes a guide of a layout has at most: a byte a weight, a scale a tensor, and what is around them."""
+    weights = layout.trainable
+    return weights.parameters + 8 * len(weights.tensors) + ENVELOPE_BYTES_MAX
 
 
 class NoGuideError(ValueError):
@@ -50,6 +58,8 @@ def guide_in(data: bytes, trust: Trust, task: str, layout: Layout) -> Guide:
 
     When its certificate was valid is not asked: an object has no time. Mergers ask, when they take a guide.
     """
+    if len(data) > guide_bytes_max(layout):
+        raise NoGuideError(f"has {len(data)} bytes, one of this layout {guide_bytes_max(layout)} at most")
     envelope, serial = _signed(data, trust)
     record = envelope.record
     if record["task"] != task:
@@ -78,6 +88,19 @@ def _signed(data: bytes, trust: Trust) -> tuple[Envelope, str]:
         raise NoGuideError(f"cannot be decoded: {error}") from error
     except BadCertificateError as error:
         raise NoGuideError(f"is signed by nobody of this task: {error}") from error
+
+
+def flaw_of_guide(guide: Guide, version: int, versions_max: int, model_sha256: str) -> str:
+    """Why the manifest of ``version`` may not name a guide, in words that go on from "its guide"; "" where it may.
+
+    ``model_sha256`` is that of the version that the guide is for; "" where there is no such version.
+    """
+    age = version - guide.version
+    if not 0 < age <= versions_max:
+        return f"is for version {guide.version}, {age} before this one: 1 to {versions_max} are allowed"
+    if guide.model_sha256 != model_sha256:
+        return f"is for another model of version {guide.version} than that version has"
+    return ""
 
 
 def guide_facts(data: bytes, trust: Trust) -> dict[str, Any]:

@@ -23,6 +23,8 @@ VERSIONS: Final = 8
 LIVE_MAX: Final = 10_000
 NORMS: Final = (1e-100, 1e100)
 """Of a guide."""
+GUIDE_ENVELOPE_BYTES_MAX: Final = 16_384
+"""What a guide's object has at most, beside a byte a weight and eight a tensor; a larger one is none."""
 PEERS: Final = ("norm_deviations_max", "cosine_min", "history_updates", "history_updates_min")
 
 
@@ -177,6 +179,8 @@ class Standing:
 def guide_of(shelf: Shelf, name: str, revoked: set[str]) -> tuple[int, str, arithmetic.Direction] | None:
     """(version, model hash, direction) of the guide that ``name`` names; None where no guardian signed such a one."""
     data, task = shelf.named(name), shelf.task
+    if len(data) > task.parameters + 8 * len(task.weights) + GUIDE_ENVELOPE_BYTES_MAX:
+        return None
     try:
         sealed = wire.open_sealed(task.notary, data)
     except Undecodable:
