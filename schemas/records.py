@@ -134,7 +134,7 @@ def barrier_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Barrier 
     if isinstance(opened, Unverified):
         return opened
     envelope, signer = opened
-    barrier = _translate(envelope, signer, len(value or b""), trust.rules)
+    barrier = _translate(envelope, signer, len(value or b""), timestamp_ms, trust.rules)
     assert isinstance(barrier, Barrier), "its kind says so"
     return barrier
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from aggregation import codecs
+from aggregation.defences.peers import Peers
 from aggregation.fold.events import Barrier, Tick, Update, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
@@ -158,7 +159,7 @@ class FoldDefence(Versions):
 
 def rules_of(policy: Policy) -> Rules:
     """What an attacker reads in a policy."""
-    cosine_min = policy.anomaly.cosine_min if policy.anomaly.enabled else -1.0
+    cosine_min = policy.defence.cosine_min if policy.defence.kind == Peers.name else -1.0
     return Rules(policy.updates.norm_clip, cosine_min)
 
 
