@@ -60,7 +60,8 @@ def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX, p
     so few examples, and only there, is not reported: it gets a device's share, or all of the held-out ones. ``path`` is
     that of examples of one's own, for a task that has none.
 
-    Raises what ``Task.data``, ``Task.guide_data``, ``train_locally`` and ``evaluate_parameters`` raise, at the user's own line; FLV-2240
+    Raises what ``Task.data``, ``Task.guide_data``, ``train_locally`` and ``evaluate_parameters`` raise, at the user's
+    own line; FLV-2240
     for a number of a name that it cannot have, FLV-2242 where METRIC is none of what evaluate() returns.
     """
     report = CheckReport()

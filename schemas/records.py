@@ -40,7 +40,9 @@ SIGNERS: Final = {
 }
 """Which role may sign which record."""
 
-INGRESS_KINDS: Final = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
+CONTROL_KINDS: Final = frozenset({"Barrier", "Tick", "Revoke", "Skip"})
+"""What stands in an updates topic beside updates."""
+INGRESS_KINDS: Final = frozenset({"ClientUpdate", *CONTROL_KINDS})
 UPDATE_SCHEMAS: Final = {"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
 """The newest ClientUpdate that a policy's format takes. To a policy, a newer one is what it was to the Fluvial that
 wrote it, an unknown schema: so workers old and new give one verdict, and a log audits alike for ever."""
@@ -121,6 +123,20 @@ def revoke_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Revoke | 
     envelope, signer = opened
     by = trust.rules.certificate_name(signer.serial) if trust.rules.revokes_all else ""
     return _revoke(envelope.record, by, trust.rules)
+
+
+def barrier_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Barrier | Unverified:
+    """The Barrier in one record of an updates topic, if a merger signed it; of whatever task and region.
+
+    Whether that merger's certificate was revoked before is for whoever goes through the log to say: ``signer``.
+    """
+    opened = _verified(value, timestamp_ms, trust, "Barrier")
+    if isinstance(opened, Unverified):
+        return opened
+    envelope, signer = opened
+    barrier = _translate(envelope, signer, len(value or b""), timestamp_ms, trust.rules)
+    assert isinstance(barrier, Barrier), "its kind says so"
+    return barrier
 
 
 class Flaw(enum.Enum):

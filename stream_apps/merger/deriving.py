@@ -47,7 +47,7 @@ def derive(
 ) -> Derived:
     """One global step from ``parent``; the sums of ``windows``, of which none is dropped, are taken one at a time.
 
-    ``updates`` and ``weight_total`` are of these, the weight after lateness; ``guide`` is the one that the version names.
+    ``updates`` and ``weight_total`` are of these, the weight after lateness; ``guide`` is the version's.
 
     Raises ``IntegrityProblem`` (FLV-3004) where no policy allows such sums, counts or weights.
     """
