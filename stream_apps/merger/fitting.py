@@ -1,7 +1,7 @@
 """Whether the histograms of a window can be those of so many accepted updates, whatever its log holds.
 
-Each accepted update stands in at most one bucket of each. So there are no more buckets than updates, and all numbers
-are small: what is pooled of them fits in a manifest.
+Each accepted update stands in at most one bucket of each, and counts ``SHARE_UNIT`` there at most. So there are no more
+buckets than updates, and all numbers are small: what is pooled of them fits in a manifest.
 """
 
 from __future__ import annotations
@@ -33,12 +33,8 @@ def histograms_fit(histograms: Histograms | None, accepted: int) -> bool:
 
 
 def _fits(histogram: Histogram, buckets: range, accepted: int) -> bool:
-    most = SHARE_UNIT * accepted  # each device counts alike, by its share
-    return (
-        _ascends(histogram, buckets)
-        and len(histogram) <= accepted
-        and sum(count for _, count in histogram) <= most
-    )
+    counted = sum(count for _, count in histogram)
+    return _ascends(histogram, buckets) and len(histogram) <= accepted and counted <= accepted * SHARE_UNIT
 
 
 def _ascends(histogram: Histogram, buckets: range) -> bool:
