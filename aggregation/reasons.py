@@ -48,9 +48,8 @@ def _against(cosine: float, least: float) -> str:
 
 
 def _stale_for_long(base: int, version: int, allowed: int, seconds: float, seconds_max: float) -> str:
-    return (
-        f"{_stale(base, version, allowed)}, and it was superseded {seconds:.0f} s ago, the policy allows {seconds_max:g} s"
-    )
+    age = f"it was superseded {seconds:.0f} s ago, the policy allows {seconds_max:g} s"
+    return f"{_stale(base, version, allowed)}, and {age}"
 
 
 def _over_share(device: str, version: int, per_version: int) -> str:

@@ -42,7 +42,7 @@ POLICY: dict[str, Any] = {
     "updates": {"norm_clip": 10.0},
     "staleness": {"versions_max": 200},
     "window": {"updates_max": 512, "records_max": 10_000, "seconds_max": 30.0},
-    "anomaly": {"enabled": True, "cosine_min": -1.0},
+    "defence": {"kind": "peers", "cosine_min": -1.0},
 }
 
 

@@ -34,7 +34,7 @@ from schemas.verdicts import decode_verdict
 POLICY = {
     "window": {"updates_max": 8, "seconds_max": 0.5},
     "buffer": {"updates": 20, "seconds_max": 5.0},
-    "anomaly": {"enabled": False},
+    "defence": {"kind": "none"},
     "staleness": {"versions_max": 100},
 }
 PARAMETERS = 10_000

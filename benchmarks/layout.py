@@ -47,7 +47,7 @@ def stages(tensors: int) -> dict[str, float]:
     rng = np.random.default_rng(1)
     names = [(f"block.{number}.weight", SHAPE) for number in range(tensors)]
     layout = timed("layout", lambda: Layout.of(names))
-    policy = policy_from_mapping({"anomaly": {"enabled": False}, "updates": {"norm_max": 1e6}})
+    policy = policy_from_mapping({"defence": {"kind": "none"}, "updates": {"norm_max": 1e6}})
     model, delta = (rng.normal(size=layout.parameters).astype(np.float32) for _ in range(2))
     encoded = timed("encode_delta", lambda: encode_delta(delta, layout, "int8", rng))
     record = {

@@ -111,6 +111,11 @@ def state_names(data: bytes) -> tuple[str, str, str]:
     return record["policy_sha256"], record["reference_sha256"], record.get("guide_sha256", "")
 
 
+def revoked_names(data: bytes) -> frozenset[str]:
+    """What is revoked in the partition of a snapshot: devices and certificates, as ``RecordRules`` names them."""
+    return frozenset(_decode_state(data)["revoked"])
+
+
 def restore_state(
     data: bytes,
     aggregate: Aggregate,
@@ -151,7 +156,9 @@ def restore_state(
         previous_sha256=aggregate.sha256,
         window=OpenWindow(first_offset=record["next_offset"]),
         superseded={entry["version"]: entry["since_ms"] for entry in record.get("superseded", ())},
-        shares=Shares(map(_share, record.get("shares", ())), map(_quarantined, record.get("quarantined", ()))),
+        shares=Shares(
+            map(_share, record.get("shares", ())), map(_quarantined, record.get("quarantined", ()))
+        ),
         usual=Usual(*(record.get(f"usual_{name}", 0) for name in ("norm", "cosine", "share"))),
         guide=guide,
         guide_sha256=record.get("guide_sha256", ""),

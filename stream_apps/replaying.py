@@ -137,5 +137,7 @@ def resume_after(objects: TaskStore, genesis: Genesis, aggregate: Aggregate) -> 
         layout=layout,
         policy=first if policy_sha256 == first.sha256 else objects.policy(policy_sha256),
         reference=objects.reference(reference_sha256, layout),
-        guide=direction_of_guide(objects.guide(guide_sha256, layout, genesis.trust)) if guide_sha256 else None,
+        guide=direction_of_guide(objects.guide(guide_sha256, layout, genesis.trust))
+        if guide_sha256
+        else None,
     )

@@ -7,10 +7,11 @@ task, comes in; whether it counts, and how much, goes out.
 from aggregation.defences.norms import NormHistory
 from aggregation.defences.shape import Defence, DefenceParameters, Judged, Seen
 from aggregation.defences.table import DEFENCES, defence_named
-from aggregation.defences.usual import SCORES_REMEMBERED, SHARE_VERSIONS, Histograms, Usual
+from aggregation.defences.usual import NOT_KNOWN, SCORES_REMEMBERED, SHARE_VERSIONS, Histograms, Usual
 
 __all__ = [
     "DEFENCES",
+    "NOT_KNOWN",
     "SCORES_REMEMBERED",
     "SHARE_VERSIONS",
     "Defence",

@@ -1,9 +1,10 @@
-"""``median``: no update is longer than the usual one (adaptive clipping: Andrew et al. 2021, section 3, at the median).
+"""``median``: no update is much longer than the usual one.
 
-The median is of the whole task's accepted updates, before clipping, over the last versions (``usual``). So a scaled
-update is worth an ordinary one, whatever partition it stands in. ``norm_clip_min`` is a floor: whoever sends tiny
-updates cannot shrink everybody's to nothing. An update of zeros says nothing and is refused: it would only make the
-step shorter.
+Norms are clipped to ``norm_clip_medians`` times their median (adaptive clipping: Andrew et al. 2021, section 3), which
+is of the whole task's accepted updates, before clipping, over the last versions, each device alike (``usual``). So a
+scaled update is worth little more than an ordinary one, whatever partition it stands in. ``norm_clip_floor`` bounds how
+far down it goes: whoever sends tiny updates cannot shrink everybody's to nothing. An update of zeros says nothing and
+is refused: it would only make the step shorter.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from aggregation.defences.usual import Usual
 
 
-def clip_of(parameters: DefenceParameters, usual: Usual) -> float | None:
-    """The norm that updates are clipped to beside the policy's; None while nothing is usual."""
-    return max(parameters.norm_clip_min, usual.norm) if usual.norm > 0.0 else None
+def clip_of(parameters: DefenceParameters, seen: Seen, usual: Usual) -> float | None:
+    """The norm that an update is clipped to beside the policy's; None while nothing is usual."""
+    if usual.norm <= 0.0:
+        return None
+    return max(parameters.norm_clip_floor * seen.norm_clip, parameters.norm_clip_medians * usual.norm)
 
 
 class Median(Defence):
@@ -38,4 +41,4 @@ class Median(Defence):
         """See ``Defence``."""
         if seen.norm == 0.0:
             return Judged(because(Reason.NO_CHANGE))
-        return Judged(clip_to=clip_of(parameters, usual))
+        return Judged(clip_to=clip_of(parameters, seen, usual))

@@ -18,8 +18,13 @@ class DefenceParameters(Protocol):
     """What a policy says beside the kind; each member reads what it needs."""
 
     @property
-    def norm_clip_min(self) -> float:
-        """The least norm that clipping to the usual one goes down to, in model units."""
+    def norm_clip_medians(self) -> float:
+        """So many times the usual norm an update is clipped to."""
+        ...
+
+    @property
+    def norm_clip_floor(self) -> float:
+        """How far clipping to the usual norm goes down at least: a share of the policy's ``norm_clip``."""
         ...
 
     @property
@@ -54,13 +59,14 @@ class Seen:
 
     ``cosine`` is with the direction that the member compares with; 0.0 where there is none. ``compared`` says whether
     there was one. ``share``: how many updates of its device were accepted in the last ``SHARE_VERSIONS`` versions,
-    this one included.
+    this one included. ``norm_clip`` is the policy's.
     """
 
     norm: float
     cosine: float
     compared: bool
     share: int = 1
+    norm_clip: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

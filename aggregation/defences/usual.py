@@ -1,6 +1,7 @@
 """What is usual among a task's updates: histograms of integers, pooled over versions, and their medians.
 
-Every window counts its accepted updates' norms, cosines and shares in buckets. The merge pools them (``pooled``), the
+Every window counts its accepted updates' norms, cosines and shares in buckets, each device alike: an update of one of
+which ``own`` were accepted of late counts ``SHARE_UNIT`` / own. The merge pools them (``pooled``), the
 manifest says the pools, and each barrier carries their medians into every partition: so what is usual is one thing for
 the whole task, however an attacker's devices are spread, and a function of the log. There is no float arithmetic but
 one exact product, so that every implementation finds the same buckets.
@@ -25,9 +26,9 @@ SHARE_VERSIONS: Final = 8
 SCORES_REMEMBERED: Final = 8
 """A device's last scored updates, of which ``defence.quarantine_refusals`` bring it into quarantine."""
 SHARE_UNIT: Final = 840
-"""What a device's accepted updates count together in the histogram of shares: divisible by 1 to 8."""
+"""What a device's accepted updates of ``SHARE_VERSIONS`` versions count together: divisible by 1 to 8."""
 POOL_UNIT: Final = 256
-"""What one update of the newest version counts in a pool."""
+"""By which a version's counts are multiplied in a pool, so that a quarter of them is not rounded to nothing."""
 POOL_KEPT: Final = (3, 4)
 """What of a pool is left after a version: three quarters, rounded down."""
 
@@ -47,7 +48,9 @@ def norm_of_bucket(bucket: int) -> float:
     """The norm in the middle of a bucket; 0.0 for ``NONE``."""
     if not bucket:
         return 0.0
-    middle: float = struct.unpack("<d", struct.pack("<q", (bucket << NORM_SHIFT) | (1 << (NORM_SHIFT - 1))))[0]
+    middle: float = struct.unpack("<d", struct.pack("<q", (bucket << NORM_SHIFT) | (1 << (NORM_SHIFT - 1))))[
+        0
+    ]
     return middle
 
 
@@ -57,7 +60,7 @@ def cosine_bucket(cosine: float) -> int:
 
 
 def share_count(own: int) -> int:
-    """What one update counts in the histogram of shares, of a device of which ``own`` were accepted."""
+    """What one update counts in a histogram, of a device of which ``own`` were accepted, this one included."""
     return SHARE_UNIT // min(own, SHARE_VERSIONS)
 
 
@@ -94,6 +97,10 @@ class Usual:
     share: int = 0
 
 
+NOT_KNOWN: Final = Usual()
+"""Before there was anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Histograms:
     """A window's histograms, or pools of them."""
@@ -118,11 +125,12 @@ class Counting:
 
     def add(self, norm: float, cosine: float | None, own: int) -> None:
         """Count one accepted update; ``cosine`` is None where there is no guide."""
+        count = share_count(own)
         if norm > 0.0:
-            _add(self.norms, norm_bucket(norm), 1)
+            _add(self.norms, norm_bucket(norm), count)
         if cosine is not None:
-            _add(self.cosines, cosine_bucket(cosine), 1)
-        _add(self.shares, own, share_count(own))
+            _add(self.cosines, cosine_bucket(cosine), count)
+        _add(self.shares, own, count)
 
     def closed(self) -> Histograms:
         """As they go into the aggregate."""

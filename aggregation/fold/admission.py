@@ -178,7 +178,7 @@ def _judge_content(
     norm, cosine = measured.norm, measured.cosine
     if norm > limits.norm_max:
         return RejectedUpdate(because(Reason.NORM, norm, limits.norm_max), norm=norm)
-    seen = Seen(norm, cosine, direction is not None, share.total + 1 if share else 1)
+    seen = Seen(norm, cosine, direction is not None, share.total + 1 if share else 1, limits.norm_clip)
     judged = defence.judge(state.policy.defence, seen, state.usual, state.history)
     if judged.problem:
         return RejectedUpdate(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aggregation.defences import Usual
+from aggregation.defences import NOT_KNOWN, Usual
 from aggregation.defences.usual import Histograms
 from aggregation.reasons import NOTHING, Because
 
@@ -85,10 +85,11 @@ class Barrier:
 
     ``policy`` and ``reference`` are the objects that ``policy_sha256`` and ``reference_sha256`` name; whoever
     calls the fold loads them first, by hash (they are None on a barrier that ``state.applies`` says changes
-    nothing). So is ``guide`` of ``guide_sha256``, which stays None where that is no object which a guardian of this task
-    signed. ``usual`` is what is usual in the task, ``timestamp_ms`` the record's LogAppendTime. Of this and
-    the other control records ``signer`` is the name of the signer's certificate among what is
-    revoked; "" in tasks where none of them can be.
+    nothing). So is ``guide`` of ``guide_sha256``, which stays None where no guardian of this task signed that object.
+    ``usual`` is what is usual in the task, ``timestamp_ms`` the record's LogAppendTime.
+
+    Of this and the other control records ``signer`` is the name of the signer's certificate among what is revoked; ""
+    in tasks where none of them can be.
     """
 
     task: str
@@ -103,7 +104,7 @@ class Barrier:
     policy: Policy | None = None
     reference: Direction | None = None
     signer: str = ""
-    usual: Usual = Usual()
+    usual: Usual = NOT_KNOWN
     guide_sha256: str = ""
     guide: Guide | None = None
     timestamp_ms: int = 0
@@ -206,8 +207,8 @@ class Verdict:
 class WindowClosed:
     """A window's content, ready to become an aggregate.
 
-    ``sums`` is int64[``layout.sum_elements``], or None when nothing was accepted. ``histograms`` is None where the policy
-    is of a format that knows none.
+    ``sums`` is int64[``layout.sum_elements``], or None when nothing was accepted. ``histograms`` is None where the
+    policy is of a format that knows none.
     """
 
     sequence: int

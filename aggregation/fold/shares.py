@@ -49,7 +49,9 @@ class Shares:
 
     __slots__ = ("_by_device", "quarantined")
 
-    def __init__(self, shares: Iterable[tuple[str, Share]] = (), quarantined: Iterable[tuple[str, int]] = ()) -> None:
+    def __init__(
+        self, shares: Iterable[tuple[str, Share]] = (), quarantined: Iterable[tuple[str, int]] = ()
+    ) -> None:
         self._by_device = dict(shares)
         self.quarantined = dict(quarantined)
 

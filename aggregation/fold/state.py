@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from aggregation.defences import NormHistory, Usual
+from aggregation.defences import NOT_KNOWN, NormHistory, Usual
 from aggregation.defences.usual import Counting
 from aggregation.fold.contributions import Contributions
 from aggregation.fold.events import Barrier
@@ -105,7 +105,7 @@ class PartitionState:
     window: OpenWindow
     superseded: dict[int, int]
     shares: Shares
-    usual: Usual = Usual()
+    usual: Usual = NOT_KNOWN
     guide: Direction | None = None
     guide_sha256: str = NO_SHA256
 

@@ -140,9 +140,7 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
     _remember_scored(state, update, admitted.measured.norm, admitted.share, accepted=True)
     if admitted.share is not None:
         guided = admitted.compared and defence_named(state.policy.defence.kind).guided
-        window.counting.add(
-            admitted.measured.norm, admitted.cosine if guided else None, admitted.share.total
-        )
+        window.counting.add(admitted.measured.norm, admitted.cosine if guided else None, admitted.share.total)
 
 
 def _remember_scored(

@@ -99,14 +99,10 @@ def _check_shares(document: DocumentV3, peers: str) -> None:
             defence.history_updates_min,
             f"at most {peers}.history_updates = {defence.history_updates}",
         )
-    if defence.norm_clip_min > document.updates.norm_clip:
-        raise refused(
-            "defence.norm_clip_min",
-            defence.norm_clip_min,
-            f"at most updates.norm_clip = {document.updates.norm_clip:g}",
-        )
     if shares.per_version and shares.saved_max < shares.per_version:
-        raise refused("shares.saved_max", shares.saved_max, f"at least shares.per_version = {shares.per_version}")
+        raise refused(
+            "shares.saved_max", shares.saved_max, f"at least shares.per_version = {shares.per_version}"
+        )
 
 
 def ranges(document: DocumentV3, peers: str = "defence") -> list[tuple[str, float, float, float]]:
@@ -134,12 +130,14 @@ def ranges(document: DocumentV3, peers: str = "defence") -> list[tuple[str, floa
         ("server.adaptivity", server.adaptivity, tiny, huge),
         ("shares.per_version", document.shares.per_version, 0, SHARES_MAX),
         ("shares.saved_max", document.shares.saved_max, 0, SHARES_MAX),
-        ("defence.norm_clip_min", defence.norm_clip_min, 0.0, huge),
+        ("defence.norm_clip_medians", defence.norm_clip_medians, 0.1, huge),
+        ("defence.norm_clip_floor", defence.norm_clip_floor, 0.0, 1.0),
         (f"{peers}.norm_deviations_max", defence.norm_deviations_max, 0.1, huge),
         (f"{peers}.cosine_min", defence.cosine_min, -1.0, 1.0),
         (f"{peers}.history_updates", defence.history_updates, 1, 100_000),
         (f"{peers}.history_updates_min", defence.history_updates_min, 2, 100_000),
         ("defence.guide_cosine_min", defence.guide_cosine_min, -1.0, 1.0),
+        ("defence.step_cosine_min", defence.step_cosine_min, 0.0, 1.0),
         ("defence.guide_versions_max", defence.guide_versions_max, 0, 1000),
         ("defence.quarantine_refusals", defence.quarantine_refusals, 0, SCORES_REMEMBERED),
         ("defence.quarantine_versions", defence.quarantine_versions, 1, VERSIONS_MAX_LIMIT),

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import rfc8785
 
+from aggregation.defences import DEFENCES
 from aggregation.errors import UsageProblem
 from aggregation.policy import v1, v2, v3
 from aggregation.policy.checks import HINT, check, check_weights, refused
@@ -24,6 +25,7 @@ from aggregation.policy.policy import Policy
 from aggregation.policy.v1 import DocumentV1, meaning_of_v1
 from aggregation.policy.v2 import DocumentV2
 from aggregation.policy.v3 import DocumentV3, StalenessPolicy, as_v2, meaning_of_v2
+from aggregation.weights.divisors.weights import ByWeights
 from aggregation.weights.staleness import staleness_weights
 
 NEWEST: Final = v3.FORMAT
@@ -32,7 +34,7 @@ POLICIES_CACHED_MAX: Final = 32
 BYTE_ORDER_MARK: Final = "\ufeff"
 DOCUMENT_HINT: Final = "documents are written by `fluvial task create`, from TOML: see docs/policy.md"
 ANOMALY_HINT: Final = (
-    "since v3 what was [anomaly] is [defence] with kind = \"peers\" (enabled = false: kind = \"none\"); "
+    'since v3 what was [anomaly] is [defence] with kind = "peers" (enabled = false: kind = "none"); '
     'or write format = "fluvial/policy/v2"'
 )
 UPGRADE_HINT: Final = (
@@ -88,7 +90,10 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
     }
 )
 """Every format that this version of Fluvial reads, oldest first."""
-_DOCUMENTS: Final[Mapping[str, type[DocumentV2] | type[DocumentV3]]] = {v2.FORMAT: DocumentV2, v3.FORMAT: DocumentV3}
+_DOCUMENTS: Final[Mapping[str, type[DocumentV2 | DocumentV3]]] = {
+    v2.FORMAT: DocumentV2,
+    v3.FORMAT: DocumentV3,
+}
 """Those whose names of families are open: a name that v1 has not may be one of theirs."""
 
 
@@ -114,7 +119,7 @@ def policy_from_mapping(document: Mapping[str, Any], *, default_format: str = NE
     """
     name = document.get("format", default_format)
     chosen = _format(name)
-    keys = {key: value for key, value in document.items() if key != "format"}
+    keys = _with_divisor({key: value for key, value in document.items() if key != "format"})
     meaning = chosen.meaning(keys | ({"format": name} if name != v1.FORMAT else {}))
     check(meaning, chosen.peers)
     derived = _with_weights(meaning)
@@ -196,6 +201,16 @@ def _once_a_format(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _with_divisor(keys: dict[str, Any]) -> dict[str, Any]:
+    """``server.divide_by`` where nobody said one and a guide weighs updates: by their weights."""
+    defence, server = keys.get("defence"), keys.get("server", {})
+    kind = defence.get("kind") if isinstance(defence, Mapping) else None
+    guided = isinstance(kind, str) and kind in DEFENCES and DEFENCES[kind].guided
+    if not guided or not isinstance(server, Mapping) or "divide_by" in server:
+        return keys
+    return keys | {"server": {**server, "divide_by": ByWeights.name}}
+
+
 def _with_weights(meaning: DocumentV3) -> DocumentV3:
     staleness = meaning.staleness
     weights = staleness_weights(staleness.kind, staleness, versions_max=staleness.versions_max)
@@ -219,7 +234,9 @@ def _convert(document: Mapping[str, Any], kind: type[Document]) -> Document:
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
-        raise UsageProblem("FLV-2001", f"the policy is refused: {error}", hint=_hint(document, kind)) from error
+        raise UsageProblem(
+            "FLV-2001", f"the policy is refused: {error}", hint=_hint(document, kind)
+        ) from error
 
 
 def _hint(document: Mapping[str, Any], kind: type[Document]) -> str:

@@ -11,6 +11,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from aggregation.defences.peers import Peers
+from aggregation.defences.undefended import Undefended
 from aggregation.policy import v2
 from aggregation.policy.v2 import FixedPointPolicy, ServerPolicy, UpdatesPolicy, WindowPolicy
 
@@ -52,13 +54,15 @@ class DefencePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is done about updates that are well-formed and harmful; see ``aggregation.defences`` for the members."""
 
     kind: str = "median"
-    norm_clip_min: float = 0.01
+    norm_clip_medians: float = 2.0
+    norm_clip_floor: float = 0.1
     norm_deviations_max: float = 6.0
     cosine_min: float = -0.5
     history_updates: int = 64
     history_updates_min: int = 8
     guide_cosine_min: float = -0.1
     guide_versions_max: int = 2
+    step_cosine_min: float = 0.95
     guide_missing: Literal["go_on", "wait"] = "go_on"
     quarantine_refusals: int = 6
     quarantine_versions: int = 32
@@ -91,8 +95,7 @@ def meaning_of_v2(document: v2.DocumentV2) -> DocumentV3:
     sections["buffer"] |= {"late_windows": False}
     sections["shares"] = {"per_version": 0}
     sections["defence"] = {name: anomaly[name] for name in _PEERS} | {
-        "kind": "peers" if anomaly["enabled"] else "none",
-        "norm_clip_min": 0.0,
+        "kind": Peers.name if anomaly["enabled"] else Undefended.name,
         "quarantine_refusals": 0,
     }
     return msgspec.convert(sections, DocumentV3)
@@ -107,5 +110,7 @@ def as_v2(meaning: DocumentV3) -> v2.DocumentV2:
         for key in keys:
             del sections[section][key]
     sections["format"] = v2.FORMAT
-    sections["anomaly"] = {name: defence[name] for name in _PEERS} | {"enabled": defence["kind"] == "peers"}
+    sections["anomaly"] = {name: defence[name] for name in _PEERS} | {
+        "enabled": defence["kind"] == Peers.name
+    }
     return msgspec.convert(sections, v2.DocumentV2)

@@ -93,7 +93,7 @@ class TaskStore:
             try:
                 known = guide_in(data, trust, self.task, layout)
             except NoGuideError as problem:
-                log.error("guide %s %s: going on without", sha256[:SHA256_SHOWN], problem)
+                log.warning("guide %s %s: going on without", sha256[:SHA256_SHOWN], problem)
                 return None
             while len(self._guides) >= CACHED_REFERENCES_MAX:
                 self._guides.pop(next(iter(self._guides), ""), None)

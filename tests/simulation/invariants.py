@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from aggregation.fold.events import Barrier, Verdict, WindowClosed
+from aggregation.fold.events import Barrier, Guide, Verdict, WindowClosed
 from aggregation.fold.state import initial
 from aggregation.fold.transition import fold_into
 from backends.log import LogRecord
@@ -19,6 +19,7 @@ from fluvial.proof.checker import Acknowledged, check_logs
 from schemas.avro import CodecError
 from schemas.checkpoints import decode_direction
 from schemas.envelope import open_envelope
+from schemas.guides import guide_in
 from schemas.objects import manifest_key, object_key
 from schemas.records import Unverified, aggregate_in, decode_record
 from schemas.topics import aggregates_topic, models_topic, updates_topic, verdicts_topic
@@ -196,7 +197,7 @@ def _effects(
         )
         if isinstance(event, Barrier) and state.applies(event):
             reference = _reference(federation, event.reference_sha256)
-            guide = federation.store.guide(event.guide_sha256, federation.layout, federation.trust)
+            guide = _guide(federation, event.guide_sha256)
             event = replace(event, policy=federation.policy, reference=reference, guide=guide)
         for effect in fold_into(state, record.offset, event):
             state.validate()
@@ -228,6 +229,13 @@ def _restored(federation: Federation, slot: Slot, one: Aggregate) -> PartitionSt
         policy=federation.policy,
         reference=_reference(federation, state_names(data)[1]),
     )
+
+
+def _guide(federation: Federation, sha256: str) -> Guide | None:
+    if not sha256:
+        return None
+    data = federation.objects.objects[object_key(federation.genesis.task, sha256)]
+    return guide_in(data, federation.trust, federation.genesis.task, federation.layout)
 
 
 def _reference(federation: Federation, sha256: str) -> Direction | None:

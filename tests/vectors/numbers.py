@@ -161,7 +161,9 @@ def score_cases() -> dict[str, Any]:
     rules = policy_from_mapping({"defence": {"kind": "peers", "history_updates_min": 4}}).defence
     cases = []
     for history, norm, cosine in rows:
-        found = defence_named("peers").judge(rules, Seen(norm, cosine, compared=True), Usual(), NormHistory(history))
+        found = defence_named("peers").judge(
+            rules, Seen(norm, cosine, compared=True), Usual(), NormHistory(history)
+        )
         cases.append(
             {
                 "history": history,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fluvial.proof.checker import arithmetic, encoding, wire
+from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.fold import SKIPPED
 from fluvial.proof.checker.report import Findings, Slot
 from fluvial.proof.checker.task import Task
 from fluvial.proof.checker.vouched import Head, Heads, heads_of
-from fluvial.proof.checker.encoding import Undecodable
 
 Entry = tuple[int, int, bytes | None, bytes | None]
 """One record: (offset, LogAppendTime in ms, key, value)."""

@@ -21,11 +21,11 @@ import numpy.typing as npt
 
 from fluvial.proof.checker import arithmetic, buffers, encoding, wire
 from fluvial.proof.checker.codecs import form_of
-from fluvial.proof.checker.report import Slot
-from fluvial.proof.checker.task import Damaged, Shelf
-from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling
-from fluvial.proof.checker.window import Closed, Folded, Verdict, Window, verdict_of
 from fluvial.proof.checker.encoding import Undecodable
+from fluvial.proof.checker.report import Slot
+from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling
+from fluvial.proof.checker.task import Damaged, Shelf
+from fluvial.proof.checker.window import Closed, Folded, Verdict, Window, verdict_of
 from fluvial.proof.checker.wire import Sealed, Signer
 
 UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
@@ -215,7 +215,7 @@ class Partition:
         base, device = names["base_version"], names["device_id"]
         had = standing.of(device, self.version, self._policy)
         share = 1 if had is None else sum(had.accepted) + 1
-        ruled = ruling(defence, norm, cosine, standing, share, self._norms)
+        ruled = ruling(self._policy, norm, cosine, standing=standing, share=share, norms=self._norms)
         scores = {"norm": norm, "norm_deviations": ruled.deviations, "cosine": cosine}
         self._counted.setdefault(base, set()).add(device)
         standing.scored(device, had, self._policy, accepted=not ruled.anomalous)

@@ -11,11 +11,11 @@ nothing about a worker: it is ignored, and counted.
 
 from __future__ import annotations
 
-from fluvial.proof.checker import encoding, wire
+from fluvial.proof.checker import encoding
 from fluvial.proof.checker.derived import Derived
-from fluvial.proof.checker.window import Verdict
 from fluvial.proof.checker.report import Findings
 from fluvial.proof.checker.vouched import digest_of
+from fluvial.proof.checker.window import Verdict
 
 
 class JudgedOffsets:

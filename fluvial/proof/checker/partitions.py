@@ -8,17 +8,17 @@ from typing import Any, Final
 
 from fluvial.proof.checker import arithmetic, encoding, wire
 from fluvial.proof.checker.derived import Derived, Logs, Window, read_derived, topic_of, whole
+from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.fold import Partition
 from fluvial.proof.checker.judged import JudgedOffsets
 from fluvial.proof.checker.report import Acknowledged, Findings, Slot
 from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.vouched import Heads
-from fluvial.proof.checker.encoding import Undecodable
+from fluvial.proof.checker.window import Closed, Folded, Verdict
 
 KeepSums = Callable[[Slot, int, arithmetic.Ints], None]
 """Called with the partition, a window's sequence and its recomputed sums int64[P]."""
 LIKE_BARRIERS_LOOKED_BACK: Final = 4
-from fluvial.proof.checker.window import Closed, Folded, Verdict
 
 
 @dataclass(slots=True)

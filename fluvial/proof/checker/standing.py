@@ -2,7 +2,7 @@
 
 To a policy before v3 all of it is empty. The rules, from docs/policy.md and docs/defences.md:
 
-* a device has ``saved_max`` contributions at first, each version gives it ``per_version``, every scored update takes one;
+* a device has ``saved_max`` contributions at first, a version gives it ``per_version``, a scored update takes one;
 * six (``quarantine_refusals``) anomalous ones of its last eight scored updates bring it into quarantine;
 * what a device had is forgotten when its last scored update is eight versions ago;
 * a base is welcome beyond ``versions_max`` for ``seconds_max`` after the barrier behind it, at most 10,000 versions.
@@ -16,11 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fluvial.proof.checker import arithmetic, wire
-from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.encoding import Undecodable
+from fluvial.proof.checker.task import Shelf
 
 VERSIONS: Final = 8
 LIVE_MAX: Final = 10_000
+NORMS: Final = (1e-100, 1e100)
+"""Of a guide."""
+GUIDE_ENVELOPE_BYTES_MAX: Final = 16_384
+"""What a guide's object has at most, beside a byte a weight and eight a tensor; a larger one is none."""
 PEERS: Final = ("norm_deviations_max", "cosine_min", "history_updates", "history_updates_min")
 
 
@@ -40,7 +44,7 @@ def defence_of(policy: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Had:
-    """What a device had of late: a list entry a version (newest last), and whether its last scored ones were refused."""
+    """What a device had of late: an entry a version (newest last), and whether its last scored ones were refused."""
 
     version: int
     tokens: int
@@ -166,13 +170,17 @@ class Standing:
             "usual_share": self.usual["share"],
             "superseded": [{"version": v, "since_ms": ms} for v, ms in sorted(self.superseded.items())],
             "shares": [self.devices[device].entry(device) for device in sorted(self.devices)],
-            "quarantined": [{"device_id": d, "until": until} for d, until in sorted(self.quarantined.items())],
+            "quarantined": [
+                {"device_id": d, "until": until} for d, until in sorted(self.quarantined.items())
+            ],
         }
 
 
 def guide_of(shelf: Shelf, name: str, revoked: set[str]) -> tuple[int, str, arithmetic.Direction] | None:
     """(version, model hash, direction) of the guide that ``name`` names; None where no guardian signed such a one."""
     data, task = shelf.named(name), shelf.task
+    if len(data) > task.parameters + 8 * len(task.weights) + GUIDE_ENVELOPE_BYTES_MAX:
+        return None
     try:
         sealed = wire.open_sealed(task.notary, data)
     except Undecodable:
@@ -185,7 +193,8 @@ def guide_of(shelf: Shelf, name: str, revoked: set[str]) -> tuple[int, str, arit
     direction = shelf.direction_in(record["direction"]) if record["task"] == task.name else None
     if direction is None or not all(math.isfinite(one) and one >= 0.0 for one in direction.scales):
         return None
-    return (record["version"], record["model_sha256"], direction) if 0.0 < direction.norm < math.inf else None
+    good = NORMS[0] <= direction.norm <= NORMS[1]
+    return (record["version"], record["model_sha256"], direction) if good else None
 
 
 # -- defences
@@ -202,9 +211,10 @@ class Ruling:
 
 
 def ruling(
-    defence: dict[str, Any], norm: float, cosine: float, standing: Standing, share: int, norms: list[float]
+    policy: dict[str, Any], norm: float, cosine: float, *, standing: Standing, share: int, norms: list[float]
 ) -> Ruling:
     """Rule on an update of that norm, cosine (with the guide for ``guide``, else with the last step) and share."""
+    defence = defence_of(policy)
     kind = defence["kind"]
     if kind == "none":
         return Ruling(anomalous=False)
@@ -216,7 +226,9 @@ def ruling(
     if norm == 0.0:
         return Ruling(anomalous=True)
     usual = standing.usual
-    clip_to = max(defence["norm_clip_min"], usual["norm"]) if usual["norm"] > 0.0 else math.inf
+    floor = defence["norm_clip_floor"] * policy["updates"]["norm_clip"]
+    medians = defence["norm_clip_medians"] * usual["norm"]
+    clip_to = max(floor, medians) if usual["norm"] > 0.0 else math.inf
     if kind == "median":
         return Ruling(anomalous=False, clip_to=clip_to)
     one = arithmetic.WEIGHT_ONE
@@ -225,9 +237,9 @@ def ruling(
         return Ruling(anomalous=False, clip_to=clip_to, factor=fair)
     if cosine < defence["guide_cosine_min"]:
         return Ruling(anomalous=True)
-    agreed = 0 if cosine <= 0.0 else math.floor(cosine * one)
-    if agreed and usual["cosine"]:
-        agreed = min(one, agreed * 64 // usual["cosine"])
+    least = defence["guide_cosine_min"]
+    above, full = (math.trunc(one * (value - least)) for value in (cosine, usual["cosine"] / 64))
+    agreed = min(one, one * above // full) if full > 0 else one
     return Ruling(anomalous=False, clip_to=clip_to, factor=max(1, agreed * fair // one))
 
 
@@ -246,10 +258,10 @@ class Tally:
         """Count an accepted update."""
         if norm > 0.0:
             high = struct.unpack(">H", struct.pack(">d", norm)[:2])[0] >> 1
-            self.norms[high] = self.norms.get(high, 0) + 1
+            self.norms[high] = self.norms.get(high, 0) + 840 // min(8, share)
         if cosine is not None:
             step = math.floor(cosine * 64.0)
-            self.cosines[step] = self.cosines.get(step, 0) + 1
+            self.cosines[step] = self.cosines.get(step, 0) + 840 // min(8, share)
         self.shares[share] = self.shares.get(share, 0) + 840 // min(8, share)
 
     def record(self) -> dict[str, Any]:

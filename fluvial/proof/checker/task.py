@@ -18,7 +18,6 @@ from fluvial.proof.checker.buffers import DIGITS
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.wire import CONTROL, Notary, notary_of
 
-
 NO_DIRECTION: Final = (SafetensorError, KeyError, ValueError, TypeError, OverflowError)
 """What reading a direction raises on bytes that are none."""
 

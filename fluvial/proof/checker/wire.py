@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -20,7 +19,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fluvial.proof.checker.encoding import HEADER_BYTES, Undecodable, decode, schema_of
+from fluvial.proof.checker.encoding import Undecodable, decode, schema_of
 from fluvial.proof.checker.holders import NotHolder, read_holder, subject_bytes
 
 SIGNED_BY: Final = {

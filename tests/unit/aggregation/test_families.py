@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aggregation.codecs import CODECS, DEFAULT_CODEC
+from aggregation.defences import DEFENCES
 from aggregation.errors import UsageProblem
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy import NEWEST, policy_from_mapping
@@ -31,9 +32,10 @@ FOLDERS = (
 )  # fmt: skip
 FAMILIES: dict[str, Mapping[str, object]] = {
     "codecs": CODECS,
-    "kind": STALENESS_KINDS,
+    "staleness.kind": STALENESS_KINDS,
     "optimizer": OPTIMIZERS,
     "divide_by": DIVISORS,
+    "defence.kind": DEFENCES,
 }
 """Every family by the policy key that names its members."""
 INDEPENDENT = "fluvial/proof/checker/"
@@ -42,17 +44,27 @@ INDEPENDENT = "fluvial/proof/checker/"
 
 FIRST = {
     "codecs": ("int8", "float32"),
-    "kind": ("constant", "polynomial", "hinge"),
+    "staleness.kind": ("constant", "polynomial", "hinge"),
     "optimizer": ("sgd", "adam"),
     "divide_by": ("updates", "weights"),
+    "defence.kind": (),
 }
 """The names of policies of the format v1, for ever."""
 
 
+SECTIONS = {
+    "codecs": "updates",
+    "staleness.kind": "staleness",
+    "optimizer": "server",
+    "divide_by": "server",
+    "defence.kind": "defence",
+}
+
+
 def sections(key: str, name: str) -> dict[str, Any]:
     """A policy's sections in which ``key`` names one member."""
-    section = {"codecs": "updates", "kind": "staleness", "optimizer": "server", "divide_by": "server"}[key]
-    return {section: {key: [name] if key == "codecs" else name}}
+    section = SECTIONS[key]
+    return {section: {key.rpartition(".")[2]: [name] if key == "codecs" else name}}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +78,8 @@ def test_every_member_may_stand_in_a_policy_of_the_newest_format_and_the_first_o
     if name in FIRST[key]:
         assert policy_from_mapping(first).format == "fluvial/policy/v1"
     else:
-        with pytest.raises(UsageProblem, match=f"'{name}'") as caught:
+        refused = "defence" if key == "defence.kind" else f"'{name}'"
+        with pytest.raises(UsageProblem, match=refused) as caught:
             policy_from_mapping(first)
         assert caught.value.error_id == "FLV-2001"
 
@@ -81,7 +94,9 @@ def test_a_name_that_no_member_has_is_refused_with_the_names_that_there_are(key:
 @pytest.mark.parametrize("key", FAMILIES)
 def test_the_policys_page_lists_exactly_the_members_that_there_are(key: str) -> None:
     page = (ROOT / "docs" / "policy.md").read_text()
-    (row,) = re.findall(rf"^\| `{key}` \|[^|]*\|[^|]*\|([^|]*)\|", page, re.MULTILINE)
+    begin = page.index(f"## `[{SECTIONS[key]}]`")
+    section = page[begin : page.find("\n## ", begin)]
+    (row,) = re.findall(rf"^\| `{key.rpartition('.')[2]}` \|[^|]*\|[^|]*\|([^|]*)\|", section, re.MULTILINE)
     assert re.findall(r"`(\w+)`", row) == list(FAMILIES[key])
 
 
@@ -99,7 +114,7 @@ def test_the_independent_checker_knows_every_member() -> None:
 
 def test_no_code_compares_with_a_members_name() -> None:
     """``if codec == "int8"`` and ``case "adam"`` work for the members of their day, and for a new one by halves."""
-    names = {*CODECS, *OPTIMIZERS, *STALENESS_KINDS, *DIVISORS}
+    names = {*CODECS, *OPTIMIZERS, *STALENESS_KINDS, *DIVISORS, *DEFENCES}
     found = [
         f"{path.relative_to(ROOT)}:{line} compares with {name!r}"
         for folder in FOLDERS

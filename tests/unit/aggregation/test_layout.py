@@ -131,7 +131,7 @@ def test_names_are_looked_at_a_few_times_each_and_not_once_for_every_other() -> 
 
 def test_a_model_of_very_many_tensors_goes_all_the_way() -> None:
     layout = Layout.of([(f"block.{number}.weight", (2, 3)) for number in range(MANY)])
-    policy = policy_from_mapping({"anomaly": {"enabled": False}, "updates": {"norm_max": 1e6}})
+    policy = policy_from_mapping({"defence": {"kind": "none"}, "updates": {"norm_max": 1e6}})
     rng = np.random.default_rng(1)
     model, delta = (rng.normal(size=layout.parameters).astype(np.float32) for _ in range(2))
     state = initial(

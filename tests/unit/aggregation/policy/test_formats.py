@@ -205,11 +205,18 @@ def test_to_v2_all_that_came_later_is_off() -> None:
     assert off.defence.kind == "none"
 
 
-def test_a_clip_that_v2_allows_is_not_refused_for_a_key_that_v2_has_not() -> None:
+def test_a_clip_that_v2_allows_is_taken_by_v3() -> None:
     small = policy(updates={"norm_clip": 1e-9}, format=v2.FORMAT)
     assert policy_from_canonical(small.canonical()).updates.norm_clip == 1e-9
-    with pytest.raises(UsageProblem, match="defence.norm_clip_min"):
-        policy(updates={"norm_clip": 1e-9}, format=v3.FORMAT)
+    assert policy(updates={"norm_clip": 1e-9}, format=v3.FORMAT).updates.norm_clip == 1e-9
+
+
+def test_beside_a_guide_sums_are_divided_by_their_weights_unless_it_is_said() -> None:
+    assert policy(format=v3.FORMAT).server.divide_by == "updates"
+    assert policy(format=v3.FORMAT, defence={"kind": "guide"}).server.divide_by == "weights"
+    said = policy(format=v3.FORMAT, defence={"kind": "guide"}, server={"divide_by": "updates"})
+    assert said.server.divide_by == "updates"
+    assert policy_from_canonical(said.canonical()).server.divide_by == "updates"
 
 
 def test_who_writes_anomaly_into_a_new_policy_is_told_what_it_is_called_now() -> None:
