@@ -29,7 +29,7 @@ from aggregation.codecs import kernels
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
 from aggregation.policy import policy_from_mapping
-from aggregation.server.merge import Checkpoint, Step, add_sums, merge
+from aggregation.server.merge import Checkpoint, Step, WindowSums, add_sums, merge
 from benchmarks import machine
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
 from schemas.objects import sha256_hex
@@ -108,7 +108,7 @@ def cases(parameters: int) -> list[Case]:
     parent = Checkpoint(model, {key: rng.random(parameters) for key in initial_state(policy.server, 1)})
 
     def version() -> object:
-        windows = (window for _ in range(WINDOWS))
+        windows = (WindowSums(window) for _ in range(WINDOWS))
         weights = {"updates": 10, "weight_total": 10 << 16}
         return derive(parent, windows, **weights, policy=policy, layout=layout)
 

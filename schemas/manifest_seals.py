@@ -1,7 +1,8 @@
 """Who made a version: the merger's signature in a manifest, in tasks since ``fluvial/genesis/v5``.
 
-It covers a domain of its own (``schemas/documents.md``), the SHA-256 of the genesis document, and that of the
-manifest's canonical form without its key ``merger``. A version's identity stays the SHA-256 of its manifest's bytes.
+It covers a domain of its own (``schemas/documents.md``), the same for every format since v2, the SHA-256 of the genesis
+document, and that of the manifest's canonical form without its key ``merger``. A version's identity stays the SHA-256
+of its manifest's bytes.
 
 A manifest carries no time, so its signature says nothing of when. Its certificate has to have been valid at the
 LogAppendTime of the first announcement of the version; before one stands, whoever adopts it goes by the own clock.
@@ -18,10 +19,11 @@ from cryptography.exceptions import InvalidSignature
 
 from aggregation.errors import IntegrityProblem
 from schemas.certificates import BadCertificateError, Identity, Role
-from schemas.documents import manifest_v1, manifest_v2
+from schemas.documents import manifest_v1, manifest_v2, manifest_v3
 from schemas.manifests import Manifest, Seal
 
 if TYPE_CHECKING:
+    from aggregation.policy import Policy
     from schemas.certificates import Trust
     from schemas.envelope import Signer
     from schemas.signing import SignatureDomain
@@ -29,9 +31,15 @@ if TYPE_CHECKING:
 _DOMAIN: Final = b"fluvial/Manifest/v2\0"
 
 
-def manifest_format(domain: SignatureDomain) -> str:
-    """The format of a task's manifests: signed where its signatures name the task."""
-    return manifest_v2.FORMAT if domain.version > 1 else manifest_v1.FORMAT
+def manifest_formats(domain: SignatureDomain) -> tuple[str, ...]:
+    """The formats of a task's manifests: signed ones where its signatures name the task."""
+    return (manifest_v2.FORMAT, manifest_v3.FORMAT) if domain.version > 1 else (manifest_v1.FORMAT,)
+
+
+def manifest_format(domain: SignatureDomain, policy: Policy) -> str:
+    """The format of a version that is merged under ``policy``."""
+    formats = manifest_formats(domain)
+    return formats[-1] if policy.counts_shares else formats[0]
 
 
 def sealed(manifest: Manifest, signer: Signer) -> Manifest:
@@ -47,12 +55,12 @@ def require_sealed(manifest: Manifest, trust: Trust) -> Identity | None:
     """The merger that signed a manifest; None in tasks whose manifests nobody signs.
 
     Raises ``IntegrityProblem`` FLV-4104 where it is of another format than the task's, or no merger of the task signed
-    these very keys. Nothing is said of when the certificate was valid.
+    these very keys. Nothing is said of when the certificate was valid, nor whether it is of the format of its policy.
     """
-    expected = manifest_format(trust.domain)
-    if manifest.format != expected:
-        raise _unsealed(manifest, f"it is a {manifest.format}, the task's are {expected}")
-    if expected == manifest_v1.FORMAT:
+    formats = manifest_formats(trust.domain)
+    if manifest.format not in formats:
+        raise _unsealed(manifest, f"it is a {manifest.format}, the task's are {' or '.join(formats)}")
+    if manifest.format == manifest_v1.FORMAT:
         return None
     assert manifest.merger is not None, "its format says so"
     certificate, signature = _bytes_in(manifest.merger.certificate), _bytes_in(manifest.merger.signature)

@@ -14,12 +14,22 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 import rfc8785
 
+from aggregation.defences import Histograms, Usual
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.rules import FIRST_RULES, RecordRules
 from aggregation.layout import DTYPE, WEIGHTS, Layout, TensorSpec
 from aggregation.policy import Policy, policy_from_canonical
+from aggregation.weights.fixed_point import WEIGHT_ONE
 from schemas.certificates import Trust
-from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, genesis_v5, manifest_v1
+from schemas.documents import (
+    genesis_v1,
+    genesis_v2,
+    genesis_v3,
+    genesis_v4,
+    genesis_v5,
+    manifest_v1,
+    manifest_v2,
+)
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS, decode_document, encode_document
 from schemas.objects import sha256_hex
 from schemas.signing import SignatureDomain
@@ -247,8 +257,16 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _DEFAULTS: Final[Mapping[str, Any]] = {"model": Model(), "code": None, "metric": None, "parent": None}
 
 
+NOT_SAID: Final = -1
+"""Stands for what a manifest's format does not say of an input."""
+
+
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One aggregate that went into a version. ``sha256`` names its Avro payload."""
+    """One aggregate that went into a version. ``sha256`` names its Avro payload.
+
+    Said since v3: ``version``, under which it was folded; ``weight_total``, what its updates weighed then; and
+    ``weight``, what lateness leaves of it, in units of 1/65536, 0 for one that was dropped.
+    """
 
     region: str
     partition: int
@@ -258,6 +276,22 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepted: int
     sum_sha256: str
     sha256: str
+    version: int = NOT_SAID
+    weight_total: int = 0
+    weight: int = WEIGHT_ONE
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether it came too late."""
+        return not self.weight
+
+
+class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is usual after a version: pooled histograms, [bucket, count] each. See ``aggregation.defences.usual``."""
+
+    norms: tuple[tuple[int, int], ...] = ()
+    cosines: tuple[tuple[int, int], ...] = ()
+    shares: tuple[tuple[int, int], ...] = ()
 
 
 class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -267,11 +301,20 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signature: str
 
 
+MANIFESTS_BEFORE_V3: Final = frozenset({manifest_v1.FORMAT, manifest_v2.FORMAT})
+"""Formats that say nothing of lateness, of what is usual and of guides."""
+_MANIFEST_KEYS_SINCE_V3: Final = ("dropped", "usual", "guide_sha256")
+_INPUT_KEYS_SINCE_V3: Final = ("version", "weight_total", "weight")
+_WHOLE: Final = (NOT_SAID, 0, WEIGHT_ONE)
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A version above 0.
 
     ``cursors[region][partition]`` is the next aggregate sequence that no version holds yet. ``merger`` is said since
-    v2, and None until its merger has signed it.
+    v2, and None until its merger has signed it. ``dropped``, ``usual`` and ``guide_sha256`` are said since v3:
+    accepted updates of windows that came too late, what is usual, and the guide that its barriers name or "".
+    ``accepted`` to ``update_bytes`` are of the windows that count, ``weight_total`` after lateness.
     """
 
     task: str
@@ -291,6 +334,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference_sha256: str
     floor: int
     reason: str = "version"
+    dropped: int = 0
+    usual: Pools = Pools()
+    guide_sha256: str = ""
     merger: Seal | None = None
     format: str = manifest_v1.FORMAT
 
@@ -298,19 +344,37 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """ValueError for what the format cannot say."""
         if self.format == manifest_v1.FORMAT and self.merger is not None:
             raise ValueError(f"{self.format} cannot say who made it")
+        if self.says_lateness:
+            return
+        late = any((one.version, one.weight_total, one.weight) != _WHOLE for one in self.inputs)
+        if late or self.dropped or self.usual != Pools() or self.guide_sha256:
+            raise ValueError(f"{self.format} cannot say how late a window was, what is usual, or a guide")
+
+    @property
+    def says_lateness(self) -> bool:
+        """Whether its format says how late windows were, and what is usual."""
+        return self.format not in MANIFESTS_BEFORE_V3
 
     def canonical(self) -> bytes:
         """The document's bytes, in its format."""
-        keys = msgspec.to_builtins(self)
-        if self.merger is None:
-            del keys["merger"]
-        return encode_document(keys, MANIFEST_FORMATS)
+        return encode_document(self._keys(), MANIFEST_FORMATS)
 
     def unsigned(self) -> bytes:
         """The canonical bytes of all keys but ``merger``: what a merger signs."""
-        return rfc8785.dumps(
-            {key: value for key, value in msgspec.to_builtins(self).items() if key != "merger"}
-        )
+        return rfc8785.dumps({key: value for key, value in self._keys().items() if key != "merger"})
+
+    def _keys(self) -> dict[str, Any]:
+        """What its format says."""
+        keys: dict[str, Any] = msgspec.to_builtins(self)
+        if self.merger is None:
+            del keys["merger"]
+        if not self.says_lateness:
+            for key in _MANIFEST_KEYS_SINCE_V3:
+                del keys[key]
+            for one in keys["inputs"]:
+                for key in _INPUT_KEYS_SINCE_V3:
+                    del one[key]
+        return keys
 
     @property
     def slot_cursors(self) -> dict[Slot, int]:
@@ -345,8 +409,11 @@ def next_cursors(before: Mapping[Slot, int], inputs: tuple[Aggregate, ...]) -> d
     }
 
 
-def input_of(aggregate: Aggregate) -> Input:
-    """How a manifest names an aggregate."""
+def input_of(aggregate: Aggregate, weight: int | None = None) -> Input:
+    """How a manifest names an aggregate; one since v3 says too how much is left of it, ``weight``."""
+    since_v3 = (
+        {} if weight is None else {"version": aggregate.version, "weight_total": aggregate.weight_total}
+    )
     return Input(
         region=aggregate.region,
         partition=aggregate.partition,
@@ -356,7 +423,24 @@ def input_of(aggregate: Aggregate) -> Input:
         accepted=aggregate.accepted,
         sum_sha256=aggregate.sum_sha256,
         sha256=aggregate.sha256,
+        **since_v3,
+        weight=WEIGHT_ONE if weight is None else weight,
     )
+
+
+def pools_of(histograms: Histograms) -> Pools:
+    """How a manifest says what is usual."""
+    return Pools(histograms.norms, histograms.cosines, histograms.shares)
+
+
+def histograms_of(manifest: Manifest) -> Histograms:
+    """What is usual after a version, as pools; empty ones where its format does not say."""
+    return Histograms(manifest.usual.norms, manifest.usual.cosines, manifest.usual.shares)
+
+
+def usual_of(manifest: Manifest) -> Usual:
+    """What a version's barriers say is usual."""
+    return histograms_of(manifest).usual
 
 
 def sum_counts(inputs: tuple[Aggregate, ...]) -> dict[str, int]:

@@ -105,6 +105,29 @@ def add_windows(total: Ints, one: Ints) -> tuple[list[int], tuple[int, int]]:
     return wrapped, (min(0, *one.tolist()), max(0, *one.tolist()))
 
 
+def late_window(one: Ints, weight: int) -> list[int]:
+    """What a window adds that counts weight / 65536 of itself: floor(x · weight / 65536 + 1/2) of every element."""
+    return [math.floor(Fraction(int(x)) * weight / 65536 + Fraction(1, 2)) for x in one]
+
+
+def late_weight(weight_total: int, weight: int) -> int:
+    """The same of what its updates weigh; of a window that accepted some and counts, at least 1."""
+    if weight_total == 0 or weight == 0:
+        return 0
+    return max(1, math.floor(Fraction(weight_total * weight, 65536) + Fraction(1, 2)))
+
+
+def pooled(before: Mapping[int, int], windows: Sequence[Mapping[int, int]]) -> dict[int, int]:
+    """Three quarters of each old count, rounded down, and 256 for each new one; what comes to nothing is left out."""
+    buckets = set(before).union(*windows)
+    new = {
+        bucket: math.floor(Fraction(3 * before.get(bucket, 0), 4))
+        + 256 * sum(window.get(bucket, 0) for window in windows)
+        for bucket in buckets
+    }
+    return {bucket: new[bucket] for bucket in sorted(new) if new[bucket]}
+
+
 def mean_delta(total: Ints, exponent: int, divisor: float) -> list[float]:
     """Each sum in model units, divided: two quotients in Python floats."""
     return [float(x) / float(2**exponent) / divisor for x in total.tolist()]

@@ -183,6 +183,11 @@ class SmallFederation:
         return {(region, p): workers[region].partitions[p].state for region, p in self.genesis.slots}
 
     @property
+    def away(self) -> set[str]:
+        """Regions whose worker is away; tests put some in."""
+        return self._running.away
+
+    @property
     def version(self) -> int:
         """The head."""
         return len(self.manifests)

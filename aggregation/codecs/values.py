@@ -116,8 +116,21 @@ def mean_of_values(sums: Int64Array, weight_total: int) -> Float32Array:
 
     Correctly rounded, half to even. ``IntegrityProblem`` (FLV-3004) for sums that no finite values have.
     """
-    rows = sums.reshape(-1, VALUE_DIGITS)
-    means = [_nearest_float32(_joined(row.tolist()), weight_total) for row in rows]
+    return mean_of_groups([(sums, weight_total, 1)])
+
+
+def mean_of_groups(groups: Sequence[tuple[Int64Array, int, int]]) -> Float32Array:
+    """The same of several (sums, weight_total, factor), of each of which each weight counts ``factor`` times.
+
+    Exact up to the one rounding: so a mean of equal values is that value, whatever the factors are.
+    """
+    denominator = sum(weight_total * factor for _, weight_total, factor in groups)
+    rows = zip(*(sums.reshape(-1, VALUE_DIGITS).tolist() for sums, _, _ in groups), strict=True)
+    factors = [factor for _, _, factor in groups]
+    numerators = (
+        sum(_joined(digits) * factor for digits, factor in zip(row, factors, strict=True)) for row in rows
+    )
+    means = [_nearest_float32(numerator, denominator) for numerator in numerators]
     with np.errstate(over="ignore"):
         found = np.array(means, dtype=np.float32)
     if not np.isfinite(found).all():

@@ -29,6 +29,23 @@ def add_into(total: Int64Array, one: Int64Array) -> tuple[int, int]:
 
 
 @compiled(cached=CACHED)
+def add_late_into(total: Int64Array, one: Int64Array, weight: int) -> tuple[int, int]:
+    """``total[i] += (one[i] · weight + 2**15) >> 16``, int64[n] both, ``weight`` 0 to 65536.
+
+    one[i] is high · 2**16 + low, so that is high · weight + (low · weight + 2**15 >> 16): nothing leaves int64. Returns
+    the least and the greatest of what was added, not above and below 0.
+    """
+    least, greatest = np.int64(0), np.int64(0)
+    for i in range(total.shape[0]):
+        high, low = one[i] >> np.int64(16), one[i] & np.int64(0xFFFF)
+        value = high * np.int64(weight) + ((low * np.int64(weight) + np.int64(32768)) >> np.int64(16))
+        total[i] += value
+        least = min(least, value)
+        greatest = max(greatest, value)
+    return least, greatest  # type: ignore[return-value]  # numba returns ints
+
+
+@compiled(cached=CACHED)
 def mean_into(mean: Float32Array, total: Int64Array, one_over_unit: float, divisor: float) -> None:
     """``mean[i]`` becomes float32(float64(total[i]) / unit / divisor), float32[n] of int64[n].
 

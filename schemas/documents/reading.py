@@ -18,6 +18,7 @@ from schemas.documents import (
     genesis_v5,
     manifest_v1,
     manifest_v2,
+    manifest_v3,
 )
 
 Formats = Mapping[str, type[msgspec.Struct]]
@@ -32,6 +33,7 @@ GENESIS_FORMATS: Final[Formats] = {
 MANIFEST_FORMATS: Final[Formats] = {
     manifest_v1.FORMAT: manifest_v1.ManifestV1,
     manifest_v2.FORMAT: manifest_v2.ManifestV2,
+    manifest_v3.FORMAT: manifest_v3.ManifestV3,
 }
 
 

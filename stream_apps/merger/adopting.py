@@ -17,7 +17,7 @@ import logging
 from functools import partial
 
 from aggregation.errors import IntegrityProblem
-from aggregation.server.merge import Checkpoint
+from aggregation.server.merge import Checkpoint, WindowSums
 from backends.object_store import StoreUnavailable
 from backends.outages import UNREADABLE, retry_through_outage
 from schemas.manifest_seals import require_sealed
@@ -25,6 +25,7 @@ from schemas.manifests import Manifest, decode_manifest
 from schemas.objects import sha256_hex
 from stream_apps.merger.announced import announced_manifests
 from stream_apps.merger.deriving import Derived, derive
+from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.holding import Holding
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.version import Version, first_version, version_of
@@ -37,11 +38,11 @@ log = logging.getLogger("fluvial.merger")
 class Adopting:
     """The chain of one task. ``announced`` has the SHA-256 of manifests that mergers vouched for, by version."""
 
-    def __init__(self, context: ProcessContext, policies: Policies) -> None:
+    def __init__(self, context: ProcessContext, policies: Policies, guiding: Guiding = UNGUIDED) -> None:
         self._context = context
         self._store = context.store
         self._policies = policies
-        self._holding = Holding(context, policies)
+        self._holding = Holding(context, policies, guiding)
         self.announced: dict[int, str] = {}
 
     def genesis(self) -> Version:
@@ -212,10 +213,14 @@ class Adopting:
     def _derive_again(self, manifest: Manifest, parent: Version) -> Checkpoint:
         """Write the files of an announced version that have gone."""
         layout = self._context.layout
-        sums = (self._store.sums(one.sum_sha256, layout) for one in manifest.inputs if one.sum_sha256)
+        windows = (
+            WindowSums(self._store.sums(one.sum_sha256, layout), one.weight_total, one.weight)
+            for one in manifest.inputs
+            if one.sum_sha256 and not one.is_dropped
+        )
         derived = derive(
             parent.checkpoint,
-            sums,
+            windows,
             updates=manifest.accepted,
             weight_total=manifest.weight_total,
             policy=self._policies.of(parent.policy_sha256),

@@ -8,22 +8,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
+import msgspec
 import rfc8785
 
 from aggregation.errors import IntegrityProblem
+from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
+from aggregation.server.lateness import MergedWindows
+from aggregation.server.merge import WindowSums
 from backends.crash_points import crash_point
 from backends.log import Headers
 from backends.outages import UNREADABLE, retry_through_outage
-from schemas.manifest_seals import manifest_format, sealed
+from schemas.manifest_rules import rules_after
+from schemas.manifest_seals import sealed
 from schemas.manifests import Manifest
 from schemas.objects import sha256_hex
 from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
+from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.version import Version, version_of
 from stream_apps.process_context import ProcessContext
@@ -48,12 +53,17 @@ class Committed:
 
 
 class Committing:
-    """Makes versions of one task."""
+    """Makes versions of one task; ``guiding`` says which guide each names."""
 
-    def __init__(self, context: ProcessContext, policies: Policies) -> None:
+    def __init__(self, context: ProcessContext, policies: Policies, guiding: Guiding = UNGUIDED) -> None:
         self._context = context
         self._store = context.store
         self._policies = policies
+        self._guiding = guiding
+
+    def waits_for_guide(self, head: Version) -> bool:
+        """Whether no version is made after ``head`` before there is a guide for it."""
+        return self._guiding.after(head, self._policies.of(head.policy_sha256)).wait
 
     def commit(self, head: Version, chosen: tuple[Aggregate, ...]) -> Committed | None:
         """The version after ``head``, of these windows; None where another merger was faster.
@@ -90,33 +100,50 @@ class Committing:
 
     def _next_version(self, head: Version, chosen: tuple[Aggregate, ...]) -> tuple[Derived, Manifest]:
         layout = self._context.layout
-        policy = self._policies.of(head.policy_sha256)
+        policy, signer = self._policies.of(head.policy_sha256), self._context.signer
+        rules = rules_after(head.number, policy, signer.domain)
+        merged = MergedWindows.of(chosen, rules.lateness)
+        if rules.says_lateness:
+            _require_histograms(merged, head, policy)
         try:
             derived = derive(
                 head.checkpoint,
-                # One at a time: a window's sums are twice as large as the model.
-                (self._sums(one) for one in chosen if one.sum_sha256),
-                updates=sum(one.accepted for one in chosen),
-                weight_total=sum(one.weight_total for one in chosen),
+                self._sums(merged),
+                updates=merged.accepted,
+                weight_total=merged.weight_total,
                 policy=policy,
                 layout=layout,
             )
         except IntegrityProblem as problem:
             raise DoubtfulWindows(chosen, problem) from problem
-        signer = self._context.signer
-        document_format = manifest_format(signer.domain)
-        made = next_manifest(self._context.genesis.task, head, chosen, derived, document_format)
+        guide_sha256 = self._guiding.after(head, policy).sha256 if rules.says_lateness else ""
         try:
+            made = next_manifest(
+                self._context.genesis.task, head, chosen, derived, rules, guide_sha256=guide_sha256
+            )
             finished = sealed(made, signer)
             finished.canonical()
-        except rfc8785.CanonicalizationError as error:
+        except (rfc8785.CanonicalizationError, msgspec.ValidationError) as error:
             # Each number is one that a window may have, and what they come to together none that a document can say.
             too_large = IntegrityProblem("FLV-3004", f"what the windows come to fits in no manifest: {error}")
             raise DoubtfulWindows(chosen, too_large) from error
         return derived, finished
 
-    def _sums(self, one: Aggregate) -> npt.NDArray[np.int64]:
-        try:
-            return self._store.sums(one.sum_sha256, self._context.layout)
-        except IntegrityProblem as problem:
-            raise DoubtfulWindows((one,), problem) from problem
+    def _sums(self, merged: MergedWindows) -> Iterator[WindowSums]:
+        """One at a time: a window's sums are twice as large as the model."""
+        for one, weight in merged.pairs:
+            if not (one.sum_sha256 and weight):
+                continue
+            try:
+                sums = self._store.sums(one.sum_sha256, self._context.layout)
+            except IntegrityProblem as problem:
+                raise DoubtfulWindows((one,), problem) from problem
+            yield WindowSums(sums, one.weight_total, weight)
+
+
+def _require_histograms(merged: MergedWindows, head: Version, policy: Policy) -> None:
+    """A window that was folded under a policy which counts shares says its histograms."""
+    silent = [one for one in merged.windows if one.policy_sha256 == head.policy_sha256 and not one.histograms]
+    if policy.counts_shares and silent:
+        problem = IntegrityProblem("FLV-3003", "a window under the policy in force says no histograms")
+        raise DoubtfulWindows(tuple(silent), problem)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from aggregation.layout import Layout
 from aggregation.policy import Policy
-from aggregation.server.merge import Checkpoint, add_sums, merge
+from aggregation.server.merge import Checkpoint, WindowSums, add_windows, merge
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
 from schemas.manifests import Manifest
 from schemas.objects import sha256_hex
@@ -39,20 +36,22 @@ class Derived:
 
 def derive(
     parent: Checkpoint,
-    sums: Iterable[npt.NDArray[np.int64]],
+    windows: Iterable[WindowSums],
     *,
     updates: int,
     weight_total: int,
     policy: Policy,
     layout: Layout,
 ) -> Derived:
-    """One global step from ``parent``; ``sums`` are int64[``layout.sum_elements``] arrays, taken one at a time.
+    """One global step from ``parent``; the sums of ``windows``, of which none is dropped, are taken one at a time.
+
+    ``updates`` and ``weight_total`` are of these, the weight after lateness.
 
     Raises ``IntegrityProblem`` (FLV-3004) where no policy allows such sums, counts or weights.
     """
     step = merge(
         parent,
-        add_sums(sums, layout.sum_elements),
+        add_windows(windows, weights=layout.trainable.parameters, elements=layout.sum_elements),
         updates=updates,
         weight_total=weight_total,
         policy=policy,

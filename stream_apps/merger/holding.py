@@ -21,12 +21,17 @@ import msgspec
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate
+from aggregation.server.lateness import MergedWindows
+from aggregation.server.merge import WindowSums
+from aggregation.weights.fixed_point import WEIGHT_ONE
 from schemas.certificates import Identity
+from schemas.manifest_rules import VersionRules, rules_after
 from schemas.manifest_seals import require_sealed
-from schemas.manifests import Input, Manifest, decode_manifest, input_of, next_cursors
+from schemas.manifests import NOT_SAID, Input, Manifest, decode_manifest, input_of, next_cursors
 from schemas.objects import sha256_hex
 from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
+from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.version import Version, version_of
 from stream_apps.merger.windows import Windows
@@ -66,7 +71,8 @@ def flaw_of(manifest: Manifest, task: str, number: int, parent: Parent) -> str:
         return f"its reason is {manifest.reason[:64]!r}, and no operator's record says so"
     if (manifest.policy_sha256, manifest.floor) != (parent.policy_sha256, parent.floor):
         return "its policy or floor is not its parent's, and no operator's record says so"
-    updates, most = [one.accepted for one in manifest.inputs if one.accepted], parent.updates_max
+    counting = [one.accepted for one in manifest.inputs if not one.is_dropped]
+    updates, most = [accepted for accepted in counting if accepted], parent.updates_max
     if not updates or (sum(updates) > most and len(updates) > 1):
         return f"it holds {sum(updates)} updates, a version holds 1 to {most}"
     return ""
@@ -82,10 +88,11 @@ def ended(signer: Identity | None, now_s: float) -> str:
 class Holding:
     """Derives versions of one task again."""
 
-    def __init__(self, context: ProcessContext, policies: Policies) -> None:
+    def __init__(self, context: ProcessContext, policies: Policies, guiding: Guiding = UNGUIDED) -> None:
         self._context = context
         self._store = context.store
         self._policies = policies
+        self._guiding = guiding
 
     def hold(self, data: bytes, parent: Version, windows: Windows) -> Held:
         """The version after ``parent`` whose manifest is ``data``, derived again.
@@ -97,8 +104,11 @@ class Holding:
         self._require_sealed(manifest, parent.number + 1)
         self._require_ordinary(manifest, parent)
         inputs = self._inputs(manifest, parent, windows)
-        derived = self._derive(inputs, parent)
-        unsigned = next_manifest(self._context.genesis.task, parent, inputs, derived, manifest.format)
+        rules = rules_after(
+            parent.number, self._policies.of(parent.policy_sha256), self._context.trust.domain
+        )
+        derived = self._derive(MergedWindows.of(inputs, rules.lateness), parent)
+        unsigned = self._unsigned(manifest, parent, inputs, derived, rules)
         expected = msgspec.structs.replace(unsigned, merger=manifest.merger)
         got, wanted = msgspec.structs.asdict(manifest), msgspec.structs.asdict(expected)
         others = [name for name, value in wanted.items() if got[name] != value]
@@ -115,6 +125,25 @@ class Holding:
             )
         return Held(version_of(manifest, sha256_hex(data), derived.checkpoint), derived)
 
+    def _unsigned(
+        self,
+        manifest: Manifest,
+        parent: Version,
+        inputs: tuple[Aggregate, ...],
+        derived: Derived,
+        rules: VersionRules,
+    ) -> Manifest:
+        """What its merger had to write, with the guide that it chose."""
+        task, number = self._context.genesis.task, parent.number + 1
+        if manifest.format != rules.document_format:
+            raise self._refused(
+                number, f"it is a {manifest.format}, under its policy it is a {rules.document_format}"
+            )
+        try:
+            return next_manifest(task, parent, inputs, derived, rules, guide_sha256=manifest.guide_sha256)
+        except IntegrityProblem as problem:
+            raise self._refused(number, problem.message) from problem
+
     def _require_sealed(self, manifest: Manifest, number: int) -> None:
         try:
             signer = require_sealed(manifest, self._context.trust)
@@ -127,7 +156,9 @@ class Holding:
         number = parent.number + 1
         most = self._policies.of(parent.policy_sha256).updates_per_version_max
         before = Parent(parent.manifest_sha256, parent.policy_sha256, parent.floor, most)
-        if why := flaw_of(manifest, self._context.genesis.task, number, before):
+        why = flaw_of(manifest, self._context.genesis.task, number, before)
+        policy = self._policies.of(parent.policy_sha256)
+        if why := why or self._guiding.flaw_of(manifest.guide_sha256, parent, policy):
             raise self._refused(number, why)
 
     def _inputs(self, manifest: Manifest, parent: Version, windows: Windows) -> tuple[Aggregate, ...]:
@@ -149,19 +180,24 @@ class Holding:
         what = f"window {named.sequence} of {slot[0]}[{slot[1]}], which it names,"
         if found is None:
             raise self._refused(number, f"{what} was signed by no worker, or a version before holds it")
-        if input_of(found) != named:
+        said = msgspec.structs.replace(named, version=NOT_SAID, weight_total=0, weight=WEIGHT_ONE)
+        if input_of(found) != said:  # the rest is held to what its windows give
             raise self._refused(
                 number, f"{what} is {named.sha256[:12]!r} there, signed was {found.sha256[:12]}"
             )
         return found
 
-    def _derive(self, inputs: tuple[Aggregate, ...], parent: Version) -> Derived:
+    def _derive(self, merged: MergedWindows, parent: Version) -> Derived:
         layout = self._context.layout
         return derive(
             parent.checkpoint,
-            (self._store.sums(one.sum_sha256, layout) for one in inputs if one.sum_sha256),
-            updates=sum(one.accepted for one in inputs),
-            weight_total=sum(one.weight_total for one in inputs),
+            (
+                WindowSums(self._store.sums(one.sum_sha256, layout), one.weight_total, weight)
+                for one, weight in merged.pairs
+                if one.sum_sha256 and weight
+            ),
+            updates=merged.accepted,
+            weight_total=merged.weight_total,
             policy=self._policies.of(parent.policy_sha256),
             layout=layout,
         )

@@ -30,6 +30,7 @@ from aggregation.server.aggregates import MERGED_REMEMBERED_MAX, Aggregate, Pend
 from aggregation.weights.staleness import WEIGHT_ONE
 from backends.outages import retry_through_outage
 from schemas.topics import updates_topic
+from stream_apps.merger.fitting import histograms_fit
 from stream_apps.merger.refolding import Refolding
 from stream_apps.process_context import ProcessContext
 from stream_apps.published import Claim
@@ -247,6 +248,8 @@ class Judging:
             return f"it says {one.accepted} accepted, and counts {counts.get(ACCEPTED, 0)}"
         if not _totals_fit(one):
             return "its totals are not those of its updates"
+        if not histograms_fit(one.histograms, one.accepted):
+            return "its histograms are not those of its updates"
         names = [one.state_sha256, one.policy_sha256, one.contributors_sha256]
         names += [one.sum_sha256] if one.accepted else []
         if not all(_SHA256.fullmatch(name) for name in names) or bool(one.sum_sha256) != bool(one.accepted):
@@ -278,6 +281,7 @@ def _totals_fit(one: Aggregate) -> bool:
     return (
         one.accepted <= one.weight_total <= one.accepted * WEIGHT_ONE
         and 0 <= one.staleness_total <= one.accepted * one.staleness_max
+        and one.version >= 0
         and 0 <= one.staleness_max <= min(max(one.version, 0), VERSIONS_MAX_LIMIT)
         and max(one.version, one.update_bytes, one.staleness_total, one.sequence) <= JSON_INTEGER_MAX
         and 0 <= one.update_bytes <= one.accepted * UPDATE_BYTES_LIMIT

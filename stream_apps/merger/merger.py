@@ -18,11 +18,14 @@ from typing import Final
 
 from aggregation.server.aggregates import Aggregate, PendingAggregates, Slot
 from backends.log import Headers, LogRecord
+from schemas.manifest_rules import rules_after
 from stream_apps.merger.adopting import Adopting
 from stream_apps.merger.committing import Committed, Committing, DoubtfulWindows
 from stream_apps.merger.deciding import windows_due
+from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.telling import Telling
+from stream_apps.merger.version import Version
 from stream_apps.merger.windows import Windows
 from stream_apps.process_context import ProcessContext
 
@@ -35,16 +38,17 @@ log = logging.getLogger("fluvial.merger")
 class Merger:
     """One merger. Not thread-safe: one call at a time. Every call blocks and waits out outages, saying so."""
 
-    def __init__(self, context: ProcessContext) -> None:
+    def __init__(self, context: ProcessContext, guiding: Guiding = UNGUIDED) -> None:
         self.context = context
         self._policies = Policies(context)
-        self._adopting = Adopting(context, self._policies)
-        self._committing = Committing(context, self._policies)
-        self._telling = Telling(context)
+        self._adopting = Adopting(context, self._policies, guiding)
+        self._committing = Committing(context, self._policies, guiding)
+        self._telling = Telling(context, self._policies)
         self._headers: Headers = ()
         self._started = False
         self.head = self._adopting.genesis()
         self._windows = Windows(context, self.head.cursors)
+        self._go_on_at(self.head)
 
     @property
     def pending(self) -> PendingAggregates:
@@ -58,7 +62,7 @@ class Merger:
         """
         if not self._started:
             self._adopting.begin()
-            self.head = self._adopting.vouched(self.head)
+            self._go_on_at(self._adopting.vouched(self.head))
             self._windows.begin_at(self.head.cursors)
             self._adopt_head()
             self.finish()
@@ -74,7 +78,7 @@ class Merger:
         """Commit the next version if it is due; True when the head has moved (by us or by another merger)."""
         self._windows.take_dropped()
         chosen = self._due()
-        if not chosen:
+        if not chosen or self._committing.waits_for_guide(self.head):
             return False
         try:
             committed = self._committing.commit(self.head, chosen)
@@ -97,8 +101,14 @@ class Merger:
         policy = self._policies.of(self.head.policy_sha256)
         now_s = self.context.clock.monotonic()
         waiting = self.pending.waiting()
-        self.context.observer.waiting(len(waiting), self.pending.updates, policy.buffer.updates)
-        return windows_due(waiting, policy, since_s=self._windows.waiting_since_s, now_s=now_s)
+        self.context.observer.waiting(len(waiting), self._windows.updates, policy.buffer.updates)
+        since_s, lateness = self._windows.waiting_since_s, self._windows.lateness
+        return windows_due(waiting, policy, since_s=since_s, now_s=now_s, lateness=lateness)
+
+    def _go_on_at(self, head: Version) -> None:
+        self.head = head
+        policy, domain = self._policies.of(head.policy_sha256), self.context.trust.domain
+        self._windows.lateness = rules_after(head.number, policy, domain).lateness
 
     def _settle(self, doubtful: DoubtfulWindows) -> None:
         """Hold windows against their logs: those that are right have their sums afterwards, the others are gone."""
@@ -108,7 +118,8 @@ class Merger:
             self.context.clock.sleep(DOUBT_S)
 
     def _go_on_from(self, committed: Committed) -> None:
-        self.head, self._headers = committed.version, committed.headers
+        self._go_on_at(committed.version)
+        self._headers = committed.headers
         self._windows.forget_merged(self.head.cursors)
         self._windows.write_facts(self.head.number)
         log.info(
@@ -118,6 +129,18 @@ class Merger:
             len(committed.manifest.inputs),
             extra={"version": self.head.number},
         )
+        for one in committed.manifest.inputs:
+            if one.is_dropped and one.accepted:
+                log.warning(
+                    "version %d drops window %d of %s[%d]: it is %d versions late, with %d updates",
+                    self.head.number,
+                    one.sequence,
+                    one.region,
+                    one.partition,
+                    self.head.number - 1 - one.version,
+                    one.accepted,
+                    extra={"version": self.head.number},
+                )
 
     def _follow_winner(self) -> None:
         lost = self.head.number + 1
@@ -130,5 +153,5 @@ class Merger:
 
     def _adopt_head(self) -> None:
         while (after := self._adopting.after(self.head, self._windows)) is not None:
-            self.head = after
+            self._go_on_at(after)
             self._windows.forget_merged(after.cursors)

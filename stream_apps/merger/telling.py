@@ -12,6 +12,7 @@ from backends.crash_points import crash_point
 from backends.log import FLUSH_TIMEOUT_S, Headers, Position
 from backends.outages import retry_through_outage
 from schemas.topics import models_topic, updates_topic
+from stream_apps.merger.policies import Policies
 from stream_apps.merger.version import Version
 from stream_apps.process_context import ProcessContext
 
@@ -19,8 +20,9 @@ from stream_apps.process_context import ProcessContext
 class Telling:
     """Barriers and announcements of one task."""
 
-    def __init__(self, context: ProcessContext) -> None:
+    def __init__(self, context: ProcessContext, policies: Policies) -> None:
         self._context = context
+        self._policies = policies
         self._task = context.genesis.task
         self._writer = context.writer
 
@@ -42,7 +44,7 @@ class Telling:
 
     def _write_barriers(self, version: Version, region: str, headers: Headers) -> None:
         """One into every partition of the region; returns when the broker has acknowledged them all."""
-        barrier = {
+        barrier: dict[str, object] = {
             "task": self._task,
             "region": region,
             "version": version.number,
@@ -53,6 +55,14 @@ class Telling:
             "floor": version.floor,
             "reason": version.reason,
         }
+        if self._policies.of(version.policy_sha256).counts_shares:
+            usual = version.pools.usual
+            barrier |= {
+                "usual_norm": usual.norm,
+                "usual_cosine": usual.cosine,
+                "usual_share": usual.share,
+                "guide_sha256": version.guide_sha256,
+            }
         value = self._context.signer.sign("Barrier", barrier)
         written = [
             self._writer.append(

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from aggregation.defences import Histograms
 from aggregation.server.aggregates import Slot
 from aggregation.server.merge import Checkpoint
-from schemas.manifests import Genesis, Manifest
+from schemas.manifests import Genesis, Manifest, histograms_of
 from schemas.objects import sha256_hex
+
+NO_POOLS: Final = Histograms()
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Hashes, cursors (the next sequence of every partition that no version holds yet), and arrays."""
+    """Hashes, cursors (the next sequence of every partition that no version holds yet), and arrays.
+
+    ``pools``: what is usual, empty before ``fluvial/manifest/v3``. ``guide_sha256``: what its barriers name, or "".
+    """
 
     number: int
     manifest_sha256: str
@@ -24,6 +31,8 @@ class Version:
     reason: str
     cursors: Mapping[Slot, int]
     checkpoint: Checkpoint
+    pools: Histograms = NO_POOLS
+    guide_sha256: str = ""
 
 
 def first_version(genesis: Genesis, checkpoint: Checkpoint) -> Version:
@@ -53,4 +62,6 @@ def version_of(manifest: Manifest, manifest_sha256: str, checkpoint: Checkpoint)
         reason=manifest.reason,
         cursors=manifest.slot_cursors,
         checkpoint=checkpoint,
+        pools=histograms_of(manifest),
+        guide_sha256=manifest.guide_sha256,
     )

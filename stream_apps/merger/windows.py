@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from aggregation.server.aggregates import PendingAggregates, Slot
+from aggregation.server.lateness import ON_TIME, Lateness
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
 from schemas.topics import aggregates_topic
@@ -21,7 +22,10 @@ log = logging.getLogger("fluvial.merger")
 
 
 class Windows:
-    """The windows that no version holds yet. ``waiting_since_s``: since when updates wait; None while none does."""
+    """The windows that no version holds yet. ``waiting_since_s``: since when updates wait; None while none does.
+
+    ``lateness`` is that of the next version: what is too late for it waits for nothing.
+    """
 
     def __init__(self, context: ProcessContext, cursors: Mapping[Slot, int]) -> None:
         self._context = context
@@ -32,6 +36,12 @@ class Windows:
         self.pending = PendingAggregates(cursors)
         self.judging = Judging(context, self.pending)
         self.waiting_since_s: float | None = None
+        self.lateness: Lateness = ON_TIME
+
+    @property
+    def updates(self) -> int:
+        """Accepted updates that wait and count."""
+        return self.lateness.updates_of(self.pending.waiting())
 
     @property
     def next_offsets(self) -> dict[Slot, int]:
@@ -125,7 +135,7 @@ class Windows:
 
     def wait_anew(self) -> None:
         """What is left waits from now on: the head has moved."""
-        self.waiting_since_s = self._context.clock.monotonic() if self.pending.updates else None
+        self.waiting_since_s = self._context.clock.monotonic() if self.updates else None
 
     def _has(self, slot: Slot, sequence: int) -> bool:
         return self.pending.window(slot, sequence) is not None
@@ -163,7 +173,7 @@ class Windows:
         if self.judging.take(claim):
             self._log_offsets[claim.place] = record.offset
             self._context.observer.window_taken(record, claim.aggregate)
-        if self.waiting_since_s is None and self.pending.updates:
+        if self.waiting_since_s is None and self.updates:
             self.waiting_since_s = self._context.clock.monotonic()
 
     def _first_of(self, cursors: Mapping[Slot, int]) -> dict[Slot, int]:

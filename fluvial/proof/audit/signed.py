@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from aggregation.defences import Usual
 from aggregation.fold.events import Barrier
 from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
@@ -12,6 +13,7 @@ from fluvial.proof.audit.findings import MANIFEST, SIGNED_NAME, Findings
 from fluvial.proof.audit.partitions import FoldedPartition
 from fluvial.proof.audit.strays import ELSEWHERE, Strays, kind_of
 from fluvial.proof.audit.versions import Chain
+from schemas.manifests import usual_of
 from schemas.objects import manifest_key
 from schemas.records import Announcement, Unverified, announcement_in
 from schemas.topics import models_topic, updates_topic
@@ -109,6 +111,8 @@ def _barrier_fields(chain: Chain, barrier: Barrier) -> list[tuple[str, object, o
         "reference_sha256": "",
         "floor": 0,
         "reason": "version",
+        "usual": Usual(),
+        "guide_sha256": "",
     }
     if version:
         manifest = chain.links[version - 1].manifest
@@ -116,6 +120,8 @@ def _barrier_fields(chain: Chain, barrier: Barrier) -> list[tuple[str, object, o
             "reference_sha256": manifest.reference_sha256,
             "floor": manifest.floor,
             "reason": manifest.reason,
+            "usual": usual_of(manifest),
+            "guide_sha256": manifest.guide_sha256,
         }
     return [(name, value, getattr(barrier, name)) for name, value in expected.items()]
 

@@ -10,18 +10,31 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from aggregation.defences import Histograms
 from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.layout import Layout
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate, Slot
-from aggregation.server.merge import Checkpoint, add_sums, merge
+from aggregation.server.lateness import MergedWindows
+from aggregation.server.merge import Checkpoint, WindowSums, add_windows, merge
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import LOG, MANIFEST, OBJECT, Findings, fields_of, first_difference
 from schemas.certificates import Identity
 from schemas.checkpoints import decode_sums, encode_direction, encode_model, encode_optimizer
+from schemas.manifest_rules import VersionRules, rules_after
 from schemas.manifest_seals import require_sealed
-from schemas.manifests import Genesis, Input, Manifest, decode_manifest, input_of, next_cursors, sum_counts
+from schemas.manifests import (
+    Genesis,
+    Input,
+    Manifest,
+    decode_manifest,
+    histograms_of,
+    input_of,
+    next_cursors,
+    pools_of,
+    sum_counts,
+)
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 
 _INPUT_FIELDS: Final = tuple(Input.__struct_fields__)
@@ -67,6 +80,10 @@ class Chain:
         """(model_sha256, optimizer_sha256) of a version."""
         named = self.links[version - 1].manifest if version else self.genesis
         return named.model_sha256, named.optimizer_sha256
+
+    def pools(self, version: int) -> Histograms:
+        """What is usual after a version: as its manifest says, which is held to its parent's and its windows."""
+        return histograms_of(self.links[version - 1].manifest) if version else Histograms()
 
     def newest_input(self, slot: Slot, version: int) -> Input | None:
         """The last aggregate of a partition that version ``version`` or one below it holds."""
@@ -167,12 +184,18 @@ class Remerge:
         """Merge one version again and compare it; None when it cannot be derived (a finding says why)."""
         manifest = self._chain.links[version - 1].manifest
         what, key = f"manifest of version {version}", manifest_key(self._objects.task, version)
-        inputs = self._inputs(manifest, what, key)
+        try:
+            policy = self._policy(version - 1)
+        except (IntegrityProblem, UsageProblem) as error:
+            self._findings.unreadable(LOG, f"merge of version {version}", key, error)
+            return None
+        rules = rules_after(version - 1, policy, self._chain.genesis.domain)
+        inputs = self._inputs(manifest, rules, what, key)
         if inputs is None:
             return None
-        self._compare_derived(manifest, inputs, what, key)
+        self._compare_derived(manifest, inputs, rules, what, key)
         try:
-            merged = self._merge(version, inputs)
+            merged = self._merge(version, inputs, policy)
         except (IntegrityProblem, UsageProblem) as error:
             self._findings.unreadable(LOG, f"merge of version {version}", key, error)
             return None
@@ -180,27 +203,30 @@ class Remerge:
         self._findings.compare(MANIFEST, what, key, fields_of(merged, manifest, names))
         return merged
 
-    def _inputs(self, manifest: Manifest, what: str, key: str) -> tuple[Aggregate, ...] | None:
-        inputs: list[Aggregate] = []
+    def _inputs(self, manifest: Manifest, rules: VersionRules, what: str, key: str) -> MergedWindows | None:
+        windows: list[Aggregate] = []
         for named in manifest.inputs:
             recomputed = self._windows.get(((named.region, named.partition), named.sequence))
-            title = f"input {named.sequence} of {named.region}[{named.partition}]"
+            title = _title(named)
             if recomputed is None:
                 self._findings.add(
                     MANIFEST, what, key, title, expected="a window that the log closes", got=named.sha256
                 )
                 return None
+            windows.append(recomputed)
+        merged = MergedWindows.of(windows, rules.lateness)
+        for named, (one, weight) in zip(manifest.inputs, merged.pairs, strict=True):
+            expected = input_of(one, weight if rules.says_lateness else None)
             fields = [
-                (f"{title}: {n}", e, g) for n, e, g in fields_of(input_of(recomputed), named, _INPUT_FIELDS)
+                (f"{_title(named)}: {n}", e, g) for n, e, g in fields_of(expected, named, _INPUT_FIELDS)
             ]
             self._findings.compare(MANIFEST, what, key, fields)
-            inputs.append(recomputed)
-        return tuple(inputs)
+        return merged
 
     def _compare_derived(
-        self, manifest: Manifest, inputs: tuple[Aggregate, ...], what: str, key: str
+        self, manifest: Manifest, merged: MergedWindows, rules: VersionRules, what: str, key: str
     ) -> None:
-        version = manifest.version
+        version, inputs, counting = manifest.version, merged.windows, merged.counting
         try:
             cursors = next_cursors(self._chain.cursors(version - 1), inputs)
         except IntegrityProblem as error:
@@ -214,13 +240,25 @@ class Remerge:
             )
         else:
             self._findings.compare(MANIFEST, what, key, [("cursors", cursors, manifest.cursors)])
+        before = self._chain.pools(version - 1)
         fields: list[tuple[str, object, object]] = [
+            ("format", rules.document_format, manifest.format),
             ("counts", sum_counts(inputs), manifest.counts),
-            ("accepted", sum(one.accepted for one in inputs), manifest.accepted),
-            ("weight_total", sum(one.weight_total for one in inputs), manifest.weight_total),
-            ("staleness_total", sum(one.staleness_total for one in inputs), manifest.staleness_total),
-            ("staleness_max", max((one.staleness_max for one in inputs), default=0), manifest.staleness_max),
-            ("update_bytes", sum(one.update_bytes for one in inputs), manifest.update_bytes),
+            ("accepted", merged.accepted, manifest.accepted),
+            ("dropped", merged.dropped, manifest.dropped),
+            ("weight_total", merged.weight_total, manifest.weight_total),
+            ("staleness_total", sum(one.staleness_total for one in counting), manifest.staleness_total),
+            (
+                "staleness_max",
+                max((one.staleness_max for one in counting), default=0),
+                manifest.staleness_max,
+            ),
+            ("update_bytes", sum(one.update_bytes for one in counting), manifest.update_bytes),
+            (
+                "usual",
+                pools_of(merged.pools(before) if rules.says_lateness else Histograms()),
+                manifest.usual,
+            ),
         ]
         # No record of an operator changes them: none is defined that could.
         floor = self._chain.links[version - 2].manifest.floor if version > 1 else 0
@@ -229,18 +267,25 @@ class Remerge:
         fields.append(("reason", "version", manifest.reason))
         self._findings.compare(MANIFEST, what, key, fields)
 
-    def _merge(self, version: int, inputs: tuple[Aggregate, ...]) -> MergedVersion:
+    def _merge(self, version: int, merged: MergedWindows, policy: Policy) -> MergedVersion:
         assert self._checkpoint is not None, "begin comes first"
-        updates = sum(one.accepted for one in inputs)
         reference = b""
-        if updates:
-            total = add_sums((self._sums(one) for one in inputs if one.sum_sha256), self._layout.sum_elements)
+        if merged.accepted:
+            total = add_windows(
+                (
+                    WindowSums(self._sums(one), one.weight_total, weight)
+                    for one, weight in merged.pairs
+                    if one.sum_sha256 and weight
+                ),
+                weights=self._layout.trainable.parameters,
+                elements=self._layout.sum_elements,
+            )
             step = merge(
                 self._checkpoint,
                 total,
-                updates=updates,
-                weight_total=sum(one.weight_total for one in inputs),
-                policy=self._policy(version - 1),
+                updates=merged.accepted,
+                weight_total=merged.weight_total,
+                policy=policy,
                 layout=self._layout,
             )
             self._checkpoint = step.checkpoint
@@ -286,3 +331,7 @@ class Remerge:
         sha256 = self._chain.policy_sha256(version)
         first = self._chain.genesis.first_policy
         return first if sha256 == first.sha256 else self._objects.policy(sha256)
+
+
+def _title(named: Input) -> str:
+    return f"input {named.sequence} of {named.region}[{named.partition}]"

@@ -62,9 +62,18 @@ def digits_of(values: Model, weight: int) -> Ints:
 
 def means(sums: Ints, weight_total: int) -> Model:
     """The buffers of a version, float32: each the float32 nearest to its exact mean, half to even."""
+    return np.array([mean_of(one, weight_total) for one in wholes(sums)], dtype=np.float32)
+
+
+def wholes(sums: Ints) -> list[int]:
+    """The exact sums in units of 2^-149, of their digits int64[10 · n]."""
     rows: list[list[int]] = sums.reshape(-1, DIGITS).tolist()
-    wholes = [sum(digit * 2 ** (DIGIT_BITS * k) for k, digit in enumerate(row)) for row in rows]
-    return np.array([_nearest(Fraction(one, weight_total * 2**UNIT)) for one in wholes], dtype=np.float32)
+    return [sum(digit * 2 ** (DIGIT_BITS * k) for k, digit in enumerate(row)) for row in rows]
+
+
+def mean_of(whole: int, weight_total: int) -> float:
+    """The float32 nearest to ``whole`` · 2^-149 / ``weight_total``."""
+    return _nearest(Fraction(whole, weight_total * 2**UNIT))
 
 
 def _nearest(exact: Fraction) -> float:

@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 import rfc8785
 
-from fluvial.proof.checker import arithmetic, buffers, wire
-from fluvial.proof.checker.derived import Entry, Logs, Window
+from fluvial.proof.checker import arithmetic, late, wire
+from fluvial.proof.checker.derived import Entry, Logs
 from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.partitions import PartitionResult
 from fluvial.proof.checker.report import Findings, Slot
@@ -52,15 +52,22 @@ class Chain:
     shelf: Shelf
     findings: Findings
     versions: list[Version] = field(default_factory=list)
-    holders: dict[tuple[Slot, int], list[int]] = field(default_factory=dict)
-    totals: dict[int, arithmetic.Ints] = field(default_factory=dict)
+    holders: dict[tuple[Slot, int], list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
+    totals: dict[int, late.Sums] = field(default_factory=dict)
 
     def keep_sums(self, slot: Slot, sequence: int, sums: arithmetic.Ints) -> None:
-        """Add a recomputed window's sums to those of the version that holds it; int64, so the order is nothing."""
-        for version in self.holders.get((slot, sequence), [])[:1]:
+        """Add a recomputed window's sums to those of the version that holds it; integers, so the order is nothing.
+
+        They count as its manifest says, which ``inputs`` holds to the policy.
+        """
+        for version, named in self.holders.get((slot, sequence), [])[:1]:
+            weight = named.get("weight", arithmetic.WEIGHT_ONE)
+            if not weight:
+                continue
             if version not in self.totals:
-                self.totals[version] = np.zeros(self.shelf.task.sum_elements, dtype=np.int64)
-            self.totals[version] += sums
+                nothing = np.zeros(self.shelf.task.parameters, dtype=np.int64)
+                self.totals[version] = late.Sums(nothing)
+            self.totals[version].add(sums, named.get("weight_total", 0), weight)
 
 
 def read_chain(shelf: Shelf, findings: Findings) -> Chain:
@@ -83,7 +90,7 @@ def read_chain(shelf: Shelf, findings: Findings) -> Chain:
         chain.versions.append(version)
         for one in version.manifest["inputs"]:
             slot = (one["region"], one["partition"])
-            chain.holders.setdefault((slot, one["sequence"]), []).append(version.number)
+            chain.holders.setdefault((slot, one["sequence"]), []).append((version.number, one))
     numbers = [
         int(parts[-2])
         for parts in (key.split("/") for key in objects.keys(f"{task.name}/versions/"))
@@ -94,6 +101,18 @@ def read_chain(shelf: Shelf, findings: Findings) -> Chain:
         findings.violate(2, f"version {lost[0]} has a manifest, version {len(chain.versions)} has none")
     findings.versions = len(chain.versions) - 1
     return chain
+
+
+def _require_weights(manifest: dict[str, Any]) -> None:
+    """``ValueError`` where what an input weighs is no number that it can weigh."""
+    for one in manifest["inputs"]:
+        counts = (one["version"], one["weight_total"])
+        if (
+            one["weight"] not in range(arithmetic.WEIGHT_ONE + 1)
+            or min(counts) < 0
+            or manifest["dropped"] < 0
+        ):
+            raise ValueError("no weights")
 
 
 @lru_cache(maxsize=64)
@@ -118,6 +137,9 @@ def _version(data: bytes, number: int, chain: Chain) -> Version | None:
             [manifest[key] for key in _NEEDED],
             [one[key] for one in manifest["inputs"] for key in _NEEDED_OF_INPUTS],
         )
+        if late.says_lateness(manifest):
+            _require_weights(manifest)
+        signed |= late.usual_of(manifest)
     except Damaged as damage:
         findings.violate(2, str(damage))
         return None
@@ -141,98 +163,6 @@ def _version(data: bytes, number: int, chain: Chain) -> Version | None:
             findings.violate(2, f"{what} is signed by no merger of the task")
             return None
     return Version(number, arithmetic.sha256(data), signed, manifest, merger)
-
-
-# -- what went into each version
-
-
-def check_inputs(chain: Chain, partitions: Mapping[Slot, PartitionResult]) -> None:
-    """Every input is a recomputed window, each in one version; cursors and totals follow (invariants 1, 3, 4)."""
-    findings = chain.findings
-    cursors = dict.fromkeys(partitions, 0)
-    for version in chain.versions[1:]:
-        windows = _windows_of(version, partitions, cursors, findings)
-        if windows is not None:
-            _compare_totals(version, chain.versions[version.number - 1], windows, cursors, findings)
-    for result in partitions.values():
-        _check_accepted(chain, result)
-
-
-def _windows_of(
-    version: Version,
-    partitions: Mapping[Slot, PartitionResult],
-    cursors: dict[Slot, int],
-    findings: Findings,
-) -> list[Window] | None:
-    windows = []
-    for one in version.manifest["inputs"]:
-        slot, sequence = (one["region"], one["partition"]), one["sequence"]
-        what = f"version {version.number}, input {sequence} of {slot[0]}[{slot[1]}]"
-        result = partitions.get(slot)
-        if result is None or not 0 <= sequence < len(result.windows):
-            if result is None or result.complete:
-                findings.violate(4, f"{what}: the log closes no such window")
-            return None
-        window = result.windows[sequence]
-        names = ("first_offset", "next_offset", "accepted", "sum_sha256")
-        expected = {name: window.record[name] for name in names} | {"sha256": window.sha256}
-        findings.compare(4, what, expected, one)
-        if sequence != cursors[slot]:
-            findings.violate(3, f"{what}: the next window to be merged is {cursors[slot]}")
-        cursors[slot] = sequence + 1
-        windows.append(window)
-    return windows
-
-
-def _compare_totals(
-    version: Version,
-    parent: Version,
-    windows: list[Window],
-    cursors: Mapping[Slot, int],
-    findings: Findings,
-) -> None:
-    what = f"manifest of version {version.number}"
-    rows: dict[str, list[int]] = {}
-    for region, partition in sorted(cursors):
-        rows.setdefault(region, []).append(cursors[region, partition])
-    findings.compare(3, what, {"cursors": rows}, version.manifest)
-    counts: dict[str, int] = {}
-    for window in windows:
-        for outcome, count in window.record["counts"].items():
-            counts[outcome] = counts.get(outcome, 0) + count
-    added = ("accepted", "weight_total", "staleness_total", "update_bytes")
-    expected: dict[str, object] = {name: sum(one.record[name] for one in windows) for name in added}
-    expected["counts"] = counts
-    expected["staleness_max"] = max((one.record["staleness_max"] for one in windows), default=0)
-    expected |= {name: parent.signed[name] for name in ("policy_sha256", "floor")} | {"reason": "version"}
-    findings.compare(4, what, expected, version.manifest)
-
-
-def _check_accepted(chain: Chain, result: PartitionResult) -> None:
-    """Every accepted offset lies in one version's input ranges, or above all of them: in a window still unmerged."""
-    findings = chain.findings
-    spans = sorted(
-        (one["first_offset"], one["next_offset"], version.number)
-        for version in chain.versions[1:]
-        for one in version.manifest["inputs"]
-        if (one["region"], one["partition"]) == result.slot
-    )
-    merged = 0
-    for first, after, version in spans:
-        if first > merged:
-            left_out = [offset for offset in result.accepted if merged <= offset < first]
-            findings.violate(3, f"{result.name}: no version holds offsets {merged} to {first - 1}")
-            if left_out:
-                findings.violate(
-                    1, f"{result.name}@{left_out[0]} was accepted, later ones are merged, it is not"
-                )
-        again = [offset for offset in result.accepted if first <= offset < min(after, merged)]
-        if first < merged:
-            findings.violate(3, f"{result.name}: version {version} holds offsets again from {first} on")
-        for offset in again:
-            findings.double += 1
-            findings.violate(1, f"{result.name}@{offset} is in two versions, one of them is {version}")
-        merged = max(merged, after)
 
 
 # -- the models
@@ -268,10 +198,12 @@ def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
             except Damaged as damage:
                 findings.violate(4, f"version {version.number} cannot be recomputed: {damage}")
                 return
-            delta = arithmetic.mean_delta(total[:weights], updates, manifest["weight_total"], policy)
+            delta = arithmetic.mean_delta(total.weights, updates, manifest["weight_total"], policy)
             previous = model[:weights]
             after, optimizer = arithmetic.server_step(policy["server"], previous, optimizer, delta)
-            model = np.concatenate([after, buffers.means(total[weights:], manifest["weight_total"])])
+            if not late.says_lateness(manifest):  # nothing is late, and its inputs do not say what they weigh
+                total.weighs = manifest["weight_total"] * arithmetic.WEIGHT_ONE
+            model = np.concatenate([after, total.means()])
             direction = arithmetic.direction_bytes(previous, after, shelf.task.weights)
             reference = arithmetic.sha256(direction)
             if shelf.objects.get(object_key(shelf.task.name, reference)) != direction:
@@ -291,8 +223,8 @@ def _check_files(chain: Chain, version: Version, *, drained: bool) -> None:
     """The stored files are the ones that the manifest names; the head's may still be on their way."""
     for name in ("model", "optimizer"):
         key = version_key(chain.shelf.task.name, version.number, f"{name}.safetensors")
-        late = version is chain.versions[-1] and not drained
-        if late and chain.shelf.objects.get(key) is None:
+        on_its_way = version is chain.versions[-1] and not drained
+        if on_its_way and chain.shelf.objects.get(key) is None:
             continue
         try:
             chain.shelf.file(key, version.manifest[f"{name}_sha256"])
@@ -314,6 +246,8 @@ def check_barriers(chain: Chain, partitions: Mapping[Slot, PartitionResult]) -> 
                 chain.findings.violate(2, f"{what}: no such version is committed")
             else:
                 _compare_signed(chain, what, committed, said)
+                if late.says_lateness(committed.manifest) and "usual_norm" not in said:
+                    chain.findings.violate(2, f"{what}: it does not say what is usual")
 
 
 def check_announcements(

@@ -12,11 +12,11 @@ from fluvial.proof.checker.chain import (
     CLOCK_SKEW_MS,
     check_announcements,
     check_barriers,
-    check_inputs,
     check_models,
     read_chain,
 )
 from fluvial.proof.checker.derived import Logs
+from fluvial.proof.checker.inputs import check_inputs
 from fluvial.proof.checker.partitions import check_partition
 from fluvial.proof.checker.reading import KafkaLogs, StoreAddress, open_objects
 from fluvial.proof.checker.report import Acknowledged, CheckReport, Findings, Progress, Slot

@@ -48,8 +48,8 @@ WITH_RULES: Final = WITH_SECTIONS - {"fluvial/genesis/v3"}
 WITH_NONCE: Final = WITH_RULES - {"fluvial/genesis/v4"}
 """Formats in whose tasks a signature names the genesis document, which holds a nonce."""
 MANIFEST_FORMATS: Final = frozenset({"fluvial/manifest/v1"})
-SIGNED_MANIFEST_FORMATS: Final = frozenset({"fluvial/manifest/v2"})
-"""Those of tasks whose signatures name the genesis document: a merger signs them."""
+SIGNED_MANIFEST_FORMATS: Final = frozenset({"fluvial/manifest/v2", "fluvial/manifest/v3"})
+"""Those of tasks whose signatures name the genesis document: a merger signs them. v3 is of policies since v3."""
 
 
 def known_format(document: dict[str, Any], formats: frozenset[str | None], what: str) -> None:

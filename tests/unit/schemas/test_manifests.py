@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -9,17 +10,22 @@ import pytest
 import rfc8785
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from aggregation.defences import Usual
+from aggregation.defences.usual import norm_of_bucket
 from aggregation.errors import IntegrityProblem
 from schemas.manifests import (
     Genesis,
     Manifest,
+    Pools,
     Region,
+    Seal,
     TensorEntry,
     decode_genesis,
     decode_manifest,
     input_of,
     next_cursors,
     sum_counts,
+    usual_of,
 )
 from tests import naive
 from tests.factories import BUFFERED, LAYOUT, aggregate, authority, entries, policy, sha
@@ -153,3 +159,93 @@ def test_inputs_that_do_not_continue_the_cursors_are_refused(sequence: int) -> N
 def test_counts_add_up_by_outcome() -> None:
     inputs = (aggregate("eu", 0, 0, accepted=3), aggregate("eu", 1, 0, accepted=4))
     assert sum_counts(inputs) == naive.merge_counts([one.counts for one in inputs]) == {"accepted": 7}
+
+
+def manifest_v3(**changed: Any) -> Manifest:
+    """A version that holds a fresh window, a late one, and one that came too late."""
+    windows = tuple(aggregate("eu", partition, 0) for partition in (0, 1, 2))
+    made = Manifest(
+        task="digits",
+        version=6,
+        parent_sha256=sha("parent"),
+        policy_sha256=policy().sha256,
+        inputs=tuple(input_of(one, weight) for one, weight in zip(windows, (65536, 40000, 0), strict=True)),
+        cursors=next_cursors(dict.fromkeys((("eu", 0), ("eu", 1), ("eu", 2)), 0), windows),
+        counts=sum_counts(windows),
+        accepted=8,
+        weight_total=(4 << 16) + 160_000,
+        staleness_total=0,
+        staleness_max=0,
+        update_bytes=4000,
+        model_sha256=sha("model"),
+        optimizer_sha256=sha("optimizer"),
+        reference_sha256=sha("reference"),
+        floor=0,
+        dropped=4,
+        usual=Pools(norms=((8200, 512), (8210, 768)), shares=((1, 3360),)),
+        guide_sha256=sha("guide"),
+        merger=Seal("", ""),
+        format="fluvial/manifest/v3",
+    )
+    return msgspec.structs.replace(made, **changed)
+
+
+def test_a_manifest_since_v3_says_how_late_its_windows_were_and_what_is_usual() -> None:
+    one = manifest_v3()
+    assert decode_manifest(one.canonical()) == one
+    assert [named.is_dropped for named in one.inputs] == [False, False, True]
+    assert usual_of(one) == Usual(norm_of_bucket(8210), 0, 1)
+    assert usual_of(manifest()) == Usual() and not manifest().says_lateness
+
+
+def test_nothing_of_it_is_left_out_of_a_signature_or_of_an_older_format_in_silence() -> None:
+    one, signed = manifest_v3(), set[bytes]()
+    late = msgspec.structs.replace(one.inputs[1], weight=39999)
+    for changed in (
+        {},
+        {"dropped": 5},
+        {"usual": Pools()},
+        {"guide_sha256": ""},
+        {"inputs": (one.inputs[0], late, one.inputs[2])},
+    ):
+        signed.add(manifest_v3(**changed).unsigned())
+        if changed:
+            older = (
+                {"format": "fluvial/manifest/v2"}
+                | {"dropped": 0, "usual": Pools(), "guide_sha256": ""}
+                | changed
+            )
+            with pytest.raises(ValueError, match="cannot say how late"):
+                manifest_v3(**older)
+    assert len(signed) == 5
+
+
+SPOILT: dict[str, dict[str, Any]] = {
+    "a weight above one": {"inputs": [{"weight": 65537}]},
+    "a weight below nothing": {"inputs": [{"weight": -1}]},
+    "a window of no version": {"inputs": [{"version": -1}]},
+    "a count of nothing": {"usual": {"norms": [[8200, 0]]}},
+    "a norm that no float has": {"usual": {"norms": [[1 << 14, 1]]}},
+    "a cosine above one": {"usual": {"cosines": [[65, 1]]}},
+    "a share of nobody": {"usual": {"shares": [[0, 1]]}},
+    "a bucket of three numbers": {"usual": {"shares": [[1, 1, 1]]}},
+    "a number beyond JSON": {"dropped": 1 << 53},
+    "an unknown pool": {"usual": {"moods": []}},
+    "no guide": {"guide_sha256": None},
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT.keys())
+def test_refused_is_a_manifest_of_v3_with(spoilt: dict[str, Any]) -> None:
+    document = json.loads(manifest_v3().canonical())
+    for key, value in spoilt.items():
+        if key == "inputs":
+            document["inputs"][0] |= value[0]
+        elif isinstance(value, dict):
+            document[key] |= value
+        else:
+            document[key] = value
+    data = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    with pytest.raises(IntegrityProblem) as caught:
+        decode_manifest(data)
+    assert caught.value.error_id == "FLV-4102"

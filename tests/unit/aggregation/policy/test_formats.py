@@ -41,6 +41,7 @@ from schemas.documents.genesis_v4 import GenesisV4
 from schemas.documents.genesis_v5 import GenesisV5
 from schemas.documents.manifest_v1 import ManifestV1
 from schemas.documents.manifest_v2 import ManifestV2
+from schemas.documents.manifest_v3 import ManifestV3
 from schemas.manifests import (
     Code,
     Genesis,
@@ -74,6 +75,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "fluvial/genesis/v5": GenesisV5,
     "fluvial/manifest/v1": ManifestV1,
     "fluvial/manifest/v2": ManifestV2,
+    "fluvial/manifest/v3": ManifestV3,
 }
 
 
@@ -495,7 +497,10 @@ BAD = {
         GENESIS_V3 | {"layout": [one | {"dtype": "int8"} for one in GENESIS_V3["layout"]]},
     ),
     "a genesis of another version": (decode_genesis, GENESIS | {"version": 1}),
-    "an unknown manifest format": (decode_manifest, MANIFEST | {"format": "fluvial/manifest/v2"}),
+    "an unknown manifest format": (decode_manifest, MANIFEST | {"format": "fluvial/manifest/v9"}),
+    "a v1 manifest that says it is v2": (decode_manifest, MANIFEST | {"format": "fluvial/manifest/v2"}),
+    "a v1 manifest that says it is v3": (decode_manifest, MANIFEST | {"format": "fluvial/manifest/v3"}),
+    "a v1 manifest with a key of v3": (decode_manifest, MANIFEST | {"dropped": 0}),
     "a genesis' format in a manifest": (decode_manifest, MANIFEST | {"format": "fluvial/genesis/v1"}),
 }
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from aggregation.errors import FluvialError, IntegrityProblem
+from aggregation.server.merge import WindowSums
 from backends.object_store import StoreUnavailable
 from backends.observer import Observer
 from backends.store.file import FileStore
 from schemas.certificates import Role
-from schemas.documents import manifest_v1
+from schemas.manifest_rules import VersionRules
 from schemas.manifests import decode_manifest
 from schemas.objects import manifest_key, model_key, optimizer_key
 from schemas.topics import models_topic
@@ -215,14 +216,14 @@ class Planted:
         layout = self.context.layout
         derived = derive(
             self.genesis.checkpoint,
-            (self.context.store.sums(one.sum_sha256, layout) for one in inputs),
+            (WindowSums(self.context.store.sums(one.sum_sha256, layout)) for one in inputs),
             updates=sum(one.accepted for one in inputs),
             weight_total=sum(one.weight_total for one in inputs),
             policy=self.context.policy,
             layout=layout,
         )
         self.derived = derived
-        return next_manifest(TASK, parent or self.genesis, inputs, derived, manifest_v1.FORMAT)
+        return next_manifest(TASK, parent or self.genesis, inputs, derived, VersionRules())
 
     def adopt(self, data: bytes) -> Version | None:
         """As a merger that starts; IntegrityProblem where it would wait for ever."""

@@ -9,7 +9,7 @@ import pytest
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.merge import Checkpoint
-from schemas.documents.manifest_v1 import FORMAT
+from schemas.manifest_rules import VersionRules
 from schemas.objects import sha256_hex
 from stream_apps.merger.deciding import next_manifest, windows_due
 from stream_apps.merger.deriving import Derived
@@ -63,7 +63,7 @@ DERIVED = derived(b"model", b"optimizer")
 
 
 def test_a_manifest_names_its_parent_its_windows_and_what_comes_of_them() -> None:
-    manifest = next_manifest("digits", head(), (ONE, EMPTY, TWO, THREE), DERIVED, FORMAT)
+    manifest = next_manifest("digits", head(), (ONE, EMPTY, TWO, THREE), DERIVED, VersionRules())
     assert (manifest.version, manifest.parent_sha256) == (5, sha("manifest 4"))
     assert (manifest.policy_sha256, manifest.floor) == (POLICY.sha256, 2)
     assert [one.sha256 for one in manifest.inputs] == [one.sha256 for one in (ONE, EMPTY, TWO, THREE)]
@@ -74,13 +74,13 @@ def test_a_manifest_names_its_parent_its_windows_and_what_comes_of_them() -> Non
 
 def test_windows_that_do_not_go_on_at_the_cursors_make_no_manifest() -> None:
     with pytest.raises(IntegrityProblem, match="FLV-3003"):
-        next_manifest("digits", head(), (THREE,), DERIVED, FORMAT)
+        next_manifest("digits", head(), (THREE,), DERIVED, VersionRules())
 
 
 @pytest.mark.parametrize("other", [{"model": b"another"}, {"optimizer": b"another"}])
 def test_what_was_derived_is_what_a_manifest_names_if_model_and_optimizer_are(
     other: dict[str, bytes],
 ) -> None:
-    manifest = next_manifest("digits", head(), (ONE,), DERIVED, FORMAT)
+    manifest = next_manifest("digits", head(), (ONE,), DERIVED, VersionRules())
     files = {"model": b"model", "optimizer": b"optimizer"} | other
     assert not derived(files["model"], files["optimizer"]).is_what(manifest)

@@ -44,7 +44,7 @@ def barriers_of(region: str) -> list[str]:
 def test_a_region_is_told_once_all_its_barriers_are_acknowledged(tmp_path: Path) -> None:
     logs = Logs()
     context = small_task(tmp_path, logs=logs)
-    Telling(context).tell(genesis_of(context), ())
+    Telling(context, Policies(context)).tell(genesis_of(context), ())
     announcement = f"{MODELS}[0]"
     assert logs.steps == [
         *barriers_of("eu"), "flush", announcement,
@@ -56,7 +56,7 @@ def test_a_region_one_of_whose_barriers_the_broker_refuses_is_not_told(tmp_path:
     logs, observer = Logs(refused=updates_topic(TASK, "us")), Told()
     context = small_task(tmp_path, logs=logs, observer=observer)
     with pytest.raises(ConnectionProblem, match="refused"):
-        Telling(context).tell(genesis_of(context), ())
+        Telling(context, Policies(context)).tell(genesis_of(context), ())
     assert [record.key for record in logs.records[MODELS, 0]] == [b"eu"]
     assert observer.versions == []
 
@@ -65,7 +65,7 @@ def test_an_announcement_that_the_broker_refuses_is_no_announcement(tmp_path: Pa
     observer = Told()
     context = small_task(tmp_path, logs=Logs(refused=MODELS), observer=observer)
     with pytest.raises(ConnectionProblem, match="refused"):
-        Telling(context).tell(genesis_of(context), ())
+        Telling(context, Policies(context)).tell(genesis_of(context), ())
     assert observer.versions == []
 
 
@@ -74,7 +74,7 @@ def test_what_is_told_is_the_version_with_its_hashes_signed_by_the_merger(tmp_pa
     context = small_task(tmp_path, logs=logs, observer=observer)
     version = genesis_of(context)
     headers = (("traceparent", b"00"),)
-    Telling(context).tell(version, headers)
+    Telling(context, Policies(context)).tell(version, headers)
     (record,) = logs.records[updates_topic(TASK, "us"), 0]
     barrier = decode_record(record.value, factories.NOW_MS, context.trust, context.policy)
     shared = ("version", "manifest_sha256", "model_sha256", "policy_sha256")

@@ -1,0 +1,123 @@
+"""How late a window is, what that leaves of it, and what is usual in a task: docs/adr/0042, schemas/meaning.md.
+
+Python's integers have no bounds, so there is nothing to split and nothing to overflow.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from fluvial.proof.checker.arithmetic import WEIGHT_ONE, Ints, Model
+from fluvial.proof.checker.buffers import mean_of, wholes
+
+NOT_LATE: Final = {"fluvial/manifest/v1", "fluvial/manifest/v2"}
+"""Formats of manifests that say nothing of lateness: in their versions every window counts as it is."""
+KINDS: Final = ("norms", "cosines", "shares")
+Pools = dict[str, list[list[int]]]
+
+
+def says_lateness(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest is of a format that says it; a task's genesis document does not."""
+    return bool(manifest) and manifest["format"] not in NOT_LATE
+
+
+def weight_left(policy: dict[str, Any], parent: int, folded_under: int) -> int:
+    """What is left of a window of the version ``folded_under`` that is merged after ``parent``, in 1/65536."""
+    if not policy["buffer"]["late_windows"]:
+        return WEIGHT_ONE
+    late, weights = max(0, parent - folded_under), policy["staleness"]["weights"]
+    return int(weights[late]) if late <= policy["staleness"]["versions_max"] else 0
+
+
+def rounded(number: int, weight: int) -> int:
+    """Number · weight / 65536 to the nearest integer; of two that are as near the upper one."""
+    return (2 * number * weight + WEIGHT_ONE) // (2 * WEIGHT_ONE)
+
+
+def weight_after(weight_total: int, weight: int) -> int:
+    """What the updates of a window weigh in its version: of one that counts and has some, at least 1."""
+    return 0 if weight_total == 0 or weight == 0 else max(1, rounded(weight_total, weight))
+
+
+# -- sums
+
+
+@dataclass(slots=True)
+class Sums:
+    """What the windows of a version add up to.
+
+    ``weights`` int64[W] after lateness; ``values``: the buffers' digits as they were folded, by what is left of them;
+    ``weighs``: the sum of weight_total · weight.
+    """
+
+    weights: Ints
+    values: dict[int, Ints] = field(default_factory=dict)
+    weighs: int = 0
+
+    def add(self, sums: Ints, weight_total: int, weight: int) -> None:
+        """One window."""
+        size = self.weights.size
+        part, digits = sums[:size], sums[size:]
+        if weight != WEIGHT_ONE:
+            part = np.array([rounded(number, weight) for number in part.tolist()], dtype=np.int64)
+        self.weights += part
+        self.values[weight] = self.values.get(weight, np.zeros_like(digits)) + digits
+        self.weighs += weight_total * weight
+
+    def means(self) -> Model:
+        """The version's buffers: Σ weight · values / Σ weight · weight_total, each rounded once.
+
+        Where a manifest says that its windows weigh nothing, which no window does, they are all 1/65536 heavy.
+        """
+        weighs = max(1, self.weighs)
+        groups = [(weight, wholes(digits)) for weight, digits in self.values.items()]
+        count = len(groups[0][1])
+        tops = [sum(weight * whole[i] for weight, whole in groups) for i in range(count)]
+        return np.array([mean_of(top, weighs) for top in tops], dtype=np.float32)
+
+
+# -- what is usual
+
+
+def pools_after(before: dict[str, Any], records: Iterable[dict[str, Any]]) -> Pools:
+    """The pools after a version of windows with these RegionalAggregates, where ``before`` is the parent's manifest."""
+    counted = list(records)
+    return {kind: _pool(kind, before, counted) for kind in KINDS}
+
+
+def _pool(kind: str, before: dict[str, Any], records: list[dict[str, Any]]) -> list[list[int]]:
+    old = before["usual"][kind] if says_lateness(before) else []
+    pool = {bucket: count * 3 // 4 for bucket, count in old}
+    for record in records:
+        for one in record.get(kind, ()):
+            pool[one["bucket"]] = pool.get(one["bucket"], 0) + 256 * one["count"]
+    return [[bucket, pool[bucket]] for bucket in sorted(pool) if pool[bucket]]
+
+
+def usual_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What barriers of a version say is usual, and the guide that they name. ValueError for pools that are none."""
+    if not says_lateness(manifest):
+        return {"usual_norm": 0.0, "usual_cosine": 0, "usual_share": 0, "guide_sha256": ""}
+    norm, cosine, share = (_middle(manifest["usual"][kind]) for kind in KINDS)
+    if not 0 <= norm < 1 << 14:
+        raise ValueError(f"no norm lies in bucket {norm}")
+    # The bucket's number is the upper 15 bits of its norms; the next one is 1 in the middle of it, all others are 0.
+    middle = struct.unpack(">d", struct.pack(">HIH", norm << 1 | 1, 0, 0))[0] if norm else 0.0
+    said = {"usual_norm": middle, "usual_cosine": max(0, cosine), "usual_share": share}
+    return said | {"guide_sha256": manifest["guide_sha256"]}
+
+
+def _middle(pool: list[list[int]]) -> int:
+    """The bucket with the lower one of the two middle entries, or the middle one; 0 where there is none."""
+    total = sum(count for _, count in pool)
+    reached = 0
+    for bucket, count in pool:
+        reached += count
+        if 2 * reached >= total:
+            return bucket
+    return 0
