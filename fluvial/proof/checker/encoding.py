@@ -1,4 +1,4 @@
-"""Avro single-object encoding as its specification describes it: ``C3 01``, the schema's CRC-64-AVRO fingerprint, the body."""
+"""Avro single-object encoding, by its specification: ``C3 01``, the schema's CRC-64-AVRO fingerprint, the body."""
 
 from __future__ import annotations
 

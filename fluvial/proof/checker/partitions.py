@@ -14,11 +14,11 @@ from fluvial.proof.checker.judged import JudgedOffsets
 from fluvial.proof.checker.report import Acknowledged, Findings, Slot
 from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.vouched import Heads
+from fluvial.proof.checker.window import Closed, Folded, Verdict
 
 KeepSums = Callable[[Slot, int, arithmetic.Ints], None]
 """Called with the partition, a window's sequence and its recomputed sums int64[P]."""
 LIKE_BARRIERS_LOOKED_BACK: Final = 4
-from fluvial.proof.checker.window import Closed, Folded, Verdict
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 To a policy before v3 all of it is empty. The rules, from docs/policy.md and docs/defences.md:
 
-* a device has ``saved_max`` contributions at first, each version gives it ``per_version``, every scored update takes one;
+* a device has ``saved_max`` contributions at first, a version gives it ``per_version``, a scored update takes one;
 * six (``quarantine_refusals``) anomalous ones of its last eight scored updates bring it into quarantine;
 * what a device had is forgotten when its last scored update is eight versions ago;
 * a base is welcome beyond ``versions_max`` for ``seconds_max`` after the barrier behind it, at most 10,000 versions.
@@ -40,7 +40,7 @@ def defence_of(policy: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Had:
-    """What a device had of late: a list entry a version (newest last), and whether its last scored ones were refused."""
+    """What a device had of late: an entry a version (newest last), and whether its last scored ones were refused."""
 
     version: int
     tokens: int
