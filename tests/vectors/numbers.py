@@ -12,7 +12,10 @@ from aggregation.codecs import Direction
 from aggregation.defences import NormHistory, Seen, Usual, defence_named
 from aggregation.layout import Layout
 from aggregation.policy import Policy, policy_from_mapping
-from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.lateness import weight_after
+from aggregation.server.merge import Checkpoint, WindowSums, add_windows, merge
+from aggregation.weights.divisors import DIVISORS
+from aggregation.weights.fixed_point import WEIGHT_ONE
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
 from schemas.objects import sha256_hex
 from tests.factories import BUFFERED, LAYOUT, HashRandom, delta
@@ -208,7 +211,10 @@ def buffer_cases() -> dict[str, Any]:
     return document("values of buffers (float32, little-endian): their digits, and the mean of sums", cases)
 
 
-def _merge_case(rules: Policy, layout: Layout, *, state: str, seed: int) -> dict[str, Any]:
+def _merge_case(
+    rules: Policy, layout: Layout, *, state: str, seed: int, left: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    """``left``: what lateness leaves of each window; () for a version that says nothing of it."""
     weights = layout.trainable.parameters
     model = delta(700 + seed, layout)
     optimizer: dict[str, npt.NDArray[np.float64]] = {}
@@ -219,10 +225,11 @@ def _merge_case(rules: Policy, layout: Layout, *, state: str, seed: int) -> dict
         }
     elif state == "another's":
         optimizer = {"velocity" if rules.server.optimizer != "sgd" else "m": np.ones(weights)}
-    windows = []
-    total = np.zeros(layout.sum_elements, dtype=np.int64)
+    windows: list[dict[str, Any]] = []
+    merged: list[WindowSums] = []
     updates, weight_total = 0, 0
-    for n, (count, weight) in enumerate([(3, 3 * 65536), (2, 65536 + 46341)]):
+    counted = [(3, 3 * 65536), (2, 65536 + 46341), (1, 37837), (1, 1)]
+    for n, (count, weight) in enumerate(counted[: len(left) or 2]):
         sums = np.zeros(layout.sum_elements, dtype=np.int64)
         parts = delta(900 + 10 * seed + n, layout.trainable).astype(np.float64)
         sums[:weights] = np.rint(parts * 2.0**33).astype(np.int64)
@@ -230,12 +237,17 @@ def _merge_case(rules: Policy, layout: Layout, *, state: str, seed: int) -> dict
             for one in range(count):
                 values = delta(50 + one, layout)[weights:]
                 codecs.accumulate_values_into(sums[weights:], values, weight // count)
-        windows.append({"accepted": count, "weight_total": weight // count * count, "sums": wholes(sums)})
-        updates, weight_total = updates + count, weight_total + weight // count * count
-        total += sums
+        before = weight // count * count
+        windows.append({"accepted": count, "weight_total": before, "sums": wholes(sums)})
+        if left:
+            windows[-1] |= {"weight": left[n], "weight_after": weight_after(before, left[n])}
+        if not left or left[n]:
+            merged.append(WindowSums(sums, before, left[n] if left else WEIGHT_ONE))
+            updates += count
+            weight_total += weight_after(before, left[n]) if left else before
     step = merge(
         Checkpoint(model, optimizer),
-        total,
+        add_windows(merged, weights=weights, elements=layout.sum_elements),
         updates=updates,
         weight_total=weight_total,
         policy=rules,
@@ -287,6 +299,11 @@ def merge_cases() -> dict[str, Any]:
             else state
         )
         cases.append(_merge_case(rules, layout, state=kept, seed=seed))
+    for seed, divide_by in enumerate(DIVISORS, len(rows)):
+        rules = policy_from_mapping({"server": {"learning_rate": 0.5, "divide_by": divide_by}})
+        left = (65536, 24105, 0, 20724) if seed % 2 else (32768, 46341, 65536, 1)
+        cases.append(_merge_case(rules, BUFFERED, state="none", seed=seed, left=left))
+    cases.append(_merge_case(rules, BUFFERED, state="none", seed=len(rows) + 2, left=(0, 46341)))
     return document(
         "merges: the parent's files and the windows' sums, and the files that come of them", cases
     )

@@ -99,14 +99,18 @@ class Partition:
         try:
             sealed = wire.open_sealed(self._task.notary, value)
         except Undecodable as error:
-            return None, error.outcome
+            named = error.schema
+            later = named is not None and self._is_later(named.name, named.version)
+            return None, "unknown_schema" if later else error.outcome
         newest = UPDATE_SCHEMAS[self._policy.get("format")]
-        later = sealed.kind == "ClientUpdate" and sealed.schema_version > newest
-        if not counts_shares(self._policy):
-            later = later or sealed.schema_version >= LATER.get(sealed.kind, sealed.schema_version + 1)
-        if later:
+        too_new = sealed.kind == "ClientUpdate" and sealed.schema_version > newest
+        if too_new or self._is_later(sealed.kind, sealed.schema_version):
             return None, "unknown_schema"
         return (sealed, "") if sealed.kind in wire.IN_UPDATES_TOPICS else (None, "undecodable")
+
+    def _is_later(self, kind: str, version: int) -> bool:
+        """Whether the policy's format does not know that version of a record, wherever it is named."""
+        return not counts_shares(self._policy) and version >= LATER.get(kind, version + 1)
 
     def _unauthentic(self, offset: int, sealed: Sealed, timestamp_ms: int) -> Verdict | None:
         refusal = wire.refusal_of(sealed, timestamp_ms)
