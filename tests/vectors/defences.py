@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from aggregation.defences import NormHistory, Seen, Usual, defence_named
@@ -113,7 +114,7 @@ def defence_cases() -> dict[str, Any]:
         policy = policy_from_mapping({"updates": {"norm_clip": NORM_CLIP}, "defence": {"kind": kind} | keys})
         judged = defence_named(kind).judge(policy.defence, shown, usual, NormHistory(history))
         case = {
-            "defence": policy.canonical().decode().partition('"defence":')[2].partition("}")[0] + "}",
+            "defence": json.loads(policy.canonical())["defence"],
             "kind": kind,
             "norm": shown.norm,
             "cosine": shown.cosine,

@@ -229,14 +229,14 @@ func sign(x float64) float64 {
 }
 
 // merge is one step from the parent: the next checkpoint and its direction.
-func merge(parent Checkpoint, total []int64, updates, weightTotal int64, server Server, exponent int, layout *Layout) (Checkpoint, *Direction) {
-	divisor := float64(updates)
+func merge(parent Checkpoint, total *Total, server Server, exponent int, layout *Layout) (Checkpoint, *Direction) {
+	divisor := float64(total.updates)
 	if server.DivideBy == "weights" {
-		divisor = float64(weightTotal) / 65536
+		divisor = float64(total.weightTotal) / 65536
 	}
 	mean := make([]float64, layout.W)
 	for i := range mean {
-		mean[i] = float64(total[i]) / math.Ldexp(1, exponent) / divisor
+		mean[i] = float64(total.weights[i]) / math.Ldexp(1, exponent) / divisor
 	}
 	direction, state := direct(server, parent.Optimizer, mean)
 	model, steps := make([]float32, layout.W+layout.B), make([]float64, layout.W)
@@ -244,9 +244,8 @@ func merge(parent Checkpoint, total []int64, updates, weightTotal int64, server 
 		model[i] = float32(float64(parent.Model[i]) + float64(server.LearningRate*direction[i]))
 		steps[i] = float64(model[i]) - float64(parent.Model[i])
 	}
-	for b := 0; b < layout.B; b++ {
-		at := layout.W + 10*b
-		model[layout.W+b] = meanOf(total[at:at+10], weightTotal)
+	for b, value := range total.values {
+		model[layout.W+b] = nearest(value, total.weighs)
 	}
 	return Checkpoint{model, state}, stepDirection(steps, layout)
 }
