@@ -111,6 +111,23 @@ class Observer:
     def merger_stopped(self, error: BaseException, last_scrape: LastScrape) -> None:
         """This merger ends for a reason that no retry removes; it may stay a little for the ``last_scrape``."""
 
+    def guide_named(self, version: int, guide_version: int) -> None:
+        """A version names a guide of that version; the one is never below the other."""
+
+    def unguided(self, version: int) -> None:
+        """A version of a guided policy names no guide, or waits for one."""
+
+    def guide_refused(self, reason: str) -> None:
+        """A record of the guides topic is not taken: ``stream_apps.merger.guides.REFUSALS`` has the reasons."""
+
+    # -- guardian
+
+    def guided(self, version: int, seconds: float) -> None:
+        """The guide of a version was published; ``seconds`` is how long loading, training and publishing took."""
+
+    def guide_failed(self, version: int, error: BaseException) -> None:
+        """No guide could be made of a version; the next one is tried."""
+
     # -- evaluator
 
     def recalled(self, evaluations: Sequence[Mapping[str, Any]]) -> None:
@@ -160,7 +177,7 @@ class Observer:
     # -- every process
 
     def adopted(self, version: int, regions: Collection[str]) -> None:
-        """A merger (whose task has these regions) or an evaluator goes on from a version."""
+        """A merger (whose task has these regions), an evaluator or a guardian goes on from a version."""
 
     def beat(self) -> None:
         """The process' loop turns; called about once a second, whatever is away."""

@@ -16,7 +16,8 @@ class TaskFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """``task.json``: ``genesis_sha256`` is the trust anchor, ``reference`` its code (a file, or a shipped name).
 
     ``settings`` were given by ``--set`` and go over the CONFIG of its code, in every process alike. ``devices`` and
-    ``alpha`` are the data split that ``fluvial run`` trains on, None where it was made otherwise.
+    ``alpha`` are the data split that ``fluvial run`` trains on, None where it was made otherwise. ``guided``: its first
+    policy is, so that it has guardians and a topic of guides; not said where it is not.
     """
 
     task: str
@@ -27,6 +28,12 @@ class TaskFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     settings: dict[str, Any] = {}
     devices: int | None = None
     alpha: float | None = None
+    guided: bool | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the task has guardians."""
+        return self.guided is True
 
 
 def task_folder(home: Path, task: str) -> Path:

@@ -109,8 +109,7 @@ def cases(parameters: int) -> list[Case]:
 
     def version() -> object:
         windows = (WindowSums(window) for _ in range(WINDOWS))
-        weights = {"updates": 10, "weight_total": 10 << 16}
-        return derive(parent, windows, **weights, policy=policy, layout=layout)
+        return derive(parent, windows, updates=10, weight_total=10 << 16, policy=policy, layout=layout)
 
     last = made[-1][2]()
     assert isinstance(last, Step)

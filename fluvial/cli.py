@@ -78,6 +78,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "evaluator": Entry(
         "fluvial.commands.processes:evaluator", _RUN, "Evaluate every version on held-out data."
     ),
+    "guardian": Entry(
+        "fluvial.commands.processes:guardian", _RUN, "Guide a task by a trusted root set, against poisoning."
+    ),
     "fleet": Entry("fluvial.commands.fleet:fleet", _RUN, "Drive many devices."),
     "device": Entry("fluvial.commands.devices:device", _RUN, "Fetch, train and publish as one device."),
     "status": Entry("fluvial.commands.operators:status", _LOOK, "What runs, how far it is, what lags."),
@@ -109,6 +112,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         "fluvial.commands.chaos:chaos",
         _LOOK,
         "Break a stack of its own while devices publish, then check it.",
+    ),
+    "arena": Entry(
+        "fluvial.commands.arena:arena", _LOOK, "Let attacks meet defences, and see what each is worth."
     ),
     "completion": Entry("fluvial.cli:completion", _LOOK, "Print shell completion for bash, zsh or fish."),
 }

@@ -31,6 +31,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "worker": "worker",
     "merger": "worker",
     "evaluator": "worker,learning",
+    "guardian": "worker,learning",
     "fleet": "worker,learning",
     "device": "worker,learning",
     "status": "worker",

@@ -1,6 +1,6 @@
 """A task: one file that says what is learned. Loading it, and turning every mistake in it into a clear error.
 
-The file holds four functions and, if it likes, four settings and a fifth function::
+The file holds four functions and, if it likes, four settings and two functions more::
 
     def model() -> torch.nn.Module
     def train(model, data, config) -> dict[str, float]   in place, on one device's Examples; reports "loss"
@@ -12,6 +12,7 @@ The file holds four functions and, if it likes, four settings and a fifth functi
     METRIC = "r2"  or  ("wer", "lower")                    which number of evaluate() judges a version
     NAME = "…"                                             else the file's name
     def cohorts(data) -> int array[n]                      a group, 0 to 99, of each example; else 10 made up
+    def guide_data() -> (x, y)                             a guardian's root set; else some held-out examples
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from learning.local_data import LOCAL_DATA, has_data, local_examples, no_data
 from learning.metric import declared_metric
 from learning.names import check_task_name
 from learning.randomness import seeded
+from learning.root_set import guide_data_in
 from learning.userfile import call_users, import_users
 from schemas.manifests import Metric
 
@@ -174,6 +176,10 @@ class Task:
         Without that function, a .npz file with the arrays x and y. Raises UsageProblem FLV-2234, FLV-2205.
         """
         return local_examples(self._module, self.path, path)
+
+    def guide_data(self) -> Examples | None:
+        """What the file's ``guide_data`` returns; None when it has none. Raises UsageProblem FLV-2250."""
+        return guide_data_in(self._module, self.path)
 
     def held_out(self, path: str = "") -> Examples:
         """What the evaluator evaluates on: ``data().test``, or its own examples at ``path``."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aggregation.codecs import Direction, direction_of
 from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
 from learning.cohorts import declared_cohort
@@ -130,3 +131,13 @@ def _check_form(before: Mapping[str, Hashable], after: Mapping[str, Hashable], w
             "torch.nn.utils.parametrize.remove_parametrizations for a parametrization; or do it in model()"
         )
     raise UsageProblem("FLV-2208", f"train() changed the model's layout: {problem}", where=where, hint=hint)
+
+
+def guide_of(task: Task, flat_parameters: Flat, root_set: Examples, config: TrainConfig) -> Direction:
+    """The direction that a root set gives at float32[P]: local − base of the weights, of one round as a device trains.
+
+    Raises what ``train_locally`` raises.
+    """
+    layout = task.anatomy.layout.trainable
+    result = train_locally(task, flat_parameters, root_set, config)
+    return direction_of(result.delta[: layout.parameters].astype(np.float64), layout)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from schemas.topics import (
     aggregates_topic,
+    guides_topic,
     metrics_topic,
     models_topic,
     topics_of,
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Operation = Literal["Read", "Write", "Describe", "DescribeConfigs"]
-AccessRole = Literal["device", "worker", "merger", "evaluator", "operator", "reader"]
-ROLES: Final[tuple[AccessRole, ...]] = ("device", "worker", "merger", "evaluator", "operator", "reader")
-"""``reader`` looks and writes nothing: audits, the console, exports. ``operator`` also revokes and parks.
+AccessRole = Literal["device", "worker", "merger", "evaluator", "guardian", "operator", "reader"]
+ROLES: Final[tuple[AccessRole, ...]] = (
+    "device", "worker", "merger", "evaluator", "guardian", "operator", "reader",
+)  # fmt: skip
+"""``guardian`` is of tasks whose policy is guided.
+``reader`` looks and writes nothing: audits, the console, exports. ``operator`` also revokes and parks.
 
 Who creates and removes tasks administers the cluster, and is none of these.
 """
@@ -59,13 +63,19 @@ def worker_group(task: str, region: str) -> str:
     return f"fluvial-{task}-{region}"
 
 
-def own_group(task: str, role: Literal["merger", "evaluator"], rest: str = "") -> str:
-    """The consumer group of one merger or evaluator; without ``rest``, how all of them begin."""
+OwnGroupRole = Literal["merger", "evaluator", "guardian"]
+
+
+def own_group(task: str, role: OwnGroupRole, rest: str = "") -> str:
+    """The consumer group of one merger, evaluator or guardian; without ``rest``, how all of them begin."""
     return f"fluvial-{task}-{role}-{rest}"
 
 
-def access_of(task: str, partitions: Mapping[str, int]) -> tuple[Grant, ...]:
-    """Every permission of a task; ``partitions`` maps each region to its number of partitions."""
+def access_of(task: str, partitions: Mapping[str, int], *, guided: bool = False) -> tuple[Grant, ...]:
+    """Every permission of a task; ``partitions`` maps each region to its number of partitions.
+
+    ``guided``: its policy is, so that it has guardians and a topic of guides.
+    """
     regions = sorted(partitions)
     models, metrics = models_topic(task), metrics_topic(task)
     grants: list[Grant] = []
@@ -94,10 +104,14 @@ def access_of(task: str, partitions: Mapping[str, int]) -> tuple[Grant, ...]:
     topic("merger", metrics, (*_WRITE, *_SET))
     topic("evaluator", models, _READ)
     topic("evaluator", metrics, _BOTH)
-    grants.extend(
-        Grant(role, "group", own_group(task, role), _READ, is_prefix=True) for role in ("merger", "evaluator")
-    )
-    for known in topics_of(task, partitions):
+    alone: list[OwnGroupRole] = ["merger", "evaluator"]
+    if guided:
+        alone.append("guardian")
+        topic("guardian", models, _READ)
+        topic("guardian", guides_topic(task), _BOTH)
+        topic("merger", guides_topic(task), (*_READ, *_SET))
+    grants.extend(Grant(role, "group", own_group(task, role), _READ, is_prefix=True) for role in alone)
+    for known in topics_of(task, partitions, guided=guided):
         topic("reader", known.name, _READ)
         if ".updates." not in known.name:
             topic("operator", known.name, (*_READ, *_SET))

@@ -7,7 +7,7 @@ one can leave guides out, and make none up.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.codecs import Direction
 from aggregation.errors import IntegrityProblem
@@ -20,6 +20,19 @@ from schemas.envelope import read_envelope
 if TYPE_CHECKING:
     from aggregation.layout import Layout
     from schemas.envelope import Envelope, Signer
+
+
+NORM_MIN: Final = 1e-100
+NORM_MAX: Final = 1e100
+"""Of a guide: squares of it are numbers, and not 0."""
+ENVELOPE_BYTES_MAX: Final = 16_384
+"""What a guide has beside its direction: a certificate, a signature, names, the head of a safetensors file."""
+
+
+def guide_bytes_max(layout: Layout) -> int:
+    """How many bytes a guide of a layout has at most: a byte a weight, a scale a tensor, and what is around them."""
+    weights = layout.trainable
+    return weights.parameters + 8 * len(weights.tensors) + ENVELOPE_BYTES_MAX
 
 
 class NoGuideError(ValueError):
@@ -45,6 +58,8 @@ def guide_in(data: bytes, trust: Trust, task: str, layout: Layout) -> Guide:
 
     When its certificate was valid is not asked: an object has no time. Mergers ask, when they take a guide.
     """
+    if len(data) > guide_bytes_max(layout):
+        raise NoGuideError(f"has {len(data)} bytes, one of this layout {guide_bytes_max(layout)} at most")
     envelope, serial = _signed(data, trust)
     record = envelope.record
     if record["task"] != task:
@@ -57,8 +72,8 @@ def guide_in(data: bytes, trust: Trust, task: str, layout: Layout) -> Guide:
         raise NoGuideError("has a direction that is not in the one form of such a file")
     if not all(math.isfinite(scale) and scale >= 0.0 for scale in direction.scales):
         raise NoGuideError("has a scale that is no number, or negative")
-    if not 0.0 < direction.norm < math.inf:
-        raise NoGuideError("points nowhere: all of it is 0, or beyond all numbers")
+    if not NORM_MIN <= direction.norm <= NORM_MAX:
+        raise NoGuideError("points nowhere: all of it is 0, or out of all bounds")
     return Guide(record["version"], record["model_sha256"], direction, trust.rules.certificate_name(serial))
 
 
@@ -75,6 +90,19 @@ def _signed(data: bytes, trust: Trust) -> tuple[Envelope, str]:
         raise NoGuideError(f"cannot be decoded: {error}") from error
     except BadCertificateError as error:
         raise NoGuideError(f"is signed by nobody of this task: {error}") from error
+
+
+def flaw_of_guide(guide: Guide, version: int, versions_max: int, model_sha256: str) -> str:
+    """Why the manifest of ``version`` may not name a guide, in words that go on from "its guide"; "" where it may.
+
+    ``model_sha256`` is that of the version that the guide is for; "" where there is no such version.
+    """
+    age = version - guide.version
+    if not 0 < age <= versions_max:
+        return f"is for version {guide.version}, {age} before this one: 1 to {versions_max} are allowed"
+    if guide.model_sha256 != model_sha256:
+        return f"is for another model of version {guide.version} than that version has"
+    return ""
 
 
 def guide_facts(data: bytes, trust: Trust) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 import rfc8785
 
-from aggregation.defences import Histograms, Usual
+from aggregation.defences import Histograms, Usual, defence_named
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.rules import FIRST_RULES, RecordRules
 from aggregation.layout import DTYPE, WEIGHTS, Layout, TensorSpec
@@ -235,6 +235,11 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def first_policy(self) -> Policy:
         """The policy in force until a barrier brings another."""
         return policy_from_canonical(rfc8785.dumps(self.policy))
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether its first policy weighs updates by a guardian's guide: then it has a topic of guides."""
+        return defence_named(self.first_policy.defence.kind).guided
 
     @property
     def slots(self) -> tuple[Slot, ...]:

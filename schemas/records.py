@@ -32,6 +32,7 @@ SIGNERS: Final = {
     "Tick": Role.WORKER,
     "RegionalAggregate": Role.WORKER,
     "Guide": Role.GUARDIAN,
+    "GuideAnnouncement": Role.GUARDIAN,
     "Barrier": Role.MERGER,
     "ModelAnnouncement": Role.MERGER,
     "Revoke": Role.OPERATOR,
@@ -39,11 +40,19 @@ SIGNERS: Final = {
 }
 """Which role may sign which record."""
 
-INGRESS_KINDS: Final = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
+CONTROL_KINDS: Final = frozenset({"Barrier", "Tick", "Revoke", "Skip"})
+"""What stands in an updates topic beside updates."""
+INGRESS_KINDS: Final = frozenset({"ClientUpdate", *CONTROL_KINDS})
 UPDATE_SCHEMAS: Final = {"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
 """The newest ClientUpdate that a policy's format takes. To a policy, a newer one is what it was to the Fluvial that
 wrote it, an unknown schema: so workers old and new give one verdict, and a log audits alike for ever."""
-SINCE_POLICY_V3: Final = {"Guide": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
+SINCE_POLICY_V3: Final = {
+    "Guide": 1,
+    "GuideAnnouncement": 1,
+    "Barrier": 2,
+    "RegionalAggregate": 2,
+    "PartitionState": 2,
+}
 """The first version of a record that policies before v3 do not know: to them it is an unknown schema, for ever."""
 DEVICE_TEXT_MAX: Final = 64
 """Characters of ``device_id`` and ``update_id``."""
@@ -122,6 +131,20 @@ def revoke_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Revoke | 
     return _revoke(envelope.record, by, trust.rules)
 
 
+def barrier_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Barrier | Unverified:
+    """The Barrier in one record of an updates topic, if a merger signed it; of whatever task and region.
+
+    Whether that merger's certificate was revoked before is for whoever goes through the log to say: ``signer``.
+    """
+    opened = _verified(value, timestamp_ms, trust, "Barrier")
+    if isinstance(opened, Unverified):
+        return opened
+    envelope, signer = opened
+    barrier = _translate(envelope, signer, len(value or b""), timestamp_ms, trust.rules)
+    assert isinstance(barrier, Barrier), "its kind says so"
+    return barrier
+
+
 class Flaw(enum.Enum):
     """What is wrong with a record; each is followed by what ``Unverified.detail`` holds then."""
 
@@ -180,6 +203,29 @@ def announcement_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Ann
     if isinstance(opened, Unverified):
         return opened
     return Announcement(**opened[0].record)
+
+
+@dataclass(frozen=True, slots=True)
+class GuideAnnouncement:
+    """A guide that is in the store: for which version, its object's SHA-256 (hex) and bytes, and who signed this."""
+
+    task: str
+    version: int
+    model_sha256: str
+    guide_sha256: str
+    guide_bytes: int
+    signer: Identity
+
+
+def guide_announcement_in(
+    value: bytes | None, timestamp_ms: int, trust: Trust
+) -> GuideAnnouncement | Unverified:
+    """The announcement in one record of a guides topic, if a guardian signed it; of whatever task."""
+    opened = _verified(value, timestamp_ms, trust, "GuideAnnouncement")
+    if isinstance(opened, Unverified):
+        return opened
+    envelope, signer = opened
+    return GuideAnnouncement(**envelope.record, signer=signer)
 
 
 def aggregate_in(

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 FOREVER_MS: Final = -1
 DAY_MS: Final = 86_400_000
 METRICS_RETENTION_MS: Final = 30 * DAY_MS
+GUIDES_BYTES_MAX: Final = 16_384
+"""What a record of a topic of guides may have: an announcement has a thousand bytes, and mergers read what is there."""
 
 Key = Literal["device_id", "partition", "region", "task"]
 
@@ -34,6 +36,11 @@ class Topic:
         """Whether what stands in it makes windows or versions, so that strangers' batches had better be plain."""
         return ".updates." in self.name or ".aggregates." in self.name
 
+    @property
+    def is_of_guides(self) -> bool:
+        """Whether it has nothing but guardians' announcements."""
+        return self.name.endswith(".guides")
+
     def config(self, message_bytes_max: int) -> dict[str, str]:
         """The topic's Kafka configuration."""
         return {
@@ -41,7 +48,9 @@ class Topic:
             "retention.ms": str(self.retention_ms),
             "retention.bytes": "-1",
             "cleanup.policy": "delete",
-            "max.message.bytes": str(message_bytes_max),
+            "max.message.bytes": str(
+                min(message_bytes_max, GUIDES_BYTES_MAX) if self.is_of_guides else message_bytes_max
+            ),
         } | ({"compression.type": "uncompressed"} if self.is_folded else {})
 
 
@@ -70,8 +79,16 @@ def metrics_topic(task: str) -> str:
     return f"fl.{task}.metrics"
 
 
-def topics_of(task: str, partitions: Mapping[str, int]) -> tuple[Topic, ...]:
-    """The whole table for a task; ``partitions`` maps each region to its number of partitions."""
+def guides_topic(task: str) -> str:
+    """Guardians' announcements of guides, for mergers; of tasks whose first policy is guided only."""
+    return f"fl.{task}.guides"
+
+
+def topics_of(task: str, partitions: Mapping[str, int], *, guided: bool = False) -> tuple[Topic, ...]:
+    """The whole table for a task; ``partitions`` maps each region to its number of partitions.
+
+    ``guided``: with the topic of guides, see ``Genesis.is_guided``.
+    """
     table: list[Topic] = []
     for region, count in sorted(partitions.items()):
         ingress = ("ClientUpdate", "Barrier", "Tick", "Revoke", "Skip")
@@ -81,5 +98,7 @@ def topics_of(task: str, partitions: Mapping[str, int]) -> tuple[Topic, ...]:
             Topic(aggregates_topic(task, region), ("RegionalAggregate",), "partition", count, FOREVER_MS)
         )
     table.append(Topic(models_topic(task), ("ModelAnnouncement",), "region", 1, FOREVER_MS))
+    if guided:
+        table.append(Topic(guides_topic(task), ("GuideAnnouncement",), "task", 1, FOREVER_MS))
     table.append(Topic(metrics_topic(task), ("JSON",), "task", 1, METRICS_RETENTION_MS))
     return tuple(table)

@@ -217,6 +217,11 @@ def operator_signer(name: str = "op-1") -> Signer:
     return signer(CONTROL, Role.OPERATOR, name)
 
 
+def guardian_signer(name: str = "g-1", **spoiled: Any) -> Signer:
+    """A guardian's signer."""
+    return signer(CONTROL, Role.GUARDIAN, name, **spoiled)
+
+
 def devices(count: int, *, partition: int = 0, partitions: int = 1, start: int = 0) -> list[str]:
     """The first ``count`` device ids, from number ``start`` on, that belong to a partition."""
     found: list[str] = []

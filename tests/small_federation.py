@@ -18,6 +18,7 @@ import numpy as np
 from confluent_kafka import Producer
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from aggregation.defences import defence_named
 from aggregation.fold.events import Effect, Event, Parked
 from aggregation.fold.state import PartitionState
 from aggregation.fold.transition import fold_into
@@ -42,7 +43,7 @@ from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.envelope import KeyPair, Signer
 from schemas.manifests import BEFORE_V5, NEWEST_GENESIS, Genesis, Manifest, Region
 from schemas.objects import sha256_hex
-from schemas.topics import aggregates_topic, metrics_topic, models_topic, topics_of, updates_topic
+from schemas.topics import Topic, aggregates_topic, metrics_topic, models_topic, topics_of, updates_topic
 from stream_apps.worker import folding
 from tests import factories
 from tests.waiting import WAIT_S
@@ -77,7 +78,7 @@ class SmallFederation:
         store: ObjectStore
         self.writer: RecordWriter
         self.open_reader: Callable[[str], TopicReader]
-        topics = topics_of(self.task, self.partitions)
+        topics = self.topics
         if self.settings is IN_MEMORY:
             log = MemoryLog({topic.name: topic.partitions for topic in topics}, self.clock)
             store, self.writer = MemoryStore(), MemoryWriter(log)
@@ -136,6 +137,12 @@ class SmallFederation:
         self.models = [self.genesis.model_sha256]
         self.announce(0)
 
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """Its topics; one of guides, too, where its policy is guided."""
+        guided = defence_named(self.policy.defence.kind).guided
+        return topics_of(self.task, self.partitions, guided=guided)
+
     def signer(self, key_pair: KeyPair) -> Signer:
         """Who signs for this task with these keys."""
         return key_pair.of_task(self.genesis.domain)
@@ -164,7 +171,7 @@ class SmallFederation:
 
         ``value_of`` gives each record's value, None to leave it out; the objects ``without`` are gone.
         """
-        topics = topics_of(self.task, self.partitions)
+        topics = self.topics
         log, store = MemoryLog({topic.name: topic.partitions for topic in topics}, self.clock), MemoryStore()
         for topic in topics:
             for partition in range(topic.partitions):

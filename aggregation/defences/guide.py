@@ -2,9 +2,10 @@
 
 As FLTrust (Cao et al. 2021, section 4) weighs by the cosine with the update of a root set. FLTrust's weight is
 max(0, cosine); here it rises from ``guide_cosine_min``, below which an update is refused, to 1 at the usual cosine:
-near convergence honest cosines lie about 0, and honest devices of few classes are nearly orthogonal to any guide. Norms
-are clipped, and shares count, as ``median`` does it; while there is no guide, it is ``median``. The merge holds the
-version's step near the guide besides (``server.cone``).
+near convergence honest cosines lie about 0, and honest devices of few classes are nearly orthogonal to any guide. A
+device that contributes more often than is usual weighs less in proportion, so a flood within the rules is worth an
+ordinary device's share. Norms are clipped as ``median`` does it; while there is no guide, shares still count. The merge
+holds the version's step near the guide besides (``server.cone``).
 
 The factor of an update's weight, each part in units of 1/65536 and rounded down, at least 1 in the end::
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from aggregation.defences.median import clip_of, fairness
+from aggregation.defences.median import clip_of
 from aggregation.defences.shape import Defence, DefenceParameters, Judged, Seen
 from aggregation.defences.usual import COSINE_STEPS
 from aggregation.reasons import Reason, because
@@ -33,6 +34,11 @@ def agreement(cosine: float, least: float, usual: int) -> int:
     """
     above, full = int(WEIGHT_ONE * (cosine - least)), int(WEIGHT_ONE * (usual / COSINE_STEPS - least))
     return min(WEIGHT_ONE, WEIGHT_ONE * above // full) if full > 0 else WEIGHT_ONE
+
+
+def fairness(own: int, usual: int) -> int:
+    """What of an update's weight its device's share leaves, in units of 1/65536; ``usual`` 0 for not known."""
+    return min(WEIGHT_ONE, WEIGHT_ONE * usual // own) if usual else WEIGHT_ONE
 
 
 class Guide(Defence):

@@ -18,6 +18,11 @@ class DefenceParameters(Protocol):
     """What a policy says beside the kind; each member reads what it needs."""
 
     @property
+    def norm_clip_medians(self) -> float:
+        """So many times the usual norm an update is clipped to."""
+        ...
+
+    @property
     def norm_clip_floor(self) -> float:
         """How far clipping to the usual norm goes down at least: a share of the policy's ``norm_clip``."""
         ...

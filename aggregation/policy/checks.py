@@ -130,6 +130,7 @@ def ranges(document: DocumentV3, peers: str = "defence") -> list[tuple[str, floa
         ("server.adaptivity", server.adaptivity, tiny, huge),
         ("shares.per_version", document.shares.per_version, 0, SHARES_MAX),
         ("shares.saved_max", document.shares.saved_max, 0, SHARES_MAX),
+        ("defence.norm_clip_medians", defence.norm_clip_medians, 0.1, huge),
         ("defence.norm_clip_floor", defence.norm_clip_floor, 0.0, 1.0),
         (f"{peers}.norm_deviations_max", defence.norm_deviations_max, 0.1, huge),
         (f"{peers}.cosine_min", defence.cosine_min, -1.0, 1.0),

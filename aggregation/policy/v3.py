@@ -54,6 +54,7 @@ class DefencePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is done about updates that are well-formed and harmful; see ``aggregation.defences`` for the members."""
 
     kind: str = "median"
+    norm_clip_medians: float = 2.0
     norm_clip_floor: float = 0.1
     norm_deviations_max: float = 6.0
     cosine_min: float = -0.5
@@ -61,7 +62,7 @@ class DefencePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history_updates_min: int = 8
     guide_cosine_min: float = -0.1
     guide_versions_max: int = 2
-    step_cosine_min: float = 0.9
+    step_cosine_min: float = 0.95
     guide_missing: Literal["go_on", "wait"] = "go_on"
     quarantine_refusals: int = 6
     quarantine_versions: int = 32

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from aggregation.codecs.compiled import compiled
 
 Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
 
 CACHED: Final = __name__ == "aggregation.server.kernels"
@@ -94,3 +95,25 @@ def add_models_into(
         )
         largest = max(largest, of_five)
     return largest  # type: ignore[return-value]  # numba returns an int
+
+
+@compiled(cached=CACHED)
+def products(sums: Int64Array, direction: Float64Array) -> tuple[float, float, float]:
+    """Σ m g, Σ m m and Σ g g of float64(sums) int64[n] and ``direction`` float64[n], in order."""
+    along, squares, others = 0.0, 0.0, 0.0
+    for i in range(sums.shape[0]):
+        m, g = np.float64(sums[i]), direction[i]
+        along += m * g
+        squares += m * m
+        others += g * g
+    return along, squares, others
+
+
+@compiled(cached=CACHED)
+def turn_into(
+    made: Int64Array, sums: Int64Array, direction: Float64Array, kept: float, added: float, most: float
+) -> None:
+    """``made[i]`` becomes rint(kept · sums[i] + added · direction[i]), within ±``most``; int64[n] of int64[n]."""
+    for i in range(made.shape[0]):
+        value = kept * np.float64(sums[i]) + added * direction[i]
+        made[i] = np.int64(np.rint(min(most, max(-most, value))))

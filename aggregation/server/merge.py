@@ -23,6 +23,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.optimizers import ServerStep, Sums, read_only
 from aggregation.policy import SUM_LIMIT, Policy
 from aggregation.server.aggregates import Aggregate
+from aggregation.server.cone import turned
 from aggregation.server.lateness import ON_TIME, Lateness
 from aggregation.weights.divisors import divisor_of
 from aggregation.weights.fixed_point import WEIGHT_ONE
@@ -157,11 +158,13 @@ def merge(
     weight_total: int,
     policy: Policy,
     layout: Layout,
+    guide: Direction | None = None,
 ) -> Step:
     """One global step.
 
     ``total`` is the exact sum over ``updates`` updates of the weight ``weight_total``, after lateness; the sums
-    alone, int64[``layout.sum_elements``], where no window is late.
+    alone, int64[``layout.sum_elements``], where no window is late. ``guide`` is the one that the version's manifest
+    names, see ``cone``.
     """
     if updates < 1 or weight_total < 1:
         raise IntegrityProblem(
@@ -174,7 +177,8 @@ def merge(
     model = np.empty(layout.parameters, dtype=np.float32)
     step = ServerStep(policy.server, parent.model[:weights], parent.optimizer, after=model[:weights])
     unit = float(1 << policy.fixed_point.exponent)
-    peaks = _step_in_pieces(step, total.sums[:weights], 1.0 / unit, divisor, layout.trainable)
+    sums = turned(total.sums[:weights], guide, policy, layout.trainable)
+    peaks = _step_in_pieces(step, sums, 1.0 / unit, divisor, layout.trainable)
     reference = direction_between(step.seen, step.before, peaks, layout.trainable)
     model[weights:] = mean_of_groups(total.values(weight_total, weights))
     return Step(Checkpoint(model, step.state), reference)

@@ -37,10 +37,11 @@ OBSERVATIONS_WAITING_MAX: Final = 512
 WORKER: Final = ("worker",)
 MERGER: Final = ("merger",)
 EVALUATOR: Final = ("evaluator",)
+GUARDIAN: Final = ("guardian",)
 FLEET: Final = ("fleet",)
 AUDITOR: Final = ("auditor",)
 CANARY: Final = ("canary",)
-ROLES: Final = ("worker", "merger", "evaluator", "fleet", "canary", "auditor")
+ROLES: Final = ("worker", "merger", "evaluator", "guardian", "fleet", "canary", "auditor")
 
 REGION: Final = ("region",)
 PLACE: Final = ("region", "partition")
@@ -75,13 +76,14 @@ ACTIONS: Final = (
     "window",
     "version",
     "evaluation",
+    "guide",
     "audit",
     "canary",
     "publish",
     "store",
     "kafka",
 )
-TOPIC_KINDS: Final = ("updates", "verdicts", "aggregates", "models", "metrics")
+TOPIC_KINDS: Final = ("updates", "verdicts", "aggregates", "models", "guides", "metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,9 @@ MERGERS: Final = (
     _gauge("fluvial_merger_refused_version", "version", MERGER, (), "The version in the store that this merger neither signs nor builds upon, since it is not what its windows give; 0 while there is none.", "Did somebody plant a version?"),
     _counter("fluvial_windows_disproved_total", "windows", MERGER, ("region", "certificate"), "Windows that are not what their log gives, by the serial of the certificate that signed them: it is barred in this merger.", "Does somebody lie with a worker's key?"),
     _counter("fluvial_lies_merged_total", "windows", MERGER, REGION, "Windows in versions that are not what their log gives, found out after the version was made.", "Which versions hold a lie?"),
+    _gauge("fluvial_unguided", "0 or 1", MERGER, (), "1 while the newest version names no guide, or the next one waits for one; absent where the policy is not guided.", "Are updates judged without a guide?"),
+    _gauge("fluvial_guide_age_versions", "versions", MERGER, (), "How many versions older than the newest version its guide is; absent until one is named.", "Does the guardian keep up?"),
+    _counter("fluvial_guides_refused_total", "records", MERGER, ("reason",), "Records of the guides topic that this merger does not take: forged, of another base (wrong_base), or whose object is missing, too_large, damaged or no guide (no_guide).", "Does somebody plant guides?"),
     _gauge("fluvial_privacy_epsilon", "epsilon", MERGER, (), "The privacy budget that was spent. Reserved: absent until a policy has a budget.", "How much of the privacy budget is spent?"),
 )
 
@@ -198,6 +203,12 @@ EVALUATORS: Final = (
     _histogram("fluvial_evaluation_duration_seconds", "seconds", EVALUATOR, (), "Time to load one version and evaluate it on the held-out data and each of its parts.", "What does an evaluation cost, and does it keep up with new versions?", EVALUATION_S),
     _gauge("fluvial_target_metric", "the metric's", EVALUATOR, (), "The value of the task's metric asked for with --target; absent without.", "What is the aim?"),
     _gauge("fluvial_versions_to_target", "versions", EVALUATOR, (), "The first version whose metric was as good as the target, or better; absent until one does, and where an evaluator that started again finds no evaluation of version 0 in what it reads of the metrics topic: then an earlier one may have been the first.", "How fast does the model converge?"),
+)
+
+GUARDIANS: Final = (
+    _gauge("fluvial_guided_version", "version", GUARDIAN, (), "The newest version of which this guardian made a guide.", "Does the guardian keep up?"),
+    _histogram("fluvial_guide_seconds", "seconds", GUARDIAN, (), "Time to load one version, train on the root set, and publish the guide.", "What does a guide cost, and does it keep up with new versions?", EVALUATION_S),
+    _counter("fluvial_guide_failures_total", "versions", GUARDIAN, ("error_id",), "Versions of which no guide could be made, by the error's id: train() raised or gave NaN, or the guide pointed nowhere (other).", "Does training on the root set fail, and why?"),
 )
 
 OTHERS: Final = (
@@ -217,12 +228,15 @@ OTHERS: Final = (
 )
 # fmt: on
 
-CATALOGUE: Final = EVERY_PROCESS + WORKERS + MERGERS + EVALUATORS + OTHERS
+CATALOGUE: Final = EVERY_PROCESS + WORKERS + MERGERS + EVALUATORS + GUARDIANS + OTHERS
 
 ABSENT_UNTIL_SET: Final = frozenset(
     {
         "fluvial_certificate_expires_timestamp_seconds",
         "fluvial_privacy_epsilon",
+        "fluvial_unguided",
+        "fluvial_guide_age_versions",
+        "fluvial_guided_version",
         "fluvial_evaluated_version",
         "fluvial_validation_loss",
         "fluvial_validation_accuracy",

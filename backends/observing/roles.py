@@ -1,4 +1,4 @@
-"""Fill the metrics of mergers, evaluators, fleets, canaries and auditors."""
+"""Fill the metrics of mergers, evaluators, guardians, fleets, canaries and auditors."""
 
 from __future__ import annotations
 
@@ -89,6 +89,20 @@ class MergerMetrics(MetricsObserver):
             for published_ms in self._published.pop((aggregate.slot, aggregate.sequence), ()):
                 latency.observe(max(0.0, now_s - published_ms / 1000))
         return ()
+
+    def guide_named(self, version: int, guide_version: int) -> None:
+        """See ``Observer``."""
+        self.metrics.gauge("fluvial_unguided").set(0)
+        self.metrics.gauge("fluvial_guide_age_versions").set(version - guide_version)
+
+    def unguided(self, version: int) -> None:
+        """See ``Observer``."""
+        del version
+        self.metrics.gauge("fluvial_unguided").set(1)
+
+    def guide_refused(self, reason: str) -> None:
+        """See ``Observer``."""
+        self.metrics.counter("fluvial_guides_refused_total").labels(reason).inc()
 
     def race_lost(self, version: int) -> None:
         """See ``Observer``."""
@@ -221,6 +235,36 @@ class EvaluatorMetrics(MetricsObserver):
         return super().ready_problem() if self._adopted else "announcements are not followed yet"
 
 
+class GuardianMetrics(MetricsObserver):
+    """What a guardian counts."""
+
+    def __init__(self, metrics: Metrics, *, task: str, home: Path) -> None:
+        super().__init__(metrics, task=task, home=home)
+        self._adopted = False
+
+    def adopted(self, version: int, regions: Collection[str]) -> None:
+        """See ``Observer``."""
+        del regions
+        self._adopted = True
+        if version >= 0:
+            self.metrics.gauge("fluvial_guided_version").set(version)
+
+    def guided(self, version: int, seconds: float) -> None:
+        """See ``Observer``."""
+        self.metrics.gauge("fluvial_guided_version").set(version)
+        self.metrics.histogram("fluvial_guide_seconds").observe(seconds)
+        self.succeeded("guide")
+
+    def guide_failed(self, version: int, error: BaseException) -> None:
+        """See ``Observer``."""
+        del version
+        self.metrics.counter("fluvial_guide_failures_total").labels(error_id(error)).inc()
+
+    def ready_problem(self) -> str:
+        """See ``MetricsObserver``."""
+        return super().ready_problem() if self._adopted else "announcements are not followed yet"
+
+
 class FleetMetrics(MetricsObserver):
     """What a fleet counts."""
 
@@ -293,6 +337,7 @@ BY_ROLE: Final[Mapping[str, type[MetricsObserver]]] = {
     "worker": WorkerMetrics,
     "merger": MergerMetrics,
     "evaluator": EvaluatorMetrics,
+    "guardian": GuardianMetrics,
     "fleet": FleetMetrics,
     "canary": CanaryMetrics,
     "auditor": AuditorMetrics,

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     help="Its regions. Default: those of the task that was created here.",
 )
 @click.option(
+    "--guided", is_flag=True, help="With --regions: of a task whose policy is guided by a guardian."
+)
+@click.option(
     "--principal",
     "principals",
     multiple=True,
@@ -43,6 +46,7 @@ def acls(
     task_name: str | None,
     form: str,
     regions: str | None,
+    guided: bool,
     principals: Sequence[str],
     cluster: str,
     servers: str,
@@ -52,20 +56,20 @@ def acls(
     Nothing is asked and nothing is changed: with --regions the task need not exist yet.
     """
     from backends.tasks import read_task_file
-    from fluvial.local.acls import by_principal, commands_of, parse_principals, strimzi_of, yaml_of
+    from fluvial.local.acls import Permitted, by_principal, commands_of, parse_principals, strimzi_of, yaml_of
     from fluvial.local.create import parse_regions
     from learning.names import check_task_name
 
     who = parse_principals(principals)
     if regions is None:
         file = read_task_file(invocation.home, task_name)
-        task, named = file.task, sorted(file.regions)
+        of = Permitted(file.task, sorted(file.regions), file.is_guided)
     else:
-        task, named = check_task_name(task_name, "TASK"), sorted(parse_regions(regions))
+        of = Permitted(check_task_name(task_name, "TASK"), sorted(parse_regions(regions)), guided)
     output = invocation.output
     output.document(
         {
-            "task": task,
+            "task": of.task,
             "grants": [
                 {
                     "principal": principal,
@@ -76,13 +80,13 @@ def acls(
                     "pattern": "prefixed" if grant.is_prefix else "literal",
                     "operations": list(grant.operations),
                 }
-                for principal, grants in by_principal(task, named, who)
+                for principal, grants in by_principal(of, who)
                 for grant in grants
             ],
         }
     )
     if form == "strimzi":
-        output.print(yaml_of(strimzi_of(task, named, who, cluster)).rstrip())
+        output.print(yaml_of(strimzi_of(of, who, cluster)).rstrip())
         return
-    for line in commands_of(task, named, who, servers):
+    for line in commands_of(of, who, servers):
         output.print(line)

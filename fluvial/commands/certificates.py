@@ -11,7 +11,7 @@ import click
 from fluvial.commands.tasks import check_known_region, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 
-ROLES: Final = ("device", "worker", "merger", "operator")
+ROLES: Final = ("device", "worker", "merger", "operator", "guardian")
 
 
 @click.group()
@@ -21,7 +21,7 @@ def ca() -> None:
 
 @ca.command("init")
 @task_option
-@click.option("--region", required=True, help="A region, or `control` (mergers and operators).")
+@click.option("--region", required=True, help="A region, or `control` (mergers, operators and guardians).")
 @json_option
 @pass_invocation
 def ca_init(invocation: Invocation, *, task_name: str | None, region: str) -> None:
@@ -62,7 +62,8 @@ def ca_issue(
 ) -> None:
     """Issue a key and certificate to NAME. One that is there already is left as it is.
 
-    A region's CA vouches for its devices and workers, the control CA (`--region control`) for mergers and operators.
+    A region's CA vouches for its devices and workers, the control CA (`--region control`) for mergers, operators
+    and guardians.
     """
     from backends.keys import certificate_serial, issue, signer_path
     from backends.tasks import keys_folder, read_task_file
@@ -186,7 +187,9 @@ def _describe_key(path: Path) -> dict[str, str]:
 
 @click.command()
 @task_option
-@click.option("--region", required=True, help="A region of the task, or `control` (mergers and operators).")
+@click.option(
+    "--region", required=True, help="A region of the task, or `control` (mergers, operators and guardians)."
+)
 @click.option("--role", type=click.Choice(ROLES), default="device", show_default=True)
 @click.option("--certificate", is_flag=True, help="Of a device: bar a certificate, not the device id.")
 @click.option(
@@ -209,7 +212,8 @@ def revoke(
     yes: bool,
     name: str,
 ) -> None:
-    """Bar NAME from a task, from now on: a device, or the certificate of a worker, a merger or an operator.
+    """Bar NAME from a task, from now on: a device, or the certificate of a worker, a merger, an operator or a
+    guardian.
 
     What was accepted before stays counted. A certificate that is revoked stays so: who goes on needs another one.
     """

@@ -1,4 +1,4 @@
-"""``fluvial worker``, ``merger``, ``evaluator``: the long-running processes. SIGTERM ends each cleanly."""
+"""``fluvial worker``, ``merger``, ``evaluator``, ``guardian``: long-running processes. SIGTERM ends each cleanly."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
+from learning.root_set_limits import EXAMPLES
 from schemas.certificates import CONTROL, Role
 
 if TYPE_CHECKING:
@@ -183,6 +184,79 @@ def evaluator(
             observer=observer,
         )
         return _run(invocation, file, app, observer, role="evaluator", name=name)
+
+
+@click.command()
+@task_option
+@name_option
+@key_option
+@click.option(
+    "--examples",
+    type=click.IntRange(1),
+    default=EXAMPLES,
+    show_default=True,
+    help="So many held-out examples are the root set of a task whose file has no guide_data().",
+)
+@data_option
+@click.option(
+    "--accept-coverage",
+    is_flag=True,
+    help="Guide by this root set even if it is small, or lacks classes: honest devices may be refused for it.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the training on it."
+)
+@metrics_options
+@traceback_option
+@json_option
+@pass_invocation
+def guardian(
+    invocation: Invocation,
+    *,
+    task: str | None,
+    name: str | None,
+    key: Path | None,
+    examples: int,
+    data: str,
+    accept_coverage: bool,
+    seed: int,
+    metrics_port: int,
+    no_metrics: bool,
+) -> int:
+    """Guide a task: train on a trusted root set from every version, and publish the signed direction.
+
+    For tasks whose policy has defence.kind = "guide". The root set is what guide_data() of the task file returns, or
+    --data, else some of the held-out examples. It never leaves this process.
+    """
+    from stream_apps import running
+    from stream_apps.guardian import app as guardian_app
+
+    running.configure_logging()
+    file = read_task_file(invocation.home, task)
+    settings, keys = invocation.settings("guardian"), keys_folder(invocation.home, file.task)
+    name = _name(name, "guardian")
+    key = key or signer_path(keys, CONTROL, Role.GUARDIAN, "guardian")
+    key_pair = load_key_pair(key)
+    identity = ProcessIdentity(file.task, "guardian", name, key=key)
+    with observing(settings, identity, MetricsOptions(metrics_port, not no_metrics)) as observer:
+        app = guardian_app.build_app(
+            settings,
+            task=file.task,
+            name=name,
+            genesis_sha256=file.genesis_sha256,
+            reference_here=file.reference,
+            key_pair=key_pair,
+            asked=guardian_app.RootSetAsked(
+                examples=examples,
+                path=data,
+                accept_coverage=accept_coverage,
+                seed=seed,
+                settings=file.settings,
+            ),
+            data_folder=_data_folder(invocation, file, name),
+            observer=observer,
+        )
+        return _run(invocation, file, app, observer, role="guardian", name=name)
 
 
 def _run(

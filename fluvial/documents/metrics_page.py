@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from backends.observing.metrics import EVALUATORS, EVERY_PROCESS, MERGERS, OTHERS, WORKERS, Metric
+from backends.observing.metrics import EVALUATORS, EVERY_PROCESS, GUARDIANS, MERGERS, OTHERS, WORKERS, Metric
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -56,6 +56,7 @@ SECTIONS: Final = (
     ("Regional worker", WORKERS),
     ("Merger", MERGERS),
     ("Evaluator", EVALUATORS),
+    ("Guardian", GUARDIANS),
     ("Fleet, auditor and canary", OTHERS),
 )
 

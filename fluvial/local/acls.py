@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -12,7 +13,7 @@ from aggregation.errors import UsageProblem
 from schemas.access import OF_A_REGION, ROLES, AccessRole, Grant, access_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 OF_ONE_REGION: Final = "User:CN={role},OU={role},O={region}"
 OF_NO_REGION: Final = "User:CN={role},OU={role},O=control"
@@ -49,21 +50,33 @@ def _filled(pattern: str, task: str, grant: Grant) -> str:
     return pattern.replace("{role}", grant.role).replace("{region}", grant.region).replace("{task}", task)
 
 
-def by_principal(task: str, regions: Sequence[str], principals: Principals) -> list[tuple[str, list[Grant]]]:
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """A task whose permissions are asked for. ``guided``: its policy is, so that it has guardians."""
+
+    task: str
+    regions: Sequence[str]
+    guided: bool = False
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """Every permission of it."""
+        return access_of(self.task, dict.fromkeys(self.regions, 1), guided=self.guided)
+
+
+def by_principal(of: Permitted, principals: Principals) -> list[tuple[str, list[Grant]]]:
     """Every permission of a task, by who gets it."""
 
     def who(grant: Grant) -> str:
-        return principal_of(task, grant, principals)
+        return principal_of(of.task, grant, principals)
 
-    grants = sorted(access_of(task, dict.fromkeys(regions, 1)), key=who)
+    grants = sorted(of.grants, key=who)
     return [(principal, list(some)) for principal, some in groupby(grants, who)]
 
 
-def commands_of(
-    task: str, regions: Sequence[str], principals: Principals, bootstrap_servers: str
-) -> Iterator[str]:
+def commands_of(of: Permitted, principals: Principals, bootstrap_servers: str) -> Iterator[str]:
     """A line of Kafka's own tool for each permission, to be run by an administrator."""
-    for principal, grants in by_principal(task, regions, principals):
+    for principal, grants in by_principal(of, principals):
         for grant in grants:
             words = [
                 "kafka-acls.sh",
@@ -82,14 +95,12 @@ def commands_of(
             yield shlex.join(words)
 
 
-def strimzi_of(
-    task: str, regions: Sequence[str], principals: Principals, cluster: str
-) -> Iterator[dict[str, Any]]:
+def strimzi_of(of: Permitted, principals: Principals, cluster: str) -> Iterator[dict[str, Any]]:
     """A KafkaUser of Strimzi's for each role and region: its operator issues the certificate and sets the ACLs."""
-    for grants in _by_holder(task, regions):
+    for grants in _by_holder(of):
         role, region = grants[0].role, grants[0].region
         name = principals.get(role, "User:fluvial-{task}-{role}" + ("-{region}" if region else ""))
-        name = _filled(name.partition(":")[2], task, grants[0])
+        name = _filled(name.partition(":")[2], of.task, grants[0])
         yield {
             "apiVersion": "kafka.strimzi.io/v1beta2",
             "kind": "KafkaUser",
@@ -104,11 +115,11 @@ def strimzi_of(
         }
 
 
-def _by_holder(task: str, regions: Sequence[str]) -> Iterator[list[Grant]]:
+def _by_holder(of: Permitted) -> Iterator[list[Grant]]:
     def holder(grant: Grant) -> tuple[str, str]:
         return grant.role, grant.region
 
-    for _, some in groupby(sorted(access_of(task, dict.fromkeys(regions, 1)), key=holder), holder):
+    for _, some in groupby(sorted(of.grants, key=holder), holder):
         yield list(some)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
+from aggregation.defences import defence_named
 from aggregation.errors import UsageProblem
 from aggregation.optimizers import initial_state
 from aggregation.policy import NEWEST, Policy
@@ -58,6 +59,7 @@ PARTITIONS_MAX: Final = 1024
 REGIONS_MAX: Final = 256
 OPERATOR: Final = "operator"
 MERGER: Final = "merger"
+GUARDIAN: Final = "guardian"
 NONCE_BYTES: Final = 32
 """Random bytes in a genesis document: no two tasks have the same."""
 
@@ -109,7 +111,7 @@ def create_task(
     folder = keys_folder(settings.home, task)
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
-    make_keys(folder, regions)
+    make_keys(folder, regions, guided=defence_named(policy.defence.kind).guided)
     program = carried_program(loaded, output)
     first = first_version(
         task,
@@ -203,14 +205,19 @@ def _metric(genesis: Genesis | None, loaded: Task, output: Reporter, seed: int) 
     return loaded.metric or genesis.metric if genesis.can_say_metric else None
 
 
-def make_keys(folder: Path, regions: Mapping[str, int]) -> None:
-    """The CAs of a task's regions and of its control, and a key for every worker, the merger and the operator."""
+def make_keys(folder: Path, regions: Mapping[str, int], *, guided: bool = False) -> None:
+    """The CAs of a task's regions and of its control, and a key for every worker, the merger and the operator.
+
+    And for the guardian, of a task whose policy is ``guided``.
+    """
     for authority in (CONTROL, *sorted(regions)):
         keys.create_authority(folder, authority)
     for region in sorted(regions):
         keys.issue(folder, region, Role.WORKER, worker_name(region))
     keys.issue(folder, CONTROL, Role.MERGER, MERGER)
     keys.issue(folder, CONTROL, Role.OPERATOR, OPERATOR)
+    if guided:
+        keys.issue(folder, CONTROL, Role.GUARDIAN, GUARDIAN)
 
 
 class FirstVersion(NamedTuple):
@@ -294,10 +301,10 @@ def first_version(
 
 def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output: Reporter) -> None:
     """Declare what is missing; a fresh task may not start on logs that already hold another's records."""
-    topics = topics_of(genesis.task, genesis.partitions)
+    topics = topics_of(genesis.task, genesis.partitions, guided=genesis.is_guided)
     require_right_topics(settings, [topic.name for topic in topics], fresh=fresh)
     created = set(declare_topics(settings, topics))
-    permit_task(settings, genesis.task, genesis.partitions)
+    permit_task(settings, genesis.task, genesis.partitions, guided=genesis.is_guided)
     if created:
         output.say(f"declared {len(created)} topics")
     logs = [(updates_topic(genesis.task, region), p) for region, p in genesis.slots]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from aggregation.errors import UsageProblem
 from backends.tasks import TaskFile, read_task_file
 from schemas.objects import sha256_hex
@@ -42,6 +44,7 @@ def task_file_of(home: Path, genesis: Genesis, noted: Noted) -> TaskFile:
         settings=dict(given or {}),
         devices=devices,
         alpha=alpha,
+        guided=True if genesis.is_guided else msgspec.UNSET,
     )
 
 

@@ -48,9 +48,10 @@ def keys_of(home: Path, task: str) -> int:
 def remove_task(settings: Settings, file: TaskFile, reporter: Reporter, *, keep_keys: bool) -> Removed:
     """Remove it. Raises what Kafka and the store raise when they are away; then nothing of this machine has gone."""
     home, task = settings.home, file.task
-    partitions = _partitions(settings, file)
-    topics = delete_topics(settings, [topic.name for topic in topics_of(task, partitions)])
-    forbid_task(settings, task, partitions)
+    partitions, guided = _partitions(settings, file), file.is_guided
+    table = topics_of(task, partitions, guided=guided)
+    topics = delete_topics(settings, [topic.name for topic in table])
+    forbid_task(settings, task, partitions, guided=guided)
     reporter.say(f"deleted {len(topics)} topics")
     objects = remove_objects(settings.store, f"{task}/")
     reporter.say(f"deleted {objects} objects")

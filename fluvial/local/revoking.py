@@ -33,7 +33,8 @@ _SERIAL: Final = re.compile(r"[0-9a-f]{1,40}")
 class Revocation:
     """What is to be barred: a device by its id (then ``serial`` is ""), or one certificate by its serial (hex).
 
-    A device's and a worker's holds in their region's partitions, a merger's and an operator's in all of the task.
+    A device's and a worker's holds in their region's partitions, a merger's, an operator's and a guardian's in all of
+    the task.
     """
 
     settings: Settings
@@ -105,7 +106,7 @@ class Revocation:
                 "this is the certificate that signs here: from then on this machine can park and revoke nothing in "
                 f"{self.task}, until `fluvial ca renew --task {self.task} --region control --role operator {OPERATOR}`"
             )
-        if self.role in {Role.WORKER, Role.MERGER}:
+        if self.role in {Role.WORKER, Role.MERGER, Role.GUARDIAN}:
             yield (
                 f"what the {self.role.value} {self.name} signs with it counts no more: give it another one with "
                 f"`fluvial ca renew --task {self.task} --region {self.region} --role {self.role.value} {self.name}`, "

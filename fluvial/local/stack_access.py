@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from backends.settings import Settings
 
 
-def permit_task(settings: Settings, task: str, regions: Iterable[str]) -> int:
+def permit_task(settings: Settings, task: str, regions: Iterable[str], *, guided: bool = False) -> int:
     """Give every role of a task what it needs, and no more; how many permissions. None on a Kafka that is not ours."""
-    return permit(settings, _grants(task, regions), _holder) if _is_ours(settings) else 0
+    return permit(settings, _grants(task, regions, guided), _holder) if _is_ours(settings) else 0
 
 
-def forbid_task(settings: Settings, task: str, regions: Iterable[str]) -> int:
+def forbid_task(settings: Settings, task: str, regions: Iterable[str], *, guided: bool = False) -> int:
     """Take it away again; how many permissions there were."""
-    return forbid(settings, _grants(task, regions), _holder) if _is_ours(settings) else 0
+    return forbid(settings, _grants(task, regions, guided), _holder) if _is_ours(settings) else 0
 
 
 def permit_known_tasks(settings: Settings) -> int:
     """For a home whose tasks were made before it was secured."""
     files = [read_task_file(settings.home, name) for name in task_names(settings.home)]
-    return sum(permit_task(settings, file.task, file.regions) for file in files)
+    return sum(permit_task(settings, file.task, file.regions, guided=file.is_guided) for file in files)
 
 
-def _grants(task: str, regions: Iterable[str]) -> tuple[Grant, ...]:
-    return access_of(task, dict.fromkeys(regions, 1))
+def _grants(task: str, regions: Iterable[str], guided: bool) -> tuple[Grant, ...]:  # noqa: FBT001 (as its callers say it)
+    return access_of(task, dict.fromkeys(regions, 1), guided=guided)
 
 
 def _holder(grant: Grant) -> str:

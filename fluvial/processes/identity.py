@@ -8,7 +8,8 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """What a process is called where it is watched: ``role`` is worker, merger, evaluator, fleet, canary or auditor.
+    """What a process is called where it is watched: ``role`` is worker, merger, evaluator, guardian, fleet, canary or
+    auditor.
 
     ``key`` is the file of its key and certificate, where it has one.
     """

@@ -7,6 +7,8 @@
                                         ▼
                                    MergeLoop.offer, merge_if_due
                                         │ manifest, barriers, announcements ──▶ the same log
+                                        ▼
+                                   Guardian.hear, guide_newest   where there is one: a guide ──▶ store, the same log
 
 Nothing here decides anything: what a record means is the fold's, what makes a version the merge's. ``settle`` feeds
 each what the others have appended until nobody has more to do, one call after another, so a run has one history.
@@ -15,15 +17,16 @@ each what the others have appended until nobody has more to do, one call after a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from aggregation.server.aggregates import Slot
 from backends.clock import Clock
-from backends.log import RecordReader, RecordWriter
+from backends.log import LogRecord, RecordReader, RecordWriter
 from backends.memory.log import MemoryLog
 from backends.store.task_store import TaskStore
 from schemas.envelope import KeyPair
 from schemas.manifests import Genesis
-from schemas.topics import aggregates_topic, topics_of, updates_topic
+from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic
 from stream_apps.merger.loop import MergeLoop
 from stream_apps.merger.merger import Merger
 from stream_apps.process_context import ProcessContext
@@ -32,8 +35,20 @@ from stream_apps.worker.region import RegionWorker
 
 def memory_log_of(genesis: Genesis, clock: Clock) -> MemoryLog:
     """An empty log with the task's topics."""
-    topics = topics_of(genesis.task, genesis.partitions)
+    topics = topics_of(genesis.task, genesis.partitions, guided=genesis.is_guided)
     return MemoryLog({topic.name: topic.partitions for topic in topics}, clock)
+
+
+class Guardian(Protocol):
+    """What makes guides: ``stream_apps.guardian.making.Making``."""
+
+    def hear(self, record: LogRecord) -> None:
+        """Take one record of the models topic."""
+        ...
+
+    def guide_newest(self) -> bool:
+        """Make the guide of the newest version; False where there is nothing to do."""
+        ...
 
 
 class InProcessFederation:
@@ -67,8 +82,14 @@ class InProcessFederation:
         self._merging = MergeLoop(self.merger)
         self._folded: dict[Slot, int] = {}
         self._taken: dict[Slot, int] = dict.fromkeys(genesis.slots, 0)
+        self._guardians: list[Guardian] = []
+        self._heard = 0
         self.away: set[str] = set()
         """Regions whose worker is away: nobody folds their logs meanwhile, and records go on to come."""
+
+    def add_guardian(self, key_pair: KeyPair, make: Callable[[ProcessContext], Guardian]) -> None:
+        """One that makes a guide of every version that is announced from ``start`` on."""
+        self._guardians.append(make(self._context("guardian", key_pair)))
 
     def _context(self, name: str, key_pair: KeyPair) -> ProcessContext:
         return ProcessContext.of(
@@ -98,6 +119,7 @@ class InProcessFederation:
     async def settle(self) -> None:
         """Fold, merge and tell until nobody has more to do at this time of the clock."""
         while True:
+            self.guide()
             await self.fold()
             await self.take()
             if not await self.merge_if_due():
@@ -128,6 +150,20 @@ class InProcessFederation:
                 for record in reader.read(topic, slot[1], offset, end):
                     await self._merging.offer(record, slot[0])
                 self._taken[slot] = end
+
+    def guide(self) -> None:
+        """Let the guardians make the guide of the newest version."""
+        if not self._guardians:
+            return
+        topic = models_topic(self.genesis.task)
+        with self._open_reader("guide") as reader:
+            _, end = reader.bounds(topic, 0)
+            for record in reader.read(topic, 0, self._heard, end):
+                for guardian in self._guardians:
+                    guardian.hear(record)
+        self._heard = end
+        for guardian in self._guardians:
+            guardian.guide_newest()
 
     async def merge_if_due(self) -> bool:
         """Let the merger make the next version; False if it is not due at this time of the clock."""

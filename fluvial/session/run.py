@@ -2,8 +2,8 @@
 
 ::
 
-    stack up → create the task → workers, merger, evaluator, fleet → versions evaluated
-      → fleet and merger stop → every published update has its verdict → all stop → audit
+    stack up → create the task → workers, merger, evaluator, fleet (a guardian, if its policy is guided)
+      → versions evaluated → fleet and merger stop → every published update has its verdict → all stop → audit
 
 Whatever ends a run early, Ctrl-C included, stops everything that the run started. After an orderly end the
 stack stays up: the model lies in its store, and the audit can be repeated.
@@ -99,6 +99,7 @@ class _Session:
         self.settings = settings
         self.task = task_file.task
         self.output = output
+        self.guided = task_file.is_guided
         self.facts = RunFacts()
         folder = task_folder(settings.home, self.task)
         self.journal = folder / JOURNAL
@@ -155,6 +156,8 @@ class _Session:
             supervisor.start(name, ["worker", *task, "--region", region, "--name", name])
         supervisor.start("merger", ["merger", *task, "--name", "merger-0"])
         shown = ("--traceback",) if plan.traceback else ()
+        if self.guided:
+            supervisor.start("guardian", ["guardian", *task, "--name", "guardian-0", *shown])
         patience = ("--evaluation-seconds", str(plan.evaluation_s))
         supervisor.start("evaluator", ["evaluator", *task, *patience, *shown])
         numbers = {

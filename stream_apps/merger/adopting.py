@@ -23,6 +23,7 @@ from backends.outages import UNREADABLE, retry_through_outage
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import Manifest, decode_manifest
 from schemas.objects import sha256_hex
+from schemas.windows import direction_of_guide
 from stream_apps.merger.announced import announced_manifests
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
@@ -225,6 +226,7 @@ class Adopting:
             weight_total=manifest.weight_total,
             policy=self._policies.of(parent.policy_sha256),
             layout=layout,
+            guide=direction_of_guide(self._store.guide(manifest.guide_sha256, layout, self._context.trust)),
         )
         if not derived.is_what(manifest):
             raise StoreUnavailable(

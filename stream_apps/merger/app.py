@@ -71,7 +71,8 @@ def build_app(
     context = open_process_context(settings, task, genesis_sha256, key_pair, name, observer=observer)
     identity = own_identity(key_pair, context.trust, region=CONTROL, role=Role.MERGER)
     require_valid(identity)
-    await_right_topics(settings, [topic.name for topic in topics_of(task, context.genesis.partitions)])
+    table = topics_of(task, context.genesis.partitions, guided=context.genesis.is_guided)
+    await_right_topics(settings, [topic.name for topic in table])
     retry_through_outage(
         "try the store's conditional writes", lambda: require_conditional_writes(context.store)
     )

@@ -26,6 +26,7 @@ from schemas.manifest_rules import rules_after
 from schemas.manifest_seals import sealed
 from schemas.manifests import Manifest
 from schemas.objects import sha256_hex
+from schemas.windows import direction_of_guide
 from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
@@ -105,6 +106,8 @@ class Committing:
         merged = MergedWindows.of(chosen, rules.lateness)
         if rules.says_lateness:
             _require_histograms(merged, head, policy)
+        guide_sha256 = self._guiding.after(head, policy).sha256 if rules.says_lateness else ""
+        guide = self._store.guide(guide_sha256, layout, self._context.trust)
         try:
             derived = derive(
                 head.checkpoint,
@@ -113,10 +116,10 @@ class Committing:
                 weight_total=merged.weight_total,
                 policy=policy,
                 layout=layout,
+                guide=direction_of_guide(guide),
             )
         except IntegrityProblem as problem:
             raise DoubtfulWindows(chosen, problem) from problem
-        guide_sha256 = self._guiding.after(head, policy).sha256 if rules.says_lateness else ""
         try:
             made = next_manifest(
                 self._context.genesis.task, head, chosen, derived, rules, guide_sha256=guide_sha256

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from aggregation.codecs import Direction
 from aggregation.layout import Layout
 from aggregation.policy import Policy
 from aggregation.server.merge import Checkpoint, WindowSums, add_windows, merge
@@ -42,10 +43,11 @@ def derive(
     weight_total: int,
     policy: Policy,
     layout: Layout,
+    guide: Direction | None = None,
 ) -> Derived:
     """One global step from ``parent``; the sums of ``windows``, of which none is dropped, are taken one at a time.
 
-    ``updates`` and ``weight_total`` are of these, the weight after lateness.
+    ``updates`` and ``weight_total`` are of these, the weight after lateness; ``guide`` is the version's.
 
     Raises ``IntegrityProblem`` (FLV-3004) where no policy allows such sums, counts or weights.
     """
@@ -56,6 +58,7 @@ def derive(
         weight_total=weight_total,
         policy=policy,
         layout=layout,
+        guide=guide,
     )
     model = encode_model(step.checkpoint.model, layout)
     optimizer = encode_optimizer(step.checkpoint.optimizer)

@@ -1,7 +1,7 @@
 """Whether the histograms of a window can be those of so many accepted updates, whatever its log holds.
 
-Each accepted update stands in at most one bucket of each. So there are no more buckets than updates, and all numbers
-are small: what is pooled of them fits in a manifest.
+Each accepted update stands in at most one bucket of each, and counts ``SHARE_UNIT`` there at most. So there are no more
+buckets than updates, and all numbers are small: what is pooled of them fits in a manifest.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from aggregation.defences import Histograms
-from aggregation.defences.usual import COSINE_STEPS, Histogram, share_count
+from aggregation.defences.usual import COSINE_STEPS, SHARE_UNIT, Histogram, share_count
 
 NORM_BUCKETS: Final = range(1 << 14)
 """Where a finite float64 above 0 may lie; so many buckets of norms a manifest has at most."""
@@ -33,7 +33,8 @@ def histograms_fit(histograms: Histograms | None, accepted: int) -> bool:
 
 
 def _fits(histogram: Histogram, buckets: range, accepted: int) -> bool:
-    return _ascends(histogram, buckets) and sum(count for _, count in histogram) <= accepted
+    counted = sum(count for _, count in histogram)
+    return _ascends(histogram, buckets) and len(histogram) <= accepted and counted <= accepted * SHARE_UNIT
 
 
 def _ascends(histogram: Histogram, buckets: range) -> bool:

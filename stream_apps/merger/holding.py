@@ -29,6 +29,7 @@ from schemas.manifest_rules import VersionRules, rules_after
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import NOT_SAID, Input, Manifest, decode_manifest, input_of, next_cursors
 from schemas.objects import sha256_hex
+from schemas.windows import direction_of_guide
 from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
@@ -107,7 +108,7 @@ class Holding:
         rules = rules_after(
             parent.number, self._policies.of(parent.policy_sha256), self._context.trust.domain
         )
-        derived = self._derive(MergedWindows.of(inputs, rules.lateness), parent)
+        derived = self._derive(MergedWindows.of(inputs, rules.lateness), parent, manifest.guide_sha256)
         unsigned = self._unsigned(manifest, parent, inputs, derived, rules)
         expected = msgspec.structs.replace(unsigned, merger=manifest.merger)
         got, wanted = msgspec.structs.asdict(manifest), msgspec.structs.asdict(expected)
@@ -187,7 +188,7 @@ class Holding:
             )
         return found
 
-    def _derive(self, merged: MergedWindows, parent: Version) -> Derived:
+    def _derive(self, merged: MergedWindows, parent: Version, guide_sha256: str) -> Derived:
         layout = self._context.layout
         return derive(
             parent.checkpoint,
@@ -200,6 +201,7 @@ class Holding:
             weight_total=merged.weight_total,
             policy=self._policies.of(parent.policy_sha256),
             layout=layout,
+            guide=direction_of_guide(self._store.guide(guide_sha256, layout, self._context.trust)),
         )
 
     def _refused(self, number: int, why: str) -> IntegrityProblem:

@@ -22,7 +22,8 @@ from schemas.manifest_rules import rules_after
 from stream_apps.merger.adopting import Adopting
 from stream_apps.merger.committing import Committed, Committing, DoubtfulWindows
 from stream_apps.merger.deciding import windows_due
-from stream_apps.merger.guiding import UNGUIDED, Guiding
+from stream_apps.merger.guides import guiding_of
+from stream_apps.merger.guiding import Guiding
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.telling import Telling
 from stream_apps.merger.version import Version
@@ -38,8 +39,10 @@ log = logging.getLogger("fluvial.merger")
 class Merger:
     """One merger. Not thread-safe: one call at a time. Every call blocks and waits out outages, saying so."""
 
-    def __init__(self, context: ProcessContext, guiding: Guiding = UNGUIDED) -> None:
+    def __init__(self, context: ProcessContext, guiding: Guiding | None = None) -> None:
+        """``guiding`` is for tests: else it goes by the task's guardians, where it has any."""
         self.context = context
+        guiding = guiding or guiding_of(context, lambda: self.pending.waiting())  # noqa: PLW0108 (it comes later)
         self._policies = Policies(context)
         self._adopting = Adopting(context, self._policies, guiding)
         self._committing = Committing(context, self._policies, guiding)

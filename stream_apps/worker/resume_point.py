@@ -100,27 +100,51 @@ class PublishedVerdicts:
         return replace(self, longer=tuple(one for one in self.longer if one[1].serial not in serials))
 
 
+class WindowsReadBack:
+    """The windows at the end of a partition's output, read from its end back, a piece at a time.
+
+    ``known`` has each different content of a sequence once, ``CONTENTS_MAX`` of one at most; ``read`` says how many
+    records were looked at, ``start`` from which offset on.
+    """
+
+    def __init__(self, reader: RecordReader, trust: Trust, task: str, region: str, partition: int) -> None:
+        self.known: dict[int, tuple[Claim, ...]] = {}
+        self.read = 0
+        topic = aggregates_topic(task, region)
+        _, self.start = reader.bounds(topic, partition)
+        self._pieces = backwards(reader, topic, partition)
+        self._of = (trust, task, region)
+
+    def more(self) -> bool:
+        """Read the next piece; False where there is none."""
+        records = next(self._pieces, None)
+        if records is None:
+            self.start = 0
+            return False
+        for record in records:
+            claim = read_claim(record, *self._of, log)
+            if claim is None:
+                continue
+            others = self.known.get(claim.aggregate.sequence, ())
+            if len(others) < CONTENTS_MAX and all(
+                one.aggregate.sha256 != claim.aggregate.sha256 for one in others
+            ):
+                self.known[claim.aggregate.sequence] = (*others, claim)
+        self.read += len(records)
+        self.start = min([self.start, *(record.offset for record in records)])
+        return True
+
+
 def read_resume_point(
     reader: RecordReader, trust: Trust, task: str, region: str, partition: int
 ) -> ResumePoint:
     """The windows near the end of the partition's output that a worker of its region signed, as many as it takes."""
-    topic = aggregates_topic(task, region)
-    known: dict[int, tuple[Claim, ...]] = {}
-    for records in backwards(reader, topic, partition):
-        for record in records:
-            claim = read_claim(record, trust, task, region, log)
-            if claim is None:
-                continue
-            others = known.get(claim.aggregate.sequence, ())
-            if len(others) < CONTENTS_MAX and all(
-                one.aggregate.sha256 != claim.aggregate.sha256 for one in others
-            ):
-                known[claim.aggregate.sequence] = (*others, claim)
-        if ResumePoint(known, 0).base is not None:
-            break
+    windows = WindowsReadBack(reader, trust, task, region, partition)
+    while windows.more() and ResumePoint(windows.known, 0).base is None:
+        pass
     # The end after the windows: meanwhile others may append and fold.
     _, end = reader.bounds(updates_topic(task, region), partition)
-    return ResumePoint(known, end)
+    return ResumePoint(windows.known, end)
 
 
 def read_published_verdicts(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from aggregation.errors import IntegrityProblem
+from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.fold import state as partition_state
 from aggregation.fold.state import PartitionState
 from aggregation.policy import Policy
@@ -15,10 +15,13 @@ from aggregation.server.aggregates import Aggregate
 from backends.outages import UNREADABLE
 from backends.revocations import revoked_from, serials_of
 from schemas.windows import direction_of_guide, restore_state, state_names
+from stream_apps.published import Claim
+from stream_apps.worker.merged_windows import manifests_are_signed, merged_bases
 from stream_apps.worker.place import PartitionPlace
 from stream_apps.worker.resume_point import (
     PublishedVerdicts,
     ResumePoint,
+    WindowsReadBack,
     log_was_cut,
     read_published_verdicts,
     read_resume_point,
@@ -54,10 +57,12 @@ def first_state(place: PartitionPlace) -> PartitionState:
 async def resume_from(place: PartitionPlace, own: PartitionState) -> Resumed:
     """Compare ``own``, which stays as it is, with what is published. Waits for outages to end.
 
-    What others have published is a claim. So one goes on from a state a few windows back, and folds those again; and
-    where somebody signed another window than the one that we closed last, from before it: what comes of the log counts.
+    What others have published is a claim. So one goes on from a state that a version holds and a few windows back, and
+    folds those behind it again; and where somebody signed another window than the one that we closed last, from before
+    it: what comes of the log counts. In tasks whose manifests nobody signs any window may be that state.
     """
-    point = await place.retry(f"read the output of {place}", lambda: _read_resume_point(place, own))
+    found = await place.retry(f"read the output of {place}", lambda: _read_resume_point(place, own))
+    point = found.point
     furthest = point.furthest
     if furthest is not None and furthest.aggregate.next_offset > point.end:
         log.error("%s ends at offset %d; %s says more", place, point.end, furthest)
@@ -66,10 +71,8 @@ async def resume_from(place: PartitionPlace, own: PartitionState) -> Resumed:
     if point.contradicts(own):
         log.error("%s: another window %d than ours is signed: it is folded again", place, own.sequence - 1)
         state = first_state(place)
-    base = point.base
-    if base is not None and base.aggregate.sequence >= state.sequence:
-        restore = partial(_restored, place, own, base.aggregate)
-        state = await place.retry(f"resume {place}", restore, UNREADABLE)
+    restored = await _best_base(place, own, state, found)
+    state = state if restored is None else restored
     if state is not own or furthest is not None:
         log.info(
             "%s resumes at offset %d, version %d",
@@ -131,15 +134,55 @@ def load_policy(place: PartitionPlace, sha256: str, current: PartitionState) -> 
     return current.policy if sha256 == current.policy_sha256 else place.context.store.policy(sha256)
 
 
-def _read_resume_point(place: PartitionPlace, own: PartitionState) -> ResumePoint:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was published, and the windows whose states one may go on from, the best first."""
+
+    point: ResumePoint
+    bases: tuple[Claim, ...]
+
+
+def _read_resume_point(place: PartitionPlace, own: PartitionState) -> _Found:
     """A window beyond the log's end is passed over where an operator has revoked who signed it: then it is a lie."""
     trust = place.context.trust
+    where = (trust, place.task, place.region, place.partition)
     with place.open_reader("resume") as reader:
-        point = read_resume_point(reader, trust, place.task, place.region, place.partition)
+        bases: tuple[Claim, ...]
+        if manifests_are_signed(trust):
+            windows = WindowsReadBack(reader, *where)
+            bases = merged_bases(place, reader, windows, own.revoked)
+            # The end after the windows: meanwhile others may append and fold.
+            _, end = reader.bounds(place.updates, place.partition)
+            point = ResumePoint(windows.known, end)
+        else:
+            point = read_resume_point(reader, *where)
+            bases = (point.base,) if point.base else ()
         if point.furthest is None or point.furthest.aggregate.next_offset <= point.end:
-            return point
+            return _Found(point, bases)
         revoked = revoked_from(reader, trust, place.task, place.slot, own.next_offset, known=own.revoked)
-        return point.without_beyond(revoked | serials_of(own.revoked))
+        return _Found(point.without_beyond(revoked | serials_of(own.revoked)), bases)
+
+
+async def _best_base(
+    place: PartitionPlace, own: PartitionState, state: PartitionState, found: _Found
+) -> PartitionState | None:
+    """The state after the best base that is further than ``state``; None: ``state`` is what one goes on from.
+
+    A state that is missing, or is none, is waited for where it is the only one; else an older one does as well.
+    """
+    for base in found.bases:
+        if base.aggregate.sequence < state.sequence:
+            break
+        restore = partial(_restored, place, own, base.aggregate)
+        if not manifests_are_signed(place.context.trust):
+            return await place.retry(f"resume {place}", restore, UNREADABLE)
+        try:
+            return await place.retry(f"resume {place}", restore)
+        except IntegrityProblem as problem:
+            log.warning("%s: no state after %s: %s", place, base, problem.message)
+        except UsageProblem as problem:  # it names a policy that is none: so the state is none
+            log.warning("%s: no state after %s: %s", place, base, problem.message)
+    return None
 
 
 def _restored(place: PartitionPlace, own: PartitionState, aggregate: Aggregate) -> PartitionState:

@@ -37,6 +37,7 @@ from schemas.verdicts import decode_verdict
 from stream_apps.merger.loop import MergeLoop
 from stream_apps.merger.merger import Merger
 from stream_apps.process_context import ProcessContext
+from stream_apps.worker import merged_windows
 from stream_apps.worker.region import RegionWorker
 from tests import factories
 from tests.simulation.crowd import Followed, Intruder, SimulatedDevice
@@ -94,6 +95,8 @@ HEALING_S_MAX = 90.0
 TICK_EVERY_S = 0.8
 MERGE_EVERY_S = 0.6
 RESTART_S_MAX = 4.0
+
+merged_windows.RECORDS_FOLDED_AGAIN = 8  # type: ignore[misc] # else no run is long enough to go on from a window
 
 
 @cache

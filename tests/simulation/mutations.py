@@ -336,9 +336,9 @@ MUTATIONS = (
         "windows folded again: a worker that starts goes on from whatever is signed",
         (
             (
-                "stream_apps/worker/resume_point.py",
-                "            if behind >= WINDOWS_FOLDED_AGAIN and sequence < min(disputed, default=sequence + 1):\n",
-                "            if True:\n",
+                "stream_apps/worker/merged_windows.py",
+                "                return tuple(islice(search.bases(manifest), BASES_MAX))\n",
+                "                return windows.known[max(windows.known)]\n",
             ),
         ),
     ),

@@ -19,7 +19,7 @@ from schemas.vouching import HEADER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION: Final = "1.1.0"
+VERSION: Final = "1.2.0"
 """The document's own. Something removed or changed needs a new major version, something added a new minor one."""
 AVRO: Final = "application/vnd.apache.avro;version=1.9.0"
 BINDING: Final = "0.5.0"
@@ -29,6 +29,7 @@ READERS: Final = {
     "verdicts": ("device", "operator", "auditor"),
     "aggregates": ("merger", "auditor"),
     "models": ("device", "evaluator", "auditor"),
+    "guides": ("merger", "auditor"),
     "metrics": ("analyst",),
 }
 UNSIGNED_BY: Final = {"Verdict": ("worker",), "JSON": ("evaluator",)}
@@ -60,6 +61,8 @@ SAYS: Final = {
     "verdicts": "What became of each offset of the updates topic, in the partition of the same number.",
     "aggregates": "One record a closed window, in the partition of the same number; the bulk is in the object store.",
     "models": "Which version is ready for a region's devices.",
+    "guides": "Guardians' announcements of guides, whose bulk is in the object store. Of tasks whose policy has "
+    "`defence.kind = guide` only.",
     "metrics": "For analysts: one flat JSON object a record. Nothing here feeds the model.",
 }
 TRACING: Final = {
@@ -92,7 +95,7 @@ VERDICT_HEADERS: Final = {
 
 def topic_templates(partitions: int = 1) -> tuple[Topic, ...]:
     """The topic table with the names of its parameters in place of a task and a region."""
-    return topics_of("{task}", {"{region}": partitions})
+    return topics_of("{task}", {"{region}": partitions}, guided=True)
 
 
 def channel_of(address: str) -> str:

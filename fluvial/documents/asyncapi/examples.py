@@ -28,6 +28,7 @@ _NAMES: Final = {
     Role.WORKER: "worker-eu",
     Role.MERGER: "merger",
     Role.OPERATOR: "operator",
+    Role.GUARDIAN: "guardian",
 }
 _IN_REGION: Final = (Role.DEVICE, Role.WORKER)
 
@@ -98,6 +99,13 @@ RECORDS: Final[dict[str, dict[str, Any]]] = {
         "previous_sha256": _sha("aggregate 11"),
     },
     "ModelAnnouncement": _VERSION,
+    "GuideAnnouncement": {
+        "task": TASK,
+        "version": 4,
+        "model_sha256": _sha("model 4"),
+        "guide_sha256": _sha("guide 4"),
+        "guide_bytes": 5432,
+    },
 }
 DOMAIN: Final = SignatureDomain.of(TASK_RULES, _sha("genesis"))
 """Of the task that the examples are of."""

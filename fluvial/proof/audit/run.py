@@ -20,6 +20,7 @@ from backends.settings import Settings
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile
 from fluvial.proof.audit.findings import GENESIS, Findings
+from fluvial.proof.audit.guides import check_guides
 from fluvial.proof.audit.named import check_named_objects
 from fluvial.proof.audit.parents import check_parent
 from fluvial.proof.audit.partitions import FoldedPartition, PartitionJob
@@ -170,6 +171,7 @@ class _Audit:
                     self._say_what(first, last, processes)
                     partitions = self._fold(work, folders, alone=processes == 1)
                     merged = self._merge_again(chain, first, head, partitions, folder)
+                    check_guides(self._objects, chain, first, self._findings)
                 check_barriers(self._objects, chain, head, partitions, self._findings)
                 end = bounds.announcements
                 announcements, strays = check_announcements(

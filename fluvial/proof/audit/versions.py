@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from aggregation.codecs import Direction
 from aggregation.defences import Histograms
 from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.layout import Layout
@@ -164,6 +165,7 @@ class Remerge:
         self._findings = findings
         self._files_due = files_due
         self._layout: Layout = chain.genesis.tensor_layout
+        self._trust = chain.genesis.trust
         self._checkpoint: Checkpoint | None = None
         self._reference_sha256 = ""
 
@@ -287,6 +289,7 @@ class Remerge:
                 weight_total=merged.weight_total,
                 policy=policy,
                 layout=self._layout,
+                guide=self._guide(version),
             )
             self._checkpoint = step.checkpoint
             reference = encode_direction(step.reference)
@@ -297,6 +300,11 @@ class Remerge:
         )
         self._compare_stored(version, model, optimizer, reference)
         return MergedVersion(version, sha256_hex(model), sha256_hex(optimizer), self._reference_sha256)
+
+    def _guide(self, version: int) -> Direction | None:
+        named = self._chain.links[version - 1].manifest.guide_sha256
+        guide = self._objects.guide(named, self._layout, self._trust) if named else None
+        return None if guide is None else guide.direction
 
     def _compare_stored(self, version: int, model: bytes, optimizer: bytes, reference: bytes) -> None:
         task = self._objects.task

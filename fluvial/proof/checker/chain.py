@@ -11,11 +11,12 @@ from typing import Any, Final
 import numpy as np
 import rfc8785
 
-from fluvial.proof.checker import arithmetic, late, wire
+from fluvial.proof.checker import arithmetic, cone, late, wire
 from fluvial.proof.checker.derived import Entry, Logs
 from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.partitions import PartitionResult
 from fluvial.proof.checker.report import Findings, Slot
+from fluvial.proof.checker.standing import guide_of
 from fluvial.proof.checker.task import (
     MANIFEST_FORMATS,
     SIGNED_MANIFEST_FORMATS,
@@ -194,11 +195,12 @@ def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
             continue
         if total is not None and updates > 0 and manifest["weight_total"] > 0:
             try:
-                policy = shelf.policy(before.signed["policy_sha256"])
+                policy, guide = shelf.policy(before.signed["policy_sha256"]), _guide(chain, manifest)
             except Damaged as damage:
                 findings.violate(4, f"version {version.number} cannot be recomputed: {damage}")
                 return
-            delta = arithmetic.mean_delta(total.weights, updates, manifest["weight_total"], policy)
+            sums = cone.turned(total.weights, guide, policy, shelf.task.weights)
+            delta = arithmetic.mean_delta(sums, updates, manifest["weight_total"], policy)
             previous = model[:weights]
             after, optimizer = arithmetic.server_step(policy["server"], previous, optimizer, delta)
             if not late.says_lateness(manifest):  # nothing is late, and its inputs do not say what they weigh
@@ -217,6 +219,13 @@ def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
         }
         findings.compare(4, f"manifest of version {version.number}", derived, manifest)
         _check_files(chain, version, drained=drained)
+
+
+def _guide(chain: Chain, manifest: dict[str, Any]) -> arithmetic.Direction | None:
+    """The direction of the guide that a manifest names, where a guardian signed one; ``Damaged`` where it is gone."""
+    named = manifest.get("guide_sha256", "")
+    found = guide_of(chain.shelf, named, set()) if named else None
+    return None if found is None else found[2]
 
 
 def _check_files(chain: Chain, version: Version, *, drained: bool) -> None:

@@ -16,6 +16,7 @@ from fluvial.proof.checker.chain import (
     read_chain,
 )
 from fluvial.proof.checker.derived import Logs
+from fluvial.proof.checker.guides import check_guides
 from fluvial.proof.checker.inputs import check_inputs
 from fluvial.proof.checker.partitions import check_partition
 from fluvial.proof.checker.reading import KafkaLogs, StoreAddress, open_objects
@@ -130,6 +131,7 @@ def check_logs(
     on_progress("versions", 0, len(chain.versions))
     check_inputs(chain, partitions)
     check_models(chain, complete=all(one.complete for one in partitions.values()), drained=drained)
+    check_guides(chain)
     check_barriers(chain, partitions)
     check_announcements(chain, logs, partitions, clock_skew_ms=clock_skew_ms)
     on_progress("versions", len(chain.versions), len(chain.versions))

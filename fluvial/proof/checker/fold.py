@@ -219,7 +219,7 @@ class Partition:
         base, device = names["base_version"], names["device_id"]
         had = standing.of(device, self.version, self._policy)
         share = 1 if had is None else sum(had.accepted) + 1
-        ruled = ruling(self._policy, norm, cosine, standing, share, self._norms)
+        ruled = ruling(self._policy, norm, cosine, standing=standing, share=share, norms=self._norms)
         scores = {"norm": norm, "norm_deviations": ruled.deviations, "cosine": cosine}
         self._counted.setdefault(base, set()).add(device)
         standing.scored(device, had, self._policy, accepted=not ruled.anomalous)

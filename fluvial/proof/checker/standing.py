@@ -21,6 +21,10 @@ from fluvial.proof.checker.task import Shelf
 
 VERSIONS: Final = 8
 LIVE_MAX: Final = 10_000
+NORMS: Final = (1e-100, 1e100)
+"""Of a guide."""
+GUIDE_ENVELOPE_BYTES_MAX: Final = 16_384
+"""What a guide's object has at most, beside a byte a weight and eight a tensor; a larger one is none."""
 PEERS: Final = ("norm_deviations_max", "cosine_min", "history_updates", "history_updates_min")
 
 
@@ -175,6 +179,8 @@ class Standing:
 def guide_of(shelf: Shelf, name: str, revoked: set[str]) -> tuple[int, str, arithmetic.Direction] | None:
     """(version, model hash, direction) of the guide that ``name`` names; None where no guardian signed such a one."""
     data, task = shelf.named(name), shelf.task
+    if len(data) > task.parameters + 8 * len(task.weights) + GUIDE_ENVELOPE_BYTES_MAX:
+        return None
     try:
         sealed = wire.open_sealed(task.notary, data)
     except Undecodable:
@@ -187,7 +193,8 @@ def guide_of(shelf: Shelf, name: str, revoked: set[str]) -> tuple[int, str, arit
     direction = shelf.direction_in(record["direction"]) if record["task"] == task.name else None
     if direction is None or not all(math.isfinite(one) and one >= 0.0 for one in direction.scales):
         return None
-    return (record["version"], record["model_sha256"], direction) if 0.0 < direction.norm < math.inf else None
+    good = NORMS[0] <= direction.norm <= NORMS[1]
+    return (record["version"], record["model_sha256"], direction) if good else None
 
 
 # -- defences
@@ -204,7 +211,7 @@ class Ruling:
 
 
 def ruling(
-    policy: dict[str, Any], norm: float, cosine: float, standing: Standing, share: int, norms: list[float]
+    policy: dict[str, Any], norm: float, cosine: float, *, standing: Standing, share: int, norms: list[float]
 ) -> Ruling:
     """Rule on an update of that norm, cosine (with the guide for ``guide``, else with the last step) and share."""
     defence = defence_of(policy)
@@ -220,10 +227,13 @@ def ruling(
         return Ruling(anomalous=True)
     usual = standing.usual
     floor = defence["norm_clip_floor"] * policy["updates"]["norm_clip"]
-    clip_to = max(floor, usual["norm"]) if usual["norm"] > 0.0 else math.inf
+    medians = defence["norm_clip_medians"] * usual["norm"]
+    clip_to = max(floor, medians) if usual["norm"] > 0.0 else math.inf
+    if kind == "median":
+        return Ruling(anomalous=False, clip_to=clip_to)
     one = arithmetic.WEIGHT_ONE
     fair = min(one, one * usual["share"] // share) if usual["share"] else one
-    if kind == "median" or standing.guide is None:
+    if standing.guide is None:
         return Ruling(anomalous=False, clip_to=clip_to, factor=fair)
     if cosine < defence["guide_cosine_min"]:
         return Ruling(anomalous=True)

@@ -6,11 +6,11 @@ from schemas.access import OF_A_REGION, ROLES, access_of
 from schemas.topics import topics_of
 
 REGIONS = {"eu": 2, "us": 1}
-GRANTS = access_of("digits", REGIONS)
+GRANTS = access_of("digits", REGIONS, guided=True)
 
 
 def test_every_role_has_something_and_every_topic_is_known() -> None:
-    known = {topic.name for topic in topics_of("digits", REGIONS)}
+    known = {topic.name for topic in topics_of("digits", REGIONS, guided=True)}
     assert {grant.role for grant in GRANTS} == set(ROLES)
     assert {grant.name for grant in GRANTS if grant.kind == "topic"} == known
 
@@ -40,7 +40,19 @@ def test_who_writes_derived_topics() -> None:
         "verdicts": {"worker"},
         "aggregates": {"worker"},
         "models": {"merger"},
+        "guides": {"guardian"},
         "metrics": {"worker", "merger", "evaluator"},
+    }
+
+
+def test_a_task_without_guides_has_no_guardians() -> None:
+    without = access_of("digits", REGIONS)
+    assert {grant.role for grant in without} == set(ROLES) - {"guardian"}
+    assert set(without) < set(GRANTS)
+    assert {grant.name for grant in set(GRANTS) - set(without)} == {
+        "fl.digits.guides",
+        "fl.digits.models",
+        "fluvial-digits-guardian-",
     }
 
 

@@ -87,7 +87,7 @@ def test_aggregates_form_a_chain() -> None:
 def test_a_snapshot_gives_back_the_state() -> None:
     site, one = encoded()
     data = one.objects[one.aggregate.state_sha256]
-    policy_sha256, reference_sha256, guide_sha256 = state_names(data)
+    policy_sha256, reference_sha256, _ = state_names(data)
     assert policy_sha256 == RULES.sha256
     assert reference_sha256 == site.state.reference_sha256
     again = restore_state(data, one.aggregate, partitions=1, layout=LAYOUT, policy=RULES, reference=REFERENCE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas import avro as codec
 from schemas.records import INGRESS_KINDS
-from schemas.topics import FOREVER_MS, topics_of
+from schemas.topics import FOREVER_MS, GUIDES_BYTES_MAX, topics_of
 
 TABLE = topics_of("digits", {"us": 1, "eu": 2})
 BY_NAME = {topic.name: topic for topic in TABLE}
@@ -21,6 +21,15 @@ def test_a_task_has_three_topics_a_region_and_two_of_its_own() -> None:
         "fl.digits.models",
         "fl.digits.metrics",
     ]
+
+
+def test_a_guided_task_has_one_more_whose_records_are_small() -> None:
+    guided = topics_of("digits", {"us": 1, "eu": 2}, guided=True)
+    (guides,) = set(guided) - set(TABLE)
+    assert (guides.name, guides.partitions, guides.records) == ("fl.digits.guides", 1, ("GuideAnnouncement",))
+    config = guides.config(9_000_000)
+    assert config["max.message.bytes"] == str(GUIDES_BYTES_MAX)
+    assert (config["retention.ms"], config["message.timestamp.type"]) == (str(FOREVER_MS), "LogAppendTime")
 
 
 def test_a_regions_topics_are_co_partitioned() -> None:

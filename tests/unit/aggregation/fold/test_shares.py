@@ -186,8 +186,10 @@ def test_most_of_its_last_ones_anomalous_bring_a_device_into_quarantine_for_a_wh
 
 
 def test_no_update_is_longer_than_the_usual_one_nor_shorter_than_the_floor() -> None:
-    here = Clocked(v3(defence={"norm_clip_floor": 0.125}, updates={"norm_clip": 4.0}))
-    for version, usual, expected in ((1, 0.0, 4.0), (2, 1.25, 1.25), (3, 0.001, 0.5), (4, 80.0, 4.0)):
+    here = Clocked(
+        v3(defence={"norm_clip_floor": 0.125, "norm_clip_medians": 2.0}, updates={"norm_clip": 4.0})
+    )
+    for version, usual, expected in ((1, 0.0, 4.0), (2, 1.25, 2.5), (3, 0.001, 0.5), (4, 80.0, 4.0)):
         here.to(version, usual=Usual(norm=usual))
         assert here.send_length("d-0", version, 100.0) == "accepted"
         verdict = here.site.verdicts[-1]

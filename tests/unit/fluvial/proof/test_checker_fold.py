@@ -67,7 +67,7 @@ class Log:
 
     policy: Policy
     records: list[tuple[int, bytes]] = field(default_factory=list)
-    objects: Objects = field(default_factory=lambda: Objects())
+    objects: Objects = field(default_factory=Objects)
     now_ms: int = NOW_MS
 
     def __post_init__(self) -> None:

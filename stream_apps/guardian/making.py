@@ -1,0 +1,190 @@
+"""Makes guides: a round on the root set from each version that is announced, signed, stored, and told of.
+
+1. Hear of a version: an announcement that a merger signed. Only the newest counts, guides of older ones help nobody.
+2. Train on the root set from its model, once, as a device does. Equal task, model, root set and seed give equal bits.
+3. Put the signed guide into the store, under its hash; then an announcement of it into the guides topic.
+
+The root set stays in this process: of it, nothing leaves but the direction.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from aggregation.errors import FluvialError, UsageProblem
+from backends.log import FLUSH_TIMEOUT_S
+from backends.outages import UNREADABLE, retry_through_outage
+from backends.reading_back import backwards
+from schemas.checkpoints import decode_model
+from schemas.guides import NoGuideError, guide_in, signed_guide
+from schemas.objects import sha256_hex
+from schemas.records import (
+    Announcement,
+    GuideAnnouncement,
+    Unverified,
+    announcement_in,
+    guide_announcement_in,
+)
+from schemas.topics import guides_topic, models_topic
+
+if TYPE_CHECKING:
+    from backends.log import LogRecord
+    from learning.config import TrainConfig
+    from learning.root_set import RootSet
+    from learning.task import Task
+    from stream_apps.process_context import ProcessContext
+
+RECORDS_MAX: Final = 20_000
+"""Records of a topic that are read back at the start: anybody may have written junk behind the last one that counts."""
+SHA256_SHOWN: Final = 12
+
+log = logging.getLogger("fluvial.guardian")
+
+
+class Making:
+    """One guardian's work, without its framework. ``hear`` may be called while ``guide_newest`` runs on a thread.
+
+    ``task`` is bound to the genesis; ``seed`` with the version fixes every random choice of a round.
+    """
+
+    def __init__(
+        self,
+        context: ProcessContext,
+        task: Task,
+        root: RootSet,
+        *,
+        seed: int = 0,
+        train_config: TrainConfig | None = None,
+    ) -> None:
+        self._context = context
+        self._task = task
+        self._root = root
+        self._seed = seed
+        self._config = train_config or task.config
+        self._newest: Announcement | None = None
+        self.guided = -1
+        """The newest version that this guardian has made a guide of, or could not."""
+
+    def resume(self) -> None:
+        """Find the newest guide that was announced under this key, and the newest version. Waits out outages."""
+        clock = self._context.clock
+        self.guided = retry_through_outage("read the guides topic", self._newest_of_ours, clock=clock)
+        retry_through_outage("read the announcements", self._hear_the_newest, clock=clock)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a version was announced that has no guide of ours."""
+        return self._newest is not None and self._newest.version > self.guided
+
+    def hear(self, record: LogRecord) -> None:
+        """Take one record of the models topic."""
+        context = self._context
+        found = announcement_in(record.value, record.timestamp_ms, context.trust)
+        if isinstance(found, Unverified):
+            log.warning("ignored announcement %d, which %s", record.offset, found.reason)
+        elif found.belongs_to(context.genesis.task, context.genesis.regions):
+            newest = self._newest
+            if newest is None or found.version > newest.version:
+                self._newest = found
+
+    def guide_newest(self) -> bool:
+        """Make the guide of the newest version; False where there is nothing to do, or its model cannot be read now."""
+        announced = self._newest
+        if announced is None or announced.version <= self.guided:
+            return False
+        version, began_s = announced.version, time.perf_counter()
+        try:
+            data = self._guide(announced)
+        except UNREADABLE as problem:
+            # Not waited for here: by then another version may be the newest.
+            log.warning("waiting to read version %d: %s", version, problem.message)
+            return False
+        except (UsageProblem, NoGuideError) as problem:
+            self._failed(version, problem)
+            self.guided = version
+            return True
+        self._publish(announced, data)
+        self.guided = version
+        seconds = time.perf_counter() - began_s
+        self._context.observer.guided(version, seconds)
+        shown = sha256_hex(data)[:SHA256_SHOWN]
+        log.info("version %d: guide %s, in %.1f s", version, shown, seconds, extra={"version": version})
+        return True
+
+    def _guide(self, announced: Announcement) -> bytes:
+        """The signed guide of an announced version."""
+        from learning.training import guide_of
+
+        context = self._context
+        model = decode_model(
+            context.store.model_bytes(announced.version, announced.model_sha256), context.layout
+        )
+        config = self._config.at(seed=self._seed, version=announced.version)
+        data = signed_guide(
+            context.signer,
+            task=context.genesis.task,
+            version=announced.version,
+            model_sha256=announced.model_sha256,
+            examples=len(self._root.examples),
+            direction=guide_of(self._task, model, self._root.examples, config),
+        )
+        guide_in(data, context.trust, context.genesis.task, context.layout)  # nobody would take another
+        return data
+
+    def _publish(self, announced: Announcement, data: bytes) -> None:
+        """The object first: who reads of it finds it."""
+        context = self._context
+        sha256 = retry_through_outage(
+            "store the guide", lambda: context.store.put_object(data), clock=context.clock
+        )
+        task = context.genesis.task
+        record = {
+            "task": task,
+            "version": announced.version,
+            "model_sha256": announced.model_sha256,
+            "guide_sha256": sha256,
+            "guide_bytes": len(data),
+        }
+        value = context.signer.sign("GuideAnnouncement", record)
+        future = context.writer.append(guides_topic(task), value, key=task.encode(), partition=0)
+        what = f"announce the guide of version {announced.version}"
+        retry_through_outage(what, lambda: context.writer.flush(FLUSH_TIMEOUT_S), clock=context.clock)
+        future.result(timeout=0)
+
+    def _failed(self, version: int, problem: UsageProblem | NoGuideError) -> None:
+        known = isinstance(problem, FluvialError)
+        log.error(
+            "version %d has no guide: %s",
+            version,
+            problem if known else f"the one that came of the root set {problem}",
+            extra={"version": version},
+        )
+        self._context.observer.guide_failed(version, problem)
+
+    def _hear_the_newest(self) -> None:
+        """So that the first guide is not one of a version that was the newest long ago."""
+        context, read = self._context, 0
+        with context.open_reader("announced") as reader:
+            for records in backwards(reader, models_topic(context.genesis.task), 0):
+                for record in records:
+                    self.hear(record)
+                read += len(records)
+                if self._newest is not None or read >= RECORDS_MAX:
+                    return
+
+    def _newest_of_ours(self) -> int:
+        """The newest version of which a guide was announced under this certificate; -1 where none was."""
+        context, read = self._context, 0
+        own = context.trust.identify(context.signer.certificate).serial
+        with context.open_reader("guides") as reader:
+            for records in backwards(reader, guides_topic(context.genesis.task), 0):
+                for record in reversed(records):
+                    said = guide_announcement_in(record.value, record.timestamp_ms, context.trust)
+                    if isinstance(said, GuideAnnouncement) and said.signer.serial == own:
+                        return said.version
+                read += len(records)
+                if read >= RECORDS_MAX:
+                    break
+        return -1
