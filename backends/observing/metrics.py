@@ -177,6 +177,8 @@ MERGERS: Final = (
     _gauge("fluvial_merge_waiting_updates", "updates", MERGER, (), "Accepted updates in the windows that wait.", "How near is the next version?"),
     _gauge("fluvial_merge_updates_wanted", "updates", MERGER, (), "Updates that the policy wants before it waits no longer.", "How near is the next version?"),
     _histogram("fluvial_version_updates", "updates", MERGER, (), "Accepted updates in a version.", "How many updates make a version?", UPDATES),
+    _histogram("fluvial_window_late_versions", "versions", MERGER, REGION, "How many versions after the one that it was folded under a window with updates was merged, beyond the next; where the task's policy counts it.", "Does a region's work come in time?", STALENESS),
+    _counter("fluvial_updates_dropped_total", "updates", MERGER, REGION, "Accepted updates of windows that came too late for any version, and were dropped.", "Is work lost, and whose?"),
     _counter("fluvial_version_stored_bytes_total", "bytes", MERGER, (), "Bytes stored for versions.", "What do versions cost in storage?"),
     _gauge("fluvial_region_expected", "1", MERGER, REGION, "1 for every region of the genesis document.", "Which regions should there be?"),
     _gauge("fluvial_region_last_window_timestamp_seconds", "Unix seconds", MERGER, REGION, "LogAppendTime of the region's newest window.", "Which region is silent?"),

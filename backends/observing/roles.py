@@ -78,6 +78,7 @@ class MergerMetrics(MetricsObserver):
         metrics.histogram("fluvial_version_updates").observe(manifest.accepted)
         metrics.counter("fluvial_version_commits_total").inc()
         metrics.counter("fluvial_version_stored_bytes_total").inc(stored_bytes)
+        self._count_late(manifest)
         metrics.gauge("fluvial_version").set(manifest.version)
         if self._policy not in {"", manifest.policy_sha256}:
             metrics.counter("fluvial_policy_changes_total").inc()
@@ -89,6 +90,16 @@ class MergerMetrics(MetricsObserver):
             for published_ms in self._published.pop((aggregate.slot, aggregate.sequence), ()):
                 latency.observe(max(0.0, now_s - published_ms / 1000))
         return ()
+
+    def _count_late(self, manifest: Manifest) -> None:
+        late = self.metrics.histogram("fluvial_window_late_versions")
+        dropped = self.metrics.counter("fluvial_updates_dropped_total")
+        for one in manifest.inputs:
+            versions = manifest.late_versions(one)
+            if versions is None or not one.accepted:
+                continue
+            late.labels(one.region).observe(versions)
+            dropped.labels(one.region).inc(one.accepted if one.is_dropped else 0)
 
     def guide_named(self, version: int, guide_version: int) -> None:
         """See ``Observer``."""

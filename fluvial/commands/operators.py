@@ -82,6 +82,7 @@ def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
     )
     names = [name for name in quality.names if name in {quality.name, LOSS}] or [quality.name]
     special = any(one.reason not in _ORDINARY_REASONS for one in found)
+    late = any(one.lateness for one in found)
     rows = [
         (
             one.version,
@@ -91,12 +92,13 @@ def versions(invocation: Invocation, task_name: str | None, limit: int) -> None:
             "" if one.created_at_ms is None else duration(max(0.0, time.time() - one.created_at_ms / 1000)),
             *("" if name not in one.metrics else in_digits(one.metrics[name]) for name in names),
             one.model_sha256[:SHORT_HASH],
+            *([one.lateness] if late else []),
             *([one.reason] if special else []),
         )
         for one in found
     ]
     columns = ["version", "accepted", "refused", "staleness", "age", *names, "model"]
-    output.table([*columns, "reason"] if special else columns, rows)
+    output.table([*columns, *(["late"] if late else []), *(["reason"] if special else [])], rows)
     if (best := quality.best()) is not None:
         output.print(f"best {quality.name} {in_digits(best[1])} at version {best[0]}")
     if len(found) < total:
@@ -155,11 +157,14 @@ def _show_lineage(output: Output, found: Lineage) -> None:
             one.staleness,
             f"{one.weight / 65536:.4f}",
             f"{one.clip:.4f}",
-            f"{found.share(one):.6f}",
+            f"{found.share(tile, one):.6f}",
         )
         for tile in found.tiles
         for one in tile.contributors
     ]
+    for tile in found.tiles:
+        if said := found.lateness_of(tile):
+            output.print(said)
     output.table(["window", "offset", "device", "base", "staleness", "weight", "clip", "share"], rows)
 
 

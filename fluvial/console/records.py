@@ -11,6 +11,7 @@ from fluvial.console.queries import Query, number, text_of
 from fluvial.console.refusals import explanation, inspect_command, record_document, require_region
 from fluvial.console.version import judged
 from fluvial.reading.inspection import content_of
+from fluvial.reading.merged import Merged
 from fluvial.reading.replay import authentic_aggregate
 from fluvial.reading.verdicts import finite
 from schemas.avro import CodecError
@@ -42,6 +43,7 @@ def record_page(page: Page, query: Query) -> dict[str, Any]:
     verdict = next(judged(page, slot, offset, offset + 1), None)
     content = content_of(record, record.value or b"", page.genesis.trust, page.genesis.tensor_layout)
     sequence = _window(page, slot, offset)
+    version = None if sequence is None else _version(page, slot, sequence)
     known = verdict or Verdict(offset, "", base_version=-1)
     document = record_document(page, slot, known, record.timestamp_ms)
     if verdict is None:
@@ -51,10 +53,18 @@ def record_page(page: Page, query: Query) -> dict[str, Any]:
         if verdict
         else document,
         "update": printable(content),
-        "version": None if sequence is None else _version(page, slot, sequence),
+        "version": version,
+        "merged": None if version is None else _merged(page, slot, sequence, version),
         "window": sequence,
         "commands": {"inspect": inspect_command(page, slot, offset)},
     }
+
+
+def _merged(page: Page, slot: Slot, sequence: int | None, version: int) -> dict[str, Any] | None:
+    """What is left of a window in the version that holds it."""
+    manifest = page.objects.manifest(version)
+    found = [one for one in manifest.inputs if (one.region, one.partition, one.sequence) == (*slot, sequence)]
+    return Merged(manifest, found[0]).document() if found else None
 
 
 def explanation_of_none() -> str:

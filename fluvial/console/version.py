@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aggregation.errors import UsageProblem
 from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import ACCEPTED
+from aggregation.server.lateness import weight_after
 from aggregation.weights.divisors import divisor_of
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.console.limits import ROWS_MAX
@@ -55,7 +56,8 @@ def version_page(page: Page, version: int, query: Query) -> dict[str, Any]:
         sums[1] += sum(
             standing_of(one.outcome, named.region, one.device_id) is Standing.REFUSED for one in found
         )
-        sums[2] += sum(verdict.weight for verdict in accepted)
+        weight = weight_after(sum(verdict.weight for verdict in accepted), named.weight)
+        sums[2] += weight
         if whole and len(accepted) != named.accepted:
             place = f"{named.region}[{named.partition}]@{named.first_offset}..{named.next_offset}"
             problems.append(f"{place}: {len(accepted)} accepted verdicts, the manifest says {named.accepted}")
@@ -118,6 +120,7 @@ def _document(page: Page, manifest: Manifest, sha256: str) -> dict[str, Any]:
         "reason": manifest.reason,
         "created_at_ms": created,
         "accepted": manifest.accepted,
+        "dropped": manifest.dropped,
         "refused": judged_of(manifest.counts, canaries).refused,
         "canaries": canaries,
         "counts": dict(manifest.counts),
@@ -132,6 +135,9 @@ def _document(page: Page, manifest: Manifest, sha256: str) -> dict[str, Any]:
                 "first_offset": one.first_offset,
                 "next_offset": one.next_offset,
                 "accepted": one.accepted,
+                "late_versions": manifest.late_versions(one),
+                "lateness_weight": one.weight / WEIGHT_ONE,
+                "dropped": one.is_dropped,
                 "sha256": one.sha256,
             }
             for one in _ordered(manifest)
@@ -187,6 +193,7 @@ def _genesis(page: Page) -> dict[str, Any]:
         "reason": "genesis",
         "created_at_ms": None,
         "accepted": 0,
+        "dropped": 0,
         "refused": 0,
         "canaries": 0,
         "counts": {},
@@ -290,11 +297,16 @@ def contributors_page(page: Page, version: int, query: Query) -> dict[str, Any]:
                 break
             done = verdict.offset + 1
             if verdict.outcome == ACCEPTED:
-                rows.append(_contributor(slot, verdict, divisor))
+                rows.append(_contributor(named, verdict, divisor))
         if done < named.next_offset and (len(rows) == limit or page.budget.records_left <= 0):
             following = f"{index}.{done}"
             break
-    return {"contributors": rows, "shown": len(rows), "of": manifest.accepted, "next": following}
+    return {
+        "contributors": rows,
+        "shown": len(rows),
+        "of": manifest.accepted + manifest.dropped,
+        "next": following,
+    }
 
 
 def _in_order(page: Page, slot: Slot, first: int, end: int) -> list[Verdict]:
@@ -302,8 +314,8 @@ def _in_order(page: Page, slot: Slot, first: int, end: int) -> list[Verdict]:
     return [found[offset] for offset in sorted(found)]
 
 
-def _contributor(slot: Slot, verdict: Verdict, divisor: float) -> dict[str, Any]:
-    document = verdict_document(slot, verdict)
+def _contributor(tile: Input, verdict: Verdict, divisor: float) -> dict[str, Any]:
+    document = verdict_document((tile.region, tile.partition), verdict)
     named = (
         "region",
         "partition",
@@ -315,7 +327,8 @@ def _contributor(slot: Slot, verdict: Verdict, divisor: float) -> dict[str, Any]
         "weight",
         "clip",
     )
-    share = verdict.weight / WEIGHT_ONE * verdict.clip / divisor if divisor else None
+    left = tile.weight / WEIGHT_ONE
+    share = verdict.weight / WEIGHT_ONE * verdict.clip * left / divisor if divisor else None
     return {name: document[name] for name in named} | {"share": finite(share)}
 
 

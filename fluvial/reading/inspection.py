@@ -11,10 +11,12 @@ import numpy as np
 
 from aggregation.codecs import CODECS
 from aggregation.fold.events import Verdict
+from aggregation.fold.rejections import ACCEPTED
 from aggregation.layout import Layout
 from aggregation.server.aggregates import Slot
 from backends.log import LogRecord
 from fluvial.reading.explanations import explain
+from fluvial.reading.merged import merged_at
 from fluvial.reading.task_view import TaskView
 from fluvial.reading.verdicts import finite, read_verdicts, verdict_document
 from schemas.avro import CodecError
@@ -47,7 +49,16 @@ def inspect_record(view: TaskView, slot: Slot, offset: int) -> dict[str, Any]:
         document
         | content_of(record, value, view.trust, view.genesis.tensor_layout)
         | _judgement(slot, verdict)
+        | {"merged": _merged(view, slot, verdict)}
     )
+
+
+def _merged(view: TaskView, slot: Slot, verdict: Verdict | None) -> dict[str, Any] | None:
+    """Where an accepted update counts; None for others, and while no version holds it."""
+    if verdict is None or verdict.outcome != ACCEPTED:
+        return None
+    found = merged_at(view, slot, verdict.offset)
+    return None if found is None else found.document()
 
 
 def iso_time(timestamp_ms: int) -> str:

@@ -68,6 +68,8 @@ def _judgement(found: dict[str, Any]) -> Iterator[str]:
     if verdict["staleness"] is not None:
         factors = f"weight {verdict['weight']:.4f}, clip {verdict['clip']:.4g}"
         yield f"            staleness {verdict['staleness']}, {factors}"
+    if found.get("merged"):
+        yield f"  merged    {found['merged']['sentence']}"
     if found["hint"]:
         yield f"  hint      {found['hint']}"
         yield f"  page      {found['page']}"

@@ -13,6 +13,7 @@ from aggregation.fold.events import Parked, Verdict
 from aggregation.fold.rejections import ACCEPTED, PARKED
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Slot
+from aggregation.server.lateness import weight_after
 from aggregation.weights.divisors import divisor_of
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.reading.parked import parked_in
@@ -62,9 +63,20 @@ class Lineage:
     problems: tuple[str, ...]
     origin: Parent | None = None
 
-    def share(self, verdict: Verdict) -> float:
-        """The factor by which this update's delta stands in the version's mean delta."""
-        return verdict.weight / WEIGHT_ONE * verdict.clip / self.divisor
+    def share(self, tile: Tile, verdict: Verdict) -> float:
+        """The factor by which this update's delta stands in the version's mean delta; 0.0 in a dropped window."""
+        left = tile.named.weight / WEIGHT_ONE
+        return verdict.weight / WEIGHT_ONE * verdict.clip * left / self.divisor
+
+    def lateness_of(self, tile: Tile) -> str:
+        """How late a window came and what that leaves of it, for people; "" for one in time."""
+        late = self.manifest.late_versions(tile.named)
+        if not late or not tile.named.accepted:
+            return ""
+        if tile.named.is_dropped:
+            return f"{tile} came {late} versions late and was dropped, with {tile.named.accepted} updates"
+        left = tile.named.weight / WEIGHT_ONE
+        return f"{tile} came {late} versions late and counts {left:.4f} of its weight"
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
@@ -77,6 +89,7 @@ class Lineage:
             "model_sha256": manifest.model_sha256,
             "policy_sha256": manifest.policy_sha256,
             "accepted": manifest.accepted,
+            "dropped": manifest.dropped,
             "counts": manifest.counts,
             "weight_total": manifest.weight_total / WEIGHT_ONE,
             "source": self.source,
@@ -94,9 +107,12 @@ class Lineage:
             "first_offset": named.first_offset,
             "next_offset": named.next_offset,
             "accepted": named.accepted,
+            "late_versions": self.manifest.late_versions(named),
+            "lateness_weight": named.weight / WEIGHT_ONE,
+            "dropped": named.is_dropped,
             "sha256": named.sha256,
             "contributors": [
-                verdict_document(tile.slot, verdict) | {"share": self.share(verdict)}
+                verdict_document(tile.slot, verdict) | {"share": self.share(tile, verdict)}
                 for verdict in tile.contributors
             ],
         }
@@ -127,7 +143,7 @@ def lineage_of(view: TaskView, version: int, *, refold: bool) -> Lineage:
                 if refold
                 else _from_verdicts(view, slot, inputs, problems)
             )
-    weight_total = sum(verdict.weight for tile in tiles for verdict in tile.contributors)
+    weight_total = sum(map(_weight_of, tiles))
     if weight_total != manifest.weight_total and not problems:
         problems.append(f"the updates weigh {weight_total} in all, the manifest says {manifest.weight_total}")
     return Lineage(
@@ -138,6 +154,11 @@ def lineage_of(view: TaskView, version: int, *, refold: bool) -> Lineage:
         tuple(problems),
         view.genesis.parent,
     )
+
+
+def _weight_of(tile: Tile) -> int:
+    """What a window's updates weigh in its version."""
+    return weight_after(sum(verdict.weight for verdict in tile.contributors), tile.named.weight)
 
 
 def _divisor(policy: Policy, manifest: Manifest) -> float:

@@ -18,6 +18,8 @@ class VersionLine:
     """One version. ``staleness_mean`` in versions, None for version 0; ``metrics`` empty where it was not evaluated.
 
     ``counts`` are the manifest's, canaries among them; ``refused`` is without canaries where they are known.
+    ``late_windows`` came late and weigh less, ``late_versions_max`` late at most; ``dropped`` are the accepted updates of
+    those that came too late. Both are None where the manifest's format does not say.
     """
 
     version: int
@@ -32,6 +34,17 @@ class VersionLine:
     policy_sha256: str
     reason: str
     metrics: dict[str, float]
+    dropped: int = 0
+    late_windows: int | None = None
+    late_versions_max: int | None = None
+
+    @property
+    def lateness(self) -> str:
+        """For people; "" where every window came in time."""
+        if not self.late_windows:
+            return ""
+        dropped = f", {self.dropped} updates dropped" if self.dropped else ""
+        return f"{self.late_windows} windows, max {self.late_versions_max}{dropped}"
 
     def document(self) -> dict[str, Any]:
         """For JSON; ``accuracy`` is one of ``metrics``, and stays where it was before there were others."""
@@ -58,6 +71,8 @@ def version_line(
     manifest: Manifest, created_ms: int | None, metrics: dict[str, float], canaries: int = 0
 ) -> VersionLine:
     """A version above 0, among whose refusals are so many of canaries."""
+    late = [manifest.late_versions(one) or 0 for one in manifest.inputs if one.accepted]
+    says = manifest.says_lateness
     return VersionLine(
         version=manifest.version,
         accepted=manifest.accepted,
@@ -71,6 +86,9 @@ def version_line(
         policy_sha256=manifest.policy_sha256,
         reason=manifest.reason,
         metrics=metrics,
+        dropped=manifest.dropped,
+        late_windows=sum(one > 0 for one in late) if says else None,
+        late_versions_max=max(late, default=0) if says else None,
     )
 
 

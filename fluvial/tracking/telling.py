@@ -139,7 +139,7 @@ def _tracked(view: TaskView, version: int, evaluation: Mapping[str, Any]) -> Tra
         version=version,
         metrics=metrics_of(evaluation),
         updates=manifest.accepted,
-        refused=max(0, records - manifest.accepted - manifest.counts.get("control", 0)),
+        refused=max(0, records - manifest.accepted - manifest.dropped - manifest.counts.get("control", 0)),
         staleness_mean=manifest.staleness_total / max(1, manifest.accepted),
         model_sha256=manifest.model_sha256,
         manifest_sha256=sha256_hex(data),

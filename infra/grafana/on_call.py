@@ -255,6 +255,19 @@ VERSION = Row(
             minimum=0,
         ),
         Panel(
+            "Late windows",
+            "How many versions late windows are merged, and updates of those that came too late and were dropped.",
+            "none",
+            [
+                *quantiles("fluvial_window_late_versions"),
+                Query(
+                    f"sum by (region) (increase(fluvial_updates_dropped_total{{{TASK}}}[$__rate_interval]))",
+                    "dropped, {{region}}",
+                ),
+            ],
+            minimum=0,
+        ),
+        Panel(
             "Time since a region's last window",
             "As the merger sees it. A region that is silent adds nothing, and its devices work for nothing.",
             "s",

@@ -230,7 +230,7 @@ def version_record(
     """
     counts = without_canaries(manifest.counts, canaries or {})
     refused = judged_of(counts).refused
-    slots = {(one.region, one.partition) for one in manifest.inputs if one.accepted}
+    slots = {(one.region, one.partition) for one in manifest.inputs if one.accepted and one.weight}
     partitions = sum(len(row) for row in manifest.cursors.values())
     return {
         "kind": "version",

@@ -248,7 +248,7 @@ def _facts_of(manifest: Manifest, seconds: float | None) -> dict[str, Any]:
     """What a version's manifest says about how it came to be; ``seconds`` after the version before it."""
     return {
         "accepted": manifest.accepted,
-        "refused": sum(manifest.counts.values()) - manifest.accepted,
+        "refused": sum(manifest.counts.values()) - manifest.accepted - manifest.dropped,
         "staleness_mean": manifest.staleness_total / manifest.accepted,
         "staleness_max": manifest.staleness_max,
         "update_bytes": manifest.update_bytes,

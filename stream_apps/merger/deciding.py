@@ -9,8 +9,9 @@ from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.lateness import ON_TIME, Lateness, MergedWindows
 from aggregation.server.merge import choose
+from schemas.manifest_inputs import input_of, next_cursors, pools_of, sum_counts
 from schemas.manifest_rules import VersionRules
-from schemas.manifests import Manifest, input_of, next_cursors, pools_of, sum_counts
+from schemas.manifests import Manifest
 from stream_apps.merger.deriving import Derived
 from stream_apps.merger.version import Version
 

@@ -25,9 +25,10 @@ from aggregation.server.lateness import MergedWindows
 from aggregation.server.merge import WindowSums
 from aggregation.weights.fixed_point import WEIGHT_ONE
 from schemas.certificates import Identity
+from schemas.manifest_inputs import input_of, next_cursors
 from schemas.manifest_rules import VersionRules, rules_after
 from schemas.manifest_seals import require_sealed
-from schemas.manifests import NOT_SAID, Input, Manifest, decode_manifest, input_of, next_cursors
+from schemas.manifests import NOT_SAID, Input, Manifest, decode_manifest
 from schemas.objects import sha256_hex
 from schemas.windows import direction_of_guide
 from stream_apps.merger.deciding import next_manifest

@@ -9,7 +9,8 @@ from typing import Final
 from aggregation.defences import Histograms
 from aggregation.server.aggregates import Slot
 from aggregation.server.merge import Checkpoint
-from schemas.manifests import Genesis, Manifest, histograms_of
+from schemas.manifest_inputs import histograms_of
+from schemas.manifests import Genesis, Manifest
 from schemas.objects import sha256_hex
 
 NO_POOLS: Final = Histograms()

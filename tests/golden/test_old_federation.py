@@ -173,7 +173,7 @@ def test_its_lineage_reads_as_it_did(tmp_path: Path, *, refold: bool) -> None:
                     one.staleness,
                     one.weight / WEIGHT_ONE,
                     one.clip,
-                    found.share(one),
+                    found.share(tile, one),
                 )
                 for one in tile.contributors
             ]

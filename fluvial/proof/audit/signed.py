@@ -13,7 +13,7 @@ from fluvial.proof.audit.findings import MANIFEST, SIGNED_NAME, Findings
 from fluvial.proof.audit.partitions import FoldedPartition
 from fluvial.proof.audit.strays import ELSEWHERE, Strays, kind_of
 from fluvial.proof.audit.versions import Chain
-from schemas.manifests import usual_of
+from schemas.manifest_inputs import usual_of
 from schemas.objects import manifest_key
 from schemas.records import Announcement, Unverified, announcement_in
 from schemas.topics import models_topic, updates_topic

@@ -23,19 +23,10 @@ from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import LOG, MANIFEST, OBJECT, Findings, fields_of, first_difference
 from schemas.certificates import Identity
 from schemas.checkpoints import decode_sums, encode_direction, encode_model, encode_optimizer
+from schemas.manifest_inputs import histograms_of, input_of, next_cursors, pools_of, sum_counts
 from schemas.manifest_rules import VersionRules, rules_after
 from schemas.manifest_seals import require_sealed
-from schemas.manifests import (
-    Genesis,
-    Input,
-    Manifest,
-    decode_manifest,
-    histograms_of,
-    input_of,
-    next_cursors,
-    pools_of,
-    sum_counts,
-)
+from schemas.manifests import Genesis, Input, Manifest, decode_manifest
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 
 _INPUT_FIELDS: Final = tuple(Input.__struct_fields__)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from aggregation.defences import Usual
 from aggregation.defences.usual import norm_of_bucket
 from aggregation.errors import IntegrityProblem
+from schemas.manifest_inputs import input_of, next_cursors, sum_counts, usual_of
 from schemas.manifests import (
     Genesis,
     Manifest,
@@ -22,10 +23,6 @@ from schemas.manifests import (
     TensorEntry,
     decode_genesis,
     decode_manifest,
-    input_of,
-    next_cursors,
-    sum_counts,
-    usual_of,
 )
 from tests import naive
 from tests.factories import BUFFERED, LAYOUT, aggregate, authority, entries, policy, sha

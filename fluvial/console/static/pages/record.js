@@ -28,7 +28,7 @@ function pair(name, value) {
   return [h("dt", null, name), h("dd", null, value)];
 }
 
-function body(ctx, { record: one, update, version, window }) {
+function body(ctx, { record: one, update, version, merged, window }) {
   const at = place(one.region, one.partition, one.offset);
   return [
     h(
@@ -38,7 +38,7 @@ function body(ctx, { record: one, update, version, window }) {
       one.explanation ? h("p", { class: "message" }, prose(one.explanation), one.error_id ? [" ", errorLink(one.error_id)] : null) : null,
       one.hint ? h("p", { class: "note" }, "Next: ", prose(one.hint)) : null,
       one.detail ? h("p", { class: "id", id: "detail" }, one.detail) : null,
-      h("p", { class: "note" }, whereTo(ctx, one, version)),
+      h("p", { class: "note" }, whereTo(ctx, one, version, merged)),
       command(one.command, "record-command"),
     ),
     h(
@@ -67,7 +67,10 @@ function body(ctx, { record: one, update, version, window }) {
   ];
 }
 
-function whereTo(ctx, one, version) {
+function whereTo(ctx, one, version, merged) {
+  if (one.outcome === "accepted" && (merged?.dropped || merged?.lateness_weight < 1)) {
+    return [h("a", { href: ctx.link(`/versions/${version}`), id: "record-version" }, `Version ${count(version)}`), merged.sentence.replace(/^version \d+/, ""), "."];
+  }
   if (known(version)) return ["It counts in ", h("a", { href: ctx.link(`/versions/${version}`), id: "record-version" }, `version ${count(version)}`), "."];
   if (one.outcome === "accepted") return [status("busy", "waiting"), " Accepted, and in no version yet."];
   return "It counts in no version.";

@@ -76,7 +76,7 @@ function facts(ctx, data) {
   return stats(
     stat("Made", time(data.created_at_ms), data.reason === "genesis" ? "genesis" : `because: ${words(data.reason)}`),
     stat(titled(judge?.name ?? "metric"), metric(judge?.name, data.metrics?.[judge?.name]), data.evaluation ? judgement(judge, data, others) : "not evaluated", { id: "stat-metric" }),
-    stat("Accepted", count(data.accepted), `${count(data.refused)} refused${data.canaries ? `, ${count(data.canaries)} of a canary left out` : ""}`),
+    stat("Accepted", count(data.accepted), `${count(data.refused)} refused${data.canaries ? `, ${count(data.canaries)} of a canary left out` : ""}${data.dropped ? `, ${count(data.dropped)} dropped: too late` : ""}`),
     stat("Weight", decimal(data.weight_total, 3), "sum over its updates"),
     stat("Verdicts", agreement(data), data.staleness_of ? `${shownOf(data.staleness_of.shown, data.staleness_of.of, "records")}` : null),
     stat("Staleness", known(data.staleness?.mean) ? decimal(data.staleness.mean, 2) : NOT_KNOWN, known(data.staleness?.max) ? `at most ${count(data.staleness.max)} versions` : null),
@@ -174,6 +174,14 @@ function strip(name, drawn, all, widest) {
   );
 }
 
+/** How late a window came, and what that leaves of it; null where its manifest does not say. */
+function lateness(one) {
+  if (one.late_versions === null) return "not said";
+  if (one.late_versions === 0) return "in time";
+  const late = things(one.late_versions, "versions");
+  return one.dropped ? `${late}: dropped` : `${late}: ${decimal(one.lateness_weight)} of its weight`;
+}
+
 function tilesTable(ctx, rows) {
   return table({
     caption: "Windows that went into this version",
@@ -188,6 +196,7 @@ function tilesTable(ctx, rows) {
       { label: "Next offset", kind: "number", cell: (one) => count(one.next_offset) },
       { label: "Records", kind: "number", cell: (one) => count(one.next_offset - one.first_offset) },
       { label: "Accepted", kind: "number", cell: (one) => count(one.accepted) },
+      { label: "Late", kind: "text", cell: lateness },
       { label: "Sums", kind: "text", cell: (one) => hash(one.sha256) },
     ],
   });

@@ -34,6 +34,8 @@ from backends.observing.times_header import AGE_MS_MAX, NAME, TIMES_MAX, Publish
 from backends.observing.worker import WorkerMetrics
 from fluvial.documents.metrics_page import FIELD, PAGE, SECTIONS, page
 from tests import factories
+from tests.unit.schemas.test_manifests import manifest as older_manifest
+from tests.unit.schemas.test_manifests import manifest_v3
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,7 +186,7 @@ def test_publish_times_go_from_the_worker_to_the_merger_in_a_header(tmp_path: Pa
     now_ms = time.time_ns() // 1_000_000
     aggregate: Any = SimpleNamespace(slot=SLOT, region="eu", sequence=4)
     merger.window_taken(LogRecord("a", 0, 0, now_ms, None, b"", headers), aggregate)
-    manifest: Any = SimpleNamespace(accepted=3, version=1, policy_sha256="a" * 64)
+    manifest: Any = SimpleNamespace(accepted=3, version=1, policy_sha256="a" * 64, inputs=())
     merger.committed(manifest, [aggregate], 100)
     merger.committed(manifest, [aggregate], 100)  # what a window says is counted once
     assert value(merger, "fluvial_publish_to_version_seconds_count", region="eu") == 3
@@ -450,8 +452,18 @@ def test_a_version_without_an_evaluation_shows_no_number_of_the_version_before(t
 def test_a_change_of_policy_is_counted_and_a_mergers_start_is_none(tmp_path: Path) -> None:
     merger: Any = made("merger", tmp_path)
     for version, policy in enumerate("aabba", start=1):
-        merger.committed(SimpleNamespace(accepted=1, version=version, policy_sha256=policy * 64), [], 1)
+        manifest: Any = SimpleNamespace(accepted=1, version=version, policy_sha256=policy * 64, inputs=())
+        merger.committed(manifest, [], 1)
     assert value(merger, "fluvial_policy_changes_total") == 2
+
+
+def test_a_merger_counts_how_late_windows_were_and_what_was_dropped(tmp_path: Path) -> None:
+    merger: Any = made("merger", tmp_path)
+    merger.committed(manifest_v3(), [], 1)
+    merger.committed(older_manifest(), [], 1)  # it does not say
+    assert value(merger, "fluvial_window_late_versions_count", region="eu") == 3
+    assert value(merger, "fluvial_window_late_versions_sum", region="eu") == 5 * 3
+    assert value(merger, "fluvial_updates_dropped_total", region="eu") == 4
 
 
 def test_failed_rounds_are_counted_by_cause_and_devices_that_fail_now_are_shown(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from learning.datasets import Examples
 from learning.slices import Slices
 from learning.task import load_task
 from learning.tensors import parameters_of
-from schemas.manifests import Manifest, Metric, input_of, next_cursors, sum_counts
+from schemas.manifest_inputs import input_of, next_cursors, sum_counts
+from schemas.manifests import Manifest, Metric
 from schemas.metrics import KINDS, encode_metric, problem_of
 from schemas.records import COHORTS
 from stream_apps.analysts.canary_header import NAME as CANARIES

@@ -13,8 +13,9 @@ from fluvial.proof.audit.run import audit_task
 from fluvial.proof.checker import check_logs
 from schemas import avro
 from schemas.envelope import open_envelope
+from schemas.manifest_inputs import usual_of
 from schemas.manifest_seals import sealed
-from schemas.manifests import Manifest, Pools, decode_manifest, usual_of
+from schemas.manifests import Manifest, Pools, decode_manifest
 from schemas.objects import manifest_key, model_key, optimizer_key, sha256_hex
 from schemas.topics import aggregates_topic
 from stream_apps.merger.adopting import Adopting
