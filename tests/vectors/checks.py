@@ -241,7 +241,9 @@ def _shared() -> tuple[Log, list[dict[str, Any]]]:
     later = NOW_MS + 29_000
     log.add(shares.barrier(3, one, guide_sha256=guide), timestamp_ms=later)
     log.add(update(names[1], 3, 1.0), "its only one of this version", later)
-    log.add(shares.barrier(4, one, guide_sha256=shares.guide(log, 3, direction[:weights])), timestamp_ms=later + 1)
+    log.add(
+        shares.barrier(4, one, guide_sha256=shares.guide(log, 3, direction[:weights])), timestamp_ms=later + 1
+    )
     log.add(update(names[1], 4, 1.0), "and of this", later)
     rows = []
     for number, value, also in (
@@ -262,7 +264,7 @@ def _shared() -> tuple[Log, list[dict[str, Any]]]:
 
 def _later() -> tuple[Log, list[dict[str, Any]]]:
     """What a policy before v3 does not know: where it stands it is as unknown as bytes of nobody."""
-    log, names = Log(rules()), ("Guide", "Barrier", "RegionalAggregate", "PartitionState")
+    log, names = Log(rules()), shares.SINCE_V3
     rows = []
     for name in names:
         header = avro.schemas_for(name)[-1].header

@@ -24,8 +24,21 @@ NORM_CLIP: Final = 2.0
 WEIGHT: Final = 46_341
 """The staleness weight of the cases of defences."""
 PEERS: Final[dict[str, Any]] = {"history_updates_min": 4, "norm_deviations_max": 6.0, "cosine_min": -0.5}
-FLOOR: Final[dict[str, Any]] = {"norm_clip_floor": 0.25}
+FLOOR: Final[dict[str, Any]] = {"norm_clip_floor": 0.25, "norm_clip_medians": 1.5}
 NORMS: Final = [1.0, 2.0, 3.0, 4.0]
+COSINES: Final = [
+    -1.0,
+    -0.015625,
+    -0.0156250001,
+    -0.0,
+    0.0,
+    5e-324,
+    -5e-324,
+    0.015624999,
+    0.5,
+    0.9999999,
+    1.0,
+]
 INFINITE: Final = float("inf")
 TINY: Final = 5e-324
 
@@ -56,7 +69,18 @@ def _clipping(kind: str) -> list[Case]:
 
 
 def _fairness(kind: str) -> list[Case]:
-    rows = [(1, 1), (2, 1), (3, 2), (2, 3), (8, 1), (120, 7), (1, 0), (5, -1), (5, (1 << 63) - 1), (1, -(1 << 63))]
+    rows = [
+        (1, 1),
+        (2, 1),
+        (3, 2),
+        (2, 3),
+        (8, 1),
+        (120, 7),
+        (1, 0),
+        (5, -1),
+        (5, (1 << 63) - 1),
+        (1, -(1 << 63)),
+    ]
     return [(kind, {}, seen(1.0, share=own), Usual(share=usual), []) for own, usual in rows]
 
 
@@ -85,8 +109,11 @@ def _agreement() -> list[Case]:
         for cosine, usual, least in rows
     ]
     at_once = Usual(norm=0.75, cosine=32, share=1)
-    for cosine, share in ((0.2, 3), (0.01, 8), (-0.0999, 120), (0.6, 1)):
-        cases.append(("guide", FLOOR, seen(1.0, cosine, compared=True, share=share), at_once, []))
+    together = [(0.2, 3), (0.01, 8), (-0.0999, 120), (0.6, 1)]
+    cases += [
+        ("guide", FLOOR, seen(1.0, cosine, compared=True, share=share), at_once, [])
+        for cosine, share in together
+    ]
     cases.append(("guide", FLOOR, seen(0.0, 0.0, compared=True), at_once, []))
     cases.append(("guide", FLOOR, seen(1.0, -0.5), at_once, []))
     return cases
@@ -129,7 +156,11 @@ def defence_cases() -> dict[str, Any]:
         }
         if judged.problem is None:
             clip_to = NORM_CLIP if judged.clip_to is None else min(NORM_CLIP, judged.clip_to)
-            left = WEIGHT if judged.factor == WEIGHT_ONE else max(1, WEIGHT * judged.factor >> WEIGHT_FRACTION_BITS)
+            left = (
+                WEIGHT
+                if judged.factor == WEIGHT_ONE
+                else max(1, WEIGHT * judged.factor >> WEIGHT_FRACTION_BITS)
+            )
             case |= {"clip": clip_to / shown.norm if shown.norm > clip_to else 1.0, "weight": left}
         cases.append(case)
     return document(
@@ -147,11 +178,21 @@ def _written(histogram: Histogram) -> list[list[int]]:
 def usual_cases() -> dict[str, Any]:
     """Buckets, what is counted in them, medians and pools."""
     cases: list[dict[str, Any]] = []
-    for norm in (1.0, 1.0624999999999998, 1.125, 0.1, 3.0, 1e-300, TINY, 2.2250738585072014e-308, 1.7e308, 1e12):
+    for norm in (
+        1.0,
+        1.0624999999999998,
+        1.125,
+        0.1,
+        3.0,
+        1e-300,
+        TINY,
+        2.2250738585072014e-308,
+        1.7e308,
+        1e12,
+    ):
         bucket = norm_bucket(norm)
         cases.append({"norm": norm, "bucket": bucket, "middle": norm_of_bucket(bucket)})
-    for cosine in (-1.0, -0.015625, -0.0156250001, -0.0, 0.0, 5e-324, -5e-324, 0.015624999, 0.5, 0.9999999, 1.0):
-        cases.append({"cosine": cosine, "bucket": cosine_bucket(cosine)})
+    cases += [{"cosine": cosine, "bucket": cosine_bucket(cosine)} for cosine in COSINES]
     cases += [{"share": own, "count": share_count(own)} for own in (1, 2, 3, 4, 5, 6, 7, 8, 9, 64, 120)]
     histograms: list[Histogram] = [
         (),
@@ -164,12 +205,15 @@ def usual_cases() -> dict[str, Any]:
     cases += [{"histogram": _written(one), "median": median(one)} for one in histograms]
     cases += _pools()
     return document(
-        "what is usual: buckets and the middle of one, counts of a share, medians, and pools after a version", cases
+        "what is usual: buckets and the middle of one, counts of a share, medians, and pools after a version",
+        cases,
     )
 
 
 def _pools() -> list[dict[str, Any]]:
-    first = Histograms(norms=((8184, 840), (8190, 420)), cosines=((-1, 420), (20, 840)), shares=((1, 840), (2, 420)))
+    first = Histograms(
+        norms=((8184, 840), (8190, 420)), cosines=((-1, 420), (20, 840)), shares=((1, 840), (2, 420))
+    )
     second = Histograms(norms=((8150, 105), (8184, 105)), cosines=((-40, 105),), shares=((8, 210),))
     before, cases = Histograms(), []
     for windows in ([first], [second, first], [], [], [second]):

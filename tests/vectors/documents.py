@@ -144,7 +144,13 @@ def _of_v3() -> list[dict[str, Any]]:
         data = rfc8785.dumps(text | keys)
         sha256 = sha256_hex(data)
         cases.append(
-            {"format": text["format"], "name": what, "document": data.decode(), "sha256": sha256, "good": _reads(data)}
+            {
+                "format": text["format"],
+                "name": what,
+                "document": data.decode(),
+                "sha256": sha256,
+                "good": _reads(data),
+            }
         )
     return cases
 
@@ -365,7 +371,9 @@ def _manifests_of_v3(made: Manifest) -> list[dict[str, Any]]:
         msgspec.structs.replace(one, version=version, weight_total=weight_total, weight=weight)
         for one, (version, weight_total, weight) in zip(made.inputs, late, strict=True)
     )
-    usual = Pools(norms=((8100, 215040), (8184, 630)), cosines=((-64, 1), (20, 215040)), shares=((1, 7), (255, 1)))
+    usual = Pools(
+        norms=((8100, 215040), (8184, 630)), cosines=((-64, 1), (20, 215040)), shares=((1, 7), (255, 1))
+    )
     unsigned = msgspec.structs.replace(
         made,
         inputs=inputs,
@@ -377,11 +385,13 @@ def _manifests_of_v3(made: Manifest) -> list[dict[str, Any]]:
         format=manifest_v3.FORMAT,
     )
     genesis = _genesis(genesis_v5.FORMAT)
-    good = sealed(unsigned, signer("control", Role.MERGER, "m-1").of_task(genesis.domain))
-    text = json.loads(good.canonical())
+    text = json.loads(
+        sealed(unsigned, signer("control", Role.MERGER, "m-1").of_task(genesis.domain)).canonical()
+    )
     bad: dict[str, Any] = {
         "of v3": text,
-        "over another weight of an input": text | {"inputs": [text["inputs"][0] | {"weight": 1}, *text["inputs"][1:]]},
+        "over another weight of an input": text
+        | {"inputs": [text["inputs"][0] | {"weight": 1}, *text["inputs"][1:]]},
         "by nobody, of v3": text | {"merger": {"certificate": "", "signature": ""}},
         "an input without its weight": text
         | {"inputs": [{key: one[key] for key in one if key != "weight"} for one in text["inputs"]]},
@@ -406,8 +416,9 @@ def _manifests_of_v3(made: Manifest) -> list[dict[str, Any]]:
     cases = []
     for what, one in bad.items():
         data = rfc8785.dumps(one)
-        case = {"name": what, "document": data.decode(), "sha256": sha256_hex(data), "good": _decodes(decode_manifest, data)}
-        if case["good"]:
+        good = _decodes(decode_manifest, data)
+        case = {"name": what, "document": data.decode(), "sha256": sha256_hex(data), "good": good}
+        if good:
             signed = _decodes(lambda one: require_sealed(decode_manifest(one), genesis.trust), data)
             case |= {"genesis": genesis.canonical().decode(), "signed": signed}
         cases.append(case)

@@ -23,6 +23,15 @@ from tests.vectors.writing import document, number, numbers, plain, wholes
 
 Int64Array = npt.NDArray[np.int64]
 EXPONENT: Final = 32
+CONES: Final = [
+    (0.9, 1.0, 0.5),
+    (0.9, -1.0, 0.0),
+    (0.5, 1.0, 0.0),
+    (0.0, -1.0, 0.5),
+    (1.0, 0.1, 1.0),
+    (0.9, 0.2, 1.0),
+]
+"""(``step_cosine_min``, how much of a guide is along the first window, and how much aside)."""
 ODD_NAMES: Final = Layout.of(
     [("b", ()), ('é"\\/\n\x01\x7f\u2028', (2, 3)), ("B", (1,)), ("a.b c", (1, 1, 2))]
 )
@@ -212,9 +221,15 @@ def buffer_cases() -> dict[str, Any]:
 
 
 def _merge_case(
-    rules: Policy, layout: Layout, *, state: str, seed: int, left: tuple[int, ...] = ()
+    rules: Policy,
+    layout: Layout,
+    *,
+    state: str,
+    seed: int,
+    left: tuple[int, ...] = (),
+    guide: Direction | None = None,
 ) -> dict[str, Any]:
-    """``left``: what lateness leaves of each window; () for a version that says nothing of it."""
+    """``left``: what lateness leaves of each window; () for a version that says nothing of it, nor has a ``guide``."""
     weights = layout.trainable.parameters
     model = delta(700 + seed, layout)
     optimizer: dict[str, npt.NDArray[np.float64]] = {}
@@ -252,6 +267,7 @@ def _merge_case(
         weight_total=weight_total,
         policy=rules,
         layout=layout,
+        guide=guide,
     )
     made = {
         "model": encode_model(step.checkpoint.model, layout),
@@ -266,9 +282,16 @@ def _merge_case(
         "parent_model": encode_model(model, layout).hex(),
         "parent_optimizer": encode_optimizer(optimizer).hex(),
         "windows": windows,
+        **_guide_of(guide, rules),
         **{name: data.hex() for name, data in made.items()},
         **{f"{name}_sha256": sha256_hex(data) for name, data in made.items()},
     }
+
+
+def _guide_of(guide: Direction | None, rules: Policy) -> dict[str, Any]:
+    if guide is None:
+        return {}
+    return {"guide": encode_direction(guide).hex(), "step_cosine_min": rules.defence.step_cosine_min}
 
 
 def merge_cases() -> dict[str, Any]:
@@ -304,6 +327,11 @@ def merge_cases() -> dict[str, Any]:
         left = (65536, 24105, 0, 20724) if seed % 2 else (32768, 46341, 65536, 1)
         cases.append(_merge_case(rules, BUFFERED, state="none", seed=seed, left=left))
     cases.append(_merge_case(rules, BUFFERED, state="none", seed=len(rows) + 2, left=(0, 46341)))
+    for seed, (least, factor, aside) in enumerate(CONES, len(rows) + 3):
+        rules = policy_from_mapping({"defence": {"kind": "guide", "step_cosine_min": least}})
+        step = delta(900 + 10 * seed, LAYOUT) * np.float32(factor) + delta(7) * np.float32(aside)
+        guide = codecs.direction_of(step.astype(np.float64), LAYOUT)
+        cases.append(_merge_case(rules, LAYOUT, state="none", seed=seed, left=(65536, 46341), guide=guide))
     return document(
         "merges: the parent's files and the windows' sums, and the files that come of them", cases
     )

@@ -66,10 +66,18 @@ LATER_FIELDS: Final[dict[str, dict[str, Any]]] = {
         "examples": 60,
         "direction": encode_direction(direction_of(factories.delta(5).astype(np.float64), factories.LAYOUT)),
     },
+    "GuideAnnouncement": {
+        "task": TASK,
+        "version": 2,
+        "model_sha256": factories.model_sha(2),
+        "guide_sha256": factories.sha("guide 2"),
+        "guide_bytes": 1234,
+    },
 }
 """Of what came with ``fluvial/policy/v3``."""
 _SIGNERS: Final = {
     "Guide": ("control", Role.GUARDIAN, "g-1"),
+    "GuideAnnouncement": ("control", Role.GUARDIAN, "g-1"),
     "Barrier": ("control", Role.MERGER, "m-1"),
     "Tick": ("eu", Role.WORKER, "w-1"),
     "Revoke": ("control", Role.OPERATOR, "op-1"),

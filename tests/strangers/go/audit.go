@@ -457,7 +457,7 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 	}
 	if made.Accepted > 0 {
 		var step *Direction
-		c.checkpoint, step = merge(c.checkpoint, total, before.Server, before.FixedPoint.Exponent, c.layout)
+		c.checkpoint, step = merge(c.checkpoint, total, before.Server, before.FixedPoint.Exponent, c.layout, c.cone(made, before))
 		file := directionFile(step)
 		c.reference = sha(file)
 		if !bytes.Equal(c.stored(objectKey(c.task, c.reference)), file) {
@@ -542,6 +542,40 @@ func (c *chain) compareSigned(what string, records []Record) {
 			}
 		}
 	}
+}
+
+// cone holds a version's guide against what it has to be; nil where nothing is turned towards it.
+func (c *chain) cone(made *Manifest, policy *Policy) *Cone {
+	name, flaw := "", ""
+	if made.GuideSHA256 != nil {
+		name = *made.GuideSHA256
+	}
+	var guide *Guide
+	switch defence := policy.Defence; {
+	case defence.Kind != "guide":
+		if name != "" {
+			flaw = "is under a policy without guides"
+		}
+	case name == "":
+		if made.Format == manifestV3 && defence.GuideMissing == "wait" {
+			flaw = "is missing, and the policy waits for one"
+		}
+	default:
+		guide = c.registry.readGuide(c.object(name), c.trust, c.task, c.layout)
+		if guide == nil {
+			flaw = "is none"
+		} else if age := made.Version - guide.version; age < 1 || age > defence.GuideVersionsMax || guide.version < 0 ||
+			c.said[guide.version]["model_sha256"] != guide.model {
+			flaw = "is of another model, or too old"
+		}
+	}
+	if flaw != "" {
+		c.problem("the guide %q of version %d %s", name, made.Version, flaw)
+	}
+	if guide == nil {
+		return nil
+	}
+	return &Cone{guide.direction, policy.Defence.StepCosineMin}
 }
 
 // saysUsual says whether the barriers of a version have to say what is usual.

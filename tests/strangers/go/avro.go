@@ -73,7 +73,7 @@ type Registry struct {
 }
 
 // sinceV3 is the first version of a record that came with fluvial/policy/v3.
-var sinceV3 = map[string]int{"Guide": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
+var sinceV3 = map[string]int{"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
 
 var crcTable = func() (table [256]uint64) {
 	for i := range table {

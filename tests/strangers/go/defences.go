@@ -168,10 +168,14 @@ func (policy *Policy) judge(one shown, usual Usual) judged {
 		return refuse(328)
 	}
 	if usual.Norm > 0 {
-		counts.clipTo = math.Max(float64(defence.NormClipFloor*policy.Updates.NormClip), usual.Norm)
+		floor := float64(defence.NormClipFloor * policy.Updates.NormClip)
+		counts.clipTo = math.Max(floor, float64(defence.NormClipMedians*usual.Norm))
+	}
+	if defence.Kind != "guide" {
+		return counts
 	}
 	counts.factor = fairness(one.share, usual.Share)
-	if defence.Kind != "guide" || !one.guided {
+	if !one.guided {
 		return counts
 	}
 	least := defence.GuideCosineMin

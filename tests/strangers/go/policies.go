@@ -57,6 +57,7 @@ type Policy struct {
 // Defence is what a policy does about well-formed updates; of v1 and v2 what they call anomaly.
 type Defence struct {
 	Kind               string  `json:"kind"`
+	NormClipMedians    float64 `json:"norm_clip_medians"`
 	NormClipFloor      float64 `json:"norm_clip_floor"`
 	DeviationsMax      float64 `json:"norm_deviations_max"`
 	CosineMin          float64 `json:"cosine_min"`
@@ -101,7 +102,7 @@ var keysOfPolicy = map[string]string{
 	"shares":      "per_version:3 saved_max:3",
 	"server":      "optimizer learning_rate momentum beta_1 beta_2 adaptivity divide_by",
 	"anomaly":     "enabled:2 norm_deviations_max:2 cosine_min:2 history_updates:2 history_updates_min:2",
-	"defence":     "kind:3 norm_clip_floor:3 norm_deviations_max:3 cosine_min:3 history_updates:3 history_updates_min:3 guide_cosine_min:3 guide_versions_max:3 step_cosine_min:3 guide_missing:3 quarantine_refusals:3 quarantine_versions:3",
+	"defence":     "kind:3 norm_clip_medians:3 norm_clip_floor:3 norm_deviations_max:3 cosine_min:3 history_updates:3 history_updates_min:3 guide_cosine_min:3 guide_versions_max:3 step_cosine_min:3 guide_missing:3 quarantine_refusals:3 quarantine_versions:3",
 	"fixed_point": "exponent",
 }
 
@@ -133,7 +134,7 @@ var bounds = map[string][2]float64{
 	"shares.per_version": {0, 8}, "shares.saved_max": {0, 8},
 	"server.learning_rate": {1e-12, 1e12}, "server.momentum": {0, 0.999999}, "server.beta_1": {0, 0.999999},
 	"server.beta_2": {0, 0.999999}, "server.adaptivity": {1e-12, 1e12},
-	"defence.norm_clip_floor": {0, 1}, "defence.norm_deviations_max": {0.1, 1e12}, "defence.cosine_min": {-1, 1},
+	"defence.norm_clip_medians": {0.1, 1e12}, "defence.norm_clip_floor": {0, 1}, "defence.norm_deviations_max": {0.1, 1e12}, "defence.cosine_min": {-1, 1},
 	"defence.history_updates": {1, 100000}, "defence.history_updates_min": {2, 100000},
 	"defence.guide_cosine_min": {-1, 1}, "defence.step_cosine_min": {0, 1}, "defence.guide_versions_max": {0, 1000},
 	"defence.quarantine_refusals": {0, 8}, "defence.quarantine_versions": {1, 10000},

@@ -169,7 +169,7 @@ func (registry *Registry) readGuide(data []byte, trust *Trust, task string, layo
 			return nil
 		}
 	}
-	if !finite(direction.norm) || direction.norm <= 0 {
+	if !(1e-100 <= direction.norm && direction.norm <= 1e100) {
 		return nil
 	}
 	return &Guide{record["version"].(int64), record["model_sha256"].(string), direction, trust.certificateName(signer.Serial)}

@@ -709,9 +709,11 @@ func (r *runner) merge(raw json.RawMessage) {
 			Weight      *int64 `json:"weight"`
 			WeightAfter int64  `json:"weight_after"`
 		} `json:"windows"`
-		Model     Hex `json:"model"`
-		Optimizer Hex `json:"optimizer"`
-		Reference Hex `json:"reference"`
+		Guide     Hex     `json:"guide"`
+		Least     float64 `json:"step_cosine_min"`
+		Model     Hex     `json:"model"`
+		Optimizer Hex     `json:"optimizer"`
+		Reference Hex     `json:"reference"`
 	}](raw)
 	layout := layoutOf(one.Layout)
 	var parent Checkpoint
@@ -729,7 +731,13 @@ func (r *runner) merge(raw json.RawMessage) {
 		}
 		total.add(wholesOf(window.Sums), window.Accepted, window.WeightTotal, weight)
 	}
-	made, direction := merge(parent, total, one.Server, one.Exponent, layout)
+	var cone *Cone
+	if len(one.Guide) > 0 {
+		guide, err := readDirection(one.Guide, layout)
+		r.equal("error", err, nil)
+		cone = &Cone{guide, one.Least}
+	}
+	made, direction := merge(parent, total, one.Server, one.Exponent, layout, cone)
 	r.equal("model", hex.EncodeToString(modelFile(made.Model, layout)), hex.EncodeToString(one.Model))
 	r.equal("optimizer", hex.EncodeToString(optimizerFile(made.Optimizer)), hex.EncodeToString(one.Optimizer))
 	r.equal("reference", hex.EncodeToString(directionFile(direction)), hex.EncodeToString(one.Reference))
@@ -774,7 +782,10 @@ func (r *runner) log(raw json.RawMessage) {
 
 func (r *runner) fold(one *logCase, trust *Trust) {
 	policy, err := readPolicy([]byte(one.Policy))
-	r.equal("error", err, nil)
+	if err != nil {
+		r.equal(one.Name+": policy", err, nil)
+		return
+	}
 	p := newPartition(r.registry, trust, one.Task, Slot{one.Region, one.Partition}, one.Partitions, layoutOf(one.Layout), policy, one.ModelSHA256)
 	p.object = func(name string) []byte { return one.Objects[name] }
 	closed := 0

@@ -20,6 +20,7 @@ import (
 var signedBy = map[string]string{
 	"ClientUpdate": "device", "Tick": "worker", "RegionalAggregate": "worker", "Barrier": "merger",
 	"ModelAnnouncement": "merger", "Revoke": "operator", "Skip": "operator", "Guide": "guardian",
+	"GuideAnnouncement": "guardian",
 }
 
 // roles, and whether the control CA vouches for them.
