@@ -16,7 +16,7 @@ from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Skip
 from aggregation.fold.rejections import REJECTIONS, RejectionReason
 from aggregation.policy import UPDATE_BYTES_LIMIT, Policy
 from aggregation.reasons import Because, Reason, because
-from schemas.avro import CodecError, unknown_schema
+from schemas.avro import CodecError, Schema, unknown_schema
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
 from schemas.envelope import ClosedEnvelope, Envelope, read_envelope, read_update
 from schemas.windows import aggregate_of
@@ -73,8 +73,10 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
     try:
         envelope = read_update(value, trust.rules)
     except CodecError as error:
-        return _refused(error.because)
-    if _is_later(envelope, policy):
+        named = error.schema
+        known = named is None or not _is_since_v3(named, policy)
+        return _refused(error.because if known else unknown_schema(named.header))
+    if _is_later(envelope.schema, policy):
         return _refused(unknown_schema(envelope.schema.header))
     if envelope.kind not in INGRESS_KINDS:
         return _refused(because(Reason.ANOTHER_TOPIC, envelope.kind))
@@ -89,12 +91,16 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
     return _translate(opened, signer, len(value), timestamp_ms, trust.rules)
 
 
-def _is_later(envelope: ClosedEnvelope, policy: Policy) -> bool:
-    """Whether the record is of a schema that the policy's format does not take."""
-    kind, version = envelope.kind, envelope.schema.version
-    if kind == "ClientUpdate":
-        return version > UPDATE_SCHEMAS[policy.format]
-    return not policy.counts_shares and version >= SINCE_POLICY_V3.get(kind, version + 1)
+def _is_later(schema: Schema, policy: Policy) -> bool:
+    """Whether a record is of a schema that the policy's format does not take."""
+    if schema.name == "ClientUpdate":
+        return schema.version > UPDATE_SCHEMAS[policy.format]
+    return _is_since_v3(schema, policy)
+
+
+def _is_since_v3(schema: Schema, policy: Policy) -> bool:
+    """Whether a schema is later than all that the policy's format knows, whatever stands where it is named."""
+    return not policy.counts_shares and schema.version >= SINCE_POLICY_V3.get(schema.name, schema.version + 1)
 
 
 def _refused(why: Because, device_id: str = "") -> RejectedRecord:
