@@ -99,6 +99,8 @@ def access_of(task: str, partitions: Mapping[str, int]) -> tuple[Grant, ...]:
     )
     for known in topics_of(task, partitions):
         topic("reader", known.name, _READ)
-        if ".updates." not in known.name:
+        if known.name == models:
+            topic("operator", models, (*_BOTH, *_SET))
+        elif ".updates." not in known.name:
             topic("operator", known.name, (*_READ, *_SET))
     return tuple(grants)
