@@ -110,6 +110,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         _LOOK,
         "Break a stack of its own while devices publish, then check it.",
     ),
+    "arena": Entry(
+        "fluvial.commands.arena:arena", _LOOK, "Let attacks meet defences, and see what each is worth."
+    ),
     "completion": Entry("fluvial.cli:completion", _LOOK, "Print shell completion for bash, zsh or fish."),
 }
 

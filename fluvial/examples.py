@@ -137,6 +137,11 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("canary --task mine --region local --once", "for scripts"),
     ),
     "console": (("console", "all tasks of this machine"), ("console --task mine --port 0", "a free port")),
+    "arena": (
+        ("arena --quick", "four attacks against the fold's own defences"),
+        ("arena --attacks sign-flip,mimic --defences all", "the papers' rules beside them"),
+        ("arena --seeds 3 --malicious 0.2,0.3 --dirichlet 0.5,0.1 --report arena.html", "the whole table"),
+    ),
     "chaos": (("chaos", "a stack of its own; it does not touch your tasks"),),
     "completion": (("completion bash", "print it; eval it in ~/.bashrc"),),
 }
