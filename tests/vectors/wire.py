@@ -90,7 +90,6 @@ _SIGNERS: Final = {
     "Revoke": ("control", Role.OPERATOR, "op-1"),
     "Skip": ("control", Role.OPERATOR, "op-1"),
     "ModelAnnouncement": ("control", Role.MERGER, "m-1"),
-    "GuideAnnouncement": ("control", Role.GUARDIAN, "g-1"),
 }
 
 
