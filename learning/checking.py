@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aggregation.errors import UsageProblem
 from learning.datasets import Examples
 from learning.kinds.protocol import Flat
+from learning.root_set import coverage_problems, root_set_of
 from learning.tensors import initial_parameters
 from learning.training import evaluate_parameters, local_of, train_locally
 from learning.trial import check_results
@@ -31,6 +32,8 @@ CHECK_S_MAX: Final = 30.0
 """A check that takes longer is left, and what it was for goes on."""
 EVALUATED_EXAMPLES_MAX: Final = 256
 DEVICES_ASSUMED: Final = 12
+GUIDE: Final = "guide"
+"""The defence that has a root set."""
 OTHER_BATCHES_MAX: Final = 8
 
 
@@ -57,7 +60,8 @@ def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX, p
     so few examples, and only there, is not reported: it gets a device's share, or all of the held-out ones. ``path`` is
     that of examples of one's own, for a task that has none.
 
-    Raises what ``Task.data``, ``train_locally`` and ``evaluate_parameters`` raise, at the user's own line; FLV-2240
+    Raises what ``Task.data``, ``Task.guide_data``, ``train_locally`` and ``evaluate_parameters`` raise, at the user's
+    own line; FLV-2240
     for a number of a name that it cannot have, FLV-2242 where METRIC is none of what evaluate() returns.
     """
     report = CheckReport()
@@ -80,13 +84,26 @@ def check_task(task: Task, *, seed: int = 0, seconds_max: float = CHECK_S_MAX, p
                 return report
             mine, share, test = found
             _try(task, mine, share, test, seed, report, doubtful)
-            report.unfinished, doubt = "", None
+            report.unfinished, doubt = "guide_data()", None
+            report.notes += _guide_notes(task)
+            report.unfinished = ""
             check_results(task, report.evaluated)
     except _TimeIsOver:
         if doubt is not None:
             raise doubt from None
     report.seconds = time.monotonic() - began
     return report
+
+
+def _guide_notes(task: Task) -> list[str]:
+    """What a guardian would say of the root set, where the task file has one or its POLICY asks for one."""
+    defence = task.policy_overrides.get("defence", {})
+    asked = isinstance(defence, Mapping) and defence.get("kind") == GUIDE
+    own = task.guide_data()
+    if own is None and not (asked and task.has_data):
+        return []
+    problems = coverage_problems(root_set_of(task))
+    return [f"the root set would make a bad guide: {problem} (FLV-2251)" for problem in problems]
 
 
 def _try(  # noqa: PLR0917

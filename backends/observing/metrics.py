@@ -130,7 +130,7 @@ EVERY_PROCESS: Final = (
     _gauge("fluvial_build_info", "1", ROLES, ("version", "python"), "Always 1; the labels say which code runs.", "Do all processes run the same release?"),
     _gauge("fluvial_ready", "0 or 1", ROLES, (), "1 when /readyz answers 200.", "Does this process do its work now?"),
     _gauge("fluvial_last_success_timestamp_seconds", "Unix seconds", ROLES, ("action",), "When an action last succeeded; absent before its first success.", "Since when has nothing of this kind succeeded?"),
-    _gauge("fluvial_certificate_expires_timestamp_seconds", "Unix seconds", ("worker", "merger", "canary"), (), "When this process' certificate ends.", "When must a certificate be renewed?"),
+    _gauge("fluvial_certificate_expires_timestamp_seconds", "Unix seconds", ("worker", "merger", "guardian", "canary"), (), "When this process' certificate ends.", "When must a certificate be renewed?"),
     _gauge("fluvial_disk_free_bytes", "bytes", ROLES, (), "Free bytes of the file system that holds the home folder.", "When will the disk be full?"),
     _gauge("fluvial_disk_size_bytes", "bytes", ROLES, (), "Size of the file system that holds the home folder.", "Which share of the disk is free?"),
     _histogram("fluvial_kafka_produce_seconds", "seconds", ROLES, ("topic",), "From handing a record to the producer until the broker's answer; the topic's kind, not its name.", "How fast does Kafka take records?", ANSWER_S),

@@ -35,6 +35,7 @@ from tests.factories import (
     device_signer,
     devices,
     encoded,
+    guardian_signer,
     merger_signer,
     operator_signer,
     revoke_bytes,
@@ -173,6 +174,18 @@ def announcement() -> bytes:
     return merger_signer().sign("ModelAnnouncement", fields)
 
 
+def guide_announcement() -> bytes:
+    """A signed announcement of a guide."""
+    fields = {
+        "task": TASK,
+        "version": 1,
+        "model_sha256": sha("model 1"),
+        "guide_sha256": sha("guide 1"),
+        "guide_bytes": 5432,
+    }
+    return guardian_signer().sign("GuideAnnouncement", fields)
+
+
 def records_by_version() -> dict[str, Callable[[], bytes]]:
     """One golden record for every released version of every schema, by file name."""
     payloads = replay(log())[2]
@@ -188,6 +201,7 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "revoke.v1.avro": lambda: revoke_bytes("d-0001", "ab12"),
         "skip.v1.avro": skip,
         "model_announcement.v1.avro": announcement,
+        "guide_announcement.v1.avro": guide_announcement,
         "regional_aggregate.v1.avro": lambda: worker_signer().sign_payload("RegionalAggregate", payloads[0]),
         "verdict.v1.avro": lambda: encode_verdict(replay(log())[0][0], FIRST_RULES),
         "verdict.v2.avro": lambda: encode_verdict(replay(log())[0][-1], CANONICAL_RULES),

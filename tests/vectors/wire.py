@@ -46,6 +46,13 @@ FIELDS: Final[dict[str, dict[str, Any]]] = {
         "model_sha256": factories.model_sha(3),
         "policy_sha256": factories.sha("policy"),
     },
+    "GuideAnnouncement": {
+        "task": TASK,
+        "version": 3,
+        "model_sha256": factories.model_sha(3),
+        "guide_sha256": factories.sha("guide 3"),
+        "guide_bytes": 5432,
+    },
 }
 _SIGNERS: Final = {
     "Barrier": ("control", Role.MERGER, "m-1"),
@@ -53,6 +60,7 @@ _SIGNERS: Final = {
     "Revoke": ("control", Role.OPERATOR, "op-1"),
     "Skip": ("control", Role.OPERATOR, "op-1"),
     "ModelAnnouncement": ("control", Role.MERGER, "m-1"),
+    "GuideAnnouncement": ("control", Role.GUARDIAN, "g-1"),
 }
 
 

@@ -30,7 +30,13 @@ from fluvial.proof.checker.wire import Sealed, Signer
 
 UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
 """The newest version of ClientUpdate that a policy's format takes; a v1 document does not say its format."""
-LATER: Final = {"Guide": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
+LATER: Final = {
+    "Guide": 1,
+    "GuideAnnouncement": 1,
+    "Barrier": 2,
+    "RegionalAggregate": 2,
+    "PartitionState": 2,
+}
 """The first versions of records that policies before v3 do not know."""
 TEXT_CHARACTERS_MAX: Final = 64
 """Of an update id."""

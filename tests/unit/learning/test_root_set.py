@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aggregation.errors import UsageProblem
+from learning.checking import check_task
 from learning.datasets import Examples, digits
 from learning.root_set import RootSet, coverage_problems, require_coverage, root_set_of, spread
 from learning.root_set_limits import CLASS_EXAMPLES_MIN, EXAMPLES, EXAMPLES_MIN
@@ -131,3 +132,14 @@ def test_one_that_has_what_the_held_out_examples_have_is_taken() -> None:
 def test_where_there_are_no_held_out_examples_only_their_number_is_asked() -> None:
     assert coverage_problems(RootSet(examples(100), "here")) == []
     assert len(coverage_problems(RootSet(examples(99), "here"))) == 1
+
+
+def test_a_check_of_the_task_file_says_what_a_guardian_would(tmp_path: Path) -> None:
+    asked = 'POLICY = {"defence": {"kind": "guide"}}\n'
+    (note,) = check_task(task_with(tmp_path, asked)).notes  # type: ignore[arg-type]
+    assert "40 examples, at least 100 are wanted" in note
+    good = "\ndef guide_data():\n    return np.ones((120, 4)), np.arange(120) % 2\n"
+    assert check_task(task_with(tmp_path, asked + good)).notes == []  # type: ignore[arg-type]
+    with pytest.raises(UsageProblem) as refused:
+        check_task(task_with(tmp_path, "\ndef guide_data():\n    return 7\n"))  # type: ignore[arg-type]
+    assert refused.value.error_id == "FLV-2250"
