@@ -26,6 +26,7 @@ from schemas.documents import (
     genesis_v5,
     manifest_v1,
     manifest_v2,
+    manifest_v3,
 )
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS
 from schemas.records import SIGNERS
@@ -200,8 +201,13 @@ DOCUMENTS: dict[str, dict[str, type[msgspec.Struct]]] = {
     },
     "### Genesis: the records": {"v4": genesis_v4.RecordsV4, "v5": genesis_v5.RecordsV5},
     "## Manifest": by_format(*MANIFEST_FORMATS.values()),
-    "### Manifest: an input": {"v1": manifest_v1.InputV1, "v2": manifest_v2.InputV2},
-    "### Manifest: its merger": {"v2": manifest_v2.MergerV2},
+    "### Manifest: an input": {
+        "v1": manifest_v1.InputV1,
+        "v2": manifest_v2.InputV2,
+        "v3": manifest_v3.InputV3,
+    },
+    "### Manifest: what is usual": {"v3": manifest_v3.UsualV3},
+    "### Manifest: its merger": {"v2": manifest_v2.MergerV2, "v3": manifest_v3.MergerV3},
 }
 
 
