@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aggregation.fold.events import Verdict, WindowClosed
+from aggregation.codecs import direction_of
+from aggregation.fold.events import Barrier, Guide, Verdict, WindowClosed
 from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES
 from aggregation.fold.transition import fold_into
 from aggregation.optimizers import initial_state
@@ -21,7 +23,9 @@ from aggregation.policy import Policy, policy_from_toml
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.merge import Checkpoint, add_sums, merge
 from schemas import avro as codec
+from schemas.certificates import Role
 from schemas.checkpoints import decode_sums, encode_direction, encode_model, encode_optimizer
+from schemas.guides import signed_guide
 from schemas.objects import sha256_hex
 from schemas.records import decode_record
 from schemas.verdicts import encode_verdict
@@ -30,15 +34,18 @@ from tests.factories import (
     LAYOUT,
     NOW_MS,
     TASK,
+    Site,
     barrier_bytes,
     delta,
     device_signer,
     devices,
     encoded,
     merger_signer,
+    model_sha,
     operator_signer,
     revoke_bytes,
     sha,
+    signer,
     state_of,
     tick_bytes,
     trust,
@@ -70,6 +77,24 @@ momentum = 0.9
 history_updates_min = 8
 [fixed_point]
 exponent = 36
+"""
+GUIDED_TOML = """
+format = "fluvial/policy/v3"
+[staleness]
+versions_max = 3
+seconds_max = 60.0
+[shares]
+per_version = 1
+saved_max = 2
+[defence]
+kind = "guide"
+norm_clip_medians = 2.0
+norm_clip_floor = 0.1
+guide_cosine_min = -0.1
+guide_versions_max = 2
+step_cosine_min = 0.9
+quarantine_refusals = 1
+quarantine_versions = 32
 """
 
 
@@ -160,6 +185,44 @@ def skip() -> bytes:
     return operator_signer().sign("Skip", fields)
 
 
+def v3() -> tuple[bytes, bytes]:
+    """The payload of a window under a policy of v3 with a guide, and the state behind it."""
+    one = policy_from_toml(
+        'format = "fluvial/policy/v3"\n[defence]\nkind = "guide"\nquarantine_refusals = 1\n'
+    )
+    site, direction = Site(state_of(one)), delta(5)
+    site.append(update_bytes("d-0001", tensors=encoded(direction)))
+    barrier = site.event(
+        barrier_bytes(1, one, usual_norm=0.25, usual_cosine=21, usual_share=1, guide_sha256=sha("guide"))
+    )
+    assert isinstance(barrier, Barrier)
+    guide = Guide(0, model_sha(0), direction_of(direction.astype(np.float64), LAYOUT))
+    site.fold(replace(barrier, policy=one, guide=guide))
+    site.append(update_bytes("d-0001", base=1, tensors=encoded(direction)))
+    site.append(update_bytes("d-0002", base=1, tensors=encoded(-direction)))
+    site.append(tick_bytes(2))
+    sealed = encode_window(site.state, site.closed[-1])
+    return sealed.payload, sealed.objects[sealed.aggregate.state_sha256]
+
+
+def later_barrier() -> bytes:
+    """A signed Barrier v2."""
+    usual = {"usual_norm": 0.25, "usual_cosine": 21, "usual_share": 3, "guide_sha256": sha("guide 1")}
+    return barrier_bytes(2, rules(), **usual)
+
+
+def guardians() -> dict[str, Callable[[], bytes]]:
+    """What guardians sign."""
+    by = signer("control", Role.GUARDIAN, "g-1")
+    base = {"task": TASK, "version": 2, "model_sha256": model_sha(2)}
+    direction = direction_of(delta(5).astype(np.float64), LAYOUT)
+    announced = base | {"guide_sha256": sha("guide 2"), "guide_bytes": 1234}
+    return {
+        "guide.v1.avro": lambda: signed_guide(by, **base, examples=200, direction=direction),
+        "guide_announcement.v1.avro": lambda: by.sign("GuideAnnouncement", announced),
+    }
+
+
 def announcement() -> bytes:
     """A signed announcement."""
     fields = {
@@ -192,6 +255,10 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "verdict.v1.avro": lambda: encode_verdict(replay(log())[0][0], FIRST_RULES),
         "verdict.v2.avro": lambda: encode_verdict(replay(log())[0][-1], CANONICAL_RULES),
         "partition_state.v1.avro": lambda: encode_state(state_of(rules())),
+        "barrier.v2.avro": later_barrier,
+        "regional_aggregate.v2.avro": lambda: worker_signer().sign_payload("RegionalAggregate", v3()[0]),
+        "partition_state.v2.avro": lambda: v3()[1],
+        **guardians(),
     }
 
 
