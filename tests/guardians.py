@@ -47,13 +47,14 @@ class Guardian:
     def make(self, version: int, **spoiled: Any) -> bytes:
         """The object."""
         federation = self.federation
-        said = {
+        said: dict[str, Any] = {
             "task": federation.task,
             "version": version,
             "model_sha256": self._model(version),
             "examples": 200,
             "direction": direction(federation.layout, version),
-        } | spoiled
+        }
+        said |= spoiled
         return signed_guide(federation.signer(said.pop("by", self.by)), **said)
 
     def raw(self, version: int, payload: bytes, **spoiled: Any) -> bytes:

@@ -23,7 +23,6 @@ from aggregation.policy import Policy, policy_from_toml
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.merge import Checkpoint, add_sums, merge
 from schemas import avro as codec
-from schemas.certificates import Role
 from schemas.checkpoints import decode_sums, encode_direction, encode_model, encode_optimizer
 from schemas.guides import signed_guide
 from schemas.objects import sha256_hex
@@ -40,12 +39,12 @@ from tests.factories import (
     device_signer,
     devices,
     encoded,
+    guardian_signer,
     merger_signer,
     model_sha,
     operator_signer,
     revoke_bytes,
     sha,
-    signer,
     state_of,
     tick_bytes,
     trust,
@@ -211,16 +210,11 @@ def later_barrier() -> bytes:
     return barrier_bytes(2, rules(), **usual)
 
 
-def guardians() -> dict[str, Callable[[], bytes]]:
-    """What guardians sign."""
-    by = signer("control", Role.GUARDIAN, "g-1")
-    base = {"task": TASK, "version": 2, "model_sha256": model_sha(2)}
+def guide() -> bytes:
+    """A guide's object."""
     direction = direction_of(delta(5).astype(np.float64), LAYOUT)
-    announced = base | {"guide_sha256": sha("guide 2"), "guide_bytes": 1234}
-    return {
-        "guide.v1.avro": lambda: signed_guide(by, **base, examples=200, direction=direction),
-        "guide_announcement.v1.avro": lambda: by.sign("GuideAnnouncement", announced),
-    }
+    fields = {"task": TASK, "version": 2, "model_sha256": model_sha(2), "examples": 200}
+    return signed_guide(guardian_signer(), direction=direction, **fields)
 
 
 def announcement() -> bytes:
@@ -234,6 +228,18 @@ def announcement() -> bytes:
         "policy_sha256": sha("policy"),
     }
     return merger_signer().sign("ModelAnnouncement", fields)
+
+
+def guide_announcement() -> bytes:
+    """A signed announcement of a guide."""
+    fields = {
+        "task": TASK,
+        "version": 1,
+        "model_sha256": sha("model 1"),
+        "guide_sha256": sha("guide 1"),
+        "guide_bytes": 5432,
+    }
+    return guardian_signer().sign("GuideAnnouncement", fields)
 
 
 def records_by_version() -> dict[str, Callable[[], bytes]]:
@@ -251,6 +257,7 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "revoke.v1.avro": lambda: revoke_bytes("d-0001", "ab12"),
         "skip.v1.avro": skip,
         "model_announcement.v1.avro": announcement,
+        "guide_announcement.v1.avro": guide_announcement,
         "regional_aggregate.v1.avro": lambda: worker_signer().sign_payload("RegionalAggregate", payloads[0]),
         "verdict.v1.avro": lambda: encode_verdict(replay(log())[0][0], FIRST_RULES),
         "verdict.v2.avro": lambda: encode_verdict(replay(log())[0][-1], CANONICAL_RULES),
@@ -258,7 +265,7 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "barrier.v2.avro": later_barrier,
         "regional_aggregate.v2.avro": lambda: worker_signer().sign_payload("RegionalAggregate", v3()[0]),
         "partition_state.v2.avro": lambda: v3()[1],
-        **guardians(),
+        "guide.v1.avro": guide,
     }
 
 

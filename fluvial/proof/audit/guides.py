@@ -39,7 +39,7 @@ def check_guides(objects: TaskStore, chain: Chain, first: int, findings: Finding
 
 
 def _flaw(objects: TaskStore, chain: Chain, version: int, policy: Policy, findings: Findings) -> str:
-    """Why a merger may not have named what it did, in words; "" for a guide, and for one that is not there to look at."""
+    """Why a merger may not have named what it did, in words; "" for a guide, and for one that cannot be looked at."""
     name = chain.links[version - 1].manifest.guide_sha256
     defence, layout = policy.defence, chain.genesis.tensor_layout
     if not defence_named(defence.kind).guided:

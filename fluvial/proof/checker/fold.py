@@ -250,9 +250,10 @@ class Partition:
         window.staleness_max = max(window.staleness_max, staleness)
         window.update_bytes += sealed.record_bytes
         window.contributors.update(struct.pack("<qqd", offset, weight, clip) + sealed.signature)
-        if had is not None:
+        if counts_shares(self._policy):
             guided = defence["kind"] == "guide" and along is not None
-            window.tally.add(norm, cosine if guided else None, sum(had.accepted))
+            own = None if had is None else sum(had.accepted)
+            window.tally.add(norm, cosine if guided else None, own)
         return verdict_of(
             offset, "accepted", **names, **scores, staleness=staleness, weight=weight, clip=clip
         )

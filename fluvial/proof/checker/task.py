@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import rfc8785
 from safetensors import SafetensorError
 
-from fluvial.proof.checker.arithmetic import Direction, Tensor, direction_from, sha256
+from fluvial.proof.checker.arithmetic import Direction, Tensor, direction_from, sha256, stored_form
 from fluvial.proof.checker.buffers import DIGITS
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.wire import CONTROL, Notary, notary_of

@@ -31,6 +31,7 @@ SIGNED_BY: Final = {
     "Revoke": "operator",
     "Skip": "operator",
     "Guide": "guardian",
+    "GuideAnnouncement": "guardian",
 }
 """Which role may sign which record."""
 

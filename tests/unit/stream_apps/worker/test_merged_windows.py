@@ -250,8 +250,8 @@ def test_a_manifest_that_names_lies_and_that_no_barrier_vouches_for_is_not_gone_
     """A stolen key of a merger's signs it, a store's keys plant it in the honest one's place: by hash it is none."""
     from msgspec.structs import replace as changed
 
-    from schemas.manifest_seals import sealed
     from schemas.manifest_inputs import input_of
+    from schemas.manifest_seals import sealed
 
     objects, lie = site.federation.objects, site.windows()[-1]
     lies = [lie := site.lie(lie) for _ in range(9)]
