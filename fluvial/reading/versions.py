@@ -18,8 +18,8 @@ class VersionLine:
     """One version. ``staleness_mean`` in versions, None for version 0; ``metrics`` empty where it was not evaluated.
 
     ``counts`` are the manifest's, canaries among them; ``refused`` is without canaries where they are known.
-    ``late_windows`` came late and weigh less, ``late_versions_max`` late at most; ``dropped`` are the accepted updates
-    of those that came too late. Both are None where the manifest's format does not say.
+    ``late_windows`` came late and weigh less, at most ``late_versions_max`` versions: both are None where the format of
+    the manifest does not say. ``dropped`` are the accepted updates of windows that came too late.
     """
 
     version: int
