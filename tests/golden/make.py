@@ -79,21 +79,53 @@ exponent = 36
 """
 GUIDED_TOML = """
 format = "fluvial/policy/v3"
+[updates]
+bytes_max = 8388608
+norm_clip = 0.4
+norm_max = 100.0
+codecs = ["int8"]
 [staleness]
+kind = "constant"
 versions_max = 3
 seconds_max = 60.0
+exponent = 0.5
+hinge_versions = 4
+hinge_slope = 1.0
+[window]
+updates_max = 6
+records_max = 50
+seconds_max = 2.0
+[buffer]
+updates = 12
+seconds_max = 10.0
+late_windows = true
 [shares]
 per_version = 1
 saved_max = 2
+[server]
+optimizer = "sgd"
+learning_rate = 0.5
+momentum = 0.9
+beta_1 = 0.9
+beta_2 = 0.99
+adaptivity = 0.001
+divide_by = "weights"
 [defence]
 kind = "guide"
-norm_clip_medians = 2.0
+norm_clip_medians = 1.5
 norm_clip_floor = 0.1
+norm_deviations_max = 6.0
+cosine_min = -0.5
+history_updates = 64
+history_updates_min = 8
 guide_cosine_min = -0.1
 guide_versions_max = 2
 step_cosine_min = 0.9
+guide_missing = "go_on"
 quarantine_refusals = 1
 quarantine_versions = 32
+[fixed_point]
+exponent = 36
 """
 
 
