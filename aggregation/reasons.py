@@ -56,8 +56,8 @@ def _over_share(device: str, version: int, per_version: int) -> str:
     return f"{device} has no contribution left at version {version}: each version gives it {per_version}"
 
 
-def _quarantined(device: str, refused: int, until: int) -> str:
-    return f"{device} is in quarantine until version {until}: {refused} of its last updates were anomalous"
+def _quarantined(device: str, until: int) -> str:
+    return f"{device} is in quarantine until version {until}: too many of its last updates were anomalous"
 
 
 def _revoke(device: str, serial: str, reason: str) -> str:
@@ -265,7 +265,7 @@ class Reason(Enum):
         326, "over_share", {"device_id": str, "version": int, "per_version": int}, _over_share,
     )  # fmt: skip
     QUARANTINED = (
-        327, "quarantined", {"device_id": str, "refused": int, "until": int}, _quarantined,
+        327, "quarantined", {"device_id": str, "until": int}, _quarantined,
     )  # fmt: skip
     NO_CHANGE = 328, "anomalous", NONE, lambda: "it changes nothing: all of its weights' deltas are 0"
     AGAINST_GUIDE = (

@@ -113,6 +113,8 @@ def access_of(task: str, partitions: Mapping[str, int], *, guided: bool = False)
     grants.extend(Grant(role, "group", own_group(task, role), _READ, is_prefix=True) for role in alone)
     for known in topics_of(task, partitions, guided=guided):
         topic("reader", known.name, _READ)
-        if ".updates." not in known.name:
+        if known.name == models:
+            topic("operator", models, (*_BOTH, *_SET))
+        elif ".updates." not in known.name:
             topic("operator", known.name, (*_READ, *_SET))
     return tuple(grants)

@@ -43,11 +43,15 @@ _MALFORMED: Final = (
 
 
 class CodecError(ValueError):
-    """Bytes that cannot be decoded: not single-object encoded, cut short, or with bytes to spare. ``because`` says."""
+    """Bytes that cannot be decoded: not single-object encoded, cut short, or with bytes to spare. ``because`` says.
 
-    def __init__(self, because: Because) -> None:
+    ``schema`` is the one that they name, where that is not the one which belongs there.
+    """
+
+    def __init__(self, because: Because, schema: Schema | None = None) -> None:
         super().__init__(because.text)
         self.because = because
+        self.schema = schema
 
 
 class UnknownSchemaError(CodecError):

@@ -101,11 +101,12 @@ def read_envelope(data: bytes, rules: RecordRules) -> ClosedEnvelope:
     """
     outer = codec.schema_of(data)
     if outer.name != ENVELOPE:
-        raise codec.CodecError(because(Reason.ANOTHER_RECORD, ENVELOPE, outer.name))
+        raise codec.CodecError(because(Reason.ANOTHER_RECORD, ENVELOPE, outer.name), outer)
     fields = _decoded(data, outer, rules)
     schema = codec.schema_of(fields["payload"])
     if schema.name != fields["kind"]:
-        raise codec.CodecError(because(Reason.ANOTHER_KIND, fields["kind"][:KIND_SHOWN_MAX], schema.name))
+        why = because(Reason.ANOTHER_KIND, fields["kind"][:KIND_SHOWN_MAX], schema.name)
+        raise codec.CodecError(why, schema)
     return ClosedEnvelope(
         fields["kind"], schema, fields["payload"], fields["certificate"], fields["signature"]
     )

@@ -68,6 +68,8 @@ def guide_in(data: bytes, trust: Trust, task: str, layout: Layout) -> Guide:
         direction = decode_direction(record["direction"], layout)
     except IntegrityProblem as problem:
         raise NoGuideError(f"does not fit the task's layout: {problem.message}") from problem
+    if encode_direction(direction) != record["direction"]:
+        raise NoGuideError("has a direction that is not in the one form of such a file")
     if not all(math.isfinite(scale) and scale >= 0.0 for scale in direction.scales):
         raise NoGuideError("has a scale that is no number, or negative")
     if not NORM_MIN <= direction.norm <= NORM_MAX:

@@ -8,7 +8,7 @@ record becomes ``RejectedRecord``, which the fold counts, or ``Unverified``, whi
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from aggregation.defences import Usual
@@ -16,7 +16,7 @@ from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Skip
 from aggregation.fold.rejections import REJECTIONS, RejectionReason
 from aggregation.policy import UPDATE_BYTES_LIMIT, Policy
 from aggregation.reasons import Because, Reason, because
-from schemas.avro import CodecError, unknown_schema
+from schemas.avro import CodecError, Schema, unknown_schema
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
 from schemas.envelope import ClosedEnvelope, Envelope, read_envelope, read_update
 from schemas.windows import aggregate_of
@@ -73,8 +73,11 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
     try:
         envelope = read_update(value, trust.rules)
     except CodecError as error:
+        named = error.schema
+        if named is not None and _is_since_v3(named, policy):
+            return _refused(unknown_schema(named.header))
         return _refused(error.because)
-    if _is_later(envelope, policy):
+    if _is_later(envelope.schema, policy):
         return _refused(unknown_schema(envelope.schema.header))
     if envelope.kind not in INGRESS_KINDS:
         return _refused(because(Reason.ANOTHER_TOPIC, envelope.kind))
@@ -89,12 +92,16 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
     return _translate(opened, signer, len(value), timestamp_ms, trust.rules)
 
 
-def _is_later(envelope: ClosedEnvelope, policy: Policy) -> bool:
-    """Whether the record is of a schema that the policy's format does not take."""
-    kind, version = envelope.kind, envelope.schema.version
-    if kind == "ClientUpdate":
-        return version > UPDATE_SCHEMAS[policy.format]
-    return not policy.counts_shares and version >= SINCE_POLICY_V3.get(kind, version + 1)
+def _is_later(schema: Schema, policy: Policy) -> bool:
+    """Whether a record is of a schema that the policy's format does not take."""
+    if schema.name == "ClientUpdate":
+        return schema.version > UPDATE_SCHEMAS[policy.format]
+    return _is_since_v3(schema, policy)
+
+
+def _is_since_v3(schema: Schema, policy: Policy) -> bool:
+    """Whether a schema is later than all that the policy's format knows, whatever stands where it is named."""
+    return not policy.counts_shares and schema.version >= SINCE_POLICY_V3.get(schema.name, schema.version + 1)
 
 
 def _refused(why: Because, device_id: str = "") -> RejectedRecord:
@@ -152,6 +159,8 @@ class Flaw(enum.Enum):
     """Of which region its signer is, in words."""
     WRONG_PLACE = enum.auto()
     """Where it belongs, in words."""
+    REVOKED = enum.auto()
+    """With which certificate it is signed, in words: one that was revoked before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +178,7 @@ class Unverified:
                 return f"cannot be decoded: {self.detail}"
             case Flaw.WRONG_KIND:
                 return f"is a {self.detail}"
-            case Flaw.FORGED | Flaw.WRONG_REGION | Flaw.WRONG_PLACE:
+            case Flaw.FORGED | Flaw.WRONG_REGION | Flaw.WRONG_PLACE | Flaw.REVOKED:
                 return self.detail
             case _:
                 assert_never(self.flaw)
@@ -177,7 +186,10 @@ class Unverified:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A version that is ready for a region's devices. The hashes are hex."""
+    """A version that is ready for a region's devices. The hashes are hex.
+
+    ``merger`` is the name of who signed it among what is revoked; "" where a Revoke bars devices only.
+    """
 
     task: str
     region: str
@@ -185,6 +197,7 @@ class Announcement:
     manifest_sha256: str
     model_sha256: str
     policy_sha256: str
+    merger: str = field(default="", compare=False)
 
     def belongs_to(self, task: str, regions: Container[str]) -> bool:
         """Whether it is for that task, and for a region of it: a signature alone does not say so."""
@@ -192,11 +205,17 @@ class Announcement:
 
 
 def announcement_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Announcement | Unverified:
-    """The announcement in one record of a models topic, if a merger signed it; of whatever task and region."""
+    """The announcement in one record of a models topic, if a merger signed it; of whatever task and region.
+
+    Whether that merger's certificate was revoked before is for whoever goes through the log to say:
+    ``schemas.announcing``.
+    """
     opened = _verified(value, timestamp_ms, trust, "ModelAnnouncement")
     if isinstance(opened, Unverified):
         return opened
-    return Announcement(**opened[0].record)
+    envelope, signer = opened
+    by = trust.rules.certificate_name(signer.serial) if trust.rules.revokes_all else ""
+    return Announcement(**envelope.record, merger=by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ def aggregates_topic(task: str, region: str) -> str:
 
 
 def models_topic(task: str) -> str:
-    """Announcements, one per region and version."""
+    """Announcements, one per region and version, and Revokes of who may sign these or windows."""
     return f"fl.{task}.models"
 
 
@@ -97,7 +97,7 @@ def topics_of(task: str, partitions: Mapping[str, int], *, guided: bool = False)
         table.append(
             Topic(aggregates_topic(task, region), ("RegionalAggregate",), "partition", count, FOREVER_MS)
         )
-    table.append(Topic(models_topic(task), ("ModelAnnouncement",), "region", 1, FOREVER_MS))
+    table.append(Topic(models_topic(task), ("ModelAnnouncement", "Revoke"), "region", 1, FOREVER_MS))
     if guided:
         table.append(Topic(guides_topic(task), ("GuideAnnouncement",), "task", 1, FOREVER_MS))
     table.append(Topic(metrics_topic(task), ("JSON",), "task", 1, METRICS_RETENTION_MS))

@@ -7,8 +7,10 @@ over by every reader, so such a process would work on for ever and achieve nothi
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from aggregation.errors import UsageProblem
+from aggregation.fold.rules import CERTIFICATE
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
 from schemas.envelope import KeyPair
 
@@ -32,6 +34,16 @@ def require_valid(identity: Identity) -> None:
     if not identity.valid_at(now_ms):
         when = "has expired" if now_ms > identity.not_after_ms else "is not valid yet"
         raise _unfit(identity.region, identity.role, f"the certificate of {identity.name} {when}")
+
+
+def require_not_revoked(identity: Identity, revoked: Collection[str]) -> None:
+    """UsageProblem FLV-3203 where an operator has revoked the certificate; ``revoked`` has names of such."""
+    if CERTIFICATE + identity.serial in revoked:
+        raise _unfit(
+            identity.region,
+            identity.role,
+            f"an operator has revoked the certificate {identity.serial} of {identity.name}",
+        )
 
 
 def _unfit(region: str, role: Role, reason: str) -> UsageProblem:

@@ -63,7 +63,7 @@ def read_aggregate(
 
 def _in_words(unverified: Unverified, region: str) -> str:
     match unverified.flaw:
-        case Flaw.UNDECODABLE | Flaw.WRONG_PLACE:
+        case Flaw.UNDECODABLE | Flaw.WRONG_PLACE | Flaw.REVOKED:
             return unverified.detail
         case Flaw.WRONG_KIND | Flaw.FORGED | Flaw.WRONG_REGION:
             return f"not signed by a worker of {region}"

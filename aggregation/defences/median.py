@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def clip_of(parameters: DefenceParameters, seen: Seen, usual: Usual) -> float | None:
     """The norm that an update is clipped to beside the policy's; None while nothing is usual."""
-    if usual.norm <= 0.0:
+    if not usual.norm > 0.0:  # nor is it where a barrier says no number
         return None
     return max(parameters.norm_clip_floor * seen.norm_clip, parameters.norm_clip_medians * usual.norm)
 

@@ -123,14 +123,15 @@ class Counting:
     cosines: dict[int, int] = field(default_factory=dict)
     shares: dict[int, int] = field(default_factory=dict)
 
-    def add(self, norm: float, cosine: float | None, own: int) -> None:
-        """Count one accepted update; ``cosine`` is None where there is no guide."""
-        count = share_count(own)
+    def add(self, norm: float, cosine: float | None, own: int | None) -> None:
+        """Count one accepted update; ``cosine`` is None where there is no guide, ``own`` where no shares are kept."""
+        count = share_count(own or 1)
         if norm > 0.0:
             _add(self.norms, norm_bucket(norm), count)
         if cosine is not None:
             _add(self.cosines, cosine_bucket(cosine), count)
-        _add(self.shares, own, count)
+        if own is not None:
+            _add(self.shares, own, count)
 
     def closed(self) -> Histograms:
         """As they go into the aggregate."""

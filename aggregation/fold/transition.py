@@ -138,9 +138,10 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
     window.update_bytes += update.record_bytes
     window.add_contributor(offset, admitted.weight, admitted.clip, update.signature)
     _remember_scored(state, update, admitted.measured.norm, admitted.share, accepted=True)
-    if admitted.share is not None:
+    if state.policy.counts_shares:
         guided = admitted.compared and defence_named(state.policy.defence.kind).guided
-        window.counting.add(admitted.measured.norm, admitted.cosine if guided else None, admitted.share.total)
+        own = None if admitted.share is None else admitted.share.total
+        window.counting.add(admitted.measured.norm, admitted.cosine if guided else None, own)
 
 
 def _remember_scored(

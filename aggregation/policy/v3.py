@@ -54,7 +54,7 @@ class DefencePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is done about updates that are well-formed and harmful; see ``aggregation.defences`` for the members."""
 
     kind: str = "median"
-    norm_clip_medians: float = 2.0
+    norm_clip_medians: float = 1.5
     norm_clip_floor: float = 0.1
     norm_deviations_max: float = 6.0
     cosine_min: float = -0.5

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fluvial.arena.world import World
 
 POLICIES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "undefended": {"anomaly": {"enabled": False}},
-    "peers": {},
+    "undefended": {"shares": {"per_version": 0}, "defence": {"kind": "none", "quarantine_refusals": 0}},
+    "peers": {"defence": {"kind": "peers"}},
 }
 """What the real fold is told beside the task's own policy; ``undefended`` is what all else is compared with."""
 UNDEFENDED: Final = "undefended"

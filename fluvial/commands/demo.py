@@ -20,6 +20,8 @@ DEVICES: Final = 40
 REGIONS: Final = "eu,us,ap"
 VERSIONS: Final = 40
 ATTACKERS: Final = 4
+GUIDE: Final = "guide"
+"""The defence where a shipped task is trained: its held-out examples are a root set. A user's own may not be."""
 MISBEHAVING: Final = 6
 
 
@@ -157,7 +159,7 @@ def _plan(home: Path, reference: str, options: Options, output: Output) -> RunPl
     from fluvial.local.policies import quick_policy
     from fluvial.session.going_on import free_task_name
     from fluvial.session.plan import RunPlan
-    from learning.task import load_task
+    from learning.task import load_task, shipped_tasks
     from producers.fleet.population import FleetConfig
 
     task = load_task(reference)
@@ -184,7 +186,9 @@ def _plan(home: Path, reference: str, options: Options, output: Output) -> RunPl
         stall_s=options["stall_s"],
         evaluation_s=options["evaluation_s"],
         store=options["store"],
-        policy_defaults=quick_policy(devices - attackers - misbehaving),
+        policy_defaults=quick_policy(
+            devices - attackers - misbehaving, defence=GUIDE if reference in shipped_tasks() else ""
+        ),
         console=not options["no_console"],
     )
 

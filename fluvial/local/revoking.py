@@ -14,7 +14,7 @@ from backends.store.task_store import TaskStore
 from backends.tasks import keys_folder
 from fluvial.local.create import OPERATOR
 from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, NAME_PATTERN, Role
-from schemas.topics import updates_topic
+from schemas.topics import models_topic, updates_topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -99,6 +99,11 @@ class Revocation:
             else f"device {self.name}"
         )
 
+    @property
+    def is_told_to_all(self) -> bool:
+        """Whether it stands in the models topic too, where mergers and devices hear whose word counts no more."""
+        return self.genesis.rules.revokes_all and self.role is not Role.DEVICE
+
     def warnings(self) -> Iterator[str]:
         """What else comes of it, for people who are about to confirm."""
         if self.serial and self.serial == keys.certificate_serial(self._operators_key()):
@@ -124,7 +129,7 @@ class Revocation:
         }
 
     def write(self, reason: str) -> Sequence[Position]:
-        """Sign with the operator's key, append to every partition, return once the broker has them all."""
+        """Sign with the operator's key, append to every log that it holds for; returns once the broker has them all."""
         record = self.record(reason)
         value = keys.load_key_pair(self._operators_key()).of_task(self.genesis.domain).sign("Revoke", record)
         key = (self.name if not self.serial else self.serial).encode()
@@ -139,6 +144,8 @@ class Revocation:
             for region, partitions in regions.items()
             for partition in range(partitions)
         ]
+        if self.is_told_to_all:
+            futures.append(writer.append(models_topic(self.task), value, key=key, partition=0))
         writer.flush(CONFIRMED_S)
         return [future.result(timeout=0) for future in futures]
 

@@ -17,11 +17,12 @@ from fluvial.proof.audit.findings import MANIFEST
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import decode_manifest
 from schemas.objects import manifest_key, sha256_hex, versions_prefix
-from schemas.records import Announcement, announcement_in
-from schemas.topics import models_topic
+from stream_apps.merger.announced import Announced
 from stream_apps.merger.holding import Parent, ended, flaw_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from fluvial.reading.task_view import TaskView
     from fluvial.terminal.output import Output
 
@@ -39,12 +40,14 @@ def flaws_of(view: TaskView, version: int, output: Output, clock: Clock = SYSTEM
     """Why what stands in the store as ``version`` is none. UsageProblem FLV-3306 where it is one, or there is none."""
     if not view.objects.is_committed(version):
         raise _stays(view, f"there is no version {version} of {view.task} in the store")
-    newest = _newest_announced(view)
+    announced = Announced(view.trust, view.task, view.genesis.regions)
+    announced.read(view.reader)
+    newest = max(announced.manifests, default=0)
     if version <= newest:
         raise _stays(view, f"a merger announced version {newest}: devices and workers were told of it")
     if version > newest + 1 and not view.objects.is_committed(version - 1):
         return (f"version {version - 1} has no manifest: nobody can have made version {version}",)
-    if version == newest + 1 and (refused := _refused_by_mergers(view, version, clock)):
+    if version == newest + 1 and (refused := _refused_by_mergers(view, version, clock, announced.revoked)):
         return (f"manifest of version {version}: {refused}",)
     report = audit_task(view.settings, view.file, first=version, last=version, output=output)
     keys = {manifest_key(view.task, version), manifest_key(view.task, version - 1)}
@@ -64,16 +67,7 @@ def discard(view: TaskView, version: int, why: tuple[str, ...]) -> Discarded:
     return Discarded(sha256, removed, why)
 
 
-def _newest_announced(view: TaskView) -> int:
-    topic, newest = models_topic(view.task), 0
-    for record in view.reader.read(topic, 0, *view.reader.bounds(topic, 0)):
-        said = announcement_in(record.value, record.timestamp_ms, view.trust)
-        if isinstance(said, Announcement) and said.belongs_to(view.task, view.genesis.regions):
-            newest = max(newest, said.version)
-    return newest
-
-
-def _refused_by_mergers(view: TaskView, version: int, clock: Clock) -> str:
+def _refused_by_mergers(view: TaskView, version: int, clock: Clock, revoked: Collection[str]) -> str:
     """Which of the mergers' rules it breaks by itself; "" where the audit has to say what is wrong, if anything is."""
     genesis, objects = view.genesis, view.objects
     try:
@@ -90,7 +84,7 @@ def _refused_by_mergers(view: TaskView, version: int, clock: Clock) -> str:
     policy = first if policy_sha256 == first.sha256 else objects.policy(policy_sha256)
     floor = parent.floor if parent else 0
     named = Parent(manifest.parent_sha256, policy_sha256, floor, policy.updates_per_version_max)
-    return flaw_of(manifest, view.task, version, named) or ended(signer, clock.time())
+    return flaw_of(manifest, view.task, version, named) or ended(signer, clock.time(), revoked)
 
 
 def _stays(view: TaskView, why: str) -> UsageProblem:

@@ -9,7 +9,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate, Slot
 from backends.log import LogRecord, RecordReader
 from schemas.certificates import Trust
-from schemas.records import Flaw, Unverified, aggregate_in
+from schemas.records import Flaw, Unverified, signed_aggregate_in
 from schemas.topics import aggregates_topic
 from stream_apps.replaying import FoldRaised, PartitionReplay, Replayed, resume_after, start_of_log
 
@@ -28,12 +28,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class PublishedAggregate:
-    """One record of an aggregates topic: authenticated, or ``flaw`` and ``problem``, in words, say why not."""
+    """One record of an aggregates topic: authenticated, or ``flaw`` and ``problem``, in words, say why not.
+
+    ``serial`` (hex) is the certificate's that signed it, ``timestamp_ms`` its LogAppendTime.
+    """
 
     offset: int
     aggregate: Aggregate | None
     problem: str = ""
     flaw: Flaw | None = None
+    serial: str = ""
+    timestamp_ms: int = 0
 
 
 def read_aggregates(
@@ -67,8 +72,11 @@ def find_aggregate(
 
 def authentic_aggregate(record: LogRecord, trust: Trust, task: str, slot: Slot) -> PublishedAggregate:
     """What a record of an aggregates topic's partition ``slot`` is; ``problem`` says why it is none."""
-    found = aggregate_in(record.value, record.timestamp_ms, trust, task, slot)
+    found = signed_aggregate_in(record.value, record.timestamp_ms, trust, task, slot)
     if isinstance(found, Unverified):
         other = ", not a RegionalAggregate" if found.flaw is Flaw.WRONG_KIND else ""
         return PublishedAggregate(record.offset, None, f"{found.reason}{other}", found.flaw)
-    return PublishedAggregate(record.offset, found)
+    aggregate, signer = found
+    return PublishedAggregate(
+        record.offset, aggregate, serial=signer.serial, timestamp_ms=record.timestamp_ms
+    )

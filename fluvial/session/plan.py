@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import Finding, FluvialError
 from aggregation.fold.rejections import ACCEPTED, CONTROL
+from aggregation.weights.fixed_point import WEIGHT_ONE
 from fluvial.local.stack import StoreChoice
 from fluvial.reading.progress import Place, Published, RunFacts
 from fluvial.reading.quality import Quality
@@ -17,14 +18,16 @@ from fluvial.session.going_on import Further
 from fluvial.session.limits import STALL_S
 from fluvial.session.patience import DeadEnd
 from fluvial.session.strikes import Strike
+from producers.fleet.behaviours import ATTACKS
 from schemas.manifests import Manifest
 from schemas.objects import model_key
 from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from aggregation.fold.events import Verdict
     from backends.settings import Settings
     from backends.tasks import TaskFile
     from fluvial.proof.audit import AuditReport
@@ -32,6 +35,31 @@ if TYPE_CHECKING:
 HONEST: Final = "honest"
 """The label of ``producers.fleet.behaviours.Behaviour.HONEST`` in a journal."""
 _MISSING_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Defended:
+    """What became of some updates: how many there were, how many were refused, what the others weigh on average.
+
+    ``weight`` is of 1.0 for an update on the newest version that no defence makes lighter; 0.0 where none counts.
+    """
+
+    updates: int
+    refused: int
+    weight: float
+
+    @classmethod
+    def of(cls, verdicts: Iterable[Verdict]) -> Defended:
+        """Of these verdicts."""
+        judged = list(verdicts)
+        weights = [one.weight / WEIGHT_ONE for one in judged if one.outcome == ACCEPTED]
+        mean = sum(weights) / len(weights) if weights else 0.0
+        return cls(len(judged), len(judged) - len(weights), mean)
+
+    @property
+    def refused_share(self) -> float:
+        """How many of 1 were refused."""
+        return self.refused / self.updates if self.updates else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +183,21 @@ class RunResult:
                 if one.behaviour == HONEST and one.place in self.facts.verdicts
             ]
         return Counter(outcome for outcome in outcomes if outcome != ACCEPTED)
+
+    @property
+    def defended(self) -> dict[str, Defended]:
+        """What became of well-formed updates: of honest devices (``honest``) and of those that attack (``attacks``)."""
+        attacks = {behaviour.label for behaviour in ATTACKS}
+        with self.facts.lock:
+            judged = [
+                (one.behaviour, self.facts.verdicts[one.place].verdict)
+                for one in self.published
+                if one.place in self.facts.verdicts
+            ]
+        return {
+            "honest": Defended.of(verdict for behaviour, verdict in judged if behaviour == HONEST),
+            "attacks": Defended.of(verdict for behaviour, verdict in judged if behaviour in attacks),
+        }
 
     def problem(self) -> FluvialError | None:
         """The first thing that is not as it must be: a missing verdict, two verdicts, a difference, a dead end."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fluvial.reading.quality import Quality
     from fluvial.session.aim import Aim
-    from fluvial.session.plan import RunResult
+    from fluvial.session.plan import Defended, RunResult
     from fluvial.terminal.output import Output
 
 STDOUT: Final = "-"
@@ -55,6 +55,7 @@ def document(result: RunResult) -> dict[str, Any]:
         "dead_end": None if result.dead_end is None else dataclasses.asdict(result.dead_end),
         "verdicts": outcomes,
         "honest_refused": dict(result.honest_refused),
+        "defence": {name: dataclasses.asdict(one) for name, one in result.defended.items()},
         "verdicts_missing": len(result.missing),
         "verdicts_conflicting": len(result.facts.conflicts),
         "failed_rounds": result.facts.failed_rounds.document(),
@@ -174,6 +175,8 @@ def summarize(result: RunResult, output: Output, *, report: Path | None, command
     honest = honest_refused_line(result.honest_refused)
     if honest:
         output.print(f"           {honest}")
+    for line in defence_lines(result.defended):
+        output.print(line)
     for cause in result.facts.failed_rounds.causes:
         output.print(f"failed     {cause.line()}")
     if result.strikes:
@@ -221,11 +224,25 @@ def honest_refused_line(refused: Mapping[str, int]) -> str:
         return ""
     named = ", ".join(f"{count} {outcome}" for outcome, count in sorted(refused.items()))
     why = {
-        RejectionReason.ANOMALOUS.outcome: "an outlier's update is refused whoever sent it (anomaly.* in the policy)",
+        RejectionReason.ANOMALOUS.outcome: "an outlier's update is refused whoever sent it (defence.* in the policy)",
+        RejectionReason.OVER_SHARE.outcome: "a device has its share of each version (shares.* in the policy)",
+        RejectionReason.QUARANTINED.outcome: "most of a device's last updates were outliers (defence.quarantine_*)",
         RejectionReason.TOO_STALE.outcome: "a slow device's base was too old (staleness.versions_max in the policy)",
     }
     reasons = "; ".join(why[outcome] for outcome in sorted(refused) if outcome in why)
     return f"{named} although their devices are honest{f': {reasons}' if reasons else ''}"
+
+
+def defence_lines(defended: Mapping[str, Defended]) -> list[str]:
+    """What the defence did to attackers and to the honest; nothing where nobody attacked."""
+    attacks, honest = defended["attacks"], defended["honest"]
+    if not attacks.updates:
+        return []
+    return [
+        f"{head} {one.refused} of {one.updates} refused ({100 * one.refused_share:.1f} %), what counts of them weighs "
+        f"{one.weight:.2f} an update"
+        for head, one in (("defence    attacks:", attacks), ("           honest: ", honest))
+    ]
 
 
 def quality_lines(quality: Quality, versions: int) -> list[tuple[str, str]]:

@@ -35,18 +35,33 @@ if TYPE_CHECKING:
 ATTACK_FACTOR: Final = 5.0
 NORM_FACTOR: Final = 2.0
 _ATTACK_PURPOSE: Final = 1
+_ADAPTIVE_SEED: Final = 15
+"""All adaptive attackers push the same way: they are one."""
+
+
+OUTLIERS: Final = tuple(
+    reason.outcome
+    for reason in (
+        RejectionReason.ANOMALOUS,
+        RejectionReason.QUARANTINED,
+        RejectionReason.TOO_STALE,
+        RejectionReason.OVER_SHARE,
+    )
+)
+"""What may become of a well-formed update that its own device signed, besides that it counts."""
 
 
 class Behaviour(Enum):
     """What a device does, and which outcomes its record may get.
 
-    An attack is well-formed: it is ``anomalous`` as soon as its partition knows enough norms and a last step to
-    compare with, and clipped before that.
+    An attack is well-formed: what becomes of it is the policy's defence's. Under ``guide`` it is ``anomalous`` once
+    there is a guide that it points against, and its device comes into quarantine; an adaptive one points past it.
     """
 
-    HONEST = ("honest", ACCEPTED, RejectionReason.ANOMALOUS.outcome, RejectionReason.TOO_STALE.outcome)
-    SIGN_FLIP = ("sign_flip", RejectionReason.ANOMALOUS.outcome, ACCEPTED, RejectionReason.TOO_STALE.outcome)
-    NOISE = ("noise", RejectionReason.ANOMALOUS.outcome, ACCEPTED, RejectionReason.TOO_STALE.outcome)
+    HONEST = ("honest", ACCEPTED, *OUTLIERS)
+    SIGN_FLIP = ("sign_flip", *OUTLIERS, ACCEPTED)
+    NOISE = ("noise", *OUTLIERS, ACCEPTED)
+    ADAPTIVE = ("adaptive", ACCEPTED, *OUTLIERS)
     BAD_SIGNATURE = ("bad_signature", RejectionReason.BAD_SIGNATURE.outcome)
     REPLAY = ("replay", RejectionReason.DUPLICATE.outcome, RejectionReason.TOO_STALE.outcome)
     STALE_BASE = ("stale_base", RejectionReason.TOO_STALE.outcome)
@@ -148,6 +163,25 @@ def _noise(turn: Round) -> list[Publication]:
     return [turn.with_delta(noise.astype(np.float32))]
 
 
+def _adaptive(turn: Round) -> list[Publication]:
+    """What passes for honest and is not: of an ordinary length, nearly across what honest devices do.
+
+    The attackers know the policy, and their own honest update for what a guide would say. They all push one way that is
+    none of the task's.
+    """
+    honest = turn.delta.astype(np.float64)
+    way = np.random.default_rng(_ADAPTIVE_SEED).normal(size=honest.size)
+    norm = float(np.linalg.norm(honest))
+    if norm == 0.0:
+        return _honest(turn)
+    toward = honest / norm
+    way -= (way @ toward) * toward
+    way /= float(np.linalg.norm(way))
+    leaning = turn.base.policy.defence.guide_cosine_min / 2.0
+    mixed = leaning * toward + float(np.sqrt(1.0 - leaning * leaning)) * way
+    return [turn.with_delta((norm * mixed).astype(np.float32))]
+
+
 def _norm_exceeded(turn: Round) -> list[Publication]:
     """All mass in one element, so that quantizing keeps the norm."""
     delta = np.zeros_like(turn.delta)
@@ -166,8 +200,12 @@ def _replay(turn: Round) -> list[Publication]:
 
 
 def _stale_base(turn: Round) -> list[Publication]:
-    """A base just beyond the policy's bound; before there is one so old, a version below 0 counts as too old, too."""
-    version = turn.base.version - turn.base.policy.staleness.versions_max - 1
+    """A base just beyond the policy's bound; before there is one so old, a version below 0 counts as too old, too.
+
+    Where bases are welcome for a time, one below 0 always.
+    """
+    staleness = turn.base.policy.staleness
+    version = -1 if staleness.seconds_max > 0.0 else turn.base.version - staleness.versions_max - 1
     return [turn.encoded(turn.record() | {"base_version": version})]
 
 
@@ -257,6 +295,7 @@ _ACTIONS: Final[dict[Behaviour, Callable[[Round], list[Publication]]]] = {
     Behaviour.HONEST: _honest,
     Behaviour.SIGN_FLIP: _sign_flip,
     Behaviour.NOISE: _noise,
+    Behaviour.ADAPTIVE: _adaptive,
     Behaviour.BAD_SIGNATURE: _bad_signature,
     Behaviour.REPLAY: _replay,
     Behaviour.STALE_BASE: _stale_base,
@@ -274,7 +313,7 @@ _ACTIONS: Final[dict[Behaviour, Callable[[Round], list[Publication]]]] = {
     Behaviour.NORM_EXCEEDED: _norm_exceeded,
 }
 
-ATTACKS: Final = (Behaviour.SIGN_FLIP, Behaviour.NOISE)
+ATTACKS: Final = (Behaviour.SIGN_FLIP, Behaviour.NOISE, Behaviour.ADAPTIVE)
 MISBEHAVIOURS: Final = (
     Behaviour.BAD_SIGNATURE,
     Behaviour.REPLAY,

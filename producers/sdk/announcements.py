@@ -1,7 +1,8 @@
 """Following ``fl.<task>.models``: which version is the newest for each region, as the merger signed it.
 
 Announcements may come late or twice, and anybody with access to the broker may write there: a follower goes by a
-merger's certificate and signature only, and keeps the highest version.
+merger's certificate and signature only, and keeps the highest version. What a merger announces behind the Revoke of its
+certificate counts for nothing; what it announced before, only until another merger has announced a version.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import time
 from typing import TYPE_CHECKING, Final, Self
 
 from aggregation.errors import TimeoutProblem
+from aggregation.fold.events import Revoke
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
-from schemas.records import Announcement, Flaw, Unverified, announcement_in
+from schemas.announcing import Announcers
+from schemas.records import Announcement, Flaw, Unverified
 from schemas.topics import models_topic
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from backends.settings import Settings
     from schemas.manifests import Genesis
 
+MERGERS_MAX: Final = 64
+"""Mergers' certificates of which the newest announcement is kept, by region."""
 UNVERIFIED_SAID_MAX: Final = 3
 """So many bad records are named; a flood of them is only counted, and stands in the error when a wait ends in vain."""
 
@@ -38,7 +43,7 @@ class _ClosedError(Exception):
 class Announcements:
     """A background follower of one task's announcements; one serves any number of devices of all regions.
 
-    ``on_news`` is called on the follower's thread whenever a region got a higher version. Close it, or use ``with``.
+    ``on_news`` is called on the follower's thread whenever a region got another version. Close it, or use ``with``.
     An error that ends the follower is raised again by the next call of ``latest`` or ``wait_for``.
     """
 
@@ -47,9 +52,10 @@ class Announcements:
     ) -> None:
         self._settings = settings
         self._genesis = genesis
-        self._trust = genesis.trust
+        self._announcers = Announcers(genesis.trust, genesis.task)
         self._on_news = on_news
         self._latest: dict[str, Announcement] = {}
+        self._by_merger: dict[str, dict[str, Announcement]] = {}
         self._caught_up = False
         self._unverified = 0
         self._changed = threading.Condition()
@@ -144,18 +150,35 @@ class Announcements:
                 self._on_news()
 
     def _take(self, record: LogRecord) -> None:
-        found = announcement_in(record.value, record.timestamp_ms, self._trust)
+        found = self._announcers.read(record.value, record.timestamp_ms)
+        if isinstance(found, Revoke):
+            for region in list(self._by_merger):
+                self._choose(region)
+            return
         problem = _problem_of(found, self._genesis)
         if isinstance(found, Unverified) or problem:
             self._unverified += 1
             if self._unverified <= UNVERIFIED_SAID_MAX:
                 log.warning("disregarding %s[0]@%d: %s", record.topic, record.offset, problem)
             return
+        known = self._by_merger.setdefault(found.region, {})
+        before = known.get(found.merger)
+        if before is not None and before.version >= found.version:
+            return
+        known[found.merger] = found
+        while len(known) > MERGERS_MAX:
+            del known[min(known, key=lambda merger: known[merger].version)]
+        self._choose(found.region)
+
+    def _choose(self, region: str) -> None:
+        """The highest version of a merger whose certificate was not revoked; of another one where there is none."""
+        known = self._by_merger[region]
+        good = [one for merger, one in known.items() if merger not in self._announcers.revoked]
+        newest = max(good or known.values(), key=lambda one: one.version)
         with self._changed:
-            known = self._latest.get(found.region)
-            if known is not None and known.version >= found.version:
+            if self._latest.get(region) == newest:
                 return
-            self._latest[found.region] = found
+            self._latest[region] = newest
             self._changed.notify_all()
         if self._on_news is not None:
             self._on_news()

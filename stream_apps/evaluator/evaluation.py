@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.errors import IntegrityProblem
+from aggregation.fold.events import Revoke
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
 from backends.log import LogRecord
@@ -19,12 +20,13 @@ from backends.observer import UNOBSERVED, Observer
 from backends.outages import UNREADABLE, retry_through_outage
 from backends.settings import Settings
 from backends.store.task_store import TaskStore
+from schemas.announcing import Announcers
 from schemas.checkpoints import decode_model
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import Genesis, Manifest, decode_manifest
 from schemas.metrics import PROBLEM, PROBLEM_ID, SCHEMA_VERSION, encode_metric
 from schemas.objects import sha256_hex
-from schemas.records import Flaw, Unverified, announcement_in
+from schemas.records import Flaw, Unverified
 from schemas.task_metric import LOSS, named_in_record
 from schemas.topics import metrics_topic
 from stream_apps.evaluator.bench import Bench, BenchClosedError, EvaluationProblem, problem_of
@@ -74,6 +76,7 @@ class Evaluation:
         self._layout = genesis.tensor_layout
         self._writer = LogWriter(settings, f"fluvial-{name}", give_up=False, observer=observer)
         self._trust = genesis.trust
+        self._announcers = Announcers(genesis.trust, genesis.task)
         head = retry_through_outage("find the newest version", store.head)
         newest = 0 if head is None else head.version
         with LogReader(settings, f"fluvial-{name}-resume") as reader:
@@ -92,8 +95,10 @@ class Evaluation:
 
     def take(self, record: LogRecord) -> None:
         """Take one record of the models topic: evaluate up to the version that it announces, if a merger signed it."""
-        found = announcement_in(record.value, record.timestamp_ms, self._trust)
-        if isinstance(found, Unverified):
+        found = self._announcers.read(record.value, record.timestamp_ms)
+        if isinstance(found, Revoke):
+            log.info("announcement %d: certificate %s was revoked", record.offset, found.certificate_serial)
+        elif isinstance(found, Unverified):
             log.warning("ignored announcement %d: %s", record.offset, _in_words(found))
         elif found.belongs_to(self._genesis.task, self._genesis.regions):
             self._vouched = {at: one for at, one in self._vouched.items() if at > self.evaluated}
@@ -262,4 +267,5 @@ def _seconds_between(before_ms: int, after_ms: int) -> float | None:
 
 
 def _in_words(unverified: Unverified) -> str:
-    return unverified.detail if unverified.flaw is Flaw.UNDECODABLE else "not signed by a merger"
+    told = unverified.flaw in {Flaw.UNDECODABLE, Flaw.REVOKED}
+    return unverified.detail if told else "not signed by a merger"

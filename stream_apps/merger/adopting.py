@@ -24,7 +24,7 @@ from schemas.manifest_seals import require_sealed
 from schemas.manifests import Manifest, decode_manifest
 from schemas.objects import sha256_hex
 from schemas.windows import direction_of_guide
-from stream_apps.merger.announced import announced_manifests
+from stream_apps.merger.announced import Announced
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.holding import Holding
@@ -37,14 +37,33 @@ log = logging.getLogger("fluvial.merger")
 
 
 class Adopting:
-    """The chain of one task. ``announced`` has the SHA-256 of manifests that mergers vouched for, by version."""
+    """The chain of one task. ``announced`` has the SHA-256 of manifests that mergers vouched for, by version.
+
+    ``revoked`` has the names of certificates that operators revoked: what such a merger said before still counts.
+    """
 
     def __init__(self, context: ProcessContext, policies: Policies, guiding: Guiding = UNGUIDED) -> None:
         self._context = context
         self._store = context.store
         self._policies = policies
-        self._holding = Holding(context, policies, guiding)
+        genesis = context.genesis
+        self._models = Announced(context.trust, genesis.task, genesis.regions)
+        self._holding = Holding(context, policies, guiding, lambda: self._models.revoked)
         self.announced: dict[int, str] = {}
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """The names of certificates that operators have revoked, as far as was heard."""
+        return self._models.revoked
+
+    @property
+    def mergers(self) -> frozenset[str]:
+        """The names of certificates that have announced a version."""
+        return self._models.mergers
+
+    def hear(self) -> None:
+        """Read what was announced and revoked since. Waits out what passes."""
+        retry_through_outage("read the announcements", self._learn_announced, clock=self._context.clock)
 
     def genesis(self) -> Version:
         """Version 0 with its arrays."""
@@ -60,7 +79,7 @@ class Adopting:
     def begin(self) -> None:
         """Read what was announced, and look for holes in the chain up to there (``IntegrityProblem`` FLV-3303)."""
         clock = self._context.clock
-        retry_through_outage("read the announcements", self._learn_announced, clock=clock)
+        self.hear()
         retry_through_outage("look for every version's manifest", self._require_whole_chain, clock=clock)
 
     def vouched(self, head: Version) -> Version:
@@ -184,10 +203,9 @@ class Adopting:
             )
 
     def _learn_announced(self) -> None:
-        genesis = self._context.genesis
         with self._context.open_reader("announced") as reader:
-            found = announced_manifests(reader, self._context.trust, genesis.task, genesis.regions)
-        self.announced = found | self.announced
+            self._models.read(reader)
+        self.announced = self._models.manifests | self.announced
 
     def _vouch_for_parents(self, first: int, newest: int) -> None:
         """What an announced version names as its parent is vouched for as well: down to ``first``."""

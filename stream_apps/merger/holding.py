@@ -14,12 +14,14 @@ Which windows go into a version is the merger's choice, so nothing is asked of t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from aggregation.errors import IntegrityProblem
+from aggregation.fold.rules import CERTIFICATE
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.lateness import MergedWindows
 from aggregation.server.merge import WindowSums
@@ -80,21 +82,35 @@ def flaw_of(manifest: Manifest, task: str, number: int, parent: Parent) -> str:
     return ""
 
 
-def ended(signer: Identity | None, now_s: float) -> str:
-    """Why a manifest that nobody announced is refused for who signed it: it carries no time, so our clock's counts."""
-    if signer is None or signer.valid_at(round(now_s * 1000)):
+def ended(signer: Identity | None, now_s: float, revoked: Collection[str]) -> str:
+    """Why a manifest that nobody announced is refused for who signed it: it carries no time, so our clock's counts.
+
+    ``revoked`` has the names of the certificates that operators have revoked by now.
+    """
+    if signer is None:
+        return ""
+    if CERTIFICATE + signer.serial in revoked:
+        return f"the certificate {signer.serial} of {signer.name}, who signed it, was revoked"
+    if signer.valid_at(round(now_s * 1000)):
         return ""
     return f"the certificate of {signer.name}, who signed it, is not valid now"
 
 
 class Holding:
-    """Derives versions of one task again."""
+    """Derives versions of one task again. ``revoked`` gives the certificates that were revoked by now, by name."""
 
-    def __init__(self, context: ProcessContext, policies: Policies, guiding: Guiding = UNGUIDED) -> None:
+    def __init__(
+        self,
+        context: ProcessContext,
+        policies: Policies,
+        guiding: Guiding = UNGUIDED,
+        revoked: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
         self._context = context
         self._store = context.store
         self._policies = policies
         self._guiding = guiding
+        self._revoked = revoked
 
     def hold(self, data: bytes, parent: Version, windows: Windows) -> Held:
         """The version after ``parent`` whose manifest is ``data``, derived again.
@@ -151,7 +167,7 @@ class Holding:
             signer = require_sealed(manifest, self._context.trust)
         except IntegrityProblem as problem:
             raise self._refused(number, problem.message) from problem
-        if why := ended(signer, self._context.clock.time()):
+        if why := ended(signer, self._context.clock.time(), self._revoked()):
             raise self._refused(number, why)
 
     def _require_ordinary(self, manifest: Manifest, parent: Version) -> None:

@@ -7,7 +7,8 @@ A window is a pure function of its partition's log. So, for each that comes:
 2. The first of its sequence that goes on where the one before it ended is taken on its worker's word.
 3. Where two contradict each other, or one does not follow the one before it, that part of the log is folded again here.
    What comes of it counts, and whoever signed another is a liar: named, and barred.
-4. The word of a barred certificate is worth nothing any more: what it signed and no version holds is folded again,
+4. The word of a barred certificate, or of one that an operator revoked, is worth nothing any more: what it signed and
+   no version holds is folded again,
    and so is what it signs from then on. An honest worker whose key was stolen is heard, at the price of a fold.
 
 A lie that stands alone is taken, for folding everything again would be the workers' work once more. The honest worker
@@ -20,7 +21,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from aggregation.errors import IntegrityProblem
@@ -47,6 +48,8 @@ log = logging.getLogger("fluvial.merger")
 
 class Judging:
     """Takes claims into ``pending``, or does not. ``barred`` has the workers of barred certificates, by serial.
+
+    "" is the worker of one that an operator revoked.
 
     ``dropped`` says since when claims of a partition were passed over for what may pass, as a log that was cut and
     comes back: they are to be offered again.
@@ -85,6 +88,13 @@ class Judging:
                 found = not self._settle(claim, one) or found
         self._take_queued()
         return found
+
+    def bar(self, serials: Collection[str]) -> None:
+        """The word of these certificates (serials, hex) is worth nothing any more: an operator has revoked them."""
+        for serial in sorted(serials):
+            if serial not in self.barred:
+                self._bar(serial, "")
+        self._take_queued()
 
     def forget_merged(self, cursors: Mapping[Slot, int]) -> None:
         """Forget who signed what a version has held for long."""
@@ -223,12 +233,15 @@ class Judging:
                 "error[FLV-3002]: %s is a lie: %s\nhint: revoke that certificate, see %s", claim, why, RUNBOOK
             )
             self._context.observer.window_disproved(claim.place[0], claim.aggregate, claim.serial)
-        if claim.serial in self.barred:
-            return
-        self.barred[claim.serial] = claim.worker
+        if claim.serial not in self.barred:
+            self._bar(claim.serial, claim.worker)
+
+    def _bar(self, serial: str, worker: str) -> None:
+        """What it signed and no version holds is judged anew."""
+        self.barred[serial] = worker
         firsts: dict[Slot, int] = {}
         for (slot, at), one in self._signed.items():
-            if one.serial == claim.serial and not self._pending.is_merged(slot, at):
+            if one.serial == serial and not self._pending.is_merged(slot, at):
                 firsts[slot] = min(at, firsts.get(slot, at))
         for slot, first in firsts.items():
             self._take_again(slot, first)

@@ -18,7 +18,9 @@ from typing import Final
 
 from aggregation.server.aggregates import Aggregate, PendingAggregates, Slot
 from backends.log import Headers, LogRecord
+from backends.revocations import serials_of
 from schemas.manifest_rules import rules_after
+from stream_apps.credentials import require_not_revoked
 from stream_apps.merger.adopting import Adopting
 from stream_apps.merger.committing import Committed, Committing, DoubtfulWindows
 from stream_apps.merger.deciding import windows_due
@@ -30,6 +32,8 @@ from stream_apps.merger.version import Version
 from stream_apps.merger.windows import Windows
 from stream_apps.process_context import ProcessContext
 
+REVOKES_EVERY_S: Final = 2.0
+"""So often it is looked whether an operator has revoked a certificate, and before a version at the latest."""
 DOUBT_S: Final = 1.0
 """Windows are right and cannot be merged, as where the store gives other bytes each time: then it waits so long."""
 
@@ -49,6 +53,8 @@ class Merger:
         self._telling = Telling(context, self._policies)
         self._headers: Headers = ()
         self._started = False
+        self._heard_at_s = -REVOKES_EVERY_S
+        self._revoked: frozenset[str] = frozenset()
         self.head = self._adopting.genesis()
         self._windows = Windows(context, self.head.cursors)
         self._go_on_at(self.head)
@@ -65,6 +71,7 @@ class Merger:
         """
         if not self._started:
             self._adopting.begin()
+            self._heed_revokes()
             self._go_on_at(self._adopting.vouched(self.head))
             self._windows.begin_at(self.head.cursors)
             self._adopt_head()
@@ -79,6 +86,7 @@ class Merger:
 
     def merge_if_due(self) -> bool:
         """Commit the next version if it is due; True when the head has moved (by us or by another merger)."""
+        self._hear_of_revokes()
         self._windows.take_dropped()
         chosen = self._due()
         if not chosen or self._committing.waits_for_guide(self.head):
@@ -95,6 +103,25 @@ class Merger:
         self._windows.wait_anew()
         self.finish()
         return True
+
+    def _hear_of_revokes(self) -> None:
+        now_s = self.context.clock.monotonic()
+        if now_s - self._heard_at_s < REVOKES_EVERY_S:
+            return
+        self._heard_at_s = now_s
+        self._adopting.hear()
+        if self._heed_revokes() & self._adopting.mergers:
+            self.finish()  # what the other one told of the head is nobody's word to a device that starts now
+
+    def _heed_revokes(self) -> frozenset[str]:
+        """Go by what operators have revoked; what is new of it. UsageProblem FLV-3203 where that is our certificate."""
+        new, self._revoked = self._adopting.revoked - self._revoked, self._adopting.revoked
+        if new:
+            log.warning("operators revoked %s: what they sign alone counts no more", ", ".join(sorted(new)))
+            context = self.context
+            require_not_revoked(context.trust.identify(context.signer.certificate), new)
+            self._windows.judging.bar(serials_of(new))
+        return new
 
     def finish(self) -> None:
         """Tell everybody of the head: barriers, then announcements."""

@@ -12,7 +12,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.vectors import checks, documents, encodings, heads, logs, numbers, signatures, tables, wire
+from tests.vectors import (
+    checks,
+    defences,
+    documents,
+    encodings,
+    heads,
+    numbers,
+    shares,
+    signatures,
+    tables,
+    wire,
+)
 from tests.vectors.writing import text_of
 
 FOLDER: Final = Path(__file__).parents[2] / "schemas" / "vectors"
@@ -34,9 +45,11 @@ FILES: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "codecs.json": numbers.codec_cases,
     "norms.json": numbers.norm_cases,
     "scores.json": numbers.score_cases,
+    "defences.json": defences.defence_cases,
+    "usual.json": defences.usual_cases,
     "buffers.json": numbers.buffer_cases,
     "merges.json": numbers.merge_cases,
-    "logs.json": logs.log_cases,
+    "logs.json": shares.log_cases,
     "checks.json": checks.check_cases,
 }
 

@@ -19,6 +19,7 @@ from schemas.checkpoints import encode_direction
 from tests.factories import (
     BUFFERED,
     DOMAIN,
+    NOW_MS,
     barrier_bytes,
     delta,
     device_signer,
@@ -34,12 +35,14 @@ from tests.factories import (
     update_record,
     worker_signer,
 )
+from tests.vectors import shares
 from tests.vectors.logs import device_serial, rules, serial_of
 from tests.vectors.replaying import Log, case_of
 from tests.vectors.wire import authorities
 from tests.vectors.writing import document
 
 BYTES_MAX: Final = 4000
+FIRST_BARRIER: Final = avro.schemas_for("Barrier")[0].header
 
 
 class Probe(NamedTuple):
@@ -58,7 +61,7 @@ def envelope(kind: str, payload: bytes, certificate: bytes = b"", signature: byt
 
 def _bytes_probes(payload: bytes) -> Iterator[Probe]:
     verdict, outer = avro.schema_for("Verdict").header, avro.schema_for("SignedEnvelope").header
-    aggregate = avro.schema_for("RegionalAggregate").header
+    aggregate = avro.schemas_for("RegionalAggregate")[0].header
     yield Probe(1, None)
     yield Probe(2, bytes(BYTES_MAX + 1), (3,))
     yield Probe(3, b"\xc3\x01 short")
@@ -80,9 +83,9 @@ def _signer_probes(name: str, payload: bytes) -> Iterator[Probe]:
     yield Probe(14, envelope("ClientUpdate", payload[:-1], worker_signer().certificate), (15, 16))
     yield Probe(15, envelope("ClientUpdate", payload[:-1], device_signer(name).certificate), (16,))
     yield Probe(16, device_signer(name).sign_payload("ClientUpdate", payload[:-1]))
-    barrier = merger_signer().sign_payload("Barrier", avro.schema_for("Barrier").header + b"\x02")
+    barrier = merger_signer().sign_payload("Barrier", FIRST_BARRIER + b"\x02")
     yield Probe(16, barrier)
-    yield Probe(17, tick_bytes(0, region="us", task="other", partition=5), (46, 47, 48))
+    yield Probe(17, tick_bytes(0, region="us", task="other", partition=5), (50, 51, 52))
     for number, said, also in ((18, "d-other", (19, 20)), (19, name, (20,))):
         fields = update_record(said, update_id="u" * 65, region="us")
         yield Probe(number, device_signer(name).sign("ClientUpdate", fields), also)
@@ -97,13 +100,13 @@ def _place_probes(names: list[str], revoked: str, certificate: str) -> Iterator[
         23, update_bytes(stranger, by=device_signer(stranger, "us"), region="us", task="other"), (24, 25)
     )
     yield Probe(24, update_bytes(stranger, by=device_signer(stranger, "us"), region="us", base=9), (25, 26))
-    yield Probe(25, update_bytes(stranger, base=9), (26, 31))
-    yield Probe(26, update_bytes(names[0], base=9), (31, 32))
-    yield Probe(27, update_bytes(names[0], base=0), (31, 32))
-    yield Probe(27, update_bytes(names[0], base=-1), (31, 32))
-    yield Probe(28, update_bytes(names[0], base=2), (31, 32))
-    yield Probe(29, update_bytes(names[0], base=1, base_sha256=""), (30, 31, 32))
-    yield Probe(30, update_bytes(names[0], base=1), (31, 32))
+    yield Probe(25, update_bytes(stranger, base=9), (26, 33))
+    yield Probe(26, update_bytes(names[0], base=9), (33, 34))
+    yield Probe(27, update_bytes(names[0], base=0), (33, 34))
+    yield Probe(27, update_bytes(names[0], base=-1), (33, 34))
+    yield Probe(28, update_bytes(names[0], base=2), (33, 34))
+    yield Probe(29, update_bytes(names[0], base=1, base_sha256=""), (30, 33, 34))
+    yield Probe(30, update_bytes(names[0], base=1), (33, 34))
 
 
 Tensors = list[codecs.EncodedTensor]
@@ -118,23 +121,23 @@ def _form_probes(name: str, good: Tensors, packed: Tensors) -> Iterator[Probe]:
         return update_bytes(name, base=3, codec=codec, tensors=tensors, layout=BUFFERED)
 
     renamed = _spoiled(good, 0, name="other", shape=(2,), data=b"")
-    yield Probe(31, update(renamed, "int8"), (32, 33, 34))
-    yield Probe(31, update(renamed, "a-later-one"), (32, 33, 34))
-    yield Probe(32, update(renamed), (33, 34))
-    yield Probe(32, update([good[1], good[0], *good[2:]]), (33, 34))
-    yield Probe(32, update(good[:-1]))
-    yield Probe(33, update(_spoiled(good, 0, shape=(1,), data=b"")), (34,))
-    yield Probe(34, update(_spoiled(_spoiled(good, 0, data=b"\0" * 5), 1, scale=2.0)), (36,))
+    yield Probe(33, update(renamed, "int8"), (34, 35, 36))
+    yield Probe(33, update(renamed, "a-later-one"), (34, 35, 36))
+    yield Probe(34, update(renamed), (35, 36))
+    yield Probe(34, update([good[1], good[0], *good[2:]]), (35, 36))
+    yield Probe(34, update(good[:-1]))
+    yield Probe(35, update(_spoiled(good, 0, shape=(1,), data=b"")), (36,))
+    yield Probe(36, update(_spoiled(_spoiled(good, 0, data=b"\0" * 5), 1, scale=2.0)), (38,))
     wrong = _spoiled(packed, 2, data=b"\x78" + packed[2].data[1:])
-    yield Probe(35, update(_spoiled(wrong, 3, data=b""), "int4"), (37,))
-    yield Probe(36, update(_spoiled(_spoiled(good, 0, scale=0.5), 3, data=b"")), (37,))
-    yield Probe(37, update(_spoiled(_spoiled(good, 4, data=b""), 4, scale=3.0, data=b"\0")), (38,))
+    yield Probe(37, update(_spoiled(wrong, 3, data=b""), "int4"), (39,))
+    yield Probe(38, update(_spoiled(_spoiled(good, 0, scale=0.5), 3, data=b"")), (39,))
+    yield Probe(39, update(_spoiled(_spoiled(good, 4, data=b""), 4, scale=3.0, data=b"\0")), (40,))
     nan = np.full(3, np.nan, dtype="<f4").tobytes()
-    yield Probe(38, update(_spoiled(_spoiled(good, 4, scale=3.0), 3, data=nan)), (39,))
-    yield Probe(39, update(_spoiled(good, 4, data=np.array([-1, 0, np.inf], dtype="<f4").tobytes())), (40,))
-    yield Probe(39, update(_spoiled(good, 2, scale=-1.0)))
-    yield Probe(39, update(_spoiled(good, 2, scale=float("nan"))))
-    yield Probe(39, update(_spoiled(packed, 1, scale=float("inf")), "int4"))
+    yield Probe(40, update(_spoiled(_spoiled(good, 4, scale=3.0), 3, data=nan)), (41,))
+    yield Probe(41, update(_spoiled(good, 4, data=np.array([-1, 0, np.inf], dtype="<f4").tobytes())), (42,))
+    yield Probe(41, update(_spoiled(good, 2, scale=-1.0)))
+    yield Probe(41, update(_spoiled(good, 2, scale=float("nan"))))
+    yield Probe(41, update(_spoiled(packed, 1, scale=float("inf")), "int4"))
 
 
 def _content_probes(names: list[str], direction: np.ndarray[Any, Any]) -> Iterator[Probe]:
@@ -147,18 +150,18 @@ def _content_probes(names: list[str], direction: np.ndarray[Any, Any]) -> Iterat
         tensors = encoded(values, "float32", 0, BUFFERED)
         return update_bytes(name, base=3, codec="float32", tensors=tensors, layout=BUFFERED)
 
-    yield Probe(40, update(names[0], -1e6, below=True), (41, 42, 43))
-    yield Probe(41, update(names[0], -1e6), (42, 43))
-    yield Probe(42, update(names[0], -50.0), (43,))
-    yield Probe(43, update(names[1], -1.0))
-    yield Probe(44, update(names[2], 1.0))
-    yield Probe(45, envelope("Barrier", avro.schema_for("Barrier").header, b"\x30"), (46, 47))
+    yield Probe(42, update(names[0], -1e6, below=True), (43, 44, 45))
+    yield Probe(43, update(names[0], -1e6), (44, 45))
+    yield Probe(44, update(names[0], -50.0), (45,))
+    yield Probe(45, update(names[1], -1.0))
+    yield Probe(48, update(names[2], 1.0))
+    yield Probe(49, envelope("Barrier", FIRST_BARRIER, b"\x30"), (50, 51))
     yield Probe(
-        46, tick_bytes(0, task="other", region="us", partition=5, by=worker_signer("w-1", "us")), (47, 48)
+        50, tick_bytes(0, task="other", region="us", partition=5, by=worker_signer("w-1", "us")), (51, 52)
     )
-    yield Probe(47, tick_bytes(0, region="us", partition=5, by=worker_signer("w-1", "us")), (48,))
-    yield Probe(48, tick_bytes(0, partition=1))
-    yield Probe(50, tick_bytes(0))
+    yield Probe(51, tick_bytes(0, region="us", partition=5, by=worker_signer("w-1", "us")), (52,))
+    yield Probe(52, tick_bytes(0, partition=1))
+    yield Probe(54, tick_bytes(0))
 
 
 def _log_of_checks(probes: list[Probe]) -> tuple[Log, list[dict[str, Any]]]:
@@ -208,17 +211,83 @@ def _revoked() -> tuple[Log, list[dict[str, Any]]]:
     log, worker = Log(rules(), partitions=2, domain=DOMAIN), worker_signer().of_task(DOMAIN)
     serial = f"{serial_of(worker.certificate):x}"
     log.add(revoke_bytes("", serial, by=operator_signer().of_task(DOMAIN)))
-    log.add(tick_bytes(0, partition=1, by=worker), "fails check 48")
-    log.add(tick_bytes(0, by=worker), "fails check 49")
+    log.add(tick_bytes(0, partition=1, by=worker), "fails check 52")
+    log.add(tick_bytes(0, by=worker), "fails check 53")
     log.add(tick_bytes(0, by=worker_signer("w-2").of_task(DOMAIN)), "fails none")
-    rows = [(1, 48, [49]), (2, 49, []), (3, 50, [])]
+    rows = [(1, 52, [53]), (2, 53, []), (3, 54, [])]
     return log, [{"offset": offset, "check": number, "also": also} for offset, number, also in rows]
+
+
+def _shared() -> tuple[Log, list[dict[str, Any]]]:
+    """A policy of v3: time, shares, quarantine, and the defences that it brought; 43 is before them."""
+    one = shares.rules("guide", defence={"guide_cosine_min": 0.1, "quarantine_versions": 9})
+    log, names, direction = Log(one, BUFFERED), devices(9), delta(5, BUFFERED)
+    log.keep(one.canonical())
+    weights = BUFFERED.trainable.parameters
+
+    def update(name: str, base: int, factor: float, codec: str = "float32", **changed: Any) -> bytes:
+        values = direction.copy()
+        values[:weights] *= np.float32(factor)
+        tensors = encoded(values, "float32", 0, BUFFERED)
+        return update_bytes(name, base=base, codec=codec, tensors=tensors, layout=BUFFERED, **changed)
+
+    log.add(update(names[0], 0, 0.0), "the first of two that bring it into quarantine")
+    log.add(shares.barrier(1, one))
+    log.add(update(names[0], 1, 0.0), "the second")
+    guide = shares.guide(log, 1, direction[:weights])
+    log.add(shares.barrier(2, one, guide_sha256=guide))
+    log.add(update(names[1], 0, 1.0), "one of two")
+    log.add(update(names[1], 1, 1.0), "two of two")
+    later = NOW_MS + 29_000
+    log.add(shares.barrier(3, one, guide_sha256=guide), timestamp_ms=later)
+    log.add(update(names[1], 3, 1.0), "its only one of this version", later)
+    log.add(
+        shares.barrier(4, one, guide_sha256=shares.guide(log, 3, direction[:weights])), timestamp_ms=later + 1
+    )
+    log.add(update(names[1], 4, 1.0), "and of this", later)
+    rows = []
+    for number, value, also in (
+        (27, update(names[1], 0, 0.0, "int4", base_sha256=""), (29, 31, 33)),
+        (27, update(names[1], 1, 0.0, "int4", base_sha256=""), (29, 31, 33)),
+        (30, update(names[1], 4, 0.0, "int4"), (31, 33)),
+        (31, update(names[1], 2, 0.0, "int4"), (33,)),
+        (32, update(names[0], 2, 0.0, "int4"), (33, 34)),
+        (43, update(names[2], 2, -1e6), (47,)),
+        (46, update(names[2], 2, 0.0), (47,)),
+        (47, update(names[3], 2, -1.0), ()),
+        (48, update(names[4], 2, 1.0), ()),
+    ):
+        rows.append({"offset": len(log.records), "check": number, "also": list(also)})
+        log.add(value, f"fails check {number}", later + 11_000)
+    return log, rows
+
+
+def _later() -> tuple[Log, list[dict[str, Any]]]:
+    """What a policy before v3 does not know: where it stands it is as unknown as bytes of nobody."""
+    log, names = Log(rules()), shares.SINCE_V3
+    rows = []
+    for name in names:
+        header = avro.schemas_for(name)[-1].header
+        for number, value, also in (
+            (4, header, [6]),
+            (8, envelope("Tick", header, b"\x30"), [9, 12, 16]),
+            (8, envelope(name, header, b"\x30"), [12, 16]),
+        ):
+            rows.append({"offset": len(log.records), "check": number, "also": also})
+            log.add(value, f"fails check {number}: a later {name}")
+    return log, rows
 
 
 def check_cases() -> dict[str, Any]:
     """Every check with its probes."""
     cases = []
-    tried = {"a policy of v2": _log_of_checks([]), "a policy of v1": _older(), "a genesis of v5": _revoked()}
+    tried = {
+        "a policy of v2": _log_of_checks([]),
+        "a policy of v1": _older(),
+        "a genesis of v5": _revoked(),
+        "a policy of v3": _shared(),
+        "records of v3 under a policy of v2": _later(),
+    }
     for name, (log, rows) in tried.items():
         cases.append(case_of(name, log) | {"checks": rows})
     return document(

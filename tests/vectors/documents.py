@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 import rfc8785
 
+from aggregation.defences import DEFENCES
 from aggregation.errors import FluvialError
 from aggregation.policy import FORMATS, policy_from_canonical, policy_from_mapping
 from aggregation.weights.staleness import staleness_weights
@@ -25,6 +26,7 @@ from schemas.documents import (
     genesis_v5,
     manifest_v1,
     manifest_v2,
+    manifest_v3,
 )
 from schemas.documents.reading import GENESIS_FORMATS
 from schemas.manifest_seals import require_sealed, sealed
@@ -36,6 +38,7 @@ from schemas.manifests import (
     Metric,
     Model,
     Parent,
+    Pools,
     Region,
     Seal,
     StoredObject,
@@ -112,7 +115,44 @@ def policies() -> dict[str, Any]:
                     "good": _reads(bad),
                 }
             )
+    cases += _of_v3()
     return document("policies: documents, their SHA-256, and whether they are read", cases)
+
+
+def _of_v3() -> list[dict[str, Any]]:
+    """Documents of v3 with every defence, and with keys out of their bounds."""
+    text = json.loads(policy_from_mapping({"staleness": {"versions_max": 1}}).canonical())
+    changed: dict[str, dict[str, Any]] = {
+        **{f"the defence {name}": {"defence": {"kind": name}} for name in DEFENCES},
+        "no such defence": {"defence": {"kind": "krum"}},
+        "to wait for guides": {"defence": {"guide_missing": "wait"}},
+        "to do neither": {"defence": {"guide_missing": "stop"}},
+        "shares off": {"shares": {"per_version": 0, "saved_max": 0}},
+        "fewer saved than a version gives": {"shares": {"per_version": 3}},
+        "more than eight": {"shares": {"per_version": 9, "saved_max": 9}},
+        "nine refusals of eight": {"defence": {"quarantine_refusals": 9}},
+        "a floor above the clip": {"defence": {"norm_clip_floor": 1.5}},
+        "a cosine of 2": {"defence": {"guide_cosine_min": 2}},
+        "a history that is too short": {"defence": {"history_updates": 7}},
+        "seconds below 0": {"staleness": {"seconds_max": -1}},
+        "late windows as a number": {"buffer": {"late_windows": 1}},
+        "a section of v2": {"anomaly": {"enabled": True}},
+    }
+    cases = []
+    for what, sections in changed.items():
+        keys = {name: text.get(name, {}) | each for name, each in sections.items()}
+        data = rfc8785.dumps(text | keys)
+        sha256 = sha256_hex(data)
+        cases.append(
+            {
+                "format": text["format"],
+                "name": what,
+                "document": data.decode(),
+                "sha256": sha256,
+                "good": _reads(data),
+            }
+        )
+    return cases
 
 
 def _reads(data: bytes) -> bool:
@@ -285,6 +325,7 @@ def manifests() -> dict[str, Any]:
         for what, one in bad.items()
     ]
     cases += _signed_manifests(msgspec.structs.replace(made, format=manifest_v2.FORMAT))
+    cases += _manifests_of_v3(made)
     for case in cases:
         assert case["good"] == _decodes(decode_manifest, str(case["document"]).encode()), case
     return document(
@@ -320,6 +361,68 @@ def _signed_manifests(unsigned: Manifest) -> list[dict[str, Any]]:
         signed = _decodes(lambda _, one=one: require_sealed(one, trust), data)
         assert signed == (what == "by its merger"), what
         cases.append(case | {"genesis": genesis.canonical().decode(), "signed": signed})
+    return cases
+
+
+def _manifests_of_v3(made: Manifest) -> list[dict[str, Any]]:
+    """Manifests that say lateness, what is usual and a guide; and what is none."""
+    late = [(6, 3 * 65536, 65536), (3, 3 * 65536 - 19195, 32768), (0, 65536, 0)]
+    inputs = tuple(
+        msgspec.structs.replace(one, version=version, weight_total=weight_total, weight=weight)
+        for one, (version, weight_total, weight) in zip(made.inputs, late, strict=True)
+    )
+    usual = Pools(
+        norms=((8100, 215040), (8184, 630)), cosines=((-64, 1), (20, 215040)), shares=((1, 7), (255, 1))
+    )
+    unsigned = msgspec.structs.replace(
+        made,
+        inputs=inputs,
+        accepted=6,
+        dropped=3,
+        weight_total=3 * 65536 + 88707,
+        usual=usual,
+        guide_sha256=sha("guide 6"),
+        format=manifest_v3.FORMAT,
+    )
+    genesis = _genesis(genesis_v5.FORMAT)
+    text = json.loads(
+        sealed(unsigned, signer("control", Role.MERGER, "m-1").of_task(genesis.domain)).canonical()
+    )
+    bad: dict[str, Any] = {
+        "of v3": text,
+        "over another weight of an input": text
+        | {"inputs": [text["inputs"][0] | {"weight": 1}, *text["inputs"][1:]]},
+        "by nobody, of v3": text | {"merger": {"certificate": "", "signature": ""}},
+        "an input without its weight": text
+        | {"inputs": [{key: one[key] for key in one if key != "weight"} for one in text["inputs"]]},
+        "v3 without what is usual": {key: text[key] for key in text if key != "usual"},
+        "v2 with a guide": text | {"format": manifest_v2.FORMAT},
+        "v3 without a merger": {key: text[key] for key in text if key != "merger"},
+    }
+    for what, key, pool in (
+        ("a count of 0", "norms", [[8100, 0]]),
+        ("a bucket of three", "norms", [[8100, 1, 1]]),
+        ("a norm's bucket above all", "norms", [[1 << 14, 1]]),
+        ("a norm's bucket below 0", "norms", [[-1, 1]]),
+        ("a cosine above 1", "cosines", [[65, 1]]),
+        ("a cosine below -1", "cosines", [[-65, 1]]),
+        ("a share of 0", "shares", [[0, 1]]),
+        ("a share of 256", "shares", [[256, 1]]),
+    ):
+        bad[what] = text | {"usual": text["usual"] | {key: pool}}
+    for what, weight in (("a weight above 1", 65537), ("a weight below 0", -1)):
+        bad[what] = text | {"inputs": [text["inputs"][0] | {"weight": weight}]}
+    bad["a version below 0"] = text | {"inputs": [text["inputs"][0] | {"version": -1}]}
+    cases = []
+    for what, one in bad.items():
+        data = rfc8785.dumps(one)
+        good = _decodes(decode_manifest, data)
+        case = {"name": what, "document": data.decode(), "sha256": sha256_hex(data), "good": good}
+        if good:
+            signed = _decodes(lambda one: require_sealed(decode_manifest(one), genesis.trust), data)
+            case |= {"genesis": genesis.canonical().decode(), "signed": signed}
+        cases.append(case)
+    assert [one["name"] for one in cases if one.get("signed")] == ["of v3"]
     return cases
 
 

@@ -33,9 +33,7 @@ from tests.factories import (
     update_bytes,
     worker_signer,
 )
-from tests.vectors.replaying import Log, case_of
-from tests.vectors.wire import authorities
-from tests.vectors.writing import document
+from tests.vectors.replaying import Log
 
 
 def rules(default_format: str = "fluvial/policy/v2", **sections: Any) -> Policy:
@@ -314,13 +312,3 @@ LOGS = {
     "signed for this task, for another, for none": of_the_task,
     "revoked, of every role": revoked_by_role,
 }
-
-
-def log_cases() -> dict[str, Any]:
-    """Every log."""
-    cases = [case_of(name, make()) for name, make in LOGS.items()]
-    return document(
-        "logs of one partition: each record's verdict, and each window's payload, sums and state",
-        cases,
-        authorities=authorities(),
-    )

@@ -12,7 +12,10 @@ from aggregation.codecs import Direction
 from aggregation.defences import NormHistory, Seen, Usual, defence_named
 from aggregation.layout import Layout
 from aggregation.policy import Policy, policy_from_mapping
-from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.lateness import weight_after
+from aggregation.server.merge import Checkpoint, WindowSums, add_windows, merge
+from aggregation.weights.divisors import DIVISORS
+from aggregation.weights.fixed_point import WEIGHT_ONE
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
 from schemas.objects import sha256_hex
 from tests.factories import BUFFERED, LAYOUT, HashRandom, delta
@@ -20,6 +23,15 @@ from tests.vectors.writing import document, number, numbers, plain, wholes
 
 Int64Array = npt.NDArray[np.int64]
 EXPONENT: Final = 32
+CONES: Final = [
+    (0.9, 1.0, 0.5),
+    (0.9, -1.0, 0.0),
+    (0.5, 1.0, 0.0),
+    (0.0, -1.0, 0.5),
+    (1.0, 0.1, 1.0),
+    (0.9, 0.2, 1.0),
+]
+"""(``step_cosine_min``, how much of a guide is along the first window, and how much aside)."""
 ODD_NAMES: Final = Layout.of(
     [("b", ()), ('é"\\/\n\x01\x7f\u2028', (2, 3)), ("B", (1,)), ("a.b c", (1, 1, 2))]
 )
@@ -208,7 +220,16 @@ def buffer_cases() -> dict[str, Any]:
     return document("values of buffers (float32, little-endian): their digits, and the mean of sums", cases)
 
 
-def _merge_case(rules: Policy, layout: Layout, *, state: str, seed: int) -> dict[str, Any]:
+def _merge_case(
+    rules: Policy,
+    layout: Layout,
+    *,
+    state: str,
+    seed: int,
+    left: tuple[int, ...] = (),
+    guide: Direction | None = None,
+) -> dict[str, Any]:
+    """``left``: what lateness leaves of each window; () for a version that says nothing of it, nor has a ``guide``."""
     weights = layout.trainable.parameters
     model = delta(700 + seed, layout)
     optimizer: dict[str, npt.NDArray[np.float64]] = {}
@@ -219,10 +240,11 @@ def _merge_case(rules: Policy, layout: Layout, *, state: str, seed: int) -> dict
         }
     elif state == "another's":
         optimizer = {"velocity" if rules.server.optimizer != "sgd" else "m": np.ones(weights)}
-    windows = []
-    total = np.zeros(layout.sum_elements, dtype=np.int64)
+    windows: list[dict[str, Any]] = []
+    merged: list[WindowSums] = []
     updates, weight_total = 0, 0
-    for n, (count, weight) in enumerate([(3, 3 * 65536), (2, 65536 + 46341)]):
+    counted = [(3, 3 * 65536), (2, 65536 + 46341), (1, 37837), (1, 1)]
+    for n, (count, weight) in enumerate(counted[: len(left) or 2]):
         sums = np.zeros(layout.sum_elements, dtype=np.int64)
         parts = delta(900 + 10 * seed + n, layout.trainable).astype(np.float64)
         sums[:weights] = np.rint(parts * 2.0**33).astype(np.int64)
@@ -230,16 +252,22 @@ def _merge_case(rules: Policy, layout: Layout, *, state: str, seed: int) -> dict
             for one in range(count):
                 values = delta(50 + one, layout)[weights:]
                 codecs.accumulate_values_into(sums[weights:], values, weight // count)
-        windows.append({"accepted": count, "weight_total": weight // count * count, "sums": wholes(sums)})
-        updates, weight_total = updates + count, weight_total + weight // count * count
-        total += sums
+        before = weight // count * count
+        windows.append({"accepted": count, "weight_total": before, "sums": wholes(sums)})
+        if left:
+            windows[-1] |= {"weight": left[n], "weight_after": weight_after(before, left[n])}
+        if not left or left[n]:
+            merged.append(WindowSums(sums, before, left[n] if left else WEIGHT_ONE))
+            updates += count
+            weight_total += weight_after(before, left[n]) if left else before
     step = merge(
         Checkpoint(model, optimizer),
-        total,
+        add_windows(merged, weights=weights, elements=layout.sum_elements),
         updates=updates,
         weight_total=weight_total,
         policy=rules,
         layout=layout,
+        guide=guide,
     )
     made = {
         "model": encode_model(step.checkpoint.model, layout),
@@ -254,9 +282,16 @@ def _merge_case(rules: Policy, layout: Layout, *, state: str, seed: int) -> dict
         "parent_model": encode_model(model, layout).hex(),
         "parent_optimizer": encode_optimizer(optimizer).hex(),
         "windows": windows,
+        **_guide_of(guide, rules),
         **{name: data.hex() for name, data in made.items()},
         **{f"{name}_sha256": sha256_hex(data) for name, data in made.items()},
     }
+
+
+def _guide_of(guide: Direction | None, rules: Policy) -> dict[str, Any]:
+    if guide is None:
+        return {}
+    return {"guide": encode_direction(guide).hex(), "step_cosine_min": rules.defence.step_cosine_min}
 
 
 def merge_cases() -> dict[str, Any]:
@@ -287,6 +322,16 @@ def merge_cases() -> dict[str, Any]:
             else state
         )
         cases.append(_merge_case(rules, layout, state=kept, seed=seed))
+    for seed, divide_by in enumerate(DIVISORS, len(rows)):
+        rules = policy_from_mapping({"server": {"learning_rate": 0.5, "divide_by": divide_by}})
+        left = (65536, 24105, 0, 20724) if seed % 2 else (32768, 46341, 65536, 1)
+        cases.append(_merge_case(rules, BUFFERED, state="none", seed=seed, left=left))
+    cases.append(_merge_case(rules, BUFFERED, state="none", seed=len(rows) + 2, left=(0, 46341)))
+    for seed, (least, factor, aside) in enumerate(CONES, len(rows) + 3):
+        rules = policy_from_mapping({"defence": {"kind": "guide", "step_cosine_min": least}})
+        step = delta(900 + 10 * seed, LAYOUT) * np.float32(factor) + delta(7) * np.float32(aside)
+        guide = codecs.direction_of(step.astype(np.float64), LAYOUT)
+        cases.append(_merge_case(rules, LAYOUT, state="none", seed=seed, left=(65536, 46341), guide=guide))
     return document(
         "merges: the parent's files and the windows' sums, and the files that come of them", cases
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +12,9 @@ from aggregation.fold.state import initial
 from aggregation.fold.transition import fold_into
 from aggregation.layout import Layout
 from aggregation.policy import Policy, policy_from_canonical
+from schemas.certificates import Trust
 from schemas.checkpoints import decode_direction
+from schemas.guides import NoGuideError, guide_in
 from schemas.objects import sha256_hex
 from schemas.records import decode_record
 from schemas.signing import FIRST_DOMAIN, SignatureDomain
@@ -68,7 +71,7 @@ class Log:
         for offset, (timestamp_ms, value) in enumerate(self.records):
             event = self.parked.get(offset) or decode_record(value, timestamp_ms, trusted, state.policy)
             if isinstance(event, Barrier) and state.applies(event):
-                event = self._loaded(event)
+                event = self._loaded(event, trusted)
             for effect in fold_into(state, offset, event):
                 match effect:
                     case Verdict():
@@ -78,12 +81,17 @@ class Log:
             state.validate()
         return verdicts, windows
 
-    def _loaded(self, barrier: Barrier) -> Barrier:
+    def _loaded(self, barrier: Barrier, trusted: Trust) -> Barrier:
         name = barrier.reference_sha256
+        guide = None
+        if barrier.guide_sha256:
+            with contextlib.suppress(NoGuideError):
+                guide = guide_in(self.objects[barrier.guide_sha256], trusted, TASK, self.layout)
         return replace(
             barrier,
             policy=policy_from_canonical(self.objects[barrier.policy_sha256]),
             reference=decode_direction(self.objects[name], self.layout) if name else None,
+            guide=guide,
         )
 
 

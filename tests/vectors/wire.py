@@ -8,13 +8,17 @@ from itertools import product
 from typing import Any, Final
 
 import fastavro
+import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding
 from fastavro.schema import to_parsing_canonical_form
 
+from aggregation.codecs import direction_of
 from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES
 from aggregation.partitioning import murmur2, partition_of
+from aggregation.policy import Policy
 from schemas import avro
 from schemas.certificates import BadCertificateError, Role, Trust
+from schemas.checkpoints import encode_direction
 from schemas.envelope import Signer, read_envelope
 from schemas.signing import FIRST_DOMAIN
 from schemas.windows import encode_state, encode_window
@@ -54,13 +58,38 @@ FIELDS: Final[dict[str, dict[str, Any]]] = {
         "guide_bytes": 5432,
     },
 }
+LATER_FIELDS: Final[dict[str, dict[str, Any]]] = {
+    "Barrier": FIELDS["Barrier"]
+    | {
+        "usual_norm": 0.265625,
+        "usual_cosine": 21,
+        "usual_share": 3,
+        "guide_sha256": factories.sha("guide 2"),
+    },
+    "Guide": {
+        "task": TASK,
+        "version": 2,
+        "model_sha256": factories.model_sha(2),
+        "examples": 60,
+        "direction": encode_direction(direction_of(factories.delta(5).astype(np.float64), factories.LAYOUT)),
+    },
+    "GuideAnnouncement": {
+        "task": TASK,
+        "version": 2,
+        "model_sha256": factories.model_sha(2),
+        "guide_sha256": factories.sha("guide 2"),
+        "guide_bytes": 1234,
+    },
+}
+"""Of what came with ``fluvial/policy/v3``."""
 _SIGNERS: Final = {
+    "Guide": ("control", Role.GUARDIAN, "g-1"),
+    "GuideAnnouncement": ("control", Role.GUARDIAN, "g-1"),
     "Barrier": ("control", Role.MERGER, "m-1"),
     "Tick": ("eu", Role.WORKER, "w-1"),
     "Revoke": ("control", Role.OPERATOR, "op-1"),
     "Skip": ("control", Role.OPERATOR, "op-1"),
     "ModelAnnouncement": ("control", Role.MERGER, "m-1"),
-    "GuideAnnouncement": ("control", Role.GUARDIAN, "g-1"),
 }
 
 
@@ -88,9 +117,9 @@ def schemas() -> dict[str, Any]:
     )
 
 
-def _derived() -> dict[str, dict[str, Any]]:
+def _derived(policy: Policy | None = None) -> dict[str, dict[str, Any]]:
     """An aggregate and a state of a window that was really folded."""
-    site = Site()
+    site = Site(factories.state_of(policy)) if policy else Site()
     site.append(factories.update_bytes("d-0001"))
     site.append(factories.revoke_bytes("d-0009"))
     site.append(factories.tick_bytes(0))
@@ -123,7 +152,9 @@ def records() -> dict[str, Any]:
     later |= {"reason": 323, "values": [0.25, -7, "ü"], "forged": ""}
     rows = [("SignedEnvelope", envelope), *(("ClientUpdate", one) for one in updates), *fields.items()]
     cases = []
-    for name, record in [*rows, ("Verdict", later)]:
+    of_v3 = _derived(factories.policy(format="fluvial/policy/v3"))
+    newest = [(name, of_v3[name]) for name in ("RegionalAggregate", "PartitionState")]
+    for name, record in [*rows, ("Verdict", later), *LATER_FIELDS.items(), *newest]:
         data = avro.encode_as(name, 2, record) if record is later else avro.encode(name, record)
         cases.append(
             {
@@ -136,20 +167,19 @@ def records() -> dict[str, Any]:
     return document("records by their fields (bytes as hex), and their single-object encoding", cases)
 
 
+def _row(kind: str, fields: dict[str, Any]) -> tuple[str, Signer, str, dict[str, Any]]:
+    """A kind, who signs it, the name of the key, and the fields."""
+    region, role, name = _SIGNERS[kind]
+    return kind, signer(region, role, name), f"{region}/{role.value}/{name}", fields
+
+
 def envelopes() -> dict[str, Any]:
     """Every signed kind, with the key, what is signed, and the whole envelope."""
-    rows: list[tuple[str, Signer, str, dict[str, Any]]] = [
-        (
-            kind,
-            signer(*_SIGNERS[kind]),
-            "/".join((_SIGNERS[kind][0], _SIGNERS[kind][1].value, _SIGNERS[kind][2])),
-            fields,
-        )
-        for kind, fields in FIELDS.items()
-    ]
+    rows = [_row(kind, fields) for kind, fields in FIELDS.items()]
     for codec in ("int8", "int4"):
         record = factories.update_record("d-0001", codec=codec)
         rows.append(("ClientUpdate", device_signer("d-0001"), "eu/device/d-0001", record))
+    rows += [_row(kind, fields) for kind, fields in LATER_FIELDS.items()]
     cases = []
     for (kind, key_pair, name, fields), domain in product(rows, (FIRST_DOMAIN, DOMAIN)):
         envelope = key_pair.of_task(domain).sign(kind, fields)
@@ -271,6 +301,8 @@ def certificates() -> dict[str, Any]:
         "GeneralizedTime of 1950": begun(device, 0x18, b"19500101000000Z"),
         "UTCTime of 1950": begun(device, 0x17, b"500101000000Z"),
         **{" and ".join(names): flawed(device, *names) for names in TWO_FLAWS},
+        "a guardian": certificate("control", Role.GUARDIAN, "g-1"),
+        "a guardian of a region": certificate("eu", Role.GUARDIAN, "g-1"),
     }
     cases = []
     for name, der in rows.items():

@@ -21,7 +21,7 @@ from backends.skips import find_parking_skip
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import AGGREGATE, LOG, OBJECT, SKIPS, Findings, fields_of, first_difference
 from fluvial.proof.audit.sources import OpenSources
-from fluvial.proof.audit.strays import Strays, kind_of
+from fluvial.proof.audit.strays import REVOKED, Strays, kind_of
 from fluvial.proof.audit.verdicts import ComparedVerdicts, Comparison, Judged, Place, VerdictsBound
 from fluvial.proof.audit.vouched import VouchedBy
 from fluvial.reading.parked import parked_in
@@ -46,7 +46,8 @@ class PartitionJob:
     From after the window of ``start`` (None: from offset 0) up to offset ``updates_end``, or until ``sequence_stop``
     windows are closed. Of the published aggregates those below ``sequence_needed`` have to exist, and the sums of those
     are what the merge needs: where the store's are damaged, the recomputed ones go to ``spill``. ``verdicts`` is what
-    there is of its verdicts; None compares none.
+    there is of its verdicts; None compares none. ``revoked``: since when certificates are, serial by LogAppendTime in
+    ms: a window that is signed with one later, and is wrong, is a stray.
     """
 
     sources: OpenSources
@@ -60,6 +61,7 @@ class PartitionJob:
     sequence_needed: int
     spill: Path
     verdicts: VerdictsBound | None = None
+    revoked: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def first_offset(self) -> int:
@@ -153,6 +155,7 @@ class _Audited:
         self._parked = dict(parked)
         self._raised = False
         self._published: dict[int, dict[str, tuple[int, Aggregate]]] = {}
+        self._doubtful: set[str] = set()
         self._published_end = 0
         self._last_published = -1
         self._spilled = 0
@@ -196,8 +199,14 @@ class _Audited:
                 continue
             if aggregate.sequence >= self._first_sequence:
                 contents = self._published.setdefault(aggregate.sequence, {})
+                since = self._job.revoked.get(published.serial)
+                if since is not None and published.timestamp_ms >= since:
+                    if aggregate.sha256 not in contents:
+                        self._doubtful.add(aggregate.sha256)
+                else:
+                    self._doubtful.discard(aggregate.sha256)
+                    self._last_published = max(self._last_published, aggregate.sequence)
                 contents.setdefault(aggregate.sha256, (published.offset, aggregate))
-                self._last_published = max(self._last_published, aggregate.sequence)
 
     def skip_of_raised(self) -> Parked | None:
         """What to fold instead, if the fold raised in a window that nobody has published yet, and a Skip parks it.
@@ -233,13 +242,17 @@ class _Audited:
 
     def _find_parked(self) -> None:
         published = [entry for contents in self._published.values() for entry in contents.values()]
-        self._published_end = max((one.next_offset for _, one in published), default=0)
+        self._published_end = max(
+            (one.next_offset for _, one in published if one.sha256 not in self._doubtful), default=0
+        )
         parked = parked_in(
             self._reader, self._trust, self._job.task, self._head, (one for _, one in published)
         )
         self._parked |= parked.by_offset
         at = {one.sha256: offset for offset, one in published}
         for window, found in parked.unfounded:
+            if window.sha256 in self._doubtful:
+                continue
             self._folded.findings.add(
                 SKIPS,
                 f"aggregate {window.sequence} of {self._folded.name}",
@@ -287,7 +300,7 @@ class _Audited:
         contents = self._published.pop(recomputed.sequence, {})
         what = f"aggregate {recomputed.sequence} of {self._folded.name}"
         for offset, got in contents.values():
-            if got.sha256 != recomputed.sha256:
+            if got.sha256 != recomputed.sha256 and not self._is_stray(offset, got):
                 # sha256 is the record's own hash: name it only where no field explains it.
                 differing = [
                     entry for entry in fields_of(recomputed, got, _AGGREGATE_FIELDS) if entry[1] != entry[2]
@@ -343,6 +356,8 @@ class _Audited:
             if stop is not None and sequence >= stop:
                 break
             for offset, got in contents.values():
+                if self._is_stray(offset, got):
+                    continue
                 what = f"aggregate {sequence} of {folded.name}"
                 folded.findings.add(
                     AGGREGATE,
@@ -352,6 +367,13 @@ class _Audited:
                     expected="no such window in the log",
                     got=got.sha256,
                 )
+
+    def _is_stray(self, offset: int, wrong: Aggregate) -> bool:
+        """Whether a wrong window was signed only with certificates that were revoked by then: it is counted apart."""
+        if wrong.sha256 not in self._doubtful:
+            return False
+        self._folded.strays.add(REVOKED, self._at(offset))
+        return True
 
     def _at(self, offset: int) -> str:
         return f"{self._topic}[{self._job.slot[1]}]@{offset}"

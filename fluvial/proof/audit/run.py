@@ -27,7 +27,7 @@ from fluvial.proof.audit.partitions import FoldedPartition, PartitionJob
 from fluvial.proof.audit.pool import Folders
 from fluvial.proof.audit.progress import Progress
 from fluvial.proof.audit.report import AuditReport
-from fluvial.proof.audit.signed import check_announcements, check_barriers
+from fluvial.proof.audit.signed import check_announcements, check_barriers, revoked_at
 from fluvial.proof.audit.sources import OpenSources, sources_of
 from fluvial.proof.audit.strays import Strays
 from fluvial.proof.audit.verdicts import VerdictsBound, bound_of
@@ -229,6 +229,7 @@ class _Audit:
         """One job a partition; ``stop_after`` is the version after whose windows folding may stop (None: fold all)."""
         needed = chain.cursors(chain.last)
         trust = self._genesis.trust
+        revoked = revoked_at(reader, trust, self._task, bounds.announcements)
         work = []
         for slot in self._genesis.slots:
             whole = stop_after is None or chain.last < stop_after
@@ -245,6 +246,7 @@ class _Audit:
                     sequence_needed=needed[slot],
                     spill=folder,
                     verdicts=bounds.verdicts[slot],
+                    revoked=revoked,
                 )
             )
         return work

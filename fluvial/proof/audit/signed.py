@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aggregation.defences import Usual
-from aggregation.fold.events import Barrier
+from aggregation.fold.events import Barrier, Revoke
 from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
@@ -13,9 +13,11 @@ from fluvial.proof.audit.findings import MANIFEST, SIGNED_NAME, Findings
 from fluvial.proof.audit.partitions import FoldedPartition
 from fluvial.proof.audit.strays import ELSEWHERE, Strays, kind_of
 from fluvial.proof.audit.versions import Chain
+from schemas.announcing import Announcers
+from schemas.certificates import Trust
 from schemas.manifest_inputs import usual_of
 from schemas.objects import manifest_key
-from schemas.records import Announcement, Unverified, announcement_in
+from schemas.records import Announcement, Unverified
 from schemas.topics import models_topic, updates_topic
 
 
@@ -42,17 +44,34 @@ def check_barriers(
                 )
 
 
+def revoked_at(reader: RecordReader, trust: Trust, task: str, end: int) -> dict[str, int]:
+    """Since when certificates are revoked, as the models topic says below ``end``: serial (hex) by time in ms."""
+    announcers, found = Announcers(trust, task), dict[str, int]()
+    if not trust.rules.revokes_all:
+        return found
+    for record in reader.read(models_topic(task), 0, 0, end):
+        revoke = announcers.hear(record.value, record.timestamp_ms)
+        if revoke is not None:
+            found.setdefault(revoke.certificate_serial, record.timestamp_ms)
+    return found
+
+
 def check_announcements(
     reader: RecordReader, objects: TaskStore, chain: Chain, head: int, *, end: int, findings: Findings
 ) -> tuple[int, Strays]:
-    """Every record of the models topic below offset ``end``; returns how many were authentic, and the others."""
-    trust = chain.genesis.trust
+    """Every record of the models topic below offset ``end``; returns how many were authentic, and the others.
+
+    What a merger signed behind the Revoke of its certificate is none of them, and neither is a Revoke.
+    """
+    announcers = Announcers(chain.genesis.trust, objects.task)
     topic = models_topic(objects.task)
     authentic, strays = 0, Strays()
     first: set[int] = set()
     for record in reader.read(topic, 0, 0, end):
         where = f"{topic}[0]@{record.offset}"
-        found = announcement_in(record.value, record.timestamp_ms, trust)
+        found = announcers.read(record.value, record.timestamp_ms)
+        if isinstance(found, Revoke):
+            continue
         if isinstance(found, Unverified):
             strays.add(kind_of(found.flaw), where)
             continue

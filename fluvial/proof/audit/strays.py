@@ -17,6 +17,7 @@ NAMED_MAX: Final = 5
 NO_RECORD: Final = "no_record"
 FORGED: Final = "forged"
 ELSEWHERE: Final = "elsewhere"
+REVOKED: Final = "revoked"
 NOT_A_VERDICT: Final = "no_verdict"
 BEYOND: Final = "beyond_log"
 ANOTHER: Final = "other_verdict"
@@ -26,6 +27,7 @@ WORDS: Final = {
     NO_RECORD: "not what the topic holds",
     FORGED: "not signed by one who may sign it",
     ELSEWHERE: "signed for another partition, region or task, and copied here",
+    REVOKED: "signed with a certificate that was revoked before",
     NOT_A_VERDICT: "no verdict at all",
     BEYOND: "of an offset beyond the log's end",
     ANOTHER: "other than what the log gives",
@@ -63,5 +65,7 @@ def kind_of(flaw: Flaw) -> str:
             return FORGED
         case Flaw.WRONG_REGION | Flaw.WRONG_PLACE:
             return ELSEWHERE
+        case Flaw.REVOKED:
+            return REVOKED
         case _:
             assert_never(flaw)

@@ -177,6 +177,11 @@ def direction_bytes(before: Model, after: Model, layout: list[Tensor]) -> bytes:
         rounded = np.rint(part / scale) if scale > 0.0 else np.zeros(part.size)
         q.append(np.clip(rounded, -INT8_LEVELS, INT8_LEVELS).astype(np.int8))
         scales.append(scale)
+    return stored_form(q, scales)
+
+
+def stored_form(q: list[npt.NDArray[np.int8]], scales: list[float]) -> bytes:
+    """A direction as it is stored: the elements of each tensor, and its scale."""
     return safetensors.save(
         {"fluvial.step": np.concatenate(q), "fluvial.scales": np.array(scales, dtype=np.float64)}
     )

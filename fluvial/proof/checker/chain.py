@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -12,8 +12,6 @@ import numpy as np
 import rfc8785
 
 from fluvial.proof.checker import arithmetic, cone, late, wire
-from fluvial.proof.checker.derived import Entry, Logs
-from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.partitions import PartitionResult
 from fluvial.proof.checker.report import Findings, Slot
 from fluvial.proof.checker.standing import guide_of
@@ -26,10 +24,6 @@ from fluvial.proof.checker.task import (
     object_key,
     version_key,
 )
-
-CLOCK_SKEW_MS: Final = 0
-"""By how much an announcement's LogAppendTime may lie before its barriers': a cluster's brokers share a clock."""
-
 
 _NEEDED: Final = ("accepted", "weight_total", "model_sha256", "optimizer_sha256", "cursors", "counts")
 _NEEDED_OF_INPUTS: Final = ("first_offset", "next_offset", "accepted", "sum_sha256", "sha256")
@@ -249,76 +243,17 @@ def check_barriers(chain: Chain, partitions: Mapping[Slot, PartitionResult]) -> 
     for result in partitions.values():
         for said, offset in result.signed:
             what = f"barrier of version {said['version']} in {result.name}@{offset}"
-            committed = _committed(chain, said["version"])
+            committed = committed_in(chain, said["version"])
             if committed is None:
                 chain.findings.forks += 1
                 chain.findings.violate(2, f"{what}: no such version is committed")
             else:
-                _compare_signed(chain, what, committed, said)
+                compare_signed(chain, what, committed, said)
                 if late.says_lateness(committed.manifest) and "usual_norm" not in said:
                     chain.findings.violate(2, f"{what}: it does not say what is usual")
 
 
-def check_announcements(
-    chain: Chain,
-    logs: Logs,
-    partitions: Mapping[Slot, PartitionResult],
-    *,
-    clock_skew_ms: int | None = CLOCK_SKEW_MS,
-) -> None:
-    """Announcements name committed versions, and none stands before its barriers (invariants 2 and 6)."""
-    task, findings = chain.shelf.task, chain.findings
-    first: set[int] = set()
-    for offset, timestamp_ms, said in _announcements(chain, logs.get((f"fl.{task.name}.models", 0), ())):
-        version, region = said["version"], said["region"]
-        what = f"announcement of version {version} to {region} at offset {offset}"
-        committed = _committed(chain, version)
-        if committed is None:
-            findings.violate(6, f"{what}: no such version is committed")
-            continue
-        _compare_signed(chain, what, committed, said)
-        if version not in first:
-            first.add(version)
-            _check_time(committed, timestamp_ms, findings)
-        for result in (one for one in partitions.values() if one.slot[0] == region and version > 0):
-            stands_ms = result.barriers.get(version)
-            if stands_ms is None:
-                if result.complete:
-                    findings.violate(6, f"{what}: {result.name} has no barrier of it")
-            elif clock_skew_ms is not None and timestamp_ms + clock_skew_ms < stands_ms:
-                findings.violate(
-                    6,
-                    f"{what}: it stands since {timestamp_ms} ms, its barrier in {result.name} since {stands_ms} ms",
-                )
-
-
-def _check_time(committed: Version, timestamp_ms: int, findings: Findings) -> None:
-    """A manifest carries no time: its certificate was valid when the version was announced first."""
-    merger = committed.merger
-    if merger is not None and not merger.not_before_ms <= timestamp_ms <= merger.not_after_ms:
-        findings.violate(
-            2, f"manifest of version {committed.number}: its certificate was not valid at {timestamp_ms} ms"
-        )
-
-
-def _announcements(chain: Chain, entries: Iterable[Entry]) -> Iterable[tuple[int, int, dict[str, Any]]]:
-    """Those that a merger signed for a region of this task; others are ignored."""
-    task = chain.shelf.task
-    for offset, timestamp_ms, _, value in entries:
-        record = None
-        try:
-            sealed = wire.open_sealed(task.notary, value or b"")
-        except Undecodable:
-            sealed = None
-        if sealed is not None and sealed.kind == "ModelAnnouncement" and sealed.authentic_at(timestamp_ms):
-            record = sealed.record
-        if record is None or record["task"] != task.name or record["region"] not in task.partitions:
-            chain.findings.ignored += 1
-            continue
-        yield offset, timestamp_ms, record
-
-
-def _committed(chain: Chain, number: int) -> Version | None:
+def committed_in(chain: Chain, number: int) -> Version | None:
     """A version that is committed, be it after the chain was read."""
     while len(chain.versions) <= number:
         data = chain.shelf.objects.get(
@@ -331,7 +266,8 @@ def _committed(chain: Chain, number: int) -> Version | None:
     return chain.versions[number] if number >= 0 else None
 
 
-def _compare_signed(chain: Chain, what: str, committed: Version, said: dict[str, Any]) -> None:
+def compare_signed(chain: Chain, what: str, committed: Version, said: dict[str, Any]) -> None:
+    """Every field that a merger signed of a version is the version's."""
     if said["manifest_sha256"] != committed.sha256:
         chain.findings.forks += 1
     expected = {name: value for name, value in committed.signed.items() if name in said}

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from fluvial.proof.checker.announced import CLOCK_SKEW_MS, check_announcements, revoked_at
 from fluvial.proof.checker.arithmetic import sha256
 from fluvial.proof.checker.chain import (
-    CLOCK_SKEW_MS,
-    check_announcements,
     check_barriers,
     check_models,
     read_chain,
@@ -114,6 +113,7 @@ def check_logs(
         findings.violate(
             1, f"updates were acknowledged in {region}[{partition}], which the task does not have"
         )
+    revoked = revoked_at(logs, shelf.task)
     partitions = {}
     for done, slot in enumerate(shelf.task.slots):
         on_progress(f"partition {slot[0]}[{slot[1]}]", done, len(shelf.task.slots))
@@ -127,6 +127,7 @@ def check_logs(
             drained=drained,
             heads=heads,
             strangers=strangers,
+            revoked=revoked,
         )
     on_progress("versions", 0, len(chain.versions))
     check_inputs(chain, partitions)

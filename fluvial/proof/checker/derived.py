@@ -34,7 +34,8 @@ class Derived:
 
     ``others`` are further verdicts of an offset that are not the first one's bytes. ``skipped`` are offsets whose
     verdict says that an operator had them skipped. ``heads`` are what workers vouch for. ``has_strangers``: workers of
-    this partition do so, and others may have written beside them.
+    this partition do so, and others may have written beside them. ``doubtful`` are windows by sequence that are signed
+    with a certificate which was revoked by then: they count where they are what the log gives.
     """
 
     verdicts: dict[int, bytes] = field(default_factory=dict)
@@ -43,6 +44,23 @@ class Derived:
     skipped: set[int] = field(default_factory=set)
     heads: set[Head] = field(default_factory=set)
     has_strangers: bool = False
+    doubtful: dict[int, list[Window]] = field(default_factory=dict)
+
+    def window(self, sequence: int, sha256: str) -> Window | None:
+        """The published window of a sequence, or a doubtful one that has this hash."""
+        doubtful = (one for one in self.doubtful.get(sequence, ()) if one.sha256 == sha256)
+        return self.windows.get(sequence) or next(doubtful, None)
+
+    def settle(self) -> None:
+        """Doubtful windows which the one after them names are windows."""
+        for newest in sorted(self.windows, reverse=True):
+            sequence = newest
+            while sequence - 1 not in self.windows:
+                before = self.window(sequence - 1, self.windows[sequence].record["previous_sha256"])
+                if before is None:
+                    break
+                sequence -= 1
+                self.windows[sequence] = before
 
     @property
     def judged_before(self) -> int:
@@ -76,11 +94,18 @@ def whole(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def read_derived(
-    logs: Logs, heads: Heads, task: Task, slot: Slot, findings: Findings, *, strangers: bool
+    logs: Logs,
+    heads: Heads,
+    task: Task,
+    slot: Slot,
+    findings: Findings,
+    *,
+    strangers: bool,
+    revoked: Mapping[str, int],
 ) -> Derived:
     """Read one partition's verdicts and windows, and find what contradicts itself there (invariants 1 and 3).
 
-    ``strangers``: whether others than workers may have written verdicts.
+    ``strangers``: whether others than workers may have written verdicts. ``revoked``: since when certificates are (ms).
     """
     derived = Derived()
     region, partition = slot
@@ -94,9 +119,12 @@ def read_derived(
         canonical=task.notary.canonical,
     )
     for _, timestamp_ms, _, value in logs.get((topic_of(task.name, "aggregates", region), partition), ()):
-        window = _authentic_window(task, slot, timestamp_ms, value)
+        window, serial = _authentic_window(task, slot, timestamp_ms, value)
         if window is None:
             findings.ignored += 1
+            continue
+        if timestamp_ms >= revoked.get(serial, timestamp_ms + 1):
+            derived.doubtful.setdefault(window.record["sequence"], []).append(window)
             continue
         sequence = window.record["sequence"]
         known = derived.windows.setdefault(sequence, window)
@@ -104,6 +132,7 @@ def read_derived(
             findings.violate(
                 3, f"{region}[{partition}]: two different aggregates have the sequence {sequence}"
             )
+    derived.settle()
     _check_chain(f"{region}[{partition}]", derived.windows, findings)
     return derived
 
@@ -143,20 +172,22 @@ def _read_verdicts(
     findings.verdicts += len(derived.verdicts)
 
 
-def _authentic_window(task: Task, slot: Slot, timestamp_ms: int, value: bytes | None) -> Window | None:
-    """The window in a record, if a worker of this region signed it for this partition."""
+def _authentic_window(
+    task: Task, slot: Slot, timestamp_ms: int, value: bytes | None
+) -> tuple[Window | None, str]:
+    """The window in a record, if a worker of this region signed it for this partition, and with which certificate."""
     try:
         sealed = wire.open_sealed(task.notary, value or b"")
     except Undecodable:
-        return None
+        return None, ""
     record = sealed.record
     if sealed.kind != "RegionalAggregate" or not sealed.authentic_at(timestamp_ms):
-        return None
+        return None, ""
     assert record is not None and sealed.signer is not None
     where = (sealed.signer.region, record["task"], record["region"], record["partition"])
     if where != (slot[0], task.name, *slot):
-        return None
-    return Window(record, arithmetic.sha256(sealed.payload))
+        return None, ""
+    return Window(record, arithmetic.sha256(sealed.payload)), sealed.signer.serial
 
 
 def _check_chain(name: str, windows: Mapping[int, Window], findings: Findings) -> None:

@@ -33,11 +33,15 @@ _MALFORMED_AVRO: Final = (
 
 
 class Undecodable(ValueError):
-    """Bytes that are no record of ours. ``outcome`` is the refusal that they deserve in an updates topic."""
+    """Bytes that are no record of ours. ``outcome`` is the refusal that they deserve in an updates topic.
 
-    def __init__(self, why: str, outcome: str = "undecodable") -> None:
+    ``schema`` is what they name where something else belongs there.
+    """
+
+    def __init__(self, why: str, outcome: str = "undecodable", schema: Schema | None = None) -> None:
         super().__init__(why)
         self.outcome = outcome
+        self.schema = schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ def decode(data: bytes, name: str, *, canonical: bool = False) -> dict[str, Any]
     """
     schema = schema_of(data)
     if schema.name != name:
-        raise Undecodable(f"expected a {name}, got a {schema.name}")
+        raise Undecodable(f"expected a {name}, got a {schema.name}", schema=schema)
     if canonical:
         try:
             return exact.read(data[HEADER_BYTES:], schema.text, counted=name == "ClientUpdate")

@@ -30,13 +30,7 @@ from fluvial.proof.checker.wire import Sealed, Signer
 
 UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
 """The newest version of ClientUpdate that a policy's format takes; a v1 document does not say its format."""
-LATER: Final = {
-    "Guide": 1,
-    "GuideAnnouncement": 1,
-    "Barrier": 2,
-    "RegionalAggregate": 2,
-    "PartitionState": 2,
-}
+LATER: Final = {"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
 """The first versions of records that policies before v3 do not know."""
 TEXT_CHARACTERS_MAX: Final = 64
 """Of an update id."""
@@ -105,14 +99,18 @@ class Partition:
         try:
             sealed = wire.open_sealed(self._task.notary, value)
         except Undecodable as error:
-            return None, error.outcome
+            named = error.schema
+            later = named is not None and self._is_later(named.name, named.version)
+            return None, "unknown_schema" if later else error.outcome
         newest = UPDATE_SCHEMAS[self._policy.get("format")]
-        later = sealed.kind == "ClientUpdate" and sealed.schema_version > newest
-        if not counts_shares(self._policy):
-            later = later or sealed.schema_version >= LATER.get(sealed.kind, sealed.schema_version + 1)
-        if later:
+        too_new = sealed.kind == "ClientUpdate" and sealed.schema_version > newest
+        if too_new or self._is_later(sealed.kind, sealed.schema_version):
             return None, "unknown_schema"
         return (sealed, "") if sealed.kind in wire.IN_UPDATES_TOPICS else (None, "undecodable")
+
+    def _is_later(self, kind: str, version: int) -> bool:
+        """Whether the policy's format does not know that version of a record, wherever it is named."""
+        return not counts_shares(self._policy) and version >= LATER.get(kind, version + 1)
 
     def _unauthentic(self, offset: int, sealed: Sealed, timestamp_ms: int) -> Verdict | None:
         refusal = wire.refusal_of(sealed, timestamp_ms)
@@ -252,9 +250,10 @@ class Partition:
         window.staleness_max = max(window.staleness_max, staleness)
         window.update_bytes += sealed.record_bytes
         window.contributors.update(struct.pack("<qqd", offset, weight, clip) + sealed.signature)
-        if had is not None:
+        if counts_shares(self._policy):
             guided = defence["kind"] == "guide" and along is not None
-            window.tally.add(norm, cosine if guided else None, sum(had.accepted))
+            own = None if had is None else sum(had.accepted)
+            window.tally.add(norm, cosine if guided else None, own)
         return verdict_of(
             offset, "accepted", **names, **scores, staleness=staleness, weight=weight, clip=clip
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -54,9 +54,13 @@ def check_partition(
     drained: bool,
     heads: Heads,
     strangers: bool,
+    revoked: Mapping[str, int],
 ) -> PartitionResult:
-    """Check one partition from offset 0; problems go to the findings."""
-    derived = read_derived(logs, heads, shelf.task, slot, findings, strangers=strangers)
+    """Check one partition from offset 0; problems go to the findings.
+
+    ``revoked``: since when certificates are revoked, by serial: windows that are signed with one do not count alone.
+    """
+    derived = read_derived(logs, heads, shelf.task, slot, findings, strangers=strangers, revoked=revoked)
     check = _Check(shelf, slot, derived, findings, keep_sums=keep_sums, drained=drained)
     for one in acknowledged:
         check.acknowledged.setdefault(one.offset, []).append(one)
@@ -219,7 +223,7 @@ class _Check:
         self.result.windows.append(Window(closed.record, closed.sha256))
         if closed.sums is not None:
             self._keep_sums(self.result.slot, sequence, closed.sums)
-        published = self._derived.windows.get(sequence)
+        published = self._derived.window(sequence, closed.sha256)
         if published is None:
             if self._drained:
                 self._findings.violate(

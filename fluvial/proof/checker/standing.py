@@ -254,15 +254,17 @@ class Tally:
     cosines: dict[int, int] = field(default_factory=dict)
     shares: dict[int, int] = field(default_factory=dict)
 
-    def add(self, norm: float, cosine: float | None, share: int) -> None:
-        """Count an accepted update."""
+    def add(self, norm: float, cosine: float | None, share: int | None) -> None:
+        """Count an accepted update; ``share`` is None where the policy counts none."""
+        count = 840 // min(8, share or 1)
         if norm > 0.0:
             high = struct.unpack(">H", struct.pack(">d", norm)[:2])[0] >> 1
-            self.norms[high] = self.norms.get(high, 0) + 840 // min(8, share)
+            self.norms[high] = self.norms.get(high, 0) + count
         if cosine is not None:
             step = math.floor(cosine * 64.0)
-            self.cosines[step] = self.cosines.get(step, 0) + 840 // min(8, share)
-        self.shares[share] = self.shares.get(share, 0) + 840 // min(8, share)
+            self.cosines[step] = self.cosines.get(step, 0) + count
+        if share is not None:
+            self.shares[share] = self.shares.get(share, 0) + count
 
     def record(self) -> dict[str, Any]:
         """The fields of a RegionalAggregate since v2 that v1 has not."""

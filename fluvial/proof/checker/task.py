@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import rfc8785
 from safetensors import SafetensorError
 
-from fluvial.proof.checker.arithmetic import Direction, Tensor, direction_from, sha256
+from fluvial.proof.checker.arithmetic import Direction, Tensor, direction_from, sha256, stored_form
 from fluvial.proof.checker.buffers import DIGITS
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.wire import CONTROL, Notary, notary_of
@@ -225,8 +225,9 @@ class Shelf:
         return self._directions[name]
 
     def direction_in(self, data: bytes) -> Direction | None:
-        """The direction in a guide's bytes; None where they are none of the task's layout."""
+        """The direction in a guide's bytes; None where they are none of the task's layout, or not in its one form."""
         try:
-            return direction_from(data, self.task.weights)
+            found = direction_from(data, self.task.weights)
         except NO_DIRECTION:
             return None
+        return found if stored_form(found.q, found.scales) == data else None

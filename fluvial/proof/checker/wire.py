@@ -261,7 +261,7 @@ def _open(notary: Notary, value: bytes) -> Sealed:
     kind, payload, signature = envelope["kind"], envelope["payload"], envelope["signature"]
     schema = schema_of(payload)
     if schema.name != kind:
-        raise Undecodable(f"the envelope says {kind[:64]!r}, the payload is a {schema.name}")
+        raise Undecodable(f"the envelope says {kind[:64]!r}, the payload is a {schema.name}", schema=schema)
     signer = _signer_of(notary, envelope["certificate"])
     genuine = False
     if signer is not None:

@@ -371,6 +371,20 @@ type chain struct {
 	floor      int64
 	checkpoint Checkpoint
 	reference  string
+	pools      Histograms
+}
+
+// lateness is what is left of a window that was folded under a version and is merged after another, in 1/65536.
+func (policy *Policy) lateness(parent, foldedUnder int64) int64 {
+	late, weights := max64(0, parent-foldedUnder), policy.Staleness.Weights
+	switch {
+	case !policy.Buffer.LateWindows:
+		return weightOne
+	case late < int64(len(weights)):
+		return weights[late]
+	default:
+		return 0
+	}
 }
 
 func (c *chain) begin(first *Policy, pinned string) error {
@@ -389,6 +403,7 @@ func (c *chain) begin(first *Policy, pinned string) error {
 	c.said = []Record{{
 		"manifest_sha256": pinned, "model_sha256": c.genesis.ModelSHA256, "policy_sha256": first.SHA256,
 		"reference_sha256": "", "floor": int64(0), "reason": "version",
+		"usual_norm": 0.0, "usual_cosine": int64(0), "usual_share": int64(0), "guide_sha256": "",
 	}}
 	return nil
 }
@@ -404,14 +419,18 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 		return nil, err
 	}
 	c.mergers = append(c.mergers, merger)
+	before := c.policies[version-1]
 	made := &Manifest{
 		Merger: said.Merger,
-		Format: said.Format, Task: c.task, Version: version, ParentSHA256: c.parent,
+		Format: manifestFormat(c.trust, before), Task: c.task, Version: version, ParentSHA256: c.parent,
 		Floor: c.floor, Reason: "version", Counts: map[string]int64{}, Cursors: map[string][]int64{}, Inputs: []Input{},
 	}
-	before := c.policies[version-1]
 	made.PolicySHA256 = before.SHA256
-	total := make([]int64, c.layout.sumElements())
+	total, counting := newTotal(c.layout), []Histograms{}
+	late := made.Format == manifestV3
+	if late {
+		made.Dropped, made.GuideSHA256 = new(int64), said.GuideSHA256
+	}
 	for _, input := range said.Inputs {
 		slot := Slot{input.Region, input.Partition}
 		if c.cursors[slot] >= int64(len(c.windows[slot])) {
@@ -419,17 +438,26 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 		}
 		window := c.windows[slot][c.cursors[slot]]
 		c.cursors[slot]++
-		made.add(window)
-		for i, one := range window.Sums {
-			total[i] += one
+		weight := int64(weightOne)
+		if late {
+			weight = before.lateness(version-1, window.number("version"))
 		}
+		made.add(window, weight)
+		total.add(window.Sums, window.number("accepted"), window.number("weight_total"), weight)
+		if weight > 0 {
+			counting = append(counting, window.Histograms)
+		}
+	}
+	if late {
+		c.pools = c.pools.after(counting)
+		made.Usual = &c.pools
 	}
 	for _, slot := range c.genesis.slots() {
 		made.Cursors[slot.Region] = append(made.Cursors[slot.Region], c.cursors[slot])
 	}
 	if made.Accepted > 0 {
 		var step *Direction
-		c.checkpoint, step = merge(c.checkpoint, total, made.Accepted, made.WeightTotal, before.Server, before.FixedPoint.Exponent, c.layout)
+		c.checkpoint, step = merge(c.checkpoint, total, before.Server, before.FixedPoint.Exponent, c.layout, c.cone(made, before))
 		file := directionFile(step)
 		c.reference = sha(file)
 		if !bytes.Equal(c.stored(objectKey(c.task, c.reference)), file) {
@@ -458,25 +486,40 @@ func (c *chain) adopt(made *Manifest, data []byte) error {
 		}
 	}
 	c.parent, c.floor, c.policies = sha(data), made.Floor, append(c.policies, policy)
+	usual, guide := Usual{}, ""
+	if made.Format == manifestV3 {
+		usual, guide = made.Usual.usual(), *made.GuideSHA256
+	}
 	c.said = append(c.said, Record{
 		"manifest_sha256": c.parent, "model_sha256": made.ModelSHA256, "policy_sha256": made.PolicySHA256,
 		"reference_sha256": made.ReferenceSHA256, "floor": made.Floor, "reason": made.Reason,
+		"usual_norm": usual.Norm, "usual_cosine": usual.Cosine, "usual_share": usual.Share, "guide_sha256": guide,
 	})
 	return nil
 }
 
-// add puts a window into the manifest.
-func (one *Manifest) add(window *Window) {
-	one.Inputs = append(one.Inputs, Input{
-		window.text("region"), window.number("partition"), window.number("sequence"), window.number("first_offset"),
-		window.number("next_offset"), window.number("accepted"), window.text("sum_sha256"), window.SHA256,
-	})
+// add puts a window into the manifest, and what lateness leaves of it, in 1/65536.
+func (one *Manifest) add(window *Window, weight int64) {
+	input := Input{
+		Region: window.text("region"), Partition: window.number("partition"), Sequence: window.number("sequence"),
+		FirstOffset: window.number("first_offset"), NextOffset: window.number("next_offset"), Accepted: window.number("accepted"),
+		SumSHA256: window.text("sum_sha256"), SHA256: window.SHA256,
+	}
+	if one.Format == manifestV3 {
+		version, weighed := window.number("version"), window.number("weight_total")
+		input.Version, input.WeightTotal, input.Weight = &version, &weighed, &weight
+	}
+	one.Inputs = append(one.Inputs, input)
 	counts := window.Record["counts"].(Map)
 	for i, outcome := range counts.Keys {
 		one.Counts[outcome] += counts.Values[i].(int64)
 	}
+	if weight == 0 {
+		*one.Dropped += window.number("accepted")
+		return
+	}
 	one.Accepted += window.number("accepted")
-	one.WeightTotal += window.number("weight_total")
+	one.WeightTotal += weightAfter(window.number("weight_total"), weight)
 	one.StalenessTotal += window.number("staleness_total")
 	one.StalenessMax = max64(one.StalenessMax, window.number("staleness_max"))
 	one.UpdateBytes += window.number("update_bytes")
@@ -490,6 +533,9 @@ func (c *chain) compareSigned(what string, records []Record) {
 			c.problem("a %s of version %d, which there is not", what, version)
 			continue
 		}
+		if _, says := record["usual_norm"]; what == "barrier" && !says && c.saysUsual(version) {
+			c.problem("a barrier of version %d does not say what is usual", version)
+		}
 		for name, expected := range c.said[version] {
 			if got, there := record[name]; there && got != expected {
 				c.problem("a %s of version %d: %s is %v, expected %v", what, version, name, got, expected)
@@ -497,6 +543,43 @@ func (c *chain) compareSigned(what string, records []Record) {
 		}
 	}
 }
+
+// cone holds a version's guide against what it has to be; nil where nothing is turned towards it.
+func (c *chain) cone(made *Manifest, policy *Policy) *Cone {
+	name, flaw := "", ""
+	if made.GuideSHA256 != nil {
+		name = *made.GuideSHA256
+	}
+	var guide *Guide
+	switch defence := policy.Defence; {
+	case defence.Kind != "guide":
+		if name != "" {
+			flaw = "is under a policy without guides"
+		}
+	case name == "":
+		if made.Format == manifestV3 && defence.GuideMissing == "wait" {
+			flaw = "is missing, and the policy waits for one"
+		}
+	default:
+		guide = c.registry.readGuide(c.object(name), c.trust, c.task, c.layout)
+		if guide == nil {
+			flaw = "is none"
+		} else if age := made.Version - guide.version; age < 1 || age > defence.GuideVersionsMax || guide.version < 0 ||
+			c.said[guide.version]["model_sha256"] != guide.model {
+			flaw = "is of another model, or too old"
+		}
+	}
+	if flaw != "" {
+		c.problem("the guide %q of version %d %s", name, made.Version, flaw)
+	}
+	if guide == nil {
+		return nil
+	}
+	return &Cone{guide.direction, policy.Defence.StepCosineMin}
+}
+
+// saysUsual says whether the barriers of a version have to say what is usual.
+func (c *chain) saysUsual(version int64) bool { return c.policies[version].countsShares() }
 
 func (c *chain) announcements() int {
 	var found []Record

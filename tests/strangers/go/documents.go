@@ -57,109 +57,8 @@ func (layout *Layout) all() []Tensor {
 
 func (layout *Layout) sumElements() int { return layout.W + 10*layout.B }
 
-// Policy is a policy's document.
-type Policy struct {
-	SHA256  string
-	Format  string `json:"format"`
-	Updates struct {
-		BytesMax int64    `json:"bytes_max"`
-		NormClip float64  `json:"norm_clip"`
-		NormMax  float64  `json:"norm_max"`
-		Codecs   []string `json:"codecs"`
-	} `json:"updates"`
-	Staleness struct {
-		Kind          string  `json:"kind"`
-		VersionsMax   int64   `json:"versions_max"`
-		Exponent      float64 `json:"exponent"`
-		HingeVersions int64   `json:"hinge_versions"`
-		HingeSlope    float64 `json:"hinge_slope"`
-		Weights       []int64 `json:"weights"`
-	} `json:"staleness"`
-	Window struct {
-		UpdatesMax int64   `json:"updates_max"`
-		RecordsMax int64   `json:"records_max"`
-		SecondsMax float64 `json:"seconds_max"`
-	} `json:"window"`
-	Buffer struct {
-		Updates    int64   `json:"updates"`
-		SecondsMax float64 `json:"seconds_max"`
-	} `json:"buffer"`
-	Server  Server `json:"server"`
-	Anomaly struct {
-		Enabled           bool    `json:"enabled"`
-		DeviationsMax     float64 `json:"norm_deviations_max"`
-		CosineMin         float64 `json:"cosine_min"`
-		HistoryUpdates    int     `json:"history_updates"`
-		HistoryUpdatesMin int     `json:"history_updates_min"`
-	} `json:"anomaly"`
-	FixedPoint struct {
-		Exponent int `json:"exponent"`
-	} `json:"fixed_point"`
-}
-
-// Server is what a policy says of the server's step.
-type Server struct {
-	Optimizer    string  `json:"optimizer"`
-	LearningRate float64 `json:"learning_rate"`
-	Momentum     float64 `json:"momentum"`
-	Beta1        float64 `json:"beta_1"`
-	Beta2        float64 `json:"beta_2"`
-	Adaptivity   float64 `json:"adaptivity"`
-	DivideBy     string  `json:"divide_by"`
-}
-
-var codecsOf = map[string][]string{
-	"fluvial/policy/v1": {"int8", "float32"}, "fluvial/policy/v2": {"int8", "float32", "int4"},
-}
-
 var errDocument = errors.New("not a document of ours")
 var errSeal = errors.New("a manifest that no merger of the task signed")
-
-func strict(data []byte, into any) error {
-	decoder := json.NewDecoder(strings.NewReader(string(data)))
-	decoder.DisallowUnknownFields()
-	return decoder.Decode(into)
-}
-
-func isCanonical(data []byte) bool {
-	value, err := parseJSON(data)
-	return err == nil && canonical(value) == string(data)
-}
-
-// readPolicy reads a document whose keys are all there (v1 documents may leave some out: none of the recorded ones do).
-func readPolicy(data []byte) (*Policy, error) {
-	policy := &Policy{}
-	var named struct {
-		Format string `json:"format"`
-	}
-	if json.Unmarshal(data, &named) != nil || strict(data, policy) != nil {
-		return nil, errDocument
-	}
-	policy.SHA256 = sha(data)
-	if named.Format == "fluvial/policy/v1" {
-		return nil, errDocument
-	}
-	if named.Format == "" {
-		policy.Format = "fluvial/policy/v1"
-	} else if !isCanonical(data) {
-		return nil, errDocument
-	}
-	known := codecsOf[policy.Format]
-	if known == nil || int64(len(policy.Staleness.Weights)) != policy.Staleness.VersionsMax+1 {
-		return nil, errDocument
-	}
-	for _, weight := range policy.Staleness.Weights {
-		if weight < 1 || weight > 65536 {
-			return nil, errDocument
-		}
-	}
-	for _, codec := range policy.Updates.Codecs {
-		if !contains(known, codec) {
-			return nil, errDocument
-		}
-	}
-	return policy, nil
-}
 
 func contains(texts []string, text string) bool {
 	for _, one := range texts {
@@ -205,6 +104,7 @@ var keysOfManifest = []string{
 }
 
 var keysOfSignedManifest = append([]string{"merger"}, keysOfManifest...)
+var keysOfLateManifest = append([]string{"dropped", "guide_sha256", "usual"}, keysOfSignedManifest...)
 
 // hasKeys says whether a canonical document has these keys and no other.
 func hasKeys(data []byte, keys []string) bool {
@@ -311,6 +211,10 @@ type Input struct {
 	Accepted    int64  `json:"accepted"`
 	SumSHA256   string `json:"sum_sha256"`
 	SHA256      string `json:"sha256"`
+	// Said since v3.
+	Version     *int64 `json:"version,omitempty"`
+	WeightTotal *int64 `json:"weight_total,omitempty"`
+	Weight      *int64 `json:"weight,omitempty"`
 }
 
 // Manifest is a version above 0.
@@ -333,7 +237,55 @@ type Manifest struct {
 	ReferenceSHA256 string             `json:"reference_sha256"`
 	Floor           int64              `json:"floor"`
 	Reason          string             `json:"reason"`
+	Dropped         *int64             `json:"dropped,omitempty"`
+	Usual           *Histograms        `json:"usual,omitempty"`
+	GuideSHA256     *string            `json:"guide_sha256,omitempty"`
 	Merger          *Seal              `json:"merger,omitempty"`
+}
+
+const (
+	manifestV1 = "fluvial/manifest/v1"
+	manifestV2 = "fluvial/manifest/v2"
+	manifestV3 = "fluvial/manifest/v3"
+)
+
+// manifestFormat is that of a version whose parent is under a policy.
+func manifestFormat(trust *Trust, policy *Policy) string {
+	switch {
+	case len(trust.named) == 0:
+		return manifestV1
+	case policy.countsShares():
+		return manifestV3
+	default:
+		return manifestV2
+	}
+}
+
+// isWhole says whether a manifest of v3 has all that it has to say, and one of before nothing of it.
+func (one *Manifest) isWhole() bool {
+	late := one.Format == manifestV3
+	if (one.Dropped != nil) != late || (one.Usual != nil) != late || (one.GuideSHA256 != nil) != late {
+		return false
+	}
+	for _, input := range one.Inputs {
+		if (input.Version != nil) != late || (input.WeightTotal != nil) != late || (input.Weight != nil) != late {
+			return false
+		}
+		if late && (*input.Version < 0 || *input.Weight < 0 || *input.Weight > weightOne) {
+			return false
+		}
+	}
+	return !late || isWithinHistogram(one.Usual.Norms, 0, 1<<14-1) && isWithinHistogram(one.Usual.Cosines, -64, 64) &&
+		isWithinHistogram(one.Usual.Shares, 1, 255)
+}
+
+func isWithinHistogram(one Histogram, least, greatest int64) bool {
+	for _, pair := range one {
+		if pair[0] < least || pair[0] > greatest || pair[1] < 1 {
+			return false
+		}
+	}
+	return one != nil
 }
 
 // Seal is who made a version, since v2: certificate and signature, base64.
@@ -347,8 +299,8 @@ func readManifest(data []byte) (*Manifest, error) {
 	if json.Unmarshal(data, one) != nil {
 		return nil, errDocument
 	}
-	keys := map[string][]string{"fluvial/manifest/v1": keysOfManifest, "fluvial/manifest/v2": keysOfSignedManifest}[one.Format]
-	if keys == nil || !hasKeys(data, keys) || !bytes.Equal(one.bytes(), data) {
+	keys := map[string][]string{manifestV1: keysOfManifest, manifestV2: keysOfSignedManifest, manifestV3: keysOfLateManifest}[one.Format]
+	if keys == nil || !hasKeys(data, keys) || !one.isWhole() || !bytes.Equal(one.bytes(), data) {
 		return nil, errDocument
 	}
 	return one, nil
@@ -356,7 +308,7 @@ func readManifest(data []byte) (*Manifest, error) {
 
 // signer is the merger that signed the manifest for the task; nil in tasks whose manifests nobody signs.
 func (one *Manifest) signer(trust *Trust) (*Identity, error) {
-	if signs := len(trust.named) > 0; signs != (one.Format == "fluvial/manifest/v2") || !signs {
+	if signs := len(trust.named) > 0; signs != (one.Format != manifestV1) || !signs {
 		if signs || one.Merger != nil {
 			return nil, errSeal
 		}

@@ -63,6 +63,8 @@ type Window struct {
 	SHA256  string
 	Sums    []int64
 	State   []byte
+
+	Histograms Histograms
 }
 
 func (one *Window) number(name string) int64 { return one.Record[name].(int64) }
@@ -74,11 +76,12 @@ type openWindow struct {
 	counts                                      map[string]int64
 	weight, staleness, stalenessMax, bytesTotal int64
 	sums                                        []int64
+	tally                                       *tally
 	contributors                                hash.Hash
 }
 
 func newWindow(first int64) *openWindow {
-	return &openWindow{first: first, counts: map[string]int64{}, contributors: sha256.New()}
+	return &openWindow{first: first, counts: map[string]int64{}, tally: newTally(), contributors: sha256.New()}
 }
 
 // Partition is the state of one partition's fold. object loads what a barrier names.
@@ -98,6 +101,12 @@ type Partition struct {
 	counted          map[int64]map[string]bool
 	revoked          map[string]bool
 	norms            []float64
+	superseded       map[int64]int64 // since when, in ms
+	shares           map[string]*Share
+	quarantined      map[string]int64
+	usual            Usual
+	guide            *Direction
+	guideSHA256      string
 	previous         string
 	window           *openWindow
 	barriers         []Record
@@ -108,6 +117,7 @@ func newPartition(registry *Registry, trust *Trust, task string, slot Slot, part
 		registry: registry, trust: trust, task: task, region: slot.Region, partition: slot.Partition, total: partitions,
 		layout: layout, policy: policy, models: map[int64]string{0: model}, counted: map[int64]map[string]bool{},
 		revoked: map[string]bool{}, window: newWindow(0),
+		superseded: map[int64]int64{}, shares: map[string]*Share{}, quarantined: map[string]int64{},
 	}
 }
 
@@ -149,10 +159,10 @@ func (p *Partition) judge(verdict *Verdict, value []byte, there bool, timestampM
 		return false
 	}
 	if envelope.Kind == "ClientUpdate" {
-		p.update(verdict, record, signer, envelope.Signature, int64(len(value)))
+		p.update(verdict, record, signer, arrived{envelope.Signature, int64(len(value)), timestampMs})
 		return false
 	}
-	return p.control(verdict, envelope.Kind, record, signer)
+	return p.control(verdict, envelope.Kind, record, signer, timestampMs)
 }
 
 // open is checks 1 to 16. The signer of a refused record is known where its payload is what was wrong.
@@ -166,11 +176,15 @@ func (p *Partition) open(value []byte, there bool, timestampMs int64) (*Envelope
 	case size > limit:
 		return nil, nil, nil, &refusal{"too_large", why(102, size, limit)}
 	}
-	envelope, err := p.registry.openEnvelope(value, p.trust.canonical)
+	known := p.registry
+	if !p.policy.countsShares() {
+		known = known.beforeV3
+	}
+	envelope, err := known.openEnvelope(value, p.trust.canonical)
 	if err != nil {
 		return nil, nil, nil, err.(*refusal)
 	}
-	newest := map[string]int{"fluvial/policy/v1": 1, "fluvial/policy/v2": 2}[p.policy.Format]
+	newest := map[string]int{"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}[p.policy.Format]
 	if envelope.Kind == "ClientUpdate" && envelope.Schema.Version > newest {
 		return nil, nil, nil, unknownSchema(envelope.Schema.Header)
 	}
@@ -188,7 +202,7 @@ func (p *Partition) open(value []byte, there bool, timestampMs int64) (*Envelope
 	return envelope, signer, record, nil
 }
 
-func (p *Partition) control(verdict *Verdict, kind string, record Record, signer *Identity) bool {
+func (p *Partition) control(verdict *Verdict, kind string, record Record, signer *Identity, timestampMs int64) bool {
 	switch {
 	case kind == "Tick" && record["region"] != signer.Region:
 		refused := forged(kind, why(223, signer.Region))
@@ -202,13 +216,13 @@ func (p *Partition) control(verdict *Verdict, kind string, record Record, signer
 	case len(p.trust.named) > 0 && p.revoked[p.trust.certificateName(signer.Serial)]:
 		verdict.refuse("revoked", 414, signer.Serial)
 	default:
-		return p.obey(verdict, kind, record)
+		return p.obey(verdict, kind, record, timestampMs)
 	}
 	return false
 }
 
 // obey does what a valid control record says.
-func (p *Partition) obey(verdict *Verdict, kind string, record Record) bool {
+func (p *Partition) obey(verdict *Verdict, kind string, record Record, timestampMs int64) bool {
 	switch kind {
 	case "Tick":
 		closes := record["window_first_offset"] == p.window.first && len(p.window.counts) > 0
@@ -226,7 +240,7 @@ func (p *Partition) obey(verdict *Verdict, kind string, record Record) bool {
 	case "Barrier":
 		p.barriers = append(p.barriers, record)
 		own := p.version
-		if p.adopt(record) {
+		if p.adopt(record, timestampMs) {
 			verdict.refuse("control", 401, record["version"], record["reason"])
 			return true
 		}
@@ -236,7 +250,7 @@ func (p *Partition) obey(verdict *Verdict, kind string, record Record) bool {
 }
 
 // adopt takes a barrier's version, policy and direction; the window that it closes is sealed with those before.
-func (p *Partition) adopt(barrier Record) bool {
+func (p *Partition) adopt(barrier Record, timestampMs int64) bool {
 	version := barrier["version"].(int64)
 	if version <= p.version {
 		return false
@@ -258,8 +272,11 @@ func (p *Partition) adopt(barrier Record) bool {
 	}
 	p.version = version
 	p.floor = max64(p.floor, min64(barrier["floor"].(int64), version))
+	p.supersede(version, timestampMs)
 	p.models[version] = barrier["model_sha256"].(string)
+	p.takeUsual(barrier)
 	p.forget()
+	p.forgetDevices()
 	return true
 }
 
@@ -272,23 +289,14 @@ func max64(a, b int64) int64 {
 
 func min64(a, b int64) int64 { return -max64(-a, -b) }
 
-func (p *Partition) oldest() int64 { return max64(p.floor, p.version-p.policy.Staleness.VersionsMax) }
-
-func (p *Partition) forget() {
-	for version := range p.models {
-		if version < p.oldest() {
-			delete(p.models, version)
-		}
-	}
-	for version := range p.counted {
-		if version < p.oldest() {
-			delete(p.counted, version)
-		}
-	}
+// arrived is what is known of a record beside what it says.
+type arrived struct {
+	signature         []byte
+	size, timestampMs int64
 }
 
-// update judges a ClientUpdate, and counts it if it is accepted: checks 18 to 44.
-func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, signature []byte, size int64) {
+// update judges a ClientUpdate, and counts it if it is accepted: checks 18 to 48.
+func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as arrived) {
 	verdict.DeviceID = signer.Name
 	updateID, base := record["update_id"].(string), record["base_version"].(int64)
 	device, region := record["device_id"].(string), record["region"].(string)
@@ -305,6 +313,8 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, si
 	}
 	verdict.UpdateID, verdict.BaseVersion = updateID, base
 	model, seen := p.models[base]
+	seconds, mayBeOld := p.secondsOld(base, as.timestampMs)
+	share, limits := p.share(signer.Name), p.policy
 	home, most := partitionOf(signer.Name, p.total), p.policy.Staleness.VersionsMax
 	switch {
 	case p.revoked[signer.Name]:
@@ -323,18 +333,24 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, si
 		verdict.refuse("too_stale", 308, base, p.version, most, p.floor)
 	case base < p.oldest():
 		verdict.refuse("too_stale", 307, base, p.version, most)
+	case mayBeOld && seconds > limits.Staleness.SecondsMax:
+		verdict.refuse("too_stale", 325, base, p.version, most, seconds, limits.Staleness.SecondsMax)
 	case !seen:
 		verdict.refuse("unknown_base", 309, base)
 	case model != record["base_sha256"]:
 		verdict.refuse("unknown_base", 310, base, cut(model, 12), cut(record["base_sha256"].(string), 12))
 	case p.counted[base][signer.Name]:
 		verdict.refuse("duplicate", 311, signer.Name, base)
+	case share != nil && share.tokens < 1:
+		verdict.refuse("over_share", 326, signer.Name, p.version, limits.Shares.PerVersion)
+	case share != nil && p.quarantined[signer.Name] > p.version:
+		verdict.refuse("quarantined", 327, signer.Name, p.quarantined[signer.Name])
 	default:
-		p.content(verdict, record, signature, size)
+		p.content(verdict, record, share, as)
 	}
 }
 
-func (p *Partition) content(verdict *Verdict, record Record, signature []byte, size int64) {
+func (p *Partition) content(verdict *Verdict, record Record, share *Share, as arrived) {
 	codec, tensors := record["codec"].(string), record["tensors"].([]any)
 	parts, scales, refused := p.form(codec, tensors)
 	if refused != nil {
@@ -356,14 +372,14 @@ func (p *Partition) content(verdict *Verdict, record Record, signature []byte, s
 			}
 		}
 	}
-	p.measure(verdict, parts[:weights], scales[:weights], parts[weights:], signature, size)
+	p.measure(verdict, parts[:weights], scales[:weights], parts[weights:], share, as)
 }
 
 func wrongLayout(code int64, values ...any) *refusal {
 	return &refusal{"wrong_layout", why(code, values...)}
 }
 
-// form is checks 31 to 38: whether the tensors are the layout's in form.
+// form is checks 33 to 40: whether the tensors are the layout's in form.
 func (p *Partition) form(codec string, tensors []any) ([]part, []float64, *refusal) {
 	layout := p.layout.all()
 	if !contains(p.policy.Updates.Codecs, codec) {
@@ -389,7 +405,7 @@ func (p *Partition) form(codec string, tensors []any) ([]part, []float64, *refus
 	return parts, scales, refused
 }
 
-// levels is checks 34 to 38.
+// levels is checks 36 to 40.
 func (p *Partition) levels(codec string, data [][]byte, scales []float64) ([]part, *refusal) {
 	var parts []part
 	weights := len(p.layout.Weights)
@@ -423,47 +439,53 @@ func (p *Partition) levels(codec string, data [][]byte, scales []float64) ([]par
 	return parts, nil
 }
 
-func (p *Partition) measure(verdict *Verdict, parts []part, scales []float64, buffers []part, signature []byte, size int64) {
+func (p *Partition) measure(verdict *Verdict, parts []part, scales []float64, buffers []part, share *Share, as arrived) {
+	along, guided := p.direction, p.policy.Defence.Kind == "guide"
+	if guided {
+		along = p.guide
+	}
 	squares, dots := make([]float64, len(parts)), make([]float64, len(parts))
 	for t, one := range parts {
 		squares[t] = one.squares()
-		if p.direction != nil {
-			dots[t] = one.dot(p.direction.q[t])
+		if along != nil {
+			dots[t] = one.dot(along.q[t])
 		}
 	}
-	norm, limits, anomaly := normOf(scales, squares), p.policy.Updates, p.policy.Anomaly
+	norm, limits := normOf(scales, squares), p.policy.Updates
 	verdict.Norm = norm
 	if norm > limits.NormMax {
 		verdict.refuse("norm_exceeded", 322, norm, limits.NormMax)
 		return
 	}
-	verdict.Cosine = cosineOf(scales, dots, norm, p.direction)
-	if anomaly.Enabled && len(p.norms) >= anomaly.HistoryUpdatesMin {
-		verdict.Deviations = deviations(norm, p.norms)
+	verdict.Cosine = cosineOf(scales, dots, norm, along)
+	guided = guided && along != nil
+	own := int64(1)
+	if share != nil {
+		own = share.total() + 1
 	}
-	base := verdict.BaseVersion
-	if anomaly.Enabled && verdict.Deviations > anomaly.DeviationsMax {
-		verdict.refuse("anomalous", 323, norm, verdict.Deviations, anomaly.DeviationsMax)
-	} else if anomaly.Enabled && verdict.Cosine < anomaly.CosineMin {
-		verdict.refuse("anomalous", 324, verdict.Cosine, anomaly.CosineMin)
-	}
-	if verdict.Outcome != "" {
-		p.remember(verdict, norm)
+	found := p.policy.judge(shown{norm, verdict.Cosine, guided, own, p.norms}, p.usual)
+	verdict.Deviations = found.deviations
+	if found.why != nil {
+		verdict.Outcome, verdict.Why = "anomalous", *found.why
+		p.remember(verdict, norm, share)
 		return
 	}
 	verdict.refuse("accepted", 0)
-	verdict.Staleness = p.version - base
-	verdict.Weight = p.policy.Staleness.Weights[verdict.Staleness]
-	verdict.Clip = 1
-	if norm > limits.NormClip {
-		verdict.Clip = limits.NormClip / norm
-		verdict.refuse("accepted", 300, norm, limits.NormClip)
+	verdict.Staleness = p.version - verdict.BaseVersion
+	weights := p.policy.Staleness.Weights
+	verdict.Weight = weightLeft(weights[min64(verdict.Staleness, int64(len(weights)-1))], found.factor)
+	var clipTo float64
+	if verdict.Clip, clipTo = clipOf(norm, limits.NormClip, found.clipTo); verdict.Clip != 1 {
+		verdict.refuse("accepted", 300, norm, clipTo)
 	}
-	p.count(verdict, parts, scales, squares, buffers, signature, size)
-	p.remember(verdict, norm)
+	p.count(verdict, parts, scales, squares, buffers, as)
+	p.remember(verdict, norm, share)
+	if share != nil {
+		p.window.tally.add(norm, verdict.Cosine, guided, share.total())
+	}
 }
 
-func (p *Partition) count(verdict *Verdict, parts []part, scales, squares []float64, buffers []part, signature []byte, size int64) {
+func (p *Partition) count(verdict *Verdict, parts []part, scales, squares []float64, buffers []part, as arrived) {
 	window := p.window
 	if window.sums == nil {
 		window.sums = make([]int64, p.layout.sumElements())
@@ -479,8 +501,8 @@ func (p *Partition) count(verdict *Verdict, parts []part, scales, squares []floa
 	window.weight += verdict.Weight
 	window.staleness += verdict.Staleness
 	window.stalenessMax = max64(window.stalenessMax, verdict.Staleness)
-	window.bytesTotal += size
-	window.contributors.Write(contributor(verdict.Offset, verdict.Weight, verdict.Clip, signature))
+	window.bytesTotal += as.size
+	window.contributors.Write(contributor(verdict.Offset, verdict.Weight, verdict.Clip, as.signature))
 }
 
 func contributor(offset, weight int64, clip float64, signature []byte) []byte {
@@ -490,15 +512,20 @@ func contributor(offset, weight int64, clip float64, signature []byte) []byte {
 	return append(out, signature...)
 }
 
-func (p *Partition) remember(verdict *Verdict, norm float64) {
+func (p *Partition) remember(verdict *Verdict, norm float64, share *Share) {
 	base := verdict.BaseVersion
 	if p.counted[base] == nil {
 		p.counted[base] = map[string]bool{}
 	}
 	p.counted[base][verdict.DeviceID] = true
-	p.norms = append(p.norms, norm)
-	if over := len(p.norms) - p.policy.Anomaly.HistoryUpdates; over > 0 {
-		p.norms = p.norms[over:]
+	if share != nil {
+		p.scored(verdict.DeviceID, share, verdict.Outcome == "accepted")
+	}
+	if !p.policy.countsShares() || p.policy.Defence.Kind == "peers" {
+		p.norms = append(p.norms, norm)
+		if over := len(p.norms) - p.policy.Defence.HistoryUpdates; over > 0 {
+			p.norms = p.norms[over:]
+		}
 	}
 	for p.oldest() < p.version && p.contributions() > countedMax {
 		p.floor = p.oldest() + 1
@@ -535,9 +562,15 @@ func (p *Partition) close(version int64, policy *Policy) *Window {
 		"sum_sha256": sums, "state_sha256": sha(state),
 		"contributors_sha256": hex.EncodeToString(window.contributors.Sum(nil)), "previous_sha256": p.previous,
 	}
-	payload := p.registry.encode("RegionalAggregate", 0, record)
+	written, histograms := 1, Histograms{}
+	if policy.countsShares() {
+		written, histograms = 2, window.tally.closed()
+		record["norms"], record["cosines"] = histograms.Norms.records(), histograms.Cosines.records()
+		record["shares"] = histograms.Shares.records()
+	}
+	payload := p.registry.encode("RegionalAggregate", written, record)
 	p.previous = sha(payload)
-	return &Window{record, payload, p.previous, window.sums, state}
+	return &Window{record, payload, p.previous, window.sums, state, histograms}
 }
 
 func sortedKeys[V any](values map[string]V) []string {
@@ -546,15 +579,6 @@ func sortedKeys[V any](values map[string]V) []string {
 		keys = append(keys, key)
 	}
 	sort.Strings(keys)
-	return keys
-}
-
-func sortedVersions[V any](values map[int64]V) []int64 {
-	keys := make([]int64, 0, len(values))
-	for key := range values {
-		keys = append(keys, key)
-	}
-	sort.Slice(keys, func(i, j int) bool { return keys[i] < keys[j] })
 	return keys
 }
 
@@ -574,9 +598,30 @@ func (p *Partition) state() []byte {
 	for _, version := range sortedVersions(p.counted) {
 		counted = append(counted, Record{"version": version, "devices": anyOf(sortedKeys(p.counted[version]))})
 	}
-	return p.registry.encode("PartitionState", 0, Record{
+	record := Record{
 		"task": p.task, "region": p.region, "partition": p.partition, "next_offset": p.next, "sequence": p.sequence,
 		"version": p.version, "floor": p.floor, "policy_sha256": p.policy.SHA256, "reference_sha256": p.directionSHA256,
 		"models": models, "counted": counted, "revoked": anyOf(sortedKeys(p.revoked)), "norms": anyOf(p.norms),
-	})
+	}
+	if !p.policy.countsShares() {
+		return p.registry.encode("PartitionState", 1, record)
+	}
+	superseded, shares, quarantined := []any{}, []any{}, []any{}
+	for _, base := range sortedVersions(p.superseded) {
+		superseded = append(superseded, Record{"version": base, "since_ms": p.superseded[base]})
+	}
+	for _, device := range sortedKeys(p.shares) {
+		one := p.shares[device]
+		shares = append(shares, Record{
+			"device_id": device, "version": one.version, "tokens": one.tokens, "accepted": one.accepted,
+			"refused": one.refused, "scored": one.scored,
+		})
+	}
+	for _, device := range sortedKeys(p.quarantined) {
+		quarantined = append(quarantined, Record{"device_id": device, "until": p.quarantined[device]})
+	}
+	record["superseded"], record["shares"], record["quarantined"] = superseded, shares, quarantined
+	record["guide_sha256"], record["usual_norm"] = p.guideSHA256, p.usual.Norm
+	record["usual_cosine"], record["usual_share"] = p.usual.Cosine, p.usual.Share
+	return p.registry.encode("PartitionState", 2, record)
 }

@@ -229,14 +229,15 @@ func sign(x float64) float64 {
 }
 
 // merge is one step from the parent: the next checkpoint and its direction.
-func merge(parent Checkpoint, total []int64, updates, weightTotal int64, server Server, exponent int, layout *Layout) (Checkpoint, *Direction) {
-	divisor := float64(updates)
+func merge(parent Checkpoint, total *Total, server Server, exponent int, layout *Layout, cone *Cone) (Checkpoint, *Direction) {
+	sums := cone.turned(total.weights)
+	divisor := float64(total.updates)
 	if server.DivideBy == "weights" {
-		divisor = float64(weightTotal) / 65536
+		divisor = float64(total.weightTotal) / 65536
 	}
 	mean := make([]float64, layout.W)
 	for i := range mean {
-		mean[i] = float64(total[i]) / math.Ldexp(1, exponent) / divisor
+		mean[i] = float64(sums[i]) / math.Ldexp(1, exponent) / divisor
 	}
 	direction, state := direct(server, parent.Optimizer, mean)
 	model, steps := make([]float32, layout.W+layout.B), make([]float64, layout.W)
@@ -244,9 +245,8 @@ func merge(parent Checkpoint, total []int64, updates, weightTotal int64, server 
 		model[i] = float32(float64(parent.Model[i]) + float64(server.LearningRate*direction[i]))
 		steps[i] = float64(model[i]) - float64(parent.Model[i])
 	}
-	for b := 0; b < layout.B; b++ {
-		at := layout.W + 10*b
-		model[layout.W+b] = meanOf(total[at:at+10], weightTotal)
+	for b, value := range total.values {
+		model[layout.W+b] = nearest(value, total.weighs)
 	}
 	return Checkpoint{model, state}, stepDirection(steps, layout)
 }
@@ -270,3 +270,49 @@ func stepDirection(steps []float64, layout *Layout) *Direction {
 	}
 	return directionOf(q, scales)
 }
+
+// Cone is how far from its guide a version's step may point; nil where nothing is turned.
+type Cone struct {
+	guide *Direction
+	least float64
+}
+
+func (cone *Cone) turned(sums []int64) []int64 {
+	if cone == nil || cone.least <= 0 {
+		return sums
+	}
+	toward := make([]float64, 0, len(sums))
+	for t, q := range cone.guide.q {
+		for _, level := range q {
+			toward = append(toward, float64(level)*cone.guide.scales[t])
+		}
+	}
+	along, squares, others := 0.0, 0.0, 0.0
+	for i, g := range toward {
+		m := float64(sums[i])
+		along += float64(m * g)
+		squares += float64(m * m)
+		others += float64(g * g)
+	}
+	made, least := make([]int64, len(sums)), cone.least
+	if !(along > 0) {
+		return made
+	}
+	if float64(along*along) >= float64(float64(float64(least*least)*squares)*others) {
+		return sums
+	}
+	part := along / others
+	allowed := float64(float64(part*math.Sqrt(others))*math.Sqrt(1-float64(least*least))) / least
+	across, kept := math.Sqrt(math.Max(0, squares-float64(along*part))), 1.0
+	if across > 0 {
+		kept = math.Min(1, allowed/across)
+	}
+	rest := float64((1 - kept) * part)
+	for i, g := range toward {
+		mixed := float64(kept*float64(sums[i])) + float64(rest*g)
+		made[i] = int64(math.RoundToEven(math.Max(-coneMax, math.Min(coneMax, mixed))))
+	}
+	return made
+}
+
+const coneMax = 1 << 62

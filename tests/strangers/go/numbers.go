@@ -210,13 +210,73 @@ func addDigits(digits []int64, value float32, weight int64) {
 	}
 }
 
-// meanOf is the binary32 nearest to the ten digits over the weight.
-func meanOf(digits []int64, weightTotal int64) float32 {
+// joined is the ten digits as one number.
+func joined(digits []int64) *big.Int {
 	total := new(big.Int)
 	for k := 9; k >= 0; k-- {
 		total.Lsh(total, 32).Add(total, big.NewInt(digits[k]))
 	}
-	below := new(big.Int).Lsh(big.NewInt(weightTotal), 149)
+	return total
+}
+
+// nearest is the binary32 nearest to a whole number of 2^-149 over a weight.
+func nearest(total, weight *big.Int) float32 {
+	below := new(big.Int).Lsh(weight, 149)
 	mean, _ := new(big.Rat).SetFrac(total, below).Float32()
 	return mean + 0 // no minus before a zero
+}
+
+// meanOf is the binary32 nearest to the ten digits over the weight.
+func meanOf(digits []int64, weightTotal int64) float32 {
+	return nearest(joined(digits), big.NewInt(weightTotal))
+}
+
+// scaled is number · weight / 65536, the nearest whole number, halves up.
+func scaled(number, weight int64) int64 {
+	high, low := number>>16, number&65535
+	return high*weight + (low*weight+32768)>>16
+}
+
+// weightAfter is what is left of a window's weight.
+func weightAfter(weightTotal, weight int64) int64 {
+	if weightTotal == 0 || weight == 0 {
+		return 0
+	}
+	return max64(1, scaled(weightTotal, weight))
+}
+
+// Total is what the windows of a version add up to: the weights after lateness, the buffers exactly.
+type Total struct {
+	weights              []int64
+	values               []*big.Int
+	weighs               *big.Int // of the buffers
+	updates, weightTotal int64
+}
+
+func newTotal(layout *Layout) *Total {
+	total := &Total{weights: make([]int64, layout.W), weighs: new(big.Int)}
+	for b := 0; b < layout.B; b++ {
+		total.values = append(total.values, new(big.Int))
+	}
+	return total
+}
+
+// add adds a window that keeps “weight“ of itself; nothing of one that was dropped.
+func (total *Total) add(sums []int64, updates, weightTotal, weight int64) {
+	if weight == 0 {
+		return
+	}
+	total.updates += updates
+	total.weightTotal += weightAfter(weightTotal, weight)
+	total.weighs.Add(total.weighs, new(big.Int).Mul(big.NewInt(weightTotal), big.NewInt(weight)))
+	if sums == nil {
+		return
+	}
+	for i := range total.weights {
+		total.weights[i] += scaled(sums[i], weight)
+	}
+	for b, value := range total.values {
+		at := len(total.weights) + 10*b
+		value.Add(value, new(big.Int).Mul(joined(sums[at:at+10]), big.NewInt(weight)))
+	}
 }

@@ -85,6 +85,9 @@ type file struct {
 	HistoryUpdatesMin int     `json:"history_updates_min"`
 	DeviationsMax     float64 `json:"norm_deviations_max"`
 	CosineMin         float64 `json:"cosine_min"`
+
+	NormClip float64 `json:"norm_clip"`
+	Weight   int64   `json:"weight"`
 }
 
 type runner struct {
@@ -122,7 +125,7 @@ func runVectors(registry *Registry, folder string) error {
 		"policies.json": (*runner).policy, "genesis.json": (*runner).genesis, "manifests.json": (*runner).manifest,
 		"names.json": (*runner).names, "digests.json": (*runner).digest, "codecs.json": (*runner).codec, "norms.json": (*runner).norm,
 		"scores.json": (*runner).score, "buffers.json": (*runner).buffer, "merges.json": (*runner).merge, "logs.json": (*runner).log,
-		"checks.json": (*runner).log, "heads.json": (*runner).head,
+		"checks.json": (*runner).log, "heads.json": (*runner).head, "defences.json": (*runner).defence, "usual.json": (*runner).usual,
 	}
 	paths, _ := filepath.Glob(filepath.Join(folder, "vectors", "*.json"))
 	sort.Strings(paths)
@@ -604,6 +607,70 @@ func (r *runner) score(raw json.RawMessage) {
 	r.equal("anomalous", found > r.file.DeviationsMax || one.Cosine < r.file.CosineMin, one.Anomalous)
 }
 
+func (r *runner) defence(raw json.RawMessage) {
+	one := read[struct {
+		Defence    Defence  `json:"defence"`
+		Norm       float64  `json:"norm"`
+		Cosine     float64  `json:"cosine"`
+		Compared   bool     `json:"compared"`
+		Share      int64    `json:"share"`
+		Norm0      Number   `json:"usual_norm"`
+		Cosine0    int64    `json:"usual_cosine"`
+		Share0     int64    `json:"usual_share"`
+		History    []Number `json:"history"`
+		Reason     int64    `json:"reason"`
+		Deviations float64  `json:"norm_deviations"`
+		Clip       float64  `json:"clip"`
+		Weight     int64    `json:"weight"`
+	}](raw)
+	policy := &Policy{Defence: one.Defence}
+	policy.Updates.NormClip = r.file.NormClip
+	usual := Usual{float64(one.Norm0), one.Cosine0, one.Share0}
+	found := policy.judge(shown{one.Norm, one.Cosine, one.Compared, one.Share, floatsOf(one.History)}, usual)
+	r.same("deviations", found.deviations, one.Deviations)
+	if found.why != nil {
+		r.equal("reason", found.why.Code, one.Reason)
+		return
+	}
+	r.equal("reason", 0, one.Reason)
+	clip, _ := clipOf(one.Norm, r.file.NormClip, found.clipTo)
+	r.same("clip", clip, one.Clip)
+	r.equal("weight", weightLeft(r.file.Weight, found.factor), one.Weight)
+}
+
+func (r *runner) usual(raw json.RawMessage) {
+	one := read[struct {
+		Norm      *float64     `json:"norm"`
+		Cosine    *float64     `json:"cosine"`
+		Share     *int64       `json:"share"`
+		Bucket    int64        `json:"bucket"`
+		Middle    float64      `json:"middle"`
+		Count     int64        `json:"count"`
+		Histogram Histogram    `json:"histogram"`
+		Median    int64        `json:"median"`
+		Before    *Histograms  `json:"before"`
+		Windows   []Histograms `json:"windows"`
+		Pools     Histograms   `json:"pools"`
+		Usual     Usual        `json:"usual"`
+	}](raw)
+	switch {
+	case one.Norm != nil:
+		r.equal("bucket", normBucket(*one.Norm), one.Bucket)
+		r.same("middle", middleOf(one.Bucket), one.Middle)
+	case one.Cosine != nil:
+		r.equal("bucket", cosineBucket(*one.Cosine), one.Bucket)
+	case one.Share != nil:
+		r.equal("count", shareCount(*one.Share), one.Count)
+	case one.Before != nil:
+		pools := one.Before.after(one.Windows)
+		r.equal("pools", pools, one.Pools)
+		r.same("usual norm", pools.usual().Norm, one.Usual.Norm)
+		r.equal("usual", pools.usual(), one.Usual)
+	default:
+		r.equal("median", one.Histogram.median(), one.Median)
+	}
+}
+
 func (r *runner) buffer(raw json.RawMessage) {
 	one := read[struct {
 		Values      Hex    `json:"values"`
@@ -639,10 +706,14 @@ func (r *runner) merge(raw json.RawMessage) {
 			Accepted    int64  `json:"accepted"`
 			WeightTotal int64  `json:"weight_total"`
 			Sums        string `json:"sums"`
+			Weight      *int64 `json:"weight"`
+			WeightAfter int64  `json:"weight_after"`
 		} `json:"windows"`
-		Model     Hex `json:"model"`
-		Optimizer Hex `json:"optimizer"`
-		Reference Hex `json:"reference"`
+		Guide     Hex     `json:"guide"`
+		Least     float64 `json:"step_cosine_min"`
+		Model     Hex     `json:"model"`
+		Optimizer Hex     `json:"optimizer"`
+		Reference Hex     `json:"reference"`
 	}](raw)
 	layout := layoutOf(one.Layout)
 	var parent Checkpoint
@@ -651,15 +722,22 @@ func (r *runner) merge(raw json.RawMessage) {
 	r.equal("error", err, nil)
 	parent.Optimizer, err = readOptimizer(one.ParentOptimizer)
 	r.equal("error", err, nil)
-	total := make([]int64, layout.sumElements())
-	var updates, weightTotal int64
+	total := newTotal(layout)
 	for _, window := range one.Windows {
-		for i, sum := range wholesOf(window.Sums) {
-			total[i] += sum
+		weight := int64(weightOne)
+		if window.Weight != nil {
+			weight = *window.Weight
+			r.equal("weight after lateness", weightAfter(window.WeightTotal, weight), window.WeightAfter)
 		}
-		updates, weightTotal = updates+window.Accepted, weightTotal+window.WeightTotal
+		total.add(wholesOf(window.Sums), window.Accepted, window.WeightTotal, weight)
 	}
-	made, direction := merge(parent, total, updates, weightTotal, one.Server, one.Exponent, layout)
+	var cone *Cone
+	if len(one.Guide) > 0 {
+		guide, err := readDirection(one.Guide, layout)
+		r.equal("error", err, nil)
+		cone = &Cone{guide, one.Least}
+	}
+	made, direction := merge(parent, total, one.Server, one.Exponent, layout, cone)
 	r.equal("model", hex.EncodeToString(modelFile(made.Model, layout)), hex.EncodeToString(one.Model))
 	r.equal("optimizer", hex.EncodeToString(optimizerFile(made.Optimizer)), hex.EncodeToString(one.Optimizer))
 	r.equal("reference", hex.EncodeToString(directionFile(direction)), hex.EncodeToString(one.Reference))
@@ -704,7 +782,10 @@ func (r *runner) log(raw json.RawMessage) {
 
 func (r *runner) fold(one *logCase, trust *Trust) {
 	policy, err := readPolicy([]byte(one.Policy))
-	r.equal("error", err, nil)
+	if err != nil {
+		r.equal(one.Name+": policy", err, nil)
+		return
+	}
 	p := newPartition(r.registry, trust, one.Task, Slot{one.Region, one.Partition}, one.Partitions, layoutOf(one.Layout), policy, one.ModelSHA256)
 	p.object = func(name string) []byte { return one.Objects[name] }
 	closed := 0

@@ -19,10 +19,12 @@ import (
 
 var signedBy = map[string]string{
 	"ClientUpdate": "device", "Tick": "worker", "RegionalAggregate": "worker", "Barrier": "merger",
-	"ModelAnnouncement": "merger", "Revoke": "operator", "Skip": "operator",
+	"ModelAnnouncement": "merger", "Revoke": "operator", "Skip": "operator", "Guide": "guardian",
+	"GuideAnnouncement": "guardian",
 }
 
-var roles = map[string]bool{"device": true, "worker": true, "merger": true, "operator": true}
+// roles, and whether the control CA vouches for them.
+var roles = map[string]bool{"device": false, "worker": false, "merger": true, "operator": true, "guardian": true}
 
 var inUpdates = map[string]bool{"ClientUpdate": true, "Barrier": true, "Tick": true, "Revoke": true, "Skip": true}
 
@@ -177,17 +179,21 @@ func (trust *Trust) identifyStrictly(der []byte) (*Identity, error) {
 		return nil, badCertificate(209)
 	}
 	parts := strings.Split(strings.TrimPrefix(one.uris[0], "spiffe://"), "/")
-	if len(parts) != 3 || !namePattern.MatchString(parts[0]) || !roles[parts[1]] || !namePattern.MatchString(parts[2]) {
+	if len(parts) != 3 || !namePattern.MatchString(parts[0]) || !namePattern.MatchString(parts[2]) {
 		return nil, badCertificate(210, one.uris[0])
 	}
 	region, role, authority := parts[0], parts[1], trust.authorities[parts[0]]
+	ofControl, known := roles[role]
+	if !known {
+		return nil, badCertificate(210, one.uris[0])
+	}
 	if one.key == nil {
 		return nil, badCertificate(203)
 	}
 	if authority == nil {
 		return nil, badCertificate(204, region)
 	}
-	if (role == "merger" || role == "operator") != (region == "control") {
+	if ofControl != (region == "control") {
 		return nil, badCertificate(205, region, role)
 	}
 	key, err := authority.key()
@@ -218,8 +224,8 @@ func (trust *Trust) identifyLoosely(der []byte) (*Identity, error) {
 	if !namePattern.MatchString(region) || !namePattern.MatchString(name) {
 		return nil, errCertificate
 	}
-	ofControl := role == "merger" || role == "operator"
-	if !ofControl && role != "device" && role != "worker" || ofControl != (region == "control") {
+	ofControl, known := roles[role]
+	if !known || ofControl != (region == "control") {
 		return nil, errCertificate
 	}
 	authority := trust.authorities[region]

@@ -39,7 +39,7 @@ def test_who_writes_derived_topics() -> None:
         "updates": {"device", "worker", "merger", "operator"},
         "verdicts": {"worker"},
         "aggregates": {"worker"},
-        "models": {"merger"},
+        "models": {"merger", "operator"},
         "guides": {"guardian"},
         "metrics": {"worker", "merger", "evaluator"},
     }

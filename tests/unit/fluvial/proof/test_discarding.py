@@ -15,8 +15,10 @@ from schemas.certificates import Role
 from schemas.manifest_seals import sealed
 from schemas.manifests import Manifest
 from schemas.objects import manifest_key, sha256_hex
+from schemas.topics import models_topic
 from tests import factories
 from tests.small_federation import SmallFederation
+from tests.unit.stream_apps.test_revocation import serial
 
 if TYPE_CHECKING:
     from backends.kafka.reading import LogReader
@@ -82,6 +84,16 @@ def test_more_updates_than_a_version_holds_can_be_discarded(federation: SmallFed
 def test_a_version_whose_mergers_certificate_has_ended_can_be_discarded(federation: SmallFederation) -> None:
     (why,) = why_discarded(federation, planted(federation), ENDED)
     assert why.endswith("is not valid now")
+
+
+def test_a_version_whose_mergers_certificate_was_revoked_can_be_discarded(
+    federation: SmallFederation,
+) -> None:
+    stolen = factories.merger_signer("stolen")
+    value = factories.revoke_bytes("", serial(stolen), by=federation.signer(factories.operator_signer()))
+    federation.writer.append_now(models_topic(federation.task), value, partition=0)
+    (why,) = why_discarded(federation, planted(federation), stolen)
+    assert why.endswith("who signed it, was revoked")
 
 
 @pytest.mark.parametrize(("name", "value"), [("reason", "rollback"), ("policy_sha256", EVIL), ("floor", 1)])
