@@ -237,8 +237,7 @@ class _Simulation:
 
         self.stopping = threading.Event()
         self._config = config
-        data = task.data()
-        self._held_out: Examples = data.test
+        self._held_out: Examples = (data := task.data()).test
         shards = device_data(data, config.devices, config.alpha, config.seed)
         self._metric, _ = metric_or_problem(task, config.seed)
         make_keys(folder, regions, guided=defence_named(policy.defence.kind).guided)
