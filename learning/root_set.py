@@ -21,20 +21,13 @@ from learning.root_set_limits import (
     EXAMPLES,
     EXAMPLES_MIN,
 )
-from learning.userfile import call_users
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from types import ModuleType
-
     from numpy.typing import NDArray
 
     from learning.task import Task
 
-GUIDE_DATA: Final = "guide_data"
 CLASSES_SHOWN_MAX: Final = 10
-_PAIR: Final = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,24 +58,6 @@ def root_set_of(task: Task, *, examples: int = EXAMPLES, path: str = "") -> Root
     every = task.data().test  # which says it where there are none
     chosen = spread(every, examples)
     return RootSet(chosen, f"{len(chosen)} of the {len(every)} held-out examples", held_out, shared=True)
-
-
-def guide_data_in(module: ModuleType, file: Path) -> Examples | None:
-    """What ``guide_data()`` of a task file returns; None where it has none. Raises UsageProblem FLV-2250."""
-    own: Callable[[], object] | None = getattr(module, GUIDE_DATA, None)
-    if not callable(own):
-        return None
-    got = call_users(file, "guide_data()", "FLV-2250", own)
-    if isinstance(got, Examples):
-        return got
-    if not isinstance(got, tuple | list) or len(got) != _PAIR:
-        raise UsageProblem(
-            "FLV-2250",
-            f"guide_data() must return a pair (x, y) of arrays, got {type(got).__name__}",
-            where=str(file),
-            hint="end guide_data() with: return x, y",
-        )
-    return Examples(got[0], got[1])
 
 
 def spread(every: Examples, count: int) -> Examples:

@@ -34,13 +34,13 @@ import numpy as np
 from aggregation.errors import UsageProblem
 from learning.config import TrainConfig, config_from_overrides
 from learning.datasets import SHIPPED, Dataset, Examples
+from learning.guide_data import guide_data_in
 from learning.kinds import kind_of
 from learning.kinds.protocol import Anatomy, Kind, Model
 from learning.local_data import LOCAL_DATA, has_data, local_examples, no_data
 from learning.metric import declared_metric
 from learning.names import check_task_name
 from learning.randomness import seeded
-from learning.root_set import guide_data_in
 from learning.userfile import call_users, import_users
 from schemas.manifests import Metric
 

@@ -33,10 +33,11 @@ from backends.memory.clock import ManualClock
 from backends.memory.log import MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
 from backends.store.task_store import TaskStore
-from fluvial.local.create import GUARDIAN, MERGER, check_regions, first_version, make_keys, worker_name
+from fluvial.local.create import MERGER, check_regions, first_version, make_keys, worker_name
 from fluvial.local.policies import layered_policy, quick_policy
 from fluvial.reading.quality import Quality
 from fluvial.session.evaluating import evaluated
+from fluvial.session.guided import guide
 from fluvial.session.in_process import InProcessFederation, memory_log_of
 from fluvial.session.patience import simulated_dead_end
 from producers.fleet.behaviours import Behaviour
@@ -52,7 +53,6 @@ from schemas.records import Announcement, announcement_in
 from schemas.task_metric import LOSS, metric_among, values_of
 from schemas.topics import models_topic, verdicts_topic
 from schemas.verdicts import decode_verdict
-from stream_apps.guardian.making import Making
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -233,13 +233,11 @@ class _Simulation:
     ) -> None:
         from learning.binding import bind
         from learning.parts import device_data, device_ids
-        from learning.root_set import require_coverage, root_set_of
         from learning.trial import metric_or_problem
 
         self.stopping = threading.Event()
         self._config = config
-        data = task.data()
-        self._held_out: Examples = data.test
+        self._held_out: Examples = (data := task.data()).test
         shards = device_data(data, config.devices, config.alpha, config.seed)
         self._metric, _ = metric_or_problem(task, config.seed)
         make_keys(folder, regions, guided=defence_named(policy.defence.kind).guided)
@@ -270,15 +268,7 @@ class _Simulation:
             merger=keys.load_key_pair(keys.signer_path(folder, CONTROL_REGION, Role.MERGER, MERGER)),
             clock=self._clock,
         )
-        if genesis.is_guided:
-            root = root_set_of(task)
-            require_coverage(root)
-            self._federation.add_guardian(
-                keys.load_key_pair(keys.signer_path(folder, CONTROL_REGION, Role.GUARDIAN, GUARDIAN)),
-                lambda context: Making(
-                    context, self._task, root, seed=config.seed, train_config=train_config
-                ),
-            )
+        guide(self._federation, self._task, folder, seed=config.seed, train_config=train_config)
         self._bases = Bases(self._store, genesis, clock=self._clock)
         self._members = populate(genesis, folder, config, device_ids(data, config.devices))
         self._work = Rounds(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aggregation.fold.events import Verdict, WindowClosed
+from aggregation.codecs import direction_of
+from aggregation.fold.events import Barrier, Guide, Verdict, WindowClosed
 from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES
 from aggregation.fold.transition import fold_into
 from aggregation.optimizers import initial_state
@@ -22,6 +24,7 @@ from aggregation.server.aggregates import Aggregate
 from aggregation.server.merge import Checkpoint, add_sums, merge
 from schemas import avro as codec
 from schemas.checkpoints import decode_sums, encode_direction, encode_model, encode_optimizer
+from schemas.guides import signed_guide
 from schemas.objects import sha256_hex
 from schemas.records import decode_record
 from schemas.verdicts import encode_verdict
@@ -30,6 +33,7 @@ from tests.factories import (
     LAYOUT,
     NOW_MS,
     TASK,
+    Site,
     barrier_bytes,
     delta,
     device_signer,
@@ -37,6 +41,7 @@ from tests.factories import (
     encoded,
     guardian_signer,
     merger_signer,
+    model_sha,
     operator_signer,
     revoke_bytes,
     sha,
@@ -69,6 +74,56 @@ learning_rate = 0.5
 momentum = 0.9
 [anomaly]
 history_updates_min = 8
+[fixed_point]
+exponent = 36
+"""
+GUIDED_TOML = """
+format = "fluvial/policy/v3"
+[updates]
+bytes_max = 8388608
+norm_clip = 0.4
+norm_max = 100.0
+codecs = ["int8"]
+[staleness]
+kind = "constant"
+versions_max = 3
+seconds_max = 60.0
+exponent = 0.5
+hinge_versions = 4
+hinge_slope = 1.0
+[window]
+updates_max = 6
+records_max = 50
+seconds_max = 2.0
+[buffer]
+updates = 12
+seconds_max = 10.0
+late_windows = true
+[shares]
+per_version = 1
+saved_max = 2
+[server]
+optimizer = "sgd"
+learning_rate = 0.5
+momentum = 0.9
+beta_1 = 0.9
+beta_2 = 0.99
+adaptivity = 0.001
+divide_by = "weights"
+[defence]
+kind = "guide"
+norm_clip_medians = 1.5
+norm_clip_floor = 0.1
+norm_deviations_max = 6.0
+cosine_min = -0.5
+history_updates = 64
+history_updates_min = 8
+guide_cosine_min = -0.1
+guide_versions_max = 2
+step_cosine_min = 0.9
+guide_missing = "go_on"
+quarantine_refusals = 1
+quarantine_versions = 32
 [fixed_point]
 exponent = 36
 """
@@ -161,6 +216,39 @@ def skip() -> bytes:
     return operator_signer().sign("Skip", fields)
 
 
+def v3() -> tuple[bytes, bytes]:
+    """The payload of a window under a policy of v3 with a guide, and the state behind it."""
+    one = policy_from_toml(
+        'format = "fluvial/policy/v3"\n[defence]\nkind = "guide"\nquarantine_refusals = 1\n'
+    )
+    site, direction = Site(state_of(one)), delta(5)
+    site.append(update_bytes("d-0001", tensors=encoded(direction)))
+    barrier = site.event(
+        barrier_bytes(1, one, usual_norm=0.25, usual_cosine=21, usual_share=1, guide_sha256=sha("guide"))
+    )
+    assert isinstance(barrier, Barrier)
+    guide = Guide(0, model_sha(0), direction_of(direction.astype(np.float64), LAYOUT))
+    site.fold(replace(barrier, policy=one, guide=guide))
+    site.append(update_bytes("d-0001", base=1, tensors=encoded(direction)))
+    site.append(update_bytes("d-0002", base=1, tensors=encoded(-direction)))
+    site.append(tick_bytes(2))
+    sealed = encode_window(site.state, site.closed[-1])
+    return sealed.payload, sealed.objects[sealed.aggregate.state_sha256]
+
+
+def later_barrier() -> bytes:
+    """A signed Barrier v2."""
+    usual = {"usual_norm": 0.25, "usual_cosine": 21, "usual_share": 3, "guide_sha256": sha("guide 1")}
+    return barrier_bytes(2, rules(), **usual)
+
+
+def guide() -> bytes:
+    """A guide's object."""
+    direction = direction_of(delta(5).astype(np.float64), LAYOUT)
+    fields = {"task": TASK, "version": 2, "model_sha256": model_sha(2), "examples": 200}
+    return signed_guide(guardian_signer(), direction=direction, **fields)
+
+
 def announcement() -> bytes:
     """A signed announcement."""
     fields = {
@@ -206,6 +294,10 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "verdict.v1.avro": lambda: encode_verdict(replay(log())[0][0], FIRST_RULES),
         "verdict.v2.avro": lambda: encode_verdict(replay(log())[0][-1], CANONICAL_RULES),
         "partition_state.v1.avro": lambda: encode_state(state_of(rules())),
+        "barrier.v2.avro": later_barrier,
+        "regional_aggregate.v2.avro": lambda: worker_signer().sign_payload("RegionalAggregate", v3()[0]),
+        "partition_state.v2.avro": lambda: v3()[1],
+        "guide.v1.avro": guide,
     }
 
 

@@ -66,6 +66,14 @@ POLICY = factories.policy(
     server={"momentum": 0.5, "learning_rate": 0.5},
     anomaly={"history_updates": 8, "history_updates_min": 4},
 )
+NEWEST_POLICY = factories.policy(
+    format="fluvial/policy/v3",
+    window={"updates_max": 3, "records_max": 9, "seconds_max": 1.0},
+    buffer={"updates": 5, "seconds_max": 2.0},
+    staleness={"versions_max": 2, "seconds_max": 3.0},
+    server={"momentum": 0.5, "learning_rate": 0.5},
+)
+"""Of every third run: with shares, a defence, and windows that weigh as late as they come."""
 EPOCH_MS = factories.NOW_MS
 SETTINGS = Settings(
     home=Path("/nowhere"),
@@ -99,17 +107,17 @@ RESTART_S_MAX = 4.0
 merged_windows.RECORDS_FOLDED_AGAIN = 8  # type: ignore[misc] # else no run is long enough to go on from a window
 
 
-@cache
-def genesis_document() -> bytes:
-    """The canonical bytes of the one genesis document of all runs."""
-    return _genesis()[0].canonical()
+def is_newest(seed: int) -> bool:
+    """Whether a run is under the newest policy."""
+    return seed % 3 == 2
 
 
 @cache
-def _genesis() -> tuple[Genesis, bytes, bytes]:
+def _genesis(*, newest: bool) -> tuple[Genesis, bytes, bytes]:
+    policy = NEWEST_POLICY if newest else POLICY
     model = np.array([0.5, -0.25, 0.125, 1.0, 1.0, 1.0], dtype=np.float32)
     model_bytes = encode_model(model, LAYOUT)
-    optimizer = encode_optimizer(initial_state(POLICY.server, LAYOUT.trainable.parameters))
+    optimizer = encode_optimizer(initial_state(policy.server, LAYOUT.trainable.parameters))
     pem = {
         name: factories.authority(name).public_bytes(Encoding.PEM).decode()
         for name in (*PARTITIONS, factories.CONTROL)
@@ -119,7 +127,7 @@ def _genesis() -> tuple[Genesis, bytes, bytes]:
         regions={name: Region(count, pem[name]) for name, count in PARTITIONS.items()},
         control_authority=pem[factories.CONTROL],
         layout=factories.entries(LAYOUT),
-        policy=msgspec.json.decode(POLICY.canonical()),
+        policy=msgspec.json.decode(policy.canonical()),
         model_sha256=sha256_hex(model_bytes),
         optimizer_sha256=sha256_hex(optimizer),
         nonce=factories.NONCE,
@@ -129,9 +137,9 @@ def _genesis() -> tuple[Genesis, bytes, bytes]:
 
 
 @cache
-def _trust() -> Trust:
+def _trust(*, newest: bool) -> Trust:
     remember_in_checker()
-    trust = _genesis()[0].trust
+    trust = _genesis(newest=newest)[0].trust
     return RememberingTrust(trust.authorities, trust.rules, trust.domain)
 
 
@@ -159,9 +167,11 @@ class Federation:
     def __post_init__(self) -> None:
         random.seed(self.seed)  # tenacity's back-off draws from the global generator
         self.loop = VirtualLoop()
-        self.genesis, model, optimizer = _genesis()
-        self.genesis_sha256 = sha256_hex(genesis_document())
-        self.trust, self.policy, self.layout = _trust(), POLICY, LAYOUT
+        newest = is_newest(self.seed)
+        self.genesis, model, optimizer = _genesis(newest=newest)
+        self.genesis_sha256 = self.genesis.sha256
+        self.policy, self.layout = NEWEST_POLICY if newest else POLICY, LAYOUT
+        self.trust = _trust(newest=newest)
         topics = topics_of(TASK, PARTITIONS)
         self.log = MemoryLog(self.loop, {topic.name: topic.partitions for topic in topics}, EPOCH_MS)
         self.objects = MemoryObjects(self.loop)
@@ -208,13 +218,13 @@ class Federation:
             "version": 0,
             "manifest_sha256": self.genesis_sha256,
             "model_sha256": self.genesis.model_sha256,
-            "policy_sha256": POLICY.sha256,
+            "policy_sha256": self.policy.sha256,
         }
 
         def create() -> None:
-            store.put_object(POLICY.canonical())
+            store.put_object(self.policy.canonical())
             store.write_checkpoint(0, model, optimizer)
-            store.commit(0, genesis_document())
+            store.commit(0, self.genesis.canonical())
             for region in PARTITIONS:
                 signer = factories.merger_signer().of_task(self.genesis.domain)
                 value = signer.sign("ModelAnnouncement", announced | {"region": region})
@@ -264,7 +274,7 @@ class Federation:
             key_pair=signer,
             name=name,
             open_reader=lambda _purpose: MemoryReader(process, self.log),
-            trust=_trust(),
+            trust=self.trust,
             clock=SimulatedClock(process, EPOCH_MS / 1000),
         )
 
@@ -354,7 +364,7 @@ class Federation:
 
     def _start_crowd(self) -> None:
         process = self._process("crowd")
-        followed = Followed(process, self.log, self.genesis, _trust())
+        followed = Followed(process, self.log, self.genesis, self.trust)
         process.start_task(followed.follow())
         number = 0
         for region, partitions in PARTITIONS.items():

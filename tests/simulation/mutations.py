@@ -343,6 +343,26 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "the lateness of windows: a backlog counts as fresh",
+        (
+            (
+                "aggregation/server/lateness.py",
+                "        late = self.versions_of(aggregate)\n",
+                "        late = 0\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "windows that are too late: they count a little, however late they come",
+        (
+            (
+                "aggregation/server/lateness.py",
+                "        return self.weights[late] if late < len(self.weights) else 0\n",
+                "        return self.weights[min(late, len(self.weights) - 1)]\n",
+            ),
+        ),
+    ),
+    Mutation(
         "the holding of versions: what stands in the store was made by a merger",
         (
             (

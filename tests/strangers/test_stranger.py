@@ -57,6 +57,7 @@ SPOILED = {
     "certificates.json": ["identity.not_after_ms", "reason", "identity.region"],
     "checks.json": ["verdicts.outcome", "verdicts.reason", "verdicts.v2"],
     "codecs.json": ["levels"],
+    "defences.json": ["norm_deviations", "reason", "clip", "weight"],
     "digests.json": ["sha256"],
     "encodings.json": ["reason"],
     "envelopes.json": ["signed", "signature", "envelope"],
@@ -74,6 +75,7 @@ SPOILED = {
     "scores.json": ["norm_deviations", "anomalous"],
     "signatures.json": ["valid"],
     "staleness.json": ["weights"],
+    "usual.json": ["bucket", "middle"],
 }
 """Of each file's first case what is changed, one after another."""
 

@@ -29,6 +29,7 @@ from tests.factories import (
     device_signer,
     devices,
     encoded,
+    guardian_signer,
     merger_signer,
     model_sha,
     operator_signer,
@@ -68,11 +69,6 @@ def rules(kind: str = "median", **sections: Any) -> Policy:
     for name, keys in sections.items():
         small[name] = small.get(name, {}) | keys
     return policy_from_mapping(small)
-
-
-def guardian_signer() -> Signer:
-    """A guardian."""
-    return signer("control", Role.GUARDIAN, "g-1")
 
 
 def barrier(version: int, rules: Policy, **changed: Any) -> bytes:

@@ -50,13 +50,6 @@ FIELDS: Final[dict[str, dict[str, Any]]] = {
         "model_sha256": factories.model_sha(3),
         "policy_sha256": factories.sha("policy"),
     },
-    "GuideAnnouncement": {
-        "task": TASK,
-        "version": 3,
-        "model_sha256": factories.model_sha(3),
-        "guide_sha256": factories.sha("guide 3"),
-        "guide_bytes": 5432,
-    },
 }
 LATER_FIELDS: Final[dict[str, dict[str, Any]]] = {
     "Barrier": FIELDS["Barrier"]

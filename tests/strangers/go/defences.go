@@ -45,14 +45,18 @@ type tally struct{ norms, cosines, shares map[int64]int64 }
 
 func newTally() *tally { return &tally{map[int64]int64{}, map[int64]int64{}, map[int64]int64{}} }
 
+// add counts an accepted update; own is 0 where no shares are counted.
 func (one *tally) add(norm, cosine float64, guided bool, own int64) {
+	count := shareCount(max64(1, own))
 	if norm > 0 {
-		one.norms[normBucket(norm)] += shareCount(own)
+		one.norms[normBucket(norm)] += count
 	}
 	if guided {
-		one.cosines[cosineBucket(cosine)] += shareCount(own)
+		one.cosines[cosineBucket(cosine)] += count
 	}
-	one.shares[own] += shareCount(own)
+	if own > 0 {
+		one.shares[own] += count
+	}
 }
 
 func histogramOf(counts map[int64]int64) Histogram {

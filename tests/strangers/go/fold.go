@@ -480,9 +480,11 @@ func (p *Partition) measure(verdict *Verdict, parts []part, scales []float64, bu
 	}
 	p.count(verdict, parts, scales, squares, buffers, as)
 	p.remember(verdict, norm, share)
+	own = 0
 	if share != nil {
-		p.window.tally.add(norm, verdict.Cosine, guided, share.total())
+		own = share.total()
 	}
+	p.window.tally.add(norm, verdict.Cosine, guided, own)
 }
 
 func (p *Partition) count(verdict *Verdict, parts []part, scales, squares []float64, buffers []part, as arrived) {

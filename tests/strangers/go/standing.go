@@ -10,6 +10,7 @@ import (
 const (
 	remembered = 8 // versions of a device's accepted updates, and its last scored ones
 	liveMax    = 10_000
+	guideBytes = 16_384 // of a guide beside its direction
 )
 
 // Share is what a device had of the last versions, as of one.
@@ -144,6 +145,9 @@ type Guide struct {
 
 // readGuide reads an object; nil where it is no guide of the task.
 func (registry *Registry) readGuide(data []byte, trust *Trust, task string, layout *Layout) *Guide {
+	if len(data) > layout.W+8*len(layout.Weights)+guideBytes {
+		return nil
+	}
 	one, err := registry.openEnvelope(data, trust.canonical)
 	if err != nil || one.Kind != "Guide" {
 		return nil

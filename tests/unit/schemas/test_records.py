@@ -9,6 +9,7 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from aggregation.fold.events import Barrier, RejectedRecord, Revoke, Tick, Update, Verdict
@@ -16,10 +17,11 @@ from aggregation.fold.rejections import RejectionReason
 from aggregation.fold.transition import fold_into
 from aggregation.policy import FORMATS
 from aggregation.reasons import Reason, because
+from fluvial.proof.checker import fold
 from schemas import avro as codec
 from schemas.certificates import CONTROL, Role
 from schemas.envelope import ENVELOPE, Signer, open_envelope
-from schemas.records import UPDATE_SCHEMAS, decode_record
+from schemas.records import SINCE_POLICY_V3, UPDATE_SCHEMAS, decode_record
 from tests import naive
 from tests.factories import (
     BUFFERED,
@@ -309,7 +311,8 @@ def test_bad_input_gets_its_verdict_and_leaves_the_rest_of_the_state_alone(
 
 
 def test_every_rejection_has_an_input_that_gets_it() -> None:
-    elsewhere = {"revoked", "wrong_partition", "duplicate", "anomalous"}  # they need a history; see below
+    # These need a history; see below.
+    elsewhere = {"revoked", "wrong_partition", "duplicate", "anomalous", "over_share", "quarantined"}
     inputs = {outcome for _, outcome in (*BAD.values(), *BAD_BUFFERS.values())}
     assert inputs | elsewhere == {r.outcome for r in RejectionReason}
 
@@ -335,6 +338,61 @@ def test_the_same_bytes_again_are_a_duplicate_and_so_is_a_second_update_for_the_
 def test_a_copy_in_another_partition_is_refused_there() -> None:
     outcomes = [Site(state_of(POLICY, partition=p, partitions=2)).append(GOOD).outcome for p in (0, 1)]
     assert sorted(outcomes) == ["accepted", "wrong_partition"]
+
+
+def test_a_device_that_has_had_its_share_is_over_it_and_one_that_was_refused_too_often_in_quarantine() -> (
+    None
+):
+    one = policy(format="fluvial/policy/v3", defence={"quarantine_refusals": 1})
+    site, zeros = Site(state_of(one)), encoded(np.zeros_like(delta(0)))
+
+    def at(base: int, device: str, **changed: Any) -> Verdict:
+        return site.append(update_bytes(device, base=base, **changed))
+
+    assert [at(0, DEVICE).outcome, at(0, "d-0002", tensors=zeros).outcome] == ["accepted", "anomalous"]
+    site.append(barrier_bytes(1, one))
+    verdicts = [at(1, DEVICE), at(1, "d-0002"), at(0, "d-0003"), at(1, "d-0003")]
+    assert [one.outcome for one in verdicts] == ["accepted", "quarantined", "accepted", "accepted"]
+    assert verdicts[1].detail == (
+        "d-0002 is in quarantine until version 32: too many of its last updates were anomalous"
+    )
+    site.append(barrier_bytes(2, one))
+    last = [
+        at(2, "d-0003"),
+        at(1, "d-0003"),
+        at(2, "d-0003"),
+        at(0, "d-0004"),
+        at(1, "d-0004"),
+        at(2, "d-0004"),
+    ]
+    assert [one.outcome for one in last] == [
+        "accepted", "duplicate", "duplicate", "accepted", "accepted", "over_share"
+    ]  # fmt: skip
+    assert last[-1].detail == "d-0004 has no contribution left at version 2: each version gives it 1"
+
+
+SINCE_V3 = {name: codec.schemas_for(name)[first - 1] for name, first in SINCE_POLICY_V3.items()}
+
+
+@pytest.mark.parametrize("name", SINCE_V3)
+@pytest.mark.parametrize("place", ["in the place of an envelope", "behind another name", "in an envelope"])
+def test_to_a_policy_before_v3_what_came_with_it_is_unknown_wherever_it_stands(name: str, place: str) -> None:
+    header = SINCE_V3[name].header
+    values = {
+        "in the place of an envelope": header + b"body",
+        "behind another name": reenveloped(kind="Tick", payload=header),
+        "in an envelope": reenveloped(kind=name, payload=header),
+    }
+    unknown = RejectedRecord(
+        RejectionReason.UNKNOWN_SCHEMA, because(Reason.UNKNOWN_FINGERPRINT, header[2:].hex())
+    )
+    for format_name in FORMATS:
+        event = decode_record(values[place], NOW_MS, TRUST, policy(format=format_name))
+        assert (event == unknown) == (format_name != "fluvial/policy/v3"), format_name
+
+
+def test_the_checker_knows_the_same_later_records() -> None:
+    assert fold.LATER == SINCE_POLICY_V3
 
 
 @pytest.mark.parametrize("by", ["device", "serial"])
@@ -363,6 +421,7 @@ def forged(kind: str) -> list[bytes]:
         "Revoke": (CONTROL, Role.OPERATOR),
     }
     signers = [device_signer(DEVICE), worker_signer(), merger_signer(), operator_signer()]
+    signers.append(signer(CONTROL, Role.GUARDIAN, "g-1"))
     wrong = [s for s, role in zip(signers, Role, strict=True) if role is not holders[kind][1]]
     region, role = holders[kind]
     good = signer(region, role, "x")

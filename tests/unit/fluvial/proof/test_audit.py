@@ -228,8 +228,7 @@ def own() -> SmallFederation:
 def test_an_aggregate_of_another_content_is_named_by_field(own: SmallFederation) -> None:
     """Signed by a real worker, of a sequence that exists: the divergence that only a refold can settle."""
     real = audit(own).partitions[0].aggregates[1]
-    names = codec.schema_for("RegionalAggregate").parsed["fields"]
-    record = {entry["name"]: getattr(real, entry["name"]) for entry in names}
+    record = open_envelope(own.records("fl.digits.aggregates.eu", 0)[1].value or b"").record
     own.publish_payload(
         "eu", 0, codec.encode("RegionalAggregate", record | {"weight_total": real.weight_total + 1})
     )
@@ -242,9 +241,7 @@ def test_an_aggregate_of_another_content_is_named_by_field(own: SmallFederation)
 
 
 def test_an_identical_duplicate_is_no_finding_and_an_invented_window_is(own: SmallFederation) -> None:
-    real = audit(own).partitions[0].aggregates[1]
-    names = [entry["name"] for entry in codec.schema_for("RegionalAggregate").parsed["fields"]]
-    record = {name: getattr(real, name) for name in names}
+    record = open_envelope(own.records("fl.digits.aggregates.eu", 0)[1].value or b"").record
     own.publish_payload("eu", 0, codec.encode("RegionalAggregate", record))
     assert audit(own).identical
     own.publish_payload("eu", 0, codec.encode("RegionalAggregate", record | {"sequence": 7}))
