@@ -139,7 +139,7 @@ class Partition:
         outcome = (
             self._not_ours(update, sealed.signer.serial)
             or self._wrong_base(update)
-            or self._over_share(update["device_id"])
+            or self._standing.refusal(update["device_id"], self.version, self._policy)
             or self._wrong_form(update)
         )
         if outcome:
@@ -166,21 +166,15 @@ class Partition:
         home = arithmetic.partition_of(device, self._task.partitions[self.region])
         return "" if home == self.partition else "wrong_partition"
 
-    def _oldest_by_versions(self) -> int:
-        return self.version - int(self._policy["staleness"]["versions_max"])
-
     def _oldest_base(self) -> int:
-        return max(self._floor, self._standing.oldest(self._oldest_by_versions()))
-
-    def _over_share(self, device: str) -> str:
-        had = self._standing.of(device, self.version, self._policy)
-        return self._standing.refusal(device, had, self.version)
+        by_versions = self.version - int(self._policy["staleness"]["versions_max"])
+        return max(self._floor, self._standing.oldest(by_versions))
 
     def _wrong_base(self, update: dict[str, Any]) -> str:
         base = update["base_version"]
         if base > self.version:
             return "future_base"
-        by_versions = self._oldest_by_versions()
+        by_versions = self.version - int(self._policy["staleness"]["versions_max"])
         too_old = self._standing.too_old(base, by_versions, self._now_ms, self._policy)
         if base < self._oldest_base() or too_old:
             return "too_stale"
