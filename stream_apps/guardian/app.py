@@ -13,7 +13,8 @@
         └─▶ fl.<task>.guides  an announcement of it, for mergers
 
 The root set is read at the start, held against what the task's held-out examples have, and never leaves this process.
-It resumes at the newest guide that was announced under its key, and ends when an operator revokes that. Two guardians at once are harmless: a merger takes one.
+It resumes at the newest guide that was announced under its key, and ends when an operator revokes that. Two guardians
+at once are harmless: a merger takes one.
 """
 
 from __future__ import annotations
