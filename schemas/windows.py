@@ -111,11 +111,6 @@ def state_names(data: bytes) -> tuple[str, str, str]:
     return record["policy_sha256"], record["reference_sha256"], record.get("guide_sha256", "")
 
 
-def revoked_names(data: bytes) -> frozenset[str]:
-    """What is revoked in the partition of a snapshot: devices and certificates, as ``RecordRules`` names them."""
-    return frozenset(_decode_state(data)["revoked"])
-
-
 def restore_state(
     data: bytes,
     aggregate: Aggregate,

@@ -13,7 +13,8 @@
         └─▶ fl.<task>.guides  an announcement of it, for mergers
 
 The root set is read at the start, held against what the task's held-out examples have, and never leaves this process.
-It resumes at the newest guide that was announced under its key. Two guardians at once are harmless: a merger takes one.
+It resumes at the newest guide that was announced under its key, and ends when an operator revokes that. Two guardians
+at once are harmless: a merger takes one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from schemas.access import own_group
 from schemas.certificates import CONTROL, Role
 from schemas.envelope import KeyPair
 from schemas.topics import models_topic
-from stream_apps.credentials import own_identity, require_valid
+from stream_apps.credentials import own_identity, require_not_revoked, require_valid
 from stream_apps.guardian.making import Making
 from stream_apps.process_context import ProcessContext, open_process_context
 from stream_apps.running import tell
@@ -99,8 +100,7 @@ def build_app(
 
     async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
         observer.adopted(making.guided, context.genesis.partitions)
-        # Announcements are small, and all but the newest are passed over at once.
-        return dict.fromkeys(assigned, 0)
+        return dict.fromkeys(assigned, making.heard)
 
     app = create_app(
         own_group(task, "guardian", f"{name}-{uuid.uuid4().hex[:8]}"),
@@ -129,6 +129,7 @@ def build_app(
         while not app.should_stop:
             try:
                 require_valid(identity)
+                require_not_revoked(identity, making.revoked)
                 done = await asyncio.shield(asyncio.create_task(asyncio.to_thread(making.guide_newest)))
             except Exception as error:  # noqa: BLE001 (it is said, and ends the process)
                 await end(error)

@@ -14,9 +14,11 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from aggregation.errors import FluvialError, UsageProblem
+from aggregation.fold.events import Revoke
 from backends.log import FLUSH_TIMEOUT_S
 from backends.outages import UNREADABLE, retry_through_outage
 from backends.reading_back import backwards
+from schemas.announcing import Announcers
 from schemas.checkpoints import decode_model
 from schemas.guides import NoGuideError, guide_in, signed_guide
 from schemas.objects import sha256_hex
@@ -24,12 +26,13 @@ from schemas.records import (
     Announcement,
     GuideAnnouncement,
     Unverified,
-    announcement_in,
     guide_announcement_in,
 )
 from schemas.topics import guides_topic, models_topic
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from backends.log import LogRecord
     from learning.config import TrainConfig
     from learning.root_set import RootSet
@@ -63,7 +66,10 @@ class Making:
         self._root = root
         self._seed = seed
         self._config = train_config or task.config
+        self._announcers = Announcers(context.trust, context.genesis.task)
         self._newest: Announcement | None = None
+        self.heard = 0
+        """The offset of the models topic that is heard next."""
         self.guided = -1
         """The newest version that this guardian has made a guide of, or could not."""
 
@@ -71,20 +77,30 @@ class Making:
         """Find the newest guide that was announced under this key, and the newest version. Waits out outages."""
         clock = self._context.clock
         self.guided = retry_through_outage("read the guides topic", self._newest_of_ours, clock=clock)
-        retry_through_outage("read the announcements", self._hear_the_newest, clock=clock)
+        retry_through_outage("read the announcements", self._hear_what_stands, clock=clock)
 
     @property
     def is_behind(self) -> bool:
         """Whether a version was announced that has no guide of ours."""
         return self._newest is not None and self._newest.version > self.guided
 
+    @property
+    def revoked(self) -> Collection[str]:
+        """The names of certificates that operators have revoked, as far as was heard."""
+        return self._announcers.revoked
+
     def hear(self, record: LogRecord) -> None:
-        """Take one record of the models topic."""
-        context = self._context
-        found = announcement_in(record.value, record.timestamp_ms, context.trust)
-        if isinstance(found, Unverified):
+        """Take one record of the models topic; in their order, each once: others are passed over."""
+        if record.offset < self.heard:
+            return
+        self.heard = record.offset + 1
+        genesis = self._context.genesis
+        found = self._announcers.read(record.value, record.timestamp_ms)
+        if isinstance(found, Revoke):
+            log.info("announcement %d: certificate %s was revoked", record.offset, found.certificate_serial)
+        elif isinstance(found, Unverified):
             log.warning("ignored announcement %d, which %s", record.offset, found.reason)
-        elif found.belongs_to(context.genesis.task, context.genesis.regions):
+        elif found.belongs_to(genesis.task, genesis.regions):
             newest = self._newest
             if newest is None or found.version > newest.version:
                 self._newest = found
@@ -163,16 +179,13 @@ class Making:
         )
         self._context.observer.guide_failed(version, problem)
 
-    def _hear_the_newest(self) -> None:
-        """So that the first guide is not one of a version that was the newest long ago."""
-        context, read = self._context, 0
-        with context.open_reader("announced") as reader:
-            for records in backwards(reader, models_topic(context.genesis.task), 0):
-                for record in records:
-                    self.hear(record)
-                read += len(records)
-                if self._newest is not None or read >= RECORDS_MAX:
-                    return
+    def _hear_what_stands(self) -> None:
+        """All of the models topic: so the first guide is not one of a version that was the newest long ago."""
+        topic = models_topic(self._context.genesis.task)
+        with self._context.open_reader("announced") as reader:
+            low, end = reader.bounds(topic, 0)
+            for record in reader.read(topic, 0, max(low, self.heard), end):
+                self.hear(record)
 
     def _newest_of_ours(self) -> int:
         """The newest version of which a guide was announced under this certificate; -1 where none was."""

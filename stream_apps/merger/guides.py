@@ -6,8 +6,8 @@ Anybody may write any bytes into the topic of guides and into the store, so noth
 2. It has to be for a version that is young enough, and for the very model that this version has in our chain.
 3. Its object has to be in the store, to be what its hash says, of a size that the layout allows, and a guide signed
    under the same certificate: finite, of the task's layout, and not all 0.
-4. A guardian whose certificate is revoked, as far as a window's snapshot says, is not heard. Partitions that know more
-   fold as if there were no guide.
+4. A guardian whose certificate is revoked, as far as the merger has heard, is not listened to. Partitions that know
+   more fold as if there were no guide.
 
 A look is bounded in records, objects and tries, and reads the topic's end first: what stands before is too old to help.
 While topic or store cannot be read, the guides that are known go on to count, for as long as they are young enough.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,7 +25,6 @@ from typing import Final
 from aggregation.defences import defence_named
 from aggregation.errors import FluvialError, IntegrityProblem
 from aggregation.policy import Policy
-from aggregation.server.aggregates import Aggregate
 from backends.log import LogRecord, RecordReader
 from backends.object_store import ObjectNotFound
 from backends.outages import UNREADABLE
@@ -34,7 +33,6 @@ from schemas.manifests import decode_manifest
 from schemas.objects import sha256_hex
 from schemas.records import GuideAnnouncement, guide_announcement_in
 from schemas.topics import guides_topic
-from schemas.windows import revoked_names
 from stream_apps.merger.guiding import NO_GUIDE, UNGUIDED, Guiding, NextGuide
 from stream_apps.merger.version import Version
 from stream_apps.process_context import ProcessContext
@@ -76,25 +74,21 @@ class _Spell:
     unguided: bool = False
     unreadable: bool = False
     told: set[str] = field(default_factory=set)
+    barred: set[str] = field(default_factory=set)
 
 
 class Guides(Guiding):
-    """Chooses guides for one task. ``windows`` says which windows wait: their snapshots say who is revoked."""
+    """Chooses guides for one task. ``revoked`` gives the names of certificates that operators have revoked by now."""
 
-    def __init__(
-        self, context: ProcessContext, windows: Callable[[], Sequence[Aggregate]] = lambda: ()
-    ) -> None:
+    def __init__(self, context: ProcessContext, revoked: Callable[[], Collection[str]] = frozenset) -> None:
         self._context = context
         self._task = context.genesis.task
         self._store = context.store
-        self._windows = windows
         self._claims: OrderedDict[str, deque[Claim]] = OrderedDict()
         self._next_offset = 0
         self._again_s = 0.0
         self._models: dict[int, str] = {}
-        self._snapshot = ""
-        self._revoked: frozenset[str] = frozenset()
-        self._barred: set[str] = set()
+        self._revoked = revoked
         self._chosen: tuple[int, Claim] | None = None
         self._opened = ExitStack()
         self._reader: RecordReader | None = None
@@ -111,7 +105,6 @@ class Guides(Guiding):
         if not defence_named(defence.kind).guided:
             return NO_GUIDE
         version = head.number + 1
-        self._hear_who_is_revoked()
         found = self._chosen_for(head) or self._choose(head, defence.guide_versions_max)
         if found is not None:
             self._chosen = (head.number, found)
@@ -243,7 +236,7 @@ class Guides(Guiding):
             return "damaged", f"cannot be used: {problem.message}"
         claim.tries = TRIES_MAX  # what the hash names does not change
         named = None if guide is None else (guide.version, guide.model_sha256, guide.signer)
-        if named != (said.version, said.model_sha256, self._name_of(claim)):
+        if named != (said.version, said.model_sha256, trust.rules.certificate_name(said.signer.serial)):
             return "no_guide", "is no guide, or another than was announced"
         return "", ""
 
@@ -276,29 +269,14 @@ class Guides(Guiding):
 
     # -- who is revoked
 
-    def _hear_who_is_revoked(self) -> None:
-        """By the snapshot of a window that waits, the one of the highest sequence."""
-        waiting = self._windows()
-        if not waiting:
-            return
-        sha256 = max(waiting, key=lambda one: (one.sequence, one.region, one.partition)).state_sha256
-        if sha256 == self._snapshot:
-            return
-        try:
-            self._revoked = revoked_names(self._store.get_object(sha256))
-            self._snapshot = sha256
-        except UNREADABLE as problem:
-            log.warning("who is revoked is not known: %s", problem.message)
-
     def _is_barred(self, claim: Claim) -> bool:
-        name = self._name_of(claim)
-        if name in self._revoked and name not in self._barred:
-            self._barred.add(name)
+        name = self._context.trust.rules.certificate_name(claim.said.signer.serial)
+        if name not in self._revoked():
+            return False
+        if name not in self._spell.barred:
+            self._spell.barred.add(name)
             log.warning("guardian %s is revoked, its guides count no more: %s", claim.said.signer.name, name)
-        return name in self._barred
-
-    def _name_of(self, claim: Claim) -> str:
-        return self._context.trust.rules.certificate_name(claim.said.signer.serial)
+        return True
 
     # -- what is said
 
@@ -316,6 +294,6 @@ class Guides(Guiding):
             log.warning("%s cannot be read, going by what is known: %s", what, problem.message)
 
 
-def guiding_of(context: ProcessContext, windows: Callable[[], Sequence[Aggregate]]) -> Guiding:
-    """What chooses a task's guides: nothing, where it has no topic of them. ``windows``: those that wait."""
-    return Guides(context, windows) if context.genesis.is_guided else UNGUIDED
+def guiding_of(context: ProcessContext, revoked: Callable[[], Collection[str]]) -> Guiding:
+    """What chooses a task's guides: nothing, where it has no topic of them. ``revoked``: names of certificates."""
+    return Guides(context, revoked) if context.genesis.is_guided else UNGUIDED

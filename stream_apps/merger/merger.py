@@ -46,7 +46,7 @@ class Merger:
     def __init__(self, context: ProcessContext, guiding: Guiding | None = None) -> None:
         """``guiding`` is for tests: else it goes by the task's guardians, where it has any."""
         self.context = context
-        guiding = guiding or guiding_of(context, lambda: self.pending.waiting())  # noqa: PLW0108 (it comes later)
+        guiding = guiding or guiding_of(context, lambda: self._adopting.revoked)
         self._policies = Policies(context)
         self._adopting = Adopting(context, self._policies, guiding)
         self._committing = Committing(context, self._policies, guiding)

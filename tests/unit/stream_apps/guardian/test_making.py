@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from aggregation.codecs import direction_of
-from aggregation.errors import FluvialError
+from aggregation.errors import FluvialError, UsageProblem
 from backends import keys
 from backends.memory.clock import ManualClock
 from backends.memory.log import MemoryReader, MemoryWriter
 from backends.memory.store import MemoryStore
 from backends.observer import Observer
 from backends.store.task_store import TaskStore
-from fluvial.local.create import GUARDIAN, MERGER, first_version, make_keys
+from fluvial.local.create import GUARDIAN, MERGER, OPERATOR, first_version, make_keys
 from fluvial.session.in_process import memory_log_of
 from learning.binding import bind
 from learning.root_set import RootSet, root_set_of
@@ -30,6 +30,7 @@ from schemas.guides import guide_in
 from schemas.objects import model_key
 from schemas.records import GuideAnnouncement, guide_announcement_in
 from schemas.topics import guides_topic, models_topic
+from stream_apps.credentials import require_not_revoked
 from stream_apps.guardian.making import Making
 from stream_apps.process_context import ProcessContext
 from tests.guardians import guided_policy
@@ -273,3 +274,29 @@ def test_an_outage_between_object_and_announcement_leaves_nothing_half_said(site
     assert again.guide_newest()
     assert set(site.store.store.list("mine/objects/")) == objects
     assert len(site.announced()) == 1
+
+
+def test_what_a_revoked_merger_announces_is_not_guided_and_the_guardian_hears_of_its_own_end(
+    site: Site,
+) -> None:
+    domain = site.first.genesis.domain
+    operator = keys.load_key_pair(keys.signer_path(site.folder, CONTROL, Role.OPERATOR, OPERATOR)).of_task(
+        domain
+    )
+    serials = [
+        keys.certificate_serial(keys.signer_path(site.folder, CONTROL, role, name))
+        for role, name in ((Role.MERGER, MERGER), (Role.GUARDIAN, GUARDIAN))
+    ]
+    site.announce(0)
+    made = site.making()
+    assert made.guide_newest()
+    for serial in serials:
+        fields = {"task": "mine", "device_id": "", "certificate_serial": serial, "reason": "stolen"}
+        site.log.append(models_topic("mine"), 0, None, operator.sign("Revoke", fields), ())
+    site.announce(1)
+    site.hear_all(made)
+    assert not made.is_behind
+    assert made.revoked == {f"certificate:{serial}" for serial in serials}
+    identity = site.first.genesis.trust.identify(made._context.signer.certificate)
+    with pytest.raises(UsageProblem, match="revoked"):
+        require_not_revoked(identity, made.revoked)

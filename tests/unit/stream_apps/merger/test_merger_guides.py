@@ -14,10 +14,11 @@ from aggregation.layout import Layout
 from schemas.checkpoints import encode_direction
 from schemas.guides import guide_bytes_max
 from schemas.objects import object_key
+from schemas.topics import models_topic
 from stream_apps.merger import guides as merger_guides
 from stream_apps.merger.guides import REFUSALS, Guides
 from stream_apps.merger.guiding import UNGUIDED
-from stream_apps.merger.merger import Merger
+from stream_apps.merger.merger import REVOKES_EVERY_S, Merger
 from tests import factories
 from tests.guardians import Guardian, direction, guided_policy, nan_direction, zero_direction
 from tests.small_federation import SmallFederation
@@ -63,6 +64,17 @@ def is_due(one: SmallFederation) -> bool:
     one.close_windows()
     one.fold()
     return asyncio.run(run())
+
+
+def revoke(one: SmallFederation, guardian: Guardian, *, everywhere: bool) -> None:
+    """In every partition, as ``fluvial revoke`` does; ``everywhere``: in the models topic, too."""
+    serial = one.trust.identify(one.signer(guardian.by).certificate).serial
+    value = factories.revoke_bytes(serial=serial, by=one.signer(factories.operator_signer()), task=one.task)
+    for region, partitions in one.partitions.items():
+        for partition in range(partitions):
+            one.append(region, partition, value)
+    if everywhere:
+        one.writer.append_now(models_topic(one.task), value, partition=0)
 
 
 def guides_in_force(one: SmallFederation) -> set[str]:
@@ -210,15 +222,12 @@ def test_one_guardian_s_key_silences_no_other() -> None:
 def test_what_a_revoked_guardian_says_is_not_heard_and_another_is() -> None:
     one = federation(guide_versions_max=5)
     revoked, honest = Guardian(one), Guardian(one, factories.guardian_signer("g-2"))
-    serial = one.trust.identify(one.signer(revoked.by).certificate).serial
     sha256 = revoked.guide(0)
     assert version_of(one).guide_sha256 == sha256
-    for region, partitions in one.partitions.items():
-        for partition in range(partitions):
-            value = factories.revoke_bytes(serial=serial, by=one.signer(factories.operator_signer()))
-            one.append(region, partition, value)
+    revoke(one, revoked, everywhere=True)
     older = honest.guide(0)
     revoked.guide(1)
+    one.clock.sleep(REVOKES_EVERY_S)
     assert version_of(one).guide_sha256 == older
     assert guides_in_force(one) == {older}
 
@@ -226,17 +235,9 @@ def test_what_a_revoked_guardian_says_is_not_heard_and_another_is() -> None:
 def test_partitions_that_know_more_fold_as_if_there_were_no_guide() -> None:
     one = federation()
     guardian = Guardian(one)
-    serial = one.trust.identify(one.signer(guardian.by).certificate).serial
-    guardian.guide(0)
-    one.send()
-    one.close_windows()
-    one.fold()  # the windows that the merger looks at closed before the Revoke
-    for region, partitions in one.partitions.items():
-        for partition in range(partitions):
-            value = factories.revoke_bytes(serial=serial, by=one.signer(factories.operator_signer()))
-            one.append(region, partition, value)
-    one.merge()
-    one.fold()
+    sha256 = guardian.guide(0)
+    revoke(one, guardian, everywhere=False)
+    assert version_of(one).guide_sha256 == sha256
     assert guides_in_force(one) == {""}
 
 
