@@ -55,7 +55,7 @@ class DefencePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kind: str = "median"
     norm_clip_medians: float = 1.5
-    norm_clip_floor: float = 0.1
+    norm_clip_floor: float = 0.5
     norm_deviations_max: float = 6.0
     cosine_min: float = -0.5
     history_updates: int = 64

@@ -69,10 +69,10 @@ def test_every_rule_is_broken_once_in_the_first_rounds(misbehaving: int) -> None
     assert broken == set(MISBEHAVIOURS)
 
 
-def test_attackers_attack_every_time_by_both_ways_and_the_others_stay_honest() -> None:
+def test_attackers_attack_every_time_each_in_its_way_and_the_others_stay_honest() -> None:
     done = play(FleetConfig(devices=10, attackers=4, misbehaving=2), 50)
     assert [set(done[index]) for index in range(4)] == [{Behaviour.HONEST}] * 4
-    assert [done[index][0] for index in range(6, 10)] == [*ATTACKS, *ATTACKS]
+    assert [done[index][0] for index in range(6, 10)] == [*ATTACKS, *ATTACKS][:4]
     assert all(len(set(done[index])) == 1 for index in range(6, 10))
 
 
