@@ -86,8 +86,9 @@ class Standing:
         known = self.devices.get(device)
         return Had(version, shares["saved_max"]) if known is None else known.at(version, shares)
 
-    def refusal(self, device: str, had: Had | None, version: int) -> str:
+    def over_share(self, device: str, version: int, policy: dict[str, Any]) -> str:
         """``over_share``, ``quarantined`` or ""."""
+        had = self.of(device, version, policy)
         if had is None:
             return ""
         if had.tokens < 1:
