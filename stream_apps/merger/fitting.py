@@ -1,7 +1,8 @@
 """Whether the histograms of a window can be those of so many accepted updates, whatever its log holds.
 
-Each accepted update stands in one bucket of the shares and in at most one of each other, and counts the same in all. So
-there are no more buckets than updates, and all numbers are small: what is pooled of them fits in a manifest.
+Each accepted update stands in one bucket of the shares, where the policy counts them, and in at most one of each other,
+and counts the same in all. So there are no more buckets than updates, and all numbers are small: what is pooled of them
+fits in a manifest.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from itertools import pairwise
 from typing import Final
 
 from aggregation.defences import Histograms
-from aggregation.defences.usual import COSINE_STEPS, Histogram, share_count
+from aggregation.defences.usual import COSINE_STEPS, SHARE_UNIT, Histogram, share_count
 
 NORM_BUCKETS: Final = range(1 << 14)
 """Where a finite float64 above 0 may lie; so many buckets of norms a manifest has at most."""
@@ -25,7 +26,8 @@ def histograms_fit(histograms: Histograms | None, accepted: int) -> bool:
     if histograms is None:
         return True
     shares = histograms.shares
-    counted = sum(count for _, count in shares)
+    # Under a policy that counts no shares each update counts whole, and no share is said.
+    counted = sum(count for _, count in shares) if shares else SHARE_UNIT * accepted
     return (
         _fits(shares, SHARE_BUCKETS, counted)
         and all(count % share_count(own) == 0 for own, count in shares)

@@ -218,9 +218,7 @@ def skip() -> bytes:
 
 def v3() -> tuple[bytes, bytes]:
     """The payload of a window under a policy of v3 with a guide, and the state behind it."""
-    one = policy_from_toml(
-        'format = "fluvial/policy/v3"\n[defence]\nkind = "guide"\nquarantine_refusals = 1\n'
-    )
+    one = policy_from_toml(GUIDED_TOML)
     site, direction = Site(state_of(one)), delta(5)
     site.append(update_bytes("d-0001", tensors=encoded(direction)))
     barrier = site.event(

@@ -18,6 +18,7 @@ from tests import factories
 from tests.certificate_flaws import FLAWS, flawed
 from tests.factories import barrier_bytes, certificate, device_signer, devices, tick_bytes, update_bytes
 from tests.strangers.program import SCHEMAS, Stranger
+from tests.vectors import shares
 from tests.vectors.logs import rules, skip_bytes
 from tests.vectors.replaying import Log, folded_case
 from tests.vectors.wire import authorities
@@ -60,18 +61,29 @@ def written(folder: Path, name: str, cases: list[dict[str, Any]]) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("canonical", [True, False], ids=["canonical", "first rules"])
-def test_mutated_records_get_one_verdict(stranger: Stranger, tmp_path: Path, *, canonical: bool) -> None:
-    rng = random.Random(RECORDS)
-    policy = rules(
+V2, V3 = "fluvial/policy/v2", shares.V3
+
+
+@pytest.mark.parametrize(
+    ("canonical", "name"),
+    [(True, V2), (False, V2), (True, V3)],
+    ids=["canonical", "first rules", "under v3"],
+)
+def test_mutated_records_get_one_verdict(
+    stranger: Stranger, tmp_path: Path, *, canonical: bool, name: str
+) -> None:
+    rng, make = random.Random(RECORDS), rules if name == V2 else shares.rules
+    policy = make(
         window={"updates_max": 1000, "records_max": 10_000}, updates={"codecs": ["int8", "float32", "int4"]}
     )
     names = devices(3)
-    good = [update_bytes(name, codec=codec) for name, codec in zip(names, policy.updates.codecs, strict=True)]
+    good = [update_bytes(one, codec=codec) for one, codec in zip(names, policy.updates.codecs, strict=True)]
     good += [tick_bytes(0), factories.revoke_bytes("d-x"), skip_bytes(0), barrier_bytes(1, policy)]
     signers = {"Barrier": factories.merger_signer(), "Tick": factories.worker_signer()}
+    signers["Guide"] = factories.guardian_signer()
     log = Log(policy)
     log.keep(policy.canonical())
+    good += [shares.barrier(0, policy), shares.guide_bytes(0, factories.delta(5))]
     for _ in range(RECORDS):
         base = rng.choice(good)
         if rng.random() < 0.5:

@@ -437,7 +437,15 @@ def names() -> dict[str, Any]:
         "optimizer": objects.optimizer_key(TASK, 12),
         "facts": objects.facts_key(TASK, 12),
     }
-    table = [
+    case = {"task": TASK, "version": 12, "sha256": one, "keys": keys, "topics": _topics(guided=False)}
+    guided = case | {"guided": True, "topics": _topics(guided=True)}
+    return document(
+        "keys of the object store under its bucket, and topics of a task of eu[2] and us[1]", [case, guided]
+    )
+
+
+def _topics(*, guided: bool) -> list[dict[str, Any]]:
+    return [
         {
             "topic": topic.name,
             "records": list(topic.records),
@@ -446,12 +454,8 @@ def names() -> dict[str, Any]:
             "retention_ms": topic.retention_ms,
             "timestamp_type": topic.timestamp_type,
         }
-        for topic in topics.topics_of(TASK, {"us": 1, "eu": 2})
+        for topic in topics.topics_of(TASK, {"us": 1, "eu": 2}, guided=guided)
     ]
-    case = {"task": TASK, "version": 12, "sha256": one, "keys": keys, "topics": table}
-    return document(
-        "keys of the object store under its bucket, and topics of a task of eu[2] and us[1]", [case]
-    )
 
 
 def digests() -> dict[str, Any]:

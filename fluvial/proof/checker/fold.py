@@ -39,6 +39,11 @@ COUNTED_MAX: Final = 1_000_000
 """(device, base) pairs that a partition remembers; beyond that the oldest base is welcome no more."""
 
 
+def _is_later(policy: dict[str, Any], kind: str, version: int) -> bool:
+    """Whether the policy's format does not know that version of a record, wherever it is named."""
+    return not counts_shares(policy) and version >= LATER.get(kind, version + 1)
+
+
 class Partition:
     """The fold of one partition; ``take`` every record in order, from offset 0."""
 
@@ -100,17 +105,13 @@ class Partition:
             sealed = wire.open_sealed(self._task.notary, value)
         except Undecodable as error:
             named = error.schema
-            later = named is not None and self._is_later(named.name, named.version)
+            later = named is not None and _is_later(self._policy, named.name, named.version)
             return None, "unknown_schema" if later else error.outcome
         newest = UPDATE_SCHEMAS[self._policy.get("format")]
         too_new = sealed.kind == "ClientUpdate" and sealed.schema_version > newest
-        if too_new or self._is_later(sealed.kind, sealed.schema_version):
+        if too_new or _is_later(self._policy, sealed.kind, sealed.schema_version):
             return None, "unknown_schema"
         return (sealed, "") if sealed.kind in wire.IN_UPDATES_TOPICS else (None, "undecodable")
-
-    def _is_later(self, kind: str, version: int) -> bool:
-        """Whether the policy's format does not know that version of a record, wherever it is named."""
-        return not counts_shares(self._policy) and version >= LATER.get(kind, version + 1)
 
     def _unauthentic(self, offset: int, sealed: Sealed, timestamp_ms: int) -> Verdict | None:
         refusal = wire.refusal_of(sealed, timestamp_ms)

@@ -470,6 +470,7 @@ func (r *runner) names(raw json.RawMessage) {
 		Version int64             `json:"version"`
 		SHA256  string            `json:"sha256"`
 		Keys    map[string]string `json:"keys"`
+		Guided  bool              `json:"guided"`
 		Topics  []struct {
 			Topic string `json:"topic"`
 		} `json:"topics"`
@@ -485,7 +486,12 @@ func (r *runner) names(raw json.RawMessage) {
 			topics = append(topics, "fl."+one.Task+"."+kind+"."+region)
 		}
 	}
-	topics = append(topics, "fl."+one.Task+".models", "fl."+one.Task+".metrics")
+	topics = append(topics, "fl."+one.Task+".models")
+	if one.Guided {
+		topics = append(topics, "fl."+one.Task+".guides")
+	}
+	topics = append(topics, "fl."+one.Task+".metrics")
+	r.equal("topics", len(one.Topics), len(topics))
 	for i, each := range one.Topics {
 		r.equal("topic", each.Topic, topics[i])
 	}

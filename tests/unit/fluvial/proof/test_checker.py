@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregation.codecs import CODECS, DEFAULT_CODEC, accumulate_values_into, mean_of_values
+from aggregation.defences import DEFENCES
 from aggregation.fold.events import Parked, Verdict
 from aggregation.layout import VALUE_DIGITS
 from aggregation.optimizers import OPTIMIZERS
@@ -41,8 +42,8 @@ from schemas.manifest_seals import sealed
 from schemas.manifests import Manifest
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 from schemas.signing import FIRST_DOMAIN, SignatureDomain
-from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
-from tests import factories
+from schemas.topics import aggregates_topic, models_topic, updates_topic, verdicts_topic
+from tests import defended, factories
 from tests.factories import verdict_bytes
 from tests.small_federation import PARTITIONS, SmallFederation, on_mock_cluster
 
@@ -91,7 +92,7 @@ def copy_of(federation: SmallFederation) -> Copy:
         (topic.name, p): [
             (r.offset, r.timestamp_ms, r.key, r.value) for r in federation.records(topic.name, p)
         ]
-        for topic in topics_of(task, federation.partitions)
+        for topic in federation.topics
         for p in range(topic.partitions)
     }
     store = federation.objects.store
@@ -207,6 +208,13 @@ def test_every_kind_of_policy_recomputes(kind: str) -> None:
     report = copy_of(federation).check()
     assert [one.message for one in report.violations] == []
     assert report.identical and report.versions == 4
+
+
+@pytest.mark.parametrize("kind", DEFENCES)
+def test_every_defence_of_policy_v3_recomputes(kind: str) -> None:
+    report = copy_of(defended.lived(kind)).check()
+    assert [one.message for one in report.violations] == []
+    assert report.identical and report.versions == defended.VERSIONS
 
 
 def test_every_refusal_is_the_same_one() -> None:

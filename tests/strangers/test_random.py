@@ -1,0 +1,47 @@
+"""Random logs under policy v3, of every defence, folded by the code and by the Go program: the same to the byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aggregation.defences import DEFENCES
+from aggregation.fold.rules import CANONICAL_RULES
+from tests.strangers.program import Stranger
+from tests.strangers.test_mutated import written
+from tests.unit.fluvial.proof import test_checker_fold
+from tests.vectors.replaying import Log, folded_case
+
+pytestmark = pytest.mark.needs("go")
+
+SEEDS = range(4)
+
+
+def case(seed: int, kind: str, per_version: int) -> dict[str, Any]:
+    """A log of 120 records, and what it comes to."""
+    shares = {"per_version": per_version, "saved_max": per_version}
+    policy = test_checker_fold.rules(kind, shares=shares)
+    made = test_checker_fold.random_log(seed, policy)
+    log = Log(policy)
+    for timestamp_ms, value in made.records:
+        log.add(value, timestamp_ms=timestamp_ms)
+    for key in made.objects.keys(""):
+        log.keep(made.objects.get(key))
+    return folded_case(f"{kind} {seed}", log, CANONICAL_RULES) | {"canonical": True}
+
+
+def test_random_logs_come_to_the_same(stranger: Stranger, tmp_path: Path) -> None:
+    cases = [case(seed, kind, seed % 3) for seed in SEEDS for kind in DEFENCES]
+    outcomes = {verdict["outcome"] for one in cases for verdict in one["verdicts"]}
+    assert {
+        "accepted",
+        "anomalous",
+        "over_share",
+        "quarantined",
+        "duplicate",
+        "too_stale",
+        "revoked",
+    } <= outcomes
+    assert stranger("vectors", written(tmp_path / "schemas", "logs.json", cases))["problems"] == []
