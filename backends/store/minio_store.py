@@ -18,6 +18,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from aggregation.errors import ConnectionProblem
+from backends.object_limits import ObjectLimits, ObjectTooLarge
 from backends.object_store import ObjectNotFound, StoreRefused, check_key, check_prefix
 from backends.store.http import open_pool
 from backends.store.limits import CONNECT_TIMEOUT_S, CONNECTIONS_MAX, READ_TIMEOUT_S
@@ -37,6 +38,7 @@ class MinioStore:
 
     def __init__(self, settings: StoreSettings, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         """Prepare connections to the server; none is opened before the first call."""
+        self.limits = ObjectLimits()
         self._settings = settings
         self._bucket = settings.bucket
         self._read_timeout_s = read_timeout_s
@@ -54,6 +56,8 @@ class MinioStore:
         with self._outages(key):
             response = self._client.get_object(self._bucket, key)
             try:
+                if int(response.headers.get("Content-Length", 0)) > self.limits.of(key):
+                    raise ObjectTooLarge(key, self.limits.of(key), where=self.describe())
                 return bytes(response.read())
             finally:
                 response.close()

@@ -18,6 +18,7 @@ import tenacity
 from botocore import exceptions
 from botocore.config import Config
 
+from backends.object_limits import ObjectLimits, ObjectTooLarge
 from backends.object_store import ObjectNotFound, check_key, check_prefix
 from backends.store.limits import CONNECT_TIMEOUT_S, CONNECTIONS_MAX, READ_TIMEOUT_S
 from backends.store.s3_errors import (
@@ -61,6 +62,7 @@ class S3Store:
 
     def __init__(self, settings: StoreSettings, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         """Prepare connections to the server; none is opened before the first call."""
+        self.limits = ObjectLimits()
         self._settings = settings
         self._bucket = settings.bucket
         self._read_timeout_s = read_timeout_s
@@ -84,6 +86,9 @@ class S3Store:
         check_key(key)
         with self._outages(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            if answer["ContentLength"] > self.limits.of(key):
+                answer["Body"].close()
+                raise ObjectTooLarge(key, self.limits.of(key), where=self.describe())
             return bytes(answer["Body"].read())
 
     def put(self, key: str, data: bytes) -> None:

@@ -27,6 +27,7 @@ from stream_apps.merger.announced import Announced
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.holding import Holding
 from stream_apps.merger.policies import Policies
+from stream_apps.merger.told import held_until, told_by_barriers
 from stream_apps.merger.version import Version, first_version, version_of
 from stream_apps.merger.windows import Windows
 from stream_apps.process_context import ProcessContext
@@ -78,6 +79,7 @@ class Adopting:
         """Read what was announced, and look for holes in the chain up to there (``IntegrityProblem`` FLV-3303)."""
         clock = self._context.clock
         self.hear()
+        retry_through_outage("read the barriers of the newest version", self._learn_told, clock=clock)
         retry_through_outage("look for every version's manifest", self._require_whole_chain, clock=clock)
 
     def vouched(self, head: Version) -> Version:
@@ -202,8 +204,43 @@ class Adopting:
 
     def _learn_announced(self) -> None:
         with self._context.open_reader("announced") as reader:
-            self._models.read(reader)
-        self.announced = self._models.manifests | self.announced
+            if not self._models.read(reader):
+                return
+        found = self._models.manifests
+        for version in sorted(self._models.doubtful, reverse=True):
+            if version < max(found.keys() - self._models.doubtful, default=0):
+                break  # somebody else vouches for a later one, and so for this one
+            if not self._stands(version, found[version]):
+                text = "passed over: version %d, which is not in the store, was announced by a revoked merger alone"
+                log.error(text, version, extra={"version": version})
+                del found[version]
+                self.announced.pop(version, None)
+        self.announced |= found
+
+    def _stands(self, version: int, manifest_sha256: str) -> bool:
+        """Whether the store has the manifest of that hash."""
+        try:
+            return sha256_hex(self._store.manifest_bytes(version)) == manifest_sha256
+        except IntegrityProblem:
+            return False
+
+    def _learn_told(self) -> None:
+        """Count the barriers above what was announced: a merger may have died between the two."""
+        genesis, newest = self._context.genesis, max(self.announced, default=0)
+        starts = held_until(newest, genesis.slots, self._store.manifest)
+        with self._context.open_reader("told") as reader:
+            told = told_by_barriers(
+                reader,
+                self._context.trust,
+                genesis.task,
+                genesis.slots,
+                starts=starts,
+                revoked=self._models.was_revoked,
+            )
+        for version, sha256 in sorted(told.items()):
+            if version > newest:
+                log.info("version %d was told to workers, and not announced", version)
+                self.announced[version] = sha256
 
     def _vouch_for_parents(self, first: int, newest: int) -> None:
         """What an announced version names as its parent is vouched for as well: down to ``first``."""

@@ -22,6 +22,7 @@ from backends.outages import UNREADABLE, retry_through_outage
 from schemas.manifest_seals import manifest_format, sealed
 from schemas.manifests import Manifest
 from schemas.objects import sha256_hex
+from stream_apps.merger.bounding import Bounding, Given
 from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.policies import Policies
@@ -50,15 +51,18 @@ class Committed:
 class Committing:
     """Makes versions of one task."""
 
-    def __init__(self, context: ProcessContext, policies: Policies) -> None:
+    def __init__(
+        self, context: ProcessContext, policies: Policies, given: Given = lambda _window: False
+    ) -> None:
         self._context = context
         self._store = context.store
         self._policies = policies
+        self._bounding = Bounding(context, policies, given)
 
     def commit(self, head: Version, chosen: tuple[Aggregate, ...]) -> Committed | None:
         """The version after ``head``, of these windows; None where another merger was faster.
 
-        Raises ``DoubtfulWindows`` where a window's sums are missing or damaged, or out of all bounds.
+        Raises ``DoubtfulWindows`` where a window's sums are missing or damaged, or more than its updates can come to.
         """
         clock, observer = self._context.clock, self._context.observer
         observer.merging(head.number + 1, chosen)
@@ -117,6 +121,10 @@ class Committing:
 
     def _sums(self, one: Aggregate) -> npt.NDArray[np.int64]:
         try:
-            return self._store.sums(one.sum_sha256, self._context.layout)
+            sums = self._store.sums(one.sum_sha256, self._context.layout)
         except IntegrityProblem as problem:
             raise DoubtfulWindows((one,), problem) from problem
+        beyond = self._bounding.problem(one, sums)
+        if beyond is not None:
+            raise DoubtfulWindows((one,), beyond)
+        return sums

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.rules import CERTIFICATE
@@ -27,6 +29,7 @@ from schemas.certificates import Identity
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import Input, Manifest, decode_manifest, input_of, next_cursors
 from schemas.objects import sha256_hex
+from stream_apps.merger.bounding import Bounding
 from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.policies import Policies
@@ -112,7 +115,7 @@ class Holding:
         self._require_sealed(manifest, parent.number + 1)
         self._require_ordinary(manifest, parent)
         inputs = self._inputs(manifest, parent, windows)
-        derived = self._derive(inputs, parent)
+        derived = self._derive(inputs, parent, windows)
         unsigned = next_manifest(self._context.genesis.task, parent, inputs, derived, manifest.format)
         expected = msgspec.structs.replace(unsigned, merger=manifest.merger)
         got, wanted = msgspec.structs.asdict(manifest), msgspec.structs.asdict(expected)
@@ -170,11 +173,21 @@ class Holding:
             )
         return found
 
-    def _derive(self, inputs: tuple[Aggregate, ...], parent: Version) -> Derived:
+    def _derive(self, inputs: tuple[Aggregate, ...], parent: Version, windows: Windows) -> Derived:
         layout = self._context.layout
+        bounding = Bounding(self._context, self._policies, windows.judging.is_given)
+
+        def sums(one: Aggregate) -> npt.NDArray[np.int64]:
+            found = self._store.sums(one.sum_sha256, layout)
+            beyond = bounding.problem(one, found)
+            if beyond is not None and windows.judging.doubt((one,)):
+                what = f"window {one.sequence} of {one.region}[{one.partition}], which it names, is a lie"
+                raise self._refused(parent.number + 1, f"{what}: {beyond.message}")
+            return found
+
         return derive(
             parent.checkpoint,
-            (self._store.sums(one.sum_sha256, layout) for one in inputs if one.sum_sha256),
+            (sums(one) for one in inputs if one.sum_sha256),
             updates=sum(one.accepted for one in inputs),
             weight_total=sum(one.weight_total for one in inputs),
             policy=self._policies.of(parent.policy_sha256),

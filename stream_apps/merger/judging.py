@@ -62,6 +62,7 @@ class Judging:
         self._ends: dict[Slot, int] = {}
         self._queue: deque[Claim] = deque()
         self._lies: dict[tuple[Slot, int, str], tuple[int, bool]] = {}
+        self._given: dict[tuple[Slot, int], str] = {}
         self.dropped: dict[Slot, float] = {}
         self.barred: dict[str, str] = {}
 
@@ -88,6 +89,10 @@ class Judging:
         self._take_queued()
         return found
 
+    def is_given(self, one: Aggregate) -> bool:
+        """Whether a window came of its log when it was folded here."""
+        return self._given.get((one.slot, one.sequence)) == one.sha256
+
     def bar(self, serials: Collection[str]) -> None:
         """The word of these certificates (serials, hex) is worth nothing any more: an operator has revoked them."""
         for serial in sorted(serials):
@@ -102,6 +107,7 @@ class Judging:
             for (slot, at), one in self._signed.items()
             if at >= cursors[slot] - MERGED_REMEMBERED_MAX
         }
+        self._given = {(slot, at): one for (slot, at), one in self._given.items() if at >= cursors[slot]}
         self._lies = {key: one for key, one in self._lies.items() if one[0] >= cursors[key[0]]}
 
     # -- one claim
@@ -164,6 +170,8 @@ class Judging:
             self._drop(slot)
             return False
         right = None if given is None else given.aggregate
+        if right is not None:
+            self._given[slot, sequence] = right.sha256
         why = "its log gives another" if right else "its log closes no such window yet"
         if known is not None and known != right:
             rival = self._signed.pop(claim.place, claim)

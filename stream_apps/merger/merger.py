@@ -43,7 +43,6 @@ class Merger:
         self.context = context
         self._policies = Policies(context)
         self._adopting = Adopting(context, self._policies)
-        self._committing = Committing(context, self._policies)
         self._telling = Telling(context)
         self._headers: Headers = ()
         self._started = False
@@ -51,6 +50,7 @@ class Merger:
         self._revoked: frozenset[str] = frozenset()
         self.head = self._adopting.genesis()
         self._windows = Windows(context, self.head.cursors)
+        self._committing = Committing(context, self._policies, self._windows.judging.is_given)
 
     @property
     def pending(self) -> PendingAggregates:
