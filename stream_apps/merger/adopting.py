@@ -38,7 +38,7 @@ log = logging.getLogger("fluvial.merger")
 class Adopting:
     """The chain of one task. ``announced`` has the SHA-256 of manifests that mergers vouched for, by version.
 
-    ``revoked`` has the names of certificates that operators revoked: what such a merger said before still counts.
+    ``models`` is what was read of the models topic: also the certificates that operators revoked.
     """
 
     def __init__(self, context: ProcessContext, policies: Policies) -> None:
@@ -46,19 +46,9 @@ class Adopting:
         self._store = context.store
         self._policies = policies
         genesis = context.genesis
-        self._models = Announced(context.trust, genesis.task, genesis.regions)
-        self._holding = Holding(context, policies, lambda: self._models.revoked)
+        self.models = Announced(context.trust, genesis.task, genesis.regions)
+        self._holding = Holding(context, policies, lambda: self.models.revoked)
         self.announced: dict[int, str] = {}
-
-    @property
-    def revoked(self) -> frozenset[str]:
-        """The names of certificates that operators have revoked, as far as was heard."""
-        return self._models.revoked
-
-    @property
-    def mergers(self) -> frozenset[str]:
-        """The names of certificates that have announced a version."""
-        return self._models.mergers
 
     def hear(self) -> None:
         """Read what was announced and revoked since. Waits out what passes."""
@@ -204,11 +194,11 @@ class Adopting:
 
     def _learn_announced(self) -> None:
         with self._context.open_reader("announced") as reader:
-            if not self._models.read(reader):
+            if not self.models.read(reader):
                 return
-        found = self._models.manifests
-        for version in sorted(self._models.doubtful, reverse=True):
-            if version < max(found.keys() - self._models.doubtful, default=0):
+        found = self.models.manifests
+        for version in sorted(self.models.doubtful, reverse=True):
+            if version < max(found.keys() - self.models.doubtful, default=0):
                 break  # somebody else vouches for a later one, and so for this one
             if not self._stands(version, found[version]):
                 text = "passed over: version %d, which is not in the store, was announced by a revoked merger alone"
@@ -235,10 +225,11 @@ class Adopting:
                 genesis.task,
                 genesis.slots,
                 starts=starts,
-                revoked=self._models.was_revoked,
+                revoked=self.models.was_revoked,
             )
         for version, sha256 in sorted(told.items()):
-            if version > newest:
+            # Where nothing was announced a whole chain may be made again from its logs: then what stands counts.
+            if version > newest and (newest or self._stands(version, sha256)):
                 log.info("version %d was told to workers, and not announced", version)
                 self.announced[version] = sha256
 

@@ -134,7 +134,7 @@ class Judging:
         if why:
             self._disprove(claim, why)
             return False
-        if known is None and claim.serial not in self.barred and self._follows(one):
+        if known is None and claim.serial not in self.barred and _follows(pending, one):
             self._accept(claim)
             return True
         return self._settle(claim, known) and not pending.is_merged(slot, sequence)
@@ -149,14 +149,6 @@ class Judging:
 
     def _drop(self, slot: Slot) -> None:
         self.dropped.setdefault(slot, self._context.clock.monotonic())
-
-    def _follows(self, one: Aggregate) -> bool:
-        """Whether it goes on where the window before it ended, as far as that is known."""
-        before = self._pending.window(one.slot, one.sequence - 1)
-        return before is None or (before.sha256, before.next_offset) == (
-            one.previous_sha256,
-            one.first_offset,
-        )
 
     def _settle(self, claim: Claim, known: Aggregate | None) -> bool:
         """Let the log decide between a claim and what is ``known``; True where the claim is what it gives."""
@@ -184,9 +176,9 @@ class Judging:
             return False
         if self._pending.is_merged(slot, sequence) or self._pending.window(slot, sequence) is not None:
             return True
-        if not self._follows(claim.aggregate):
+        if not _follows(self._pending, claim.aggregate):
             self._settle_before(slot, sequence)
-        if not self._follows(claim.aggregate):
+        if not _follows(self._pending, claim.aggregate):
             log.error("%s is what its log gives, and does not follow what counts before it", claim)
             return False
         self._accept(claim)
@@ -288,6 +280,12 @@ class Judging:
     def _end(self, slot: Slot) -> int:
         with self._context.open_reader("ends") as reader:
             return reader.bounds(updates_topic(self._context.genesis.task, slot[0]), slot[1])[1]
+
+
+def _follows(pending: PendingAggregates, one: Aggregate) -> bool:
+    """Whether it goes on where the window before it ended, as far as that is known."""
+    before = pending.window(one.slot, one.sequence - 1)
+    return before is None or (before.sha256, before.next_offset) == (one.previous_sha256, one.first_offset)
 
 
 def _record_of(claim: Claim) -> tuple[Slot, int, str]:

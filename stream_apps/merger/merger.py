@@ -103,12 +103,12 @@ class Merger:
             return
         self._heard_at_s = now_s
         self._adopting.hear()
-        if self._heed_revokes() & self._adopting.mergers:
+        if self._heed_revokes() & self._adopting.models.mergers:
             self.finish()  # what the other one told of the head is nobody's word to a device that starts now
 
     def _heed_revokes(self) -> frozenset[str]:
         """Go by what operators have revoked; what is new of it. UsageProblem FLV-3203 where that is our certificate."""
-        new, self._revoked = self._adopting.revoked - self._revoked, self._adopting.revoked
+        new, self._revoked = self._adopting.models.revoked - self._revoked, self._adopting.models.revoked
         if new:
             log.warning("operators revoked %s: what they sign alone counts no more", ", ".join(sorted(new)))
             context = self.context
