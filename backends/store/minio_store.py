@@ -56,9 +56,13 @@ class MinioStore:
         with self._outages(key):
             response = self._client.get_object(self._bucket, key)
             try:
-                if int(response.headers.get("Content-Length", 0)) > self.limits.of(key):
-                    raise ObjectTooLarge(key, self.limits.of(key), where=self.describe())
-                return bytes(response.read())
+                bytes_max, length = self.limits.of(key), response.headers.get("Content-Length")
+                # An answer in chunks does not say how long it is: then no more is read than there may be.
+                too_large = length is not None and int(length) > bytes_max
+                data = b"" if too_large else response.read(bytes_max + 1 if length is None else None)
+                if too_large or len(data) > bytes_max:
+                    raise ObjectTooLarge(key, bytes_max, where=self.describe())
+                return bytes(data)
             finally:
                 response.close()
                 response.release_conn()
