@@ -55,7 +55,7 @@ class ObjectStore(Protocol):
     """Bytes by key. Any method may raise StoreUnavailable, StoreFull, StoreRefused, UsageProblem FLV-4005."""
 
     def get(self, key: str) -> bytes:
-        """The object's bytes. Raises ObjectNotFound."""
+        """The object's bytes. Raises ObjectNotFound; ObjectTooLarge before it holds more than its kind may have."""
         ...
 
     def put(self, key: str, data: bytes) -> None:

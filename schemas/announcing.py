@@ -20,14 +20,15 @@ REVOKES: Final = "Revoke"
 class Announcers:
     """What the records of one task's models topic say; give them in their order.
 
-    ``revoked`` has the certificates that were revoked so far, and ``announced`` those that have announced something,
-    both by the names that ``RecordRules.certificate_name`` gives. Where a Revoke bars devices only, none is one here.
+    ``revoked`` says since when certificates are revoked (LogAppendTime in ms), ``announced`` has those that have
+    announced something, by the names that ``RecordRules.certificate_name`` gives. Where a Revoke bars devices only,
+    none is one here.
     """
 
     def __init__(self, trust: Trust, task: str) -> None:
         self._trust = trust
         self._task = task
-        self.revoked: set[str] = set()
+        self.revoked: dict[str, int] = {}
         self.announced: set[str] = set()
 
     def read(self, value: bytes | None, timestamp_ms: int) -> Announcement | Revoke | Unverified:
@@ -52,7 +53,7 @@ class Announcers:
             return None
         if not revoke.certificate:
             return None  # of a device: that is for the updates topics
-        self.revoked.add(revoke.certificate)
+        self.revoked.setdefault(revoke.certificate, timestamp_ms)
         return revoke
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+from backends.object_limits import ObjectLimits, ObjectTooLarge
 from backends.object_store import ObjectNotFound, check_key, check_prefix
 
 
@@ -12,6 +13,7 @@ class MemoryStore:
     """``ObjectStore`` as a dictionary."""
 
     def __init__(self) -> None:
+        self.limits = ObjectLimits()
         self._objects: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
@@ -19,9 +21,12 @@ class MemoryStore:
         """The object's bytes. Raises ObjectNotFound."""
         check_key(key)
         try:
-            return self._objects[key]
+            data = self._objects[key]
         except KeyError:
             raise ObjectNotFound(key, where=self.describe()) from None
+        if len(data) > self.limits.of(key):
+            raise ObjectTooLarge(key, self.limits.of(key), where=self.describe())
+        return data
 
     def put(self, key: str, data: bytes) -> None:
         """Store ``data`` in place of what is there."""

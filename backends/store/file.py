@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from backends.object_limits import ObjectLimits, ObjectTooLarge
 from backends.object_store import (
     ObjectNotFound,
     StoreFull,
@@ -40,6 +41,7 @@ class FileStore:
 
         Raises StoreRefused, StoreUnavailable: the folder cannot be made.
         """
+        self.limits = ObjectLimits()
         self._root = root
         self._temporary = root / ".tmp"
         if root.exists() and not root.is_dir():
@@ -57,7 +59,10 @@ class FileStore:
         path = self._path(key)
         with self._outages(key):
             try:
-                return path.read_bytes()
+                with path.open("rb") as file:
+                    if os.fstat(file.fileno()).st_size > self.limits.of(key):
+                        raise ObjectTooLarge(key, self.limits.of(key), where=self.describe())
+                    return file.read()
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 raise ObjectNotFound(key, where=self.describe()) from None
 

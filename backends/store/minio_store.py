@@ -18,6 +18,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from aggregation.errors import ConnectionProblem
+from backends.object_limits import ObjectLimits, ObjectTooLarge
 from backends.object_store import ObjectNotFound, StoreRefused, check_key, check_prefix
 from backends.store.http import open_pool
 from backends.store.limits import CONNECT_TIMEOUT_S, CONNECTIONS_MAX, READ_TIMEOUT_S
@@ -37,6 +38,7 @@ class MinioStore:
 
     def __init__(self, settings: StoreSettings, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         """Prepare connections to the server; none is opened before the first call."""
+        self.limits = ObjectLimits()
         self._settings = settings
         self._bucket = settings.bucket
         self._read_timeout_s = read_timeout_s
@@ -54,7 +56,13 @@ class MinioStore:
         with self._outages(key):
             response = self._client.get_object(self._bucket, key)
             try:
-                return bytes(response.read())
+                bytes_max, length = self.limits.of(key), response.headers.get("Content-Length")
+                # An answer in chunks does not say how long it is: then no more is read than there may be.
+                too_large = length is not None and int(length) > bytes_max
+                data = b"" if too_large else response.read(bytes_max + 1 if length is None else None)
+                if too_large or len(data) > bytes_max:
+                    raise ObjectTooLarge(key, bytes_max, where=self.describe())
+                return bytes(data)
             finally:
                 response.close()
                 response.release_conn()

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from aggregation.errors import FluvialError
+from backends.object_limits import ObjectLimits
 from backends.object_store import ObjectNotFound, ObjectStore
 from backends.observer import Observer
 
@@ -20,6 +21,11 @@ class ObservedStore:
     def __init__(self, store: ObjectStore, observer: Observer) -> None:
         self._store = store
         self._observer = observer
+
+    @property
+    def limits(self) -> ObjectLimits | None:
+        """Those of the store below."""
+        return getattr(self._store, "limits", None)
 
     def get(self, key: str) -> bytes:
         """As the store below."""

@@ -18,6 +18,7 @@ import tenacity
 from botocore import exceptions
 from botocore.config import Config
 
+from backends.object_limits import ObjectLimits, ObjectTooLarge
 from backends.object_store import ObjectNotFound, check_key, check_prefix
 from backends.store.limits import CONNECT_TIMEOUT_S, CONNECTIONS_MAX, READ_TIMEOUT_S
 from backends.store.s3_errors import (
@@ -61,6 +62,7 @@ class S3Store:
 
     def __init__(self, settings: StoreSettings, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         """Prepare connections to the server; none is opened before the first call."""
+        self.limits = ObjectLimits()
         self._settings = settings
         self._bucket = settings.bucket
         self._read_timeout_s = read_timeout_s
@@ -84,7 +86,14 @@ class S3Store:
         check_key(key)
         with self._outages(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
-            return bytes(answer["Body"].read())
+            bytes_max, body = self.limits.of(key), answer["Body"]
+            length = answer.get("ContentLength")
+            # An answer in chunks does not say how long it is: then no more is read than there may be.
+            data = b"" if (length or 0) > bytes_max else body.read(bytes_max + 1 if length is None else None)
+            if max(length or 0, len(data)) > bytes_max:
+                body.close()
+                raise ObjectTooLarge(key, bytes_max, where=self.describe())
+            return bytes(data)
 
     def put(self, key: str, data: bytes) -> None:
         """See ``ObjectStore.put``. One PUT: at most 5 GiB."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ from aggregation.fold.events import Guide
 from aggregation.layout import Layout
 from aggregation.policy import Policy, policy_from_canonical
 from aggregation.server.merge import Checkpoint
+from backends.object_limits import ObjectLimits
 from backends.object_store import ObjectNotFound, ObjectStore
 from schemas import checkpoints, objects
 from schemas.certificates import Trust
@@ -54,6 +56,8 @@ class TaskStore:
         self.task = task
         self._references: dict[str, Direction] = {}
         self._guides: dict[str, Guide] = {}
+        self._linked = 0
+        self._trust: Trust | None = None
 
     # -- objects by hash
 
@@ -111,7 +115,11 @@ class TaskStore:
         data = self.manifest_bytes(0)
         if expected_sha256 is not None and sha256_hex(data) != expected_sha256:
             raise self._differs(objects.manifest_key(self.task, 0), expected_sha256, sha256_hex(data))
-        return decode_genesis(data)
+        genesis = decode_genesis(data)
+        limits = getattr(self.store, "limits", None)
+        if expected_sha256 is not None and isinstance(limits, ObjectLimits):
+            limits.learn(genesis)
+        return genesis
 
     def manifest(self, version: int) -> Manifest:
         """The manifest of a version above 0."""
@@ -167,17 +175,53 @@ class TaskStore:
         return self.store.exists(objects.model_key(self.task, version))
 
     def head(self, at_least: int = 0) -> Head | None:
-        """The newest version, by doubling and halving from ``at_least``; None when there is no genesis."""
+        """The newest version, by doubling and halving from ``at_least``; None when there is no genesis.
+
+        Where what is found so is no version of a chain, as a manifest is that somebody planted far ahead, only such
+        count as are one by themselves: this task's, of their number, signed where the task's are, behind their parent.
+        """
+        found = self.newest_manifest(at_least)
+        if found is None or found.version <= self._linked or self._is_link(found.version):
+            self._linked = max(self._linked, found.version if found else 0)
+            return found
+        low = self._search(0, lambda version: self.is_committed(version) and self._is_link(version))
+        return Head(low, sha256_hex(self.manifest_bytes(low)))
+
+    def newest_manifest(self, at_least: int = 0) -> Head | None:
+        """The same, going by names alone: whatever stands there, a plant or damage too, as an audit needs it."""
         if not self.is_committed(at_least):
-            return self.head() if at_least else None
+            return self.newest_manifest() if at_least else None
+        low = self._search(at_least, self.is_committed)
+        return Head(low, sha256_hex(self.manifest_bytes(low)))
+
+    def _search(self, at_least: int, holds: Callable[[int], bool]) -> int:
+        """The last version for which it holds, by doubling and halving; it holds for ``at_least``."""
         step = 1
-        while self.is_committed(at_least + step):
+        while holds(at_least + step):
             step *= 2
         low, high = at_least + step // 2, at_least + step
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self.is_committed(middle) else (low, middle)
-        return Head(low, sha256_hex(self.manifest_bytes(low)))
+            low, high = (middle, high) if holds(middle) else (low, middle)
+        return low
+
+    def _is_link(self, version: int) -> bool:
+        """Whether a manifest is one of its task and number, signed if the task's are, whose parent it names.
+
+        Without a genesis that says how they are signed nobody can tell: then it is.
+        """
+        if self._trust is None:
+            try:
+                self._trust = self.genesis().trust
+            except (IntegrityProblem, ValueError):  # ValueError: it has no CAs
+                return True
+        if version == 0:
+            return True
+        try:
+            parent = self.manifest_bytes(version - 1)
+            return self.signed_manifest(version, self._trust).parent_sha256 == sha256_hex(parent)
+        except (IntegrityProblem, ValueError):  # ValueError: keys of other types
+            return False
 
     def missing_versions(self, through: int) -> tuple[int, ...]:
         """Versions up to ``through`` without a manifest: none, unless something was lost. Lists all."""

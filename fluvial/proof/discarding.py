@@ -19,6 +19,7 @@ from schemas.manifests import decode_manifest
 from schemas.objects import manifest_key, sha256_hex, versions_prefix
 from stream_apps.merger.announced import Announced
 from stream_apps.merger.holding import Parent, ended, flaw_of
+from stream_apps.merger.told import held_until, told_by_barriers
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -43,6 +44,8 @@ def flaws_of(view: TaskView, version: int, output: Output, clock: Clock = SYSTEM
     announced = Announced(view.trust, view.task, view.genesis.regions)
     announced.read(view.reader)
     newest = max(announced.manifests, default=0)
+    if version == newest + 1 and version in _told(view, newest, announced):
+        raise _stays(view, f"a merger wrote barriers of version {version}: workers were told of it")
     if version <= newest:
         raise _stays(view, f"a merger announced version {newest}: devices and workers were told of it")
     if version > newest + 1 and not view.objects.is_committed(version - 1):
@@ -57,6 +60,21 @@ def flaws_of(view: TaskView, version: int, output: Output, clock: Clock = SYSTEM
             view, f"version {version} is what its windows give: a merger made it and has yet to tell of it"
         )
     return why
+
+
+def _told(view: TaskView, newest: int, announced: Announced) -> dict[int, str]:
+    """What barriers behind the newest announced version say: a merger may have died before it announced the next."""
+    slots = view.genesis.slots
+    starts = held_until(newest, slots, view.objects.manifest)
+    return told_by_barriers(
+        view.reader,
+        view.trust,
+        view.task,
+        slots,
+        starts=starts,
+        revoked=announced.was_revoked,
+        records_max=None,
+    )
 
 
 def discard(view: TaskView, version: int, why: tuple[str, ...]) -> Discarded:

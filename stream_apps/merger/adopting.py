@@ -29,6 +29,7 @@ from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.holding import Holding
 from stream_apps.merger.policies import Policies
+from stream_apps.merger.told import held_until, told_by_barriers
 from stream_apps.merger.version import Version, first_version, version_of
 from stream_apps.merger.windows import Windows
 from stream_apps.process_context import ProcessContext
@@ -39,7 +40,7 @@ log = logging.getLogger("fluvial.merger")
 class Adopting:
     """The chain of one task. ``announced`` has the SHA-256 of manifests that mergers vouched for, by version.
 
-    ``revoked`` has the names of certificates that operators revoked: what such a merger said before still counts.
+    ``models`` is what was read of the models topic: also the certificates that operators revoked.
     """
 
     def __init__(self, context: ProcessContext, policies: Policies, guiding: Guiding = UNGUIDED) -> None:
@@ -47,19 +48,9 @@ class Adopting:
         self._store = context.store
         self._policies = policies
         genesis = context.genesis
-        self._models = Announced(context.trust, genesis.task, genesis.regions)
-        self._holding = Holding(context, policies, guiding, lambda: self._models.revoked)
+        self.models = Announced(context.trust, genesis.task, genesis.regions)
+        self._holding = Holding(context, policies, guiding, lambda: self.models.revoked)
         self.announced: dict[int, str] = {}
-
-    @property
-    def revoked(self) -> frozenset[str]:
-        """The names of certificates that operators have revoked, as far as was heard."""
-        return self._models.revoked
-
-    @property
-    def mergers(self) -> frozenset[str]:
-        """The names of certificates that have announced a version."""
-        return self._models.mergers
 
     def hear(self) -> None:
         """Read what was announced and revoked since. Waits out what passes."""
@@ -80,6 +71,7 @@ class Adopting:
         """Read what was announced, and look for holes in the chain up to there (``IntegrityProblem`` FLV-3303)."""
         clock = self._context.clock
         self.hear()
+        retry_through_outage("read the barriers of the newest version", self._learn_told, clock=clock)
         retry_through_outage("look for every version's manifest", self._require_whole_chain, clock=clock)
 
     def vouched(self, head: Version) -> Version:
@@ -204,8 +196,44 @@ class Adopting:
 
     def _learn_announced(self) -> None:
         with self._context.open_reader("announced") as reader:
-            self._models.read(reader)
-        self.announced = self._models.manifests | self.announced
+            if not self.models.read(reader):
+                return
+        found = self.models.manifests
+        for version in sorted(self.models.doubtful, reverse=True):
+            if version < max(found.keys() - self.models.doubtful, default=0):
+                break  # somebody else vouches for a later one, and so for this one
+            if not self._stands(version, found[version]):
+                text = "passed over: version %d, which is not in the store, was announced by a revoked merger alone"
+                log.error(text, version, extra={"version": version})
+                del found[version]
+                self.announced.pop(version, None)
+        self.announced |= found
+
+    def _stands(self, version: int, manifest_sha256: str) -> bool:
+        """Whether the store has the manifest of that hash."""
+        try:
+            return sha256_hex(self._store.manifest_bytes(version)) == manifest_sha256
+        except IntegrityProblem:
+            return False
+
+    def _learn_told(self) -> None:
+        """Count the barriers above what was announced: a merger may have died between the two."""
+        genesis, newest = self._context.genesis, max(self.announced, default=0)
+        starts = held_until(newest, genesis.slots, self._store.manifest)
+        with self._context.open_reader("told") as reader:
+            told = told_by_barriers(
+                reader,
+                self._context.trust,
+                genesis.task,
+                genesis.slots,
+                starts=starts,
+                revoked=self.models.was_revoked,
+            )
+        for version, sha256 in sorted(told.items()):
+            # Where nothing was announced a whole chain may be made again from its logs: then what stands counts.
+            if version > newest and (newest or self._stands(version, sha256)):
+                log.info("version %d was told to workers, and not announced", version)
+                self.announced[version] = sha256
 
     def _vouch_for_parents(self, first: int, newest: int) -> None:
         """What an announced version names as its parent is vouched for as well: down to ``first``."""

@@ -27,6 +27,7 @@ from schemas.manifest_seals import sealed
 from schemas.manifests import Manifest
 from schemas.objects import sha256_hex
 from schemas.windows import direction_of_guide
+from stream_apps.merger.bounding import Bounding, Given
 from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
@@ -56,11 +57,18 @@ class Committed:
 class Committing:
     """Makes versions of one task; ``guiding`` says which guide each names."""
 
-    def __init__(self, context: ProcessContext, policies: Policies, guiding: Guiding = UNGUIDED) -> None:
+    def __init__(
+        self,
+        context: ProcessContext,
+        policies: Policies,
+        guiding: Guiding = UNGUIDED,
+        given: Given = lambda _window: False,
+    ) -> None:
         self._context = context
         self._store = context.store
         self._policies = policies
         self._guiding = guiding
+        self._bounding = Bounding(context, policies, given)
 
     def waits_for_guide(self, head: Version) -> bool:
         """Whether no version is made after ``head`` before there is a guide for it."""
@@ -69,7 +77,7 @@ class Committing:
     def commit(self, head: Version, chosen: tuple[Aggregate, ...]) -> Committed | None:
         """The version after ``head``, of these windows; None where another merger was faster.
 
-        Raises ``DoubtfulWindows`` where a window's sums are missing or damaged, or out of all bounds.
+        Raises ``DoubtfulWindows`` where a window's sums are missing or damaged, or more than its updates can come to.
         """
         clock, observer = self._context.clock, self._context.observer
         observer.merging(head.number + 1, chosen)
@@ -141,6 +149,9 @@ class Committing:
                 sums = self._store.sums(one.sum_sha256, self._context.layout)
             except IntegrityProblem as problem:
                 raise DoubtfulWindows((one,), problem) from problem
+            beyond = self._bounding.problem(one, sums)
+            if beyond is not None:
+                raise DoubtfulWindows((one,), beyond)
             yield WindowSums(sums, one.weight_total, weight)
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.rules import CERTIFICATE
@@ -33,6 +35,7 @@ from schemas.manifest_seals import require_sealed
 from schemas.manifests import NOT_SAID, Input, Manifest, decode_manifest
 from schemas.objects import sha256_hex
 from schemas.windows import direction_of_guide
+from stream_apps.merger.bounding import Bounding
 from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
@@ -125,7 +128,9 @@ class Holding:
         rules = rules_after(
             parent.number, self._policies.of(parent.policy_sha256), self._context.trust.domain
         )
-        derived = self._derive(MergedWindows.of(inputs, rules.lateness), parent, manifest.guide_sha256)
+        derived = self._derive(
+            MergedWindows.of(inputs, rules.lateness), parent, windows, manifest.guide_sha256
+        )
         unsigned = self._unsigned(manifest, parent, inputs, derived, rules)
         expected = msgspec.structs.replace(unsigned, merger=manifest.merger)
         got, wanted = msgspec.structs.asdict(manifest), msgspec.structs.asdict(expected)
@@ -205,12 +210,22 @@ class Holding:
             )
         return found
 
-    def _derive(self, merged: MergedWindows, parent: Version, guide_sha256: str) -> Derived:
+    def _derive(self, merged: MergedWindows, parent: Version, windows: Windows, guide_sha256: str) -> Derived:
         layout = self._context.layout
+        bounding = Bounding(self._context, self._policies, windows.judging.is_given)
+
+        def sums(one: Aggregate) -> npt.NDArray[np.int64]:
+            found = self._store.sums(one.sum_sha256, layout)
+            beyond = bounding.problem(one, found)
+            if beyond is not None and windows.judging.doubt((one,)):
+                what = f"window {one.sequence} of {one.region}[{one.partition}], which it names, is a lie"
+                raise self._refused(parent.number + 1, f"{what}: {beyond.message}")
+            return found
+
         return derive(
             parent.checkpoint,
             (
-                WindowSums(self._store.sums(one.sum_sha256, layout), one.weight_total, weight)
+                WindowSums(sums(one), one.weight_total, weight)
                 for one, weight in merged.pairs
                 if one.sum_sha256 and weight
             ),

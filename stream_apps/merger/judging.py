@@ -63,6 +63,7 @@ class Judging:
         self._ends: dict[Slot, int] = {}
         self._queue: deque[Claim] = deque()
         self._lies: dict[tuple[Slot, int, str], tuple[int, bool]] = {}
+        self._given: dict[tuple[Slot, int], str] = {}
         self.dropped: dict[Slot, float] = {}
         self.barred: dict[str, str] = {}
 
@@ -89,6 +90,10 @@ class Judging:
         self._take_queued()
         return found
 
+    def is_given(self, one: Aggregate) -> bool:
+        """Whether a window came of its log when it was folded here."""
+        return self._given.get((one.slot, one.sequence)) == one.sha256
+
     def bar(self, serials: Collection[str]) -> None:
         """The word of these certificates (serials, hex) is worth nothing any more: an operator has revoked them."""
         for serial in sorted(serials):
@@ -103,6 +108,7 @@ class Judging:
             for (slot, at), one in self._signed.items()
             if at >= cursors[slot] - MERGED_REMEMBERED_MAX
         }
+        self._given = {(slot, at): one for (slot, at), one in self._given.items() if at >= cursors[slot]}
         self._lies = {key: one for key, one in self._lies.items() if one[0] >= cursors[key[0]]}
 
     # -- one claim
@@ -129,7 +135,7 @@ class Judging:
         if why:
             self._disprove(claim, why)
             return False
-        if known is None and claim.serial not in self.barred and self._follows(one):
+        if known is None and claim.serial not in self.barred and _follows(pending, one):
             self._accept(claim)
             return True
         return self._settle(claim, known) and not pending.is_merged(slot, sequence)
@@ -145,14 +151,6 @@ class Judging:
     def _drop(self, slot: Slot) -> None:
         self.dropped.setdefault(slot, self._context.clock.monotonic())
 
-    def _follows(self, one: Aggregate) -> bool:
-        """Whether it goes on where the window before it ended, as far as that is known."""
-        before = self._pending.window(one.slot, one.sequence - 1)
-        return before is None or (before.sha256, before.next_offset) == (
-            one.previous_sha256,
-            one.first_offset,
-        )
-
     def _settle(self, claim: Claim, known: Aggregate | None) -> bool:
         """Let the log decide between a claim and what is ``known``; True where the claim is what it gives."""
         slot, sequence = claim.place
@@ -165,6 +163,8 @@ class Judging:
             self._drop(slot)
             return False
         right = None if given is None else given.aggregate
+        if right is not None:
+            self._given[slot, sequence] = right.sha256
         why = "its log gives another" if right else "its log closes no such window yet"
         if known is not None and known != right:
             rival = self._signed.pop(claim.place, claim)
@@ -177,9 +177,9 @@ class Judging:
             return False
         if self._pending.is_merged(slot, sequence) or self._pending.window(slot, sequence) is not None:
             return True
-        if not self._follows(claim.aggregate):
+        if not _follows(self._pending, claim.aggregate):
             self._settle_before(slot, sequence)
-        if not self._follows(claim.aggregate):
+        if not _follows(self._pending, claim.aggregate):
             log.error("%s is what its log gives, and does not follow what counts before it", claim)
             return False
         self._accept(claim)
@@ -283,6 +283,12 @@ class Judging:
     def _end(self, slot: Slot) -> int:
         with self._context.open_reader("ends") as reader:
             return reader.bounds(updates_topic(self._context.genesis.task, slot[0]), slot[1])[1]
+
+
+def _follows(pending: PendingAggregates, one: Aggregate) -> bool:
+    """Whether it goes on where the window before it ended, as far as that is known."""
+    before = pending.window(one.slot, one.sequence - 1)
+    return before is None or (before.sha256, before.next_offset) == (one.previous_sha256, one.first_offset)
 
 
 def _record_of(claim: Claim) -> tuple[Slot, int, str]:

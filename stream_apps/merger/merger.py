@@ -46,10 +46,9 @@ class Merger:
     def __init__(self, context: ProcessContext, guiding: Guiding | None = None) -> None:
         """``guiding`` is for tests: else it goes by the task's guardians, where it has any."""
         self.context = context
-        guiding = guiding or guiding_of(context, lambda: self._adopting.revoked)
+        guiding = guiding or guiding_of(context, lambda: self._adopting.models.revoked)
         self._policies = Policies(context)
         self._adopting = Adopting(context, self._policies, guiding)
-        self._committing = Committing(context, self._policies, guiding)
         self._telling = Telling(context, self._policies)
         self._headers: Headers = ()
         self._started = False
@@ -57,6 +56,7 @@ class Merger:
         self._revoked: frozenset[str] = frozenset()
         self.head = self._adopting.genesis()
         self._windows = Windows(context, self.head.cursors)
+        self._committing = Committing(context, self._policies, guiding, self._windows.judging.is_given)
         self._go_on_at(self.head)
 
     @property
@@ -110,12 +110,12 @@ class Merger:
             return
         self._heard_at_s = now_s
         self._adopting.hear()
-        if self._heed_revokes() & self._adopting.mergers:
+        if self._heed_revokes() & self._adopting.models.mergers:
             self.finish()  # what the other one told of the head is nobody's word to a device that starts now
 
     def _heed_revokes(self) -> frozenset[str]:
         """Go by what operators have revoked; what is new of it. UsageProblem FLV-3203 where that is our certificate."""
-        new, self._revoked = self._adopting.revoked - self._revoked, self._adopting.revoked
+        new, self._revoked = self._adopting.models.revoked - self._revoked, self._adopting.models.revoked
         if new:
             log.warning("operators revoked %s: what they sign alone counts no more", ", ".join(sorted(new)))
             context = self.context

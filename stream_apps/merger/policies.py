@@ -14,6 +14,10 @@ class Policies:
         self._context = context
         self._known = {context.policy.sha256: context.policy}
 
+    def known(self, sha256: str) -> Policy | None:
+        """The policy of this hash, if it is the task's first one or one that a version was made by."""
+        return self._known.get(sha256)
+
     def of(self, sha256: str) -> Policy:
         """The policy of this hash; waits while it cannot be read."""
         if sha256 not in self._known:

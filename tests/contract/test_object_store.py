@@ -11,6 +11,7 @@ import pytest
 
 from aggregation.errors import UsageProblem
 from backends.memory.store import MemoryStore
+from backends.object_limits import FACTS_BYTES_MAX, ObjectTooLarge
 from backends.object_store import ObjectNotFound, ObjectStore
 from backends.settings import StoreSettings
 from backends.store.factory import open_object_store
@@ -203,3 +204,15 @@ def test_removing_a_folder_takes_what_is_in_it_and_nothing_that_begins_like_it(
     assert remove_objects(settings, f"{folder}/") == 2
     if settings.path is not None:
         assert not (settings.path / folder).exists()
+
+
+def test_an_object_larger_than_any_of_its_kind_is_not_held(store: ObjectStore, folder: str) -> None:
+    """Whoever may write the store must not fill a reader's memory: what is too large is damage before it is hashed."""
+    key = f"{folder}/versions/1/facts.json"
+    store.put(key, b"x" * FACTS_BYTES_MAX)
+    assert len(store.get(key)) == FACTS_BYTES_MAX
+    store.put(key, b"x" * (FACTS_BYTES_MAX + 1))
+    with pytest.raises(ObjectTooLarge, match="FLV-4105"):
+        store.get(key)
+    store.put(key, b"{}")
+    assert store.get(key) == b"{}"

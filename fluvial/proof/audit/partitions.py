@@ -14,6 +14,7 @@ from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.fold.events import Barrier, Parked
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
 from aggregation.server.aggregates import Aggregate, Slot
+from aggregation.server.bounds import largest_sum, sum_bound
 from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
 from backends.revocations import serials_of
@@ -307,6 +308,7 @@ class _Audited:
                 ]
                 content = [entry for entry in differing if entry[0] != "sha256"]
                 self._folded.findings.compare(AGGREGATE, what, self._at(offset), content or differing)
+                self._check_bound(got, what, self._at(offset))
         needed = recomputed.sequence < max(self._job.sequence_needed, self._last_published)
         if not contents and needed:
             self._folded.findings.add(
@@ -367,6 +369,22 @@ class _Audited:
                     expected="no such window in the log",
                     got=got.sha256,
                 )
+
+    def _check_bound(self, wrong: Aggregate, what: str, where: str) -> None:
+        """Of a wrong window: whether its sums are more than updates of its weight can come to."""
+        first = self._genesis.first_policy
+        try:
+            sums = self._objects.sums(wrong.sum_sha256, self._genesis.tensor_layout)
+            named = wrong.policy_sha256
+            policy = first if named == first.sha256 else self._objects.policy(named)
+        except (IntegrityProblem, UsageProblem):
+            return  # it names what there is not: that has been found
+        reach = largest_sum(sums, self._genesis.tensor_layout)
+        bound = sum_bound(policy, accepted=wrong.accepted, weight_total=wrong.weight_total)
+        if reach > bound:
+            self._folded.findings.add(
+                AGGREGATE, what, where, "largest sum", expected=f"at most {bound}", got=reach
+            )
 
     def _is_stray(self, offset: int, wrong: Aggregate) -> bool:
         """Whether a wrong window was signed only with certificates that were revoked by then: it is counted apart."""

@@ -193,7 +193,7 @@ class _Audit:
         )
 
     def _head(self) -> int:
-        head = self._objects.head()
+        head = self._objects.newest_manifest()
         assert head is not None, "the genesis was read, so there is a version 0"
         return head.version
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -71,6 +72,16 @@ def murmur2(data: bytes) -> int:
 def partition_of(device_id: str, partitions: int) -> int:
     """Kafka's default partition of a key."""
     return (murmur2(device_id.encode()) & 0x7FFFFFFF) % partitions
+
+
+def sum_bound(policy: dict[str, Any], accepted: int, weight_total: int) -> int:
+    """The largest sum of a weight to which updates of such a weight (in 1/65536) come.
+
+    Clipped, each moves a weight by its norm at most. Its rounding is 129 units at most, the norm's a part in 2**50.
+    """
+    clip = math.ceil(policy["updates"]["norm_clip"] * 2 ** policy["fixed_point"]["exponent"])
+    reach = math.ceil(Fraction(clip * weight_total, WEIGHT_ONE))
+    return reach + reach // 2**50 + 1 + 129 * accepted
 
 
 def _sum_in_order(values: Floats) -> float:

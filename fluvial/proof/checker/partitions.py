@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+
 from fluvial.proof.checker import arithmetic, encoding, wire
 from fluvial.proof.checker.derived import Derived, Logs, Window, read_derived, topic_of, whole
 from fluvial.proof.checker.encoding import Undecodable
@@ -233,6 +235,7 @@ class _Check:
         what, came = f"aggregate {sequence} of {name}", published.record
         if published.sha256 != closed.sha256:
             self._compare_fields(what, closed, published)
+            self._compare_bound(what, came)
         if closed.sums is not None:
             self._compare_sums(what, came["sum_sha256"], closed.sums)
         self._compare_snapshot(what, came["state_sha256"], closed.snapshot)
@@ -247,6 +250,19 @@ class _Check:
         self._findings.compare(5, what, state, came)
         if came == closed.record:
             self._findings.violate(4, f"{what} has the same fields in other bytes")
+
+    def _compare_bound(self, what: str, came: dict[str, Any]) -> None:
+        """Of a wrong window: its sums are such as updates of its weight can have."""
+        shelf = self._shelf
+        try:
+            sums = np.frombuffer(shelf.named(came["sum_sha256"]), dtype="<i8")[: shelf.task.parameters]
+            policy = shelf.policy(came["policy_sha256"])
+        except (Damaged, ValueError):
+            return  # there are no such objects: that is found elsewhere
+        reach = max(int(sums.max(initial=0)), -int(sums.min(initial=0)))
+        bound = arithmetic.sum_bound(policy, came["accepted"], came["weight_total"])
+        if reach > bound:
+            self._findings.violate(4, f"{what}: its sums reach {reach}, its weight allows {bound}")
 
     def _compare_sums(self, what: str, named: str, expected: arithmetic.Ints) -> None:
         try:

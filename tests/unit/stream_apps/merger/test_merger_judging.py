@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from aggregation.errors import IntegrityProblem
+from aggregation.server.bounds import sum_bound
+from aggregation.server.lateness import ON_TIME, MergedWindows
 from backends.log import LogRecord
 from backends.observer import Observer
+from fluvial.proof.audit import audit_task
 from schemas import avro
 from schemas.checkpoints import encode_sums
 from schemas.envelope import open_envelope
@@ -20,6 +24,7 @@ from stream_apps.merger.windows import Windows
 from stream_apps.process_context import ProcessContext
 from tests import factories
 from tests.small_federation import SmallFederation
+from tests.unit.fluvial.proof.test_checker import copy_of
 
 if TYPE_CHECKING:
     from aggregation.server.aggregates import Aggregate, Slot
@@ -282,3 +287,70 @@ def test_a_window_that_comes_again_is_a_copy_whoever_signed_it(site: Site) -> No
     site.expect_honest(3)
     assert not site.told.disproved
     assert replace(site.windows.pending.waiting()[0]).sequence == 0
+
+
+def sums_of(site: Site, factor: float, **changed: Any) -> dict[str, Any]:
+    """A window's fields, and sums in the store that reach so far beyond what its updates can come to."""
+    record = open_envelope(site.honest[0]).record | changed
+    bound = sum_bound(POLICY, accepted=record["accepted"], weight_total=record["weight_total"])
+    sums = np.full(site.federation.layout.sum_elements, -int(bound * factor) - 1, dtype=np.int64)
+    return changed | {"sum_sha256": site.federation.objects.put_object(encode_sums(sums))}
+
+
+def test_sums_beyond_what_updates_of_their_weight_come_to_are_folded_again(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lie that stands alone is taken, and looked at before it moves a model further than updates could."""
+    federation = site.federation
+    topic = aggregates_topic(federation.task, "eu")
+    merger = Merger(site.context)
+    merger.resume()
+    lie = LogRecord(topic, 0, 0, factories.NOW_MS, None, site.lie(0, **sums_of(site, 1.0)))
+    merger.offer(lie, "eu")
+    assert len(merger.pending.waiting()) == 1
+    federation.clock.sleep(POLICY.buffer.seconds_max)
+    assert not merger.merge_if_due()
+    assert merger.pending.waiting() == ()
+    assert "updates of its weight reach" in caplog.text
+    assert merger._windows.judging.barred == {serial_of("thief"): "thief"}
+
+
+@pytest.mark.parametrize("policy", [EVIL, ""], ids=["one that nobody knows", "a large one in the store"])
+def test_sums_are_bounded_by_the_policy_of_the_task_whatever_a_window_names(site: Site, policy: str) -> None:
+    large = factories.policy(updates={"norm_clip": 1000.0, "norm_max": 1000.0})
+    named = policy or site.federation.objects.put_object(large.canonical())
+    merger = Merger(site.context)
+    merger.resume()
+    topic = aggregates_topic(site.federation.task, "eu")
+    value = site.lie(0, **sums_of(site, 1.0, policy_sha256=named))
+    merger.offer(LogRecord(topic, 0, 0, factories.NOW_MS, None, value), "eu")
+    site.federation.clock.sleep(POLICY.buffer.seconds_max)
+    assert not merger.merge_if_due()
+    assert merger.pending.waiting() == ()
+
+
+def test_a_version_that_another_merger_made_of_such_sums_is_refused(site: Site) -> None:
+    value = site.lie(0, **sums_of(site, 1.0))
+    topic = aggregates_topic(site.federation.task, "eu")
+    merger = Merger(site.context)
+    merger.resume()
+    merger.offer(LogRecord(topic, 0, 0, factories.NOW_MS, None, value), "eu")
+    merged = MergedWindows.of(tuple(merger.pending.waiting()), ON_TIME)
+    with pytest.raises(IntegrityProblem, match=r"FLV-3305[\s\S]*is a lie"):
+        merger._adopting._holding._derive(merged, merger.head, merger._windows, "")
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.0])
+def test_audit_and_checker_name_sums_that_reach_too_far(site: Site, factor: float) -> None:
+    federation = site.federation
+    value = site.lie(1, **sums_of(site, factor))
+    federation.writer.append_now(aggregates_topic(federation.task, "eu"), value, partition=0)
+    report = audit_task(federation.settings, federation.task_file, sources=federation.sources)
+    fields = {one.field for one in report.findings}
+    assert ("largest sum" in fields) is bool(factor) and not report.identical
+    copy = copy_of(federation)
+    entries = copy.logs[aggregates_topic(federation.task, "eu"), 0]
+    offset, timestamp_ms, key, _ = entries[1]
+    entries[1] = (offset, timestamp_ms, key, value)
+    said = [one.message for one in copy.check(drained=False).violations]
+    assert said and any("its sums reach" in one for one in said) is bool(factor)

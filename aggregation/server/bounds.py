@@ -1,0 +1,40 @@
+"""How far a window's sums can reach: clipped, an update moves no weight by more than its own weight times the norm.
+
+Who folds a log need not ask: what comes of it is inside. It is asked of sums that somebody else has signed for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from aggregation.policy.checks import MAGNITUDE_MAX
+from aggregation.weights.fixed_point import WEIGHT_FRACTION_BITS
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from aggregation.layout import Layout
+    from aggregation.policy import Policy
+
+ROUNDED_BITS: Final = 50
+"""Norm, clip factor and their product are rounded: a few parts in 2**53, and 2**-50 is more than all of them."""
+
+
+def sum_bound(policy: Policy, *, accepted: int, weight_total: int) -> int:
+    """What no weight's sum is above, in units of 2**-exponent, in a window of so many updates and such a weight.
+
+    ``weight_total`` is in 1/65536. An update's clipped element is at most ``norm_clip``; its coefficient, or each
+    element, is rounded to a unit: half of one times the largest level.
+    """
+    clipped = math.ceil(policy.updates.norm_clip * (1 << policy.fixed_point.exponent))
+    reach = -((-weight_total * clipped) >> WEIGHT_FRACTION_BITS)
+    return reach + (reach >> ROUNDED_BITS) + 1 + accepted * (1 + MAGNITUDE_MAX)
+
+
+def largest_sum(sums: npt.NDArray[np.int64], layout: Layout) -> int:
+    """The largest magnitude among the weights' sums; ``sums`` is int64[``layout.sum_elements``], buffers at its end."""
+    weights = sums[: layout.trainable.parameters]
+    return max(int(weights.max(initial=0)), -int(weights.min(initial=0)))

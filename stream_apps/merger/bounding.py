@@ -1,0 +1,43 @@
+"""Whether a window's sums are such as its updates can have: a lie that stands alone moves a version no further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregation.errors import IntegrityProblem
+from aggregation.server.aggregates import Aggregate
+from aggregation.server.bounds import largest_sum, sum_bound
+from stream_apps.merger.policies import Policies
+from stream_apps.process_context import ProcessContext
+
+Given = Callable[[Aggregate], bool]
+"""Whether a window came of its log when it was folded here."""
+
+
+class Bounding:
+    """Holds sums against weight and policy of their window. What was folded here, ``given``, is right anyway."""
+
+    def __init__(self, context: ProcessContext, policies: Policies, given: Given) -> None:
+        self._layout = context.layout
+        self._policies = policies
+        self._given = given
+
+    def problem(self, one: Aggregate, sums: npt.NDArray[np.int64]) -> IntegrityProblem | None:
+        """FLV-3004 where no updates of that weight can come to these sums, int64[``layout.sum_elements``]."""
+        if self._given(one):
+            return None
+        policy = self._policies.known(one.policy_sha256)
+        if policy is None:
+            return IntegrityProblem(
+                "FLV-3004", f"its policy, {one.policy_sha256[:12]}, is none that a version had"
+            )
+        reach = largest_sum(sums, self._layout)
+        bound = sum_bound(policy, accepted=one.accepted, weight_total=one.weight_total)
+        if reach <= bound:
+            return None
+        return IntegrityProblem(
+            "FLV-3004", f"its sums reach {reach}, updates of its weight reach {bound} at most"
+        )
