@@ -236,14 +236,19 @@ def v3() -> tuple[bytes, bytes]:
 
 def later_barrier() -> bytes:
     """A signed Barrier v2."""
-    usual = {"usual_norm": 0.25, "usual_cosine": 21, "usual_share": 3, "guide_sha256": sha("guide 1")}
+    usual: dict[str, Any] = {
+        "usual_norm": 0.25,
+        "usual_cosine": 21,
+        "usual_share": 3,
+        "guide_sha256": sha("guide 1"),
+    }
     return barrier_bytes(2, rules(), **usual)
 
 
 def guide() -> bytes:
     """A guide's object."""
     direction = direction_of(delta(5).astype(np.float64), LAYOUT)
-    fields = {"task": TASK, "version": 2, "model_sha256": model_sha(2), "examples": 200}
+    fields: dict[str, Any] = {"task": TASK, "version": 2, "model_sha256": model_sha(2), "examples": 200}
     return signed_guide(guardian_signer(), direction=direction, **fields)
 
 

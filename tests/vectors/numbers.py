@@ -326,7 +326,8 @@ def merge_cases() -> dict[str, Any]:
         rules = policy_from_mapping({"server": {"learning_rate": 0.5, "divide_by": divide_by}})
         left = (65536, 24105, 0, 20724) if seed % 2 else (32768, 46341, 65536, 1)
         cases.append(_merge_case(rules, BUFFERED, state="none", seed=seed, left=left))
-    cases.append(_merge_case(rules, BUFFERED, state="none", seed=len(rows) + 2, left=(0, 46341)))
+    one_late = policy_from_mapping({"server": {"learning_rate": 0.5, "divide_by": "weights"}})
+    cases.append(_merge_case(one_late, BUFFERED, state="none", seed=len(rows) + 2, left=(0, 46341)))
     for seed, (least, factor, aside) in enumerate(CONES, len(rows) + 3):
         rules = policy_from_mapping({"defence": {"kind": "guide", "step_cosine_min": least}})
         step = delta(900 + 10 * seed, LAYOUT) * np.float32(factor) + delta(7) * np.float32(aside)

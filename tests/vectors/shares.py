@@ -64,7 +64,13 @@ def rules(kind: str = "median", **sections: Any) -> Policy:
         "format": V3,
         "window": {"updates_max": 100, "records_max": 100},
         "staleness": {"versions_max": 2, "seconds_max": 30.0},
-        "defence": {"kind": kind, "quarantine_refusals": 2, "quarantine_versions": 2},
+        "defence": {
+            "kind": kind,
+            "norm_clip_medians": 2.0,
+            "norm_clip_floor": 0.1,
+            "quarantine_refusals": 2,
+            "quarantine_versions": 2,
+        },
     }
     for name, keys in sections.items():
         small[name] = small.get(name, {}) | keys
@@ -73,7 +79,7 @@ def rules(kind: str = "median", **sections: Any) -> Policy:
 
 def barrier(version: int, rules: Policy, **changed: Any) -> bytes:
     """A signed Barrier v2."""
-    said = {"usual_norm": 0.0, "usual_cosine": 0, "usual_share": 0, "guide_sha256": ""}
+    said: dict[str, Any] = {"usual_norm": 0.0, "usual_cosine": 0, "usual_share": 0, "guide_sha256": ""}
     return barrier_bytes(version, rules, **(said | changed))
 
 
@@ -90,7 +96,12 @@ def guide_bytes(
     """A guide's object; ``values`` are of the weights of one of the factories' layouts."""
     layout = BUFFERED.trainable if values.size == BUFFERED.trainable.parameters else LAYOUT
     direction = codecs.direction_of(values.astype(np.float64), layout)
-    fields = {"task": TASK, "version": version, "model_sha256": model_sha(version), "examples": 60}
+    fields: dict[str, Any] = {
+        "task": TASK,
+        "version": version,
+        "model_sha256": model_sha(version),
+        "examples": 60,
+    }
     return signed_guide(by or guardian_signer(), direction=direction, **(fields | changed))
 
 
