@@ -90,6 +90,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         "fluvial.commands.operators:lineage", _LOOK, "Which updates, with which weights, made a version."
     ),
     "verdicts": Entry("fluvial.commands.operators:verdicts", _LOOK, "What became of each update, and why."),
+    "devices": Entry(
+        "fluvial.commands.suspects:devices", _LOOK, "Which devices are suspected, why, and since when."
+    ),
     "logs": Entry("fluvial.commands.logs:logs", _LOOK, "What a task's processes have logged here."),
     "tap": Entry("fluvial.commands.analysts:tap", _LOOK, "Follow the metrics topic."),
     "parquet": Entry(

@@ -115,6 +115,10 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("verdicts --task mine", "the newest updates"),
         ("verdicts --task mine --follow --json", "as a stream"),
     ),
+    "devices": (
+        ("devices --task mine", "the most suspected first"),
+        ("devices --task mine --quarantined --json", "who is in quarantine, for a program"),
+    ),
     "logs": (
         ("logs --task mine", "the newest 40 lines of all its processes"),
         ("logs --task mine --process merger --follow", "one process, until Ctrl-C"),

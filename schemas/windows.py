@@ -111,6 +111,30 @@ def state_names(data: bytes) -> tuple[str, str, str]:
     return record["policy_sha256"], record["reference_sha256"], record.get("guide_sha256", "")
 
 
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """What a snapshot holds of a partition's devices, at its last version. ``revoked``: devices and certificates."""
+
+    version: int
+    policy_sha256: str
+    shares: Shares
+    revoked: frozenset[str]
+
+
+def standings_in(data: bytes, aggregate: Aggregate) -> Standings | None:
+    """How the devices stand in the state that ``aggregate`` names, from its snapshot ``data``.
+
+    None where it is of a policy before v3, which keeps nothing of devices. Raises IntegrityProblem FLV-3005 where
+    ``data`` is no snapshot, or another window's.
+    """
+    record = _state_of(data, aggregate)
+    if "shares" not in record:
+        return None
+    return Standings(
+        record["version"], record["policy_sha256"], _shares_of(record), frozenset(record["revoked"])
+    )
+
+
 def restore_state(
     data: bytes,
     aggregate: Aggregate,
@@ -122,14 +146,7 @@ def restore_state(
     guide: Direction | None = None,
 ) -> PartitionState:
     """The state that ``aggregate`` names, from its snapshot ``data`` and the objects of ``state_names``."""
-    record = _decode_state(data)
-    if (record["region"], record["partition"], record["next_offset"]) != (
-        *aggregate.slot,
-        aggregate.next_offset,
-    ):
-        raise IntegrityProblem(
-            "FLV-3005", f"the snapshot of {record['region']}[{record['partition']}] is not its aggregate's"
-        )
+    record = _state_of(data, aggregate)
     return PartitionState(
         task=record["task"],
         region=record["region"],
@@ -151,9 +168,7 @@ def restore_state(
         previous_sha256=aggregate.sha256,
         window=OpenWindow(first_offset=record["next_offset"]),
         superseded={entry["version"]: entry["since_ms"] for entry in record.get("superseded", ())},
-        shares=Shares(
-            map(_share, record.get("shares", ())), map(_quarantined, record.get("quarantined", ()))
-        ),
+        shares=_shares_of(record),
         usual=Usual(*(record.get(f"usual_{name}", 0) for name in ("norm", "cosine", "share"))),
         guide=guide,
         guide_sha256=record.get("guide_sha256", ""),
@@ -165,6 +180,10 @@ def direction_of_guide(guide: Guide | None) -> Direction | None:
     return None if guide is None else guide.direction
 
 
+def _shares_of(record: Mapping[str, Any]) -> Shares:
+    return Shares(map(_share, record.get("shares", ())), map(_quarantined, record.get("quarantined", ())))
+
+
 def _share(entry: Mapping[str, Any]) -> tuple[str, Share]:
     counts = (entry[name] for name in ("version", "tokens", "accepted", "refused", "scored"))
     return entry["device_id"], Share(*counts)
@@ -172,6 +191,18 @@ def _share(entry: Mapping[str, Any]) -> tuple[str, Share]:
 
 def _quarantined(entry: Mapping[str, Any]) -> tuple[str, int]:
     return entry["device_id"], entry["until"]
+
+
+def _state_of(data: bytes, aggregate: Aggregate) -> dict[str, Any]:
+    record = _decode_state(data)
+    if (record["region"], record["partition"], record["next_offset"]) != (
+        *aggregate.slot,
+        aggregate.next_offset,
+    ):
+        raise IntegrityProblem(
+            "FLV-3005", f"the snapshot of {record['region']}[{record['partition']}] is not its aggregate's"
+        )
+    return record
 
 
 def _decode_state(data: bytes) -> dict[str, Any]:
