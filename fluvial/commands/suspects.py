@@ -54,7 +54,8 @@ def _slots(view: TaskView, region: str | None) -> list[Slot]:
 
 def show_devices(output: Output, found: Devices, *, quarantined: bool) -> int:
     """The table, how much of it is shown, and what could not be read; returns the exit code."""
-    from fluvial.reading.devices import SHARE_VERSIONS, problems_of
+    from aggregation.defences import SHARE_VERSIONS
+    from fluvial.reading.devices import problems_of
 
     if found.shown:
         output.table(

@@ -1,4 +1,4 @@
-"""``fluvial devices`` as a person or a script calls it, on librdkafka's own test cluster."""
+"""``fluvial devices`` against the real stack, as a person or a script calls it."""
 
 from __future__ import annotations
 
@@ -9,33 +9,32 @@ import pytest
 
 from fluvial import cli
 from tests import factories
-from tests.small_federation import SmallFederation, on_mock_cluster
+from tests.small_federation import PARTITIONS, SmallFederation, declare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from backends.settings import Settings
+
+TASK, BEFORE_V3 = "suspects", "suspects-of-v2"
 
 
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFederation]:
-    """A task with shares that has a version."""
-    with on_mock_cluster(tmp_path_factory.mktemp("devices")) as settings:
-        federation = SmallFederation(settings, policy=factories.policy(format="fluvial/policy/v3"))
-        federation.write_task_file()
-        federation.rounds(1, per_partition=2)
-        yield federation
+def federation(stack: Settings) -> Iterator[SmallFederation]:
+    """A task with shares that has a version; beside it one that keeps none."""
+    made = []
+    for task, policy in ((BEFORE_V3, "fluvial/policy/v2"), (TASK, "fluvial/policy/v3")):
+        declare(stack, task, PARTITIONS)
+        made.append(SmallFederation(stack, task=task, policy=factories.policy(format=policy)))
+        made[-1].write_task_file()
+    made[-1].rounds(1, per_partition=2)
+    yield made[-1]
+    for task in (TASK, BEFORE_V3):
+        (stack.home / "tasks" / task / "task.json").unlink()
 
 
-@pytest.fixture(autouse=True)
-def _on_this_cluster(federation: SmallFederation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLUVIAL_BOOTSTRAP_SERVERS", federation.settings.bootstrap_servers)
-    monkeypatch.setenv("FLUVIAL_STORE_KIND", "file")
-    monkeypatch.setenv("FLUVIAL_STORE_PATH", str(federation.settings.store.path))
-
-
-def call(federation: SmallFederation, *arguments: str) -> int:
-    home = str(federation.settings.home)
-    return cli.main(["--home", home, "devices", "--task", federation.task, *arguments])
+def call(federation: SmallFederation, *arguments: str, task: str = TASK) -> int:
+    return cli.main(["--home", str(federation.settings.home), "devices", "--task", task, *arguments])
 
 
 def test_a_table_and_one_document(federation: SmallFederation, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,3 +69,12 @@ def test_what_there_is_not_is_refused(
     assert call(federation, *arguments) == 4
     err = capsys.readouterr().err
     assert error_id in err and word in err
+
+
+def test_a_task_before_v3_says_that_it_keeps_no_shares(
+    federation: SmallFederation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(federation, "--json", task=BEFORE_V3) == 4
+    answer = capsys.readouterr()
+    assert json.loads(answer.out)["error"]["id"] == "FLV-6208"
+    assert "fluvial/policy/v2, before v3" in answer.err
