@@ -65,7 +65,7 @@ class FoldDefence(Versions):
         """All partitions' snapshots."""
         return sum(len(encode_state(state)) for state in self._states.values())
 
-    def offer(self, sent: Sent) -> None:
+    def offer(self, sent: Sent, now: float) -> None:  # noqa: ARG002 (no policy of v2 asks for the time)
         """Fold it where its device belongs."""
         state = self._states[sent.device[0]]
         tensors = codecs.encode_delta(sent.delta, self._layout, CODEC, self._rng)
@@ -114,7 +114,7 @@ class FoldDefence(Versions):
         """See ``Defence``."""
         return self._accepted
 
-    def step(self, guide: Floats | None) -> None:  # noqa: ARG002 (no policy of v2 has a guide)
+    def step(self, guide: Floats | None, now: float) -> None:  # noqa: ARG002 (no policy of v2 has a guide)
         """Close what is open by Ticks, merge all of it, and tell the partitions by barriers."""
         for state in self._states.values():
             if state.window.records:

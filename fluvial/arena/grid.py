@@ -21,7 +21,7 @@ from fluvial.arena.attacks import ATTACKS, NO_ATTACK
 from fluvial.arena.defences import Contender, contender
 from fluvial.arena.measures import Measures, mean_of, measured
 from fluvial.arena.play import VERSIONS, Play
-from fluvial.arena.world import TASKS, world
+from fluvial.arena.world import TASKS, WHOLE_ROOT, Root, world
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +51,7 @@ class Plan:
     seeds: int = 3
     devices: int = 40
     versions: int = VERSIONS
+    root: Root = WHOLE_ROOT
 
     @property
     def settings(self) -> list[Setting]:
@@ -118,14 +119,16 @@ def _played(
     """A play's measures, and whether they were known. Without an attack the share of attackers does not matter."""
     share = 0.0 if attack == NO_ATTACK else setting.malicious
     what = (setting.task, setting.alpha, share, attack, defence.name, defence.identity, seed)
-    key = hashlib.sha256(repr((code_sha256(), what, plan.devices, plan.versions)).encode()).hexdigest()
+    key = hashlib.sha256(
+        repr((code_sha256(), what, plan.devices, plan.versions, plan.root)).encode()
+    ).hexdigest()
     path = folder / f"{key}.json" if folder is not None else None
     if path is not None and path.is_file():
         try:
             return msgspec.json.decode(path.read_bytes(), type=Measures), True
         except msgspec.DecodeError:
             path.unlink()  # cut short when it was written: it is played again
-    shared = world(setting.task, plan.devices, setting.alpha, seed)
+    shared = world(setting.task, plan.devices, setting.alpha, seed, plan.root)
     play = Play(
         shared,
         ATTACKS.get(attack),

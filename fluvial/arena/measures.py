@@ -25,13 +25,15 @@ UPDATES_MIN: Final = 5
 class Measures(msgspec.Struct, frozen=True):
     """One play's numbers, or the means of several's.
 
-    accuracy: mean of the last five versions, in [0, 1]. success: of the backdoor, None where there is none.
+    accuracy: mean of the last five versions, in [0, 1]. spread: the best seed's less the worst one's. success:
+    of the backdoor, None where there is none.
     refused: share of the honest updates by reason; ``weightless`` are accepted ones of which less than a twentieth is
     left beside their staleness. worst_device: the largest share refused of one honest device. malicious_weight: their
     share of all weight in the model. cpu_us: of the defence, an update. versions: how many were made.
     """
 
     accuracy: float
+    spread: float
     success: float | None
     refused: dict[str, float]
     worst_device: float
@@ -65,16 +67,24 @@ def measured(played: Played) -> Measures:
     successes = [one for one in played.successes[-MEASURED:] if math.isfinite(one)]
     return Measures(
         accuracy=float(np.mean(last)),
+        spread=0.0,
         success=float(np.mean(successes)) if successes else None,
         refused=refused,
         worst_device=max(
             (float(np.mean(one)) for one in by_device.values() if len(one) >= UPDATES_MIN), default=0.0
         ),
         malicious_weight=bad / weight if weight else 0.0,
-        cpu_us=1e6 * played.cpu_s / max(1, len(played.sent)),
+        cpu_us=1e6 * _cpu_s(played),
         state_bytes=float(played.state_bytes),
         versions=float(played.versions),
     )
+
+
+def _cpu_s(played: Played) -> float:
+    """Seconds an update, by medians: what is compiled in the first one is not the defence's."""
+    offers = float(np.median(played.offers_s)) if played.offers_s else 0.0
+    steps = float(np.median(played.steps_s)) if played.steps_s else 0.0
+    return offers + steps * len(played.steps_s) / max(1, len(played.sent))
 
 
 def mean_of(several: Sequence[Measures]) -> Measures:
@@ -83,6 +93,7 @@ def mean_of(several: Sequence[Measures]) -> Measures:
     successes = [one.success for one in several if one.success is not None]
     return Measures(
         accuracy=float(np.mean([one.accuracy for one in several])),
+        spread=max(one.accuracy for one in several) - min(one.accuracy for one in several),
         success=float(np.mean(successes)) if successes else None,
         refused={r: float(np.mean([one.refused.get(r, 0.0) for one in several])) for r in reasons},
         worst_device=float(np.mean([one.worst_device for one in several])),

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from fluvial.arena.grid import Plan
 
 HEAT: Final = (2.0, 5.0, 10.0, 20.0, 40.0)
-"""Points lost, or hundredths of a backdoor's success, from which on the next colour begins."""
+"""Points that are missing, or hundredths of a backdoor's success, from which on the next colour begins."""
 MARKS: Final = ("●", "◕", "◑", "◔", "○", "✗")
 """So that colour is not all that says it."""
 
 
-def heat_of(lost: float, success: float | None) -> int:
-    """0 (nothing is lost) to 5; a backdoor's success in hundredths counts as points."""
-    worst = max(lost, 100.0 * (success or 0.0))
+def heat_of(missing: float, success: float | None) -> int:
+    """0 (nothing is missing) to 5; a backdoor's success in hundredths counts as points."""
+    worst = max(missing, 100.0 * (success or 0.0))
     return sum(worst > bound for bound in HEAT)
 
 
@@ -71,7 +71,7 @@ def _table(table: Table) -> dict[str, Any]:
 
 def _cell(table: Table, attack: str, defence: str) -> dict[str, Any]:
     one = table.cells[attack, defence].measures
-    heat = heat_of(0.0 if attack == NO_ATTACK else table.lost(attack, defence), one.success)
+    heat = heat_of(100.0 * (table.best - one.accuracy), one.success)
     return {**table.figures(attack, defence), "heat": heat, "mark": MARKS[heat]}
 
 

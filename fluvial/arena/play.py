@@ -41,6 +41,8 @@ FAST_MIN_S: Final = 0.02
 SECONDS_MIN: Final = 10.0
 """A play of ``VERSIONS`` lasts so many median rounds at least: the honest have a say, however fast an attack is."""
 VERSIONS_MAX: Final = 500
+TIMED_EVERY: Final = 16
+"""One offer in so many is timed: to ask for the time can cost more than the offer."""
 
 
 class Defence(Protocol):
@@ -50,8 +52,11 @@ class Defence(Protocol):
     rules: Rules
     guided: bool
 
-    def offer(self, sent: Sent) -> None:
-        """Judge one update: sets its ``outcome``, and its ``weight`` and ``share`` where that is known at once."""
+    def offer(self, sent: Sent, now: float) -> None:
+        """Judge one update: sets its ``outcome``, and ``weight`` and ``share`` where they are known at once.
+
+        ``now`` is in median rounds.
+        """
 
     def due(self) -> bool:
         """Whether enough has been accepted for a version."""
@@ -59,8 +64,8 @@ class Defence(Protocol):
     def waiting(self) -> int:
         """Accepted updates that no version holds yet."""
 
-    def step(self, guide: Floats | None) -> None:
-        """Make the next version of what waits. ``guide`` float32[P] is of the version that stands before it is made."""
+    def step(self, guide: Floats | None, now: float) -> None:
+        """Make the next version of what waits. ``guide`` float32[P] is of the version that stands till then."""
 
     def tick(self) -> None:
         """A deadline has passed and nothing waits."""
@@ -87,7 +92,8 @@ class Played:
     versions: int = 0
     accuracies: list[float] = field(default_factory=list)
     successes: list[float] = field(default_factory=list)
-    cpu_s: float = 0.0
+    offers_s: list[float] = field(default_factory=list)
+    steps_s: list[float] = field(default_factory=list)
     state_bytes: int = 0
 
 
@@ -142,8 +148,6 @@ class Play:
     def run(self) -> Played:
         """Play to the last version, or until nothing more can come."""
         defence, played = self._defence, self._played
-        if defence.guided:
-            self._guide = self._new_guide(self._world.first)
         self._begin_rounds(0.0)
         stuck = 0
         while not self._over() and len(played.sent) < ARRIVALS_MAX:
@@ -154,7 +158,7 @@ class Play:
                     self._make_version(deadline)
                     stuck = 0
                 else:
-                    self._timed(defence.tick)
+                    defence.tick()
                     self._made_at, stuck = deadline, stuck + 1
                     if not self._events or stuck > self._versions:
                         break
@@ -263,26 +267,26 @@ class Play:
 
     def _offer(self, now: float, sent: Sent) -> None:
         self._played.sent.append(sent)
-        began = time.process_time()
-        self._defence.offer(sent)
-        self._played.cpu_s += time.process_time() - began
+        if len(self._played.sent) % TIMED_EVERY:
+            self._defence.offer(sent, now)
+        else:
+            began = time.process_time()
+            self._defence.offer(sent, now)
+            self._played.offers_s.append(time.process_time() - began)
         if self._defence.due():
             self._make_version(now)
-
-    def _timed(self, what: object) -> None:
-        began = time.process_time()
-        what()  # type: ignore[operator]
-        self._played.cpu_s += time.process_time() - began
 
     def _make_version(self, now: float) -> None:
         defence = self._defence
         before = defence.model(defence.version)
-        self._timed(lambda: defence.step(self._guide))
+        if defence.guided:
+            self._guide = self._new_guide(before)  # so what partitions hear of is one version late
+        began = time.process_time()
+        defence.step(self._guide, now)
+        self._played.steps_s.append(time.process_time() - began)
         after = defence.model(defence.version)
         self._last_step, self._made_at = after - before, now
         self._played.state_bytes = max(self._played.state_bytes, defence.state_bytes)
-        if defence.guided:
-            self._guide = self._new_guide(before)  # one version late: made while the version was
         if (
             self._now >= self._seconds_min * (1.0 - MEASURED / self._versions)
             and defence.version > self._versions - MEASURED

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fluvial.arena.grid import Cell, Plan, Setting
 
-SHOWN: Final = ("accuracy", "lost", "success", "refused", "worst", "malicious", "cpu", "state")
+SHOWN: Final = ("accuracy", "spread", "lost", "success", "refused", "worst", "malicious", "cpu", "state")
 """Columns of a cell, as ``figures`` gives them."""
 
 
@@ -33,6 +33,11 @@ class Table:
         """The defence's accuracy with no attacker."""
         return self.cells[NO_ATTACK, defence].measures.accuracy
 
+    @property
+    def best(self) -> float:
+        """The best accuracy that any of the defences has with no attacker."""
+        return max(map(self.clean, self.defences))
+
     def lost(self, attack: str, defence: str) -> float:
         """Points of accuracy that the attack takes from the defence's own clean run; below 0: none."""
         return 100.0 * (self.clean(defence) - self.cells[attack, defence].measures.accuracy)
@@ -42,6 +47,7 @@ class Table:
         one = self.cells[attack, defence].measures
         return {
             "accuracy": f"{one.accuracy:.3f}",
+            "spread": f"{one.spread:.3f}",
             "lost": "" if attack == NO_ATTACK else f"{self.lost(attack, defence):.1f}",
             "success": "" if one.success is None else f"{100.0 * one.success:.0f} %",
             "refused": f"{100.0 * one.honest_refused:.1f} %",

@@ -38,7 +38,7 @@ class TwinDefence(Versions):
         """See ``Defence``."""
         return self._twin.state_bytes + BUFFER * self._world.first.size * 4
 
-    def offer(self, sent: Sent) -> None:
+    def offer(self, sent: Sent, now: float) -> None:  # noqa: ARG002 (no twin has a clock)
         """Into the buffer; what it counts is known when the version is made."""
         if sent.base < self.oldest_base:
             sent.outcome = TOO_STALE
@@ -61,7 +61,7 @@ class TwinDefence(Versions):
         """See ``Defence``."""
         return len(self._buffer)
 
-    def step(self, guide: Floats | None) -> None:
+    def step(self, guide: Floats | None, now: float) -> None:  # noqa: ARG002
         """FedBuff's step by the rule's mean; weights are FedBuff's, 1 / sqrt(1 + staleness)."""
         buffer, self._buffer = self._buffer, []
         staleness = np.array([one.staleness for one in buffer])

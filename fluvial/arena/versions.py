@@ -40,5 +40,5 @@ class Versions:
         """The next version."""
         self.version += 1
         self._models[self.version] = model
-        for version in [one for one in self._models if one < self.oldest_base - 1]:
+        for version in [one for one in self._models if one < self.version - self._versions_max - 1]:
             del self._models[version]

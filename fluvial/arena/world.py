@@ -20,11 +20,22 @@ if TYPE_CHECKING:
     from fluvial.arena.perceptron import Floats, Labels
 
 ROOT_EXAMPLES: Final = 100
-"""Examples of the guardian's root set; taken from the training data, no device has them."""
+ROOT_CLASSES: Final = 10
 PACE_SPREAD: Final = 0.5
 """Sigma of the log-normal pace of devices, and of each of their rounds."""
 FASHION_EXAMPLES: Final = 4000
 TASKS: Final = ("digits", "fashion")
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The guardian's root set: examples of the first so many classes. Of the training data; no device has them."""
+
+    examples: int = ROOT_EXAMPLES
+    classes: int = ROOT_CLASSES
+
+
+WHOLE_ROOT: Final = Root()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,14 +90,15 @@ def _halved(images: Floats) -> Floats:
 
 
 @lru_cache(maxsize=8)
-def world(task: str, devices: int, alpha: float, seed: int) -> World:
+def world(task: str, devices: int, alpha: float, seed: int, root: Root = WHOLE_ROOT) -> World:
     """The world of one seed."""
     from learning.partition import dirichlet_split
 
     model, side, x, y, test_x, test_y, norm_clip = _data(task)
     rng = np.random.default_rng((seed, 7))
     order = rng.permutation(len(y))
-    root, rest = order[:ROOT_EXAMPLES], np.sort(order[ROOT_EXAMPLES:])
+    trusted = order[y[order] < root.classes][: root.examples]
+    rest = np.setdiff1d(order, trusted)
     parts = dirichlet_split(y[rest], devices, alpha, seed, 1)
     smallest = min(len(part) for part in parts)
     chosen = np.stack([rest[rng.permutation(part)[:smallest]] for part in parts])
@@ -98,8 +110,8 @@ def world(task: str, devices: int, alpha: float, seed: int) -> World:
         y=y[chosen],
         test_x=test_x,
         test_y=test_y,
-        root_x=x[root],
-        root_y=y[root],
+        root_x=x[trusted],
+        root_y=y[trusted],
         first=model.first(rng),
         paces=rng.lognormal(0.0, PACE_SPREAD, devices),
         norm_clip=norm_clip,

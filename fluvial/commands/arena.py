@@ -21,6 +21,7 @@ QUICK_ATTACKS: Final = ("sign-flip", "inner-product", "backdoor-patch", "inside-
 QUICK_VERSIONS: Final = 12
 TOLD_EVERY_S: Final = 5.0
 SEEDS_MAX: Final = 100
+ROOT_EXAMPLES_MAX: Final = 500
 
 
 @click.command()
@@ -46,6 +47,20 @@ SEEDS_MAX: Final = 100
 @click.option(
     "--seeds", type=click.IntRange(1, SEEDS_MAX), default=1, show_default=True, help="How many seeds."
 )
+@click.option(
+    "--root-examples",
+    type=click.IntRange(1, ROOT_EXAMPLES_MAX),
+    default=100,
+    show_default=True,
+    help="Examples of the guardian's root set.",
+)
+@click.option(
+    "--root-classes",
+    type=click.IntRange(1, 10),
+    default=10,
+    show_default=True,
+    help="Classes that the root set has examples of.",
+)
 @click.option("--quick", is_flag=True, help=f"Four attacks and {QUICK_VERSIONS} versions: a minute.")
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with a heat map here."
@@ -64,6 +79,8 @@ def arena(
     malicious: str,
     dirichlet: str,
     seeds: int,
+    root_examples: int,
+    root_classes: int,
     quick: bool,
     report: Path | None,
     fresh: bool,
@@ -76,6 +93,7 @@ def arena(
     """
     from fluvial.arena.attacks import ATTACKS
     from fluvial.arena.grid import Plan
+    from fluvial.arena.world import Root
 
     if list_only:
         _list(invocation.output)
@@ -87,6 +105,7 @@ def arena(
         attacks=tuple(ATTACKS) if attacks == "all" else _words(attacks),
         defences=_defences(defences),
         seeds=seeds,
+        root=Root(root_examples, root_classes),
     )
     if quick:
         plan = _quick(plan, chosen=attacks != "all")

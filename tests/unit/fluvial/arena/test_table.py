@@ -28,7 +28,7 @@ SETTING = Setting("digits", 0.5, 0.2)
 
 
 def measures(accuracy: float, success: float | None = None, **refused: float) -> Measures:
-    return Measures(accuracy, success, refused, 0.2, 0.1, 50.0, 1000.0, 40.0)
+    return Measures(accuracy, 0.01, success, refused, 0.2, 0.1, 50.0, 1000.0, 40.0)
 
 
 CELLS = [
