@@ -138,7 +138,7 @@ def ranges(document: DocumentV3, peers: str = "defence") -> list[tuple[str, floa
         (f"{peers}.history_updates_min", defence.history_updates_min, 2, 100_000),
         ("defence.guide_cosine_min", defence.guide_cosine_min, -1.0, 1.0),
         ("defence.step_cosine_min", defence.step_cosine_min, 0.0, 1.0),
-        ("defence.guide_versions_max", defence.guide_versions_max, 0, 1000),
+        ("defence.guide_versions_max", defence.guide_versions_max, 1, 1000),
         ("defence.quarantine_refusals", defence.quarantine_refusals, 0, SCORES_REMEMBERED),
         ("defence.quarantine_versions", defence.quarantine_versions, 1, VERSIONS_MAX_LIMIT),
         ("fixed_point.exponent", document.fixed_point.exponent, 8, 48),

@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from fluvial.arena.world import World
 
 POLICIES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "undefended": {"shares": {"per_version": 0}, "defence": {"kind": "none", "quarantine_refusals": 0}},
+    "undefended": {
+        "shares": {"per_version": 0},
+        "defence": {"kind": "none", "quarantine_refusals": 0},
+    },
     "peers": {"defence": {"kind": "peers"}},
+    "median": {"defence": {"kind": "median"}},
+    "guide": {"defence": {"kind": "guide"}, "server": {"divide_by": "weights"}},
 }
 """What the real fold is told beside the task's own policy; ``undefended`` is what all else is compared with."""
 UNDEFENDED: Final = "undefended"

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from aggregation import codecs
-from aggregation.defences.peers import Peers
-from aggregation.fold.events import Barrier, Tick, Update, Verdict, WindowClosed
+from aggregation.codecs import direction_of
+from aggregation.defences import Histograms, defence_named
+from aggregation.fold.events import Barrier, Guide, Tick, Update, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
-from aggregation.server.merge import Checkpoint, Step, add_sums, merge
+from aggregation.server.aggregates import Aggregate
+from aggregation.server.lateness import MergedWindows, lateness_under
+from aggregation.server.merge import Checkpoint, Step, WindowSums, add_windows, merge
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.arena.attacks.shape import Rules, Sent
 from fluvial.arena.versions import ACCEPTED, Versions
@@ -30,13 +33,17 @@ if TYPE_CHECKING:
 TASK: Final = "arena"
 REGIONS: Final = ("a", "b")
 CODEC: Final = "float32"
+BASES_KEPT: Final = 400
+"""Versions whose models are kept for devices that are slow; which are welcome is the fold's to say."""
+ROUND_S: Final = 60.0
+"""Seconds of a median round, for the rules that know time."""
 
 
 class FoldDefence(Versions):
     """A partition in each of two regions, whose windows one merge makes versions of."""
 
     def __init__(self, world: World, policy: Policy) -> None:
-        super().__init__(world.first, policy.staleness.versions_max)
+        super().__init__(world.first, BASES_KEPT)
         self._policy = policy
         self._layout = world.model.layout
         self._shas = {0: _sha(world.first)}
@@ -53,19 +60,24 @@ class FoldDefence(Versions):
             for region in REGIONS
         }
         self._checkpoint = Checkpoint(world.first, {})
-        self._closed: list[WindowClosed] = []
+        self._closed: list[tuple[str, WindowClosed]] = []
         self._rng = np.random.default_rng(0)
         self._accepted = 0
         self.rules = rules_of(policy)
-        self.guided = False
-        self._folded: dict[tuple[str, int], Sent] = {}
+        self.guided = defence_named(policy.defence.kind).guided
+        self._pools = Histograms()
+
+    @property
+    def oldest_base(self) -> int:
+        """See ``Defence``."""
+        return min(state.oldest_base for state in self._states.values())
 
     @property
     def state_bytes(self) -> int:
         """All partitions' snapshots."""
         return sum(len(encode_state(state)) for state in self._states.values())
 
-    def offer(self, sent: Sent, now: float) -> None:  # noqa: ARG002 (no policy of v2 asks for the time)
+    def offer(self, sent: Sent, now: float) -> None:
         """Fold it where its device belongs."""
         state = self._states[sent.device[0]]
         tensors = codecs.encode_delta(sent.delta, self._layout, CODEC, self._rng)
@@ -84,6 +96,7 @@ class FoldDefence(Versions):
             scales=tuple(tensor.scale for tensor in tensors),
             data=tuple(tensor.data for tensor in tensors),
             signature=b"",
+            timestamp_ms=_stamp(now),
         )
         self._fold(state, update, sent)
 
@@ -95,7 +108,7 @@ class FoldDefence(Versions):
                         self._judged(sent, effect)
                 case WindowClosed():
                     if effect.accepted:
-                        self._closed.append(effect)
+                        self._closed.append((state.region, effect))
 
     def _judged(self, sent: Sent, verdict: Verdict) -> None:
         sent.outcome = verdict.outcome
@@ -114,31 +127,49 @@ class FoldDefence(Versions):
         """See ``Defence``."""
         return self._accepted
 
-    def step(self, guide: Floats | None, now: float) -> None:  # noqa: ARG002 (no policy of v2 has a guide)
+    def step(self, guide: Floats | None, now: float) -> None:
         """Close what is open by Ticks, merge all of it, and tell the partitions by barriers."""
         for state in self._states.values():
             if state.window.records:
                 self._fold(state, Tick(TASK, state.region, 0, state.window.first_offset))
         closed, self._closed, self._accepted = self._closed, [], 0
-        made = self._merge(closed)
-        self._checkpoint = made.checkpoint
+        signed = self._signed(guide)
+        merged = MergedWindows.of(
+            (_aggregate_of(region, one) for region, one in closed), lateness_under(self._policy, self.version)
+        )
+        made = self._merge([one for _, one in closed], merged, signed)
+        self._checkpoint, self._pools = made.checkpoint, merged.pools(self._pools)
         self.add(made.checkpoint.model)
         self._shas[self.version] = _sha(made.checkpoint.model)
-        self._shas.pop(self.oldest_base - 2, None)
+        self._shas = {v: sha for v, sha in self._shas.items() if v >= self.oldest_base}
         for state in self._states.values():
-            self._fold(state, self._barrier(state.region, made))
+            self._fold(state, self._barrier(state.region, made, signed, now))
 
-    def _merge(self, closed: list[WindowClosed]) -> Step:
+    def _signed(self, guide: Floats | None) -> Guide | None:
+        """What a guardian would sign for the version that stands."""
+        if guide is None:
+            return None
+        direction = direction_of(guide.astype(np.float64), self._layout)
+        return Guide(self.version, self._shas[self.version], direction)
+
+    def _merge(self, closed: list[WindowClosed], merged: MergedWindows, guide: Guide | None) -> Step:
+        windows = [
+            WindowSums(one.sums, one.weight_total, weight)
+            for one, weight in zip(closed, merged.weights, strict=True)
+            if one.sums is not None and weight
+        ]
+        elements = self._layout.sum_elements
         return merge(
             self._checkpoint,
-            add_sums([one.sums for one in closed if one.sums is not None], self._layout.sum_elements),
-            updates=sum(one.accepted for one in closed),
-            weight_total=sum(one.weight_total for one in closed),
+            add_windows(windows, weights=self._layout.trainable.parameters, elements=elements),
+            updates=merged.accepted,
+            weight_total=merged.weight_total,
             policy=self._policy,
             layout=self._layout,
+            guide=None if guide is None else guide.direction,
         )
 
-    def _barrier(self, region: str, made: Step) -> Barrier:
+    def _barrier(self, region: str, made: Step, guide: Guide | None, now: float) -> Barrier:
         return Barrier(
             task=TASK,
             region=region,
@@ -151,6 +182,10 @@ class FoldDefence(Versions):
             reason="version",
             policy=self._policy,
             reference=made.reference,
+            usual=self._pools.usual,
+            guide_sha256="" if guide is None else guide.model_sha256,
+            guide=guide,
+            timestamp_ms=_stamp(now),
         )
 
     def tick(self) -> None:
@@ -159,8 +194,41 @@ class FoldDefence(Versions):
 
 def rules_of(policy: Policy) -> Rules:
     """What an attacker reads in a policy."""
-    cosine_min = policy.defence.cosine_min if policy.defence.kind == Peers.name else -1.0
-    return Rules(policy.updates.norm_clip, cosine_min)
+    defence = policy.defence
+    bounds = {"peers": defence.cosine_min, "guide": defence.guide_cosine_min}
+    guided = defence_named(defence.kind).guided
+    return Rules(policy.updates.norm_clip, bounds.get(defence.kind, -1.0), guided=guided)
+
+
+def _aggregate_of(region: str, closed: WindowClosed) -> Aggregate:
+    """A window as the merge knows it, without the hashes under which its bulk would lie."""
+    return Aggregate(
+        task=TASK,
+        region=region,
+        partition=0,
+        sequence=closed.sequence,
+        first_offset=closed.first_offset,
+        next_offset=closed.next_offset,
+        version=closed.version,
+        policy_sha256=closed.policy_sha256,
+        counts=closed.counts,
+        accepted=closed.accepted,
+        weight_total=closed.weight_total,
+        staleness_total=closed.staleness_total,
+        staleness_max=closed.staleness_max,
+        update_bytes=closed.update_bytes,
+        sum_sha256="",
+        state_sha256="",
+        contributors_sha256=closed.contributors_sha256,
+        previous_sha256="",
+        sha256="",
+        histograms=closed.histograms,
+    )
+
+
+def _stamp(now: float) -> int:
+    """LogAppendTime in ms, of a moment in median rounds."""
+    return round(now * ROUND_S * 1000.0)
 
 
 def _sha(model: Floats) -> str:

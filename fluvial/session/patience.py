@@ -76,9 +76,9 @@ def advice(outcomes: Mapping[str, int]) -> str:
     most = max(outcomes, key=lambda outcome: outcomes[outcome], default="")
     if most == RejectionReason.ANOMALOUS.outcome:
         return (
-            "honest devices whose updates all turn against the last step have a model that has converged, or one whose "
-            'steps overshoot: the last version stands and can be used. To train on, lower CONFIG["learning_rate"], or '
-            "loosen anomaly.cosine_min or anomaly.norm_deviations_max in POLICY"
+            "honest devices whose updates all change nothing, or turn against the last step, have a model that has "
+            "converged, or one whose steps overshoot: the last version stands and can be used. To train on, lower "
+            'CONFIG["learning_rate"], or choose another [defence] in POLICY: docs/defences.md'
         )
     rejection = REJECTIONS.get(most)
     return (

@@ -196,7 +196,7 @@ def test_who_was_refused_although_honest_is_counted_apart() -> None:
     line = honest_refused_line(result.honest_refused)
     assert (
         line.startswith("1 anomalous, 1 too_stale although their devices are honest: ")
-        and "anomaly.*" in line
+        and "defence.*" in line
     )
     assert honest_refused_line({}) == ""
 

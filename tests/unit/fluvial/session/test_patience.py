@@ -142,7 +142,7 @@ def test_all_refused_and_nobody_at_work_is_a_dead_end_with_what_to_do(world: Wor
         in problem.message
     )
     assert "since 1970-01-01 00:00:01 UTC" in problem.where
-    assert "anomaly.cosine_min" in problem.hint
+    assert "[defence]" in problem.hint
     assert "fluvial verdicts --task mine" in problem.hint
 
 
