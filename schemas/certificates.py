@@ -60,6 +60,8 @@ _MALFORMED: Final = (
 """What ``cryptography`` raises on bytes that only look like a certificate; they have no common base."""
 
 _ROLES: Final = {role.value: role for role in Role}
+_FIRST_ROLES: Final = {name: role for name, role in _ROLES.items() if role is not Role.GUARDIAN}
+"""Those that there were before guardians."""
 ISSUED_BY_CONTROL: Final = frozenset({Role.MERGER, Role.OPERATOR, Role.GUARDIAN})
 
 
@@ -120,27 +122,30 @@ class Trust:
         found = {region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in pems.items()}
         return cls(found, rules, domain)
 
-    def identify(self, der: bytes) -> Identity:
-        """The identity behind a certificate; raises ``BadCertificateError`` with the reason."""
+    def identify(self, der: bytes, *, guardians: bool = True) -> Identity:
+        """The identity behind a certificate; raises ``BadCertificateError`` with the reason.
+
+        Without ``guardians`` there is no such role, as there was none to the Fluvial of policies before v3.
+        """
         known = self._known
         identity = known.get(der)
-        if identity is not None:
+        if identity is not None and (guardians or identity.role is not Role.GUARDIAN):
             with contextlib.suppress(KeyError):  # another thread has just forgotten it
                 known.move_to_end(der)
             return identity
-        identity = self._verify(der)
+        identity = self._verify(der, _ROLES if guardians else _FIRST_ROLES)
         if known.setdefault(der, identity) is identity:
             self._known_bytes += len(der)
         while len(known) > CACHED_CERTIFICATES_MAX or self._known_bytes > CACHED_CERTIFICATE_BYTES_MAX:
             self._known_bytes -= len(known.popitem(last=False)[0])
         return identity
 
-    def _verify(self, der: bytes) -> Identity:
+    def _verify(self, der: bytes, roles: Mapping[str, Role]) -> Identity:
         if len(der) > CERTIFICATE_BYTES_MAX:
             raise _bad(Reason.CERTIFICATE_TOO_LARGE, len(der), CERTIFICATE_BYTES_MAX)
-        return self._by_us(der) if self.rules.canonical else self._by_library(der)
+        return self._by_us(der, roles) if self.rules.canonical else self._by_library(der, roles)
 
-    def _by_us(self, der: bytes) -> Identity:
+    def _by_us(self, der: bytes, roles: Mapping[str, Role]) -> Identity:
         """By one reading of the bytes; a library is asked about the signature only."""
         try:
             read = read_certificate(der)
@@ -148,7 +153,7 @@ class Trust:
             raise _bad(Reason.NOT_CANONICAL_DER) from error
         except NotOursError as error:
             raise _bad(Reason.NOT_A_CERTIFICATE) from error
-        region, role, name = _name_in(read.uris)
+        region, role, name = _name_in(read.uris, roles)
         if read.key is None:
             raise _bad(Reason.KEY_NOT_ED25519)
         issuer = self._issuer(region, role)
@@ -175,11 +180,11 @@ class Trust:
             raise _bad(Reason.CA_MAY_NOT, region, role.value)
         return issuer
 
-    def _by_library(self, der: bytes) -> Identity:
+    def _by_library(self, der: bytes, roles: Mapping[str, Role]) -> Identity:
         """As a library reads it: for tasks of before."""
         try:
             certificate = x509.load_der_x509_certificate(der)
-            region, role, name = _spiffe_name(certificate)
+            region, role, name = _spiffe_name(certificate, roles)
             public_key = certificate.public_key()
         except _MALFORMED as error:
             raise _bad(Reason.NOT_A_CERTIFICATE, library=str(error)) from error
@@ -225,27 +230,29 @@ def _subject_of(issuer: x509.Certificate) -> bytes:
     return subject_of(issuer.public_bytes(Encoding.DER))
 
 
-def _name_in(uris: tuple[bytes, ...]) -> tuple[str, Role, str]:
+def _name_in(uris: tuple[bytes, ...], roles: Mapping[str, Role]) -> tuple[str, Role, str]:
     if len(uris) != 1 or not uris[0].startswith(b"spiffe://"):
         raise _bad(Reason.NOT_ONE_NAME)
     uri = uris[0].decode("latin-1")
     match uri.removeprefix("spiffe://").split("/"):
         case [region, role, name] if (
-            all(NAME_PATTERN.fullmatch(part) for part in (region, name)) and role in _ROLES
+            all(NAME_PATTERN.fullmatch(part) for part in (region, name)) and role in roles
         ):
-            return region, _ROLES[role], name
+            return region, roles[role], name
         case _:
             raise _bad(Reason.WRONG_NAME, uri)
 
 
-def _spiffe_name(certificate: x509.Certificate) -> tuple[str, Role, str]:
+def _spiffe_name(certificate: x509.Certificate, roles: Mapping[str, Role]) -> tuple[str, Role, str]:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1 or not uris[0].startswith("spiffe://"):
         raise ValueError("it has to carry exactly one spiffe:// URI")
     match uris[0].removeprefix("spiffe://").split("/"):
         case [region, role, name] if all(NAME_PATTERN.fullmatch(part) for part in (region, role, name)):
-            return region, Role(role), name
+            if role not in roles:
+                raise ValueError(f"{role!r} is not a valid Role")
+            return region, roles[role], name
         case _:
             raise ValueError(f"expected spiffe://<region>/<role>/<id>, got {uris[0]!r}")
 

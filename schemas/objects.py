@@ -8,11 +8,20 @@ of the folder is derived from it, so whoever finds it missing can make it again,
 from __future__ import annotations
 
 import hashlib
+from typing import Final
+
+SHA256_DIGITS: Final = 64
+_DIGITS: Final = frozenset("0123456789abcdef")
 
 
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of ``data``, lower-case hex: how every object, manifest and payload is named."""
     return hashlib.sha256(data).hexdigest()
+
+
+def is_sha256(name: str) -> bool:
+    """Whether a text is 64 hex digits in lower case: what else a record says in a hash's place names nothing."""
+    return len(name) == SHA256_DIGITS and not set(name) - _DIGITS
 
 
 def object_key(task: str, sha256: str) -> str:

@@ -81,7 +81,7 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
         return _refused(unknown_schema(envelope.schema.header))
     if envelope.kind not in INGRESS_KINDS:
         return _refused(because(Reason.ANOTHER_TOPIC, envelope.kind))
-    signer = authenticate(envelope, timestamp_ms, trust)
+    signer = authenticate(envelope, timestamp_ms, trust, guardians=policy.counts_shares)
     if isinstance(signer, RejectedRecord):
         return signer
     # Only now: decoding costs memory and time that a stranger must not be able to spend.
@@ -288,10 +288,12 @@ def _verified(
         return Unverified(Flaw.UNDECODABLE, str(error))
 
 
-def authenticate(envelope: ClosedEnvelope, timestamp_ms: int, trust: Trust) -> Identity | RejectedRecord:
+def authenticate(
+    envelope: ClosedEnvelope, timestamp_ms: int, trust: Trust, *, guardians: bool = True
+) -> Identity | RejectedRecord:
     """Who signed the envelope, if that role may sign this kind; an update's signer has to be its device."""
     try:
-        signer = trust.identify(envelope.certificate)
+        signer = trust.identify(envelope.certificate, guardians=guardians)
     except BadCertificateError as error:
         return _unauthentic(envelope, error.because)
     if not signer.valid_at(timestamp_ms):

@@ -147,6 +147,8 @@ def restore_state(
 ) -> PartitionState:
     """The state that ``aggregate`` names, from its snapshot ``data`` and the objects of ``state_names``."""
     record = _state_of(data, aggregate)
+    if any(entry["version"] > record["version"] for entry in record.get("shares", ())):
+        raise IntegrityProblem("FLV-3005", "the snapshot says of a share that it is of a version to come")
     return PartitionState(
         task=record["task"],
         region=record["region"],

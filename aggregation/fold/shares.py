@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from aggregation.policy import DefencePolicy, SharesPolicy
 
+UNTIL_MAX: Final = (1 << 63) - 1
+"""The last version that there can be: a quarantine ends then at the latest."""
 COUNT_BITS: Final = 4
 """Of the accepted updates of one version; no policy allows more of a device than fit."""
 COUNT_MAX: Final = (1 << COUNT_BITS) - 1
@@ -84,7 +86,7 @@ class Shares:
         self._by_device[device] = share
         most = defence.quarantine_refusals
         if most and share.refused.bit_count() >= most:
-            self.quarantined[device] = share.version + defence.quarantine_versions
+            self.quarantined[device] = min(UNTIL_MAX, share.version + defence.quarantine_versions)
             share.refused = share.scored = 0
 
     def forget_before(self, version: int) -> None:

@@ -29,7 +29,7 @@ from aggregation.fold.events import (
     WindowClosed,
 )
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
-from aggregation.fold.shares import Share
+from aggregation.fold.shares import Share, Shares
 from aggregation.fold.state import NO_SHA256, OpenWindow, PartitionState
 from aggregation.policy import Policy
 from aggregation.reasons import NOTHING, Reason, because
@@ -184,6 +184,8 @@ def _fold_barrier(state: PartitionState, offset: int, barrier: Barrier) -> tuple
     _take_usual(state, barrier)
     state.forget_old_bases()
     state.shares.forget_before(state.version)
+    if not state.policy.counts_shares:
+        state.shares = Shares()
     why = because(Reason.BARRIER, barrier.version, barrier.reason)
     return (Verdict(offset, CONTROL, why), *closed)
 

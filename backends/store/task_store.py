@@ -68,7 +68,9 @@ class TaskStore:
         return sha256
 
     def get_object(self, sha256: str) -> bytes:
-        """The bytes that ``sha256`` names."""
+        """The bytes that ``sha256`` names; FLV-4103 where that is no hash: what signed records say may be any text."""
+        if not objects.is_sha256(sha256):
+            raise self._differs(f"an object called {sha256[:80]!r}", "64 hex digits", sha256[:SHA256_SHOWN])
         return self._checked(objects.object_key(self.task, sha256), sha256)
 
     def policy(self, sha256: str) -> Policy:

@@ -12,7 +12,7 @@ import msgspec
 FORMAT: Final = "fluvial/manifest/v3"
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
-NormV3 = tuple[Annotated[int, msgspec.Meta(ge=0, lt=1 << 14)], Count]
+NormV3 = tuple[Annotated[int, msgspec.Meta(ge=0, lt=2047 << 3)], Count]
 """[bucket, count], as the next two. In a histogram buckets ascend, and no count is 0."""
 CosineV3 = tuple[Annotated[int, msgspec.Meta(ge=-64, le=64)], Count]
 ShareV3 = tuple[Annotated[int, msgspec.Meta(ge=1, le=255)], Count]

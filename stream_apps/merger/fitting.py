@@ -13,7 +13,7 @@ from typing import Final
 from aggregation.defences import Histograms
 from aggregation.defences.usual import COSINE_STEPS, SHARE_UNIT, Histogram, share_count
 
-NORM_BUCKETS: Final = range(1 << 14)
+NORM_BUCKETS: Final = range(2047 << 3)
 """Where a finite float64 above 0 may lie; so many buckets of norms a manifest has at most."""
 COSINE_BUCKETS: Final = range(-COSINE_STEPS, COSINE_STEPS + 1)
 SHARE_BUCKETS: Final = range(1, 256)

@@ -98,6 +98,25 @@ def read_chain(shelf: Shelf, findings: Findings) -> Chain:
     return chain
 
 
+def _require_types(manifest: dict[str, Any]) -> None:
+    """``ValueError`` where a number is none, or a text: a merger's key signs any."""
+    whole = (
+        "partition",
+        "sequence",
+        "first_offset",
+        "next_offset",
+        "accepted",
+        "version",
+        "weight",
+        "weight_total",
+    )
+    rows = [manifest, *manifest["inputs"]]
+    numbers = [row[key] for row in rows for key in (*whole, "floor") if key in row]
+    texts = [one["sum_sha256"] for one in manifest["inputs"]] + [manifest.get("guide_sha256", "")]
+    if any(type(one) is not int for one in numbers) or any(type(one) is not str for one in texts):
+        raise ValueError("of another type")
+
+
 def _require_weights(manifest: dict[str, Any]) -> None:
     """``ValueError`` where what an input weighs is no number that it can weigh."""
     for one in manifest["inputs"]:
@@ -132,6 +151,7 @@ def _version(data: bytes, number: int, chain: Chain) -> Version | None:
             [manifest[key] for key in _NEEDED],
             [one[key] for one in manifest["inputs"] for key in _NEEDED_OF_INPUTS],
         )
+        _require_types(manifest)
         if late.says_lateness(manifest):
             _require_weights(manifest)
         signed |= late.usual_of(manifest)
@@ -143,6 +163,7 @@ def _version(data: bytes, number: int, chain: Chain) -> Version | None:
         return None
     if not canonical:
         findings.violate(2, f"{what} is not in canonical form")
+        return None
     if not known:
         findings.violate(3, f"{what} names partitions that the task does not have")
     parent = chain.versions[-1].sha256

@@ -115,6 +115,10 @@ class Partition:
 
     def _unauthentic(self, offset: int, sealed: Sealed, timestamp_ms: int) -> Verdict | None:
         refusal = wire.refusal_of(sealed, timestamp_ms)
+        if sealed.signer is not None and sealed.signer.role == "guardian" and not counts_shares(self._policy):
+            refusal = (
+                "bad_certificate" if sealed.kind == "ClientUpdate" else "bad_signature"
+            )  # no such role then
         if refusal or sealed.signer is None:
             return verdict_of(offset, refusal)
         signer, record = sealed.signer, sealed.record

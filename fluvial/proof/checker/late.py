@@ -104,7 +104,7 @@ def usual_of(manifest: dict[str, Any]) -> dict[str, Any]:
     if not says_lateness(manifest):
         return {"usual_norm": 0.0, "usual_cosine": 0, "usual_share": 0, "guide_sha256": ""}
     norm, cosine, share = (_middle(manifest["usual"][kind]) for kind in KINDS)
-    if not 0 <= norm < 1 << 14:
+    if not 0 <= norm < 2047 << 3:
         raise ValueError(f"no norm lies in bucket {norm}")
     # The bucket's number is the upper 15 bits of its norms; the next one is 1 in the middle of it, all others are 0.
     middle = struct.unpack(">d", struct.pack(">HIH", norm << 1 | 1, 0, 0))[0] if norm else 0.0

@@ -106,7 +106,7 @@ class Standing:
         self.devices[device] = had
         most = policy["defence"]["quarantine_refusals"]
         if most and sum(had.refused) >= most:
-            self.quarantined[device] = had.version + policy["defence"]["quarantine_versions"]
+            self.quarantined[device] = min(2**63 - 1, had.version + policy["defence"]["quarantine_versions"])
             had.refused = []
 
     # -- bases
@@ -161,6 +161,8 @@ class Standing:
                 self.guide, self.guide_sha256 = direction, named
         self.devices = {d: had for d, had in self.devices.items() if had.version > version - VERSIONS}
         self.quarantined = {device: until for device, until in self.quarantined.items() if until > version}
+        if not counts_shares(policy):
+            self.devices, self.quarantined = {}, {}
 
     def snapshot(self) -> dict[str, Any]:
         """The fields of a PartitionState since v2 that v1 has not."""

@@ -193,7 +193,9 @@ class Shelf:
         self._directions: dict[str, Direction] = {}
 
     def named(self, name: str) -> bytes:
-        """The object whose SHA-256 is ``name``; ``Damaged`` where it is missing or another."""
+        """The object whose SHA-256 is ``name``; ``Damaged`` where it is missing or another, or that is no hash."""
+        if not re.fullmatch(r"[0-9a-f]{64}", name):
+            raise Damaged(f"no object is called {name[:80]!r}")
         return self.file(object_key(self.task.name, name), name)
 
     def file(self, key: str, expected_sha256: str) -> bytes:

@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 
 from aggregation.codecs import direction_of
 from aggregation.defences import DEFENCES
+from aggregation.errors import IntegrityProblem
 from aggregation.fold.events import Barrier, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState
 from aggregation.fold.transition import fold_into
 from aggregation.policy import Policy
+from aggregation.reasons import Reason
 from backends.memory.store import MemoryStore
 from backends.store.task_store import TaskStore
 from fluvial.proof.checker import encoding
 from fluvial.proof.checker.fold import Partition
-from fluvial.proof.checker.task import Shelf, task_of
+from fluvial.proof.checker.task import Damaged, Shelf, task_of
 from schemas import avro
 from schemas.certificates import Role
 from schemas.guides import signed_guide
@@ -278,3 +280,89 @@ def test_a_worker_that_restarts_says_the_same(seed: int, crashes: list[int]) -> 
         )
         assert (encode_state(again), again.previous_sha256) == (snapshot, sha256_hex(payload))
         assert list(folded(log, again)) == straight[after:]
+
+
+def in_quarantine(log: Log, device: str, version: int) -> None:
+    """A barrier to that version, and two updates of zeros: a device in quarantine."""
+    log.barrier(version)
+    log.update(device, version, 0.0, 1)
+    log.barrier(version + 1)
+    log.update(device, version + 1, 0.0, 2)
+
+
+def test_a_quarantine_at_the_end_of_all_versions_ends_with_them() -> None:
+    log = Log(rules())
+    in_quarantine(log, devices(1)[0], 2**63 - 3)
+    log.add(factories.tick_bytes(0))
+    assert outcomes_of(log)[-2:] == ["anomalous", "control"]
+
+
+def test_shares_and_quarantine_do_not_outlive_a_policy_that_knows_them() -> None:
+    log, device = Log(rules()), devices(1)[0]
+    in_quarantine(log, device, 1)
+    old = factories.policy(format=OLD)
+    log.store.put_object(old.canonical())
+    log.add(factories.barrier_bytes(3, old))
+    log.add(factories.barrier_bytes(4, log.policy))
+    log.update(device, 4, 1.0, 3)
+    trust, state = factories.trust("eu"), factories.state_of(log.policy)
+    checker = Partition(Shelf(log.objects, task_of(document_of(log.policy))), ("eu", 0))
+    outcomes: list[str] = []
+    for timestamp_ms, value in log.records:
+        event = decode_record(value, timestamp_ms, trust, state.policy)
+        if isinstance(event, Barrier):
+            event = replace(event, policy=old if event.version == 3 else log.policy)
+        verdict, *_ = fold_into(state, state.next_offset, event)
+        assert isinstance(verdict, Verdict)
+        outcomes.append(verdict.outcome)
+        assert checker.take(timestamp_ms, value).verdict["outcome"] == outcomes[-1]
+    assert outcomes[-1] == "accepted"
+
+
+@pytest.mark.parametrize("by", ["guardian", "nobody"])
+@pytest.mark.parametrize("kind", ["update", "barrier"])
+def test_to_a_log_of_v2_there_is_no_guardian(kind: str, by: str) -> None:
+    """A role that came later is a name that a certificate may not have, whoever issued it, as it was then."""
+    log = Log(factories.policy(format=OLD))
+    issuer = "control" if by == "guardian" else "eu"
+    signer = factories.signer("control", Role.GUARDIAN, "g-1", issuer=issuer)
+    value = (
+        factories.update_bytes("g-1", by=signer)
+        if kind == "update"
+        else factories.barrier_bytes(1, log.policy, by=signer)
+    )
+    log.add(value)
+    assert outcomes_of(log) == ["bad_certificate" if kind == "update" else "bad_signature"]
+    event = decode_record(value, NOW_MS, factories.trust("eu"), log.policy)
+    assert event.because.reason is Reason.WRONG_NAME  # type: ignore[union-attr]
+    newer = decode_record(value, NOW_MS, factories.trust("eu"), rules())
+    assert newer.because.reason is not Reason.WRONG_NAME  # type: ignore[union-attr]
+
+
+def test_a_snapshot_of_a_share_that_is_to_come_is_none() -> None:
+    log = Log(rules())
+    log.update(devices(1)[0], 0, 1.0, 1)
+    log.add(factories.tick_bytes(0))
+    *_, (_, payload, snapshot) = folded(log, factories.state_of(log.policy))
+    assert payload is not None and snapshot is not None
+    _, record = avro.decode(snapshot)
+    record["shares"][0]["version"] = 5
+    spoiled = avro.encode_as("PartitionState", 2, record)
+    with pytest.raises(IntegrityProblem, match="FLV-3005"):
+        restore_state(
+            spoiled,
+            aggregate_of(avro.decode(payload)[1], payload),
+            partitions=1,
+            layout=LAYOUT,
+            policy=log.policy,
+            reference=None,
+        )
+
+
+@pytest.mark.parametrize("name", [" ", "../../etc/passwd", "\0", "é" * 64, "A" * 64, "0" * 63, "0" * 3000])
+def test_what_is_no_hash_names_no_object(name: str) -> None:
+    log = Log(rules())
+    with pytest.raises(IntegrityProblem, match="FLV-4103"):
+        log.store.get_object(name)
+    with pytest.raises(Damaged):
+        Shelf(log.objects, task_of(document_of(log.policy))).named(name)
