@@ -8,6 +8,7 @@ record becomes ``RejectedRecord``, which the fold counts, or ``Unverified``, whi
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from aggregation.fold.rules import RecordRules
     from aggregation.server.aggregates import Aggregate, Slot
 
+SHA256_PATTERN: Final = re.compile(r"[0-9a-f]{64}")
 SIGNERS: Final = {
     "ClientUpdate": Role.DEVICE,
     "Tick": Role.WORKER,
@@ -233,11 +235,16 @@ class GuideAnnouncement:
 def guide_announcement_in(
     value: bytes | None, timestamp_ms: int, trust: Trust
 ) -> GuideAnnouncement | Unverified:
-    """The announcement in one record of a guides topic, if a guardian signed it; of whatever task."""
+    """The announcement in one record of a guides topic, if a guardian signed it; of whatever task.
+
+    Its object's name is one: a store would refuse others in its own way.
+    """
     opened = _verified(value, timestamp_ms, trust, "GuideAnnouncement")
     if isinstance(opened, Unverified):
         return opened
     envelope, signer = opened
+    if not SHA256_PATTERN.fullmatch(envelope.record["guide_sha256"]):
+        return Unverified(Flaw.UNDECODABLE, "its guide_sha256 is not 64 lower-case hex digits")
     return GuideAnnouncement(**envelope.record, signer=signer)
 
 

@@ -9,14 +9,17 @@ Anybody may write any bytes into the topic of guides and into the store, so noth
 4. A guardian whose certificate is revoked, as far as the merger has heard, is not listened to. Partitions that know
    more fold as if there were no guide.
 
-A look is bounded in records, objects and tries, and reads the topic's end first: what stands before is too old to help.
+A look is bounded in records and objects, and reads the topic's end first: what stands before is too old to help, and
+guardians announce their newest guide again. An object that is missing, damaged or cannot be read now is looked for
+again, after a pause of its own, for as long as its guide would be young enough.
+
 While topic or store cannot be read, the guides that are known go on to count, for as long as they are young enough.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -38,17 +41,19 @@ from stream_apps.merger.version import Version
 from stream_apps.process_context import ProcessContext
 
 LOOK_RECORDS_MAX: Final = 2_000
-"""Records of the topic that one look reads: the newest. Guardians write one a version."""
+"""Records of the topic that one look reads: the newest. Guardians write one a version, and again while none comes."""
 LOOK_AGAIN_S: Final = 5.0
 """After a look that failed, or an object that was not there, so long is gone by what is known: no merge waits."""
+LOOK_AGAIN_S_MAX: Final = 30.0
+"""The pause of an object doubles up to here."""
 CLAIMS_OF_ONE_MAX: Final = 8
-"""Announcements of one certificate that are remembered, the last ones: who has one guardian's key silences no other."""
+"""Guides of one certificate that are remembered, see ``_rank``: who has one guardian's key silences no other."""
 SIGNERS_MAX: Final = 32
 """Certificates of guardians whose announcements are remembered, those that were heard last."""
-TRIES_MAX: Final = 3
-"""So often the object of an announcement is looked for: a guardian stores it before it announces it."""
 RUNBOOK: Final = "docs/runbooks/guardian-away.md"
 REFUSALS: Final = ("forged", "wrong_base", "missing", "too_large", "damaged", "no_guide")
+PASSING: Final = ("missing", "damaged")
+"""Refusals of what the store has now; another may stand for good, for what a hash names does not change."""
 SHA256_SHOWN: Final = 12
 
 log = logging.getLogger("fluvial.merger")
@@ -56,15 +61,15 @@ log = logging.getLogger("fluvial.merger")
 
 @dataclass(slots=True)
 class Claim:
-    """An authentic announcement, and how often its object was looked for; ``good``: it is what it is said to be.
+    """An authentic announcement; ``good``: its object is what it is said to be, None while that is not known.
 
-    ``again_s``: when it is looked for again, by the monotonic clock.
+    ``again_s``: when it is looked for again, by the monotonic clock; ``pause_s``: how long after that once more.
     """
 
     said: GuideAnnouncement
-    tries: int = 0
+    good: bool | None = None
     again_s: float = 0.0
-    good: bool = False
+    pause_s: float = LOOK_AGAIN_S
 
 
 @dataclass(slots=True)
@@ -84,7 +89,7 @@ class Guides(Guiding):
         self._context = context
         self._task = context.genesis.task
         self._store = context.store
-        self._claims: OrderedDict[str, deque[Claim]] = OrderedDict()
+        self._claims: OrderedDict[str, dict[str, Claim]] = OrderedDict()
         self._next_offset = 0
         self._again_s = 0.0
         self._models: dict[int, str] = {}
@@ -145,7 +150,7 @@ class Guides(Guiding):
 
     # -- the topic
 
-    def _look(self) -> bool:
+    def _look(self, head: int, versions_max: int) -> bool:
         """Read what is new in the topic; False where it cannot be read now."""
         if self._context.clock.monotonic() < self._again_s:
             return False
@@ -157,8 +162,9 @@ class Guides(Guiding):
             low, end = self._reader.bounds(topic, 0)
             start = max(low, self._next_offset, end - LOOK_RECORDS_MAX)
             for record in self._reader.read(topic, 0, start, end):
-                self._hear(record)
+                self._hear(record, head, versions_max)
         except UNREADABLE as problem:
+            self._again_s = self._context.clock.monotonic() + LOOK_AGAIN_S
             self._reader = None
             self._opened.close()
             self._unreadable("the topic of guides", problem)
@@ -167,7 +173,7 @@ class Guides(Guiding):
         self._spell.unreadable = False
         return True
 
-    def _hear(self, record: LogRecord) -> None:
+    def _hear(self, record: LogRecord, head: int, versions_max: int) -> None:
         said = guide_announcement_in(record.value, record.timestamp_ms, self._context.trust)
         if not isinstance(said, GuideAnnouncement):
             self._refuse("forged", f"record {record.offset} of the topic of guides {said.reason}")
@@ -175,12 +181,19 @@ class Guides(Guiding):
             self._refuse("forged", f"record {record.offset} of the topic of guides is for another task")
         elif said.guide_bytes > guide_bytes_max(self._context.layout):
             self._refuse("too_large", f"the guide of {said.signer.name} has {said.guide_bytes} bytes")
-        else:
-            theirs = self._claims.setdefault(said.signer.serial, deque(maxlen=CLAIMS_OF_ONE_MAX))
-            theirs.append(Claim(said))
-            self._claims.move_to_end(said.signer.serial)
-            while len(self._claims) > SIGNERS_MAX:
-                self._claims.popitem(last=False)
+        elif said.version > head - versions_max:  # a copy of an older one, by whomever, evicts nothing
+            self._keep(said, head, versions_max)
+
+    def _keep(self, said: GuideAnnouncement, head: int, versions_max: int) -> None:
+        theirs = self._claims.setdefault(said.signer.serial, {})
+        self._claims.move_to_end(said.signer.serial)
+        while len(self._claims) > SIGNERS_MAX:
+            self._claims.popitem(last=False)
+        theirs.setdefault(said.guide_sha256, Claim(said))
+        for sha256 in [key for key, one in theirs.items() if one.said.version <= head - versions_max]:
+            del theirs[sha256]
+        while len(theirs) > CLAIMS_OF_ONE_MAX:
+            del theirs[min(theirs, key=lambda sha256: _rank(theirs[sha256], head))]
 
     # -- one guide
 
@@ -191,12 +204,12 @@ class Guides(Guiding):
 
     def _choose(self, head: Version, versions_max: int) -> Claim | None:
         found = self._newest_good(head, versions_max)
-        if (found is None or found.said.version < head.number) and self._look():
+        if (found is None or found.said.version < head.number) and self._look(head.number, versions_max):
             found = self._newest_good(head, versions_max)
         return found
 
     def _newest_good(self, head: Version, versions_max: int) -> Claim | None:
-        every = [claim for theirs in self._claims.values() for claim in theirs]
+        every = [claim for theirs in self._claims.values() for claim in theirs.values()]
         for claim in sorted(every, key=lambda one: -one.said.version):
             is_young = 0 < head.number + 1 - claim.said.version <= versions_max
             if is_young and not self._is_barred(claim) and self._is_good(claim, head, versions_max):
@@ -204,37 +217,35 @@ class Guides(Guiding):
         return None
 
     def _is_good(self, claim: Claim, head: Version, versions_max: int) -> bool:
-        if claim.good:
-            return True
-        now_s = self._context.clock.monotonic()
-        if claim.tries >= TRIES_MAX or now_s < max(claim.again_s, self._again_s):
+        if claim.good is not None:
+            return claim.good
+        now_s, said = self._context.clock.monotonic(), claim.said
+        if now_s < claim.again_s:
             return False
-        said, claim.again_s = claim.said, now_s + LOOK_AGAIN_S
+        claim.again_s, claim.pause_s = now_s + claim.pause_s, min(2 * claim.pause_s, LOOK_AGAIN_S_MAX)
         try:
             model_sha256 = self._model_of(said.version, head, versions_max)
-            reason, why = self._flaw(claim, model_sha256)
+            reason, why = self._flaw(said, model_sha256)
         except UNREADABLE as problem:
             self._unreadable(f"the guide of version {said.version}", problem)
             return False
         if reason:
             self._refuse(reason, f"the guide of {said.signer.name} for version {said.version} {why}")
-        claim.good = not reason
-        return claim.good
+        if reason not in PASSING:
+            claim.good = not reason
+        return bool(claim.good)
 
-    def _flaw(self, claim: Claim, model_sha256: str) -> tuple[str, str]:
+    def _flaw(self, said: GuideAnnouncement, model_sha256: str) -> tuple[str, str]:
         """(one of ``REFUSALS``, what is wrong in words); ("", "") for a guide that a version may name."""
-        said, layout, trust = claim.said, self._context.layout, self._context.trust
+        layout, trust = self._context.layout, self._context.trust
         if said.model_sha256 != model_sha256:
-            claim.tries = TRIES_MAX
             return "wrong_base", "is for another model than that version has"
-        claim.tries += 1
         try:
             guide = self._store.guide(said.guide_sha256, layout, trust)
         except ObjectNotFound:
             return "missing", "is not in the store"
         except IntegrityProblem as problem:
             return "damaged", f"cannot be used: {problem.message}"
-        claim.tries = TRIES_MAX  # what the hash names does not change
         named = None if guide is None else (guide.version, guide.model_sha256, guide.signer)
         if named != (said.version, said.model_sha256, trust.rules.certificate_name(said.signer.serial)):
             return "no_guide", "is no guide, or another than was announced"
@@ -288,10 +299,15 @@ class Guides(Guiding):
         self._context.observer.guide_refused(reason)
 
     def _unreadable(self, what: str, problem: FluvialError) -> None:
-        self._again_s = self._context.clock.monotonic() + LOOK_AGAIN_S
         if not self._spell.unreadable:
             self._spell.unreadable = True
             log.warning("%s cannot be read, going by what is known: %s", what, problem.message)
+
+
+def _rank(claim: Claim, head: int) -> tuple[bool, int]:
+    """Where a certificate has too many, the lowest goes: of versions to come the furthest, then the oldest."""
+    version = claim.said.version
+    return version <= head, version if version <= head else -version
 
 
 def guiding_of(context: ProcessContext, revoked: Callable[[], Collection[str]]) -> Guiding:
