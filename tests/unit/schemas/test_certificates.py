@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -153,9 +153,9 @@ def test_one_more_device_than_is_remembered_costs_one_verification(monkeypatch: 
     fresh, verify = Trust(EU.authorities, EU.rules, EU.domain), Trust._verify
     verified: list[bytes] = []
 
-    def noted(trust: Trust, der: bytes) -> certificates.Identity:
+    def noted(trust: Trust, der: bytes, roles: Mapping[str, Role]) -> certificates.Identity:
         verified.append(der)
-        return verify(trust, der)
+        return verify(trust, der, roles)
 
     monkeypatch.setattr(Trust, "_verify", noted)
     devices = [certificate("eu", Role.DEVICE, f"d-{n}") for n in range(9)]
