@@ -39,6 +39,8 @@ EXTRAS_OF_COMMANDS: Final = {
     "versions": "worker",
     "lineage": "worker",
     "verdicts": "worker",
+    "devices": "worker",
+    "arena": "all",
     "logs": "device",
     "tap": "device",
     "parquet": "all",

@@ -30,6 +30,8 @@ PLACED: Final = frozenset(
                 RejectionReason.OUT_OF_RANGE,
                 RejectionReason.NORM_EXCEEDED,
                 RejectionReason.ANOMALOUS,
+                RejectionReason.OVER_SHARE,
+                RejectionReason.QUARANTINED,
             )
         ),
     }

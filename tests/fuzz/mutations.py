@@ -137,7 +137,7 @@ def an_unknown_fingerprint_inside(m: Mutator, at: Moment) -> bytes:
 def anothers_schema(m: Mutator, at: Moment) -> bytes:
     """The envelope's body under another record's fingerprint."""
     name = m.random.choice(["Barrier", "Tick", "Revoke", "ClientUpdate", "Verdict", "PartitionState"])
-    return codec.schema_for(name).header + m.signed(at)[HEADER_BYTES:]
+    return codec.schemas_for(name)[0].header + m.signed(at)[HEADER_BYTES:]
 
 
 @mutation("undecodable")
@@ -240,7 +240,7 @@ def _control(m: Mutator, at: Moment, kind: str) -> dict[str, Any]:
     named = {"task": m.task, "region": m.region, "partition": at.partition, "version": at.version + 1}
     return {
         name: named.get(name, _any_value(m, schema))
-        for name, schema in _fields(codec.schema_for(kind).parsed)
+        for name, schema in _fields(codec.schemas_for(kind)[0].parsed)
     }
 
 

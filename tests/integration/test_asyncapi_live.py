@@ -99,6 +99,12 @@ def decoded(value: bytes, schema: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
+def schema_of(value: bytes, message: dict[str, Any]) -> dict[str, Any]:
+    """Which of a message's versions the header names; the first where it names none."""
+    schemas = [named(one)["schema"] for one in (message["payload"], *message.get("x-later", ()))]
+    return next((one for one in schemas if value.startswith(header_of(one))), schemas[0])
+
+
 def conforms(record: LogRecord, channel: dict[str, Any]) -> str:
     """Which of the channel's messages a record is; AssertionError or a decoder's own when it is none."""
     value, kinds = record.value or b"", list(channel["messages"])
@@ -110,13 +116,12 @@ def conforms(record: LogRecord, channel: dict[str, Any]) -> str:
         envelope = decoded(value, SCHEMAS["SignedEnvelope"]["schema"])
         kind = envelope["kind"]
         assert kind in kinds
-        inside = DOCUMENT["components"]["messages"][kind]["x-inside"]["payload"]
-        decoded(envelope["payload"], named(inside)["schema"])
+        inside = DOCUMENT["components"]["messages"][kind]["x-inside"]
+        decoded(envelope["payload"], schema_of(envelope["payload"], inside))
     else:
         (kind,) = kinds
         message = DOCUMENT["components"]["messages"][kind]
-        schemas = [named(one)["schema"] for one in (message["payload"], *message["x-later"])]
-        decoded(value, next((one for one in schemas if value.startswith(header_of(one))), schemas[0]))
+        decoded(value, schema_of(value, message))
     key = DOCUMENT["components"]["messages"][kind]["bindings"]["kafka"]["key"]
     jsonschema.validate(None if record.key is None else record.key.decode(), key)
     return str(kind)
