@@ -112,6 +112,12 @@ class Site:
         assert worker.state.previous_sha256 == replay.state.previous_sha256
 
 
+@pytest.fixture(autouse=True)
+def as_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulator folds fewer windows again, in the process that imports it."""
+    monkeypatch.setattr(merged_windows, "RECORDS_FOLDED_AGAIN", 2048)
+
+
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
     """As far as a few records are few: a long task."""
