@@ -8,7 +8,6 @@ record becomes ``RejectedRecord``, which the fold counts, or ``Unverified``, whi
 from __future__ import annotations
 
 import enum
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
@@ -20,6 +19,7 @@ from aggregation.reasons import Because, Reason, because
 from schemas.avro import CodecError, Schema, unknown_schema
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
 from schemas.envelope import ClosedEnvelope, Envelope, read_envelope, read_update
+from schemas.objects import is_sha256
 from schemas.windows import aggregate_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from aggregation.fold.rules import RecordRules
     from aggregation.server.aggregates import Aggregate, Slot
 
-SHA256_PATTERN: Final = re.compile(r"[0-9a-f]{64}")
 SIGNERS: Final = {
     "ClientUpdate": Role.DEVICE,
     "Tick": Role.WORKER,
@@ -48,13 +47,9 @@ INGRESS_KINDS: Final = frozenset({"ClientUpdate", *CONTROL_KINDS})
 UPDATE_SCHEMAS: Final = {"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
 """The newest ClientUpdate that a policy's format takes. To a policy, a newer one is what it was to the Fluvial that
 wrote it, an unknown schema: so workers old and new give one verdict, and a log audits alike for ever."""
-SINCE_POLICY_V3: Final = {
-    "Guide": 1,
-    "GuideAnnouncement": 1,
-    "Barrier": 2,
-    "RegionalAggregate": 2,
-    "PartitionState": 2,
-}
+SINCE_POLICY_V3: Final = {"Guide": 1, "GuideAnnouncement": 1} | dict.fromkeys(
+    ("Barrier", "RegionalAggregate", "PartitionState"), 2
+)
 """The first version of a record that policies before v3 do not know: to them it is an unknown schema, for ever."""
 DEVICE_TEXT_MAX: Final = 64
 """Characters of ``device_id`` and ``update_id``."""
@@ -86,8 +81,7 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
     signer = authenticate(envelope, timestamp_ms, trust, guardians=policy.counts_shares)
     if isinstance(signer, RejectedRecord):
         return signer
-    # Only now: decoding costs memory and time that a stranger must not be able to spend.
-    try:
+    try:  # only now: decoding costs memory and time that a stranger must not be able to spend
         opened = envelope.open(trust.rules)
     except CodecError as error:
         return _refused(error.because, signer.name)
@@ -243,7 +237,7 @@ def guide_announcement_in(
     if isinstance(opened, Unverified):
         return opened
     envelope, signer = opened
-    if not SHA256_PATTERN.fullmatch(envelope.record["guide_sha256"]):
+    if not is_sha256(envelope.record["guide_sha256"]):
         return Unverified(Flaw.UNDECODABLE, "its guide_sha256 is not 64 lower-case hex digits")
     return GuideAnnouncement(**envelope.record, signer=signer)
 

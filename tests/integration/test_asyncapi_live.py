@@ -148,6 +148,7 @@ def test_the_records_of_a_real_run_are_what_the_document_says(run: Run) -> None:
             for record in reader.read(topic.name, 0, max(low, high - RECORDS_MAX), high):
                 seen[name].add(conforms(record, channel))
     assert {"ClientUpdate", "Barrier"} <= seen["updates"]
+    assert seen.pop("guides") == set(), "a task of the default policy has no guardian"
     del seen["updates"]
     assert seen == {
         "verdicts": {"Verdict"},

@@ -210,11 +210,11 @@ def test_a_record_that_makes_our_own_reading_raise_can_be_parked(
     """The defect may lie in what the command itself would use to describe the record."""
     real, raised = schemas.records.authenticate, list[str]()
 
-    def defective(envelope: Any, *more: Any) -> Any:
+    def defective(envelope: Any, *more: Any, **named: Any) -> Any:
         if envelope.kind == "ClientUpdate" and not raised:
             raised.append("once: the worker is another process")
             raise ZeroDivisionError("a defect")
-        return real(envelope, *more)
+        return real(envelope, *more, **named)
 
     monkeypatch.setattr(schemas.records, "authenticate", defective)
     with worker(federation, 2):

@@ -4,6 +4,7 @@ package main
 
 import (
 	"crypto/ed25519"
+	"math"
 	"math/bits"
 )
 
@@ -56,7 +57,10 @@ func (p *Partition) scored(device string, share *Share, accepted bool) {
 	share.scored = min64(share.scored+1, remembered)
 	p.shares[device] = share
 	if most := p.policy.Defence.QuarantineRefusals; most > 0 && int64(bits.OnesCount64(uint64(share.refused))) >= most {
-		p.quarantined[device] = share.version + p.policy.Defence.QuarantineVersions
+		p.quarantined[device] = math.MaxInt64
+		if share.version <= math.MaxInt64-p.policy.Defence.QuarantineVersions {
+			p.quarantined[device] = share.version + p.policy.Defence.QuarantineVersions
+		}
 		share.refused, share.scored = 0, 0
 	}
 }
@@ -121,8 +125,13 @@ func (p *Partition) forget() {
 	}
 }
 
-// forgetDevices drops the entries of devices that were silent for long, and quarantines that are over.
+// forgetDevices drops the entries of devices that were silent for long, and quarantines that are over; all of them under a
+// policy that knows neither.
 func (p *Partition) forgetDevices() {
+	if !p.policy.countsShares() {
+		clear(p.shares)
+		clear(p.quarantined)
+	}
 	for device, one := range p.shares {
 		if one.version <= p.version-remembered {
 			delete(p.shares, device)
