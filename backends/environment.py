@@ -40,6 +40,7 @@ from backends.settings import (
     StoreSettings,
     credentials_path,
     file_store_path,
+    stack_ca,
     stack_path,
     stack_security,
 )
@@ -217,6 +218,9 @@ def _merge_stack(merge: Merge, folder: Path, stack: StackFile, role: StackRole) 
         return
     merge.put("store.endpoint", f"127.0.0.1:{stack.store_port}", "stack.json")
     merge.put("store.bucket", stack.bucket, "stack.json")
+    if stack.store_secured:
+        merge.put("store.secure", "true", "stack.json")
+        merge.put("store.ca_file", str(stack_ca(folder)), "stack.json")
     credentials = read_credentials_file(folder)
     if credentials is not None:
         merge.put("store.access_key", credentials.store_access_key, "credentials.json")

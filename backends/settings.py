@@ -177,6 +177,8 @@ class StackFile(msgspec.Struct, frozen=True, kw_only=True):
     update_bytes_max: UpdateBytesMax = UPDATE_BYTES_MAX_DEFAULT
     secured: bool = False
     """Whether Kafka has mutual TLS and ACLs; a home that was made before it could be has not."""
+    store_secured: bool = False
+    """Whether MinIO runs with TLS: of a home that is secured, from the first ``up`` that knew how to."""
 
 
 class CredentialsFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,11 +211,15 @@ def tls_folder(home: Path) -> Path:
     return home / "tls"
 
 
+def stack_ca(home: Path) -> Path:
+    """Whom the clients of a secured local stack trust, PEM."""
+    return tls_folder(home) / "ca.pem"
+
+
 def stack_security(home: Path, role: StackRole) -> KafkaSecurity:
     """How a role gets into the Kafka of a local stack that is secured."""
-    folder = tls_folder(home)
     return KafkaSecurity(
-        security_protocol="SSL", ca_file=folder / "ca.pem", certificate_file=folder / f"{role}.pem"
+        security_protocol="SSL", ca_file=stack_ca(home), certificate_file=tls_folder(home) / f"{role}.pem"
     )
 
 

@@ -87,7 +87,8 @@ class LocalStack:
     ) -> None:
         """Describe the stack. ``update_bytes_max`` None keeps what the home has, at first 8 MiB.
 
-        ``secured``: whether Kafka has mutual TLS and ACLs; None keeps what the home has, at first ``SECURED_DEFAULT``.
+        ``secured``: whether Kafka has mutual TLS and ACLs, and MinIO TLS. None keeps what the home has, at first
+        ``SECURED_DEFAULT``.
         """
         plan = plan or StackPlan()
         self.home = resolve_home(home)
@@ -223,6 +224,7 @@ class LocalStack:
     def _planned(self, before: StackFile | None) -> StackFile:
         kind = self._store_kind(before)
         state = before or StackFile(store_kind=kind)
+        secured = self._is_secured(before)
         limit = self._update_bytes_max or state.update_bytes_max or UPDATE_BYTES_MAX_DEFAULT
         try:
             return msgspec.convert(
@@ -230,7 +232,8 @@ class LocalStack:
                     **msgspec.to_builtins(state),
                     "store_kind": kind,
                     "update_bytes_max": limit,
-                    "secured": self._is_secured(before),
+                    "secured": secured,
+                    "store_secured": secured and kind == "minio",
                 },
                 StackFile,
             )
