@@ -12,7 +12,6 @@ _REFUSED: Final = frozenset(
     {
         "401",
         "403",  # to a HEAD
-        "AccessDenied",
         "AuthorizationHeaderMalformed",
         "ExpiredToken",
         "InvalidAccessKeyId",
@@ -56,6 +55,8 @@ def from_answer(code: str, status: int, text: str, key: str, where: str) -> Exce
         return ObjectNotFound(key, where=where)
     if code == "NoSuchBucket":
         return no_bucket(key, where)
+    if code == "AccessDenied":
+        return not_permitted(key, where)
     if code in _REFUSED:
         clock = " (this machine's clock is off)" if code == "RequestTimeTooSkewed" else ""
         return refused(f"the store refuses our keys: {code}{clock}", where)
@@ -95,6 +96,17 @@ def refused(reason: str, where: str) -> StoreRefused:
         reason,
         where=where,
         hint="compare the keys and where they come from with `fluvial config show --sources`",
+    )
+
+
+def not_permitted(key: str, where: str) -> StoreRefused:
+    """FLV-4003: our keys are known, and may not do this."""
+    return StoreRefused(
+        "FLV-4003",
+        f"the store does not permit it to our keys (AccessDenied): {key!r}",
+        where=where,
+        hint="see whose keys they are with `fluvial config show --sources`; what each role needs is printed by "
+        "`fluvial task acls --format minio`, and a local stack gets it by `fluvial up`",
     )
 
 

@@ -27,6 +27,7 @@ from backends.settings import (
     credentials_path,
     file_store_path,
     stack_path,
+    store_keys_folder,
     tls_folder,
 )
 from fluvial.local import downloads, files, ports, tools
@@ -273,6 +274,7 @@ class LocalStack:
             self._home_folder("config"),
             self._home_folder("logs"),
             tls_folder(self.home),
+            store_keys_folder(self.home),
         ):
             shutil.rmtree(path, ignore_errors=True)
         for path in (stack_path(self.home), credentials_path(self.home)):

@@ -72,7 +72,7 @@ class SecuredStack:
             Listener("SASL", self.sasl_port, self.sasl_port, "SASL_SSL", _SASL),
             Listener("OPEN", self.plain_port, self.plain_port, "PLAINTEXT"),
         )
-        self.stack = LocalStack(home, "file", Output(), plan=StackPlan(listeners=listeners), secured=True)
+        self.stack = LocalStack(home, "auto", Output(), plan=StackPlan(listeners=listeners), secured=True)
         self.admin = self.stack.up()
         self.tls = tls_folder(self.home)
 
@@ -132,7 +132,11 @@ class SecuredStore:
         reporter = Output()
         self.state = Starting(self.home, reporter).minio(self.server, state, downloads.minio_binary(reporter))
         write_stack_file(self.home, self.state)
-        return load_settings(self.home, {}, role="admin")
+        return self.as_role("admin")
+
+    def as_role(self, role: StackRole) -> Settings:
+        """By the keys of a role."""
+        return load_settings(self.home, {}, role=role)
 
 
 def foreign_certificate(folder: Path, *, issuer: Path | None = None, days: float = 1) -> Path:
