@@ -3,7 +3,8 @@
 This is the only file that reads the environment. ``load_settings`` merges three sources, the later winning:
 
 1. ``<home>/stack.json``: what ``fluvial up`` started on this machine (addresses, limits, never a secret);
-2. ``<home>/credentials.json`` (mode 600): the keys of that stack's object store, and of no other;
+2. ``<home>/credentials.json`` (mode 600): the keys of that stack's object store, and of no other; where it is secured,
+   a role's are in ``<home>/store-keys/<role>.json``, and those are the administrator's;
 3. ``FLUVIAL_*`` variables: for workers on other machines.
 """
 
@@ -27,6 +28,7 @@ from backends.logging_setup import LogFormat
 from backends.merging import Merge, is_address, wrong
 from backends.proxies import is_proxy, proxy_of, without_password
 from backends.settings import (
+    ADMIN,
     DEFAULT_HOME,
     KAFKA_SECRETS,
     KEY_SECRETS,
@@ -41,6 +43,7 @@ from backends.settings import (
     StoreSettings,
     credentials_path,
     file_store_path,
+    stack_ca,
     stack_path,
     stack_security,
 )
@@ -154,12 +157,12 @@ def read_stack_file(home: Path) -> StackFile | None:
     return _read_json(stack_path(home), StackFile)
 
 
-def read_credentials_file(home: Path) -> CredentialsFile | None:
-    """The local store's keys, or None when there are none.
+def read_credentials_file(home: Path, role: StackRole = ADMIN) -> CredentialsFile | None:
+    """The local store's keys for a role, or None when there are none.
 
     Raises UsageProblem: FLV-1003, the file is there and not readable as one.
     """
-    return _read_json(credentials_path(home), CredentialsFile)
+    return _read_json(credentials_path(home, role), CredentialsFile)
 
 
 def load_settings(
@@ -170,7 +173,7 @@ def load_settings(
 ) -> Settings:
     """Merge stack file, credentials and environment into validated settings.
 
-    ``role``: as whom to speak to the local stack's Kafka, where that is secured. Elsewhere the environment says it.
+    ``role``: as whom to speak to the local stack's services, where they are secured. Elsewhere the environment says it.
 
     Raises ConnectionProblem: FLV-1001, nothing says where Kafka or the store are (the stack is down). UsageProblem:
     FLV-1002, a value is not what it must be; FLV-1003, a file is damaged.
@@ -224,10 +227,15 @@ def _merge_stack(merge: Merge, folder: Path, stack: StackFile, role: StackRole) 
         return
     merge.put("store.endpoint", f"127.0.0.1:{stack.store_port}", "stack.json")
     merge.put("store.bucket", stack.bucket, "stack.json")
-    credentials = read_credentials_file(folder)
+    if stack.store_secured:
+        merge.put("store.secure", "true", "stack.json")
+        merge.put("store.ca_file", str(stack_ca(folder)), "stack.json")
+    whose = role if stack.store_secured else ADMIN
+    credentials = read_credentials_file(folder, whose)
     if credentials is not None:
-        merge.put("store.access_key", credentials.store_access_key, "credentials.json")
-        merge.put("store.secret_key", credentials.store_secret_key, "credentials.json")
+        source = str(credentials_path(folder, whose).relative_to(folder))
+        merge.put("store.access_key", credentials.store_access_key, source)
+        merge.put("store.secret_key", credentials.store_secret_key, source)
 
 
 def _merge_environment(merge: Merge) -> None:

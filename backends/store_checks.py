@@ -1,4 +1,4 @@
-"""Whether addresses, and the settings of the store, are what they have to be: a wrong one stops the start."""
+"""What addresses, and the settings of an object store, must be to mean anything: FLV-1002 stops the start otherwise."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from backends.merging import Merge, is_address, is_collector, wrong
 from backends.settings import Settings, StoreSettings
 
 _BUCKET: Final = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+_KEY: Final = "the store's key, in FLUVIAL_STORE_{}; `fluvial up` makes those of a local stack"
 
 
 def check_addresses(settings: Settings, merge: Merge) -> None:
-    """UsageProblem FLV-1002 unless Kafka's are addresses, and the collector's is a URL."""
+    """Raises UsageProblem: FLV-1002."""
     for server in settings.bootstrap_servers.split(","):
         if not is_address(server.strip()):
             expected = "host:port, or several with commas"
@@ -23,7 +24,7 @@ def check_addresses(settings: Settings, merge: Merge) -> None:
 
 
 def check_store(store: StoreSettings, merge: Merge) -> None:
-    """UsageProblem FLV-1002 for the first setting that is missing, or that does not fit the others."""
+    """Raises UsageProblem: FLV-1002."""
     if store.kind == "file":
         if store.path is None:
             raise wrong("store.path", None, "a folder, for a store of kind `file`", merge)
@@ -46,6 +47,6 @@ def _check_credentials(store: StoreSettings, merge: Merge) -> None:
         return
     for name, value in given.items():
         if not value:
-            raise wrong(f"store.{name}", "", f"the store's key, in FLUVIAL_STORE_{name.upper()}", merge)
+            raise wrong(f"store.{name}", "", _KEY.format(name.upper()), merge)
     if store.profile:
         raise wrong("store.profile", store.profile, "no keys beside it: a profile has its own", merge)

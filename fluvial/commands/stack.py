@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     "--secure/--insecure",
     "secured",
     default=None,
-    help="Kafka with mutual TLS, ACLs and a private CA of this home, one certificate a role; or without. Default: what "
-    "this home has, at first without.",
+    help="Kafka with mutual TLS and ACLs and MinIO with TLS, by a private CA of this home, one certificate a role; or "
+    "without. Default: what this home has, at first without.",
 )
 @json_option
 @pass_invocation

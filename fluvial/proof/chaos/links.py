@@ -111,7 +111,10 @@ class Links:
                 "FLUVIAL_STORE_BUCKET": store.bucket,
                 "FLUVIAL_STORE_ACCESS_KEY": store.access_key,
                 "FLUVIAL_STORE_SECRET_KEY": store.secret_key,
+                "FLUVIAL_STORE_SECURE": str(store.secure).lower(),
             }
+            if store.ca_file is not None:
+                chosen["FLUVIAL_STORE_CA_FILE"] = str(store.ca_file)
         return chosen
 
     def break_(self, mode: str, service: Service, process: str | None) -> list[str]:
