@@ -3,7 +3,8 @@
 This is the only file that reads the environment. ``load_settings`` merges three sources, the later winning:
 
 1. ``<home>/stack.json``: what ``fluvial up`` started on this machine (addresses, limits, never a secret);
-2. ``<home>/credentials.json`` (mode 600): the keys of that stack's object store, and of no other;
+2. ``<home>/credentials.json`` (mode 600): the keys of that stack's object store, and of no other; where it is secured,
+   a role's are in ``<home>/store-keys/<role>.json``, and those are the administrator's;
 3. ``FLUVIAL_*`` variables: for workers on other machines.
 """
 
@@ -11,10 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,31 +25,34 @@ from backends import caches
 from backends.folders import expanded, of_this_user
 from backends.kafka_checks import check_kafka
 from backends.logging_setup import LogFormat
-from backends.merging import Merge, is_address, is_collector, wrong
+from backends.merging import Merge, is_address, wrong
 from backends.proxies import is_proxy, proxy_of, without_password
 from backends.settings import (
+    ADMIN,
     DEFAULT_HOME,
     KAFKA_SECRETS,
+    KEY_SECRETS,
     TRACE_RATIO_DEFAULT,
     UPDATE_BYTES_MAX_DEFAULT,
     CredentialsFile,
     KafkaSecurity,
+    KeySettings,
     Settings,
     StackFile,
     StackRole,
     StoreSettings,
     credentials_path,
     file_store_path,
+    stack_ca,
     stack_path,
     stack_security,
 )
+from backends.store_checks import check_addresses, check_store
 from backends.text_files import plain_utf8
 from backends.variables import unknown_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_BUCKET: Final = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
@@ -154,12 +157,12 @@ def read_stack_file(home: Path) -> StackFile | None:
     return _read_json(stack_path(home), StackFile)
 
 
-def read_credentials_file(home: Path) -> CredentialsFile | None:
-    """The local store's keys, or None when there are none.
+def read_credentials_file(home: Path, role: StackRole = ADMIN) -> CredentialsFile | None:
+    """The local store's keys for a role, or None when there are none.
 
     Raises UsageProblem: FLV-1003, the file is there and not readable as one.
     """
-    return _read_json(credentials_path(home), CredentialsFile)
+    return _read_json(credentials_path(home, role), CredentialsFile)
 
 
 def load_settings(
@@ -170,7 +173,7 @@ def load_settings(
 ) -> Settings:
     """Merge stack file, credentials and environment into validated settings.
 
-    ``role``: as whom to speak to the local stack's Kafka, where that is secured. Elsewhere the environment says it.
+    ``role``: as whom to speak to the local stack's services, where they are secured. Elsewhere the environment says it.
 
     Raises ConnectionProblem: FLV-1001, nothing says where Kafka or the store are (the stack is down). UsageProblem:
     FLV-1002, a value is not what it must be; FLV-1003, a file is damaged.
@@ -197,6 +200,13 @@ def load_settings_with_sources(
     return _build(merge), merge.sources
 
 
+def load_key_settings(environ: Mapping[str, str] | None = None) -> KeySettings:
+    """How private keys are opened, where nothing else of the settings is needed. UsageProblem FLV-1002."""
+    merge = Merge(os.environ if environ is None else environ)
+    _merge_keys(merge)
+    return msgspec.convert(_within("key", merge.values), KeySettings, dec_hook=_path_from_text)
+
+
 def _home_source(home: Path | str | None, environ: Mapping[str, str]) -> str:
     if home is not None:
         return "--home"
@@ -217,10 +227,15 @@ def _merge_stack(merge: Merge, folder: Path, stack: StackFile, role: StackRole) 
         return
     merge.put("store.endpoint", f"127.0.0.1:{stack.store_port}", "stack.json")
     merge.put("store.bucket", stack.bucket, "stack.json")
-    credentials = read_credentials_file(folder)
+    if stack.store_secured:
+        merge.put("store.secure", "true", "stack.json")
+        merge.put("store.ca_file", str(stack_ca(folder)), "stack.json")
+    whose = role if stack.store_secured else ADMIN
+    credentials = read_credentials_file(folder, whose)
     if credentials is not None:
-        merge.put("store.access_key", credentials.store_access_key, "credentials.json")
-        merge.put("store.secret_key", credentials.store_secret_key, "credentials.json")
+        source = str(credentials_path(folder, whose).relative_to(folder))
+        merge.put("store.access_key", credentials.store_access_key, source)
+        merge.put("store.secret_key", credentials.store_secret_key, source)
 
 
 def _merge_environment(merge: Merge) -> None:
@@ -246,6 +261,13 @@ def _merge_environment(merge: Merge) -> None:
     for field in msgspec.structs.fields(KafkaSecurity):
         take = merge.secret_from if field.name in KAFKA_SECRETS else merge.from_variable
         take(f"kafka.{field.name}", f"FLUVIAL_KAFKA_{field.name.upper()}")
+    _merge_keys(merge)
+
+
+def _merge_keys(merge: Merge) -> None:
+    for field in msgspec.structs.fields(KeySettings):
+        take = merge.secret_from if field.name in KEY_SECRETS else merge.from_variable
+        take(f"key.{field.name}", f"FLUVIAL_KEY_{field.name.upper()}")
 
 
 def _merge_store(merge: Merge) -> None:
@@ -300,20 +322,26 @@ def _build(merge: Merge) -> Settings:
     merge.default("log_format", "human")
     merge.default("otlp_endpoint", "")
     merge.default("trace_ratio", TRACE_RATIO_DEFAULT)
-    for group, kind in (("store", StoreSettings), ("kafka", KafkaSecurity)):
+    groups: dict[str, type[msgspec.Struct]] = {
+        "store": StoreSettings,
+        "kafka": KafkaSecurity,
+        "key": KeySettings,
+    }
+    for group, kind in groups.items():
         for field in msgspec.structs.fields(kind):
             if field.default is not msgspec.NODEFAULT:
                 merge.default(f"{group}.{field.name}", field.default)
     _put_proxy(merge)
     document = {name: value for name, value in merge.values.items() if "." not in name}
-    document |= {group: _within(group, merge.values) for group in ("store", "kafka")}
+    document |= {group: _within(group, merge.values) for group in groups}
     try:
         # Not strict: environment variables are text, and "8388608" or "true" must become a number or a bool.
         settings = msgspec.convert(document, Settings, strict=False, dec_hook=_path_from_text)
     except msgspec.ValidationError as error:
         name = str(error).rpartition("`$.")[2].rstrip("`")
         raise wrong(name, merge.values.get(name), str(error).partition(" - at")[0], merge) from None
-    _check(settings, merge)
+    check_addresses(settings, merge)
+    check_store(settings.store, merge)
     check_kafka(settings.kafka, merge)
     return settings
 
@@ -343,42 +371,6 @@ def _path_from_text(kind: type, value: object) -> object:
         return expanded(Path(value)).resolve()
     message = f"expected a path, got {value!r}"
     raise ValueError(message)
-
-
-def _check(settings: Settings, merge: Merge) -> None:
-    store = settings.store
-    for server in settings.bootstrap_servers.split(","):
-        if not is_address(server.strip()):
-            expected = "host:port, or several with commas"
-            raise wrong("bootstrap_servers", settings.bootstrap_servers, expected, merge)
-    if settings.otlp_endpoint and not is_collector(settings.otlp_endpoint):
-        expected = "a URL without user or query, such as http://127.0.0.1:4318"
-        raise wrong("otlp_endpoint", settings.otlp_endpoint.rpartition("@")[2], expected, merge)
-    if store.kind == "file":
-        if store.path is None:
-            raise wrong("store.path", None, "a folder, for a store of kind `file`", merge)
-        return
-    if not is_address(store.endpoint):
-        raise wrong("store.endpoint", store.endpoint, "host:port", merge)
-    if not _BUCKET.match(store.bucket):
-        raise wrong("store.bucket", store.bucket, "3 to 63 of a-z 0-9 . -", merge)
-    _check_credentials(store, merge)
-    if store.ca_file is not None and not store.ca_file.is_file():
-        raise wrong("store.ca_file", str(store.ca_file), "a file of CA certificates, PEM", merge)
-    if store.kms_key and not store.encryption.startswith("aws:kms"):
-        raise wrong("store.kms_key", store.kms_key, "FLUVIAL_STORE_ENCRYPTION=aws:kms beside it", merge)
-
-
-def _check_credentials(store: StoreSettings, merge: Merge) -> None:
-    """Both keys or, for a store of kind ``s3``, none: then they come from where boto3 looks."""
-    given = {"access_key": store.access_key, "secret_key": store.secret_key}
-    if store.kind == "s3" and not any(given.values()) and not store.session_token:
-        return
-    for name, value in given.items():
-        if not value:
-            raise wrong(f"store.{name}", "", f"the store's key, in FLUVIAL_STORE_{name.upper()}", merge)
-    if store.profile:
-        raise wrong("store.profile", store.profile, "no keys beside it: a profile has its own", merge)
 
 
 def _read_json(path: Path, kind: type[_Record]) -> _Record | None:

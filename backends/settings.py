@@ -23,7 +23,7 @@ SaslMechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEA
 
 ADMIN: Final = "admin"
 StackRole = AccessRole | Literal["admin"]
-"""As whom a process speaks to the local stack's Kafka, where it is secured. The administrator alone may do all."""
+"""As whom a process speaks to a local stack that is secured. The administrator alone may do all."""
 
 DEFAULT_HOME: Final = Path(".fluvial")
 DEFAULT_BUCKET: Final = "fluvial"
@@ -139,6 +139,42 @@ KAFKA_SECRETS: Final = ("key_password", "sasl_password", "oauth_client_secret")
 KAFKA_UNSECURED: Final = KafkaSecurity()
 
 
+class KeySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How private keys are opened, those of signers and, where they are others, those of CAs.
+
+    ``passphrase`` is that of encrypted key files, ``pin`` the user's of a PKCS#11 token, ``module`` the file of its
+    PKCS#11 library. A CA whose passphrase or PIN is the same needs no ``ca_`` of its own.
+    """
+
+    passphrase: str = ""
+    pin: str = ""
+    ca_passphrase: str = ""
+    ca_pin: str = ""
+    module: Path | None = None
+
+    def of_authority(self) -> KeySettings:
+        """The same for a CA's key."""
+        return msgspec.structs.replace(
+            self, passphrase=self.ca_passphrase or self.passphrase, pin=self.ca_pin or self.pin
+        )
+
+    def shown(self) -> KeySettings:
+        """The same with every secret masked."""
+        masked = {name: "***" for name in KEY_SECRETS if getattr(self, name)}
+        return msgspec.structs.replace(self, **masked)
+
+    def __repr__(self) -> str:
+        """Everything but the secrets, so that a log line or a traceback never holds one."""
+        shown = self.shown()
+        fields = ", ".join(f"{name}={getattr(shown, name)!r}" for name in self.__struct_fields__)
+        return f"KeySettings({fields})"
+
+
+KEY_SECRETS: Final = ("passphrase", "pin", "ca_passphrase", "ca_pin")
+NO_KEY_SETTINGS: Final = KeySettings()
+"""Of plain files, which need none."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a process must know about the world outside it.
 
@@ -151,6 +187,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bootstrap_servers: str
     store: StoreSettings
     kafka: KafkaSecurity = KAFKA_UNSECURED
+    key: KeySettings = NO_KEY_SETTINGS
     update_bytes_max: UpdateBytesMax = UPDATE_BYTES_MAX_DEFAULT
     log_format: LogFormat = "human"
     otlp_endpoint: str = ""
@@ -177,10 +214,15 @@ class StackFile(msgspec.Struct, frozen=True, kw_only=True):
     update_bytes_max: UpdateBytesMax = UPDATE_BYTES_MAX_DEFAULT
     secured: bool = False
     """Whether Kafka has mutual TLS and ACLs; a home that was made before it could be has not."""
+    store_secured: bool = False
+    """Whether MinIO runs with TLS, and each role has keys: if ``secured``, from the first ``up`` that knew how to."""
 
 
 class CredentialsFile(msgspec.Struct, frozen=True, kw_only=True):
-    """``<home>/credentials.json``: random keys of the local object store. Mode 600."""
+    """``<home>/credentials.json``: random keys of the local object store, the administrator's. Mode 600.
+
+    Where the store is secured, each role has such a file of its own beside it.
+    """
 
     store_access_key: str
     store_secret_key: str
@@ -199,9 +241,14 @@ def stack_path(home: Path) -> Path:
     return home / "stack.json"
 
 
-def credentials_path(home: Path) -> Path:
-    """Where ``CredentialsFile`` lives."""
-    return home / "credentials.json"
+def store_keys_folder(home: Path) -> Path:
+    """Where each role's keys of a secured local stack's MinIO are."""
+    return home / "store-keys"
+
+
+def credentials_path(home: Path, role: StackRole = ADMIN) -> Path:
+    """Where the ``CredentialsFile`` of a role lives."""
+    return home / "credentials.json" if role == ADMIN else store_keys_folder(home) / f"{role}.json"
 
 
 def tls_folder(home: Path) -> Path:
@@ -209,11 +256,15 @@ def tls_folder(home: Path) -> Path:
     return home / "tls"
 
 
+def stack_ca(home: Path) -> Path:
+    """Whom the clients of a secured local stack trust, PEM."""
+    return tls_folder(home) / "ca.pem"
+
+
 def stack_security(home: Path, role: StackRole) -> KafkaSecurity:
     """How a role gets into the Kafka of a local stack that is secured."""
-    folder = tls_folder(home)
     return KafkaSecurity(
-        security_protocol="SSL", ca_file=folder / "ca.pem", certificate_file=folder / f"{role}.pem"
+        security_protocol="SSL", ca_file=stack_ca(home), certificate_file=tls_folder(home) / f"{role}.pem"
     )
 
 

@@ -24,6 +24,7 @@ APT: Final = {
     "node": "nodejs",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "softhsm2-util": "softhsm2",
 }
 """What a test may need, and the package of Debian and Ubuntu that has it."""
 GO: Final = {"versitygw": "github.com/versity/versitygw/cmd/versitygw@latest"}

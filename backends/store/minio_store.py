@@ -20,7 +20,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from aggregation.errors import ConnectionProblem
 from backends.object_limits import ObjectLimits, ObjectTooLarge
 from backends.object_store import ObjectNotFound, StoreRefused, check_key, check_prefix
-from backends.store.http import open_pool
+from backends.store.http import broken_off, open_pool
 from backends.store.limits import CONNECT_TIMEOUT_S, CONNECTIONS_MAX, READ_TIMEOUT_S
 from backends.store.s3_errors import from_answer, not_trusted, shortly, unavailable
 
@@ -146,7 +146,10 @@ class MinioStore:
         except ServerError as error:
             raise from_answer("", error.status_code, "", key, where) from error
         except InvalidResponseError as error:
-            raise unavailable("the answer is not S3 (is the port another service's?)", where) from error
+            reason = "the answer is not S3 (is the port another service's?)"
+            raise broken_off(reason, self._settings, where) from error
+        except urllib3.exceptions.ProtocolError as error:
+            raise broken_off(shortly(error), self._settings, where) from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             if isinstance(getattr(error, "reason", error), urllib3.exceptions.SSLError | ssl.SSLError):
                 raise not_trusted(shortly(error), where) from error

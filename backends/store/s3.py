@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import tenacity
+import urllib3
 from botocore import exceptions
 from botocore.config import Config
 
 from backends.object_limits import ObjectLimits, ObjectTooLarge
 from backends.object_store import ObjectNotFound, check_key, check_prefix
+from backends.store.http import broken_off
 from backends.store.limits import CONNECT_TIMEOUT_S, CONNECTIONS_MAX, READ_TIMEOUT_S
 from backends.store.s3_errors import (
     CONFLICTS,
@@ -51,6 +53,15 @@ _NO_CREDENTIALS: Final = (
     exceptions.TokenRetrievalError,
     exceptions.UnauthorizedSSOTokenError,
 )
+
+
+_BROKEN_OFF: Final = (
+    exceptions.ConnectionClosedError,
+    exceptions.HTTPClientError,  # of which a connection that could not be made is none
+    exceptions.ResponseStreamingError,
+    urllib3.exceptions.ProtocolError,
+)
+_HTTP_BAD_REQUEST: Final = 400
 
 
 class _ConflictError(Exception):
@@ -227,6 +238,8 @@ class S3Store:
             yield
         except exceptions.ClientError as error:
             said, status = error.response["Error"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if not said.get("Message") and status == _HTTP_BAD_REQUEST:  # no answer of S3's
+                raise broken_off(f"HTTP {status}", self._settings, where) from error
             code = "NoSuchKey" if said["Code"] in NO_SUCH_OBJECT else said["Code"]
             about = self._bucket if code == "NoSuchBucket" else key
             raise from_answer(code, status, said.get("Message", ""), about, where) from error
@@ -234,7 +247,11 @@ class S3Store:
             raise not_trusted(_shortly(error), where) from error
         except _NO_CREDENTIALS as error:
             raise refused(f"no credentials for the store: {error}", where) from error
-        except (exceptions.BotoCoreError, OSError) as error:
+        except exceptions.ReadTimeoutError as error:
+            raise unavailable(_shortly(error), where) from error
+        except _BROKEN_OFF as error:
+            raise broken_off(_shortly(error), self._settings, where) from error
+        except (exceptions.BotoCoreError, urllib3.exceptions.HTTPError, OSError) as error:
             raise unavailable(_shortly(error), where) from error
 
 

@@ -12,7 +12,6 @@ _REFUSED: Final = frozenset(
     {
         "401",
         "403",  # to a HEAD
-        "AccessDenied",
         "AuthorizationHeaderMalformed",
         "ExpiredToken",
         "InvalidAccessKeyId",
@@ -44,6 +43,8 @@ CONFLICTS: Final = frozenset({"ConditionalRequestConflict", "OperationAborted"})
 _URLLIB3_OBJECT: Final = re.compile(
     r"^(HTTPS?ConnectionPool\(.*?\): |<?[\w.]*Connection\w*(\(.*?\)| object at \w+>): )"
 )
+_NO_TLS: Final = "WRONG_VERSION_NUMBER"
+"""What OpenSSL calls an answer that is no record of TLS."""
 _HTTP_SERVER_ERROR: Final = 500
 _HTTP_STORAGE_FULL: Final = 507
 
@@ -54,6 +55,8 @@ def from_answer(code: str, status: int, text: str, key: str, where: str) -> Exce
         return ObjectNotFound(key, where=where)
     if code == "NoSuchBucket":
         return no_bucket(key, where)
+    if code == "AccessDenied":
+        return not_permitted(key, where)
     if code in _REFUSED:
         clock = " (this machine's clock is off)" if code == "RequestTimeTooSkewed" else ""
         return refused(f"the store refuses our keys: {code}{clock}", where)
@@ -96,13 +99,40 @@ def refused(reason: str, where: str) -> StoreRefused:
     )
 
 
+def not_permitted(key: str, where: str) -> StoreRefused:
+    """FLV-4003: our keys are known, and may not do this."""
+    return StoreRefused(
+        "FLV-4003",
+        f"the store does not permit it to our keys (AccessDenied): {key!r}",
+        where=where,
+        hint="see whose keys they are with `fluvial config show --sources`; what each role needs is printed by "
+        "`fluvial task acls --format minio`, and a local stack gets it by `fluvial up`",
+    )
+
+
 def not_trusted(reason: str, where: str) -> StoreRefused:
-    """FLV-4009: whoever answers there does not prove that it is the store."""
+    """FLV-4009: whoever answers there does not prove that it is the store; FLV-4114: it does not even speak TLS."""
+    if _NO_TLS in reason:
+        return other_protocol(secure=True, where=where)
     return StoreRefused(
         "FLV-4009",
         f"the store's certificate is not accepted: {reason}",
         where=where,
         hint="name the CA that issued it in FLUVIAL_STORE_CA_FILE, and the store by a name that stands in it",
+    )
+
+
+def other_protocol(*, secure: bool, where: str) -> StoreRefused:
+    """FLV-4114: one side speaks TLS, the other does not. ``secure``: that we do."""
+    said = (
+        "it does not speak TLS, and we are set to it" if secure else "it speaks TLS, and we are not set to it"
+    )
+    return StoreRefused(
+        "FLV-4114",
+        f"the object store is spoken to in the wrong protocol: {said}",
+        where=where,
+        hint=f"set FLUVIAL_STORE_SECURE={str(not secure).lower()}, or the scheme of FLUVIAL_STORE_ENDPOINT; a process "
+        "that runs since before `fluvial up --secure` or `--insecure` has to be started again",
     )
 
 

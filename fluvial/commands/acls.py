@@ -1,11 +1,13 @@
-"""``fluvial task acls``: the least that each role needs of Kafka, for whoever administers the cluster."""
+"""``fluvial task acls``: the least that each role needs of Kafka and of the store, for whoever administers them."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
 
+from backends.settings import DEFAULT_BUCKET
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 
 if TYPE_CHECKING:
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("task_name", metavar="[TASK]", required=False)
 @click.option(
-    "--format", "form", type=click.Choice(["kafka", "strimzi"]), default="kafka", show_default=True,
-    help="kafka: lines of kafka-acls.sh. strimzi: a KafkaUser for each role and region.",
+    "--format", "form", type=click.Choice(["kafka", "strimzi", "minio"]), default="kafka", show_default=True,
+    help="kafka: lines of kafka-acls.sh. strimzi: a KafkaUser for each role and region. minio: a policy document of S3 "
+    "for each role, by its name, as JSON.",
 )  # fmt: skip
 @click.option(
     "--regions",
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--bootstrap-server", "servers", default="localhost:9092", show_default=True, help="Where the lines of kafka lead."
 )  # fmt: skip
+@click.option("--bucket", default=DEFAULT_BUCKET, show_default=True, help="The store's bucket, for minio.")
 @json_option
 @pass_invocation
 def acls(
@@ -50,13 +54,22 @@ def acls(
     principals: Sequence[str],
     cluster: str,
     servers: str,
+    bucket: str,
 ) -> None:
-    """Print what each role of a task needs of Kafka, and no more: run it, or apply it, as the cluster's administrator.
+    """Print what each role of a task needs of Kafka, or of the store (minio), and no more: for their administrators.
 
     Nothing is asked and nothing is changed: with --regions the task need not exist yet.
     """
     from backends.tasks import read_task_file
-    from fluvial.local.acls import Permitted, by_principal, commands_of, parse_principals, strimzi_of, yaml_of
+    from fluvial.local.acls import (
+        Permitted,
+        by_principal,
+        commands_of,
+        minio_of,
+        parse_principals,
+        strimzi_of,
+        yaml_of,
+    )
     from fluvial.local.create import parse_regions
     from learning.names import check_task_name
 
@@ -67,6 +80,11 @@ def acls(
     else:
         of = Permitted(check_task_name(task_name, "TASK"), sorted(parse_regions(regions)), guided)
     output = invocation.output
+    if form == "minio":
+        policies = minio_of(of, bucket)
+        output.document({"task": of.task, "policies": policies})
+        output.print(json.dumps(policies, indent=2))
+        return
     output.document(
         {
             "task": of.task,

@@ -223,7 +223,7 @@ def discard(invocation: Invocation, task_name: str, *, version: int, yes: bool) 
     from fluvial.reading.task_view import open_task
 
     output = invocation.output
-    with open_task(invocation, task_name) as view:
+    with open_task(invocation, task_name, "admin") as view:  # nobody else may delete
         why = flaws_of(view, version, output)
         for one in why:
             output.print(one)

@@ -1,4 +1,7 @@
-"""What each role of a task may do in Kafka, written for who administers the cluster: Kafka's own tool, or Strimzi."""
+"""What each role of a task may do in Kafka and in the store, written for who administers them.
+
+Kafka's own tool, Strimzi, and the policy documents of S3.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from aggregation.errors import UsageProblem
 from schemas.access import OF_A_REGION, ROLES, AccessRole, Grant, access_of
+from schemas.store_access import policies_of, policy_name, store_access_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -133,6 +137,12 @@ def _strimzi(grant: Grant) -> dict[str, Any]:
         "operations": list(grant.operations),
         "host": "*",
     }
+
+
+def minio_of(of: Permitted, bucket: str) -> dict[str, dict[str, Any]]:
+    """S3's policy document for each role, by a name for it: MinIO takes it as it is, and so does AWS."""
+    documents = policies_of(bucket, store_access_of(of.task, guided=of.guided))
+    return {policy_name(of.task, role): document for role, document in documents.items()}
 
 
 def yaml_of(documents: Iterable[dict[str, Any]]) -> str:

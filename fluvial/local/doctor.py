@@ -23,7 +23,7 @@ from backends.environment import cache_dir, load_settings, read_stack_file
 from backends.kafka.admin import admin_client, asked
 from backends.kafka.diagnosis import require_no_refusal
 from backends.kafka.topic_settings import HIDDEN, compare_topics, in_words, shown_values
-from backends.settings import credentials_path
+from backends.settings import credentials_path, store_keys_folder
 from backends.store.conditional import RACERS, winners_of_a_race
 from backends.store.factory import open_object_store
 from backends.store.http import open_pool
@@ -111,15 +111,15 @@ def _disk(home: Path) -> Check:
 
 
 def _credentials(home: Path) -> Check:
-    path = credentials_path(home)
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
+    paths = [
+        path for path in (credentials_path(home), *store_keys_folder(home).glob("*.json")) if path.exists()
+    ]
+    if not paths:
         return Check("credentials", "ok", "none yet")
-    if mode != PRIVATE_MODE:
-        return Check(
-            "credentials", "problem", f"mode {mode:o}, others may read the keys", f"chmod 600 {path}"
-        )
+    for path in paths:
+        if (mode := stat.S_IMODE(path.stat().st_mode)) != PRIVATE_MODE:
+            found = f"mode {mode:o} of {path.name}, others may read the keys"
+            return Check("credentials", "problem", found, f"chmod 600 {path}")
     return Check("credentials", "ok", "mode 600")
 
 

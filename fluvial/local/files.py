@@ -14,7 +14,7 @@ import msgspec
 from aggregation.errors import EnvironmentProblem, TimeoutProblem
 from backends.environment import read_credentials_file
 from backends.folders import make_private
-from backends.settings import CredentialsFile, StackFile, credentials_path, stack_path
+from backends.settings import ADMIN, CredentialsFile, StackFile, StackRole, credentials_path, stack_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,18 +50,17 @@ def write_stack_file(home: Path, state: StackFile) -> None:
     _replace(stack_path(home), msgspec.json.format(msgspec.json.encode(state), indent=2), mode=0o644)
 
 
-def ensure_credentials(home: Path) -> tuple[CredentialsFile, bool]:
-    """The store's keys, random the first time: (keys, whether new). Mends a mode that is too open."""
-    existing = read_credentials_file(home)
+def ensure_credentials(home: Path, role: StackRole = ADMIN) -> tuple[CredentialsFile, bool]:
+    """A role's keys of the store, random the first time: (keys, whether new). Mends a mode that is too open."""
+    existing, path = read_credentials_file(home, role), credentials_path(home, role)
     if existing is not None:
-        credentials_path(home).chmod(PRIVATE_MODE)
+        path.chmod(PRIVATE_MODE)
         return existing, False
-    fresh = CredentialsFile(
-        store_access_key=f"fluvial-{secrets.token_hex(6)}", store_secret_key=secrets.token_urlsafe(30)
-    )
-    _replace(
-        credentials_path(home), msgspec.json.format(msgspec.json.encode(fresh), indent=2), mode=PRIVATE_MODE
-    )
+    # The administrator's name stands in the server's own settings; a role has one user, whatever its key is.
+    name = f"fluvial-{secrets.token_hex(6)}" if role == ADMIN else f"fluvial-{role}"
+    fresh = CredentialsFile(store_access_key=name, store_secret_key=secrets.token_urlsafe(30))
+    make_private(path.parent)
+    _replace(path, msgspec.json.format(msgspec.json.encode(fresh), indent=2), mode=PRIVATE_MODE)
     return fresh, True
 
 

@@ -22,7 +22,7 @@ from backends.settings import ADMIN, KAFKA_UNSECURED, message_bytes_max, stack_s
 from fluvial.local import names, ports
 from fluvial.local.process import Daemon
 from fluvial.local.resources import infra_file
-from fluvial.local.tls_keys import BROKER, ensure_tls_keys, principal
+from fluvial.local.tls_keys import BROKER, principal, renew_tls_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,12 +101,7 @@ class KafkaBroker:
 
     def renew_keys(self, state: StackFile, reporter: Reporter) -> bool:
         """Issue certificates that are missing or about to end; whether a broker that runs was started with another."""
-        if not state.secured:
-            return False
-        if made := ensure_tls_keys(self._home):
-            reporter.say(f"issued certificates for {', '.join(made)} in {tls_folder(self._home)}")
-        issued, started = tls_folder(self._home) / f"{BROKER}.pem", self.daemon.pid_path
-        return started.exists() and issued.stat().st_mtime_ns > started.stat().st_mtime_ns
+        return state.secured and renew_tls_keys(self._home, BROKER, self.daemon.pid_path, reporter)
 
     def wait_ready(self, state: StackFile, reporter: Reporter) -> None:
         """Wait until the broker answers as itself.

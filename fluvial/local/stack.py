@@ -27,6 +27,7 @@ from backends.settings import (
     credentials_path,
     file_store_path,
     stack_path,
+    store_keys_folder,
     tls_folder,
 )
 from fluvial.local import downloads, files, ports, tools
@@ -87,7 +88,8 @@ class LocalStack:
     ) -> None:
         """Describe the stack. ``update_bytes_max`` None keeps what the home has, at first 8 MiB.
 
-        ``secured``: whether Kafka has mutual TLS and ACLs; None keeps what the home has, at first ``SECURED_DEFAULT``.
+        ``secured``: whether Kafka has mutual TLS and ACLs, and MinIO TLS. None keeps what the home has, at first
+        ``SECURED_DEFAULT``.
         """
         plan = plan or StackPlan()
         self.home = resolve_home(home)
@@ -223,6 +225,7 @@ class LocalStack:
     def _planned(self, before: StackFile | None) -> StackFile:
         kind = self._store_kind(before)
         state = before or StackFile(store_kind=kind)
+        secured = self._is_secured(before)
         limit = self._update_bytes_max or state.update_bytes_max or UPDATE_BYTES_MAX_DEFAULT
         try:
             return msgspec.convert(
@@ -230,7 +233,8 @@ class LocalStack:
                     **msgspec.to_builtins(state),
                     "store_kind": kind,
                     "update_bytes_max": limit,
-                    "secured": self._is_secured(before),
+                    "secured": secured,
+                    "store_secured": secured and kind == "minio",
                 },
                 StackFile,
             )
@@ -270,6 +274,7 @@ class LocalStack:
             self._home_folder("config"),
             self._home_folder("logs"),
             tls_folder(self.home),
+            store_keys_folder(self.home),
         ):
             shutil.rmtree(path, ignore_errors=True)
         for path in (stack_path(self.home), credentials_path(self.home)):

@@ -1,15 +1,18 @@
-"""Who may do what on the local stack's Kafka, where it is secured: set when a task is made, gone when it is removed."""
+"""Who may do what on the local stack, where it is secured: set when a task is made, gone when it is removed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from backends.environment import read_stack_file
-from backends.kafka.permissions import forbid, permit
+from backends.kafka import permissions as kafka_permissions
+from backends.store import permissions as store_permissions
 from backends.tasks import read_task_file, task_names
 from fluvial.local import ports
+from fluvial.local.files import ensure_credentials
 from fluvial.local.tls_keys import principal
-from schemas.access import Grant, access_of
+from schemas.access import ROLES, Grant, access_of
+from schemas.store_access import policies_of, policy_name, store_access_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,19 +21,58 @@ if TYPE_CHECKING:
 
 
 def permit_task(settings: Settings, task: str, regions: Iterable[str], *, guided: bool = False) -> int:
-    """Give every role of a task what it needs, and no more; how many permissions. None on a Kafka that is not ours."""
-    return permit(settings, _grants(task, regions, guided), _holder) if _is_ours(settings) else 0
+    """Give every role of a task what it needs, and no more; how many permissions. None where no service is ours."""
+    given = 0
+    if _is_our_kafka(settings):
+        given += kafka_permissions.permit(settings, _grants(task, regions, guided), _holder)
+    if is_our_store(settings):
+        given += store_permissions.permit(settings.store, store_policies(settings, task, guided=guided))
+    return given
 
 
 def forbid_task(settings: Settings, task: str, regions: Iterable[str], *, guided: bool = False) -> int:
     """Take it away again; how many permissions there were."""
-    return forbid(settings, _grants(task, regions, guided), _holder) if _is_ours(settings) else 0
+    taken = 0
+    if _is_our_kafka(settings):
+        taken += kafka_permissions.forbid(settings, _grants(task, regions, guided), _holder)
+    if is_our_store(settings):
+        taken += store_permissions.forbid(settings.store, store_policies(settings, task, guided=guided))
+    return taken
 
 
 def permit_known_tasks(settings: Settings) -> int:
-    """For a home whose tasks were made before it was secured."""
+    """For a home whose tasks were made before it was secured, or by a release that knew of other permissions."""
     files = [read_task_file(settings.home, name) for name in task_names(settings.home)]
-    return sum(permit_task(settings, file.task, file.regions, guided=file.is_guided) for file in files)
+    given = 0
+    if is_our_store(settings):
+        make_store_users(settings)
+        policies = [store_policies(settings, file.task, guided=file.is_guided) for file in files]
+        given += store_permissions.permit(settings.store, [one for some in policies for one in some])
+    if _is_our_kafka(settings):
+        grants = [grant for file in files for grant in _grants(file.task, file.regions, file.is_guided)]
+        given += kafka_permissions.permit(settings, grants, _holder)
+    return given
+
+
+def make_store_users(settings: Settings) -> int:
+    """A user of the store for each role, by the keys that the home has for it; how many were missing."""
+    made = {role: ensure_credentials(settings.home, role) for role in ROLES}
+    keys = {one.store_access_key: one.store_secret_key for one, _ in made.values()}
+    changed = [one.store_access_key for one, is_new in made.values() if is_new]
+    return store_permissions.ensure_users(settings.store, keys, changed=changed)
+
+
+def store_policies(
+    settings: Settings, task: str, *, guided: bool = False
+) -> list[store_permissions.HeldPolicy]:
+    """A task's permissions in the local stack's store, by the roles' users."""
+    documents = policies_of(settings.store.bucket, store_access_of(task, guided=guided))
+    return [
+        store_permissions.HeldPolicy(
+            policy_name(task, role), ensure_credentials(settings.home, role)[0].store_access_key, document
+        )
+        for role, document in documents.items()
+    ]
 
 
 def _grants(task: str, regions: Iterable[str], guided: bool) -> tuple[Grant, ...]:  # noqa: FBT001 (as its callers say it)
@@ -41,8 +83,16 @@ def _holder(grant: Grant) -> str:
     return principal(grant.role)
 
 
-def _is_ours(settings: Settings) -> bool:
+def _is_our_kafka(settings: Settings) -> bool:
     stack = read_stack_file(settings.home)
     if stack is None or not stack.secured:
         return False
     return settings.bootstrap_servers == f"{ports.LOOPBACK}:{stack.kafka_port}"
+
+
+def is_our_store(settings: Settings) -> bool:
+    """Whether the store is the local stack's, and secured."""
+    stack = read_stack_file(settings.home)
+    if stack is None or not stack.store_secured:
+        return False
+    return settings.store.endpoint == f"{ports.LOOPBACK}:{stack.store_port}"

@@ -34,22 +34,30 @@ class Starting:
         self._started: list[Daemon] = []
 
     def minio(self, server: MinioServer, state: StackFile, binary: Path) -> StackFile:
-        """MinIO on its port, with keys that this home has."""
+        """MinIO on its port, with keys that this home has, started again where its certificate has changed."""
         credentials, new = files.ensure_credentials(self._home)
         daemon = server.daemon
         if daemon.process() is not None:
-            if state.running and not new:
+            recorded = read_stack_file(self._home)
+            known = state.running and recorded is not None and not new
+            as_it_runs = recorded is not None and recorded.store_secured == state.store_secured
+            renewed = server.renew_keys(state, self._reporter)
+            if known and as_it_runs and not renewed:
                 server.wait_ready(state, credentials, self._reporter)
                 self._reporter.say(
                     f"MinIO   {ports.LOOPBACK}:{state.store_port} runs already (pid {_pid(daemon)})"
                 )
                 return state
-            # From an ``up`` that was killed, or with keys that nobody has any more.
+            if known:
+                self._reporter.say(
+                    f"MinIO: restarting it, {'with' if state.store_secured else 'without'} TLS"
+                )
+            # Else it is from an ``up`` that was killed, or with keys that nobody has any more.
             daemon.stop(self._reporter)
 
         def attempt(state: StackFile) -> None:
             self._started.append(daemon)
-            server.start(state, credentials, binary)
+            server.start(state, credentials, binary, self._reporter)
             server.wait_ready(state, credentials, self._reporter)
 
         return self._on_free_ports("MinIO", ("store_port",), state, attempt, daemon)

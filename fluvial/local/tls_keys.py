@@ -3,7 +3,7 @@
 ::
 
     <home>/tls/ca.pem ca.key             whom the home's clients and servers trust, and the key that says so
-    <home>/tls/broker.pem                key and certificate of Kafka, for 127.0.0.1 and localhost
+    <home>/tls/broker.pem store.pem      key and certificate of Kafka and of MinIO, for 127.0.0.1 and localhost
     <home>/tls/<role>.pem                the same for each role of ``schemas.access``, and for ``admin``
 
 P-256, which the JVM's TLS takes as PEM. A subject carries region and role (``CN=worker,OU=worker,O=local``): Kafka's
@@ -31,6 +31,8 @@ from schemas.access import ROLES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fluvial.terminal.output import Reporter
+
 CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 397
 RENEW_BEFORE: Final = dt.timedelta(days=30)
@@ -39,6 +41,8 @@ CLOCK_SKEW: Final = dt.timedelta(minutes=5)
 FOLDER_MODE: Final = 0o700
 PRIVATE_MODE: Final = 0o600
 BROKER: Final = "broker"
+STORE: Final = "store"
+SERVERS: Final = (BROKER, STORE)
 LOCAL: Final = "local"
 """In the place of a region: the stack's clients have one certificate a role, for all regions."""
 
@@ -61,11 +65,19 @@ def ensure_tls_keys(home: Path) -> list[str]:
     if authority is None:
         authority = _make_authority(folder)
         made.append("ca")
-    for name in (BROKER, ADMIN, *ROLES):
+    for name in (*SERVERS, ADMIN, *ROLES):
         if made[:1] == ["ca"] or not _lasts(folder / f"{name}.pem", issuer=authority[1]):
-            _issue(folder, authority, name, is_server=name == BROKER)
+            _issue(folder, authority, name)
             made.append(name)
     return made
+
+
+def renew_tls_keys(home: Path, server: str, started: Path, reporter: Reporter) -> bool:
+    """``ensure_tls_keys``, told; whether a ``server`` that wrote ``started`` when it began has another now."""
+    folder = tls_folder(home)
+    if made := ensure_tls_keys(home):
+        reporter.say(f"issued certificates for {', '.join(made)} in {folder}")
+    return started.exists() and (folder / f"{server}.pem").stat().st_mtime_ns > started.stat().st_mtime_ns
 
 
 Authority = tuple[ec.EllipticCurvePrivateKey, x509.Certificate]
@@ -103,16 +115,17 @@ def _make_authority(folder: Path) -> Authority:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(folder / "ca.key", _pem(key))
-    _write(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    write_private(folder / "ca.key", _pem(key))
+    write_private(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
     return key, certificate
 
 
-def _issue(folder: Path, authority: Authority, name: str, *, is_server: bool) -> None:
+def _issue(folder: Path, authority: Authority, name: str) -> None:
     authority_key, authority_certificate = authority
     key = ec.generate_private_key(ec.SECP256R1())
-    purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]  # a broker is a client of its controller
-    if is_server:
+    # A broker is a client of its controller; the store is nobody's.
+    purposes = [ExtendedKeyUsageOID.CLIENT_AUTH] if name != STORE else []
+    if name in SERVERS:
         purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
     builder = (
         _builder(_subject(name), authority_certificate.subject, key, LEAF_DAYS)
@@ -124,11 +137,11 @@ def _issue(folder: Path, authority: Authority, name: str, *, is_server: bool) ->
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
-    if is_server:
+    if name in SERVERS:
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     certificate = builder.sign(authority_key, hashes.SHA256())
-    _write(folder / f"{name}.pem", _pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
+    write_private(folder / f"{name}.pem", _pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _subject(role: str) -> x509.Name:
@@ -176,8 +189,8 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _write(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
-    """All or nothing, and never readable by others, not even for a moment."""
+def write_private(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
+    """A file, all or nothing, and never readable by others, not even for a moment."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -12,12 +12,11 @@ from aggregation.errors import UsageProblem
 from aggregation.server.aggregates import Slot
 from backends.kafka.admin import require_broker
 from backends.kafka.reading import LogReader
-from backends.settings import Settings
+from backends.settings import Settings, StackRole
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, read_task_file
 from fluvial.terminal.invocation import Invocation
-from schemas.access import AccessRole
 from schemas.certificates import Trust
 from schemas.manifests import Genesis, Manifest
 from schemas.topics import metrics_topic
@@ -142,7 +141,7 @@ def _document(value: bytes, kind: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def open_task(invocation: Invocation, task: str | None, role: AccessRole = "reader") -> Iterator[TaskView]:
+def open_task(invocation: Invocation, task: str | None, role: StackRole = "reader") -> Iterator[TaskView]:
     """Open a task for reading, and as another ``role`` for more.
 
     Raises FLV-1001 (the stack is down), FLV-2401 (no such task), FLV-3100 (no broker answers), FLV-4103 (the genesis is

@@ -27,10 +27,13 @@ from cryptography.x509.oid import NameOID
 
 from backends.environment import load_settings
 from backends.kafka.admin import admin_client
-from backends.settings import KafkaSecurity, tls_folder
-from fluvial.local import ports
+from backends.settings import KafkaSecurity, StackFile, tls_folder
+from fluvial.local import downloads, ports
+from fluvial.local.files import prepare_home, write_stack_file
 from fluvial.local.kafka import Listener
+from fluvial.local.minio import MinioServer
 from fluvial.local.stack import LocalStack, StackPlan
+from fluvial.local.starting import Starting
 from fluvial.terminal.output import Output
 from tests.waiting import WAIT_S
 
@@ -69,7 +72,7 @@ class SecuredStack:
             Listener("SASL", self.sasl_port, self.sasl_port, "SASL_SSL", _SASL),
             Listener("OPEN", self.plain_port, self.plain_port, "PLAINTEXT"),
         )
-        self.stack = LocalStack(home, "file", Output(), plan=StackPlan(listeners=listeners), secured=True)
+        self.stack = LocalStack(home, "auto", Output(), plan=StackPlan(listeners=listeners), secured=True)
         self.admin = self.stack.up()
         self.tls = tls_folder(self.home)
 
@@ -104,6 +107,36 @@ class SecuredStack:
             ]
             for done in admin.alter_user_scram_credentials(wanted).values():
                 done.result(WAIT_S)
+
+
+class SecuredStore:
+    """MinIO alone, as the stack of a home starts it. The broker that its settings name is none."""
+
+    def __init__(self, home: Path) -> None:
+        prepare_home(home)
+        self.home = home
+        self.server = MinioServer(home)
+        self.state = StackFile(store_kind="minio", running=True, kafka_port=1, secured=True)
+        self.admin = self.up(secured=True)
+
+    @property
+    def pid(self) -> int:
+        """Of the server that runs."""
+        process = self.server.daemon.process()
+        assert process is not None
+        return int(process.pid)
+
+    def up(self, *, secured: bool) -> Settings:
+        """As ``fluvial up`` does it, with TLS or without."""
+        state = msgspec.structs.replace(self.state, secured=secured, store_secured=secured)
+        reporter = Output()
+        self.state = Starting(self.home, reporter).minio(self.server, state, downloads.minio_binary(reporter))
+        write_stack_file(self.home, self.state)
+        return self.as_role("admin")
+
+    def as_role(self, role: StackRole) -> Settings:
+        """By the keys of a role."""
+        return load_settings(self.home, {}, role=role)
 
 
 def foreign_certificate(folder: Path, *, issuer: Path | None = None, days: float = 1) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from aggregation.errors import IntegrityProblem
-from backends.object_store import ObjectNotFound
+from backends.object_store import ObjectNotFound, StoreRefused
 from backends.store.task_store import TaskStore
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import decode_genesis, decode_manifest
@@ -33,6 +33,8 @@ def check_parent(objects: TaskStore, genesis: Genesis, findings: Findings) -> st
         first, data = store.manifest_bytes(0), store.manifest_bytes(parent.version)
     except ObjectNotFound:
         return f"not checked: the first model is said to be that of {name}, which this store does not have"
+    except StoreRefused:  # a task has no part in another one's permissions
+        return f"not checked: the first model is said to be that of {name}, which our keys may not read"
     if sha256_hex(first) != parent.genesis_sha256:
         return (
             f"not checked: the first model is said to be that of {name}, and another task has that name here"

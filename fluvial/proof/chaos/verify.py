@@ -69,6 +69,7 @@ def check_offline(settings: Settings, task_file: TaskFile, journal: Path, output
         secret_key=store.secret_key,
         secure=store.secure,
         region=store.region,
+        ca_file=str(store.ca_file or ""),
     )
     request = CheckRequest(
         kafka=checker_connection(settings),

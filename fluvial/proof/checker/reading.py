@@ -41,6 +41,7 @@ class ReadingFailed(Exception):
 class StoreAddress:
     """An S3 server and bucket; ``endpoint`` is ``host:port`` with no scheme, ``secure`` chooses https.
 
+    ``ca_file`` has the CAs that may vouch for it, PEM; without one, those of the system may.
     With ``path``, a folder on this machine that holds each object as a file under its key, and nothing else is needed.
     """
 
@@ -51,6 +52,7 @@ class StoreAddress:
     secure: bool = False
     region: str = "us-east-1"
     path: str = ""
+    ca_file: str = ""
 
 
 def open_objects(address: StoreAddress) -> Objects:
@@ -83,13 +85,14 @@ class StoreObjects:
         self._address = address
         retries = urllib3.Retry(total=STORE_RETRIES_MAX, backoff_factor=0.2, status_forcelist=[502, 503, 504])
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
+        trusted: dict[str, Any] = {"ca_certs": address.ca_file or None, "cert_reqs": "CERT_REQUIRED"}
         self._client = minio.Minio(
             address.endpoint,
             access_key=address.access_key,
             secret_key=address.secret_key,
             secure=address.secure,
             region=address.region,
-            http_client=urllib3.PoolManager(timeout=timeout, retries=retries),
+            http_client=urllib3.PoolManager(timeout=timeout, retries=retries, **trusted),
         )
 
     def get(self, key: str, /) -> bytes | None:

@@ -9,7 +9,7 @@ import pytest
 
 from aggregation.errors import ConnectionProblem, UsageProblem
 from backends.environment import load_settings, load_settings_with_sources, resolve_home
-from backends.settings import CredentialsFile, StackFile, credentials_path, stack_path
+from backends.settings import CredentialsFile, StackFile, StackRole, credentials_path, stack_path
 
 REMOTE = {
     "FLUVIAL_BOOTSTRAP_SERVERS": "kafka-1:9092,kafka-2:9092",
@@ -200,3 +200,31 @@ def test_any_other_letter_will_do(tmp_path: Path, name: str) -> None:
 def test_the_home_is_absolute_and_the_argument_wins(tmp_path: Path) -> None:
     assert resolve_home(None, {"FLUVIAL_HOME": "relative"}) == Path.cwd() / "relative"
     assert resolve_home(tmp_path, {"FLUVIAL_HOME": "relative"}) == tmp_path
+
+
+def test_a_role_of_a_secured_store_has_its_own_keys_and_no_others(home: Path) -> None:
+    home.mkdir()
+    (home / "tls").mkdir()
+    (home / "tls" / "ca.pem").write_text("a CA")
+    roles: tuple[StackRole, ...] = ("admin", "worker", "reader")
+    for role in roles:
+        path = credentials_path(home, role)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(
+            msgspec.json.encode(CredentialsFile(store_access_key=role, store_secret_key=f"s-{role}"))
+        )
+    state = StackFile(store_kind="minio", running=True, kafka_port=20001, store_port=20002, secured=True)
+    stack_path(home).write_bytes(msgspec.json.encode(msgspec.structs.replace(state, store_secured=True)))
+    for role in roles:
+        store = load_settings(home, {}, role=role).store
+        assert (store.access_key, store.secret_key) == (role, f"s-{role}")
+        assert (store.url, store.ca_file) == ("https://127.0.0.1:20002", home / "tls" / "ca.pem")
+    _, sources = load_settings_with_sources(home, {}, role="worker")
+    assert sources["store.secret_key"] == "store-keys/worker.json"
+    with pytest.raises(UsageProblem, match="`fluvial up`"):
+        load_settings(home, {}, role="device")
+    stack_path(home).write_bytes(
+        msgspec.json.encode(state)
+    )  # secured before MinIO could be, and not yet up again
+    store = load_settings(home, {}, role="device").store
+    assert (store.access_key, store.url) == ("admin", "http://127.0.0.1:20002")

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from fluvial import cli
-from schemas.access import access_of
+from schemas.access import ROLES, access_of
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -59,6 +59,20 @@ def test_a_user_of_strimzis_for_each_role_and_region(capsys: pytest.CaptureFixtu
         "operations": ["Read"],
         "host": "*",
     } in by_name["fluvial-digits-merger"]
+
+
+def test_a_policy_of_s3_for_each_role(capsys: pytest.CaptureFixture[str]) -> None:
+    policies = json.loads(printed(capsys, "--format", "minio", "--bucket", "b"))
+    assert policies.keys() == {f"fluvial-digits-{role}" for role in ROLES if role != "guardian"}, (
+        "a task without guides has no guardians"
+    )
+    assert policies["fluvial-digits-device"]["Statement"][0] == {
+        "Effect": "Allow",
+        "Action": ["s3:GetObject"],
+        "Resource": ["arn:aws:s3:::b/digits/objects/*", "arn:aws:s3:::b/digits/versions/*"],
+    }
+    guided = json.loads(printed(capsys, "--format", "minio", "--guided", "--json"))
+    assert guided["task"] == "digits" and "fluvial-digits-guardian" in guided["policies"]
 
 
 @pytest.mark.parametrize("principal", ["worker", "worker=alice", "king=User:x"])

@@ -19,12 +19,13 @@ from backends.settings import StackFile, stack_path
 from fluvial.local import tls_keys
 from fluvial.local.files import write_stack_file
 from fluvial.local.kafka import KafkaBroker
+from fluvial.local.minio import MinioServer
 from fluvial.local.tls_keys import ensure_tls_keys, principal
 from fluvial.terminal.output import quiet_output
 from schemas.access import ROLES
 from schemas.certificates import Role
 
-HOLDERS = ("broker", "admin", *ROLES)
+HOLDERS = ("broker", "store", "admin", *ROLES)
 
 
 @pytest.fixture
@@ -46,7 +47,8 @@ def test_everybody_has_a_certificate_of_the_homes_ca_that_says_the_role(made: Pa
         assert f"User:{certificate.subject.rfc4514_string()}" == principal(name)
         assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
         purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        assert (ExtendedKeyUsageOID.SERVER_AUTH in purposes) == (name == "broker")
+        assert (ExtendedKeyUsageOID.SERVER_AUTH in purposes) == (name in {"broker", "store"})
+        assert (ExtendedKeyUsageOID.CLIENT_AUTH in purposes) == (name != "store")
 
 
 def test_only_the_owner_reads_the_keys(made: Path) -> None:
@@ -91,20 +93,24 @@ def test_a_key_that_the_ca_is_not_for_is_never_signed_with(made: Path) -> None:
     assert ensure_tls_keys(made) == ["ca", *HOLDERS]
 
 
-def test_a_broker_that_was_started_with_another_certificate_is_known(made: Path) -> None:
-    state = StackFile(store_kind="file", running=True, kafka_port=20001, secured=True)
-    broker = KafkaBroker(made)
-    assert not broker.renew_keys(state, quiet_output()), "it never ran"
-    started = broker.daemon.pid_path
+@pytest.mark.parametrize(("kind", "name"), [(KafkaBroker, "broker"), (MinioServer, "store")])
+def test_a_server_that_was_started_with_another_certificate_is_known(
+    made: Path, kind: type[KafkaBroker | MinioServer], name: str
+) -> None:
+    state = StackFile(store_kind="minio", running=True, kafka_port=20001, secured=True, store_secured=True)
+    server = kind(made)
+    assert not server.renew_keys(state, quiet_output()), "it never ran"
+    started = server.daemon.pid_path
     started.parent.mkdir(parents=True, exist_ok=True)
     started.write_text("{}")
-    issued = (made / "tls" / "broker.pem").stat().st_mtime_ns
+    issued = (made / "tls" / f"{name}.pem").stat().st_mtime_ns
     os.utime(started, ns=(issued, issued))
-    assert not broker.renew_keys(state, quiet_output())
+    assert not server.renew_keys(state, quiet_output())
     os.utime(started, ns=(issued - 1, issued - 1))
-    assert broker.renew_keys(state, quiet_output())
+    assert server.renew_keys(state, quiet_output())
     (made / "tls" / "device.pem").unlink()
-    assert not broker.renew_keys(msgspec.structs.replace(state, secured=False), quiet_output())
+    plain = msgspec.structs.replace(state, secured=False, store_secured=False)
+    assert not server.renew_keys(plain, quiet_output())
 
 
 @pytest.mark.parametrize("role", ["admin", "reader", "worker"])
