@@ -43,37 +43,26 @@ from tests import factories
 from tests.simulation.crowd import Followed, Intruder, SimulatedDevice
 from tests.simulation.defect import Defect
 from tests.simulation.framework import Group, Member
+from tests.simulation.guardian import SimulatedGuardian
 from tests.simulation.keys import RememberingTrust, remember_in_checker, remembering
 from tests.simulation.liars import Liar, Planter
 from tests.simulation.memory_log import MemoryLog, MemoryReader, MemoryWriter, Place, seeded
 from tests.simulation.memory_store import MemoryObjects, MemoryStore, StoreFaults
+from tests.simulation.policies import policy_of
 from tests.simulation.scheduler import Killed, Process, SimulatedClock, VirtualLoop
 
 if TYPE_CHECKING:
+    from aggregation.policy import Policy
     from backends.log import LogRecord
 
 TASK = "sim"
 PARTITIONS = {"eu": 2, "us": 1}
 WORKERS = 2
 MERGERS = 2
+GUARDIANS = 2
 LAYOUT = Layout.of(
     [TensorSpec("w", (3,)), TensorSpec("b", ()), TensorSpec("var", (2,), BUFFERS, nonnegative=True)]
 )
-POLICY = factories.policy(
-    window={"updates_max": 3, "records_max": 9, "seconds_max": 1.0},
-    buffer={"updates": 5, "seconds_max": 2.0},
-    staleness={"versions_max": 2},
-    server={"momentum": 0.5, "learning_rate": 0.5},
-    anomaly={"history_updates": 8, "history_updates_min": 4},
-)
-NEWEST_POLICY = factories.policy(
-    format="fluvial/policy/v3",
-    window={"updates_max": 3, "records_max": 9, "seconds_max": 1.0},
-    buffer={"updates": 5, "seconds_max": 2.0},
-    staleness={"versions_max": 2, "seconds_max": 3.0},
-    server={"momentum": 0.5, "learning_rate": 0.5},
-)
-"""Of every third run: with shares, a defence, and windows that weigh as late as they come."""
 EPOCH_MS = factories.NOW_MS
 SETTINGS = Settings(
     home=Path("/nowhere"),
@@ -107,14 +96,8 @@ RESTART_S_MAX = 4.0
 merged_windows.RECORDS_FOLDED_AGAIN = 8  # type: ignore[misc] # else no run is long enough to go on from a window
 
 
-def is_newest(seed: int) -> bool:
-    """Whether a run is under the newest policy."""
-    return seed % 3 == 2
-
-
 @cache
-def _genesis(*, newest: bool) -> tuple[Genesis, bytes, bytes]:
-    policy = NEWEST_POLICY if newest else POLICY
+def _genesis(policy: Policy) -> tuple[Genesis, bytes, bytes]:
     model = np.array([0.5, -0.25, 0.125, 1.0, 1.0, 1.0], dtype=np.float32)
     model_bytes = encode_model(model, LAYOUT)
     optimizer = encode_optimizer(initial_state(policy.server, LAYOUT.trainable.parameters))
@@ -137,9 +120,9 @@ def _genesis(*, newest: bool) -> tuple[Genesis, bytes, bytes]:
 
 
 @cache
-def _trust(*, newest: bool) -> Trust:
+def _trust(policy: Policy) -> Trust:
     remember_in_checker()
-    trust = _genesis(newest=newest)[0].trust
+    trust = _genesis(policy)[0].trust
     return RememberingTrust(trust.authorities, trust.rules, trust.domain)
 
 
@@ -167,12 +150,11 @@ class Federation:
     def __post_init__(self) -> None:
         random.seed(self.seed)  # tenacity's back-off draws from the global generator
         self.loop = VirtualLoop()
-        newest = is_newest(self.seed)
-        self.genesis, model, optimizer = _genesis(newest=newest)
+        self.policy, self.layout = policy_of(self.seed), LAYOUT
+        self.genesis, model, optimizer = _genesis(self.policy)
         self.genesis_sha256 = self.genesis.sha256
-        self.policy, self.layout = NEWEST_POLICY if newest else POLICY, LAYOUT
-        self.trust = _trust(newest=newest)
-        topics = topics_of(TASK, PARTITIONS)
+        self.trust = _trust(self.policy)
+        topics = topics_of(TASK, PARTITIONS, guided=self.genesis.is_guided)
         self.log = MemoryLog(self.loop, {topic.name: topic.partitions for topic in topics}, EPOCH_MS)
         self.objects = MemoryObjects(self.loop)
         self.rng = seeded(self.seed, "faults")
@@ -258,11 +240,13 @@ class Federation:
         self.loop.later(down_s, lambda: self.start(name))
 
     def start(self, name: str) -> None:
-        """Start a process by its name: ``worker-<region>-<n>`` or ``merger-<n>``."""
+        """Start a process by its name: ``worker-<region>-<n>``, ``merger-<n>`` or ``guardian-<n>``."""
         self.trace("start", name)
         process = self._process(name)
         if name.startswith("worker"):
             self._start_worker(process, name.split("-")[1])
+        elif name.startswith("guardian"):
+            self._start_guardian(process)
         else:
             self._start_merger(process)
 
@@ -359,6 +343,11 @@ class Federation:
                 await merger.merge_if_due()
         except FluvialError as error:
             member.failed(error)
+
+    def _start_guardian(self, process: Process) -> None:
+        signer = remembering(factories.guardian_signer(process.name))
+        guardian = SimulatedGuardian(self._context(process, signer, process.name), process, self.log)
+        process.start_task(guardian.live(self._member(process).failed))
 
     # -- devices
 
@@ -493,6 +482,9 @@ class Federation:
                     self.start(f"worker-{region}-{number}")
             for number in range(MERGERS):
                 self.start(f"merger-{number}")
+            if self.genesis.is_guided:
+                for number in range(GUARDIANS):
+                    self.start(f"guardian-{number}")
             self._start_crowd()
             self._plan_faults()
             self._expire()
@@ -543,7 +535,7 @@ class Federation:
         )
 
     def undrained(self) -> list[str]:
-        """What still waits: offsets without a verdict, accepted updates in no version, barriers not yet written."""
+        """What still waits: offsets without a verdict, accepted updates of which no version says what became, barriers."""
         found = []
         accepted = 0
         for region, partition in self.genesis.slots:
@@ -557,7 +549,8 @@ class Federation:
             accepted += sum(outcome == ACCEPTED for outcome in verdicts.values())
         version = self.versions
         manifests = [self.objects.objects[manifest_key(TASK, number + 1)] for number in range(version)]
-        merged = sum(decode_manifest(data).accepted for data in manifests)
+        made = [decode_manifest(data) for data in manifests]
+        merged = sum(one.accepted + one.dropped for one in made)
         if merged != accepted:
             found.append(f"{accepted} updates are accepted, {merged} are in versions")
         if model_key(TASK, version) not in self.objects.objects:
