@@ -251,7 +251,7 @@ def permitted(admin: Settings, words: Sequence[str]) -> str:
     client = admin_client(admin)
     for done in client.create_acls(bindings, request_timeout=WAIT_S).values():
         done.result(WAIT_S)
-    return asked.allow_principal.removeprefix("User:")
+    return str(asked.allow_principal).removeprefix("User:")
 
 
 def test_a_signer_gives_a_token_and_its_end(tmp_path: Path) -> None:
