@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from schemas.envelope import Signer
 
 
-
 def test_a_record_of_exactly_the_limit_is_read_and_one_byte_more_is_too_large() -> None:
     whole = decode_record(GOOD, NOW_MS, TRUST, policy(updates={"bytes_max": len(GOOD)}))
     assert isinstance(whole, Update)
