@@ -58,7 +58,7 @@ from schemas.objects import sha256_hex
 from schemas.signing import FIRST_DOMAIN, SignatureDomain
 from tests.factories import policy, sha
 from tests.unit.schemas.test_manifests import genesis, manifest
-from tests.vectors.documents import NONCES_REFUSED, RULES_REFUSED
+from tests.vectors.genesis import NONCES_REFUSED, RULES_REFUSED
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 V1 = (GOLDEN / "policy.v1.json").read_bytes()
