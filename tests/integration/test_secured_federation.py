@@ -7,6 +7,7 @@ import urllib.request
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from backends import keys
@@ -54,7 +55,8 @@ def by_certificate(secured: SecuredStack, role: AccessRole) -> Settings:
 
 
 def by_password(secured: SecuredStack, role: AccessRole) -> Settings:
-    return secured.by_password("SCRAM-SHA-512", f"{role}-user")
+    settings = secured.by_password("SCRAM-SHA-512", f"{role}-user")
+    return msgspec.structs.replace(settings, store=secured.as_role(role).store)
 
 
 class Secured:

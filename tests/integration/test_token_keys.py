@@ -1,4 +1,4 @@
-"""A worker and a merger whose keys lie in tokens: what they make, and what becomes of it when a token is pulled."""
+"""A worker, a merger and a device whose keys lie in tokens: what they make, and what comes of pulling one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ POLICY = factories.policy(window={"updates_max": 2, "seconds_max": 3600.0}, buff
 def test_a_worker_and_a_merger_sign_by_tokens_and_one_that_is_pulled_costs_nothing(
     stack: Settings, tmp_path: Path, soft_tokens: SoftTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workers, mergers = soft_tokens.take(), soft_tokens.take()
+    workers, mergers, devices = (soft_tokens.take() for _ in range(3))
+    devices.hold(factories.key("device of a token"), "device")
     workers.hold(factories.key("worker of a token"), "worker")
     mergers.hold(factories.key("merger of a token"), "merger")
     pin = tmp_path / "pin"
@@ -49,8 +50,11 @@ def test_a_worker_and_a_merger_sign_by_tokens_and_one_that_is_pulled_costs_nothi
             federation.append(EU0, federation.update(f"d-{seed}", seed=seed))
         federation.await_version(1)
         workers.pull()
-        for seed in range(2, 4):
-            federation.append(EU0, federation.update(f"d-{seed}", seed=seed, base=1))
+        keeping = keys.Keeping(settings, uri=devices.uri("device"))
+        keys.issue(federation.keys, "eu", Role.DEVICE, "d-2", keeping)
+        device = keys.load_key_pair(devices.uri("device"), settings).of_task(federation.genesis.domain)
+        federation.append(EU0, federation.update("d-2", seed=2, base=1, by=device))
+        federation.append(EU0, federation.update("d-3", seed=3, base=1))
         assert worker.process.wait(WAIT_S) == 2, worker.log
         assert "error[FLV-2318]: the token does not sign any more" in worker.log
         assert "Traceback" not in worker.log

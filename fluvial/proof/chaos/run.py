@@ -203,7 +203,8 @@ class _Run:
             fleet=fleet,
             environments={name: self._environment(name, links) for name in self.crew.processes},
             guardian_keys={
-                name: keys.issue(folder, CONTROL, Role.GUARDIAN, name) for name in self.crew.guardians
+                name: keys.issue(folder, CONTROL, Role.GUARDIAN, name, keys.Keeping(self.settings.key))
+                for name in self.crew.guardians
             },
         )
         return links

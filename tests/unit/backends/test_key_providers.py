@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -177,6 +179,23 @@ def test_a_certificate_of_another_key_is_refused(kept: Kept) -> None:
     assert caught.value.error_id == ("FLV-2319" if kept.token else "FLV-2303")
 
 
+def test_whoever_opens_or_makes_keys_says_how_they_are_kept() -> None:
+    """Else an encrypted key would be refused there, though its passphrase is set."""
+    root, wrong = Path(keys.__file__).parents[1], []
+    in_a_folder_that_goes = {"fluvial/session/simulation.py", "fluvial/session/guided.py"}
+    least = {"load_key_pair": 2, "create_authority": 3, "issue": 5, "renew": 5, "make_keys": 3}
+    for package in ("fluvial", "producers", "stream_apps"):
+        for path in sorted((root / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call):
+                    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                    given = len(node.args) + any(word.arg == "keeping" for word in node.keywords)
+                    place = path.relative_to(root).as_posix()
+                    if given < least.get(name, 0) and place not in in_a_folder_that_goes:
+                        wrong.append(f"{place}:{node.lineno} {name}")
+    assert wrong == []
+
+
 # -- files
 
 
@@ -196,8 +215,6 @@ def test_a_ca_that_is_there_is_encrypted_when_asked_and_keeps_its_certificate(tm
 
 
 def test_what_openssl_encrypts_is_read(tmp_path: Path) -> None:
-    import subprocess
-
     keys.create_authority(tmp_path, "eu")
     path = keys.issue(tmp_path, *HOLDER)
     certificate, passphrase = keys.certificate_pem(path), tmp_path / "passphrase"
