@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -255,13 +256,15 @@ def _file(path: Path, command: str) -> KeyFile:
         ) from error
     try:
         text = plain_utf8(data)
-        return KeyFile(path, text, x509.load_pem_x509_certificate(text))
-    except ValueError as error:
+        file = KeyFile(path, text, x509.load_pem_x509_certificate(text))
+        file.certificate.public_key()  # which is read only now, and may be of a kind that nobody knows
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise UsageProblem(
             "FLV-2303",
             f"{path} does not hold a certificate and its private key: {error}",
             hint="issue it again",
         ) from error
+    return file
 
 
 def _check_name(what: str, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -31,7 +32,7 @@ class PlainFiles:
         """The key. UsageProblem FLV-2303."""
         try:
             key = serialization.load_pem_private_key(file.text, password=None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise file.damaged(f"does not hold a certificate and its private key: {error}") from error
         return _fitting(key, file)
 
@@ -60,7 +61,7 @@ class EncryptedFiles:
             )
         try:
             key = serialization.load_pem_private_key(file.text, _bytes_of(settings.passphrase))
-        except ValueError as error:
+        except (ValueError, UnsupportedAlgorithm) as error:
             raise UsageProblem(
                 "FLV-2312",
                 f"{file.path} cannot be decrypted: the passphrase is wrong, or the file is damaged",

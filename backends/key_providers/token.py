@@ -154,14 +154,14 @@ def certified_at(uri: TokenUri, settings: KeySettings) -> tuple[TokenKey, x509.C
             objects = _beside(handle, held, ObjectClass.CERTIFICATE, uri)
             texts = [bytes(one[Attribute.VALUE]) for one in objects]
         certificates = [x509.load_der_x509_certificate(text) for text in texts]
-    except (PKCS11Error, ValueError) as error:
+        newest = max(certificates, key=lambda one: one.not_valid_after_utc, default=None)
+        public = None if newest is None else newest.public_key()
+    except (PKCS11Error, ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise _no_certificate(
             uri, f"a certificate in the token cannot be read: {reason_of(error)}"
         ) from error
-    if not certificates:
+    if newest is None:
         raise _no_certificate(uri, f"the token has no certificate of the key with {uri.key_in_words}")
-    newest = max(certificates, key=lambda one: one.not_valid_after_utc)
-    public = newest.public_key()
     if not isinstance(public, Ed25519PublicKey):
         raise _no_certificate(uri, "the certificate in the token is of a key that is not Ed25519")
     return _tried(TokenKey(uri, handle, public, held)), newest

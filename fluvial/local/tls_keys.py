@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from aggregation.errors import EnvironmentProblem
 from backends.settings import ADMIN, tls_folder
 from schemas.access import ROLES
 
@@ -38,6 +39,16 @@ LEAF_DAYS: Final = 397
 RENEW_BEFORE: Final = dt.timedelta(days=30)
 """``fluvial up`` issues a certificate anew that ends within this time."""
 CLOCK_SKEW: Final = dt.timedelta(minutes=5)
+_NO_USE: Final = (
+    FileNotFoundError,
+    IsADirectoryError,
+    InvalidSignature,
+    TypeError,
+    UnsupportedAlgorithm,
+    ValueError,
+    x509.InvalidVersion,
+)
+"""Whatever comes of a file that is not there, or holds something else than it should."""
 FOLDER_MODE: Final = 0o700
 PRIVATE_MODE: Final = 0o600
 BROKER: Final = "broker"
@@ -53,7 +64,7 @@ def principal(role: str) -> str:
 
 
 def ensure_tls_keys(home: Path) -> list[str]:
-    """Make what is missing or about to expire, and nothing else; the names of what was made.
+    """Make what is missing, of no use or about to expire, and nothing else; the names of what was made.
 
     A CA that is about to expire is made anew with all that it has issued.
     """
@@ -66,7 +77,7 @@ def ensure_tls_keys(home: Path) -> list[str]:
         authority = _make_authority(folder)
         made.append("ca")
     for name in (*SERVERS, ADMIN, *ROLES):
-        if made[:1] == ["ca"] or not _lasts(folder / f"{name}.pem", issuer=authority[1]):
+        if made[:1] == ["ca"] or not _is_whole(folder / f"{name}.pem", name, authority[1]):
             _issue(folder, authority, name)
             made.append(name)
     return made
@@ -84,24 +95,49 @@ Authority = tuple[ec.EllipticCurvePrivateKey, x509.Certificate]
 
 
 def _authority(folder: Path) -> Authority | None:
-    certificate, key = folder / "ca.pem", folder / "ca.key"
-    if not (_lasts(certificate) and key.is_file()):
+    """The CA that is there; None where its certificate does not last, or there is no key that belongs to it."""
+    certificate, key = _certificate_in(folder / "ca.pem"), _key_in(folder / "ca.key")
+    if certificate is None or key is None or not _lasts(certificate):
         return None
-    found = serialization.load_pem_private_key(key.read_bytes(), password=None)
-    assert isinstance(found, ec.EllipticCurvePrivateKey), key
-    issuer = x509.load_pem_x509_certificate(certificate.read_bytes())
     # The key is written first: whoever was killed in between left one that this certificate is not for.
-    return (found, issuer) if issuer.public_key() == found.public_key() else None
+    return (key, certificate) if _belong_together(key, certificate) else None
 
 
-def _lasts(path: Path, issuer: x509.Certificate | None = None) -> bool:
-    """Whether a certificate is there for a while to come, and of ``issuer``: not of a CA that is no more."""
-    try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-        if issuer is not None:
-            certificate.verify_directly_issued_by(issuer)
-    except (FileNotFoundError, ValueError, TypeError, InvalidSignature):
+def _is_whole(path: Path, name: str, issuer: x509.Certificate) -> bool:
+    """Whether a file has the key and certificate of ``name`` for a while to come, and not of a CA that is no more."""
+    certificate, key = _certificate_in(path), _key_in(path)
+    if certificate is None or key is None or certificate.subject != _subject(name):
         return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except _NO_USE:
+        return False
+    return _lasts(certificate) and _belong_together(key, certificate)
+
+
+def _certificate_in(path: Path) -> x509.Certificate | None:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except _NO_USE:
+        return None
+
+
+def _key_in(path: Path) -> ec.EllipticCurvePrivateKey | None:
+    try:
+        found = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except _NO_USE:
+        return None
+    return found if isinstance(found, ec.EllipticCurvePrivateKey) else None
+
+
+def _belong_together(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.public_key() == key.public_key()
+    except _NO_USE:
+        return False
+
+
+def _lasts(certificate: x509.Certificate) -> bool:
     return certificate.not_valid_after_utc > dt.datetime.now(dt.UTC) + RENEW_BEFORE
 
 
@@ -190,7 +226,14 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def write_private(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
-    """A file, all or nothing, and never readable by others, not even for a moment."""
+    """A file, all or nothing, and never readable by others, not even for a moment.
+
+    EnvironmentProblem FLV-1015: a folder has its place.
+    """
+    if path.is_dir():
+        raise EnvironmentProblem(
+            "FLV-1015", "a folder stands where a file belongs", where=str(path), hint="move it away"
+        )
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

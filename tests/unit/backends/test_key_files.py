@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,48 @@ def test_what_was_never_issued_cannot_be_renewed(folder: Path) -> None:
     with pytest.raises(UsageProblem, match="fluvial ca issue --region eu --role device d-1") as caught:
         keys.renew(folder, "eu", Role.DEVICE, "d-1")
     assert caught.value.error_id == "FLV-2302"
+
+
+ED25519_OID, NOBODYS_OID = bytes.fromhex("06032b6570"), bytes.fromhex("06032b657f")
+VERSION_3, NO_VERSION = bytes.fromhex("a003020102"), bytes.fromhex("a00302014f")
+
+
+def with_bytes(pem: bytes, old: bytes, new: bytes) -> bytes:
+    """A PEM block whose DER has other bytes, in the last place where ``old`` stands."""
+    first, *lines, last = pem.strip().splitlines()
+    der = base64.b64decode(b"".join(lines))
+    at = der.rindex(old)
+    return b"\n".join(
+        [first, base64.encodebytes(der[:at] + new + der[at + len(old) :]).strip(), last, b""]
+    )
+
+
+def of_key(certificate: bytes) -> bytes:
+    """The certificate's public key is of a kind that nobody knows: its signature's kind stands after it."""
+    der = base64.b64decode(b"".join(certificate.strip().splitlines()[1:-1]))
+    at = der.rindex(ED25519_OID, 0, der.rindex(ED25519_OID))
+    return with_bytes(certificate, der[at : at + 12], NOBODYS_OID + der[at + 5 : at + 12])
+
+
+SPOILT: dict[str, Callable[[bytes, bytes], bytes]] = {
+    "a key of a kind that nobody knows": lambda certificate, key: certificate
+    + with_bytes(key, ED25519_OID, NOBODYS_OID),
+    "a certificate of such a key": lambda certificate, key: of_key(certificate) + key,
+    "a certificate of such a key, in a token": lambda certificate, _: of_key(certificate)
+    + b"pkcs11:object=a\n",
+    "a certificate of no version": lambda certificate, key: with_bytes(certificate, VERSION_3, NO_VERSION)
+    + key,
+    "a key alone": lambda _, key: key,
+    "a certificate alone": lambda certificate, _: certificate,
+    "nothing": lambda _, __: b"",
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_whatever_a_key_file_holds_a_word_is_said_of_it(folder: Path, what: str) -> None:
+    path = keys.issue(folder, "eu", Role.WORKER, "worker-eu")
+    certificate, mark, key = path.read_bytes().partition(b"-----BEGIN PRIVATE")
+    path.write_bytes(SPOILT[what](certificate, mark + key))
+    with pytest.raises(UsageProblem) as caught:
+        keys.load_key_pair(path)
+    assert caught.value.error_id == "FLV-2303" and str(path) in caught.value.message

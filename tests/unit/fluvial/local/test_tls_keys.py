@@ -5,14 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from aggregation.errors import EnvironmentProblem
 from backends import keys
 from backends.environment import load_settings
 from backends.settings import StackFile, stack_path
@@ -91,6 +95,52 @@ def test_a_key_that_the_ca_is_not_for_is_never_signed_with(made: Path) -> None:
     ensure_tls_keys(made)
     (made / "tls" / "ca.pem").write_bytes(before)
     assert ensure_tls_keys(made) == ["ca", *HOLDERS]
+
+
+def certificate_alone(folder: Path, name: str) -> bytes:
+    _, mark, after = (folder / f"{name}.pem").read_bytes().partition(b"-----BEGIN CERT")
+    return mark + after
+
+
+def key_alone(folder: Path, name: str) -> bytes:
+    return (folder / f"{name}.pem").read_bytes().partition(b"-----BEGIN CERT")[0]
+
+
+OF_NO_USE: dict[str, Callable[[Path], bytes]] = {
+    "nothing": lambda _: b"",
+    "no PEM": lambda _: b"junk",
+    "a certificate without its key": lambda folder: certificate_alone(folder, "worker"),
+    "a key without its certificate": lambda folder: key_alone(folder, "worker"),
+    "another's key": lambda folder: key_alone(folder, "device") + certificate_alone(folder, "worker"),
+    "another's key and certificate": lambda folder: (folder / "admin.pem").read_bytes(),
+    "a key of another kind": lambda folder: pem_of(Ed25519PrivateKey.generate())
+    + certificate_alone(folder, "worker"),
+    "an encrypted key": lambda folder: pem_of(ec.generate_private_key(ec.SECP256R1()), b"secret")
+    + certificate_alone(folder, "worker"),
+}
+
+
+def pem_of(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, passphrase: bytes = b"") -> bytes:
+    how = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)
+
+
+@pytest.mark.parametrize("what", OF_NO_USE)
+@pytest.mark.parametrize(("place", "made_anew"), [("worker.pem", False), ("ca.key", True), ("ca.pem", True)])
+def test_what_is_of_no_use_is_made_anew(made: Path, place: str, what: str, *, made_anew: bool) -> None:
+    """A file that a full disk, an editor or a copy has spoilt ends no ``up``, and is no dead end."""
+    (made / "tls" / place).write_bytes(OF_NO_USE[what](made / "tls"))
+    assert ensure_tls_keys(made) == (["ca", *HOLDERS] if made_anew else ["worker"])
+    assert ensure_tls_keys(made) == []
+
+
+@pytest.mark.parametrize("place", ["ca.key", "ca.pem", "worker.pem"])
+def test_a_folder_in_the_place_of_a_file_is_named(made: Path, place: str) -> None:
+    (made / "tls" / place).unlink()
+    (made / "tls" / place).mkdir()
+    with pytest.raises(EnvironmentProblem, match="a folder stands") as caught:
+        ensure_tls_keys(made)
+    assert (caught.value.error_id, caught.value.where) == ("FLV-1015", str(made / "tls" / place))
 
 
 @pytest.mark.parametrize(("kind", "name"), [(KafkaBroker, "broker"), (MinioServer, "store")])
