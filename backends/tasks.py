@@ -10,6 +10,8 @@ import msgspec
 from aggregation.errors import UsageProblem
 from backends.folders import make_private
 from backends.text_files import plain_utf8
+from schemas.certificates import NAME_PATTERN
+from schemas.topics import TASK_NAME
 
 
 class TaskFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,8 +78,17 @@ def read_task_file(home: Path, task: str | None) -> TaskFile:
         )
     path = task_folder(home, task) / "task.json"
     try:
-        return msgspec.json.decode(plain_utf8(path.read_bytes()), type=TaskFile)
+        file = msgspec.json.decode(plain_utf8(path.read_bytes()), type=TaskFile)
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        raise UsageProblem(
-            "FLV-2402", f"{path} cannot be read: {error}", hint="restore it, or create the task again"
-        ) from error
+        raise _damaged(path, f"cannot be read: {error}") from error
+    # They become names of topics, keys of objects and patterns of permissions, in which `*` is everything.
+    if file.task != task or not TASK_NAME.fullmatch(task):
+        raise _damaged(path, f"is of a task {file.task!r}")
+    for region in file.regions:
+        if not NAME_PATTERN.fullmatch(region):
+            raise _damaged(path, f"names a region {region!r}")
+    return file
+
+
+def _damaged(path: Path, reason: str) -> UsageProblem:
+    return UsageProblem("FLV-2402", f"{path} {reason}", hint="restore it, or create the task again")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+TASK_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,47}")
+"""Narrow, because it becomes part of the names of topics, of the keys of objects, and of patterns of permissions."""
 FOREVER_MS: Final = -1
 DAY_MS: Final = 86_400_000
 METRICS_RETENTION_MS: Final = 30 * DAY_MS

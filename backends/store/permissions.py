@@ -38,14 +38,11 @@ class HeldPolicy:
     document: Mapping[str, Any]
 
 
-def ensure_users(settings: StoreSettings, keys: Mapping[str, str], *, changed: Iterable[str] = ()) -> int:
-    """Make the users (access key: secret key) that are missing, and those whose key has ``changed``; how many."""
-    anew = set(changed)
+def set_users(settings: StoreSettings, keys: Mapping[str, str]) -> None:
+    """Let there be these users (access key: secret key); who is there already has this key from now on."""
     with _administering(settings) as admin:
-        wanted = [user for user in keys if user in anew or _user(admin, user) is None]
-        for user in wanted:
-            admin.user_add(user, keys[user])
-    return len(wanted)
+        for user, secret in keys.items():
+            admin.user_add(user, secret)
 
 
 def permit(settings: StoreSettings, policies: Iterable[HeldPolicy]) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fluvial.terminal.output import Reporter
+    from schemas.access import AccessRole
 
 LOCK_TIMEOUT_S: Final = 900.0
 PRIVATE_MODE: Final = 0o600
@@ -56,12 +57,18 @@ def ensure_credentials(home: Path, role: StackRole = ADMIN) -> tuple[Credentials
     if existing is not None:
         path.chmod(PRIVATE_MODE)
         return existing, False
-    # The administrator's name stands in the server's own settings; a role has one user, whatever its key is.
-    name = f"fluvial-{secrets.token_hex(6)}" if role == ADMIN else f"fluvial-{role}"
+    # The administrator's name stands in the server's own settings.
+    name = f"fluvial-{secrets.token_hex(6)}" if role == ADMIN else store_user(home, role)
     fresh = CredentialsFile(store_access_key=name, store_secret_key=secrets.token_urlsafe(30))
     make_private(path.parent)
     _replace(path, msgspec.json.format(msgspec.json.encode(fresh), indent=2), mode=PRIVATE_MODE)
     return fresh, True
+
+
+def store_user(home: Path, role: AccessRole) -> str:
+    """A role's user of the store, which it has whatever its key is, and before there is one."""
+    existing = read_credentials_file(home, role)
+    return f"fluvial-{role}" if existing is None else existing.store_access_key
 
 
 @contextlib.contextmanager

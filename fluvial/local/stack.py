@@ -128,9 +128,9 @@ class LocalStack:
             except BaseException:
                 starting.undo()
                 raise
-        settings = load_settings(self.home, environ={}, role=ADMIN)
-        if state.secured:  # each time: an ``up`` may have ended between the broker's start and this
-            permit_known_tasks(settings)
+            settings = load_settings(self.home, environ={}, role=ADMIN)
+            if state.secured:  # each time: an ``up`` may have ended between the broker's start and this
+                permit_known_tasks(settings, self._reporter)
         return settings
 
     def down(self, *, delete_data: bool = False) -> list[str]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aggregation.errors import UsageProblem
 from backends.environment import read_stack_file
 from backends.kafka import permissions as kafka_permissions
 from backends.store import permissions as store_permissions
 from backends.tasks import read_task_file, task_names
 from fluvial.local import ports
-from fluvial.local.files import ensure_credentials
+from fluvial.local.files import ensure_credentials, store_user
 from fluvial.local.tls_keys import principal
 from schemas.access import ROLES, Grant, access_of
 from schemas.store_access import policies_of, policy_name, store_access_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from backends.settings import Settings
+    from backends.tasks import TaskFile
+    from fluvial.terminal.output import Reporter
 
 
 def permit_task(settings: Settings, task: str, regions: Iterable[str], *, guided: bool = False) -> int:
@@ -40,9 +44,12 @@ def forbid_task(settings: Settings, task: str, regions: Iterable[str], *, guided
     return taken
 
 
-def permit_known_tasks(settings: Settings) -> int:
-    """For a home whose tasks were made before it was secured, or by a release that knew of other permissions."""
-    files = [read_task_file(settings.home, name) for name in task_names(settings.home)]
+def permit_known_tasks(settings: Settings, reporter: Reporter) -> int:
+    """For a home whose tasks were made before it was secured, or by a release that knew of other permissions.
+
+    A task whose file is damaged keeps what it has, and is told: the others need their stack.
+    """
+    files = list(_readable(settings.home, reporter))
     given = 0
     if is_our_store(settings):
         make_store_users(settings)
@@ -54,12 +61,24 @@ def permit_known_tasks(settings: Settings) -> int:
     return given
 
 
-def make_store_users(settings: Settings) -> int:
-    """A user of the store for each role, by the keys that the home has for it; how many were missing."""
-    made = {role: ensure_credentials(settings.home, role) for role in ROLES}
-    keys = {one.store_access_key: one.store_secret_key for one, _ in made.values()}
-    changed = [one.store_access_key for one, is_new in made.values() if is_new]
-    return store_permissions.ensure_users(settings.store, keys, changed=changed)
+def _readable(home: Path, reporter: Reporter) -> Iterator[TaskFile]:
+    for name in task_names(home):
+        try:
+            yield read_task_file(home, name)
+        except UsageProblem as problem:
+            reporter.say(
+                f"warning[{problem.error_id}]: task {name} gets no permissions: {problem.message}\n"
+                f"hint: {problem.hint}, and run `fluvial up` again"
+            )
+
+
+def make_store_users(settings: Settings) -> None:
+    """A user of the store for each role, by the keys that the home has for it.
+
+    All are told each time: a key that was lost, or written by an ``up`` that ended before it was told, is no dead end.
+    """
+    made = [ensure_credentials(settings.home, role)[0] for role in ROLES]
+    store_permissions.set_users(settings.store, {one.store_access_key: one.store_secret_key for one in made})
 
 
 def store_policies(
@@ -68,9 +87,7 @@ def store_policies(
     """A task's permissions in the local stack's store, by the roles' users."""
     documents = policies_of(settings.store.bucket, store_access_of(task, guided=guided))
     return [
-        store_permissions.HeldPolicy(
-            policy_name(task, role), ensure_credentials(settings.home, role)[0].store_access_key, document
-        )
+        store_permissions.HeldPolicy(policy_name(task, role), store_user(settings.home, role), document)
         for role, document in documents.items()
     ]
 

@@ -90,9 +90,7 @@ def with_bytes(pem: bytes, old: bytes, new: bytes) -> bytes:
     first, *lines, last = pem.strip().splitlines()
     der = base64.b64decode(b"".join(lines))
     at = der.rindex(old)
-    return b"\n".join(
-        [first, base64.encodebytes(der[:at] + new + der[at + len(old) :]).strip(), last, b""]
-    )
+    return b"\n".join([first, base64.encodebytes(der[:at] + new + der[at + len(old) :]).strip(), last, b""])
 
 
 def of_key(certificate: bytes) -> bytes:
@@ -103,13 +101,16 @@ def of_key(certificate: bytes) -> bytes:
 
 
 SPOILT: dict[str, Callable[[bytes, bytes], bytes]] = {
-    "a key of a kind that nobody knows": lambda certificate, key: certificate
-    + with_bytes(key, ED25519_OID, NOBODYS_OID),
+    "a key of a kind that nobody knows": lambda certificate, key: (
+        certificate + with_bytes(key, ED25519_OID, NOBODYS_OID)
+    ),
     "a certificate of such a key": lambda certificate, key: of_key(certificate) + key,
-    "a certificate of such a key, in a token": lambda certificate, _: of_key(certificate)
-    + b"pkcs11:object=a\n",
-    "a certificate of no version": lambda certificate, key: with_bytes(certificate, VERSION_3, NO_VERSION)
-    + key,
+    "a certificate of such a key, in a token": lambda certificate, _: (
+        of_key(certificate) + b"pkcs11:object=a\n"
+    ),
+    "a certificate of no version": lambda certificate, key: (
+        with_bytes(certificate, VERSION_3, NO_VERSION) + key
+    ),
     "a key alone": lambda _, key: key,
     "a certificate alone": lambda certificate, _: certificate,
     "nothing": lambda _, __: b"",

@@ -113,10 +113,12 @@ OF_NO_USE: dict[str, Callable[[Path], bytes]] = {
     "a key without its certificate": lambda folder: key_alone(folder, "worker"),
     "another's key": lambda folder: key_alone(folder, "device") + certificate_alone(folder, "worker"),
     "another's key and certificate": lambda folder: (folder / "admin.pem").read_bytes(),
-    "a key of another kind": lambda folder: pem_of(Ed25519PrivateKey.generate())
-    + certificate_alone(folder, "worker"),
-    "an encrypted key": lambda folder: pem_of(ec.generate_private_key(ec.SECP256R1()), b"secret")
-    + certificate_alone(folder, "worker"),
+    "a key of another kind": lambda folder: (
+        pem_of(Ed25519PrivateKey.generate()) + certificate_alone(folder, "worker")
+    ),
+    "an encrypted key": lambda folder: (
+        pem_of(ec.generate_private_key(ec.SECP256R1()), b"secret") + certificate_alone(folder, "worker")
+    ),
 }
 
 
