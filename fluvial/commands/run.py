@@ -27,6 +27,7 @@ from fluvial.terminal.invocation import (
     program,
     traceback_option,
 )
+from fluvial.terminal.secured_option import secured_option
 
 if TYPE_CHECKING:
     from fluvial.session.aim import Aim
@@ -101,6 +102,7 @@ def new(invocation: Invocation, name: str) -> None:
     show_default=True,
     help="Object store.",
 )
+@secured_option
 @click.option(
     "--simulate",
     is_flag=True,

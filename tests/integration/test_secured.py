@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import subprocess
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -9,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from confluent_kafka.admin import NewTopic
 
 from aggregation.errors import AccessProblem, FluvialError
-from backends.environment import load_settings
+from backends.environment import child_environment, load_settings
 from backends.kafka.admin import admin_client, declare_topics, require_broker
 from backends.kafka.consumer_groups import describe_groups
 from backends.kafka.permissions import forbid, permit
 from backends.kafka.reading import LogReader
 from backends.kafka.topic_settings import compare_topics
 from backends.kafka.writing import LogWriter
+from fluvial import cli
 from fluvial.local.stack_access import permit_task
 from fluvial.local.tls_keys import principal
+from fluvial.local.tool_files import kcat_file
 from schemas.access import ROLES, Grant, access_of
 from schemas.topics import topics_of
 from tests import factories, warming
@@ -31,7 +37,7 @@ from tests.integration.secured import (
     foreign_certificate,
     token_endpoint,
 )
-from tests.waiting import until
+from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,6 +150,36 @@ def test_whoever_is_not_let_in_is_told_why_at_once(
 ) -> None:
     error_id, settings_of = BAD[what]
     assert refused(settings_of(secured, tmp_path), f"fl.{task}.updates.eu") == {error_id}
+
+
+@pytest.mark.needs("kcat")
+def test_kcat_gets_in_by_the_homes_file(secured: SecuredStack, task: str) -> None:
+    """As a reader, by the one variable that the documentation names."""
+    topic, servers = f"fl.{task}.models", secured.admin.bootstrap_servers
+    LogWriter(secured.admin, "first").append_now(topic, b"x", partition=0)
+    command = ["kcat", "-C", "-q", "-e", "-b", servers, "-t", topic]
+    environ = child_environment({"KCAT_CONFIG": str(kcat_file(secured.home))})
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert (done.returncode, set(done.stdout.split())) == (0, {"x"}), done.stderr
+
+
+def test_the_doctors_command_mends_a_topic(secured: SecuredStack, capsys: pytest.CaptureFixture[str]) -> None:
+    """By Kafka's own tool, as the administrator."""
+    admin, name = admin_client(secured.admin), f"fl.doctor-{uuid.uuid4().hex[:8]}.updates.eu"
+    admin.create_topics([NewTopic(name, 1, 1, config={"retention.ms": "600000"})])[name].result(WAIT_S)
+
+    def topics_row() -> dict[str, str]:
+        cli.main(["--home", str(secured.home), "doctor", "--json"])
+        checks: list[dict[str, str]] = json.loads(capsys.readouterr().out)["checks"]
+        return next(check for check in checks if check["name"] == "topics")
+
+    try:
+        before = topics_row()
+        assert name in before["found"]
+        subprocess.run(shlex.split(before["mend"]), check=True, capture_output=True, timeout=WAIT_S)
+        assert name not in topics_row()["found"]
+    finally:
+        admin.delete_topics([name])[name].result(WAIT_S)
 
 
 def test_who_is_called_admin_is_none(secured: SecuredStack, task: str, tmp_path: Path) -> None:

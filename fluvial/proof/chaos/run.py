@@ -168,6 +168,7 @@ def _ground(plan: ChaosPlan, own: ChaosHome, output: Output) -> Iterator[_Ground
             folder,
             "auto" if store else "file",
             output,
+            secured=False,  # its processes go by proxies, whose addresses they get without a certificate
             plan=StackPlan(
                 kafka_data=disks.data(BROKER),
                 minio_data=disks.data(STORE),
