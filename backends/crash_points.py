@@ -25,6 +25,9 @@ POINTS: Final = (
     "merger.after-checkpoint",
     "merger.between-barriers",
     "merger.before-announcement",
+    "guardian.before-object",
+    "guardian.after-object",
+    "guardian.after-announcement",
 )
 """In the order in which a window, and then a version, passes them."""
 

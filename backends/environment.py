@@ -25,16 +25,18 @@ from backends import caches
 from backends.folders import expanded, of_this_user
 from backends.kafka_checks import check_kafka
 from backends.logging_setup import LogFormat
-from backends.merging import Merge, is_address, is_collector, wrong
+from backends.merging import Merge, is_address, wrong
 from backends.proxies import is_proxy, proxy_of, without_password
 from backends.settings import (
     ADMIN,
     DEFAULT_HOME,
     KAFKA_SECRETS,
+    KEY_SECRETS,
     TRACE_RATIO_DEFAULT,
     UPDATE_BYTES_MAX_DEFAULT,
     CredentialsFile,
     KafkaSecurity,
+    KeySettings,
     Settings,
     StackFile,
     StackRole,
@@ -45,7 +47,7 @@ from backends.settings import (
     stack_path,
     stack_security,
 )
-from backends.store_checks import check_store
+from backends.store_checks import check_addresses, check_store
 from backends.text_files import plain_utf8
 from backends.variables import unknown_variables
 
@@ -198,6 +200,13 @@ def load_settings_with_sources(
     return _build(merge), merge.sources
 
 
+def load_key_settings(environ: Mapping[str, str] | None = None) -> KeySettings:
+    """How private keys are opened, where nothing else of the settings is needed. UsageProblem FLV-1002."""
+    merge = Merge(os.environ if environ is None else environ)
+    _merge_keys(merge)
+    return msgspec.convert(_within("key", merge.values), KeySettings, dec_hook=_path_from_text)
+
+
 def _home_source(home: Path | str | None, environ: Mapping[str, str]) -> str:
     if home is not None:
         return "--home"
@@ -252,6 +261,13 @@ def _merge_environment(merge: Merge) -> None:
     for field in msgspec.structs.fields(KafkaSecurity):
         take = merge.secret_from if field.name in KAFKA_SECRETS else merge.from_variable
         take(f"kafka.{field.name}", f"FLUVIAL_KAFKA_{field.name.upper()}")
+    _merge_keys(merge)
+
+
+def _merge_keys(merge: Merge) -> None:
+    for field in msgspec.structs.fields(KeySettings):
+        take = merge.secret_from if field.name in KEY_SECRETS else merge.from_variable
+        take(f"key.{field.name}", f"FLUVIAL_KEY_{field.name.upper()}")
 
 
 def _merge_store(merge: Merge) -> None:
@@ -306,20 +322,26 @@ def _build(merge: Merge) -> Settings:
     merge.default("log_format", "human")
     merge.default("otlp_endpoint", "")
     merge.default("trace_ratio", TRACE_RATIO_DEFAULT)
-    for group, kind in (("store", StoreSettings), ("kafka", KafkaSecurity)):
+    groups: dict[str, type[msgspec.Struct]] = {
+        "store": StoreSettings,
+        "kafka": KafkaSecurity,
+        "key": KeySettings,
+    }
+    for group, kind in groups.items():
         for field in msgspec.structs.fields(kind):
             if field.default is not msgspec.NODEFAULT:
                 merge.default(f"{group}.{field.name}", field.default)
     _put_proxy(merge)
     document = {name: value for name, value in merge.values.items() if "." not in name}
-    document |= {group: _within(group, merge.values) for group in ("store", "kafka")}
+    document |= {group: _within(group, merge.values) for group in groups}
     try:
         # Not strict: environment variables are text, and "8388608" or "true" must become a number or a bool.
         settings = msgspec.convert(document, Settings, strict=False, dec_hook=_path_from_text)
     except msgspec.ValidationError as error:
         name = str(error).rpartition("`$.")[2].rstrip("`")
         raise wrong(name, merge.values.get(name), str(error).partition(" - at")[0], merge) from None
-    _check(settings, merge)
+    check_addresses(settings, merge)
+    check_store(settings.store, merge)
     check_kafka(settings.kafka, merge)
     return settings
 
@@ -349,17 +371,6 @@ def _path_from_text(kind: type, value: object) -> object:
         return expanded(Path(value)).resolve()
     message = f"expected a path, got {value!r}"
     raise ValueError(message)
-
-
-def _check(settings: Settings, merge: Merge) -> None:
-    for server in settings.bootstrap_servers.split(","):
-        if not is_address(server.strip()):
-            expected = "host:port, or several with commas"
-            raise wrong("bootstrap_servers", settings.bootstrap_servers, expected, merge)
-    if settings.otlp_endpoint and not is_collector(settings.otlp_endpoint):
-        expected = "a URL without user or query, such as http://127.0.0.1:4318"
-        raise wrong("otlp_endpoint", settings.otlp_endpoint.rpartition("@")[2], expected, merge)
-    check_store(settings.store, merge)
 
 
 def _read_json(path: Path, kind: type[_Record]) -> _Record | None:

@@ -5,32 +5,70 @@
     <folder>/control-ca.pem  eu-ca.pem ...           certificate and private key of each CA, mode 600
     <folder>/eu/device/d-0001.pem                    the same for every holder: <region>/<role>/<name>.pem
 
-Everything is Ed25519 and X.509, so the same certificate can serve mutual TLS. Devices and workers are issued by
-their region's CA; mergers and operators by the control CA.
+In the place of the private key there may be an encrypted one, or the URI of one in a PKCS#11 token
+(``backends.key_providers``). Everything is Ed25519 and X.509, so the same certificate can serve mutual TLS. Devices and
+workers are issued by their region's CA; mergers and operators by the control CA.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.x509.oid import NameOID
 
 from aggregation.errors import UsageProblem
+from backends.certificates import (
+    AUTHORITY_DAYS,
+    LEAF_DAYS,
+    CertifiedName,
+    authority_certificate,
+    holder_of,
+    leaf_certificate,
+)
 from backends.folders import make_private
+from backends.key_providers.provider import KeyFile, KeyProvider
+from backends.key_providers.table import ENCRYPTED, PLAIN, TOKENS, provider_of
+from backends.key_providers.token import TokenKey, certified_at, keep_certificate, key_at
+from backends.key_providers.token_uri import TokenUri, is_uri
+from backends.settings import NO_KEY_SETTINGS, KeySettings
 from backends.text_files import plain_utf8
-from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, NAME_PATTERN, Role
+from schemas.certificates import NAME_PATTERN, Role
 from schemas.envelope import KeyPair
 
-AUTHORITY_DAYS: Final = 3650
-LEAF_DAYS: Final = 365
-CLOCK_SKEW: Final = dt.timedelta(minutes=5)
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How a new private key is kept: in a plain file unless it is ``encrypted``, or lies in a token at ``uri``.
+
+    ``settings`` have the passphrase or PIN of that key, and those of the CA that certifies it.
+    """
+
+    settings: KeySettings = NO_KEY_SETTINGS
+    encrypted: bool = False
+    uri: str = ""
+
+    def of_authority(self) -> Keeping:
+        """The same for a CA's key."""
+        return Keeping(self.settings.of_authority(), self.encrypted, self.uri)
+
+    def key(self) -> Ed25519PrivateKey:
+        """A new one, or the one that the token holds."""
+        return key_at(TokenUri.parse(self.uri), self.settings) if self.uri else Ed25519PrivateKey.generate()
+
+    def provider(self, key: Ed25519PrivateKey) -> KeyProvider:
+        """Who keeps it."""
+        if isinstance(key, TokenKey):
+            return TOKENS
+        return ENCRYPTED if self.encrypted else PLAIN
+
+
+IN_PLAIN_FILES: Final = Keeping()
 
 
 def authority_path(folder: Path, region: str) -> Path:
@@ -40,46 +78,77 @@ def authority_path(folder: Path, region: str) -> Path:
 
 def signer_path(folder: Path, region: str, role: Role, name: str) -> Path:
     """Where an issued key and certificate are kept."""
-    return folder / (CONTROL if role in ISSUED_BY_CONTROL else region) / role.value / f"{name}.pem"
+    issuer, role_name, _ = holder_of(region, role, name)
+    return folder / issuer / role_name / f"{name}.pem"
 
 
-def create_authority(folder: Path, region: str) -> Path:
-    """Make the CA of a region, or of ``control``. An existing one is left as it is."""
+def create_authority(folder: Path, region: str, keeping: Keeping = IN_PLAIN_FILES) -> Path:
+    """Make the CA of a region, or of ``control``. One that is there stays, but is encrypted where asked.
+
+    UsageProblem FLV-2301 (name); what the keeping of its key raises.
+    """
     _check_name("region", region)
-    path = authority_path(folder, region)
-    if path.exists():
-        return path
-    key = Ed25519PrivateKey.generate()
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"fluvial {region} CA")])
-    certificate = (
-        _builder(subject, subject, key, AUTHORITY_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, None)
-    )
-    _write(path, key, certificate)
+    path, keeping = authority_path(folder, region), keeping.of_authority()
+    if not path.exists():
+        key = keeping.key()
+        _write(path, key, authority_certificate(region, key, AUTHORITY_DAYS), keeping)
+    elif keeping.encrypted:
+        _encrypt(path, keeping)
     return path
 
 
-def issue(folder: Path, region: str, role: Role, name: str, *, days: float = LEAF_DAYS) -> Path:
-    """Issue a key and certificate. An existing one is left as it is. UsageProblem FLV-2301 (name), FLV-2302 (no CA)."""
+def _encrypt(path: Path, keeping: Keeping) -> None:
+    """Put the same key there encrypted, unless it is kept safely already."""
+    file = _file(path, "fluvial ca init --help")
+    if provider_of(file) is PLAIN:
+        _write(path, PLAIN.key_of(file, keeping.settings), file.certificate, keeping, anew=True)
+
+
+def issue(
+    folder: Path,
+    region: str,
+    role: Role,
+    name: str,
+    keeping: Keeping = IN_PLAIN_FILES,
+    *,
+    days: float = LEAF_DAYS,
+) -> Path:
+    """Issue a key and certificate. An existing one is left as it is.
+
+    UsageProblem FLV-2301 (name), FLV-2302 (no CA); what the keeping of its key, and of the CA's, raises. FLV-2319: the
+    file is written, and the token did not take the certificate.
+    """
     path = _place_of(folder, region, role, name)
     if not path.exists():
-        key = Ed25519PrivateKey.generate()
-        _write(path, key, _certified(folder, region, role, name, key, days=days))
+        key = keeping.key()
+        certificate = _certified(holder_of(region, role, name), key, folder, keeping.settings, days)
+        _write(path, key, certificate, keeping)
     return path
 
 
 def renew(
-    folder: Path, region: str, role: Role, name: str, *, days: float = LEAF_DAYS, keep_key: bool = False
+    folder: Path,
+    region: str,
+    role: Role,
+    name: str,
+    keeping: Keeping = IN_PLAIN_FILES,
+    *,
+    days: float = LEAF_DAYS,
+    keep_key: bool = False,
 ) -> Path:
     """Put a new certificate in the place of an issued one, of a new key or of the same, all or nothing.
 
-    UsageProblem FLV-2301 (name), FLV-2302 (no CA, or nothing to renew).
+    A key stays encrypted that was so. One in a token stays the same unless ``keeping`` names another. UsageProblem
+    FLV-2301 (name), FLV-2302 (no CA, or nothing to renew); what the keeping of its key, and of the CA's, raises.
     """
     path = _place_of(folder, region, role, name)
-    key, _ = _read(path, f"fluvial ca issue --region {region} --role {role.value} {name}")
-    key = key if keep_key else Ed25519PrivateKey.generate()
-    _write(path, key, _certified(folder, region, role, name, key, days=days), anew=True)
+    file = _file(path, f"fluvial ca issue --region {region} --role {role.value} {name}")
+    before, settings = provider_of(file), keeping.settings
+    is_kept = keep_key or (before is TOKENS and not keeping.uri and not keeping.encrypted)
+    key = before.key_of(file, settings) if is_kept else keeping.key()
+    keeping = Keeping(settings, keeping.encrypted or before is ENCRYPTED, keeping.uri)
+    certificate = _certified(holder_of(region, role, name), key, folder, settings, days)
+    _write(path, key, certificate, keeping, anew=True)
     return path
 
 
@@ -90,83 +159,70 @@ def _place_of(folder: Path, region: str, role: Role, name: str) -> Path:
 
 
 def _certified(
-    folder: Path, region: str, role: Role, name: str, key: Ed25519PrivateKey, *, days: float
+    holder: CertifiedName, key: Ed25519PrivateKey, folder: Path, settings: KeySettings, days: float
 ) -> x509.Certificate:
-    issuer = CONTROL if role in ISSUED_BY_CONTROL else region
-    authority_key, authority = _read(authority_path(folder, issuer), f"fluvial ca init --region {issuer}")
-    # A broker that takes this certificate goes by the whole subject: a device called ``admin`` is none.
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, issuer),
-            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role.value),
-            x509.NameAttribute(NameOID.COMMON_NAME, name),
-        ]
-    )
-    san = x509.SubjectAlternativeName(
-        [x509.UniformResourceIdentifier(f"spiffe://{issuer}/{role.value}/{name}")]
-    )
-    return (
-        _builder(subject, authority.subject, key, days)
-        .add_extension(san, critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(authority_key, None)
-    )
+    """Signed by the holder's CA. UsageProblem FLV-2302 (no CA)."""
+    file = _file(authority_path(folder, holder.issuer), f"fluvial ca init --region {holder.issuer}")
+    authority_key = provider_of(file).key_of(file, settings.of_authority())
+    return leaf_certificate(holder, key.public_key(), file.certificate, authority_key, days)
 
 
-def load_key_pair(path: Path) -> KeyPair:
-    """The key and certificate in an issued file; ``of_task`` makes a signer of them."""
-    key, certificate = _read(path, "fluvial ca issue --help")
+def load_key_pair(place: Path | str, settings: KeySettings = NO_KEY_SETTINGS) -> KeyPair:
+    """The key and certificate in an issued file, or of a ``pkcs11:`` URI; ``of_task`` makes a signer of them.
+
+    UsageProblem FLV-2302, FLV-2303 (the file), FLV-2310 (the URI), FLV-2311, FLV-2312 (passphrase), FLV-2315 to
+    FLV-2317, FLV-2319 (PIN, key, certificate in the token); EnvironmentProblem FLV-2313, FLV-2314 (library, token).
+    """
+    key: Ed25519PrivateKey
+    if is_uri(place):
+        key, certificate = certified_at(TokenUri.parse(str(place)), settings)
+    else:
+        file = _file(Path(place), "fluvial ca issue --help")
+        key, certificate = provider_of(file).key_of(file, settings), file.certificate
     return KeyPair(certificate.public_bytes(serialization.Encoding.DER), key)
 
 
 def certificate_pem(path: Path) -> str:
     """The certificate in a file, PEM, without its key: what a genesis document holds of a CA."""
-    _, certificate = _read(path, "fluvial ca init --help")
+    certificate = _file(path, "fluvial ca init --help").certificate
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def certificate_serial(path: Path) -> str:
     """The serial number of the certificate in a file, hex, as a Revoke names it."""
-    _, certificate = _read(path, "fluvial ca issue --help")
-    return f"{certificate.serial_number:x}"
+    return f"{_file(path, 'fluvial ca issue --help').certificate.serial_number:x}"
 
 
 def certificate_expires_s(path: Path) -> float:
     """When the certificate in a file ends, in seconds since 1970."""
-    _, certificate = _read(path, "fluvial ca issue --help")
-    return certificate.not_valid_after_utc.timestamp()
+    return _file(path, "fluvial ca issue --help").certificate.not_valid_after_utc.timestamp()
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: Ed25519PrivateKey, days: float
-) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + dt.timedelta(days=days))
-    )
+def provider_name(path: Path) -> str:
+    """How the key of a file is kept, in words."""
+    return provider_of(_file(path, "fluvial ca issue --help")).name
 
 
-def _write(path: Path, key: Ed25519PrivateKey, certificate: x509.Certificate, *, anew: bool = False) -> None:
+def _write(
+    path: Path,
+    key: Ed25519PrivateKey,
+    certificate: x509.Certificate,
+    keeping: Keeping,
+    *,
+    anew: bool = False,
+) -> None:
     """Write key and certificate as one file that only its owner may read, all or nothing.
 
     It is written beside its place, in a file that nobody else has opened (``O_EXCL``), and then put there: ``anew`` in
     the place of what is there, else only where nothing is, as when two make the same key at once.
     """
+    text = keeping.provider(key).written(key, keeping.settings)
     make_private(path.parent)
-    text = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".part", dir=path.parent)
     part = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
+            file.write(certificate.public_bytes(serialization.Encoding.PEM) + text)
             file.flush()
             os.fsync(file.fileno())
         if anew:
@@ -175,6 +231,8 @@ def _write(path: Path, key: Ed25519PrivateKey, certificate: x509.Certificate, *,
             _put(part, path)
     finally:
         part.unlink(missing_ok=True)
+    if isinstance(key, TokenKey):
+        keep_certificate(key, certificate, written_to=path)
 
 
 def _put(part: Path, path: Path) -> None:
@@ -188,7 +246,7 @@ def _put(part: Path, path: Path) -> None:
             part.replace(path)
 
 
-def _read(path: Path, command: str) -> tuple[Ed25519PrivateKey, x509.Certificate]:
+def _file(path: Path, command: str) -> KeyFile:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -197,17 +255,13 @@ def _read(path: Path, command: str) -> tuple[Ed25519PrivateKey, x509.Certificate
         ) from error
     try:
         text = plain_utf8(data)
-        key = serialization.load_pem_private_key(text, password=None)
-        certificate = x509.load_pem_x509_certificate(text)
+        return KeyFile(path, text, x509.load_pem_x509_certificate(text))
     except ValueError as error:
         raise UsageProblem(
             "FLV-2303",
             f"{path} does not hold a certificate and its private key: {error}",
             hint="issue it again",
         ) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise UsageProblem("FLV-2303", f"{path} holds a key that is not Ed25519", hint="issue it again")
-    return key, certificate
 
 
 def _check_name(what: str, name: str) -> None:

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 from aggregation.errors import UsageProblem
 from backends.folders import expanded
-from backends.settings import KAFKA_SECRETS
+from backends.settings import KAFKA_SECRETS, KEY_SECRETS
 from backends.text_files import plain_utf8
 
 _ADDRESS: Final = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})$")
 _AROUND_VALUES: Final = "\ufeff \t\r\n"
-_SECRETS: Final = ("secret_key", "session_token", *KAFKA_SECRETS)
+_SECRETS: Final = ("secret_key", "session_token", *KAFKA_SECRETS, *KEY_SECRETS)
 
 
 class Merge:

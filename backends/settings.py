@@ -139,6 +139,42 @@ KAFKA_SECRETS: Final = ("key_password", "sasl_password", "oauth_client_secret")
 KAFKA_UNSECURED: Final = KafkaSecurity()
 
 
+class KeySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How private keys are opened, those of signers and, where they are others, those of CAs.
+
+    ``passphrase`` is that of encrypted key files, ``pin`` the user's of a PKCS#11 token, ``module`` the file of its
+    PKCS#11 library. A CA whose passphrase or PIN is the same needs no ``ca_`` of its own.
+    """
+
+    passphrase: str = ""
+    pin: str = ""
+    ca_passphrase: str = ""
+    ca_pin: str = ""
+    module: Path | None = None
+
+    def of_authority(self) -> KeySettings:
+        """The same for a CA's key."""
+        return msgspec.structs.replace(
+            self, passphrase=self.ca_passphrase or self.passphrase, pin=self.ca_pin or self.pin
+        )
+
+    def shown(self) -> KeySettings:
+        """The same with every secret masked."""
+        masked = {name: "***" for name in KEY_SECRETS if getattr(self, name)}
+        return msgspec.structs.replace(self, **masked)
+
+    def __repr__(self) -> str:
+        """Everything but the secrets, so that a log line or a traceback never holds one."""
+        shown = self.shown()
+        fields = ", ".join(f"{name}={getattr(shown, name)!r}" for name in self.__struct_fields__)
+        return f"KeySettings({fields})"
+
+
+KEY_SECRETS: Final = ("passphrase", "pin", "ca_passphrase", "ca_pin")
+NO_KEY_SETTINGS: Final = KeySettings()
+"""Of plain files, which need none."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a process must know about the world outside it.
 
@@ -151,6 +187,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bootstrap_servers: str
     store: StoreSettings
     kafka: KafkaSecurity = KAFKA_UNSECURED
+    key: KeySettings = NO_KEY_SETTINGS
     update_bytes_max: UpdateBytesMax = UPDATE_BYTES_MAX_DEFAULT
     log_format: LogFormat = "human"
     otlp_endpoint: str = ""

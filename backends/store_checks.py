@@ -1,15 +1,26 @@
-"""What the settings of an object store must be to mean anything: FLV-1002 stops the start where they are not."""
+"""What addresses, and the settings of an object store, must be to mean anything: FLV-1002 stops the start otherwise."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from backends.merging import Merge, is_address, wrong
-from backends.settings import StoreSettings
+from backends.merging import Merge, is_address, is_collector, wrong
+from backends.settings import Settings, StoreSettings
 
 _BUCKET: Final = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 _KEY: Final = "the store's key, in FLUVIAL_STORE_{}; `fluvial up` makes those of a local stack"
+
+
+def check_addresses(settings: Settings, merge: Merge) -> None:
+    """Raises UsageProblem: FLV-1002."""
+    for server in settings.bootstrap_servers.split(","):
+        if not is_address(server.strip()):
+            expected = "host:port, or several with commas"
+            raise wrong("bootstrap_servers", settings.bootstrap_servers, expected, merge)
+    if settings.otlp_endpoint and not is_collector(settings.otlp_endpoint):
+        expected = "a URL without user or query, such as http://127.0.0.1:4318"
+        raise wrong("otlp_endpoint", settings.otlp_endpoint.rpartition("@")[2], expected, merge)
 
 
 def check_store(store: StoreSettings, merge: Merge) -> None:

@@ -1,4 +1,4 @@
-"""The FLUVIAL_ variables that mean something, and those that somebody set and nobody reads."""
+"""The FLUVIAL_ variables: those that mean something, those that nobody reads, and those that say given settings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import difflib
 import re
 from collections.abc import Mapping
 from typing import Final
+
+import msgspec
+
+from backends.settings import Settings
 
 PREFIX: Final = "FLUVIAL_"
 
@@ -34,6 +38,15 @@ KNOWN: Final = frozenset(
         "KAFKA_SASL_PASSWORD_FILE",
         "KAFKA_SASL_USERNAME",
         "KAFKA_SECURITY_PROTOCOL",
+        "KEY_CA_PASSPHRASE",
+        "KEY_CA_PASSPHRASE_FILE",
+        "KEY_CA_PIN",
+        "KEY_CA_PIN_FILE",
+        "KEY_MODULE",
+        "KEY_PASSPHRASE",
+        "KEY_PASSPHRASE_FILE",
+        "KEY_PIN",
+        "KEY_PIN_FILE",
         "LOG_FORMAT",
         "OTLP_ENDPOINT",
         "PRICES",
@@ -72,6 +85,23 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
         ours = name.upper().startswith(PREFIX) and name not in KNOWN
         if ours and not _OF_A_CLUSTER.fullmatch(name):
             found[name] = _meant(name.upper())
+    return found
+
+
+def variables_of(settings: Settings) -> dict[str, str]:
+    """What makes a process reach what ``settings`` say, by the same way in, whatever its home says.
+
+    Secrets are among it. The store's proxy is not: that has variables of its own, which child processes inherit.
+    """
+    found = {
+        f"{PREFIX}BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        f"{PREFIX}UPDATE_BYTES_MAX": str(settings.update_bytes_max),
+    }
+    for group, struct in (("KAFKA", settings.kafka), ("STORE", settings.store)):
+        for field in msgspec.structs.fields(struct):
+            name, value = f"{PREFIX}{group}_{field.name.upper()}", getattr(struct, field.name)
+            if value != field.default and name in KNOWN:
+                found[name] = str(value)
     return found
 
 

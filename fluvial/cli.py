@@ -25,7 +25,7 @@ import click.utils
 from aggregation.errors import EnvironmentProblem, FluvialError, UsageProblem
 from backends.environment import keep_compiled_code, keep_other_caches, variables_that_nobody_reads
 from backends.shown import printable
-from fluvial.extras import EXTRAS_OF_COMMANDS, extra_with
+from fluvial.extras import EXTRAS_OF_COMMANDS, OF_OPTIONS, extra_with
 from fluvial.processes.signals import EXIT_INTERRUPTED, is_interruption
 from fluvial.terminal import streams
 from fluvial.terminal.invocation import Invocation
@@ -335,6 +335,8 @@ def _not_installed(module: str, extra: str, argv: Sequence[str]) -> EnvironmentP
     """The package was installed without the extra that this command needs."""
     command = next((word for word in argv if word in COMMANDS), "")
     needed = EXTRAS_OF_COMMANDS.get(command, extra)
+    if extra in OF_OPTIONS:
+        needed = f"{needed},{extra}"
     return EnvironmentProblem(
         "FLV-1030",
         f"`{_command_path(argv)}` needs the package {module.partition('.')[0]}, which is not installed",

@@ -58,10 +58,17 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ),
     ),
     "task list": (("task list", "all of this machine"),),
-    "ca init": (("ca init --task mine --region eu", "before the task is created"),),
+    "ca init": (
+        ("ca init --task mine --region eu", "before the task is created"),
+        ("ca init --task mine --region eu --encrypt", "its key encrypted"),
+    ),
     "ca issue": (
         ("ca issue --task mine --region local phone-17", "a device's key"),
         ("ca issue --task mine --region local --role worker worker-1", "a worker's"),
+        (
+            "ca issue --task mine --region local --role worker --key 'pkcs11:token=hsm;object=w2' w2",
+            "of a key in a token",
+        ),
     ),
     "ca renew": (
         ("ca renew --task mine --region local phone-17", "before its certificate ends"),

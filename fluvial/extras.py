@@ -14,6 +14,7 @@ MODULES: Final = {
     "console": ("aiohttp", "markdown_it"),
     "all": ("jinja2", "matplotlib", "pyarrow"),
     "tracking": ("mlflow", "tensorboard"),
+    "pkcs11": ("pkcs11",),
 }  # fmt: skip
 """The modules that an extra adds to those of the extras before it."""
 
@@ -52,6 +53,9 @@ EXTRAS_OF_COMMANDS: Final = {
     "chaos": "all",
 }
 """What a command needs to do all that it can; ``new`` and ``completion`` need none."""
+
+OF_OPTIONS: Final = frozenset({"pkcs11"})
+"""Extras that no command needs, but what one may be asked for."""
 
 
 def extra_with(module: str | None) -> str | None:

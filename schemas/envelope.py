@@ -24,7 +24,10 @@ KIND_SHOWN_MAX: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A private key and the certificate (DER) that vouches for it. It signs nothing until it is said for which task."""
+    """A private key and the certificate (DER) that vouches for it. It signs nothing until it is said for which task.
+
+    ``key`` is whoever signs with it: a key in this process, or one that lies in a token (``backends.key_providers``).
+    """
 
     certificate: bytes
     key: Ed25519PrivateKey

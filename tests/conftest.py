@@ -15,6 +15,7 @@ from fluvial.local.stack import LocalStack
 from fluvial.terminal.output import Output
 from tests import sharing, warming
 from tests.requirements import require
+from tests.tokens import soft_tokens, token  # noqa: F401 (fixtures)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,8 +22,10 @@ APT: Final = {
     "jq": "jq",
     "kcat": "kcat",
     "node": "nodejs",
+    "pkcs11-tool": "opensc",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "softhsm2-util": "softhsm2",
 }
 """What a test may need, and the package of Debian and Ubuntu that has it."""
 GO: Final = {"versitygw": "github.com/versity/versitygw/cmd/versitygw@latest"}

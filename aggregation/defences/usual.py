@@ -34,13 +34,15 @@ POOL_KEPT: Final = (3, 4)
 
 Histogram = tuple[tuple[int, int], ...]
 """(bucket, count), buckets ascending, no count of 0."""
+_FLOAT64: Final = struct.Struct("<d")
+_INT64: Final = struct.Struct("<q")
 NONE: Final = 0
 """The median of an empty histogram."""
 
 
 def norm_bucket(norm: float) -> int:
     """The bucket of a norm above 0."""
-    bits: int = struct.unpack("<q", struct.pack("<d", norm))[0]
+    bits: int = _INT64.unpack(_FLOAT64.pack(norm))[0]
     return bits >> NORM_SHIFT
 
 
@@ -48,9 +50,7 @@ def norm_of_bucket(bucket: int) -> float:
     """The norm in the middle of a bucket; 0.0 for ``NONE``."""
     if not bucket:
         return 0.0
-    middle: float = struct.unpack("<d", struct.pack("<q", (bucket << NORM_SHIFT) | (1 << (NORM_SHIFT - 1))))[
-        0
-    ]
+    middle: float = _FLOAT64.unpack(_INT64.pack((bucket << NORM_SHIFT) | (1 << (NORM_SHIFT - 1))))[0]
     return middle
 
 

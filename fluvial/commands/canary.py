@@ -18,7 +18,6 @@ from producers.canary import EVERY_S, LATE, OBJECTIVE_S, WRONG_VERDICT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from backends.settings import Settings
     from backends.tasks import TaskFile
@@ -83,8 +82,8 @@ def canary(
     check_known_region(file, region)
     if once:
         require_broker(settings)
-    author, key = _author(settings, file, region, patient=not once)
-    identity = ProcessIdentity(file.task, "canary", author.device_id, region, key)
+    author = _author(settings, file, region, patient=not once)
+    identity = ProcessIdentity(file.task, "canary", author.device_id, region, author.signer.certificate)
     options, say = MetricsOptions(metrics_port, not (no_metrics or once)), invocation.output.say
     with (
         observing(settings, identity, options, say=say, warn=say) as observer,
@@ -100,9 +99,9 @@ def canary(
             _go_on(invocation.output, one, every_s, objective_s, problem_of)
 
 
-def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -> tuple[Author, Path]:
+def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -> Author:
     """The canary with its key; the key is issued where the region's CA is. FLV-2302 where it is not."""
-    from backends.keys import authority_path, issue, load_key_pair, signer_path
+    from backends.keys import Keeping, authority_path, issue, load_key_pair, signer_path
     from backends.outages import retry_through_outage
     from backends.store.factory import open_object_store
     from backends.store.task_store import TaskStore
@@ -122,15 +121,15 @@ def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -
             hint=f"issue one where the CA is with `fluvial ca issue --task {file.task} --region {region} "
             f"--role device {name}`, and copy it to that place",
         )
-    issue(folder, region, Role.DEVICE, name)
+    issue(folder, region, Role.DEVICE, name, Keeping(settings.key))
     store = TaskStore(open_object_store(settings.store), file.task)
 
     def read() -> Author:
-        genesis, key_pair = store.genesis(file.genesis_sha256), load_key_pair(path)
+        genesis, key_pair = store.genesis(file.genesis_sha256), load_key_pair(path, settings.key)
         device_id = device_id_of(key_pair, genesis, region, path)
         return Author(genesis, region, device_id, key_pair.of_task(genesis.domain))
 
-    return (retry_through_outage(f"read the task {file.task}", read) if patient else read()), path
+    return retry_through_outage(f"read the task {file.task}", read) if patient else read()
 
 
 def _once(output: Output, one: Canary, problem_of: ProblemOf) -> None:

@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from fluvial.commands.tasks import check_known_region, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from fluvial.terminal.key_place import TokenPlace, operator_key_option
+
+if TYPE_CHECKING:
+    from backends.keys import Keeping
 
 ROLES: Final = ("device", "worker", "merger", "operator", "guardian")
+
+encrypt_option = click.option(
+    "--encrypt", is_flag=True, help="Keep the key encrypted, with FLUVIAL_KEY_PASSPHRASE (docs/deploy.md)."
+)
+token_option = click.option(
+    "--key",
+    "uri",
+    type=TokenPlace(),
+    help="Make no key: certify the one in a token, a pkcs11: URI.",
+)
+
+
+def _keeping(*, encrypt: bool, uri: str | None) -> Keeping:
+    from backends.environment import load_key_settings
+    from backends.keys import Keeping
+
+    if encrypt and uri:
+        raise click.UsageError("--encrypt and --key: a key in a token is in no file that could be encrypted")
+    return Keeping(load_key_settings(), encrypt, uri or "")
 
 
 @click.group()
@@ -22,15 +45,30 @@ def ca() -> None:
 @ca.command("init")
 @task_option
 @click.option("--region", required=True, help="A region, or `control` (mergers, operators and guardians).")
+@encrypt_option
+@token_option
 @json_option
 @pass_invocation
-def ca_init(invocation: Invocation, *, task_name: str | None, region: str) -> None:
-    """Make the certificate authority of a region. One that is there already is left as it is."""
-    from backends.keys import certificate_serial, create_authority
+def ca_init(
+    invocation: Invocation, *, task_name: str | None, region: str, encrypt: bool, uri: str | None
+) -> None:
+    """Make the certificate authority of a region. One that is there already is left as it is.
 
-    path = create_authority(_folder_for_init(invocation, task_name, region), region)
-    invocation.output.document({"region": region, "path": str(path), "serial": certificate_serial(path)})
-    invocation.output.print(f"CA of {region}: {path}")
+    With --encrypt its key is encrypted, also of one that is there.
+    """
+    from backends.keys import authority_path, certificate_serial, create_authority, provider_name
+
+    keeping, folder = _keeping(encrypt=encrypt, uri=uri), _folder_for_init(invocation, task_name, region)
+    if uri and authority_path(folder, region).exists():
+        raise click.UsageError(
+            f"the CA of {region} is there already, and its key stays: a task knows no other"
+        )
+    path = create_authority(folder, region, keeping)
+    kept = provider_name(path)
+    invocation.output.document(
+        {"region": region, "path": str(path), "serial": certificate_serial(path), "key": kept}
+    )
+    invocation.output.print(f"CA of {region}: {path} (key: {kept})")
 
 
 def _folder_for_init(invocation: Invocation, task_name: str | None, region: str) -> Path:
@@ -54,18 +92,28 @@ def _folder_for_init(invocation: Invocation, task_name: str | None, region: str)
 @click.option(
     "--days", type=click.FloatRange(min=0, min_open=True), default=365.0, show_default=True, help="Validity."
 )
+@encrypt_option
+@token_option
 @click.argument("name")
 @json_option
 @pass_invocation
 def ca_issue(
-    invocation: Invocation, *, task_name: str | None, region: str, role: str, days: float, name: str
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    region: str,
+    role: str,
+    days: float,
+    encrypt: bool,
+    uri: str | None,
+    name: str,
 ) -> None:
     """Issue a key and certificate to NAME. One that is there already is left as it is.
 
     A region's CA vouches for its devices and workers, the control CA (`--region control`) for mergers, operators
-    and guardians.
+    and guardians. With --key the file that is written has no key: only the certificate, and where the key lies.
     """
-    from backends.keys import certificate_serial, issue, signer_path
+    from backends.keys import certificate_serial, issue, provider_name, signer_path
     from backends.tasks import keys_folder, read_task_file
     from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, Role
 
@@ -76,7 +124,11 @@ def ca_issue(
     region = CONTROL if kind in ISSUED_BY_CONTROL else region
     folder = keys_folder(invocation.home, file.task)
     is_new = not signer_path(folder, region, kind, name).exists()
-    path = issue(folder, region, kind, name, days=days)
+    if not is_new and (encrypt or uri):
+        raise click.UsageError(
+            f"{role} {name} has a key already: `fluvial ca renew` puts another in its place"
+        )
+    path = issue(folder, region, kind, name, _keeping(encrypt=encrypt, uri=uri), days=days)
     serial = certificate_serial(path)
     invocation.output.document(
         {
@@ -86,6 +138,7 @@ def ca_issue(
             "name": name,
             "path": str(path),
             "serial": serial,
+            "key": provider_name(path),
             "new": is_new,
         }
     )
@@ -102,6 +155,8 @@ def ca_issue(
     "--days", type=click.FloatRange(min=0, min_open=True), default=365.0, show_default=True, help="Validity."
 )
 @click.option("--keep-key", is_flag=True, help="A new certificate for the key that is there.")
+@encrypt_option
+@token_option
 @click.argument("name")
 @json_option
 @pass_invocation
@@ -113,23 +168,29 @@ def ca_renew(
     role: str,
     days: float,
     keep_key: bool,
+    encrypt: bool,
+    uri: str | None,
     name: str,
 ) -> None:
     """Give NAME a new certificate in the place of the one that is there, and a new key. What it signed stays valid.
 
-    A process reads its key when it starts: start it again before its old certificate ends.
+    A process reads its key when it starts: start it again before its old certificate ends. A key stays encrypted that
+    was so; one in a token stays, unless --key or --encrypt says otherwise.
     """
-    from backends.keys import certificate_expires_s, certificate_serial, renew, signer_path
+    from backends.keys import certificate_expires_s, certificate_serial, provider_name, renew, signer_path
     from backends.tasks import keys_folder, read_task_file
     from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, Role
 
+    if keep_key and (uri or encrypt):
+        raise click.UsageError("--keep-key: --key and --encrypt are for another key, or another place of it")
+    keeping = _keeping(encrypt=encrypt, uri=uri)
     file, kind = read_task_file(invocation.home, task_name), Role(role)
     if kind not in ISSUED_BY_CONTROL or region != CONTROL:
         check_known_region(file, region)
     region = CONTROL if kind in ISSUED_BY_CONTROL else region
     folder = keys_folder(invocation.home, file.task)
     before = certificate_serial(signer_path(folder, region, kind, name))
-    path = renew(folder, region, kind, name, days=days, keep_key=keep_key)
+    path = renew(folder, region, kind, name, keeping, days=days, keep_key=keep_key)
     serial, ends = certificate_serial(path), dt.datetime.fromtimestamp(certificate_expires_s(path), dt.UTC)
     invocation.output.document(
         {
@@ -140,6 +201,7 @@ def ca_renew(
             "path": str(path),
             "serial": serial,
             "serial_before": before,
+            "key": provider_name(path),
             "expires": ends.isoformat(timespec="seconds"),
         }
     )
@@ -160,7 +222,7 @@ def ca_list(invocation: Invocation, *, task_name: str | None) -> None:
     file = read_task_file(invocation.home, task_name)
     entries = [_describe_key(path) for path in _key_paths(keys_folder(invocation.home, file.task))]
     invocation.output.document({"task": file.task, "certificates": entries})
-    columns = ("region", "role", "name", "expires", "serial")
+    columns = ("region", "role", "name", "expires", "serial", "key")
     invocation.output.table(columns, [[entry[column] for column in columns] for entry in entries])
 
 
@@ -171,7 +233,7 @@ def _key_paths(folder: Path) -> list[Path]:
 def _describe_key(path: Path) -> dict[str, str]:
     from cryptography import x509
 
-    from backends.keys import certificate_pem
+    from backends.keys import certificate_pem, provider_name
 
     certificate = x509.load_pem_x509_certificate(certificate_pem(path).encode())
     is_authority = path.name.endswith("-ca.pem") and path.parent.name == "keys"
@@ -181,6 +243,7 @@ def _describe_key(path: Path) -> dict[str, str]:
         "name": "" if is_authority else path.stem,
         "expires": certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M"),
         "serial": f"{certificate.serial_number:x}",
+        "key": provider_name(path),
         "path": str(path),
     }
 
@@ -196,6 +259,7 @@ def _describe_key(path: Path) -> dict[str, str]:
     "--serial", default="", metavar="HEX", help="Of that certificate. Default: the one on this machine."
 )
 @click.option("--reason", required=True, help="For people; it stands in the log for ever.")
+@operator_key_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.argument("name")
 @json_option
@@ -209,6 +273,7 @@ def revoke(
     certificate: bool,
     serial: str,
     reason: str,
+    key: Path | str | None,
     yes: bool,
     name: str,
 ) -> None:
@@ -229,6 +294,7 @@ def revoke(
         name=name,
         serial=serial,
         by_certificate=certificate,
+        key=key,
     )
     for warning in revocation.warnings():
         output.say(warning, style="bold yellow")

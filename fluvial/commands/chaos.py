@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from aggregation.defences import DEFENCES
 from aggregation.errors import UsageProblem
+from fluvial.proof.chaos.plan import SECURITIES, ChaosPlan, Security
 from fluvial.terminal.invocation import Invocation, pass_invocation
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ REGIONS: Final = "eu,us"
 SECONDS: Final = 60.0
 WORKERS: Final = 2
 KINDS: Final = "kill,pause,network,disk"
+SECURITY: Final = "none"
 
 
 @click.command()
@@ -44,6 +48,30 @@ KINDS: Final = "kill,pause,network,disk"
     "--workers", type=click.IntRange(1, 32), default=WORKERS, show_default=True, help="Workers a region."
 )
 @click.option(
+    "--attackers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="So many of the devices attack.",
+)
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Policy (TOML, docs/policy.md). One that is guided has guardians started, and hit.",
+)
+@click.option(
+    "--defence",
+    type=click.Choice(list(DEFENCES)),
+    help="The kind of the policy's defence, where --policy says none. Default: the policy's own.",
+)
+@click.option(
+    "--security",
+    type=click.Choice(SECURITIES),
+    default=SECURITY,
+    show_default=True,
+    help="How processes get into Kafka: tls by certificates of roles, scram by users' passwords; both under ACLs.",
+)
+@click.option(
     "--json",
     "json_file",
     metavar="[FILE]",
@@ -63,6 +91,10 @@ def chaos(
     devices: int,
     regions: str,
     workers: int,
+    attackers: int,
+    policy: Path | None,
+    defence: str | None,
+    security: Security,
     json_file: str | None,
     keep: bool,
 ) -> int:
@@ -73,13 +105,16 @@ def chaos(
     everything but the history.
     """
     from fluvial.local.create import parse_regions
+    from fluvial.local.policies import read_policy_file
     from fluvial.proof.chaos.result import STDOUT, summarize, write_json
-    from fluvial.proof.chaos.run import ChaosPlan, run_chaos
+    from fluvial.proof.chaos.run import run_chaos
     from fluvial.session.summary import check_json_target
+    from producers.fleet.population import FleetConfig
 
     output = invocation.output
     output.json = json_file == STDOUT
     check_json_target(json_file)
+    FleetConfig(devices=devices, attackers=attackers, seed=seed)  # refused now, not when the stack is up
     plan = ChaosPlan(
         seconds=seconds,
         seed=seed,
@@ -87,6 +122,10 @@ def chaos(
         devices=devices,
         regions=parse_regions(regions),
         workers=workers,
+        attackers=attackers,
+        policy_text=read_policy_file(policy),
+        defence=defence or "",
+        security=security,
         keep=keep,
     )
     result = run_chaos(plan, invocation.home, output)

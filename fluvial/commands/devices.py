@@ -16,6 +16,7 @@ from backends.shown import one_line
 from fluvial.commands.device_data import check_choice, load_program_and_data
 from fluvial.commands.tasks import check_known_region, data_option, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
+from fluvial.terminal.key_place import KeyPlace
 from fluvial.terminal.set_option import set_option
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def device() -> None:
 id_option = click.option("--id", "device_id", required=True, help="The device's id, as in its certificate.")
 key_option = click.option(
     "--key",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Its key file. Default: the one that `fluvial ca issue` wrote on this machine.",
+    type=KeyPlace(),
+    help="Its key file, or a pkcs11: URI. Default: the file that `fluvial ca issue` wrote on this machine.",
 )
 codec_option = click.option(
     "--codec", type=click.Choice(list(CODECS)), default=DEFAULT_CODEC, show_default=True
@@ -66,7 +67,7 @@ def fetch(
     task_name: str | None,
     region: str,
     device_id: str,
-    key: Path | None,
+    key: Path | str | None,
     timeout_s: float,
     out: Path | None,
 ) -> None:
@@ -118,7 +119,7 @@ def publish(
     task_name: str | None,
     region: str,
     device_id: str,
-    key: Path | None,
+    key: Path | str | None,
     timeout_s: float,
     codec: str,
     base_version: int | None,
@@ -179,7 +180,7 @@ def run_device(
     task_name: str | None,
     region: str,
     device_id: str,
-    key: Path | None,
+    key: Path | str | None,
     timeout_s: float,
     codec: str,
     rounds: int,
@@ -276,7 +277,7 @@ def _open(
     task_name: str | None,
     region: str,
     device_id: str,
-    key: Path | None,
+    key: Path | str | None,
     codec: str = DEFAULT_CODEC,
     seed: int = 0,
 ) -> tuple[TaskFile, Device]:
@@ -289,7 +290,7 @@ def _open(
     file = read_task_file(invocation.home, task_name)
     check_known_region(file, region)
     path = key or signer_path(keys_folder(invocation.home, file.task), region, Role.DEVICE, device_id)
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise UsageProblem(
             "FLV-2302",
             f"device {device_id} of region {region} has no key file",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -10,6 +11,7 @@ import click
 from backends.shown import one_line
 from fluvial.commands.tasks import check_known_region, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from fluvial.terminal.key_place import operator_key_option
 
 if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from backends.log import LogRecord, Position
     from fluvial.reading.task_view import TaskView
     from fluvial.terminal.output import Output, Waiting
+    from schemas.envelope import Signer
 
 REASON_CHARACTERS_MAX: Final = 200
 CONFIRMED_S_MAX: Final = 30.0
@@ -49,6 +52,7 @@ def _check_reason(_context: click.Context, _parameter: click.Parameter, value: s
     show_default=True,
     help="Seconds to wait for the verdict.",
 )
+@operator_key_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @pass_invocation
@@ -61,12 +65,14 @@ def park(
     offset: int,
     reason: str,
     timeout_s: float,
+    key: Path | str | None,
     yes: bool,
 ) -> None:
     """Park one record that makes the fold raise (FLV-3202), so that its partition goes on without it.
 
     The record stays in the log and counts as `skipped`. One that can be folded after all is folded as if nothing were.
     """
+    from fluvial.local.operators_key import operators_key
     from fluvial.reading.task_view import open_task
     from fluvial.reading.verdicts import verdict_document
 
@@ -74,11 +80,12 @@ def park(
     with open_task(invocation, task_name, "operator") as view:
         check_known_region(view.file, region)
         slot = view.slot(region, partition)
+        key_pair = operators_key(view.settings, view.task, view.trust, key)
         record = _parkable(view, slot, offset)
         what = _description(view, record)
         output.say(f"the record: {_sentence(record, what)}")
         output.confirm(f"park it for ever, so that {region}[{partition}] goes on without it?", yes=yes)
-        position = _append(view, slot, offset, reason)
+        position = _append(view, slot, offset, reason, key_pair.of_task(view.trust.domain))
         output.say(f"the Skip stands at {position.topic}[{position.partition}]@{position.offset}")
         verdict = _await_parked(output, view, slot, offset, position=position, timeout_s=timeout_s)
     output.document(
@@ -172,19 +179,13 @@ def _sentence(record: LogRecord, what: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _append(view: TaskView, slot: Slot, offset: int, reason: str) -> Position:
-    """Sign with the operator's key, append to the very partition, return once the broker has it."""
+def _append(view: TaskView, slot: Slot, offset: int, reason: str, signer: Signer) -> Position:
+    """Append the signed Skip to the very partition, return once the broker has it."""
     from backends.kafka.writing import LogWriter
-    from backends.keys import load_key_pair, signer_path
-    from backends.tasks import keys_folder
     from fluvial.local.create import OPERATOR
-    from schemas.certificates import CONTROL, Role
     from schemas.topics import updates_topic
 
     region, partition = slot
-    keys = keys_folder(view.settings.home, view.task)
-    key_pair = load_key_pair(signer_path(keys, CONTROL, Role.OPERATOR, OPERATOR))
-    signer = key_pair.of_task(view.trust.domain)
     record = {"task": view.task, "region": region, "partition": partition, "offset": offset, "reason": reason}
     writer = LogWriter(view.settings, f"fluvial-park-{view.task}")
     appended = writer.append(

@@ -20,6 +20,7 @@ from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
+from fluvial.terminal.key_place import KeyPlace
 from learning.root_set_limits import EXAMPLES
 from schemas.certificates import CONTROL, Role
 
@@ -40,8 +41,8 @@ name_option = click.option(
 )
 key_option = click.option(
     "--key",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Key and certificate (PEM). Default: the one that `fluvial task create` issued.",
+    type=KeyPlace(),
+    help="Key and certificate (PEM), or a pkcs11: URI. Default: the one that `fluvial task create` issued.",
 )
 
 
@@ -59,7 +60,7 @@ def worker(
     task: str | None,
     region: str,
     name: str | None,
-    key: Path | None,
+    key: Path | str | None,
     metrics_port: int,
     no_metrics: bool,
 ) -> int:
@@ -74,8 +75,8 @@ def worker(
     settings, keys = invocation.settings("worker"), keys_folder(invocation.home, file.task)
     name = _name(name, f"worker-{region}")
     key = key or signer_path(keys, region, Role.WORKER, f"worker-{region}")
-    key_pair = load_key_pair(key)
-    identity = ProcessIdentity(file.task, "worker", name, region, key)
+    key_pair = load_key_pair(key, settings.key)
+    identity = ProcessIdentity(file.task, "worker", name, region, key_pair.certificate)
     with observing(settings, identity, MetricsOptions(metrics_port, not no_metrics)) as observer:
         app = regional_worker.build_app(
             settings,
@@ -102,7 +103,7 @@ def merger(
     *,
     task: str | None,
     name: str | None,
-    key: Path | None,
+    key: Path | str | None,
     metrics_port: int,
     no_metrics: bool,
 ) -> int:
@@ -115,8 +116,8 @@ def merger(
     settings, keys = invocation.settings("merger"), keys_folder(invocation.home, file.task)
     name = _name(name, "merger")
     key = key or signer_path(keys, CONTROL, Role.MERGER, "merger")
-    key_pair = load_key_pair(key)
-    identity = ProcessIdentity(file.task, "merger", name, key=key)
+    key_pair = load_key_pair(key, settings.key)
+    identity = ProcessIdentity(file.task, "merger", name, certificate=key_pair.certificate)
     with observing(settings, identity, MetricsOptions(metrics_port, not no_metrics)) as observer:
         app = merger_app.build_app(
             settings,
@@ -215,7 +216,7 @@ def guardian(
     *,
     task: str | None,
     name: str | None,
-    key: Path | None,
+    key: Path | str | None,
     examples: int,
     data: str,
     accept_coverage: bool,
@@ -236,8 +237,8 @@ def guardian(
     settings, keys = invocation.settings("guardian"), keys_folder(invocation.home, file.task)
     name = _name(name, "guardian")
     key = key or signer_path(keys, CONTROL, Role.GUARDIAN, "guardian")
-    key_pair = load_key_pair(key)
-    identity = ProcessIdentity(file.task, "guardian", name, key=key)
+    key_pair = load_key_pair(key, settings.key)
+    identity = ProcessIdentity(file.task, "guardian", name, certificate=key_pair.certificate)
     with observing(settings, identity, MetricsOptions(metrics_port, not no_metrics)) as observer:
         app = guardian_app.build_app(
             settings,

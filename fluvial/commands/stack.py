@@ -181,9 +181,11 @@ def _describe(settings: Settings) -> dict[str, Any]:
 
 
 def _flat(settings: Settings) -> dict[str, Any]:
-    shown = msgspec.structs.replace(settings, store=settings.store.shown(), kafka=settings.kafka.shown())
+    shown = msgspec.structs.replace(
+        settings, store=settings.store.shown(), kafka=settings.kafka.shown(), key=settings.key.shown()
+    )
     document: dict[str, Any] = msgspec.to_builtins(shown, enc_hook=str)
-    groups = {group: document.pop(group) for group in ("kafka", "store")}
+    groups = {group: document.pop(group) for group in ("kafka", "key", "store")}
     document["message_bytes_max"] = settings.message_bytes_max
     return document | {
         f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()

@@ -63,6 +63,11 @@ for _command in (list_tasks, show, stop, rm, discard, acls):
     "--from", "origin", metavar="TASK@VERSION",
     help="Begin with the model of this version of another task; TASK alone is its newest.",
 )  # fmt: skip
+@click.option(
+    "--encrypt",
+    is_flag=True,
+    help="Encrypt the new private keys, with FLUVIAL_KEY_PASSPHRASE (docs/deploy.md).",
+)
 @set_option
 @no_check_option
 @traceback_option
@@ -78,6 +83,7 @@ def create(
     seed: int,
     given: dict[str, Any],
     origin: str | None,
+    encrypt: bool,
     no_check: bool,
 ) -> None:
     """Create a task from REFERENCE: a shipped one (digits, fashion) or your own .py file. Repeating it is harmless."""
@@ -98,6 +104,7 @@ def create(
         seed=seed,
         given=given or None,
         origin=origin,
+        encrypt_keys=encrypt,
         output=invocation.output,
     )
     invocation.output.document(task_document(file))

@@ -81,6 +81,7 @@ def create_task(
     given: Mapping[str, Any] | None = None,
     split: tuple[int, float] | None = None,
     origin: str | None = None,
+    encrypt_keys: bool = False,
     output: Reporter,
 ) -> TaskFile:
     """Create the task that ``reference`` (a shipped name or a .py file) describes; returns what ``task.json`` records.
@@ -88,7 +89,8 @@ def create_task(
     ``regions`` maps each region to its number of partitions. ``policy_text`` (TOML) goes before the task
     file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model.
     ``given`` (settings over the file's CONFIG) and ``split`` (devices, alpha) are noted, and stay as noted where they
-    are None. ``origin`` (TASK@VERSION) is the version whose model is the first one.
+    are None. ``origin`` (TASK@VERSION) is the version whose model is the first one. ``encrypt_keys``: new private keys
+    are encrypted.
 
     Raises UsageProblem: FLV-2403 (another task of this name), 2404 (updates too large), 2405 (regions), 2406 (topics of
     an earlier task), 2001 to 2004 (policy, layout), 22xx (the task file), 3104 (partitions), 6327 and 6328 (origin);
@@ -111,7 +113,8 @@ def create_task(
     folder = keys_folder(settings.home, task)
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
-    make_keys(folder, regions, guided=defence_named(policy.defence.kind).guided)
+    guided = defence_named(policy.defence.kind).guided
+    make_keys(folder, regions, guided=guided, keeping=keys.Keeping(settings.key, encrypt_keys))
     program = carried_program(loaded, output)
     first = first_version(
         task,
@@ -205,19 +208,25 @@ def _metric(genesis: Genesis | None, loaded: Task, output: Reporter, seed: int) 
     return loaded.metric or genesis.metric if genesis.can_say_metric else None
 
 
-def make_keys(folder: Path, regions: Mapping[str, int], *, guided: bool = False) -> None:
+def make_keys(
+    folder: Path,
+    regions: Mapping[str, int],
+    *,
+    guided: bool = False,
+    keeping: keys.Keeping = keys.IN_PLAIN_FILES,
+) -> None:
     """The CAs of a task's regions and of its control, and a key for every worker, the merger and the operator.
 
-    And for the guardian, of a task whose policy is ``guided``.
+    And for the guardian, of a task whose policy is ``guided``. What is there already is left as it is.
     """
     for authority in (CONTROL, *sorted(regions)):
-        keys.create_authority(folder, authority)
+        keys.create_authority(folder, authority, keeping)
     for region in sorted(regions):
-        keys.issue(folder, region, Role.WORKER, worker_name(region))
-    keys.issue(folder, CONTROL, Role.MERGER, MERGER)
-    keys.issue(folder, CONTROL, Role.OPERATOR, OPERATOR)
+        keys.issue(folder, region, Role.WORKER, worker_name(region), keeping)
+    keys.issue(folder, CONTROL, Role.MERGER, MERGER, keeping)
+    keys.issue(folder, CONTROL, Role.OPERATOR, OPERATOR, keeping)
     if guided:
-        keys.issue(folder, CONTROL, Role.GUARDIAN, GUARDIAN)
+        keys.issue(folder, CONTROL, Role.GUARDIAN, GUARDIAN, keeping)
 
 
 class FirstVersion(NamedTuple):

@@ -13,6 +13,7 @@ from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import keys_folder
 from fluvial.local.create import OPERATOR
+from fluvial.local.operators_key import operators_key
 from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, NAME_PATTERN, Role
 from schemas.topics import models_topic, updates_topic
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from backends.log import Position
     from backends.settings import Settings
     from backends.tasks import TaskFile
+    from schemas.envelope import KeyPair
     from schemas.manifests import Genesis
 
 CONFIRMED_S: Final = 30.0
@@ -43,6 +45,8 @@ class Revocation:
     role: Role
     name: str
     serial: str
+    operator: KeyPair
+    """Who signs it."""
 
     @classmethod
     def of(
@@ -55,8 +59,13 @@ class Revocation:
         name: str,
         serial: str,
         by_certificate: bool,
+        key: Path | str | None = None,
     ) -> Revocation:
-        """Raises UsageProblem: FLV-2301 (name), FLV-2302 (no such key here), FLV-2407 (region), FLV-2408, FLV-2409."""
+        """``key``: the operator's, a file or a ``pkcs11:`` URI; None for the one on this machine.
+
+        Raises UsageProblem: FLV-2301 (name), FLV-2302 (no such key here), FLV-2407 (region), FLV-2408, FLV-2409; what
+        opening the operator's key raises.
+        """
         kind = Role(role)
         if not NAME_PATTERN.fullmatch(name):
             raise UsageProblem(
@@ -83,7 +92,8 @@ class Revocation:
         if kind is not Role.DEVICE or by_certificate or serial:
             path = keys.signer_path(keys_folder(settings.home, file.task), region, kind, name)
             serial = _checked(serial.lower()) if serial else keys.certificate_serial(path)
-        return cls(settings, genesis, region, kind, name, serial)
+        operator = operators_key(settings, file.task, genesis.trust, key)
+        return cls(settings, genesis, region, kind, name, serial, operator)
 
     @property
     def task(self) -> str:
@@ -106,7 +116,7 @@ class Revocation:
 
     def warnings(self) -> Iterator[str]:
         """What else comes of it, for people who are about to confirm."""
-        if self.serial and self.serial == keys.certificate_serial(self._operators_key()):
+        if self.serial and self.serial == self.genesis.trust.identify(self.operator.certificate).serial:
             yield (
                 "this is the certificate that signs here: from then on this machine can park and revoke nothing in "
                 f"{self.task}, until `fluvial ca renew --task {self.task} --region control --role operator {OPERATOR}`"
@@ -131,7 +141,7 @@ class Revocation:
     def write(self, reason: str) -> Sequence[Position]:
         """Sign with the operator's key, append to every log that it holds for; returns once the broker has them all."""
         record = self.record(reason)
-        value = keys.load_key_pair(self._operators_key()).of_task(self.genesis.domain).sign("Revoke", record)
+        value = self.operator.of_task(self.genesis.domain).sign("Revoke", record)
         key = (self.name if not self.serial else self.serial).encode()
         writer = LogWriter(self.settings, f"fluvial-revoke-{self.task}")
         regions = (
@@ -148,9 +158,6 @@ class Revocation:
             futures.append(writer.append(models_topic(self.task), value, key=key, partition=0))
         writer.flush(CONFIRMED_S)
         return [future.result(timeout=0) for future in futures]
-
-    def _operators_key(self) -> Path:
-        return keys.signer_path(keys_folder(self.settings.home, self.task), CONTROL, Role.OPERATOR, OPERATOR)
 
 
 def _checked(serial: str) -> str:

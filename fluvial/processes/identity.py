@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,11 +10,11 @@ class ProcessIdentity:
     """What a process is called where it is watched: ``role`` is worker, merger, evaluator, guardian, fleet, canary or
     auditor.
 
-    ``key`` is the file of its key and certificate, where it has one.
+    ``certificate`` is its own, DER; b"" where it has none.
     """
 
     task: str
     role: str
     name: str
     region: str = ""
-    key: Path | None = None
+    certificate: bytes = b""

@@ -116,17 +116,17 @@ def serving(
 
 
 def _observer(settings: Settings, identity: ProcessIdentity, options: MetricsOptions) -> MetricsObserver:
-    from backends.keys import certificate_expires_s
+    from cryptography import x509
+
     from backends.observing.metrics import Metrics
     from backends.observing.roles import BY_ROLE, EvaluatorMetrics
 
     metrics = Metrics(identity.role)
     observer = BY_ROLE[identity.role](metrics, task=identity.task, home=settings.home)
     metrics.register_standard()
-    if identity.key is not None:
-        metrics.gauge("fluvial_certificate_expires_timestamp_seconds").set(
-            certificate_expires_s(identity.key)
-        )
+    if identity.certificate:
+        ends = x509.load_der_x509_certificate(identity.certificate).not_valid_after_utc
+        metrics.gauge("fluvial_certificate_expires_timestamp_seconds").set(ends.timestamp())
     if isinstance(observer, EvaluatorMetrics) and options.target is not None:
         observer.aim(options.target)
     return observer

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from aggregation.errors import AccessProblem, FluvialError, UsageProblem
 from backends.kafka.writing import LogWriter
+from backends.keys import Keeping
 from backends.log import Headers
 from backends.observer import UNOBSERVED, Observer
 from backends.programs import find_program
@@ -119,7 +120,8 @@ class Fleet:
             config = replace(config, devices=devices_of(data, asked, config.devices))
             shards = device_data(data, config.devices, config.alpha, config.seed)
             ids = device_ids(data, config.devices)
-            members = populate(genesis, keys_folder(settings.home, name), config, ids)
+            keeping = Keeping(settings.key)
+            members = populate(genesis, keys_folder(settings.home, name), config, ids, keeping)
             bases_of = newest_bases(self._journal_path)
             for member in members:  # a fleet that goes on does not repeat what is in the log
                 member.last_base = bases_of.get(member.author.device_id, member.last_base)

@@ -110,11 +110,15 @@ class Member:
 
 
 def populate(
-    genesis: Genesis, keys_folder: Path, config: FleetConfig, ids: Sequence[str] = ()
+    genesis: Genesis,
+    keys_folder: Path,
+    config: FleetConfig,
+    ids: Sequence[str] = (),
+    keeping: keys.Keeping = keys.IN_PLAIN_FILES,
 ) -> list[Member]:
     """The members, dealt out to the regions in turn, with certificates issued where there are none yet.
 
-    UsageProblem FLV-2302 when the regions' CAs are not on this machine.
+    UsageProblem FLV-2302 when the regions' CAs are not on this machine; what the ``keeping`` of their keys raises.
     """
     regions, domain = sorted(genesis.regions), genesis.domain
     spread = np.random.default_rng([config.seed, _PACE_STREAM]).normal(
@@ -123,7 +127,8 @@ def populate(
     members = []
     for index in range(config.devices):
         region, device_id = regions[index % len(regions)], ids[index] if ids else device_name(index)
-        signer = keys.load_key_pair(keys.issue(keys_folder, region, Role.DEVICE, device_id)).of_task(domain)
+        path = keys.issue(keys_folder, region, Role.DEVICE, device_id, keeping)
+        signer = keys.load_key_pair(path, keeping.settings).of_task(domain)
         author = Author(genesis, region, device_id, signer, config.seed)
         random = np.random.default_rng([config.seed, _CHOICE_STREAM, index])
         members.append(Member(index, author, float(np.exp(spread[index])), random))

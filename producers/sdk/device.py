@@ -129,18 +129,20 @@ class Device:
         announcements: Announcements | None = None,
         observer: Observer = UNOBSERVED,
     ) -> Device:
-        """A device by its key file (``fluvial ca issue`` writes one); its id and region stand in the certificate.
+        """A device by its key; its id and region stand in the certificate.
+
+        ``key``: a file (``fluvial ca issue`` writes one), plain or encrypted, or the ``pkcs11:`` URI of one in a token.
 
         Without ``settings``, the addresses come from FLUVIAL_* variables or the stack on this machine (FLV-1001).
         ``genesis_sha256`` is the trust anchor: without it, the store is believed. UsageProblem FLV-2407 (region),
-        FLV-2302 and FLV-2303 (key file), FLV-2506 (a certificate that does not fit); what the store raises.
+        FLV-2506 (a certificate that does not fit); FLV-2302 to FLV-2319 (the key); what the store raises. Where a token
+        goes away, publishing raises AccessProblem FLV-2318.
         """
         settings = settings or load_settings(role="device")
         store = TaskStore(open_object_store(settings.store), task)
         genesis = store.genesis(genesis_sha256)
-        key_path = Path(key)
-        key_pair = load_key_pair(key_path)
-        device_id = device_id_of(key_pair, genesis, region, key_path)
+        key_pair = load_key_pair(key, settings.key)
+        device_id = device_id_of(key_pair, genesis, region, key)
         author = Author(genesis, region, device_id, key_pair.of_task(genesis.domain), seed)
         device = cls(
             settings,
@@ -320,7 +322,7 @@ def _verdict_in(record: LogRecord) -> Verdict | None:
         return None
 
 
-def device_id_of(key_pair: KeyPair, genesis: Genesis, region: str, key: Path) -> str:
+def device_id_of(key_pair: KeyPair, genesis: Genesis, region: str, key: Path | str) -> str:
     """The id in a device's certificate; FLV-2407 or FLV-2506 unless this region's CA issued it to a device."""
     check_region(genesis, region)
     try:
@@ -344,7 +346,7 @@ def check_region(genesis: Genesis, region: str) -> None:
         )
 
 
-def _unfit(genesis: Genesis, region: str, key: Path, reason: str) -> UsageProblem:
+def _unfit(genesis: Genesis, region: str, key: Path | str, reason: str) -> UsageProblem:
     return UsageProblem(
         "FLV-2506",
         f"the certificate is not a device's of region {region} in the task {genesis.task}: {reason}",

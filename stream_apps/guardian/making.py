@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import FluvialError, IntegrityProblem, UsageProblem
 from aggregation.fold.events import Revoke
+from backends.crash_points import crash_point
 from backends.log import FLUSH_TIMEOUT_S
 from backends.outages import OUTAGES, UNREADABLE, retry_through_outage
 from backends.reading_back import backwards
@@ -224,6 +225,7 @@ class Making:
     def _publish(self, announced: Announcement, data: bytes) -> dict[str, Any]:
         """The object first: who reads of it finds it. Returns what was announced."""
         context = self._context
+        crash_point("guardian.before-object")
         sha256 = retry_through_outage(
             "store the guide", lambda: context.store.put_object(data), clock=context.clock
         )
@@ -234,7 +236,9 @@ class Making:
             "guide_sha256": sha256,
             "guide_bytes": len(data),
         }
+        crash_point("guardian.after-object")
         self._announce(record)
+        crash_point("guardian.after-announcement")
         return record
 
     def _announce(self, record: dict[str, Any]) -> None:

@@ -29,8 +29,10 @@ from tests.small_federation import SmallFederation, declare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from backends.settings import Settings
+    from schemas.envelope import Signer
 
 SLOT = ("eu", 0)
 WORKER_S = 120.0
@@ -55,14 +57,21 @@ def federation(stack: Settings) -> Iterator[SmallFederation]:
 
 def write_operator_key(federation: SmallFederation) -> None:
     """As `fluvial task create` would."""
-    signer = factories.operator_signer(OPERATOR)
-    path = signer_path(
-        keys_folder(federation.settings.home, federation.task), CONTROL, Role.OPERATOR, OPERATOR
-    )
+    folder = keys_folder(federation.settings.home, federation.task)
+    path = signer_path(folder, CONTROL, Role.OPERATOR, OPERATOR)
     path.parent.mkdir(parents=True)
+    write_key(path, factories.operator_signer(OPERATOR))
+
+
+def write_key(path: Path, signer: Signer, passphrase: str = "") -> None:
     certificate = x509.load_der_x509_certificate(signer.certificate)
+    encryption = (
+        serialization.BestAvailableEncryption(passphrase.encode())
+        if passphrase
+        else serialization.NoEncryption()
+    )
     private = signer.key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
     )
     path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
 
@@ -165,6 +174,25 @@ def test_what_cannot_be_parked_is_refused(
 def test_a_reason_is_needed_and_bounded(call: Any, reason: str) -> None:
     code, document, _ = call(2, "--yes", reason=reason)
     assert (code, document["error"]["id"]) == (4, "FLV-6001")
+
+
+def test_another_key_signs_where_it_is_an_operators(
+    federation: SmallFederation, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, passphrase = keys_folder(federation.settings.home, federation.task), "of the operator, elsewhere"
+    usual, elsewhere = signer_path(folder, CONTROL, Role.OPERATOR, OPERATOR), tmp_path / "operator.pem"
+    usual.rename(elsewhere)
+    end = end_of_log(federation)
+    merger = tmp_path / "merger.pem"
+    write_key(merger, factories.merger_signer())
+    code, document, _ = call(2, "--yes", "--key", str(merger))
+    assert (code, document["error"]["id"]) == (4, "FLV-3203")
+    assert end_of_log(federation) == end
+    write_key(elsewhere, factories.operator_signer(OPERATOR), passphrase)
+    monkeypatch.setenv("FLUVIAL_KEY_PASSPHRASE", passphrase)
+    with worker(federation, 2):
+        code, document, _ = call(2, "--yes", "--key", str(elsewhere))
+    assert (code, document["verdict"]["outcome"]) == (0, "skipped")
 
 
 def test_without_the_operators_key_nothing_is_written(federation: SmallFederation, call: Any) -> None:

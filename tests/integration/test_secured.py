@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import subprocess
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from confluent_kafka.admin import NewTopic
 
 from aggregation.errors import AccessProblem, FluvialError
-from backends.environment import child_environment, load_settings
+from backends.environment import load_settings
 from backends.kafka.admin import admin_client, declare_topics, require_broker
 from backends.kafka.consumer_groups import describe_groups
 from backends.kafka.permissions import forbid, permit
 from backends.kafka.reading import LogReader
 from backends.kafka.topic_settings import compare_topics
 from backends.kafka.writing import LogWriter
-from fluvial import cli
+from fluvial.local.create import create_task
+from fluvial.local.policies import quick_policy
 from fluvial.local.stack_access import permit_task
 from fluvial.local.tls_keys import principal
-from fluvial.local.tool_files import kcat_file
+from fluvial.terminal.output import quiet_output
 from schemas.access import ROLES, Grant, access_of
-from schemas.topics import topics_of
+from schemas.topics import guides_topic, models_topic, topics_of
 from tests import factories, warming
-from tests.integration.pipeline import Federation, run_command
+from tests.integration.pipeline import Federation, run_command, start_process
 from tests.integration.secured import (
     PASSWORD,
     PLAIN_USER,
@@ -37,7 +34,7 @@ from tests.integration.secured import (
     foreign_certificate,
     token_endpoint,
 )
-from tests.waiting import WAIT_S, until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,11 +57,35 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredStack]:
 
 @pytest.fixture(scope="module")
 def task(secured: SecuredStack) -> str:
-    """A task's topics, with every permission of the stack's roles."""
+    """A guided task's topics, with every permission of the stack's roles."""
     name = f"t-{uuid.uuid4().hex[:8]}"
-    declare_topics(secured.admin, topics_of(name, {"eu": 1}))
-    permit_task(secured.admin, name, ["eu"])
+    declare_topics(secured.admin, topics_of(name, {"eu": 1}, guided=True))
+    permit_task(secured.admin, name, ["eu"], guided=True)
     return name
+
+
+@pytest.fixture(scope="module")
+def guided(secured: SecuredStack, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A guided task whose first model is announced, and whose guides topic has a record: a guardian reads both.
+
+    Nothing is read of an empty topic, so that nobody would miss the permission.
+    """
+    file = create_task(
+        secured.admin,
+        reference="digits",
+        name=f"guided-{uuid.uuid4().hex[:8]}",
+        regions={"eu": 1},
+        policy_defaults=quick_policy(4, defence="guide"),
+        output=quiet_output(),
+    )
+    merger = start_process(
+        secured.home, tmp_path_factory.mktemp("guided"), ["merger", "--task", file.task], "merger"
+    )
+    with LogReader(secured.admin, "guided") as reader:
+        until(lambda: reader.bounds(models_topic(file.task), 0)[1] > 0, f"an announcement:\n{merger.log}")
+    assert merger.stop() == 0, merger.log
+    LogWriter(secured.admin, "guided").append_now(guides_topic(file.task), b"x", partition=0)
+    return file.task
 
 
 def refused(settings: Settings, topic: str) -> set[str]:
@@ -152,36 +173,6 @@ def test_whoever_is_not_let_in_is_told_why_at_once(
     assert refused(settings_of(secured, tmp_path), f"fl.{task}.updates.eu") == {error_id}
 
 
-@pytest.mark.needs("kcat")
-def test_kcat_gets_in_by_the_homes_file(secured: SecuredStack, task: str) -> None:
-    """As a reader, by the one variable that the documentation names."""
-    topic, servers = f"fl.{task}.models", secured.admin.bootstrap_servers
-    LogWriter(secured.admin, "first").append_now(topic, b"x", partition=0)
-    command = ["kcat", "-C", "-q", "-e", "-b", servers, "-t", topic]
-    environ = child_environment({"KCAT_CONFIG": str(kcat_file(secured.home))})
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert (done.returncode, set(done.stdout.split())) == (0, {"x"}), done.stderr
-
-
-def test_the_doctors_command_mends_a_topic(secured: SecuredStack, capsys: pytest.CaptureFixture[str]) -> None:
-    """By Kafka's own tool, as the administrator."""
-    admin, name = admin_client(secured.admin), f"fl.doctor-{uuid.uuid4().hex[:8]}.updates.eu"
-    admin.create_topics([NewTopic(name, 1, 1, config={"retention.ms": "600000"})])[name].result(WAIT_S)
-
-    def topics_row() -> dict[str, str]:
-        cli.main(["--home", str(secured.home), "doctor", "--json"])
-        checks: list[dict[str, str]] = json.loads(capsys.readouterr().out)["checks"]
-        return next(check for check in checks if check["name"] == "topics")
-
-    try:
-        before = topics_row()
-        assert name in before["found"]
-        subprocess.run(shlex.split(before["mend"]), check=True, capture_output=True, timeout=WAIT_S)
-        assert name not in topics_row()["found"]
-    finally:
-        admin.delete_topics([name])[name].result(WAIT_S)
-
-
 def test_who_is_called_admin_is_none(secured: SecuredStack, task: str, tmp_path: Path) -> None:
     """A certificate of the right CA, whose common name alone says ``admin``."""
     called = foreign_certificate(tmp_path, issuer=secured.tls)
@@ -191,7 +182,7 @@ def test_who_is_called_admin_is_none(secured: SecuredStack, task: str, tmp_path:
         reader.bounds(f"fl.{task}.updates.eu", 0)
 
 
-GRANTS = access_of("TASK", {"eu": 1})
+GRANTS = access_of("TASK", {"eu": 1}, guided=True)
 ONE_BY_ONE = [
     Grant(grant.role, grant.kind, grant.name, (operation,), grant.region, grant.is_prefix)
     for grant in GRANTS
@@ -229,7 +220,7 @@ def attempt(settings: Settings, grant: Grant) -> str:
 
 def test_each_permission_is_needed_and_enough(secured: SecuredStack, task: str) -> None:
     """All at first; then each is taken away, and is missed by name; then it is given back."""
-    for topic in topics_of(task, {"eu": 1}):
+    for topic in topics_of(task, {"eu": 1}, guided=True):
         LogWriter(secured.admin, "first").append_now(topic.name, b"x", partition=0)
     everybody = {role: secured.as_role(role) for role in ROLES}
 
@@ -254,7 +245,7 @@ def test_each_permission_is_needed_and_enough(secured: SecuredStack, task: str) 
 def test_no_role_does_what_is_not_its_own(secured: SecuredStack, task: str) -> None:
     may = {(g.role, g.name) for g in (named(one, task) for one in GRANTS) if "Write" in g.operations}
     for role in ROLES:
-        for topic in topics_of(task, {"eu": 1}):
+        for topic in topics_of(task, {"eu": 1}, guided=True):
             if (role, topic.name) not in may:
                 grant = Grant(role, "topic", topic.name, ("Write",))
                 assert attempt(secured.as_role(role), grant) in {"FLV-3115", "FLV-3117"}, grant
@@ -316,6 +307,38 @@ def test_a_process_without_its_group_says_so_and_ends(
         assert process.process.returncode == AccessProblem.exit_code, process.log
     finally:
         federation.end()
+
+
+OF_A_GUARDIAN = [
+    Grant(grant.role, grant.kind, grant.name, (operation,), is_prefix=grant.is_prefix)
+    for grant in GRANTS
+    if grant.role == "guardian"
+    for operation in grant.operations
+]
+
+
+@pytest.mark.parametrize(
+    "general", OF_A_GUARDIAN, ids=[f"{one.name}-{one.operations[0]}" for one in OF_A_GUARDIAN]
+)
+def test_a_guardian_that_misses_a_permission_names_it_and_ends(
+    secured: SecuredStack, guided: str, tmp_path: Path, general: Grant
+) -> None:
+    """A guide that nobody hears of would be worse than none: a merger may wait for it."""
+    grant = named(general, guided)
+    assert forbid(secured.admin, [grant], lambda one: principal(one.role)) == 1
+    process = start_process(secured.home, tmp_path, ["guardian", "--task", guided], "guardian")
+    try:
+        until(lambda: process.process.poll() is not None, f"the guardian ends:\n{process.log}")
+        assert process.process.returncode == AccessProblem.exit_code, process.log
+        missed = {
+            ("group", "Read"): "FLV-3116",
+            ("topic", "Read"): "FLV-3115",
+            ("topic", "Write"): "FLV-3117",  # it is the only topic to write to
+        }[grant.kind, grant.operations[0]]
+        assert f"error[{missed}]" in process.log, process.log
+    finally:
+        process.kill()
+        permit(secured.admin, [grant], lambda one: principal(one.role))
 
 
 def test_a_cluster_of_scram(secured: SecuredStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

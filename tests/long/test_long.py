@@ -61,10 +61,17 @@ def test_all_readers_agree_on_a_million_mutated_records_and_certificates() -> No
     assert found["records"] + found["certificates"] == DIFFERENTIAL_RECORDS
 
 
-@pytest.mark.parametrize("seed", [11, 12])
-def test_five_minutes_of_every_fault_lose_nothing(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "more"),
+    [
+        (11, []),
+        (12, ["--defence", "guide", "--attackers", "4", "--security", "tls"]),
+        (13, ["--defence", "guide", "--attackers", "4", "--security", "scram"]),
+    ],
+)
+def test_five_minutes_of_every_fault_lose_nothing(tmp_path: Path, seed: int, more: list[str]) -> None:
     target = tmp_path / "result.json"
-    options = ["--seconds", str(CHAOS_S), "--seed", str(seed), "--json", str(target)]
+    options = ["--seconds", str(CHAOS_S), "--seed", str(seed), "--json", str(target), *more]
     if tools.go_problem():
         options += ["--faults", "kill,pause"]  # the proxy of the network's faults is built with Go
     done = subprocess.run(

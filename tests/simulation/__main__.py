@@ -48,7 +48,12 @@ def run_seed(seed: int) -> Outcome:
         last = traceback.extract_tb(error.__traceback__)[-1]
         found = [f"7: {type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"]
     return Outcome(
-        seed, found, federation.digest(), federation.log.appended, federation.versions, federation.faults
+        seed,
+        found,
+        federation.digest(),
+        federation.log.appended,
+        federation.versions,
+        federation.strikes.counts,
     )
 
 
@@ -70,7 +75,7 @@ def _trace(seed: int) -> int:
     finally:
         print("\n".join(federation.trace_lines or ()))
     print(
-        f"seed {seed}: {federation.log.appended} records, {federation.versions} versions, {federation.faults}"
+        f"seed {seed}: {federation.log.appended} records, {federation.versions} versions, {federation.strikes.counts}"
     )
     for one in found:
         print(f"violation {one}")

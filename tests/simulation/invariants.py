@@ -54,7 +54,7 @@ def _independent(federation: Federation) -> Iterator[Violation]:
         place: [
             (r.offset, r.timestamp_ms, r.key, r.value)
             for r in records
-            if (place, r.offset) not in federation.liar.told
+            if (place, r.offset) not in federation.strikes.liar.told
         ]
         for place, records in federation.log.records.items()
     }
@@ -175,7 +175,7 @@ def _published(federation: Federation, slot: Slot) -> Iterator[tuple[int, Aggreg
     place = (aggregates_topic(federation.genesis.task, slot[0]), slot[1])
     for record in federation.log.records[place]:
         one = aggregate_in(record.value, record.timestamp_ms, federation.trust, federation.genesis.task, slot)
-        if not isinstance(one, Unverified) and (place, record.offset) not in federation.liar.told:
+        if not isinstance(one, Unverified) and (place, record.offset) not in federation.strikes.liar.told:
             yield federation.log.order[place, record.offset], one
 
 

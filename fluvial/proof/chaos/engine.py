@@ -99,7 +99,7 @@ class Engine:
     def _busy(self) -> set[str]:
         return {name for active in self.active for name in self._names(active.fault)}
 
-    def _names(self, fault: Fault) -> list[str]:
+    def _names(self, fault: Fault) -> Sequence[str]:
         return self._parts.crew.names(fault.target)
 
     def _is_free(self, fault: Fault) -> bool:

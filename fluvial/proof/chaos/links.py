@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
 import urllib3
 
 from aggregation.errors import EnvironmentProblem
@@ -74,7 +75,6 @@ class Links:
     def __init__(self, links: Sequence[Link], settings: Settings) -> None:
         """Proxies to the broker's listeners and to the store of ``settings``; ``start`` makes them."""
         self._links = {link.process: link for link in links}
-        self._settings = settings
         self._store = settings.store.endpoint if settings.store.kind != "file" else ""
         self._api = ""
         self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(total=REQUEST_TIMEOUT_S))
@@ -100,22 +100,14 @@ class Links:
             if self._store:
                 self._make(link.proxy("store"), link.store_port, self._store)
 
-    def environment(self, process: str) -> dict[str, str]:
-        """What makes a process take its link. The store's keys are given on: they are the local stack's own."""
-        link, store = self._links[process], self._settings.store
-        chosen = {"FLUVIAL_BOOTSTRAP_SERVERS": f"{ports.LOOPBACK}:{link.broker_port}"}
+    def through(self, process: str, settings: Settings) -> Settings:
+        """The settings of a process that takes its link: other addresses, the same way in."""
+        link, store = self._links[process], settings.store
         if self._store:
-            chosen |= {
-                "FLUVIAL_STORE_ENDPOINT": f"{ports.LOOPBACK}:{link.store_port}",
-                "FLUVIAL_STORE_KIND": store.kind,
-                "FLUVIAL_STORE_BUCKET": store.bucket,
-                "FLUVIAL_STORE_ACCESS_KEY": store.access_key,
-                "FLUVIAL_STORE_SECRET_KEY": store.secret_key,
-                "FLUVIAL_STORE_SECURE": str(store.secure).lower(),
-            }
-            if store.ca_file is not None:
-                chosen["FLUVIAL_STORE_CA_FILE"] = str(store.ca_file)
-        return chosen
+            store = msgspec.structs.replace(store, endpoint=f"{ports.LOOPBACK}:{link.store_port}")
+        return msgspec.structs.replace(
+            settings, bootstrap_servers=f"{ports.LOOPBACK}:{link.broker_port}", store=store
+        )
 
     def break_(self, mode: str, service: Service, process: str | None) -> list[str]:
         """Break the link of one process, or of all with None; the names of the proxies, for ``mend``.

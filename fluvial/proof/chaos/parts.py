@@ -5,25 +5,31 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from fluvial.proof.chaos.schedule import BROKER, EVALUATOR, FLEET, MERGERS, SERVICES, STORE, Targets
+from fluvial.proof.chaos.schedule import BROKER, EVALUATOR, FLEET, SERVICES, STORE, Targets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from fluvial.local.stack import LocalStack
     from fluvial.processes.supervisor import Supervisor
+    from schemas.access import AccessRole
 
 MERGERS_WANTED: Final = 2
+GUARDIANS_WANTED: Final = 2
 _SERVICES: Final[Mapping[str, Literal["kafka", "minio"]]] = {BROKER: "kafka", STORE: "minio"}
 
 
 class Cast:
     """Who takes part: ``workers`` maps each worker's name to its region."""
 
-    def __init__(self, regions: Mapping[str, int], workers_a_region: int, *, store: bool) -> None:
+    def __init__(
+        self, regions: Mapping[str, int], workers_a_region: int, *, store: bool, guided: bool = False
+    ) -> None:
         """So many workers in each of ``regions`` (with their partitions), and ``MERGERS_WANTED`` mergers.
 
-        ``store`` False: the store is a folder, no process.
+        ``store`` False: the store is a folder, no process. ``guided``: the policy is, so that there are
+        ``GUARDIANS_WANTED`` guardians.
         """
         self.ground = SERVICES if store else (BROKER,)
         self.regions = dict(regions)
@@ -33,19 +39,33 @@ class Cast:
             for number in range(workers_a_region)
         }
         self.mergers = [f"merger-{number}" for number in range(MERGERS_WANTED)]
+        self.guardians = [f"guardian-{number}" for number in range(GUARDIANS_WANTED if guided else 0)]
 
     @property
     def processes(self) -> list[str]:
         """Every process."""
-        return [*self.workers, *self.mergers, EVALUATOR, FLEET]
+        return list(self.roles)
+
+    @property
+    def roles(self) -> dict[str, AccessRole]:
+        """What each process is to Kafka and to the store."""
+        roles: dict[str, AccessRole] = dict.fromkeys(self.workers, "worker")
+        roles |= dict.fromkeys(self.mergers, "merger")
+        roles |= dict.fromkeys(self.guardians, "guardian")
+        return {**roles, EVALUATOR: "evaluator", FLEET: "device"}
 
     def targets(self) -> Targets:
         """Whom faults may hit."""
-        return Targets(workers=list(self.workers), mergers=self.mergers, store=STORE in self.ground)
+        return Targets(
+            workers=list(self.workers),
+            mergers=self.mergers,
+            guardians=self.guardians,
+            store=STORE in self.ground,
+        )
 
-    def names(self, target: str) -> list[str]:
+    def names(self, target: str) -> Sequence[str]:
         """The parts that a fault's target means."""
-        return self.mergers if target == MERGERS else [target]
+        return self.targets().names(target)
 
 
 class Parts:
@@ -68,15 +88,27 @@ class Parts:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def start(
-        self, task: str, *, fleet: Mapping[str, object], environments: Mapping[str, Mapping[str, str]]
+        self,
+        task: str,
+        *,
+        fleet: Mapping[str, object],
+        environments: Mapping[str, Mapping[str, str]],
+        guardian_keys: Mapping[str, Path],
     ) -> None:
-        """Start every process; ``fleet`` are the options of the fleet, ``environments`` those of each process."""
+        """Start every process.
+
+        ``fleet`` are the options of the fleet, ``environments`` those of each process, ``guardian_keys`` the key of
+        each guardian: no two have the same.
+        """
         common, supervisor = ("--task", task), self._supervisor
         for name, region in self.crew.workers.items():
             arguments = ["worker", *common, "--region", region, "--name", name]
             supervisor.start(name, arguments, environment=environments.get(name))
         for name in self.crew.mergers:
             supervisor.start(name, ["merger", *common, "--name", name], environment=environments.get(name))
+        for name in self.crew.guardians:
+            arguments = ["guardian", *common, "--name", name, "--key", str(guardian_keys[name])]
+            supervisor.start(name, arguments, environment=environments.get(name))
         supervisor.start(
             EVALUATOR, ["evaluator", *common, "--name", EVALUATOR], environment=environments.get(EVALUATOR)
         )

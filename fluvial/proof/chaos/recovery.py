@@ -157,4 +157,5 @@ def _disturbs(
         return True
     if target in crew.workers:
         return one in crew.workers and crew.workers[one] == crew.workers[target]
-    return one.startswith("merger")
+    # A merger may wait for a guide, or make a version without.
+    return one.startswith(("merger", "guardian"))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fluvial.proof.audit import AuditReport
     from fluvial.proof.chaos.corruption import Corruption
     from fluvial.proof.chaos.history import FaultRecord, Publishes
+    from fluvial.proof.chaos.plan import Security
     from fluvial.proof.chaos.recovery import Recovery
     from fluvial.proof.checker import CheckReport
     from fluvial.terminal.output import Output
@@ -26,7 +27,10 @@ _SHOWN: Final = 5
 
 @dataclass(kw_only=True)
 class ChaosResult:
-    """One run. ``skipped`` maps each kind of fault that this machine does not allow, or only in part, to the reason."""
+    """One run. ``skipped`` maps each kind of fault that this machine does not allow, or only in part, to the reason.
+
+    ``outcomes`` counts the verdicts by outcome, ``guided_versions`` the versions that name a guide.
+    """
 
     seed: int
     seconds: float
@@ -34,6 +38,9 @@ class ChaosResult:
     faults: Sequence[FaultRecord]
     dropped: int
     publishes: Publishes
+    security: Security
+    outcomes: Mapping[str, int]
+    guided_versions: int
     check: CheckReport
     audit: AuditReport
     recoveries: Sequence[Recovery]
@@ -56,6 +63,7 @@ class ChaosResult:
         return {
             "seed": self.seed,
             "seconds": self.seconds,
+            "security": self.security,
             "faults": {**self.counts},
             "published": self.publishes.invoked,
             "acknowledged": self.publishes.ok,
@@ -65,6 +73,8 @@ class ChaosResult:
             "double": check.double,
             "forks": check.forks,
             "versions": check.versions,
+            "guided_versions": self.guided_versions,
+            "outcomes": dict(self.outcomes),
             "identical": self.identical,
             "recovery_seconds": summary(self.recoveries),
             "corruptions": [one.document() for one in self.corruptions],
@@ -149,9 +159,9 @@ def summarize(result: ChaosResult, output: Output) -> None:
             "published",
             _publishes_line(result.publishes),
         ),
-        ("verdicts", str(check.verdicts)),
+        ("verdicts", _outcomes_line(check.verdicts, result.outcomes)),
         ("lost, double, forks", f"{check.lost}, {check.double}, {check.forks}"),
-        ("versions", f"{check.versions}, {'identical' if result.identical else 'NOT identical'}"),
+        ("versions", _versions_line(result)),
     ]
     for role in ("worker", "merger"):
         figures = document["recovery_seconds"][role]
@@ -172,6 +182,16 @@ def _recovery_line(figures: Mapping[str, Any]) -> str:
     alone = figures["alone"]
     line = f"{figures['n']} kills, p50 {figures['p50']} s, max {figures['max']} s"
     return f"{line}; {alone['n']} of them alone: p50 {alone['p50']} s, max {alone['max']} s"
+
+
+def _outcomes_line(verdicts: int, outcomes: Mapping[str, int]) -> str:
+    by_outcome = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+    return f"{verdicts}: {by_outcome}" if by_outcome else str(verdicts)
+
+
+def _versions_line(result: ChaosResult) -> str:
+    guided = f", {result.guided_versions} guided" if result.guided_versions else ""
+    return f"{result.check.versions}{guided}, {'identical' if result.identical else 'NOT identical'}"
 
 
 def _publishes_line(publishes: Publishes) -> str:

@@ -9,46 +9,43 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from aggregation.errors import EnvironmentProblem, TimeoutProblem
+from aggregation.errors import TimeoutProblem
+from backends import keys
 from backends.kafka.reading import LogReader
-from backends.tasks import task_folder
-from fluvial.local import downloads
-from fluvial.local.policies import quick_policy
-from fluvial.local.stack import LocalStack, StackPlan
-from fluvial.processes.signals import undisturbed
+from backends.store.factory import open_object_store
+from backends.store.task_store import TaskStore
+from backends.tasks import keys_folder, task_folder
+from backends.variables import variables_of
 from fluvial.processes.supervisor import Limits, Supervisor
 from fluvial.proof.chaos.corruption import Corruption, Corruptor
-from fluvial.proof.chaos.disks import Disks
 from fluvial.proof.chaos.engine import Engine
 from fluvial.proof.chaos.following import Turns
+from fluvial.proof.chaos.ground import Ground, open_ground
 from fluvial.proof.chaos.history import FaultRecord, count_publishes, write_history
-from fluvial.proof.chaos.home import ChaosHome, chaos_home, hangup_interrupts
+from fluvial.proof.chaos.home import chaos_home, hangup_interrupts
 from fluvial.proof.chaos.injecting import Injector
-from fluvial.proof.chaos.links import Link, Links, choose_links
+from fluvial.proof.chaos.links import Links
 from fluvial.proof.chaos.parts import Cast, Parts
+from fluvial.proof.chaos.plan import TASK, ChaosPlan
 from fluvial.proof.chaos.recovery import Recovery, read_appends, recoveries
 from fluvial.proof.chaos.result import ChaosResult
-from fluvial.proof.chaos.schedule import BROKER, FLEET, STORE, Kind, plan_faults
+from fluvial.proof.chaos.schedule import BROKER, FLEET, plan_faults
 from fluvial.proof.chaos.verify import audit, check_offline
 from fluvial.proof.chaos.view import open_view
 from fluvial.proof.chaos.watching import Tally, Watch
+from schemas.certificates import CONTROL, Role
 from schemas.topics import aggregates_topic, models_topic, updates_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from backends.settings import Settings
     from backends.tasks import TaskFile
     from fluvial.terminal.output import Output
 
-TASK: Final = "digits"
 FIRST_VERSION_TIMEOUT_S: Final = 180.0
 SETTLE_S: Final = 10.0
 SETTLE_S_MAX: Final = 120.0
@@ -58,38 +55,7 @@ DRAIN_TIMEOUT_S: Final = 150.0
 GO_ON_TIMEOUT_S: Final = 180.0
 QUIET_S: Final = 3.0
 """Nothing may have moved for so long before the run counts as drained."""
-DEADLINE_S: Final = 2.0
-"""The policy's ``buffer.seconds_max``: with half of the devices cut off, versions are made of what there is."""
 _PATIENT: Final = Limits(start_deaths_max=1000, restarts_max=10_000, backoff_s_max=2.0)
-_STORE_IS_A_FOLDER: Final = (
-    "the store is a folder here (no Go to build MinIO): it has no process, link or disk"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChaosPlan:
-    """What to run. ``regions`` maps each region to its number of partitions; ``workers`` are per region."""
-
-    seconds: float
-    seed: int
-    kinds: tuple[Kind, ...]
-    devices: int
-    regions: Mapping[str, int]
-    workers: int
-    keep: bool = False
-
-
-@dataclass(slots=True)
-class _Ground:
-    """What the run stands on. ``binary`` None: no proxies. ``kinds``: the faults that can be injected here."""
-
-    settings: Settings
-    stack: LocalStack
-    disks: Disks
-    links: list[Link]
-    binary: Path | None
-    kinds: tuple[Kind, ...]
-    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def run_chaos(plan: ChaosPlan, home: Path, output: Output) -> ChaosResult:
@@ -103,7 +69,7 @@ def run_chaos(plan: ChaosPlan, home: Path, output: Output) -> ChaosResult:
     with (
         hangup_interrupts(),
         chaos_home(home, output, keep=plan.keep) as own,
-        _ground(plan, own, output) as ground,
+        open_ground(plan, own, output) as ground,
     ):
         from fluvial.local.create import create_task
 
@@ -111,10 +77,12 @@ def run_chaos(plan: ChaosPlan, home: Path, output: Output) -> ChaosResult:
             ground.settings,
             reference=TASK,
             regions=dict(plan.regions),
-            policy_defaults=quick_policy(plan.devices) + f"seconds_max = {DEADLINE_S}\n",
+            policy_text=plan.policy_text,
+            policy_defaults=plan.policy_defaults,
             seed=plan.seed,
             output=output,
         )
+        ground.ways.admit(ground.settings, task_file.task, plan.regions, guided=task_file.is_guided)
         with own.kept_on_failure():
             result = _run(plan, ground, task_file, output, history)
         result.total_seconds = time.monotonic() - began
@@ -123,12 +91,12 @@ def run_chaos(plan: ChaosPlan, home: Path, output: Output) -> ChaosResult:
         return result
 
 
-def _run(plan: ChaosPlan, ground: _Ground, task_file: TaskFile, output: Output, history: Path) -> ChaosResult:
+def _run(plan: ChaosPlan, ground: Ground, task_file: TaskFile, output: Output, history: Path) -> ChaosResult:
     run = _Run(plan, ground, task_file, output, history)
     run.to_the_end()
     output.say("checking offline: every verdict, window and version is computed again from the logs")
-    check = check_offline(ground.settings, task_file, run.journal, output)
-    report = audit(ground.settings, task_file, output)
+    check = check_offline(ground.reader, task_file, run.journal, output)
+    report = audit(ground.reader, task_file, output)
     return ChaosResult(
         seed=plan.seed,
         seconds=plan.seconds,
@@ -138,6 +106,9 @@ def _run(plan: ChaosPlan, ground: _Ground, task_file: TaskFile, output: Output, 
         publishes=count_publishes(run.journal),
         check=check,
         audit=report,
+        security=plan.security,
+        outcomes=run.outcomes,
+        guided_versions=run.guided_versions(),
         recoveries=run.recoveries,
         corruptions=run.corruptions,
         skipped=ground.skipped,
@@ -147,88 +118,33 @@ def _run(plan: ChaosPlan, ground: _Ground, task_file: TaskFile, output: Output, 
     )
 
 
-@contextlib.contextmanager
-def _ground(plan: ChaosPlan, own: ChaosHome, output: Output) -> Iterator[_Ground]:
-    """Disks, broker and store; gone at the end, in whatever way it comes."""
-    folder, skipped = own.folder, dict[str, str]()
-    services = (BROKER, STORE) if "disk" in plan.kinds else ()
-    store = downloads.minio_is_possible()
-    binary = _proxies(plan, skipped, output)
-    links = choose_links(Cast(plan.regions, plan.workers, store=True).processes) if binary else []
-    with Disks(folder / "disks", services if store else services[:1], plan.seconds, plan.devices) as disks:
-        if not store and {"disk", "network", "kill", "pause"} & set(plan.kinds):
-            skipped["store"] = _STORE_IS_A_FOLDER
-        if disks.how == "quota":
-            skipped["disk: file system"] = f"{disks.reason}: a quota on each file takes its place"
-        elif services and not disks.how:
-            skipped["disk"] = disks.reason
-        for kind, reason in skipped.items():
-            output.say(f"not possible here: {kind}: {reason}")
-        stack = LocalStack(
-            folder,
-            "auto" if store else "file",
-            output,
-            secured=False,  # its processes go by proxies, whose addresses they get without a certificate
-            plan=StackPlan(
-                kafka_data=disks.data(BROKER),
-                minio_data=disks.data(STORE),
-                listeners=tuple(link.listener for link in links),
-            ),
-        )
-        try:
-            kinds = tuple(kind for kind in plan.kinds if kind not in skipped)
-            yield _Ground(stack.up(), stack, disks, links, binary, kinds, skipped)
-        finally:
-            with undisturbed():
-                _end_stack(stack, disks, folder, keep=own.keep)
-
-
-def _proxies(plan: ChaosPlan, skipped: dict[str, str], output: Output) -> Path | None:
-    """The proxies' program; without it the other faults go on, and it is said."""
-    if "network" not in plan.kinds:
-        return None
-    try:
-        return downloads.toxiproxy_binary(output)
-    except EnvironmentProblem as problem:
-        if set(plan.kinds) == {"network"}:
-            raise
-        skipped["network"] = problem.message
-        return None
-
-
-def _end_stack(stack: LocalStack, disks: Disks, folder: Path, *, keep: bool) -> None:
-    if not keep:
-        stack.end()
-        return
-    for service in ("kafka", "minio"):
-        stack.resume(service)
-    stack.down()
-    for service, name in ((BROKER, "kafka"), (STORE, "minio")):
-        data, usual = disks.data(service), folder / "data" / name
-        if data is not None and data.is_dir():
-            shutil.copytree(data, usual, dirs_exist_ok=True)
-
-
 class _Run:
     """The part of a run in which processes run."""
 
     def __init__(
-        self, plan: ChaosPlan, ground: _Ground, task_file: TaskFile, output: Output, history: Path
+        self, plan: ChaosPlan, ground: Ground, task_file: TaskFile, output: Output, history: Path
     ) -> None:
         self.plan = plan
         self.ground = ground
         self.settings = ground.settings
+        self.reader = ground.reader
         self.task_file = task_file
         self.task = task_file.task
         self.output = output
         self.history = history
-        self.crew = Cast(plan.regions, plan.workers, store=self.settings.store.kind != "file")
+        self.crew = Cast(
+            plan.regions,
+            plan.workers,
+            store=self.settings.store.kind != "file",
+            guided=task_file.is_guided,
+        )
         self.journal = task_folder(self.settings.home, self.task) / "journal.jsonl"
         self.tally = Tally(self.journal)
         self.counts: dict[str, int] = {}
         self.records: list[FaultRecord] = []
         self.dropped = 0
         self.undrained = 0
+        self.outcomes: dict[str, int] = {}
         self.recoveries: list[Recovery] = []
         self.corruptions: list[Corruption] = []
         self.restarts: dict[str, int] = {}
@@ -243,7 +159,7 @@ class _Run:
                 Supervisor(self.settings.home, logs, self.output, limits=_PATIENT) as helpers,
                 Supervisor(self.settings.home, logs, self.output, limits=_PATIENT) as supervisor,
                 Parts(self.crew, self.ground.stack, supervisor) as parts,
-                Watch(self.settings, self.task, self.plan.regions) as watch,
+                Watch(self.reader, self.task, self.plan.regions) as watch,
                 open_view(self.output, title) as view,
             ):
                 links = self._start(helpers, parts)
@@ -256,21 +172,47 @@ class _Run:
                 try:
                     self._phases(turns, engine, parts, supervisor)
                 finally:
+                    self.outcomes = dict(watch.facts.outcomes())
                     self.records, self.counts = engine.records, engine.counts
                     self.dropped = len(engine.dropped)
                     self.restarts = {child.name: child.restarts for child in supervisor.statuses()}
         finally:
             write_history(self.history, self.journal, self.records, began_at)
 
+    def guided_versions(self) -> int:
+        """How many versions name a guide."""
+        store = TaskStore(open_object_store(self.reader.store), self.task)
+        head = store.head()
+        versions = range(1, head.version + 1 if head is not None else 1)
+        return sum(bool(store.manifest(version).guide_sha256) for version in versions)
+
     def _start(self, helpers: Supervisor, parts: Parts) -> Links | None:
         links = None
         if self.ground.binary is not None:
             links = Links(self.ground.links, self.settings)
             links.start(self.ground.binary, helpers)
-        environments = {name: links.environment(name) for name in self.crew.processes} if links else {}
-        fleet = {"--devices": self.plan.devices, "--seed": self.plan.seed, "--journal": self.journal}
-        parts.start(self.task, fleet=fleet, environments=environments)
+        fleet = {
+            "--devices": self.plan.devices,
+            "--attackers": self.plan.attackers,
+            "--seed": self.plan.seed,
+            "--journal": self.journal,
+        }
+        folder = keys_folder(self.settings.home, self.task)
+        parts.start(
+            self.task,
+            fleet=fleet,
+            environments={name: self._environment(name, links) for name in self.crew.processes},
+            guardian_keys={
+                name: keys.issue(folder, CONTROL, Role.GUARDIAN, name, keys.Keeping(self.settings.key))
+                for name in self.crew.guardians
+            },
+        )
         return links
+
+    def _environment(self, process: str, links: Links | None) -> dict[str, str]:
+        """Where a process finds broker and store, and how it gets in: as its role, through its link."""
+        settings = self.ground.ways.settings(self.settings.home, self.crew.roles[process])
+        return variables_of(settings if links is None else links.through(process, settings))
 
     def _phases(self, turns: Turns, engine: Engine, parts: Parts, supervisor: Supervisor) -> None:
         turns.until(
@@ -291,7 +233,7 @@ class _Run:
         self.recoveries = recoveries(
             engine.records,
             self.crew,
-            read_appends(self.settings, self.task, self.plan.regions),
+            read_appends(self.reader, self.task, self.plan.regions),
             turns.facts,
         )
         if "corrupt" in self.ground.kinds:
@@ -348,7 +290,7 @@ class _Run:
     def _drain(self, turns: Turns, engine: Engine) -> None:
         """Wait until every record has its verdict and nothing moves; what has none after the limit is undrained."""
         deadline = time.monotonic() + DRAIN_TIMEOUT_S
-        with LogReader(self.settings, "fluvial-chaos-drain") as reader:
+        with LogReader(self.reader, "fluvial-chaos-drain") as reader:
             before, quiet_since = self._ends(reader), time.monotonic()
             while True:
                 ends = self._ends(reader)

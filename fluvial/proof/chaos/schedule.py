@@ -30,6 +30,8 @@ EVALUATOR: Final = "evaluator"
 FLEET: Final = "fleet"
 MERGERS: Final = "mergers"
 """All mergers at the same moment."""
+GUARDIANS: Final = "guardians"
+"""All guardians at the same moment: no version has a new guide then."""
 SERVICES: Final = (BROKER, STORE)
 
 GAP_S: Final = 4.5
@@ -57,9 +59,9 @@ NETWORK_MODES: Final = ("cut", "black-hole", "lost-answers", "slow")
 class Fault:
     """One fault as it is planned: ``at_s`` after the start, for about ``seconds``.
 
-    ``target`` is a process, ``mergers``, ``broker`` or ``store``. For ``network`` it is whose link is hit; ``detail``
-    says how and to what: ``cut broker``, with ``broker`` or ``store`` as target for the links of everybody. For
-    ``kill``, a ``detail`` is the crash point that the process is started with.
+    ``target`` is a process, ``mergers``, ``guardians``, ``broker`` or ``store``. For ``network`` it is
+    whose link is hit, and ``detail`` says how and to what: ``cut broker``, with ``broker`` or ``store`` as target for
+    the links of everybody. For ``kill``, a ``detail`` is the crash point that the process is started with.
     """
 
     number: int
@@ -77,21 +79,29 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """Whom faults may hit. ``store`` False: the store is a folder, which has no process, link or disk of its own."""
+    """Whom faults may hit. ``store`` False: the store is a folder, which has no process, link or disk of its own.
+
+    ``guardians`` are of tasks whose policy is guided.
+    """
 
     workers: Sequence[str]
     mergers: Sequence[str]
+    guardians: Sequence[str] = ()
     store: bool = True
 
     @property
     def processes(self) -> tuple[str, ...]:
         """Every process of ours."""
-        return (*self.workers, *self.mergers, EVALUATOR, FLEET)
+        return (*self.workers, *self.mergers, *self.guardians, EVALUATOR, FLEET)
 
     @property
     def ground(self) -> tuple[str, ...]:
         """What all stand on."""
         return SERVICES if self.store else (BROKER,)
+
+    def names(self, target: str) -> Sequence[str]:
+        """The parts that a fault's target means."""
+        return {MERGERS: self.mergers, GUARDIANS: self.guardians}.get(target, (target,))
 
 
 def plan_faults(seed: int, seconds: float, kinds: Sequence[Kind], targets: Targets) -> list[Fault]:
@@ -155,18 +165,21 @@ class _Planner:
         targets = self._targets
         workers = dict.fromkeys(targets.workers, 6.0 / len(targets.workers))
         mergers = dict.fromkeys(targets.mergers, 2.0 / len(targets.mergers))
+        guardians = {name: 2.0 / len(targets.guardians) for name in targets.guardians}
+        all_guardians = {GUARDIANS: 1.5} if guardians else {}
         ground = dict.fromkeys(targets.ground, 1.0)
         match kind:
             case "disk":
                 weights = ground
             case "network":
-                weights = {**workers, **mergers, EVALUATOR: 0.5, FLEET: 1.0, **ground}
+                weights = {**workers, **mergers, **guardians, EVALUATOR: 0.5, FLEET: 1.0, **ground}
             case _:
                 weights = {**workers, **mergers, MERGERS: 2.0, EVALUATOR: 0.7, FLEET: 1.0, **ground}
+                weights |= guardians | all_guardians
         return {name: weight for name, weight in weights.items() if self._is_free(name, now)}
 
     def _is_free(self, target: str, now: float) -> bool:
-        names = self._targets.mergers if target == MERGERS else (target,)
+        names = self._targets.names(target)
         ground = ("ground",) if target in SERVICES else ()
         return all(self._free_at.get(name, 0.0) <= now for name in (*names, *ground))
 
@@ -190,8 +203,7 @@ class _Planner:
         self._faults.append(fault)
         end = fault.at_s + fault.seconds + _RECOVERY_S.get(fault.target, _PROCESS_RECOVERY_S)
         self._ends.append(end)
-        names = self._targets.mergers if fault.target == MERGERS else (fault.target,)
-        for name in names:
+        for name in self._targets.names(fault.target):
             self._free_at[name] = end
         if fault.on_ground:
             self._free_at["ground"] = end + GROUND_REST_S

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from backends.environment import load_settings
-from backends.variables import KNOWN, unknown_variables
+from backends.settings import KafkaSecurity, Settings, StoreSettings
+from backends.variables import KNOWN, unknown_variables, variables_of
 from fluvial import cli
 
 ROOT = Path(__file__).parents[3]
@@ -81,3 +82,84 @@ def test_what_a_file_brings_along_is_no_part_of_a_value(home: Path, before: str,
     }
     store = load_settings(home, environ).store
     assert (store.endpoint, store.access_key, store.secret_key) == ("store:443", "key", "secret")
+
+
+def settings_of(home: Path) -> dict[str, Settings]:
+    """Of every kind of way in, with values that are no defaults."""
+    minio = StoreSettings(
+        kind="minio", endpoint="127.0.0.1:9000", access_key="a", secret_key="b", bucket="mine"
+    )
+    s3 = StoreSettings(
+        kind="s3",
+        endpoint="store.example:443",
+        access_key="a",
+        secret_key="b",
+        session_token="c",
+        secure=True,
+        region="eu-north-1",
+        ca_file=home / "store.pem",
+        addressing="virtual",
+        encryption="aws:kms",
+        kms_key="key",
+    )
+    folder = StoreSettings(kind="file", path=home / "objects")
+    ways: dict[str, tuple[StoreSettings, KafkaSecurity]] = {
+        "plain": (minio, KafkaSecurity()),
+        "certificates": (
+            s3,
+            KafkaSecurity(
+                security_protocol="SSL",
+                ca_file=home / "ca.pem",
+                certificate_file=home / "client.pem",
+                key_file=home / "client.key",
+                key_password="d",
+            ),
+        ),
+        "passwords": (
+            folder,
+            KafkaSecurity(
+                security_protocol="SASL_SSL",
+                ca_file=home / "ca.pem",
+                sasl_mechanism="SCRAM-SHA-512",
+                sasl_username="eu worker",
+                sasl_password="=d e$",
+            ),
+        ),
+        "tokens": (
+            minio,
+            KafkaSecurity(
+                security_protocol="SASL_SSL",
+                sasl_mechanism="OAUTHBEARER",
+                oauth_token_url="https://id.example/token",
+                oauth_client_id="fluvial",
+                oauth_client_secret="d",
+                oauth_scope="kafka",
+                oauth_ca_file=home / "ca.pem",
+            ),
+        ),
+    }
+    return {
+        name: Settings(
+            home=home, bootstrap_servers="127.0.0.1:9092", store=store, kafka=kafka, update_bytes_max=4096
+        )
+        for name, (store, kafka) in ways.items()
+    }
+
+
+@pytest.mark.parametrize("way", ["plain", "certificates", "passwords", "tokens"])
+def test_what_says_settings_is_read_as_these_settings(tmp_path: Path, way: str) -> None:
+    for name in ("store.pem", "ca.pem", "client.pem", "client.key"):
+        (tmp_path / name).touch()
+    settings = settings_of(tmp_path)[way]
+    said = variables_of(settings)
+    assert said.keys() <= KNOWN
+    assert load_settings(tmp_path, said) == settings
+
+
+def test_every_field_of_a_way_in_has_a_variable_but_the_proxy() -> None:
+    fields = {
+        f"FLUVIAL_{group}_{name.upper()}"
+        for group, kind in (("KAFKA", KafkaSecurity), ("STORE", StoreSettings))
+        for name in kind.__struct_fields__
+    }
+    assert fields - KNOWN == {"FLUVIAL_STORE_PROXY"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests import sharing
 
 FOLDER = Path(__file__).parents[2] / "integration"
-SOURCES = {path.name: path.read_text() for path in FOLDER.glob("test_*.py")}
+SOURCES = {path.name: path.read_text() for path in FOLDER.rglob("test_*.py")}
 
 
 def test_files_whose_tests_go_one_by_one_have_no_fixture_of_their_module() -> None:

@@ -39,6 +39,8 @@ def evaluate(model, data):
     {evaluate}
     return learning.score(model, data)
 """
+ENOUGH_S = 3.0
+"""For one batch of a small task, on a machine that has much other work."""
 
 
 def task(folder: Path, *, data: str = "", train: str = "", evaluate: str = "") -> Task:
@@ -114,20 +116,20 @@ def test_a_train_that_changes_nothing_is_noted(tmp_path: Path) -> None:
 def test_a_slow_task_is_left_after_a_while(tmp_path: Path, where: str) -> None:
     slow = task(tmp_path, **{where: "time.sleep(60)"})
     began = time.monotonic()
-    report = check_task(slow, seconds_max=0.2)
+    report = check_task(slow, seconds_max=ENOUGH_S)
     assert report.unfinished == f"{where}()"
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
 
 
 def test_no_handler_of_the_user_takes_the_end_of_the_time(tmp_path: Path) -> None:
     greedy = "try:\n        time.sleep(60)\n    except Exception:\n        time.sleep(60)"
-    assert check_task(task(tmp_path, train=greedy), seconds_max=0.2).unfinished == "train()"
+    assert check_task(task(tmp_path, train=greedy), seconds_max=ENOUGH_S).unfinished == "train()"
 
 
 def test_a_mistake_on_one_batch_counts_when_the_second_try_takes_too_long(tmp_path: Path) -> None:
     text = "assert len(data) > 8, 'few'; time.sleep(60)"
     with pytest.raises(FluvialError, match="AssertionError: few"):
-        check_task(task(tmp_path, train=text), seconds_max=0.2)
+        check_task(task(tmp_path, train=text), seconds_max=ENOUGH_S)
 
 
 def test_off_the_main_thread_it_runs_to_its_end(tmp_path: Path) -> None:

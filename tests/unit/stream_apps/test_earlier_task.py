@@ -14,7 +14,7 @@ from schemas.verdicts import decode_verdict
 from tests import factories
 from tests.factories import operator_signer, revoke_bytes
 from tests.small_federation import SmallFederation
-from tests.unit.fluvial.proof.test_checker import copy_of
+from tests.unit.fluvial.proof.checked_copy import copy_of
 
 PARTITIONS = {"eu": 1, "us": 1}
 

@@ -23,7 +23,7 @@ from tests.factories import (
     worker_signer,
 )
 from tests.small_federation import SmallFederation
-from tests.unit.fluvial.proof.test_checker import copy_of
+from tests.unit.fluvial.proof.checked_copy import copy_of
 
 PARTITIONS = {"eu": 2}
 PLACE = ("eu", 0)

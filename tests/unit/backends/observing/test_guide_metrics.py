@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aggregation.errors import UsageProblem
-from backends.keys import create_authority, issue
+from backends.keys import create_authority, issue, load_key_pair
 from backends.observing.metrics import Metrics
 from backends.observing.roles import BY_ROLE, GuardianMetrics, MergerMetrics
 from backends.settings import Settings, StoreSettings
@@ -62,7 +62,7 @@ def test_whoever_has_a_key_shows_when_it_ends(tmp_path: Path, role: Role) -> Non
     settings = Settings(
         home=tmp_path, bootstrap_servers="nowhere", store=StoreSettings(kind="file", path=tmp_path)
     )
-    identity = ProcessIdentity("digits", role.value, "somebody", key=key)
+    identity = ProcessIdentity("digits", role.value, "somebody", certificate=load_key_pair(key).certificate)
     options = MetricsOptions(0, on=True)
     with serving(settings, identity, options, say=lambda _: None, warn=lambda _: None) as observer:
         assert type(observer) is BY_ROLE[role.value]

@@ -95,11 +95,11 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     stack: Any = SleepingStack()
-    crew = Cast({"eu": 1}, 1, store=False)
+    crew = Cast({"eu": 1}, 1, store=False, guided=True)
     limits = Limits(start_deaths_max=100, restarts_max=100, backoff_s_max=0.1)
     try:
         with Supervisor(tmp_path, tmp_path, quiet_output(), limits=limits) as supervisor:
-            for name in ("worker-eu-0", "merger-0", "merger-1", "evaluator"):
+            for name in ("worker-eu-0", *crew.mergers, *crew.guardians, "evaluator"):
                 supervisor.start_command(name, SLEEPER)
             crash = [sys.executable, "-c", DIES_WHEN_TOLD]
             supervisor.start_command("fleet", crash, environment={"SEEN": str(tmp_path / "seen")})
@@ -121,11 +121,14 @@ def test_a_killed_part_is_another_process_afterwards(scene: Scene) -> None:
     assert engine.counts == {"kill": 1}
 
 
-def test_both_mergers_die_at_once(scene: Scene) -> None:
-    before = {scene.parts.pid(name) for name in ("merger-0", "merger-1")}
-    engine = scene.plan(("kill", "mergers", 0.0, ""))
+@pytest.mark.parametrize("kind", ["merger", "guardian"])
+def test_all_of_a_kind_die_at_once(scene: Scene, kind: str) -> None:
+    names = scene.parts.crew.names(f"{kind}s")
+    assert list(names) == [f"{kind}-0", f"{kind}-1"]
+    before = {scene.parts.pid(name) for name in names}
+    engine = scene.plan(("kill", f"{kind}s", 0.0, ""))
     scene.until(lambda: bool(engine.records))
-    after = {scene.parts.pid(name) for name in ("merger-0", "merger-1")}
+    after = {scene.parts.pid(name) for name in names}
     assert not before & after
 
 

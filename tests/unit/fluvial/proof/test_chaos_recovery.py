@@ -91,8 +91,18 @@ def test_a_kill_is_alone_when_nothing_it_stands_on_was_broken(
     assert [one.alone for one in found] == [alone]
 
 
+@pytest.mark.parametrize("role", ["worker", "merger"])
+def test_a_merger_that_may_have_waited_for_a_guide_was_not_alone(role: str) -> None:
+    records = [
+        kill("worker-eu-0" if role == "worker" else "merger-0"),
+        other("pause", "guardian-1", 99.0, 101.0),
+    ]
+    found = recoveries(records, CREW, APPENDS, facts_of(JUDGED, BARRIERS))
+    assert [one.alone for one in found] == [role == "worker"]
+
+
 def test_kills_of_other_parts_have_no_recovery_of_this_kind() -> None:
-    records = [kill("broker"), kill("fleet"), kill("evaluator"), kill("store")]
+    records = [kill("broker"), kill("fleet"), kill("evaluator"), kill("store"), kill("guardian-0")]
     assert recoveries(records, CREW, APPENDS, facts_of(JUDGED, {})) == []
 
 

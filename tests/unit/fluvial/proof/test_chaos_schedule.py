@@ -15,8 +15,8 @@ from fluvial.proof.chaos.schedule import (
     AT_ONCE_MAX,
     DEFAULT_KINDS,
     GROUND_REST_S,
+    GUARDIANS,
     KINDS,
-    MERGERS,
     NETWORK_MODES,
     SERVICES,
     Fault,
@@ -27,17 +27,19 @@ from fluvial.proof.chaos.schedule import (
 TARGETS = Targets(
     workers=["worker-eu-0", "worker-eu-1", "worker-us-0", "worker-us-1"], mergers=["merger-0", "merger-1"]
 )
+GUIDED = Targets(workers=TARGETS.workers, mergers=TARGETS.mergers, guardians=["guardian-0", "guardian-1"])
 SECONDS = 600.0
 SEEDS = range(20)
 
 
-@pytest.fixture(params=SEEDS)
+@pytest.fixture(params=[(seed, targets) for targets in (TARGETS, GUIDED) for seed in SEEDS])
 def faults(request: pytest.FixtureRequest) -> list[Fault]:
-    return plan_faults(request.param, SECONDS, DEFAULT_KINDS, TARGETS)
+    seed, targets = request.param
+    return plan_faults(seed, SECONDS, DEFAULT_KINDS, targets)
 
 
 def hit(fault: Fault) -> set[str]:
-    return set(TARGETS.mergers) if fault.target == MERGERS else {fault.target}
+    return set(GUIDED.names(fault.target))
 
 
 def test_the_same_seed_gives_the_same_faults_and_another_gives_others() -> None:
@@ -92,6 +94,30 @@ def test_details_are_what_the_injector_knows(faults: list[Fault]) -> None:
             point, passing = fault.detail.split(":")
             assert fault.kind == "kill" and point in POINTS and int(passing) >= 1
             assert fault.target.startswith(point.partition(".")[0])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_guardians_are_hit_as_the_others_are_where_there_are_any(seed: int) -> None:
+    found = Counter(
+        (fault.kind, fault.target)
+        for fault in plan_faults(seed, SECONDS, DEFAULT_KINDS, GUIDED)
+        if fault.target.startswith("guardian")
+    )
+    assert {kind for kind, _ in found} == {"kill", "pause", "network"}
+    assert GUARDIANS in {target for _, target in found}, "all at once"
+    assert ("network", GUARDIANS) not in found, "a link is one process's"
+    plain = plan_faults(seed, SECONDS, DEFAULT_KINDS, TARGETS)
+    assert not any(fault.target.startswith("guardian") for fault in plain)
+
+
+def test_the_crash_points_of_guardians_are_met() -> None:
+    points = {
+        fault.detail.partition(":")[0]
+        for seed in SEEDS
+        for fault in plan_faults(seed, SECONDS, ["kill"], GUIDED)
+        if fault.detail.startswith("guardian.")
+    }
+    assert points == {point for point in POINTS if point.startswith("guardian.")}
 
 
 def test_a_store_that_is_a_folder_is_not_hit() -> None:

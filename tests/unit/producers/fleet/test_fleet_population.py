@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from aggregation.errors import UsageProblem
 from backends import keys
+from backends.settings import KeySettings
 from producers.fleet.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour
 from producers.fleet.journal import Entry, Journal, read_journal
 from producers.fleet.population import FleetConfig, Member, device_name, next_behaviour, populate
@@ -115,6 +116,18 @@ def test_devices_are_dealt_out_to_regions_and_keep_their_keys(authorities: tuple
     assert [one.pace for one in first] == [one.pace for one in again]
     for one in first:
         assert device_id_of(one.author.signer, genesis, one.author.region, folder) == one.author.device_id
+
+
+def test_devices_are_issued_by_cas_that_are_encrypted(authorities: tuple[Path, Genesis]) -> None:
+    folder, genesis = authorities
+    keeping = keys.Keeping(KeySettings(ca_passphrase="of the machine with the CAs"))
+    for region in ("eu", "us"):
+        keys.create_authority(folder, region, keys.Keeping(keeping.settings, encrypted=True))
+    members = populate(genesis, folder, FleetConfig(devices=2), keeping=keeping)
+    assert [one.author.region for one in members] == ["eu", "us"]
+    with pytest.raises(UsageProblem) as caught:
+        populate(genesis, folder, FleetConfig(devices=3))
+    assert caught.value.error_id == "FLV-2311"
 
 
 def test_devices_of_natural_parts_have_the_names_of_the_parts(authorities: tuple[Path, Genesis]) -> None:

@@ -5,40 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
-import numpy as np
 import pytest
 
-from aggregation.errors import ConnectionProblem, UsageProblem
+from aggregation.errors import ConnectionProblem
 from aggregation.fold import state as partition_state
 from aggregation.fold.events import Barrier, RejectedRecord, Verdict, WindowClosed
 from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from aggregation.reasons import NOTHING
 from backends.log import LogRecord, Outgoing, Position, Together, append_each
-from backends.prices import Prices, load_prices
-from learning.datasets import Examples
-from learning.slices import Slices
-from learning.task import load_task
-from learning.tensors import parameters_of
+from backends.prices import Prices
 from schemas.manifest_inputs import input_of, next_cursors, sum_counts
-from schemas.manifests import Manifest, Metric
-from schemas.metrics import KINDS, encode_metric, problem_of
+from schemas.manifests import Manifest
 from schemas.records import COHORTS
 from stream_apps.analysts.canary_header import NAME as CANARIES
 from stream_apps.analysts.canary_header import pack, unpack
 from stream_apps.analysts.metric_records import MetricRecords
 from tests import factories
+from tests.unit.stream_apps.analysts.published_schema import VALID
 
-ROOT = Path(__file__).parents[4]
-SCHEMA = json.loads((ROOT / "schemas" / "metrics.v1.schema.json").read_text())
-VALID = jsonschema.Draft202012Validator(SCHEMA)
-GOLDEN = ROOT / "tests" / "golden" / "metrics.v1.jsonl"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 PRICES = Prices("EUR", up_per_gib=1.0, down_per_gib=2.0, device_hour=3.0, storage_per_gib_month=4.0)
 SLOT = ("eu", 0)
 
@@ -336,191 +327,3 @@ def test_a_minute_of_every_cohort_there_may_be_fits_the_schema() -> None:
     assert sum(name.endswith("_accepted") and name.startswith("cohort_") for name in minute) == 100
     assert not VALID.is_valid(minute | {"cohort_7_accepted": "1"})
     assert len(json.dumps(minute)) < 50_000
-
-
-# -- schema
-
-
-def test_the_schema_is_one_and_has_every_kind() -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    assert set(SCHEMA["$defs"]) == set(KINDS)
-
-
-@pytest.mark.parametrize("line", GOLDEN.read_text().splitlines())
-def test_golden_records_of_version_1_are_valid_for_ever(line: str) -> None:
-    VALID.validate(json.loads(line))
-
-
-def test_the_golden_records_have_every_kind_and_a_wrong_type_would_be_found() -> None:
-    records = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
-    assert {record["kind"] for record in records} == set(KINDS)
-    for record in records:
-        assert not VALID.is_valid(record | {"at_ms": "now"})
-        assert not VALID.is_valid(record | {"schema_version": 2})
-        assert not VALID.is_valid(record | {"nested": {"a": 1}})
-        assert not VALID.is_valid({name: value for name, value in record.items() if name != "task"})
-
-
-def test_a_number_that_json_does_not_have_becomes_null() -> None:
-    assert json.loads(encode_metric({"a": float("nan"), "b": float("inf"), "c": 1})) == {
-        "a": None,
-        "b": None,
-        "c": 1,
-    }
-
-
-@pytest.mark.parametrize(
-    ("document", "why"),
-    [
-        ([], "not a JSON object"),
-        ({"kind": "window", "schema_version": 2}, "schema 2"),
-        ({"kind": "window", "schema_version": True}, "no number"),
-        ({"kind": "other", "schema_version": 1}, "unknown kind"),
-        ({"kind": "window", "schema_version": 1}, ""),
-        ({"kind": "evaluation", "version": 1}, ""),
-    ],
-)
-def test_what_is_no_known_record_is_named(document: object, why: str) -> None:
-    assert why in problem_of(document)
-    assert bool(problem_of(document)) == bool(why)
-
-
-# -- prices
-
-
-def test_the_shipped_prices_are_valid() -> None:
-    assert load_prices().currency == "EUR"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [("up_per_gib = 0.0", "up_per_gib = -1.0"), ('"EUR"', "3"), ("device_hour", "hour"), ("= 0.09", "= inf")],
-)
-def test_wrong_prices_stop_the_start(
-    change: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "prices.toml"
-    path.write_text((ROOT / "infra" / "prices.toml").read_text().replace(*change))
-    monkeypatch.setenv("FLUVIAL_PRICES", str(path))
-    with pytest.raises(UsageProblem, match="prices cannot be used") as caught:
-        load_prices()
-    assert caught.value.error_id == "FLV-7041"
-
-
-# -- evaluations
-
-ACCURACY = Metric("accuracy", higher_is_better=True)
-MAE = Metric("mae", higher_is_better=False)
-
-
-def test_an_evaluation_by_class_and_cohort() -> None:
-    task = load_task("digits")
-    held_out = task.data().test
-    model = parameters_of(task.model())
-    found = Slices(task, held_out).evaluate(model, ACCURACY)
-    assert found == Slices(task, held_out).evaluate(model, ACCURACY)
-    assert sum(name.startswith("accuracy_class_") for name in found) == 10
-    assert sum(name.startswith("accuracy_cohort_") for name in found) == 10
-    cohorts = [value for name, value in found.items() if name.startswith("accuracy_cohort_")]
-    assert (found["accuracy_worst_decile"], found["accuracy_best_decile"]) == (min(cohorts), max(cohorts))
-    assert found["fairness_gap"] == pytest.approx(max(cohorts) - min(cohorts))
-
-
-def task_with(tmp_path: Path, body: str) -> Any:
-    path = tmp_path / "mine.py"
-    path.write_text(
-        (ROOT / "learning" / "tasks" / "digits.py").read_text() + "\n\ndef cohorts(data):\n    " + body
-    )
-    return load_task(str(path))
-
-
-def test_a_task_may_say_its_cohorts(tmp_path: Path) -> None:
-    task = task_with(tmp_path, "return data.labels % 2")
-    found = Slices(task, task.data().test).evaluate(parameters_of(task.model()), ACCURACY)
-    assert {name for name in found if name.startswith("accuracy_cohort_")} == {
-        "accuracy_cohort_0",
-        "accuracy_cohort_1",
-    }
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "return [1, 2]",
-        "return data.labels * 1.5",
-        "return data.labels - 1",
-        "raise ValueError",
-        "return data.labels + 95",
-    ],
-)
-def test_wrong_cohorts_stop_the_start(body: str, tmp_path: Path) -> None:
-    task = task_with(tmp_path, body)
-    with pytest.raises(UsageProblem) as caught:
-        Slices(task, task.data().test)
-    assert caught.value.error_id == "FLV-7040"
-
-
-def test_targets_that_are_no_classes_have_cohorts_only() -> None:
-    x = np.zeros((40, 64), dtype=np.float32)
-    slices = Slices(load_task("digits"), Examples(x, x))
-    assert (len(slices._classes), len(slices._cohorts)) == (0, 10)
-
-
-REGRESSION = """
-import numpy as np
-from torch import nn
-import learning
-
-def data():
-    x = np.arange(80.0).reshape(40, 2) / 40
-    return learning.Dataset(train=(x, x[:, :1]), test=(x, x[:, :1]))
-
-def model():
-    return nn.Linear(2, 1)
-
-def train(model, data, config):
-    return learning.fit(model, data, config, nn.functional.mse_loss)
-
-def evaluate(model, data):
-    loss = learning.score(model, data, nn.functional.mse_loss)["loss"]
-    {failure}
-    return {{"loss": loss, "mae": float(data.x[0, 0])}}
-
-def cohorts(data):
-    return (data.x[:, 0] * 20).astype(int) // 10
-"""
-
-
-def test_cohorts_are_judged_by_the_tasks_own_metric_in_its_direction(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(REGRESSION.format(failure=""))
-    task = load_task(str(tmp_path / "mine.py"))
-    found = Slices(task, task.data().test).evaluate(parameters_of(task.model()), MAE)
-    cohorts = {name: value for name, value in found.items() if name.startswith("mae_cohort_")}
-    assert len(cohorts) == 4 and not any("class" in name for name in found)
-    assert (found["mae_worst_decile"], found["mae_best_decile"]) == (
-        max(cohorts.values()),
-        min(cohorts.values()),
-    )
-    assert (
-        found["fairness_gap"] == pytest.approx(max(cohorts.values()) - min(cohorts.values()))
-        and found["fairness_gap"] > 0
-    )
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [
-        "if data.x[0, 0] == 0: raise ValueError('too few')",
-        "if data.x[0, 0] == 0: return {'loss': 1.0, 'mae': float('nan')}",
-    ],
-)
-def test_a_cohort_that_cannot_be_evaluated_is_left_out_and_said_once(
-    failure: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "mine.py").write_text(REGRESSION.format(failure=failure))
-    task = load_task(str(tmp_path / "mine.py"))
-    slices, model = Slices(task, task.data().test), parameters_of(task.model())
-    for _ in range(2):
-        found = slices.evaluate(model, MAE)
-        assert {name for name in found if "_cohort_" in name} == {f"mae_cohort_{one}" for one in (1, 2, 3)}
-    assert [record.message.split(" ")[0] for record in caplog.records] == ["cohort_0"]

@@ -19,7 +19,7 @@ from stream_apps.evaluator.bench import EvaluationProblem
 from stream_apps.evaluator.bench_messages import Trouble
 from stream_apps.evaluator.evaluation import Evaluation
 from tests.small_federation import SmallFederation
-from tests.unit.stream_apps.analysts.test_metric_records import VALID
+from tests.unit.stream_apps.analysts.published_schema import VALID
 
 if TYPE_CHECKING:
     from collections.abc import Callable

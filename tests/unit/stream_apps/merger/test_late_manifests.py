@@ -26,7 +26,7 @@ from stream_apps.merger.version import version_of
 from stream_apps.merger.windows import Windows
 from tests import factories
 from tests.small_federation import IN_MEMORY, SmallFederation
-from tests.unit.fluvial.proof.test_checker import copy_of
+from tests.unit.fluvial.proof.checked_copy import copy_of
 from tests.unit.stream_apps.merger.test_late_windows import after_an_outage, require_true, rules
 from tests.unit.stream_apps.merger.test_signed_manifests import context_of
 

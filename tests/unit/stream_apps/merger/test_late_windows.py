@@ -17,7 +17,7 @@ from fluvial.proof.checker import check_logs
 from schemas.manifests import Input, Manifest
 from tests import factories
 from tests.small_federation import IN_MEMORY, SmallFederation
-from tests.unit.fluvial.proof.test_checker import copy_of
+from tests.unit.fluvial.proof.checked_copy import copy_of
 
 AWAY = 8
 """So many versions are made while the region is away."""

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aggregation.errors import ConnectionProblem, FluvialError
+from aggregation.errors import AccessProblem, ConnectionProblem, FluvialError
 from aggregation.fold.contributions import Contributions
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
 from backends.store.file import FileStore
 from backends.store.task_store import TaskStore
+from fluvial.proof.audit import audit_task
 from schemas.envelope import open_envelope
 from schemas.objects import manifest_key, model_key, optimizer_key
 from schemas.records import Announcement, announcement_in
@@ -22,6 +23,7 @@ from stream_apps.merger.merger import Merger
 from stream_apps.merger.policies import Policies
 from stream_apps.process_context import ProcessContext
 from tests import factories
+from tests.failing_key import failing
 from tests.small_federation import SmallFederation, on_mock_cluster
 from tests.unit.stream_apps.merger.merger_parts import Logs, publish_window, small_task
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backends.log import Headers, Position
+    from schemas.envelope import KeyPair
     from stream_apps.merger.version import Version
 
 POLICY = factories.policy(window={"updates_max": 3}, buffer={"updates": 9, "seconds_max": 3600.0})
@@ -42,14 +45,14 @@ def federation(tmp_path: Path) -> Iterator[SmallFederation]:
         yield SmallFederation(settings, policy=POLICY)
 
 
-def merger_of(federation: SmallFederation, name: str) -> Merger:
+def merger_of(federation: SmallFederation, name: str, key_pair: KeyPair | None = None) -> Merger:
     settings = federation.settings
     return Merger(
         ProcessContext.of(
             genesis=federation.genesis,
             store=federation.objects,
             writer=LogWriter(settings, name, give_up=False),
-            key_pair=factories.merger_signer(),
+            key_pair=key_pair or factories.merger_signer(),
             name=name,
             open_reader=lambda purpose: LogReader(settings, f"{name}-{purpose}"),
         )
@@ -259,3 +262,30 @@ def test_a_newest_manifest_that_is_lost_is_not_committed_a_second_time(federatio
     for _ in range(2):  # asked again, it does not begin at version 0
         with pytest.raises(FluvialError, match="FLV-3303"):
             other.resume()
+
+
+def test_at_whatever_signature_a_mergers_token_goes_away_the_next_one_goes_on(
+    federation: SmallFederation,
+) -> None:
+    """One after another ends before its first, second, ... signature: a version's manifest, barriers, announcements."""
+    windows(federation)
+    ended: list[str] = []
+    for good in range(10):
+        key_pair, _ = failing(factories.merger_signer(), good)
+        one = merger_of(federation, f"m-{good}", key_pair)
+        try:
+            one.resume()
+            offer_all(federation, one)
+            one.merge_if_due()
+        except AccessProblem as problem:
+            ended.append(problem.error_id)
+        else:
+            break
+    assert len(ended) >= 3 and set(ended) == {"FLV-2318"}
+    manifest = federation.objects.manifest(1)
+    assert len(manifest.inputs) == len(federation.genesis.slots)
+    for region, partition in federation.genesis.slots:
+        assert newest_barrier(federation, region, partition) == 1
+    assert {(region, 1) for region in federation.genesis.partitions} <= announced(federation)
+    federation.fold()
+    assert audit_task(federation.settings, federation.task_file, jobs=1).identical

@@ -24,7 +24,7 @@ from stream_apps.merger.windows import Windows
 from stream_apps.process_context import ProcessContext
 from tests import factories
 from tests.small_federation import SmallFederation
-from tests.unit.fluvial.proof.test_checker import copy_of
+from tests.unit.fluvial.proof.checked_copy import copy_of
 
 if TYPE_CHECKING:
     from aggregation.server.aggregates import Aggregate, Slot

@@ -24,7 +24,7 @@ from stream_apps.process_context import ProcessContext
 from tests import factories
 from tests.factories import merger_signer, operator_signer, revoke_bytes, worker_signer
 from tests.small_federation import SmallFederation, on_mock_cluster
-from tests.unit.fluvial.proof.test_checker import copy_of
+from tests.unit.fluvial.proof.checked_copy import copy_of
 from tests.unit.stream_apps.merger.test_merger_judging import Site
 from tests.unit.stream_apps.test_revocation import serial
 

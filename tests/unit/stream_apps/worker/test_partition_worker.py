@@ -9,30 +9,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aggregation.errors import ConnectionProblem, FluvialError
-from aggregation.fold.events import Tick, Verdict
+from aggregation.errors import ConnectionProblem
+from aggregation.fold.events import Verdict
 from aggregation.reasons import Reason, because
 from aggregation.server.aggregates import Aggregate
 from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
 from backends.log import LogRecord, Outgoing, Together
-from schemas.certificates import Role
 from schemas.records import aggregate_in
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict
-from stream_apps.credentials import own_identity, require_valid
 from stream_apps.process_context import ProcessContext
 from stream_apps.worker.partition import PartitionWorker
 from tests import factories
 from tests.factories import verdict_bytes
 from tests.small_federation import SmallFederation, on_mock_cluster
-from tests.unit.stream_apps.worker.worker_site import AGGREGATES, UPDATES, VERDICTS, WorkerSite, away
+from tests.unit.stream_apps.worker.worker_site import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from schemas.envelope import Signer
 
 SLOT = ("eu", 0)
 POLICY = factories.policy(window={"updates_max": 3, "seconds_max": 0.01}, anomaly={"enabled": False})
@@ -86,11 +83,6 @@ def judged(federation: SmallFederation) -> list[int]:
     """The offsets in the verdicts topic, in the order in which they stand there."""
     values = records(federation, verdicts_topic(federation.task, "eu"))
     return [decode_verdict(record.value or b"").offset for record in values]
-
-
-async def process(one: PartitionWorker, what: list[LogRecord]) -> None:
-    for record in what:
-        await one.process(record)
 
 
 def test_a_cancelled_call_loses_no_effect(federation: SmallFederation) -> None:
@@ -271,178 +263,6 @@ def test_one_tick_is_under_way_at_a_time(
         assert len(asked) == 2
 
     asyncio.run(run())
-
-
-# -- the clock of a window, in memory
-
-
-def ticks(site: WorkerSite) -> list[int]:
-    """The first offsets of the windows that were asked to close."""
-    site.broker.flush()
-    found = [site.event(record) for record in site.broker.records[UPDATES]]
-    return [event.window_first_offset for event in found if isinstance(event, Tick)]
-
-
-def test_a_windows_clock_starts_with_its_first_record_and_no_other(tmp_path: Path) -> None:
-    site = WorkerSite(tmp_path)  # windows of three updates, two seconds
-
-    async def run() -> None:
-        one = site.worker()
-        await one.resume()
-        site.clock.now_s = 100.0
-        await one.process(site.update(0))
-        site.clock.now_s = 101.0
-        await one.process(site.update(1))
-        for now_s, expected in ((101.875, []), (102.0, [0]), (102.125, [0])):
-            site.clock.now_s = now_s
-            await one.tick()
-            assert ticks(site) == expected, now_s
-
-    asyncio.run(run())
-
-
-def test_the_next_windows_clock_starts_with_its_own_first_record(tmp_path: Path) -> None:
-    site = WorkerSite(tmp_path)
-
-    async def run() -> None:
-        one = site.worker()
-        await one.resume()
-        for number in range(3):
-            await one.process(site.update(number))
-        assert one.state.window.first_offset == 3
-        site.clock.now_s = 50.0
-        await one.tick()
-        assert ticks(site) == []  # an empty window has no age
-        await one.process(site.update(3))
-        for now_s, expected in ((51.875, []), (52.0, [3])):
-            site.clock.now_s = now_s
-            await one.tick()
-            assert ticks(site) == expected, now_s
-
-    asyncio.run(run())
-
-
-def test_a_tick_that_came_to_nothing_is_written_again(tmp_path: Path) -> None:
-    site = WorkerSite(tmp_path)
-
-    async def run() -> None:
-        one = site.worker()
-        await one.resume()
-        await one.process(site.update(0))
-        site.broker.refusing[UPDATES] = [away()]
-        written = []
-        for now_s in (10.0, 11.875, 12.0, 13.0):
-            site.clock.now_s = now_s
-            await one.tick()
-            written.append(len(ticks(site)))
-        assert written == [0, 0, 1, 1]
-
-    asyncio.run(run())
-
-
-def test_a_stopped_partition_asks_for_nothing(tmp_path: Path) -> None:
-    site = WorkerSite(tmp_path)
-
-    async def run() -> None:
-        one = site.worker()
-        await one.resume()
-        await one.process(site.update(0))
-        beyond = site.update(1)
-        await one.process(replace(beyond, offset=beyond.offset + 5))  # a real gap
-        assert one.stopped is not None and one.stopped.error_id == "FLV-3001"
-        site.clock.now_s = 1000.0
-        await one.tick()
-        assert ticks(site) == []
-
-    asyncio.run(run())
-
-
-def test_a_worker_waits_for_the_broker_when_too_many_verdicts_are_on_their_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stream_apps.worker.outbox.VERDICTS_UNACKNOWLEDGED_MAX", 4)
-    site = WorkerSite(tmp_path, factories.policy(anomaly={"enabled": False}))
-
-    async def run() -> None:
-        one = site.worker()
-        await one.resume()
-        standing = []
-        for number in range(6):
-            await one.process(site.update(number))
-            standing.append(len(site.written(VERDICTS)))
-        assert standing == [0, 0, 0, 4, 4, 4]
-
-    asyncio.run(run())
-
-
-def test_a_refused_verdict_is_sent_again_though_no_record_comes_any_more(tmp_path: Path) -> None:
-    site = WorkerSite(tmp_path)
-
-    async def run() -> None:
-        one = site.worker()
-        await one.resume()
-        await one.process(site.update(0))
-        site.broker.refusing[VERDICTS] = [away()]
-        site.broker.flush()
-        assert site.written(VERDICTS) == []
-        await one.tick()
-        await one.process(site.update(1))  # waits for what the tick began
-        assert len(site.written(VERDICTS)) == 1
-        flushes = site.broker.flushes
-        site.broker.flush()
-        await one.tick()
-        await one.resume()
-        assert site.broker.flushes == flushes + 1  # our own: what is acknowledged is not waited for again
-        assert len(site.written(VERDICTS)) == 2
-
-    asyncio.run(run())
-
-
-def test_a_refused_aggregate_ends_the_worker_and_a_fresh_one_publishes_the_window(tmp_path: Path) -> None:
-    site = WorkerSite(tmp_path)
-
-    async def run() -> None:
-        one = site.worker()
-        await one.resume()
-        site.broker.refusing[AGGREGATES] = [away()]
-        updates = [site.update(number) for number in range(3)]
-        with pytest.raises(ConnectionProblem):
-            await process(one, updates)
-        assert one.stopped is not None
-        fresh = site.worker()
-        assert await fresh.resume() == 0
-        await process(fresh, updates)
-        assert site.newest().next_offset == 3
-
-    asyncio.run(run())
-
-
-# -- whose records count
-
-
-@pytest.mark.parametrize(
-    "signer",
-    [
-        factories.device_signer("d-0001"),
-        factories.merger_signer(),
-        factories.worker_signer("w-1", "us"),
-        factories.signer("eu", Role.WORKER, "w-1", secret="another CA"),
-    ],
-    ids=["a device", "a merger", "another region", "another CA"],
-)
-def test_a_process_whose_records_nobody_would_believe_does_not_start(signer: Signer) -> None:
-    with pytest.raises(FluvialError) as caught:
-        own_identity(signer, factories.trust(), region="eu", role=Role.WORKER)
-    assert (caught.value.error_id, caught.value.exit_code) == ("FLV-3203", 4)
-
-
-def test_a_process_ends_when_its_certificate_does() -> None:
-    old = factories.signer("eu", Role.WORKER, "w-1", not_after=factories.NOT_BEFORE.replace(year=2026, day=2))
-    identity = own_identity(old, factories.trust(), region="eu", role=Role.WORKER)
-    with pytest.raises(FluvialError) as caught:
-        require_valid(identity)
-    assert caught.value.error_id == "FLV-3203"
-    assert "has expired" in caught.value.message
 
 
 def test_a_record_that_was_replaced_under_a_running_worker_stops_its_partition(

@@ -226,3 +226,9 @@ class WorkerSite:
 def away() -> ConnectionProblem:
     """What a broker says of a record that it did not take."""
     return ConnectionProblem("FLV-3100", "the broker refused the record")
+
+
+async def process(one: PartitionWorker, what: list[LogRecord]) -> None:
+    """Give a worker records one after another, as Faust does."""
+    for record in what:
+        await one.process(record)

@@ -1,0 +1,100 @@
+"""Builders that all tests share. Everything is deterministic: equal arguments give equal bytes.
+
+A task of two regions (``eu``, ``us``), a layout of three tensors, CAs and certificates made with
+``cryptography``, signers, and signed bytes of every record kind. ``Site`` joins them, and drives one
+partition's fold from bytes. The modules say what is where; tests take all of it from here.
+"""
+
+from tests.factories.certificates import (
+    NOT_AFTER,
+    NOT_BEFORE,
+    authority,
+    certificate,
+    certificate_sha256_signed,
+    device_signer,
+    guardian_signer,
+    key,
+    merger_signer,
+    operator_signer,
+    rsa_key,
+    signer,
+    spiffe,
+    trust,
+    worker_signer,
+)
+from tests.factories.deltas import HashRandom, delta, encoded
+from tests.factories.events import aggregate, barrier, tick, update
+from tests.factories.records import (
+    barrier_bytes,
+    revoke_bytes,
+    tick_bytes,
+    update_bytes,
+    update_record,
+    verdict_bytes,
+)
+from tests.factories.sites import Site, snapshot, state_of, windows_tile
+from tests.factories.task import (
+    BUFFERED,
+    BYTES_MAX,
+    CONTROL,
+    DOMAIN,
+    LAYOUT,
+    NONCE,
+    NOW_MS,
+    REGION,
+    TASK,
+    devices,
+    entries,
+    model_sha,
+    policy,
+    sha,
+)
+
+__all__ = [
+    "BUFFERED",
+    "BYTES_MAX",
+    "CONTROL",
+    "DOMAIN",
+    "LAYOUT",
+    "NONCE",
+    "NOT_AFTER",
+    "NOT_BEFORE",
+    "NOW_MS",
+    "REGION",
+    "TASK",
+    "HashRandom",
+    "Site",
+    "aggregate",
+    "authority",
+    "barrier",
+    "barrier_bytes",
+    "certificate",
+    "certificate_sha256_signed",
+    "delta",
+    "device_signer",
+    "devices",
+    "encoded",
+    "entries",
+    "guardian_signer",
+    "key",
+    "merger_signer",
+    "model_sha",
+    "operator_signer",
+    "policy",
+    "revoke_bytes",
+    "rsa_key",
+    "sha",
+    "signer",
+    "snapshot",
+    "spiffe",
+    "state_of",
+    "tick",
+    "tick_bytes",
+    "trust",
+    "update",
+    "update_bytes",
+    "update_record",
+    "verdict_bytes",
+    "windows_tile",
+    "worker_signer",
+]

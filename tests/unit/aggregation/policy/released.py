@@ -1,0 +1,10 @@
+"""Policies' documents as they were released, by format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+GOLDEN = Path(__file__).parents[3] / "golden"
+V1 = (GOLDEN / "policy.v1.json").read_bytes()
+V2 = (GOLDEN / "policy.v2.json").read_bytes()
+V3 = (GOLDEN / "policy.v3.json").read_bytes()

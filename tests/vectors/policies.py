@@ -1,0 +1,117 @@
+"""Vectors of policies: weights by staleness, documents of every format, and documents that are none."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import rfc8785
+
+from aggregation.defences import DEFENCES
+from aggregation.policy import FORMATS, policy_from_canonical, policy_from_mapping
+from aggregation.weights.staleness import staleness_weights
+from schemas.objects import sha256_hex
+from tests.vectors.reading import reads
+from tests.vectors.writing import document
+
+
+def staleness() -> dict[str, Any]:
+    """Weights by kind and parameters, as a policy's document carries them."""
+    rows = [
+        ("constant", 0.5, 4, 1.0, 3),
+        ("polynomial", 0.5, 4, 1.0, 20),
+        ("polynomial", 0.0, 4, 1.0, 2),
+        ("polynomial", 2.0, 4, 1.0, 10),
+        ("hinge", 0.5, 4, 1.0, 10),
+        ("hinge", 0.5, 0, 0.25, 6),
+    ]
+    cases = []
+    for kind, exponent, hinge_versions, hinge_slope, versions_max in rows:
+        parameters = SimpleNamespace(
+            exponent=exponent, hinge_versions=hinge_versions, hinge_slope=hinge_slope
+        )
+        cases.append(
+            {
+                "kind": kind,
+                "exponent": exponent,
+                "hinge_versions": hinge_versions,
+                "hinge_slope": hinge_slope,
+                "versions_max": versions_max,
+                "weights": list(staleness_weights(kind, parameters, versions_max=versions_max)),
+            }
+        )
+    return document(
+        "staleness weights, units of 1/65536; a policy carries them, so no replay computes them", cases
+    )
+
+
+def policies() -> dict[str, Any]:
+    """Policy documents, their hash, and documents that are none."""
+    cases: list[dict[str, Any]] = []
+    small = {"staleness": {"versions_max": 3}, "server": {"optimizer": "adam", "learning_rate": 0.01}}
+    for name in FORMATS:
+        made = policy_from_mapping(small, default_format=name)
+        data = made.canonical()
+        cases.append({"format": name, "document": data.decode(), "sha256": made.sha256, "good": True})
+        text = json.loads(data)
+        spoiled = {
+            "an unknown key": rfc8785.dumps(text | {"windows": 1}),
+            "a weight of 0": rfc8785.dumps(
+                text | {"staleness": text["staleness"] | {"weights": [65536, 0, 1, 1]}}
+            ),
+            "a weight too few": rfc8785.dumps(
+                text | {"staleness": text["staleness"] | {"weights": [65536, 1, 1]}}
+            ),
+            "an unknown format": rfc8785.dumps(text | {"format": "fluvial/policy/v99"}),
+            "an unknown codec": rfc8785.dumps(text | {"updates": text["updates"] | {"codecs": ["int7"]}}),
+            "not in canonical form": json.dumps(text).encode(),
+        }
+        for what, bad in spoiled.items():
+            cases.append(
+                {
+                    "format": name,
+                    "name": what,
+                    "document": bad.decode(),
+                    "sha256": sha256_hex(bad),
+                    "good": reads(policy_from_canonical, bad),
+                }
+            )
+    cases += _of_v3()
+    return document("policies: documents, their SHA-256, and whether they are read", cases)
+
+
+def _of_v3() -> list[dict[str, Any]]:
+    """Documents of v3 with every defence, and with keys out of their bounds."""
+    text = json.loads(policy_from_mapping({"staleness": {"versions_max": 1}}).canonical())
+    changed: dict[str, dict[str, Any]] = {
+        **{f"the defence {name}": {"defence": {"kind": name}} for name in DEFENCES},
+        "no such defence": {"defence": {"kind": "krum"}},
+        "to wait for guides": {"defence": {"guide_missing": "wait"}},
+        "to do neither": {"defence": {"guide_missing": "stop"}},
+        "shares off": {"shares": {"per_version": 0, "saved_max": 0}},
+        "fewer saved than a version gives": {"shares": {"per_version": 3}},
+        "more than eight": {"shares": {"per_version": 9, "saved_max": 9}},
+        "nine refusals of eight": {"defence": {"quarantine_refusals": 9}},
+        "a floor above the clip": {"defence": {"norm_clip_floor": 1.5}},
+        "a cosine of 2": {"defence": {"guide_cosine_min": 2}},
+        "a history that is too short": {"defence": {"history_updates": 7}},
+        "seconds below 0": {"staleness": {"seconds_max": -1}},
+        "late windows as a number": {"buffer": {"late_windows": 1}},
+        "a section of v2": {"anomaly": {"enabled": True}},
+    }
+    cases = []
+    for what, sections in changed.items():
+        keys = {name: text.get(name, {}) | each for name, each in sections.items()}
+        data = rfc8785.dumps(text | keys)
+        sha256 = sha256_hex(data)
+        cases.append(
+            {
+                "format": text["format"],
+                "name": what,
+                "document": data.decode(),
+                "sha256": sha256,
+                "good": reads(policy_from_canonical, data),
+            }
+        )
+    return cases
