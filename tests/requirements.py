@@ -22,6 +22,7 @@ APT: Final = {
     "jq": "jq",
     "kcat": "kcat",
     "node": "nodejs",
+    "pkcs11-tool": "opensc",
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "softhsm2-util": "softhsm2",
