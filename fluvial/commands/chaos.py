@@ -72,6 +72,12 @@ SECURITY: Final = "none"
     help="How processes get into Kafka: tls by certificates of roles, scram by users' passwords; both under ACLs.",
 )
 @click.option(
+    "--on-cluster",
+    is_flag=True,
+    help="On the cluster of the settings (FLUVIAL_BOOTSTRAP_SERVERS and so on) instead of one of its own: in a task of "
+    "its own, which is removed at the end, and with faults of its own processes only.",
+)
+@click.option(
     "--json",
     "json_file",
     metavar="[FILE]",
@@ -95,12 +101,14 @@ def chaos(
     policy: Path | None,
     defence: str | None,
     security: Security,
+    on_cluster: bool,
     json_file: str | None,
     keep: bool,
 ) -> int:
     """Break a stack of its own while devices publish; then check offline that nothing was lost or counted twice.
 
-    It has a home of its own below the usual one, fresh and removed at the end: other stacks and tasks are not touched.
+    It has a home of its own below the usual one, fresh and removed at the end: other stacks and tasks are not touched,
+    and on a cluster that is there (--on-cluster) no other task.
     Exit code 1 when a promise was broken; its home is then kept until the next run. Ctrl-C stops and removes
     everything but the history.
     """
@@ -114,6 +122,8 @@ def chaos(
     output = invocation.output
     output.json = json_file == STDOUT
     check_json_target(json_file)
+    if on_cluster:
+        _check_cluster(invocation, faults, security)
     FleetConfig(devices=devices, attackers=attackers, seed=seed)  # refused now, not when the stack is up
     plan = ChaosPlan(
         seconds=seconds,
@@ -126,6 +136,7 @@ def chaos(
         policy_text=read_policy_file(policy),
         defence=defence or "",
         security=security,
+        cluster=invocation.settings if on_cluster else None,
         keep=keep,
     )
     result = run_chaos(plan, invocation.home, output)
@@ -137,6 +148,25 @@ def chaos(
         output.json = False  # the one document is written; the finding goes to stderr
         raise problem
     return 0
+
+
+def _check_cluster(invocation: Invocation, faults: str, security: Security) -> None:
+    """UsageProblem FLV-6001: what would have no effect there; FLV-1001: no cluster is known."""
+    from fluvial.proof.chaos.ground import OF_PROCESSES
+
+    if security != SECURITY:
+        raise UsageProblem(
+            "FLV-6001",
+            "--security is of a cluster of the run's own: how one gets into the one of --on-cluster is in the settings",
+            hint="`fluvial config show --sources`",
+        )
+    if not set(parse_kinds(faults)) & set(OF_PROCESSES):
+        raise UsageProblem(
+            "FLV-6001",
+            f"--on-cluster hits nothing but processes: expected faults of {', '.join(OF_PROCESSES)}, got {faults}",
+            hint="`fluvial chaos --on-cluster --faults kill,pause`",
+        )
+    invocation.settings("admin")
 
 
 def parse_kinds(text: str) -> tuple[Kind, ...]:

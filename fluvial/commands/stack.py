@@ -13,7 +13,7 @@ from backends.store.factory import open_object_store
 from fluvial.local.stack import LocalStack
 from fluvial.processes.metrics_server import remove_targets
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
-from fluvial.terminal.secured_option import secured_option
+from fluvial.terminal.run_options import secured_option
 
 if TYPE_CHECKING:
     from pathlib import Path

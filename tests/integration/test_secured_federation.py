@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from backends import keys
 from backends.environment import load_settings
 from backends.kafka.admin import admin_client
 from backends.kafka.permissions import permit
+from backends.store.factory import open_object_store
 from backends.tasks import keys_folder
 from backends.variables import variables_of
 from fluvial import cli
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
 
 REGION, DEVICES, VERSIONS = "local", 4, 3
 NEW_DEVICE = "one-more"
+EVERYTHING = "everything"
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -151,6 +160,50 @@ def test_everybody_works_as_its_role(
         federation.run("reader", "devices")
     finally:
         federation.end()
+
+
+def test_chaos_on_a_cluster_that_is_there(
+    secured: SecuredStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one user who may do everything with topics of chaos; its processes alone are hit, and nothing stays."""
+    secured.make_users([EVERYTHING])
+    administer(secured, EVERYTHING)
+    for name, value in variables_of(secured.by_password("SCRAM-SHA-512", EVERYTHING)).items():
+        monkeypatch.setenv(name, value)
+    topics = set(admin_client(secured.admin).list_topics(timeout=WAIT_S).topics)
+    options = ["--seconds", "10", "--seed", "3", "--devices", "6", "--regions", "eu:1", "--workers", "2"]
+    run = run_command(
+        tmp_path / "home", "chaos", "--on-cluster", "--defence", "guide", *options, "--json", "-"
+    )
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    assert set(result["faults"]) <= {"kill", "pause"} and result["faults_total"] >= 1, run.stderr
+    assert set(result["skipped"]) == {"network", "disk"}
+    assert (result["lost"], result["double"], result["forks"], result["undrained"]) == (0, 0, 0, 0)
+    assert result["identical"] and 0 < result["guided_versions"] <= result["versions"]
+    assert set(admin_client(secured.admin).list_topics(timeout=WAIT_S).topics) == topics
+    left = open_object_store(secured.admin.store).list("chaos-")
+    assert not list(left)
+
+
+def administer(secured: SecuredStack, user: str) -> None:
+    """What the administrator of a cluster gives to whoever shall try it."""
+    prefixes = {ResourceType.TOPIC: "fl.chaos-", ResourceType.GROUP: "fluvial-chaos-"}
+    bindings = [
+        AclBinding(
+            kind,
+            prefix,
+            ResourcePatternType.PREFIXED,
+            f"User:{user}",
+            "*",
+            AclOperation.ALL,
+            AclPermissionType.ALLOW,
+        )
+        for kind, prefix in prefixes.items()
+    ]
+    admin = admin_client(secured.admin)  # which ends what it was asked where it is let go
+    for done in admin.create_acls(bindings, request_timeout=WAIT_S).values():
+        done.result(WAIT_S)
 
 
 def a_device_of_its_own(federation: Secured) -> None:

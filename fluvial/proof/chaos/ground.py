@@ -1,4 +1,7 @@
-"""What a chaos run stands on: disks, a broker and a store of its own, and ways in to both."""
+"""What a chaos run stands on: disks, a broker and a store of its own, and ways in to both; or a cluster that is there.
+
+Of the latter only the run's own processes are hit: it may be somebody else's, too.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,18 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from aggregation.errors import EnvironmentProblem
+from aggregation.errors import EnvironmentProblem, FluvialError
+from backends.settings import ADMIN
+from backends.tasks import read_task_file, task_names
 from fluvial.local import downloads
+from fluvial.local.removing import remove_task
 from fluvial.local.stack import LocalStack, StackPlan
 from fluvial.processes.signals import undisturbed
 from fluvial.proof.chaos.disks import Disks
 from fluvial.proof.chaos.links import Link, choose_links
 from fluvial.proof.chaos.parts import Cast
 from fluvial.proof.chaos.schedule import BROKER, STORE, Kind
-from fluvial.proof.chaos.ways_in import WaysIn
+from fluvial.proof.chaos.ways_in import GivenWays, WaysIn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +35,9 @@ if TYPE_CHECKING:
 _STORE_IS_A_FOLDER: Final = (
     "the store is a folder here (no Go to build MinIO): it has no process, link or disk"
 )
+OF_PROCESSES: Final[tuple[Kind, ...]] = ("kill", "pause")
+"""Kinds of faults that need nothing but the run's own processes."""
+_NOT_OURS: Final = "the cluster is not the run's own: nothing but its own processes is hit"
 
 
 @dataclass(slots=True)
@@ -42,7 +51,7 @@ class Ground:
     stack: LocalStack
     disks: Disks
     links: list[Link]
-    ways: WaysIn
+    ways: WaysIn | GivenWays
     binary: Path | None
     kinds: tuple[Kind, ...]
     skipped: dict[str, str] = field(default_factory=dict)
@@ -59,6 +68,10 @@ def open_ground(plan: ChaosPlan, own: ChaosHome, output: Output) -> Iterator[Gro
 
     Raises FluvialError: what the stack raises; FLV-2001 to 2003, the policy is none; FLV-6405, FLV-6406.
     """
+    if plan.cluster is not None:
+        with _given_ground(plan, GivenWays(plan.cluster), own, output) as ground:
+            yield ground
+        return
     folder, skipped = own.folder, dict[str, str]()
     services = (BROKER, STORE) if "disk" in plan.kinds else ()
     store = downloads.minio_is_possible()
@@ -92,6 +105,33 @@ def open_ground(plan: ChaosPlan, own: ChaosHome, output: Output) -> Iterator[Gro
         finally:
             with undisturbed():
                 _end_stack(stack, disks, folder, keep=own.keep)
+
+
+@contextlib.contextmanager
+def _given_ground(plan: ChaosPlan, ways: GivenWays, own: ChaosHome, output: Output) -> Iterator[Ground]:
+    """A cluster that is there, from which the run's task is removed at the end."""
+    kinds = tuple(kind for kind in plan.kinds if kind in OF_PROCESSES)
+    skipped: dict[str, str] = {kind: _NOT_OURS for kind in plan.kinds if kind not in OF_PROCESSES}
+    for kind, reason in skipped.items():
+        output.say(f"not possible here: {kind}: {reason}")
+    settings = ways.settings(own.folder, ADMIN)
+    with Disks(own.folder / "disks", (), plan.seconds, plan.devices) as disks:
+        try:
+            yield Ground(
+                settings, LocalStack(own.folder, "file", output), disks, [], ways, None, kinds, skipped
+            )
+        finally:
+            with undisturbed():
+                if not own.keep and plan.task in task_names(own.folder):
+                    _remove(plan, ways, settings, output)
+
+
+def _remove(plan: ChaosPlan, ways: GivenWays, settings: Settings, output: Output) -> None:
+    try:
+        remove_task(settings, read_task_file(settings.home, plan.task), output, keep_keys=False)
+        ways.dismiss(plan.task, plan.regions, guided=plan.is_guided)
+    except FluvialError as problem:
+        output.say(f"task {plan.task} stays on the cluster, for it cannot be removed: {problem.message}")
 
 
 def _proxies(plan: ChaosPlan, skipped: dict[str, str], output: Output) -> Path | None:

@@ -24,14 +24,20 @@ class Cast:
     """Who takes part: ``workers`` maps each worker's name to its region."""
 
     def __init__(
-        self, regions: Mapping[str, int], workers_a_region: int, *, store: bool, guided: bool = False
+        self,
+        regions: Mapping[str, int],
+        workers_a_region: int,
+        *,
+        store: bool,
+        broker: bool = True,
+        guided: bool = False,
     ) -> None:
         """So many workers in each of ``regions`` (with their partitions), and ``MERGERS_WANTED`` mergers.
 
-        ``store`` False: the store is a folder, no process. ``guided``: the policy is, so that there are
-        ``GUARDIANS_WANTED`` guardians.
+        ``store`` False: the store is a folder, no process; ``broker`` False: that is somebody else's. ``guided``: the
+        policy is, so that there are ``GUARDIANS_WANTED`` guardians.
         """
-        self.ground = SERVICES if store else (BROKER,)
+        self.ground = tuple(name for name, ours in ((BROKER, broker), (STORE, store)) if ours)
         self.regions = dict(regions)
         self.workers = {
             f"worker-{region}-{number}": region
@@ -61,6 +67,7 @@ class Cast:
             mergers=self.mergers,
             guardians=self.guardians,
             store=STORE in self.ground,
+            broker=BROKER in self.ground,
         )
 
     def names(self, target: str) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
@@ -10,8 +11,9 @@ from aggregation.defences import defence_named
 from fluvial.local.policies import layered_policy, quick_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from backends.settings import Settings, StackRole
     from fluvial.proof.chaos.schedule import Kind
 
 Security = Literal["none", "tls", "scram"]
@@ -21,6 +23,7 @@ SECURITIES: Final[tuple[Security, ...]] = ("none", "tls", "scram")
 With both of the latter ACLs say who may do what.
 """
 TASK: Final = "digits"
+TOKEN_BYTES: Final = 4
 DEADLINE_S: Final = 2.0
 """The policy's ``buffer.seconds_max``: with half of the devices cut off, versions are made of what there is."""
 
@@ -30,7 +33,8 @@ class ChaosPlan:
     """What to run. ``regions`` maps each region to its number of partitions; ``workers`` are per region.
 
     ``attackers`` are among the ``devices``. ``policy_text`` (TOML) goes before the task file's POLICY, and that before
-    ``defence``, the kind of the policy's defence, "" for the default one.
+    ``defence``, the kind of the policy's defence, "" for the default one. ``cluster``: how each role reaches a cluster
+    that is there; None for one of its own, which has ``security``.
     """
 
     seconds: float
@@ -43,7 +47,13 @@ class ChaosPlan:
     policy_text: str = ""
     defence: str = ""
     security: Security = "none"
+    cluster: Callable[[StackRole], Settings] | None = None
     keep: bool = False
+
+    @cached_property
+    def task(self) -> str:
+        """The name of its task, which no other has on a cluster that is there."""
+        return TASK if self.cluster is None else f"chaos-{secrets.token_hex(TOKEN_BYTES)}"
 
     @property
     def policy_defaults(self) -> str:

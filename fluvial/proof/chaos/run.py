@@ -76,6 +76,7 @@ def run_chaos(plan: ChaosPlan, home: Path, output: Output) -> ChaosResult:
         task_file = create_task(
             ground.settings,
             reference=TASK,
+            name=plan.task,
             regions=dict(plan.regions),
             policy_text=plan.policy_text,
             policy_defaults=plan.policy_defaults,
@@ -135,7 +136,8 @@ class _Run:
         self.crew = Cast(
             plan.regions,
             plan.workers,
-            store=self.settings.store.kind != "file",
+            store=plan.cluster is None and self.settings.store.kind != "file",
+            broker=plan.cluster is None,
             guided=task_file.is_guided,
         )
         self.journal = task_folder(self.settings.home, self.task) / "journal.jsonl"

@@ -81,13 +81,14 @@ class Fault:
 class Targets:
     """Whom faults may hit. ``store`` False: the store is a folder, which has no process, link or disk of its own.
 
-    ``guardians`` are of tasks whose policy is guided.
+    ``broker`` False: that is somebody else's too. ``guardians`` are of tasks whose policy is guided.
     """
 
     workers: Sequence[str]
     mergers: Sequence[str]
     guardians: Sequence[str] = ()
     store: bool = True
+    broker: bool = True
 
     @property
     def processes(self) -> tuple[str, ...]:
@@ -97,7 +98,7 @@ class Targets:
     @property
     def ground(self) -> tuple[str, ...]:
         """What all stand on."""
-        return SERVICES if self.store else (BROKER,)
+        return tuple(name for name, ours in ((BROKER, self.broker), (STORE, self.store)) if ours)
 
     def names(self, target: str) -> Sequence[str]:
         """The parts that a fault's target means."""

@@ -15,16 +15,17 @@ import msgspec
 from backends.environment import load_settings
 from backends.kafka.permissions import permit
 from backends.kafka.users import make_users
-from backends.settings import KafkaSecurity
+from backends.settings import ADMIN, KafkaSecurity
 from fluvial.local import ports
 from fluvial.local.kafka import Listener
+from fluvial.local.stack_access import forbid_task, permit_task
 from schemas.access import ROLES, access_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from backends.settings import Settings
+    from backends.settings import Settings, StackRole
     from fluvial.proof.chaos.links import Link
     from fluvial.proof.chaos.plan import Security
     from schemas.access import AccessRole
@@ -92,6 +93,26 @@ class WaysIn:
             return
         make_users(admin, self._passwords)
         permit(admin, access_of(task, regions, guided=guided), lambda grant: f"User:{grant.role}")
+
+
+class GivenWays:
+    """Those of a cluster that is there: as each role reaches it from here."""
+
+    def __init__(self, of: Callable[[StackRole], Settings]) -> None:
+        """``of``: the settings of each role."""
+        self._of = of
+
+    def settings(self, home: Path, role: StackRole) -> Settings:
+        """The same for a process whose folder of local state is ``home``."""
+        return msgspec.structs.replace(self._of(role), home=home)
+
+    def admit(self, _admin: Settings, task: str, regions: Mapping[str, int], *, guided: bool) -> None:
+        """Give the roles of a local stack what they need of the task; elsewhere its administrator has done so."""
+        permit_task(self._of(ADMIN), task, regions, guided=guided)
+
+    def dismiss(self, task: str, regions: Mapping[str, int], *, guided: bool) -> None:
+        """Take it away again."""
+        forbid_task(self._of(ADMIN), task, regions, guided=guided)
 
 
 def _scram(listener: str) -> tuple[str, ...]:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aggregation.errors import UsageProblem
+from backends.environment import load_settings
 from backends.settings import StackFile
+from fluvial import cli
 from fluvial.local import files
 from fluvial.proof.chaos.links import choose_links
 from fluvial.proof.chaos.parts import Cast
 from fluvial.proof.chaos.plan import SECURITIES, ChaosPlan, Security
+from fluvial.proof.chaos.schedule import plan_faults
 from fluvial.proof.chaos.ways_in import WaysIn
 from schemas.access import ROLES
 
@@ -90,3 +93,27 @@ def test_a_policy_that_is_none_is_refused_before_anything_is_started() -> None:
     with pytest.raises(UsageProblem) as caught:
         _ = plan(policy_text="[buffer]\nupdates = -1\n").is_guided
     assert caught.value.error_id in {"FLV-2001", "FLV-2002"}
+
+
+@pytest.mark.parametrize(
+    "options", [["--security", "tls"], ["--security", "scram"], ["--faults", "disk,network,corrupt"]]
+)
+def test_what_has_no_effect_on_a_cluster_that_is_there_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert (
+        cli.main(["--home", str(tmp_path / "home"), "chaos", "--on-cluster", *options])
+        == UsageProblem.exit_code
+    )
+    assert "error[FLV-6001]" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_cluster_that_is_there_has_no_ground_to_hit_and_a_task_of_its_own() -> None:
+    crew = Cast({"eu": 1}, 1, store=False, broker=False)
+    assert (crew.ground, crew.targets().ground) == ((), ())
+    faults = plan_faults(1, 600.0, ["kill", "pause"], crew.targets())
+    assert faults and not any(fault.on_ground for fault in faults)
+    one, two = (plan(cluster=lambda role: load_settings(role=role)) for _ in range(2))
+    assert one.task == one.task != two.task
+    assert plan().task == "digits"
