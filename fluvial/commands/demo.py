@@ -11,6 +11,7 @@ import click
 
 from fluvial.commands.run_plan import evaluation_option, stall_option
 from fluvial.terminal.invocation import Invocation, no_check_option, pass_invocation, traceback_option
+from fluvial.terminal.run_options import alpha_option, secured_option, store_option, workers_option
 
 if TYPE_CHECKING:
     from fluvial.session.plan import RunPlan, RunResult
@@ -39,6 +40,7 @@ class Options(TypedDict):
     alpha: float
     store: Literal["auto", "minio", "file"]
     no_console: bool
+    secured: bool | None
     stall_s: float
     evaluation_s: float
 
@@ -77,28 +79,17 @@ class Options(TypedDict):
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of devices, data split and chaos."
 )
-@click.option("--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Workers a region.")
+@workers_option
 @click.option(
     "--chaos",
     type=click.IntRange(0, 1000),
     default=0,
     help="Kill workers or the merger with -9 so many times.",
 )
-@click.option(
-    "--alpha",
-    type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Data split: Dirichlet concentration.",
-)
-@click.option(
-    "--store",
-    type=click.Choice(["auto", "minio", "file"]),
-    default="auto",
-    show_default=True,
-    help="Object store.",
-)
+@alpha_option
+@store_option
 @click.option("--no-console", is_flag=True, help="Serve no live page while it runs.")
+@secured_option
 @stall_option
 @evaluation_option
 @no_check_option
@@ -186,6 +177,7 @@ def _plan(home: Path, reference: str, options: Options, output: Output) -> RunPl
         stall_s=options["stall_s"],
         evaluation_s=options["evaluation_s"],
         store=options["store"],
+        secured=options["secured"],
         policy_defaults=quick_policy(
             devices - attackers - misbehaving, defence=GUIDE if reference in shipped_tasks() else ""
         ),
