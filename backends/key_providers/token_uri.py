@@ -22,8 +22,8 @@ _UNESCAPED: Final = re.compile(r"[A-Za-z0-9_.~:\[\]@!$'()*+,=&/%-]*")
 
 
 def is_uri(place: object) -> bool:
-    """Whether a key's place is such a URI and not a file."""
-    return str(place).startswith(SCHEME)
+    """Whether a key's place is such a URI and not a file. A scheme may be written in any case (RFC 3986)."""
+    return str(place)[: len(SCHEME)].lower() == SCHEME
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class TokenUri:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises UsageProblem FLV-2310, which says nothing of the URI but the attribute that is wrong."""
+        """Of what ``is_uri`` knows. UsageProblem FLV-2310, which names the attribute that is wrong, and no value."""
         if len(text) > URI_CHARACTERS_MAX:
             raise _refused(f"it is longer than {URI_CHARACTERS_MAX} characters")
-        path, question, query = text.removeprefix(SCHEME).partition("?")
+        path, question, query = text[len(SCHEME) :].partition("?")
         found: dict[str, Any] = {}
         for name, value in _attributes(path, ";", (*_NAMES, "type")):
             if name == "type":

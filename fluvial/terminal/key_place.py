@@ -20,6 +20,8 @@ class KeyPlace(click.ParamType):
         """``value``: as it was typed. click.BadParameter where there is no such file."""
         if is_uri(value):
             return str(value)
+        if "pin-value" in str(value):  # a URI with a slip in its scheme, which no error may show
+            self.fail("expected a file, or a URI that begins with pkcs11: and has no PIN in it", param, ctx)
         click.Path(dir_okay=False, exists=True).convert(value, param, ctx)
         return Path(value)
 

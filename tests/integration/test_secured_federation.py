@@ -25,12 +25,15 @@ from backends.environment import load_settings
 from backends.kafka.admin import admin_client
 from backends.kafka.permissions import permit
 from backends.store.factory import open_object_store
-from backends.tasks import keys_folder
+from backends.tasks import keys_folder, task_folder
 from backends.variables import variables_of
 from fluvial import cli
 from fluvial.local.create import create_task
 from fluvial.local.policies import quick_policy
-from fluvial.terminal.output import quiet_output
+from fluvial.proof.chaos.ground import open_ground
+from fluvial.proof.chaos.home import ChaosHome
+from fluvial.proof.chaos.plan import ChaosPlan
+from fluvial.terminal.output import Output, quiet_output
 from schemas.access import ROLES, access_of
 from schemas.certificates import Role
 from tests import warming
@@ -184,6 +187,36 @@ def test_chaos_on_a_cluster_that_is_there(
     assert set(admin_client(secured.admin).list_topics(timeout=WAIT_S).topics) == topics
     left = open_object_store(secured.admin.store).list("chaos-")
     assert not list(left)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_chaos_run_that_is_interrupted_leaves_nothing_on_a_cluster(
+    secured: SecuredStack, tmp_path: Path, *, finished: bool
+) -> None:
+    """Whenever that is: what says on this machine that there is a task is written after all of it is there."""
+    plan = ChaosPlan(
+        seconds=1.0, seed=1, kinds=("kill",), devices=2, regions={"eu": 1}, workers=1, cluster=secured.as_role
+    )
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(plan, ChaosHome(tmp_path / "chaos", keep=False), finished=finished)
+    topics = admin_client(secured.admin).list_topics(timeout=WAIT_S).topics
+    assert not [name for name in topics if plan.task in name]
+    assert not list(open_object_store(secured.admin.store).list(f"{plan.task}/"))
+
+
+def interrupt(plan: ChaosPlan, own: ChaosHome, *, finished: bool) -> None:
+    with open_ground(plan, own, Output()) as ground:
+        create_task(
+            ground.settings,
+            reference="digits",
+            name=plan.task,
+            regions=dict(plan.regions),
+            policy_defaults=plan.policy_defaults,
+            output=quiet_output(),
+        )
+        if not finished:
+            (task_folder(own.folder, plan.task) / "task.json").unlink()
+        raise KeyboardInterrupt
 
 
 def administer(secured: SecuredStack, user: str) -> None:

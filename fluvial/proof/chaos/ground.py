@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from aggregation.errors import EnvironmentProblem, FluvialError
+from backends.kafka.admin import delete_topics
 from backends.settings import ADMIN
-from backends.tasks import read_task_file, task_names
+from backends.store.removing import remove_objects
+from backends.tasks import task_folder
 from fluvial.local import downloads
-from fluvial.local.removing import remove_task
 from fluvial.local.stack import LocalStack, StackPlan
 from fluvial.processes.signals import undisturbed
 from fluvial.proof.chaos.disks import Disks
@@ -22,6 +23,7 @@ from fluvial.proof.chaos.links import Link, choose_links
 from fluvial.proof.chaos.parts import Cast
 from fluvial.proof.chaos.schedule import BROKER, STORE, Kind
 from fluvial.proof.chaos.ways_in import GivenWays, WaysIn
+from schemas.topics import topics_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,13 +124,23 @@ def _given_ground(plan: ChaosPlan, ways: GivenWays, own: ChaosHome, output: Outp
             )
         finally:
             with undisturbed():
-                if not own.keep and plan.task in task_names(own.folder):
-                    _remove(plan, ways, settings, output)
+                # Its keys are made before anything of it is on the cluster, its task file after everything.
+                if task_folder(own.folder, plan.task).is_dir():
+                    _leave(plan, ways, settings, output, keep=own.keep)
 
 
-def _remove(plan: ChaosPlan, ways: GivenWays, settings: Settings, output: Output) -> None:
+def _leave(plan: ChaosPlan, ways: GivenWays, settings: Settings, output: Output, *, keep: bool) -> None:
+    """Take from the cluster whatever was made of the task, also of one that was never finished."""
+    if keep:
+        output.say(
+            f"task {plan.task} stays on the cluster with what is kept here, and no later run removes it: its topics "
+            f"begin with fl.{plan.task}., its objects with {plan.task}/"
+        )
+        return
     try:
-        remove_task(settings, read_task_file(settings.home, plan.task), output, keep_keys=False)
+        table = topics_of(plan.task, plan.regions, guided=plan.is_guided)
+        delete_topics(settings, [topic.name for topic in table])
+        remove_objects(settings.store, f"{plan.task}/")
         ways.dismiss(plan.task, plan.regions, guided=plan.is_guided)
     except FluvialError as problem:
         output.say(f"task {plan.task} stays on the cluster, for it cannot be removed: {problem.message}")

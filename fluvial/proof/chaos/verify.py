@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backends.settings import Settings
+    from backends.settings import Settings, StoreSettings
     from backends.tasks import TaskFile
     from fluvial.terminal.output import Output
 
@@ -49,11 +49,11 @@ def check_offline(settings: Settings, task_file: TaskFile, journal: Path, output
 
     acknowledged = acknowledged_of(journal)
     store = settings.store
-    if store.kind == "file":
+    if not is_within_reach(store):
         with KafkaLogs(checker_connection(settings), task_file.task) as logs:
             return check_logs(
                 logs,
-                _Folder(open_object_store(store)),
+                _Objects(open_object_store(store)),
                 task_file.task,
                 task_file.genesis_sha256,
                 acknowledged,
@@ -82,8 +82,14 @@ def check_offline(settings: Settings, task_file: TaskFile, journal: Path, output
     return check(request, on_progress=follow)
 
 
-class _Folder:
-    """The objects of a store that is a folder, as the checker reads them."""
+def is_within_reach(store: StoreSettings) -> bool:
+    """Whether the checker's own client gets into it, which knows two keys and the store's address, and no more."""
+    plain = not (store.session_token or store.profile or store.proxy or store.addressing == "virtual")
+    return store.kind != "file" and bool(store.access_key) and plain
+
+
+class _Objects:
+    """The objects of a store, a folder or one that only our own client gets into, as the checker reads them."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store

@@ -10,6 +10,10 @@ from hypothesis import strategies as st
 
 from aggregation.errors import UsageProblem
 from backends.key_providers.token_uri import URI_CHARACTERS_MAX, TokenUri, is_uri
+from backends.settings import StackFile
+from backends.tasks import TaskFile, write_task_file
+from fluvial import cli
+from fluvial.local.files import write_stack_file
 
 TEXTS = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
 
@@ -18,6 +22,7 @@ TEXTS = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
     ("text", "expected"),
     [
         ("pkcs11:object=worker", TokenUri(object="worker")),
+        ("PKCS11:object=worker", TokenUri(object="worker")),
         ("pkcs11:id=%01%ff", TokenUri(id=b"\x01\xff")),
         (
             "pkcs11:token=My%20HSM;object=eu%2fworker;type=private",
@@ -75,6 +80,19 @@ def test_everything_else_is_refused(text: str, reason: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["key.pem", "./pkcs11:object=a", "PKCS11:object=a", ""])
+@pytest.mark.parametrize("place", ["key.pem", "./pkcs11:object=a", " pkcs11:object=a", "pkcs11;object=a", ""])
 def test_a_file_is_no_uri(place: str) -> None:
     assert not is_uri(place)
+
+
+@pytest.mark.parametrize("begins", ["pkcs11:", "PKCS11:", "Pkcs11:", " pkcs11:", "pkcs11;", "./pkcs11:"])
+def test_a_pin_that_stands_in_a_command_is_never_shown(
+    home: Path, capsys: pytest.CaptureFixture[str], begins: str
+) -> None:
+    """However its URI is written: what is printed ends up in logs."""
+    write_task_file(home, TaskFile(task="mine", genesis_sha256="ab", reference="digits", regions=("eu",)))
+    write_stack_file(home, StackFile(store_kind="file", running=True, kafka_port=20001))
+    key = f"{begins}token=a;object=b?pin-value=271828"
+    assert cli.main(["--home", str(home), "worker", "--region", "eu", "--key", key]) == UsageProblem.exit_code
+    said = capsys.readouterr()
+    assert "PIN" in said.err and "271828" not in said.out + said.err

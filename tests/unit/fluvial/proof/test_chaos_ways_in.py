@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from aggregation.errors import UsageProblem
 from backends.environment import load_settings
-from backends.settings import StackFile
+from backends.settings import StackFile, StoreSettings
 from fluvial import cli
 from fluvial.local import files
 from fluvial.proof.chaos.links import choose_links
 from fluvial.proof.chaos.parts import Cast
 from fluvial.proof.chaos.plan import SECURITIES, ChaosPlan, Security
 from fluvial.proof.chaos.schedule import plan_faults
+from fluvial.proof.chaos.verify import is_within_reach
 from fluvial.proof.chaos.ways_in import WaysIn
 from schemas.access import ROLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GUIDE = 'format = "fluvial/policy/v3"\n[defence]\nkind = "guide"\nguide_missing = "wait"\n'
 
@@ -117,3 +115,25 @@ def test_a_cluster_that_is_there_has_no_ground_to_hit_and_a_task_of_its_own() ->
     one, two = (plan(cluster=lambda role: load_settings(role=role)) for _ in range(2))
     assert one.task == one.task != two.task
     assert plan().task == "digits"
+
+
+KEYS: dict[str, str] = {"access_key": "a", "secret_key": "b"}
+
+
+@pytest.mark.parametrize(
+    ("store", "within"),
+    [
+        (StoreSettings(kind="minio", endpoint="127.0.0.1:9000", **KEYS), True),
+        (StoreSettings(kind="s3", endpoint="s3.example:443", secure=True, **KEYS), True),
+        (StoreSettings(kind="file", path=Path("/data")), False),
+        (StoreSettings(kind="s3", endpoint="s3.example:443"), False),
+        (StoreSettings(kind="s3", endpoint="s3.example:443", profile="one"), False),
+        (StoreSettings(kind="s3", endpoint="s3.example:443", session_token="t", **KEYS), False),
+        (StoreSettings(kind="s3", endpoint="s3.example:443", proxy="http://proxy:1", **KEYS), False),
+        (StoreSettings(kind="s3", endpoint="s3.example:443", addressing="virtual", **KEYS), False),
+    ],
+)
+def test_the_checker_reads_a_store_by_its_own_client_where_that_gets_in(
+    store: StoreSettings, *, within: bool
+) -> None:
+    assert is_within_reach(store) == within
