@@ -47,7 +47,7 @@ function body(ctx, data) {
       stat("Defence", words(data.kind), KINDS[data.kind] ?? "", { id: "stat-defence" }),
       stat("In quarantine", count(data.quarantined), data.keeps_shares ? `of ${things(data.known_devices, "devices")} that were scored in the last ${data.accepted_in_versions} versions` : "this task’s policy keeps no shares of its devices", { id: "stat-quarantined" }),
       stat("Refused by a rule", count(refused), h("span", null, `beside ${count(data.accepted)} accepted, followed since `, time(data.since_ms)), { id: "stat-refused" }),
-      stat("Of others", unsuspected.of ? percent(unsuspected.refused / unsuspected.of, 0) : percent(null), unsuspected.of ? `${count(unsuspected.refused)} of the newest ${things(unsuspected.of, "refusals")}, of ${things(unsuspected.devices, "devices")} that are not suspected: what the rules may cost the honest` : "no refusal by a rule yet", { id: "stat-others" }),
+      stat("Of the others", unsuspected.of ? percent(unsuspected.refused / unsuspected.of, 0) : percent(null), unsuspected.of ? `${count(unsuspected.refused)} of the newest ${things(unsuspected.of, "refusals")}, of ${things(unsuspected.devices, "devices")} that are not suspected: what the rules may cost the honest` : "no refusal by a rule yet", { id: "stat-others" }),
       known(usual?.norm) ? stat("Usual norm", decimal(usual.norm, 3), `at version ${count(data.version)}${known(usual.cosine) ? `; usual cosine with the guide ${decimal(usual.cosine, 2)}` : ""}`, { id: "stat-usual" }) : null,
       data.kind === "guide" ? stat("Guide", data.guide_sha256 ? hash(data.guide_sha256) : status("warn", "none"), data.guide_sha256 ? `named by version ${count(data.version)}` : h("a", { href: "/docs/runbooks/guardian-away.md#what-to-do" }, "Runbook: the guardian is away"), { id: "stat-guide" }) : null,
     ),
@@ -88,7 +88,7 @@ function suspects(ctx, data) {
 function reason(one) {
   const found = one.last_anomalous;
   if (!found) return h("span", { class: "faint" }, "none in what was followed");
-  return h("span", null, prose(found.detail || one.meaning || ""), " ", time(found.written_at_ms));
+  return h("span", null, prose(found.detail || one.meaning || ""), " · ", time(found.written_at_ms));
 }
 
 function rules(ctx, data, total) {
@@ -105,7 +105,7 @@ function rules(ctx, data, total) {
         { label: "Reason", kind: "text", head: true, cell: (one) => h("a", { href: ctx.link("/refused", { reason: one.reason }) }, words(one.reason)) },
         { label: "Records", kind: "number", cell: (one) => count(one.count) },
         { label: "Of these", kind: "bar-cell", cell: (one) => shareBar(one.count, total) },
-        { label: "What it means", kind: "text detail", cell: (one) => prose(one.explanation) },
+        { label: "What it means", kind: "text detail", cell: (one) => prose(one.hint || one.explanation) },
       ],
     }),
   );
