@@ -7,12 +7,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from aggregation.errors import UsageProblem
 from learning.datasets import Examples
-from learning.userfile import call_users
+from learning.users_examples import users_examples
 
 GUIDE_DATA: Final = "guide_data"
-_PAIR: Final = 2
 
 
 def guide_data_in(module: ModuleType, file: Path) -> Examples | None:
@@ -20,14 +18,4 @@ def guide_data_in(module: ModuleType, file: Path) -> Examples | None:
     own: Callable[[], object] | None = getattr(module, GUIDE_DATA, None)
     if not callable(own):
         return None
-    got = call_users(file, "guide_data()", "FLV-2250", own)
-    if isinstance(got, Examples):
-        return got
-    if not isinstance(got, tuple | list) or len(got) != _PAIR:
-        raise UsageProblem(
-            "FLV-2250",
-            f"guide_data() must return a pair (x, y) of arrays, got {type(got).__name__}",
-            where=str(file),
-            hint="end guide_data() with: return x, y",
-        )
-    return Examples(got[0], got[1])
+    return users_examples(file, "guide_data()", "FLV-2250", own)

@@ -12,10 +12,9 @@ import numpy as np
 
 from aggregation.errors import UsageProblem
 from learning.datasets import Examples
-from learning.userfile import call_users
+from learning.users_examples import users_examples
 
 LOCAL_DATA: Final = "local_data"
-_PAIR: Final = 2
 
 
 def has_data(module: ModuleType) -> bool:
@@ -26,21 +25,9 @@ def has_data(module: ModuleType) -> bool:
 def local_examples(module: ModuleType, file: Path, path: str) -> Examples:
     """The examples at ``path``: see ``Task.local_data``."""
     own: Callable[[str], object] | None = getattr(module, LOCAL_DATA, None)
-    got = (
-        call_users(file, "local_data()", "FLV-2234", lambda: own(path))
-        if callable(own)
-        else _arrays(file, path)
-    )
-    if isinstance(got, Examples):
-        return got
-    if not isinstance(got, tuple | list) or len(got) != _PAIR:
-        raise UsageProblem(
-            "FLV-2234",
-            f"local_data() must return a pair (x, y) of arrays, got {type(got).__name__}",
-            where=str(file),
-            hint="end local_data(path) with: return x, y",
-        )
-    return Examples(got[0], got[1])
+    if not callable(own):
+        return Examples(*_arrays(file, path))
+    return users_examples(file, "local_data(path)", "FLV-2234", lambda: own(path))
 
 
 def no_data(task: str, file: str) -> UsageProblem:

@@ -74,6 +74,17 @@ class ProcessContext:
         )
 
 
+def open_task(
+    settings: Settings, task: str, genesis_sha256: str, observer: Observer = UNOBSERVED
+) -> tuple[TaskStore, Genesis]:
+    """A task's store and its genesis document, checked against its hash. Waits for the store if it is away."""
+    store = TaskStore(open_object_store(settings.store, observer), task)
+    genesis = retry_through_outage(
+        "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
+    )
+    return store, genesis
+
+
 def open_process_context(
     settings: Settings,
     task: str,
@@ -84,10 +95,7 @@ def open_process_context(
     observer: Observer = UNOBSERVED,
 ) -> ProcessContext:
     """The real outside of one process. Reads the genesis document, and waits for the store if it is away."""
-    store = TaskStore(open_object_store(settings.store, observer), task)
-    genesis = retry_through_outage(
-        "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
-    )
+    store, genesis = open_task(settings, task, genesis_sha256, observer)
     return ProcessContext.of(
         genesis=genesis,
         store=store,

@@ -84,6 +84,15 @@ def run(app: faust.App, observer: Observer = UNOBSERVED) -> int:
         return _exit_code(worker.crash_reason) if stopped.code else 0
 
 
+def say_stop(to: logging.Logger, text: str, version: int, error: Exception) -> None:
+    """Say that a process stops, and why: ``text`` takes the version and the error.
+
+    An error that is none of ours is a defect, and comes with its traceback.
+    """
+    known = isinstance(error, FluvialError)
+    to.error(text, version, error, exc_info=None if known else error, extra={"version": version})
+
+
 def tell(app: faust.App, observer: Observer) -> None:
     """Let the observer know that the app's loop turns, and when it ends, as after a crash."""
 

@@ -11,6 +11,7 @@ import click
 
 from fluvial.commands.run_plan import evaluation_option, stall_option
 from fluvial.terminal.invocation import Invocation, no_check_option, pass_invocation, traceback_option
+from fluvial.terminal.run_options import alpha_option, store_option, workers_option
 
 if TYPE_CHECKING:
     from fluvial.session.plan import RunPlan, RunResult
@@ -77,27 +78,15 @@ class Options(TypedDict):
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of devices, data split and chaos."
 )
-@click.option("--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Workers a region.")
+@workers_option
 @click.option(
     "--chaos",
     type=click.IntRange(0, 1000),
     default=0,
     help="Kill workers or the merger with -9 so many times.",
 )
-@click.option(
-    "--alpha",
-    type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Data split: Dirichlet concentration.",
-)
-@click.option(
-    "--store",
-    type=click.Choice(["auto", "minio", "file"]),
-    default="auto",
-    show_default=True,
-    help="Object store.",
-)
+@alpha_option
+@store_option
 @click.option("--no-console", is_flag=True, help="Serve no live page while it runs.")
 @stall_option
 @evaluation_option

@@ -27,6 +27,7 @@ from fluvial.terminal.invocation import (
     program,
     traceback_option,
 )
+from fluvial.terminal.run_options import alpha_option, store_option, workers_option
 
 if TYPE_CHECKING:
     from fluvial.session.aim import Aim
@@ -74,7 +75,7 @@ def new(invocation: Invocation, name: str) -> None:
 @click.option(
     "--regions", default="local:2", show_default=True, help="Regions and their partitions, such as eu:2,us:2."
 )
-@click.option("--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Workers a region.")
+@workers_option
 @click.option(
     "--seed",
     type=click.IntRange(0),
@@ -82,25 +83,13 @@ def new(invocation: Invocation, name: str) -> None:
     show_default=True,
     help="Of the model, devices and data split.",
 )
-@click.option(
-    "--alpha",
-    type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Data split: Dirichlet concentration.",
-)
+@alpha_option
 @click.option(
     "--policy",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Policy (TOML, docs/policy.md); it goes before the task file's POLICY.",
 )
-@click.option(
-    "--store",
-    type=click.Choice(["auto", "minio", "file"]),
-    default="auto",
-    show_default=True,
-    help="Object store.",
-)
+@store_option
 @click.option(
     "--simulate",
     is_flag=True,

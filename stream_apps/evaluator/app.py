@@ -26,22 +26,17 @@ from typing import Final
 import faust
 from faust.types import TP
 
-from aggregation.errors import FluvialError
 from backends.kafka.faust.transport import create_app, raw_topic, records_in
 from backends.log import LogRecord
-from backends.object_store import StoreUnavailable
 from backends.observer import UNOBSERVED, Observer
-from backends.outages import retry_through_outage
-from backends.programs import find_program
 from backends.settings import Settings
-from backends.store.factory import open_object_store
-from backends.store.task_store import TaskStore
 from schemas.access import own_group
-from schemas.manifests import Genesis
 from schemas.topics import models_topic
 from stream_apps.evaluator.evaluation import Evaluation
 from stream_apps.evaluator.limits import EVALUATION_S_MAX
-from stream_apps.running import tell
+from stream_apps.process_context import open_task
+from stream_apps.running import say_stop, tell
+from stream_apps.task_program import task_program
 
 ANNOUNCEMENT_BYTES: Final = 2048
 
@@ -64,11 +59,8 @@ def build_app(
 
     ``data``: of held-out examples of one's own. ``seconds_max``: how long one version's evaluation may take.
     """
-    store = TaskStore(open_object_store(settings.store, observer), task)
-    genesis = retry_through_outage(
-        "read the genesis document", lambda: store.genesis(genesis_sha256), (StoreUnavailable,)
-    )
-    reference = _program(settings, store, genesis, reference_here)
+    store, genesis = open_task(settings, task, genesis_sha256, observer)
+    reference = task_program(settings, store, genesis, reference_here, log)
     evaluation = Evaluation(
         settings, store, genesis, reference, name, data=data, seconds_max=seconds_max, observer=observer
     )
@@ -105,23 +97,8 @@ def build_app(
             try:
                 for record in records_in(event.message):
                     await asyncio.shield(asyncio.create_task(take(record)))
-            except Exception as error:
-                known = isinstance(error, FluvialError)
-                log.error(  # noqa: TRY400
-                    "the evaluator stops after version %d.\n%s",
-                    evaluation.evaluated,
-                    error,
-                    exc_info=not known,
-                    extra={"version": evaluation.evaluated},
-                )
+            except Exception as error:  # noqa: BLE001 (it is said, and ends the process)
+                say_stop(log, "the evaluator stops after version %d.\n%s", evaluation.evaluated, error)
                 await app.crash(error)
 
     return app
-
-
-def _program(settings: Settings, store: TaskStore, genesis: Genesis, reference_here: str) -> str:
-    return retry_through_outage(
-        "read the task's program",
-        lambda: find_program(settings.home, genesis, store.get_object, reference_here, say=log.warning),
-        (StoreUnavailable,),
-    )

@@ -30,12 +30,11 @@ from typing import TYPE_CHECKING, Any, Final
 import faust
 from faust.types import TP
 
-from aggregation.errors import FluvialError, UsageProblem
+from aggregation.errors import UsageProblem
 from backends.kafka.faust.transport import create_app, raw_topic, records_in
 from backends.object_store import StoreUnavailable
 from backends.observer import UNOBSERVED, Observer
 from backends.outages import retry_through_outage
-from backends.programs import find_program
 from backends.settings import Settings
 from learning.root_set_limits import EXAMPLES
 from schemas.access import own_group
@@ -45,7 +44,8 @@ from schemas.topics import models_topic
 from stream_apps.credentials import own_identity, require_not_revoked, require_valid
 from stream_apps.guardian.making import Making
 from stream_apps.process_context import ProcessContext, open_process_context
-from stream_apps.running import tell
+from stream_apps.running import say_stop, tell
+from stream_apps.task_program import task_program
 
 if TYPE_CHECKING:
     from learning.root_set import RootSet
@@ -112,10 +112,7 @@ def build_app(
     tell(app, observer)
 
     async def end(error: Exception) -> None:
-        known = isinstance(error, FluvialError)
-        text = "the guardian stops after version %d.\n%s"
-        at = {"version": making.guided}
-        log.error(text, making.guided, error, exc_info=not known, extra=at)
+        say_stop(log, "the guardian stops after version %d.\n%s", making.guided, error)
         await app.crash(error)
 
     @app.agent(raw_topic(app, models_topic(task)), name="follow")
@@ -171,12 +168,7 @@ def _making(settings: Settings, context: ProcessContext, reference_here: str, as
     from learning.binding import bind
     from learning.task import load_task
 
-    def program() -> str:
-        return find_program(
-            settings.home, context.genesis, context.store.get_object, reference_here, say=log.warning
-        )
-
-    reference = retry_through_outage("read the task's program", program, (StoreUnavailable,))
+    reference = task_program(settings, context.store, context.genesis, reference_here, log)
     loaded = load_task(reference, asked.settings or {})
     task = retry_through_outage(
         "read the frozen tensors",

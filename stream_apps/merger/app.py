@@ -30,7 +30,6 @@ from typing import Final
 import faust
 from faust.types import TP
 
-from aggregation.errors import FluvialError
 from backends.kafka.faust.transport import create_app, raw_topic, records_in
 from backends.kafka.topic_settings import await_right_topics
 from backends.observer import UNOBSERVED, LastScrape, Observer
@@ -45,7 +44,7 @@ from stream_apps.credentials import own_identity, require_valid
 from stream_apps.merger.loop import MergeLoop
 from stream_apps.merger.merger import Merger
 from stream_apps.process_context import open_process_context
-from stream_apps.running import tell
+from stream_apps.running import say_stop, tell
 
 MERGE_EVERY_S: Final = 0.1
 DIVERGENCE: Final = frozenset({"FLV-3002", "FLV-3003"})
@@ -98,13 +97,9 @@ def build_app(
         """What does not pass by waiting ends this merger, and is said."""
         try:
             await work
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (it is said, and ends the process)
             stopped.set()  # which of two windows is the right one must not be decided by which came first
-            known = isinstance(error, FluvialError)
-            version = loop.merger.head.number
-            at = {"version": version}
-            text = "the merger stops at version %d.\n%s"
-            log.error(text, version, error, exc_info=not known, extra=at)  # noqa: TRY400
+            say_stop(log, "the merger stops at version %d.\n%s", loop.merger.head.number, error)
             await _be_seen(observer, error)
             await app.crash(error)
 

@@ -4,47 +4,46 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import Producer
-
 from aggregation.fold.rejections import ACCEPTED, CONTROL
-from backends import keys
 from backends.kafka.faust.our_batches import FETCH_UNPACKED_BYTES_MAX
 from backends.kafka.unpacking import BATCH_UNPACKED_BYTES_MAX
-from backends.log import Position
 from fluvial.proof.audit import audit_task
 from producers.sdk.announcements import Announcements
-from schemas.certificates import Role
 from schemas.topics import updates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict
 from tests import factories
 from tests.fuzz.memory import MemorySamples
-from tests.fuzz.mutator import BOMB_BYTES, CODECS, Cast, Device, Fuzzed, Moment, Mutator
+from tests.fuzz.mutator import BOMB_BYTES, CODECS, Fuzzed, Moment, Mutator
+from tests.fuzz.traffic import (
+    EXPIRED_AFTER_DAYS,
+    PARTITIONS,
+    REGION,
+    WARMING_DEVICES,
+    HonestTraffic,
+    append_through,
+    cast_of,
+    compressing_producer,
+)
 from tests.integration.pipeline import Federation
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
+
     from aggregation.fold.events import Verdict
     from aggregation.server.aggregates import Slot
     from backends.kafka.reading import LogReader
+    from backends.log import Position
     from backends.settings import Settings
-    from schemas.records import Announcement
 
-REGION: Final = "eu"
-PARTITIONS: Final = {"eu": 2, "us": 1}
 HONEST_SHARE: Final = 11
 """One record in so many is honest: ten bad ones beside each."""
-HONEST_DEVICES: Final = 150
-IDLE_DEVICES, LOOSE_DEVICES, WARMING_DEVICES = 8, 8, 32
 BYTES_MAX: Final = 1 << 16
-BATCH_BYTES_MAX: Final = 200 << 20
-EXPIRED_AFTER_DAYS: Final = 1 / 86_400
-NEWS_WITHIN_S: Final = 120.0
 DRAIN_WITHIN_S: Final = 120.0
 REPLAYS_KEPT: Final = 200
 IN_FLIGHT_MAX: Final = 2000
@@ -56,6 +55,7 @@ LATENCY_MAX_S: Final = 60.0
 """No honest update may wait longer for its verdict, or somebody has stalled its partition."""
 HELD_BYTES_MAX: Final = PARTITIONS[REGION] * (BATCH_UNPACKED_BYTES_MAX + FETCH_UNPACKED_BYTES_MAX)
 """Of each partition a worker may hold one fetch, unpacked, which a batch as large as may be goes over."""
+
 
 POLICY: Final = factories.policy(
     updates={"bytes_max": BYTES_MAX},
@@ -103,41 +103,6 @@ class Report:
         }
 
 
-class HonestTraffic:
-    """Devices that train on the newest version and contribute once to each."""
-
-    def __init__(self, federation: Federation, announcements: Announcements) -> None:
-        self._federation = federation
-        self._announcements = announcements
-        self._devices = {
-            partition: factories.devices(
-                HONEST_DEVICES, partition=partition, partitions=PARTITIONS[REGION], start=10_000
-            )
-            for partition in range(PARTITIONS[REGION])
-        }
-        self._turn: dict[tuple[int, int], int] = {}
-
-    def newest(self) -> tuple[int, str]:
-        """The newest announced version and its model's hash."""
-        latest: Announcement | None = self._announcements.latest(REGION)
-        return (latest.version, latest.model_sha256) if latest else (0, self._federation.model_sha256(0))
-
-    def update(self, partition: int) -> bytes:
-        """The next update. AssertionError where no version comes although all devices have contributed."""
-
-        def next_device() -> tuple[int, str, str] | None:
-            version, sha256 = self.newest()
-            turn = self._turn.get((partition, version), 0)
-            if turn >= HONEST_DEVICES:
-                return None
-            self._turn[partition, version] = turn + 1
-            return version, sha256, self._devices[partition][turn]
-
-        version, sha256, device = until(next_device, "a new version", NEWS_WITHIN_S)
-        record = self._federation.record(device, base=version, base_sha256=sha256, seed=version % 50)
-        return self._federation.device(device).sign("ClientUpdate", record)
-
-
 class Campaign:
     """One run: ``records`` bad records made from ``seed``, ``per_second`` of them, beside a tenth of honest ones."""
 
@@ -148,11 +113,11 @@ class Campaign:
         self.federation = Federation(settings, folder, PARTITIONS, POLICY)
         self.federation.keep_what_producers_write()  # or the broker would refuse bombs
         self._per_second = per_second
-        self._cast = _cast(self.federation, folder)
+        self._cast = cast_of(self.federation, folder)
         self._mutator = Mutator(
             seed, self.federation.task, REGION, PARTITIONS[REGION], factories.LAYOUT, BYTES_MAX, self._cast
         )
-        self._packers = {name: _packer(settings, name) for name in CODECS}
+        self._packers = {name: compressing_producer(settings, name) for name in CODECS}
         self._sent: list[Sent] = []
         self._honest: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS[REGION])}
         self._controls: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS[REGION])}
@@ -291,7 +256,7 @@ class Campaign:
         if not fuzzed.compression:
             position = self.federation.writer.append(topic, fuzzed.value, key=key, partition=partition)  # type: ignore[arg-type]
         else:
-            position = _append(self._packers[fuzzed.compression], topic, partition, key, fuzzed.value)
+            position = append_through(self._packers[fuzzed.compression], topic, partition, key, fuzzed.value)
         self._sent.append(Sent(partition, fuzzed.mutation, fuzzed.outcomes, position))
 
     def _drain(self) -> None:
@@ -377,61 +342,3 @@ class Campaign:
 
     def _find(self, finding: str) -> None:
         self.report.findings.append(finding)
-
-
-def _cast(federation: Federation, folder: Path) -> Cast:
-    def certified(count: int, start: int) -> list[Device]:
-        return [
-            Device(name, partition, federation.device(name))
-            for partition in range(PARTITIONS[REGION])
-            for name in factories.devices(
-                count, partition=partition, partitions=PARTITIONS[REGION], start=start
-            )
-        ]
-
-    strange = folder / "strange"
-    keys.create_authority(strange, REGION)
-    foreign = federation.signer(keys.issue(strange, REGION, Role.DEVICE, "d-foreign"))
-    expired = keys.issue(federation.keys, REGION, Role.DEVICE, "d-expired", days=EXPIRED_AFTER_DAYS)
-    return Cast(
-        idle=certified(IDLE_DEVICES, 1000),
-        loose=certified(LOOSE_DEVICES, 2000),
-        foreign=Device("d-foreign", 0, foreign),
-        expired=Device("d-expired", 0, federation.signer(expired)),
-        revoked=Device("d-revoked", 0, federation.device("d-revoked")),
-        elsewhere=Device("d-us", 0, federation.device("d-us", "us")),
-        worker=federation.worker_signer(REGION),
-        merger=federation.merger_signer,
-        operator=federation.operator_signer,
-    )
-
-
-def _packer(settings: Settings, compression: str) -> Producer:
-    """A producer that compresses, and takes values far larger than the broker would without that."""
-    return Producer(
-        {
-            "bootstrap.servers": settings.bootstrap_servers,
-            "compression.type": compression,
-            "message.max.bytes": BATCH_BYTES_MAX,
-            "queue.buffering.max.kbytes": 2 * BATCH_BYTES_MAX // 1024,
-            "linger.ms": 5,
-            "enable.idempotence": True,
-            "acks": "all",
-            "log_level": 2,
-        }
-    )
-
-
-def _append(
-    producer: Producer, topic: str, partition: int, key: bytes | None, value: bytes | None
-) -> Future[Position]:
-    future: Future[Position] = Future()
-
-    def delivered(error: Any, message: Any) -> None:
-        if error is not None:
-            future.set_exception(RuntimeError(f"{len(value or b'')} bytes: {error}"))
-        else:
-            future.set_result(Position(topic, partition, message.offset()))
-
-    producer.produce(topic, value, key, partition, on_delivery=delivered)
-    return future

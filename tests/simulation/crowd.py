@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 POLL_S = 0.6
 ROUND_S = 0.8
 STALE, TWICE = 0.15, 0.1
+SAT_OUT = 0.3
+"""How often a device sits a version out and answers it with the next, where that is more than its share."""
 Acknowledge = Callable[[str, str, Receipt], None]
 
 
@@ -89,6 +91,8 @@ class SimulatedDevice:
         clock = SimulatedClock(process, epoch_s)
         self._process = process
         self._bases: list[Base] = []
+        self._waiting: list[Base] = []
+        self._has_a_share = genesis.first_policy.counts_shares
         self._acknowledge = acknowledge
         self._region = region
         signer = remembering(factories.device_signer(device_id, region).of_task(genesis.domain))
@@ -111,8 +115,12 @@ class SimulatedDevice:
             self._bases.append(base)
             self._process.block(rng.random() ** 2 * ROUND_S)
             chosen = rng.choice(self._bases) if rng.random() < STALE else base
-            for _ in range(2 if rng.random() < TWICE else 1):
-                self._publish(chosen, rng)
+            if self._has_a_share and rng.random() < SAT_OUT:
+                self._waiting.append(base)
+                continue
+            for one in [*self._waiting, *[chosen] * (2 if rng.random() < TWICE else 1)]:
+                self._publish(one, rng)
+            self._waiting.clear()
 
     def _publish(self, base: Base, rng: random.Random) -> None:
         generator = np.random.default_rng(rng.getrandbits(32))

@@ -24,7 +24,8 @@ from tests import factories
 from tests.simulation.defect import Defect
 from tests.simulation.memory_log import MemoryLog, seeded
 from tests.simulation.memory_store import MemoryObjects, StoreFaults
-from tests.simulation.scenario import EPOCH_MS, LAYOUT, PARTITIONS, TASK, genesis_of, policy_of, trust_of
+from tests.simulation.policies import policy_of
+from tests.simulation.scenario import EPOCH_MS, LAYOUT, PARTITIONS, TASK, genesis_of, trust_of
 from tests.simulation.scheduler import VirtualLoop
 from tests.simulation.staff import Staff
 from tests.simulation.strikes import FAULTY_S, Strikes
@@ -61,11 +62,11 @@ class Federation:
     def __post_init__(self) -> None:
         random.seed(self.seed)  # tenacity's back-off draws from the global generator
         self.loop = VirtualLoop()
-        self.genesis, model, optimizer = genesis_of(self.seed)
-        self.genesis_sha256 = self.genesis.sha256
         self.policy, self.layout = policy_of(self.seed), LAYOUT
-        self.trust = trust_of(self.seed)
-        topics = topics_of(TASK, PARTITIONS)
+        self.genesis, model, optimizer = genesis_of(self.policy)
+        self.genesis_sha256 = self.genesis.sha256
+        self.trust = trust_of(self.policy)
+        topics = topics_of(TASK, PARTITIONS, guided=self.genesis.is_guided)
         self.log = MemoryLog(self.loop, {topic.name: topic.partitions for topic in topics}, EPOCH_MS)
         self.objects = MemoryObjects(self.loop)
         self.defect = Defect(self.log, self.genesis, self.trust, seeded(self.seed, "defect"))
@@ -193,7 +194,7 @@ class Federation:
         )
 
     def undrained(self) -> list[str]:
-        """What still waits: offsets without a verdict, accepted updates in no version, barriers not yet written."""
+        """What still waits: offsets without a verdict, accepted updates of which no version says what became."""
         found = []
         accepted = 0
         for region, partition in self.genesis.slots:
@@ -207,7 +208,8 @@ class Federation:
             accepted += sum(outcome == ACCEPTED for outcome in verdicts.values())
         version = self.versions
         manifests = [self.objects.objects[manifest_key(TASK, number + 1)] for number in range(version)]
-        merged = sum(decode_manifest(data).accepted for data in manifests)
+        made = [decode_manifest(data) for data in manifests]
+        merged = sum(one.accepted + one.dropped for one in made)
         if merged != accepted:
             found.append(f"{accepted} updates are accepted, {merged} are in versions")
         if model_key(TASK, version) not in self.objects.objects:

@@ -25,7 +25,7 @@ from schemas.records import Unverified, aggregate_in, decode_record
 from schemas.topics import aggregates_topic, models_topic, updates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict, encode_verdict
 from schemas.vouching import HEADER
-from schemas.windows import encode_window, restore_state
+from schemas.windows import direction_of_guide, encode_window, restore_state, state_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,16 +218,16 @@ def _first_state(federation: Federation, slot: Slot) -> PartitionState:
 
 
 def _restored(federation: Federation, slot: Slot, one: Aggregate) -> PartitionState:
-    from schemas.windows import state_names
-
     data = federation.objects.objects[object_key(federation.genesis.task, one.state_sha256)]
+    _, reference_sha256, guide_sha256 = state_names(data)
     return restore_state(
         data,
         one,
         partitions=federation.genesis.partitions[slot[0]],
         layout=federation.layout,
         policy=federation.policy,
-        reference=_reference(federation, state_names(data)[1]),
+        reference=_reference(federation, reference_sha256),
+        guide=direction_of_guide(_guide(federation, guide_sha256)),
     )
 
 

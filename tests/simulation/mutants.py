@@ -16,7 +16,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.mutation import Mutation
+from tests.simulation.mutations import MUTATIONS
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("aggregation", "schemas", "backends", "learning", "producers", "stream_apps", "fluvial", "tests")

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """``edits`` are (file, old, new); each old text stands in its file exactly once."""
-
-    name: str
-    edits: tuple[tuple[str, str, str], ...]
-
-
-WORKER, OUTBOX, TICKING = (
-    "stream_apps/worker/partition.py",
-    "stream_apps/worker/outbox.py",
-    "stream_apps/worker/ticking.py",
+from tests.simulation.defence_mutations import DEFENCE_MUTATIONS
+from tests.simulation.mutation import (
+    ADMISSION,
+    AGGREGATES,
+    ENCODING,
+    FOLD,
+    LOOP,
+    MERGER,
+    OUTBOX,
+    STORE,
+    TICKING,
+    VOUCHING,
+    WORKER,
+    Mutation,
 )
-VOUCHING = "stream_apps/worker/vouching.py"
-FOLD = "aggregation/fold/transition.py"
-MERGER, AGGREGATES, STORE = (
-    "stream_apps/merger/merger.py",
-    "aggregation/server/aggregates.py",
-    "backends/store/task_store.py",
-)
-LOOP = "            async for one in self._folding.records_through(record):\n"
-ENCODING, ADMISSION = "schemas/windows.py", "aggregation/fold/admission.py"
 
 MUTATIONS = (
     Mutation(
@@ -377,4 +367,5 @@ MUTATIONS = (
             ),
         ),
     ),
+    *DEFENCE_MUTATIONS,
 )

@@ -1,4 +1,4 @@
-"""The simulated task: two regions, one layout, an older and the newest policy, its genesis document, its trust."""
+"""The simulated task: two regions, one layout, its genesis document, its trust."""
 
 from __future__ import annotations
 
@@ -23,47 +23,13 @@ PARTITIONS = {"eu": 2, "us": 1}
 LAYOUT = Layout.of(
     [TensorSpec("w", (3,)), TensorSpec("b", ()), TensorSpec("var", (2,), BUFFERS, nonnegative=True)]
 )
-POLICY = factories.policy(
-    window={"updates_max": 3, "records_max": 9, "seconds_max": 1.0},
-    buffer={"updates": 5, "seconds_max": 2.0},
-    staleness={"versions_max": 2},
-    server={"momentum": 0.5, "learning_rate": 0.5},
-    anomaly={"history_updates": 8, "history_updates_min": 4},
-)
-NEWEST_POLICY = factories.policy(
-    format="fluvial/policy/v3",
-    window={"updates_max": 3, "records_max": 9, "seconds_max": 1.0},
-    buffer={"updates": 5, "seconds_max": 2.0},
-    staleness={"versions_max": 2, "seconds_max": 3.0},
-    server={"momentum": 0.5, "learning_rate": 0.5},
-)
-"""Of every third run: with shares, a defence, and windows that weigh as late as they come."""
 EPOCH_MS = factories.NOW_MS
 """When every run begins."""
 
 
-def policy_of(seed: int) -> Policy:
-    """The policy of a run."""
-    return NEWEST_POLICY if _is_newest(seed) else POLICY
-
-
-def genesis_of(seed: int) -> tuple[Genesis, bytes, bytes]:
-    """A run's genesis document, its first model's bytes and its optimizer's."""
-    return _genesis(newest=_is_newest(seed))
-
-
-def trust_of(seed: int) -> Trust:
-    """Whom the processes of a run trust; signatures are verified once."""
-    return _trust(newest=_is_newest(seed))
-
-
-def _is_newest(seed: int) -> bool:
-    return seed % 3 == 2
-
-
 @cache
-def _genesis(*, newest: bool) -> tuple[Genesis, bytes, bytes]:
-    policy = NEWEST_POLICY if newest else POLICY
+def genesis_of(policy: Policy) -> tuple[Genesis, bytes, bytes]:
+    """The genesis document of runs under a policy, its first model's bytes and its optimizer's."""
     model = np.array([0.5, -0.25, 0.125, 1.0, 1.0, 1.0], dtype=np.float32)
     model_bytes = encode_model(model, LAYOUT)
     optimizer = encode_optimizer(initial_state(policy.server, LAYOUT.trainable.parameters))
@@ -86,7 +52,8 @@ def _genesis(*, newest: bool) -> tuple[Genesis, bytes, bytes]:
 
 
 @cache
-def _trust(*, newest: bool) -> Trust:
+def trust_of(policy: Policy) -> Trust:
+    """Whom the processes of such a run trust; signatures are verified once."""
     remember_in_checker()
-    trust = _genesis(newest=newest)[0].trust
+    trust = genesis_of(policy)[0].trust
     return RememberingTrust(trust.authorities, trust.rules, trust.domain)

@@ -1,4 +1,4 @@
-"""The processes of a simulated federation: workers, mergers and devices, killed and started again.
+"""The processes of a simulated federation: workers, mergers, guardians and devices, killed and started again.
 
 All that they run is production's: ``RegionWorker``, ``MergeLoop``, ``Device``; what it is told of the outside world is
 the simulation's.
@@ -21,6 +21,7 @@ from stream_apps.worker.region import RegionWorker
 from tests import factories
 from tests.simulation.crowd import Followed, SimulatedDevice
 from tests.simulation.framework import Group, Member
+from tests.simulation.guardian import SimulatedGuardian
 from tests.simulation.keys import remembering
 from tests.simulation.memory_log import MemoryReader, MemoryWriter, Place, seeded
 from tests.simulation.memory_store import MemoryStore
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 MERGERS = 2
+GUARDIANS = 2
 UNTOUCHED = ("creator", "crowd")
 """Processes that no fault strikes."""
 TICK_EVERY_S = 0.8
@@ -63,12 +65,14 @@ class Staff:
         }
 
     def hire(self) -> None:
-        """Start every worker and merger, and the devices."""
+        """Start every worker and merger, the guardians of a guided task, and the devices."""
         for region in PARTITIONS:
             for number in range(WORKERS):
                 self.start(f"worker-{region}-{number}")
         for number in range(MERGERS):
             self.start(f"merger-{number}")
+        for number in range(GUARDIANS if self._federation.genesis.is_guided else 0):
+            self.start(f"guardian-{number}")
         self._start_crowd()
 
     def process(self, name: str) -> Process:
@@ -101,11 +105,13 @@ class Staff:
         self._federation.loop.later(down_s, lambda: self.start(name))
 
     def start(self, name: str) -> None:
-        """Start a process by its name: ``worker-<region>-<n>`` or ``merger-<n>``."""
+        """Start a process by its name: ``worker-<region>-<n>``, ``merger-<n>`` or ``guardian-<n>``."""
         self._federation.trace("start", name)
         process = self.process(name)
         if name.startswith("worker"):
             self._start_worker(process, name.split("-")[1])
+        elif name.startswith("guardian"):
+            self._start_guardian(process)
         else:
             self._start_merger(process)
 
@@ -210,6 +216,13 @@ class Staff:
                 await merger.merge_if_due()
         except FluvialError as error:
             member.failed(error)
+
+    def _start_guardian(self, process: Process) -> None:
+        signer = remembering(factories.guardian_signer(process.name))
+        guardian = SimulatedGuardian(
+            self._context(process, signer, process.name), process, self._federation.log
+        )
+        process.start_task(guardian.live(self._member(process).failed))
 
     def _start_crowd(self) -> None:
         run = self._federation

@@ -16,7 +16,8 @@ from stream_apps.worker.region import RegionWorker
 from tests.simulation.crowd import SimulatedDevice
 from tests.simulation.federation import Federation
 from tests.simulation.mutants import mutate
-from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.mutation import Mutation
+from tests.simulation.mutations import MUTATIONS
 
 ROOT = Path(__file__).parents[2]
 

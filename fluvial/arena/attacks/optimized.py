@@ -53,10 +53,7 @@ class MinMax(Attack):
 
     def delta(self, turn: Turn) -> Floats:
         """See ``Attack``."""
-        honest = turn.known.honest
-        if len(honest) < 2:  # noqa: PLR2004
-            return -turn.own
-        return _hidden(honest, total=False)
+        return _hidden(turn, total=False)
 
 
 class MinSum(Attack):
@@ -67,14 +64,14 @@ class MinSum(Attack):
 
     def delta(self, turn: Turn) -> Floats:
         """See ``Attack``."""
-        honest = turn.known.honest
-        if len(honest) < 2:  # noqa: PLR2004
-            return -turn.own
-        return _hidden(honest, total=True)
+        return _hidden(turn, total=True)
 
 
-def _hidden(honest: Floats, *, total: bool) -> Floats:
+def _hidden(turn: Turn, *, total: bool) -> Floats:
     """Mean − factor · mean / ‖mean‖ with the largest factor whose distances stay within the honest ones'."""
+    honest = turn.known.honest
+    if len(honest) < 2:  # noqa: PLR2004 (a distance needs two)
+        return -turn.own
     mean: Floats = honest.mean(axis=0)
     length = float(np.linalg.norm(mean))
     if length == 0.0:

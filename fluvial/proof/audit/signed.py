@@ -33,15 +33,8 @@ def check_barriers(
             what, where = f"barrier of version {version}", f"{topic}@{seen.offset}"
             if 0 <= version <= chain.last:
                 findings.compare(SIGNED_NAME, what, where, _barrier_fields(chain, seen.barrier))
-            elif not 0 <= version <= head and not _exists(objects, version):
-                findings.add(
-                    SIGNED_NAME,
-                    what,
-                    where,
-                    "version",
-                    expected=f"0 to {head}, as the store has manifests",
-                    got=version,
-                )
+            else:
+                _check_made(version, what, where, objects, head=head, findings=findings)
 
 
 def revoked_at(reader: RecordReader, trust: Trust, task: str, end: int) -> dict[str, int]:
@@ -110,15 +103,17 @@ def _check_announcement(
             ("policy_sha256", chain.policy_sha256(version), said.policy_sha256),
         ]
         findings.compare(SIGNED_NAME, what, where, fields)
-    elif not 0 <= version <= head and not _exists(objects, version):
-        findings.add(
-            SIGNED_NAME,
-            what,
-            where,
-            "version",
-            expected=f"0 to {head}, as the store has manifests",
-            got=version,
-        )
+    else:
+        _check_made(version, what, where, objects, head=head, findings=findings)
+
+
+def _check_made(
+    version: int, what: str, where: str, objects: TaskStore, *, head: int, findings: Findings
+) -> None:
+    """A version outside the audited ones has to be there; above ``head`` one may have been made meanwhile."""
+    if not 0 <= version <= head and not _exists(objects, version):
+        expected = f"0 to {head}, as the store has manifests"
+        findings.add(SIGNED_NAME, what, where, "version", expected=expected, got=version)
 
 
 def _barrier_fields(chain: Chain, barrier: Barrier) -> list[tuple[str, object, object]]:

@@ -16,7 +16,8 @@ from aggregation.codecs import CODECS, Delta
 from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
 from tests import naive
-from tests.conformance.codecs import CodecLaws, QuantizedCodecLaws
+from tests.conformance.codecs import CodecLaws
+from tests.conformance.quantized_codecs import QuantizedCodecLaws
 from tests.factories import LAYOUT, delta, encoded
 
 if TYPE_CHECKING:

@@ -1,24 +1,17 @@
-"""The fold: offsets, windows, barriers, ticks; exact sums; the same bits in any order and over any
-restart."""
+"""The fold, record by record: offsets, windows, barriers, ticks, contributions, revocations."""
 
 from __future__ import annotations
 
-import random
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from aggregation.codecs import CodecName, direction_of
+from aggregation.codecs import direction_of
 from aggregation.errors import IntegrityProblem
 from aggregation.fold import state as partition_state
-from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Update, Verdict, WindowClosed
+from aggregation.fold.events import Event, RejectedRecord, Revoke
 from aggregation.fold.rejections import ACCEPTED, RejectionReason
 from aggregation.fold.transition import fold_into
 from aggregation.reasons import Reason, because
-from schemas.windows import EncodedWindow, encode_window, restore_state, state_names
 from tests import factories
 from tests.factories import (
     LAYOUT,
@@ -26,7 +19,6 @@ from tests.factories import (
     Site,
     barrier,
     devices,
-    encoded,
     policy,
     snapshot,
     state_of,
@@ -34,11 +26,6 @@ from tests.factories import (
     update,
     windows_tile,
 )
-
-if TYPE_CHECKING:
-    from aggregation.fold.state import PartitionState
-    from aggregation.policy import Policy
-    from aggregation.server.aggregates import Aggregate
 
 REFUSED = RejectedRecord(RejectionReason.UNDECODABLE, because(Reason.NOT_SINGLE_OBJECT))
 
@@ -228,199 +215,6 @@ def test_revocations_last_over_barriers() -> None:
     assert site.fold(update("d-1", base=1)).outcome == "revoked"
     assert site.fold(update("d-2", base=1, certificate_serial="ff00")).outcome == "revoked"
     assert site.fold(update("d-3", base=1)).outcome == ACCEPTED
-
-
-# The sums
-
-
-def sums_of(window: WindowClosed) -> bytes:
-    assert window.sums is not None
-    return window.sums.tobytes()
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.randoms(use_true_random=False), st.integers(1, 12))
-def test_any_order_of_the_same_updates_gives_the_same_bits(rng: random.Random, count: int) -> None:
-    rules = policy(window={"updates_max": count}, updates={"norm_clip": 0.3}, anomaly={"enabled": False})
-    codecs: list[CodecName] = [rng.choice(["int8", "float32"]) for _ in range(count)]
-    bases = [rng.randrange(3) for _ in range(count)]
-    updates = [update(name, seed=n, base=bases[n], codec=codecs[n]) for n, name in enumerate(devices(count))]
-    results = []
-    for _ in range(3):
-        site = Site(state_of(rules))
-        for version in (1, 2):
-            site.fold(barrier(version, rules))
-        for one in updates:
-            assert site.fold(one).outcome == ACCEPTED
-        (window,) = site.closed
-        results.append((sums_of(window), window.weight_total, window.staleness_total, window.counts))
-        rng.shuffle(updates)
-    assert results[0] == results[1] == results[2]
-
-
-def test_the_sums_are_the_weighted_clipped_deltas_in_fixed_point() -> None:
-    rules = policy(window={"updates_max": 6}, updates={"norm_clip": 0.2}, fixed_point={"exponent": 40})
-    site = Site(state_of(rules))
-    site.fold(barrier(1, rules))
-    expected = np.zeros(LAYOUT.parameters)
-    for n, name in enumerate(devices(6)):
-        tensors = encoded(factories.delta(n), "float32")
-        site.fold(update(name, base=n % 2, codec="float32", tensors=tensors))
-        values = factories.delta(n).astype(np.float64)
-        expected += values * min(1.0, 0.2 / float(np.linalg.norm(values))) / np.sqrt(1 + (1 - n % 2))
-    (window,) = site.closed
-    assert window.sums is not None
-    # weights are rounded to 1/65536
-    assert window.sums / 2.0**40 == pytest.approx(expected, abs=1e-5)
-
-
-def test_contributors_bind_order_weight_and_signature() -> None:
-    def contributors(updates: list[Update]) -> str:
-        site = Site(state_of(policy(window={"updates_max": 2})))
-        for one in updates:
-            site.fold(one)
-        return site.closed[0].contributors_sha256
-
-    first, second = update("d-1"), update("d-2")
-    forged = update("d-2", signature=b"other")
-    assert len({contributors(u) for u in ([first, second], [second, first], [first, forged])}) == 3
-
-
-# Restarts
-
-
-def scenario(seed: int, rules: list[Policy], length: int = 120) -> list[Event]:
-    """A log of every kind of event, some of them good."""
-    rng = random.Random(seed)
-    version, events = 0, list[Event]()
-    for n in range(length):
-        name = f"d-{rng.randrange(30)}"
-        match rng.randrange(12):
-            case 0:
-                version += rng.randint(0, 2)
-                direction = direction_of(factories.delta(version).astype(np.float64), LAYOUT)
-                floor = max(0, version - 3)
-                events.append(barrier(version, rng.choice(rules), direction, floor=floor))
-            case 1:
-                events.append(tick(rng.randrange(n + 1)))
-            case 2:
-                events.append(REFUSED)
-            case 3:
-                events.append(Revoke(TASK, name, "", "lost") if rng.random() < 0.2 else REFUSED)
-            case kind:
-                codec: CodecName = "float32" if kind == 4 else "int8"
-                base = max(0, version - rng.randrange(4))
-                events.append(update(name, seed=n, base=base, codec=codec))
-    return events
-
-
-class Follower:
-    """A worker's way through a log: fold, seal what closes, and restart from the last aggregate when told
-    to."""
-
-    def __init__(self, events: list[Event], rules: list[Policy]) -> None:
-        self.events = events
-        self.policies = {one.sha256: one for one in rules}
-        self.references = {
-            e.reference_sha256: e.reference for e in events if isinstance(e, Barrier) and e.reference
-        }
-        self.first = rules[0]
-        self.state: PartitionState = state_of(self.first)
-        self.encoded: dict[int, EncodedWindow] = {}
-        self.verdicts: dict[int, Verdict] = {}
-
-    def run(self, until: int) -> None:
-        """Fold from the state's offset to ``until``."""
-        for offset in range(self.state.next_offset, until):
-            for effect in fold_into(self.state, offset, self.events[offset]):
-                self._take(effect)
-            self.state.validate()
-
-    def _take(self, effect: Any) -> None:
-        if isinstance(effect, Verdict):
-            assert self.verdicts.setdefault(effect.offset, effect) == effect
-            return
-        encoded = encode_window(self.state, effect)
-        known = self.encoded.setdefault(effect.sequence, encoded)
-        assert known.payload == encoded.payload
-        assert known.objects == encoded.objects
-
-    def restart(self) -> None:
-        """Lose the state; take up from the last aggregate."""
-        if not self.encoded:
-            self.state = state_of(self.first)
-            return
-        last: Aggregate = self.encoded[max(self.encoded)].aggregate
-        data = self.encoded[last.sequence].objects[last.state_sha256]
-        policy_sha256, reference_sha256, _ = state_names(data)
-        self.state = restore_state(
-            data,
-            last,
-            partitions=1,
-            layout=LAYOUT,
-            policy=self.policies[policy_sha256],
-            reference=self.references.get(reference_sha256),
-        )
-
-
-POLICIES = [
-    policy(window={"updates_max": 4, "records_max": 9}, staleness={"versions_max": 3}),
-    policy(
-        window={"updates_max": 2, "records_max": 5}, anomaly={"history_updates_min": 3, "history_updates": 5}
-    ),
-]
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(0, 1 << 30), st.lists(st.integers(0, 120), max_size=6))
-def test_any_restarts_give_the_same_aggregates_byte_for_byte(seed: int, crashes: list[int]) -> None:
-    events = scenario(seed, POLICIES)
-    straight, crashing = Follower(events, POLICIES), Follower(events, POLICIES)
-    straight.run(len(events))
-    for crash in crashes:
-        crashing.run(crash)
-        crashing.restart()
-    crashing.run(len(events))
-    assert {n: s.payload for n, s in crashing.encoded.items()} == {
-        n: s.payload for n, s in straight.encoded.items()
-    }
-    assert {n: s.objects for n, s in crashing.encoded.items()} == {
-        n: s.objects for n, s in straight.encoded.items()
-    }
-    assert crashing.verdicts == straight.verdicts
-    assert snapshot(crashing.state) == snapshot(straight.state)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_every_offset_has_one_verdict_and_windows_tile_the_log(seed: int) -> None:
-    site = Site(state_of(POLICIES[0]))
-    events = scenario(seed, POLICIES, 300)
-    for event in events:
-        site.fold(event)
-    assert [verdict.offset for verdict in site.verdicts] == list(range(300))
-    assert windows_tile(site.closed)
-    assert sum(w.accepted for w in site.closed) + site.state.window.accepted == sum(
-        v.outcome == ACCEPTED for v in site.verdicts
-    )
-    refused = {v.outcome for v in site.verdicts}
-    assert {"duplicate", "undecodable", "control", ACCEPTED} <= refused
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_a_refused_record_leaves_the_state_as_it_was(seed: int) -> None:
-    state = state_of(POLICIES[0])
-    for offset, event in enumerate(scenario(seed, POLICIES, 200)):
-        before = snapshot(state)
-        effects = fold_into(state, offset, event)
-        verdict = effects[0]
-        assert isinstance(verdict, Verdict)
-        if verdict.outcome in {ACCEPTED, "control", "anomalous"} or len(effects) > 1:
-            continue
-        after = snapshot(state)
-        counts, counts_before = after.pop("window.counts"), before.pop("window.counts")
-        assert counts == counts_before | {verdict.outcome: counts_before.get(verdict.outcome, 0) + 1}
-        assert after.pop("next_offset") == before.pop("next_offset") + 1
-        assert after == before
 
 
 def test_a_barrier_that_changes_the_fixed_point_unit_stops_the_partition_and_changes_nothing() -> None:

@@ -1,0 +1,23 @@
+"""Options that commands share which train: how many workers, how data is split, where objects go."""
+
+from __future__ import annotations
+
+import click
+
+workers_option = click.option(
+    "--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Workers a region."
+)
+alpha_option = click.option(
+    "--alpha",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Data split: Dirichlet concentration.",
+)
+store_option = click.option(
+    "--store",
+    type=click.Choice(["auto", "minio", "file"]),
+    default="auto",
+    show_default=True,
+    help="Object store.",
+)
