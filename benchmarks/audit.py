@@ -89,7 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="fluvial-bench-") as folder:
-        stack = LocalStack(Path(folder) / ".fluvial", reporter=Output())
+        stack = LocalStack(Path(folder) / ".fluvial", reporter=Output(), secured=False)
         try:
             made = synthetic.create(
                 stack.up(),

@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        stack = LocalStack(Path(folder), reporter=Output(quiet=True))
+        stack = LocalStack(Path(folder), reporter=Output(quiet=True), secured=False)
         settings = stack.up()
         try:
             result = run(settings, arguments.records)

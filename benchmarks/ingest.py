@@ -224,7 +224,7 @@ def main() -> None:
             f"a device contributes once a base version: at most {options.devices * len(VERSIONS)} updates"
         )
     with tempfile.TemporaryDirectory(prefix="fluvial-bench-") as folder:
-        stack = LocalStack(Path(folder) / ".fluvial", reporter=Output())
+        stack = LocalStack(Path(folder) / ".fluvial", reporter=Output(), secured=False)
         try:
             settings = stack.up()
             made = synthetic.create(

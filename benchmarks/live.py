@@ -125,7 +125,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory(prefix="fluvial-bench-") as folder:
-        stack = LocalStack(Path(folder) / ".fluvial", reporter=Output())
+        stack = LocalStack(Path(folder) / ".fluvial", reporter=Output(), secured=False)
         try:
             settings = stack.up()
             window = {**ingest.POLICY["window"], "updates_max": options.window, "seconds_max": 1.0}

@@ -141,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fluvial-bench-") as folder:
-        stack = LocalStack(Path(folder) / ".fluvial", reporter=Output())
+        stack = LocalStack(Path(folder) / ".fluvial", reporter=Output(), secured=False)
         try:
             made = synthetic.create(
                 stack.up(),

@@ -57,7 +57,7 @@ QUIET: Final = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 def fluvial(folder: Path, load: Load) -> Result:
     """Kafka, MinIO, a worker, a merger; the clients are the SDK's devices. int8 updates, as by default."""
-    stack = LocalStack(folder / ".fluvial", reporter=Output(quiet=True))
+    stack = LocalStack(folder / ".fluvial", reporter=Output(quiet=True), secured=False)
     try:
         settings = stack.up()
         made = synthetic.create(

@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fluvial-bench-") as folder:
-        stack = LocalStack(Path(folder) / ".fluvial", reporter=Output())
+        stack = LocalStack(Path(folder) / ".fluvial", reporter=Output(), secured=False)
         try:
             made = synthetic.create(
                 stack.up(),

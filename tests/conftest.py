@@ -73,7 +73,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """The session's stack itself, for tests that kill parts of it and start them again."""
     warming.archive_classes(tmp_path_factory.mktemp("archive"))
-    stack = LocalStack(tmp_path_factory.mktemp("stack"), reporter=Output())
+    stack = LocalStack(tmp_path_factory.mktemp("stack"), reporter=Output(), secured=False)
     stack.up()
     yield stack
     stack.down()

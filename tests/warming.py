@@ -53,7 +53,7 @@ def archive_classes(folder: Path) -> None:
         if archive.is_file():
             return
         written = folder / "written.jsa"
-        stack = LocalStack(folder / "home", store="file", reporter=Output())
+        stack = LocalStack(folder / "home", store="file", reporter=Output(), secured=False)
         before = os.environ["JDK_JAVA_OPTIONS"]  # noqa: TID251
         os.environ["JDK_JAVA_OPTIONS"] = f"-XX:ArchiveClassesAtExit={written}"  # noqa: TID251
         try:

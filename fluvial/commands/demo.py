@@ -11,7 +11,7 @@ import click
 
 from fluvial.commands.run_plan import evaluation_option, stall_option
 from fluvial.terminal.invocation import Invocation, no_check_option, pass_invocation, traceback_option
-from fluvial.terminal.run_options import alpha_option, store_option, workers_option
+from fluvial.terminal.run_options import alpha_option, secured_option, store_option, workers_option
 
 if TYPE_CHECKING:
     from fluvial.session.plan import RunPlan, RunResult
@@ -40,6 +40,7 @@ class Options(TypedDict):
     alpha: float
     store: Literal["auto", "minio", "file"]
     no_console: bool
+    secured: bool | None
     stall_s: float
     evaluation_s: float
 
@@ -88,6 +89,7 @@ class Options(TypedDict):
 @alpha_option
 @store_option
 @click.option("--no-console", is_flag=True, help="Serve no live page while it runs.")
+@secured_option
 @stall_option
 @evaluation_option
 @no_check_option
@@ -175,6 +177,7 @@ def _plan(home: Path, reference: str, options: Options, output: Output) -> RunPl
         stall_s=options["stall_s"],
         evaluation_s=options["evaluation_s"],
         store=options["store"],
+        secured=options["secured"],
         policy_defaults=quick_policy(
             devices - attackers - misbehaving, defence=GUIDE if reference in shipped_tasks() else ""
         ),

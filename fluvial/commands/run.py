@@ -27,7 +27,7 @@ from fluvial.terminal.invocation import (
     program,
     traceback_option,
 )
-from fluvial.terminal.run_options import alpha_option, store_option, workers_option
+from fluvial.terminal.run_options import alpha_option, secured_option, store_option, workers_option
 
 if TYPE_CHECKING:
     from fluvial.session.aim import Aim
@@ -90,6 +90,7 @@ def new(invocation: Invocation, name: str) -> None:
     help="Policy (TOML, docs/policy.md); it goes before the task file's POLICY.",
 )
 @store_option
+@secured_option
 @click.option(
     "--simulate",
     is_flag=True,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _Function = TypeVar("_Function", bound="Callable[..., Any] | click.Command")
 STACK_ONLY: Final = frozenset(
-    {"workers", "store", "stall_s", "evaluation_s", "name", "go_on", "fresh", "origin"}
+    {"workers", "store", "secured", "stall_s", "evaluation_s", "name", "go_on", "fresh", "origin"}
 )
 """What only means something on a stack."""
 
@@ -66,6 +66,7 @@ class Options(TypedDict):
     stall_s: float
     evaluation_s: float
     store: Literal["auto", "minio", "file"]
+    secured: bool | None
     name: str | None
     go_on: bool
     fresh: bool
@@ -195,6 +196,7 @@ def plan_of(
         stall_s=options["stall_s"],
         evaluation_s=options["evaluation_s"],
         store=options["store"],
+        secured=options["secured"],
         policy_text=policy_text,
         policy_defaults=quick_policy(devices),
         each_version=True,

@@ -13,6 +13,7 @@ from backends.store.factory import open_object_store
 from fluvial.local.stack import LocalStack
 from fluvial.processes.metrics_server import remove_targets
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from fluvial.terminal.run_options import secured_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,13 +39,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also start Prometheus with the rules of Fluvial, where it is installed.",
 )
-@click.option(
-    "--secure/--insecure",
-    "secured",
-    default=None,
-    help="Kafka with mutual TLS and ACLs and MinIO with TLS, by a private CA of this home, one certificate a role; or "
-    "without. Default: what this home has, at first without.",
-)
+@secured_option
 @json_option
 @pass_invocation
 def up(

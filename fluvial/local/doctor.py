@@ -23,7 +23,7 @@ from backends.environment import cache_dir, load_settings, read_stack_file
 from backends.kafka.admin import admin_client, asked
 from backends.kafka.diagnosis import require_no_refusal
 from backends.kafka.topic_settings import HIDDEN, compare_topics, in_words, shown_values
-from backends.settings import credentials_path, store_keys_folder
+from backends.settings import ADMIN, credentials_path, stack_security, store_keys_folder
 from backends.store.conditional import RACERS, winners_of_a_race
 from backends.store.factory import open_object_store
 from backends.store.http import open_pool
@@ -32,6 +32,7 @@ from fluvial.local.checks import Check, Status
 from fluvial.local.files import PRIVATE_MODE
 from fluvial.local.machine import examine_machine
 from fluvial.local.stack import LocalStack
+from fluvial.local.tool_files import properties_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -203,8 +204,8 @@ def _topics(admin: AdminClient, topics: Sequence[str], settings: Settings) -> Ch
     topic, differing = next(iter(compared.differ.items()))
     added = ",".join(f"{name}={wanted}" for name, (_, wanted) in differing.items())
     mend = (
-        f"{_config_tool()} --bootstrap-server {settings.bootstrap_servers} --alter --entity-type topics "
-        f"--entity-name {topic} --add-config {added}"
+        f"{_config_tool()} --bootstrap-server {settings.bootstrap_servers}{_as_administrator(settings)} "
+        f"--alter --entity-type topics --entity-name {topic} --add-config {added}"
     )
     return Check("topics", "problem", in_words(compared.differ), mend)
 
@@ -215,6 +216,12 @@ def _config_tool() -> str:
     if not jars.is_dir():
         return "kafka-configs.sh"
     return f"java -cp {shlex.quote(f'{jars}/*')} kafka.admin.ConfigCommand"
+
+
+def _as_administrator(settings: Settings) -> str:
+    path = properties_file(settings.home)
+    is_ours = settings.kafka == stack_security(settings.home, ADMIN)
+    return f" --command-config {shlex.quote(str(path))}" if is_ours and path.exists() else ""
 
 
 def _configuration(admin: AdminClient, kind: ResourceType, name: str) -> dict[str, str]:

@@ -36,6 +36,7 @@ from fluvial.local.minio import MinioServer
 from fluvial.local.prometheus import PrometheusServer
 from fluvial.local.stack_access import permit_known_tasks
 from fluvial.local.starting import Starting
+from fluvial.local.tool_files import write_tool_files
 from fluvial.terminal.output import Reporter, quiet_output
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from fluvial.local.process import Daemon
 
-SECURED_DEFAULT: Final = False
+SECURED_DEFAULT: Final = True
 """Of a home that ``fluvial up`` makes."""
 StoreChoice = Literal["auto", "minio", "file"]
 ServiceName = Literal["kafka", "minio"]
@@ -130,6 +131,7 @@ class LocalStack:
                 raise
         settings = load_settings(self.home, environ={}, role=ADMIN)
         if state.secured:  # each time: an ``up`` may have ended between the broker's start and this
+            write_tool_files(self.home)
             permit_known_tasks(settings)
         return settings
 

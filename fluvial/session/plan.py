@@ -68,6 +68,7 @@ class RunPlan:
 
     ``given``: settings over the task's CONFIG. ``named``: the name is the user's choice. ``further``: the task to go on
     with; then ``versions`` more are made on top of ``first_version``, which the run fills in with the sum.
+    ``secured``: as ``LocalStack`` takes it.
     """
 
     reference: str
@@ -82,6 +83,7 @@ class RunPlan:
     chaos: int = 0
     alpha: float = 1.0
     store: StoreChoice = "auto"
+    secured: bool | None = None
     policy_text: str = ""
     policy_defaults: str = ""
     each_version: bool = False

@@ -61,7 +61,7 @@ def run_session(plan: RunPlan, home: Path, output: Output) -> RunResult:
     """
     began, started_at = time.monotonic(), time.time()
     check_policy(plan)
-    stack = LocalStack(home, plan.store, output)
+    stack = LocalStack(home, plan.store, output, secured=plan.secured)
     with _signals_interrupt(), _stopped_on_failure(stack, output):
         settings = stack.up()
         plan, task_file = task_of_run(plan, settings, output)

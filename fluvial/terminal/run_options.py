@@ -1,4 +1,4 @@
-"""Options that commands share which train: how many workers, how data is split, where objects go."""
+"""Options that commands share which train: how many workers, how data is split, where objects go, who is let in."""
 
 from __future__ import annotations
 
@@ -20,4 +20,11 @@ store_option = click.option(
     default="auto",
     show_default=True,
     help="Object store.",
+)
+secured_option = click.option(
+    "--secure/--insecure",
+    "secured",
+    default=None,
+    help="Kafka with mutual TLS and ACLs and MinIO with TLS, by a private CA of this home, one certificate and one "
+    "user a role; or without. Default: as this home is; a new one is secured.",
 )

@@ -43,7 +43,7 @@ def main(*, records: int, seed: int, per_second: float, as_json: bool) -> None:
 
     with tempfile.TemporaryDirectory(prefix="fluvial-fuzz-") as name:
         folder = Path(name)
-        stack = LocalStack(folder / "home", reporter=output)
+        stack = LocalStack(folder / "home", reporter=output, secured=False)
         settings = stack.up()
         try:
             report = Campaign(settings, folder, records=records, seed=seed, per_second=per_second).run(

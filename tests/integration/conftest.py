@@ -30,7 +30,7 @@ def breakable_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS
     The session's other stack has many topics, and would take long to come back after a kill.
     """
     warming.archive_classes(tmp_path_factory.mktemp("archive"))
-    stack = LocalStack(tmp_path_factory.mktemp("breakable"), reporter=Output())
+    stack = LocalStack(tmp_path_factory.mktemp("breakable"), reporter=Output(), secured=False)
     stack.up()
     yield stack
     stack.down()

@@ -27,7 +27,9 @@ from cryptography.x509.oid import NameOID
 
 from backends.environment import load_settings
 from backends.kafka.admin import admin_client
+from backends.object_store import ObjectStore
 from backends.settings import KafkaSecurity, StackFile, tls_folder
+from backends.store.factory import open_object_store
 from fluvial.local import downloads, ports
 from fluvial.local.files import prepare_home, write_stack_file
 from fluvial.local.kafka import Listener
@@ -137,6 +139,10 @@ class SecuredStore:
     def as_role(self, role: StackRole) -> Settings:
         """By the keys of a role."""
         return load_settings(self.home, {}, role=role)
+
+    def store(self, role: StackRole) -> ObjectStore:
+        """As a role sees it."""
+        return open_object_store(self.as_role(role).store)
 
 
 def foreign_certificate(folder: Path, *, issuer: Path | None = None, days: float = 1) -> Path:

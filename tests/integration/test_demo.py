@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from backends.environment import load_settings
+from backends.store.factory import open_object_store
 from fluvial.local.stack import LocalStack
+from schemas.objects import model_key
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -33,8 +36,6 @@ SMALL = [
     "1",
     "--misbehaving",
     "2",
-    "--store",
-    "file",
 ]
 
 
@@ -87,14 +88,18 @@ def test_a_demo_with_kills_ends_with_every_verdict_and_an_identical_audit(home: 
     assert sum(told["verdicts"].values()) >= told["published"]
     assert told["updates_accepted"] == told["verdicts"]["accepted"] > 0
     assert len(told["chaos"]) == 2
-    assert told["store"] == "file"
+    # A new home is secured: every process has run under its role.
+    settings = load_settings(home, {})
+    assert settings.kafka.has_tls and told["store"] == settings.store.kind
+    assert settings.store.kind == "file" or settings.store.secure
     report = home / "reports" / "digits" / "report.html"
     assert report.is_file() and "Processes killed on purpose" in report.read_text()
     assert "fluvial" in done.stdout and "audit --task digits" in done.stdout
     assert "watch it live: http://127.0.0.1:" in done.stderr
     assert str(report) in done.stdout
     # The model that the summary names is there, and is the one that the document names.
-    assert Path(told["model"]).is_file()
+    key = model_key("digits", told["versions"])
+    assert told["model"].endswith(key) and open_object_store(settings.store).exists(key)
     # What the last lines tell the user to do next works, and agrees.
     again = fluvial(home, "audit", "--task", "digits", "--json")
     assert again.returncode == 0, again.stderr

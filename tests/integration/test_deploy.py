@@ -130,14 +130,15 @@ class Shell:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.needs("softhsm2-util", "pkcs11-tool")
+@pytest.mark.needs("softhsm2-util", "pkcs11-tool", "kcat", "jq")
 def test_on_this_machine_with_keys_in_every_place(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
-    whole, own_tool = blocks(HERE)
+    whole, kcat, own_program = blocks(HERE)
     encrypted, token, workers = blocks(KEYS)
     try:
         assert "identical" in shell.run(whole)
-        shown = shell.run(own_tool)
+        assert "fl.digits.updates." in shell.run(kcat)
+        shown = shell.run(own_program)
         assert ".fluvial/tls/reader.pem" in shown and "FLUVIAL_KAFKA_CERTIFICATE_FILE" in shown
         shell.anew()
         shell.run(encrypted)
@@ -157,7 +158,7 @@ def an_empty_box(folder: Path) -> Path:
     return configuration
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredStack]:
     warming.archive_classes(tmp_path_factory.mktemp("archive"))
     cluster = SecuredStack(tmp_path_factory.mktemp("cluster"))

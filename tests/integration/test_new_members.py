@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backends.environment import load_settings
-from backends.kafka.configuration import connection
+from backends.kafka.configuration import checker_connection
 from backends.kafka.reading import LogReader
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
@@ -101,7 +101,7 @@ def test_int4_and_yogi_train_and_audit_to_the_same_bits(home: Path, tmp_path: Pa
     # The checker, which shares no code with the workers, comes to the same.
     report = check(
         CheckRequest(
-            kafka=connection(settings),
+            kafka=checker_connection(settings),
             store=StoreAddress(path=str(settings.store.path)),
             task="digits",
             genesis_sha256=task.genesis_sha256,

@@ -85,7 +85,7 @@ def prometheus(local_stack: LocalStack, tmp_path: Path) -> Iterator[Prometheus]:
 
 
 def with_prometheus(home: Path, plan: StackPlan | None = None) -> LocalStack:
-    stack = LocalStack(home, reporter=Output(), plan=plan, with_prometheus=True)
+    stack = LocalStack(home, reporter=Output(), plan=plan, with_prometheus=True, secured=False)
     stack.up()
     return stack
 

@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fluvial.local.stack import LocalStack
+from fluvial.terminal.output import Output
+from tests import warming
 from tests.integration.pipeline import run_command
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from backends.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +66,15 @@ def reason_not_to_run(block: Block) -> str | None:
     return NOT_RUN.get(block.text)
 
 
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Settings]:
+    """What a stranger's first `fluvial up` makes: it is secured."""
+    warming.archive_classes(tmp_path / "archive")
+    stack = LocalStack(tmp_path / "home", reporter=Output())
+    yield stack.up()
+    stack.end()
+
+
 def environment(stack: Settings, folder: Path) -> dict[str, str]:
     """As a user's shell: the `fluvial` command in the path, the running stack's home, and nothing else of ours."""
     command = folder / "bin" / "fluvial"
@@ -82,6 +96,7 @@ def test_every_block_is_run_or_has_a_reason_not_to_be() -> None:
 
 @pytest.mark.timeout(2 * BLOCK_LIMIT_S)
 def test_the_blocks_run_as_they_are_printed(stack: Settings, tmp_path: Path) -> None:
+    assert stack.kafka.has_tls and (stack.store.secure or stack.store.kind == "file")
     variables = environment(stack, tmp_path)
     folder = tmp_path / "a stranger's"
     folder.mkdir()

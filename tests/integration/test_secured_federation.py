@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import urllib.request
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
     AclPermissionType,
+    NewTopic,
     ResourcePatternType,
     ResourceType,
 )
@@ -24,6 +27,7 @@ from backends.kafka.permissions import permit
 from backends.store.factory import open_object_store
 from backends.tasks import keys_folder
 from backends.variables import variables_of
+from fluvial import cli
 from fluvial.local.create import create_task
 from fluvial.local.policies import quick_policy
 from fluvial.terminal.output import quiet_output
@@ -35,7 +39,6 @@ from tests.integration.secured import SecuredStack
 from tests.waiting import WAIT_S, until
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -226,3 +229,23 @@ def the_console_has_it(console: Running, federation: Secured) -> None:
         return judged and bool(head) and head["version"] >= VERSIONS and head["evaluated"]
 
     until(shown, f"the console shows versions, values and verdicts:\n{console.log}")
+
+
+def test_the_doctors_command_mends_a_topic(secured: SecuredStack, capsys: pytest.CaptureFixture[str]) -> None:
+    """By Kafka's own tool, as the administrator."""
+    admin, name = admin_client(secured.admin), f"fl.doctor-{uuid.uuid4().hex[:8]}.updates.eu"
+    admin.create_topics([NewTopic(name, 1, 1, config={"retention.ms": "600000"})])[name].result(WAIT_S)
+
+    def topics_row() -> dict[str, str]:
+        cli.main(["--home", str(secured.home), "doctor", "--json"])
+        checks: list[dict[str, str]] = json.loads(capsys.readouterr().out)["checks"]
+        return next(check for check in checks if check["name"] == "topics")
+
+    try:
+        before = topics_row()
+        assert name in before["found"]
+        command = shlex.split(before["mend"])
+        subprocess.run(command, check=True, capture_output=True, timeout=WAIT_S)
+        assert name not in topics_row()["found"]
+    finally:
+        admin.delete_topics([name])[name].result(WAIT_S)

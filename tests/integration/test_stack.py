@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from aggregation.errors import ConnectionProblem, FluvialError
 from backends.environment import cache_dir, load_settings, read_stack_file
+from backends.kafka.admin import admin_client
 from backends.settings import StackFile, credentials_path, stack_path
 from backends.store.factory import open_object_store
 from fluvial import cli
@@ -42,7 +43,7 @@ Only = Callable[..., None]
 @pytest.fixture
 def file_stack(home: Path) -> Iterator[LocalStack]:
     """A stack of the test's own; with the file store, which starts at once."""
-    stack = LocalStack(home, store="file", reporter=Output())
+    stack = LocalStack(home, store="file", reporter=Output(), secured=False)
     yield stack
     stack.down()
 
@@ -167,8 +168,10 @@ def test_a_home_may_have_any_letters_and_nothing_is_written_outside_it(open_fold
             done = machines.run(machine, command, odd / "work")
             assert done.returncode == 0, done.stderr
             assert expected in done.stderr
-        settings = load_settings(stack.home, environ={})
-        make_topic(settings.bootstrap_servers, "t")
+        settings = load_settings(stack.home, environ={}, role="admin")
+        assert settings.kafka.has_tls, "a new home is secured"
+        admin = admin_client(settings)
+        admin.create_topics([NewTopic("t", 1, 1)])["t"].result(20)
         until((stack.home / "data" / "kafka" / "t-0").is_dir, "the topic's folder")
         open_object_store(settings.store).put("a", b"x")
         assert (stack.home / "logs" / "kafka.log").is_file()
