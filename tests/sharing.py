@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 LONGEST_FIRST: Final = (
     "integration/test_chaos.py",
     "integration/test_readme.py::test_the_blocks_run_as_they_are_printed",
+    "integration/test_deploy.py",
     "integration/test_console.py",
     "integration/test_outages.py",
+    "integration/test_secured_federation.py",
     "integration/test_demo.py",
     "integration/test_rolling_upgrade.py",
     "integration/test_prometheus.py",
@@ -38,6 +40,7 @@ ALONE: Final = frozenset(
         "test_canary.py",
         "test_chaos.py",
         "test_demo.py",
+        "test_deploy.py",
         "test_park.py",
         "test_processes.py",
         "test_prometheus.py",

@@ -13,6 +13,8 @@ PAGE_OBJECTS: Final = 50
 """Objects of the store that one request may read, or ask for."""
 PAGE_SECONDS: Final = 8.0
 """How long one request may wait for records."""
+DEFENCE_PARTITIONS_MAX: Final = 20
+"""Partitions whose newest state one request reads: each is an object of the store, and a policy."""
 ROWS_MAX: Final = 100
 """Rows of one answer."""
 CURVE_POINTS: Final = 300

@@ -54,12 +54,15 @@ class Placed(NamedTuple):
 class SlotFacts:
     """One partition. ``folded_to`` is one past the highest offset judged, ``sealed_to`` past the last one in a window.
 
+    ``newest`` is that window.
+
     ``open_times`` are (offset, ms) of verdicts not yet in a window; ``window_times`` (sequence, ms) of newest windows.
     """
 
     folded_to: int = -1
     sealed_to: int = 0
     windows: int = 0
+    newest: Aggregate | None = None
     duplicates: int = 0
     open_times: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=OPEN_RECORDS_MAX))
     window_times: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=OPEN_RECORDS_MAX))
@@ -178,6 +181,7 @@ class Recent:
                 return
             self.changes += 1
             facts.windows = aggregate.sequence + 1
+            facts.newest = aggregate
             facts.sealed_to = aggregate.next_offset
             facts.window_times.append((aggregate.sequence, timestamp_ms))
             while facts.open_times and facts.open_times[0][0] < facts.sealed_to:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from aggregation.errors import FluvialError
-from fluvial.console import devices_page, flow, records, refusals, version, versions
+from fluvial.console import defence, devices_page, flow, records, refusals, version, versions
 from fluvial.console.audits import Audits
 from fluvial.console.hub import Channel, Hub, encoded
 from fluvial.console.limits import BODY_S_MAX, COMMENT_EVERY_S, LOOK_S, REQUEST_BYTES_MAX, SEND_S_MAX
@@ -95,6 +95,7 @@ class Console:
             (f"{task}/versions/{{version}}/manifest", self._manifest),
             (f"{task}/flow", self._read(flow.flow_page)),
             (f"{task}/refused", self._read(refusals.refused_page)),
+            (f"{task}/defence", self._read(defence.defence_page)),
             (f"{task}/record", self._read(records.record_page)),
             (f"{task}/fleet", self._read(devices_page.fleet_page)),
             (f"{task}/fleet/devices/{{device}}", self._device),

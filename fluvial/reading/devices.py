@@ -21,11 +21,12 @@ from schemas.verdicts import decode_verdict
 from schemas.windows import Standings, standings_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from aggregation.fold.events import Verdict
     from aggregation.policy import Policy
     from aggregation.server.aggregates import Aggregate, Slot
+    from backends.store.task_store import TaskStore
     from fluvial.reading.task_view import TaskView
 
 VERDICTS_READ_MAX: Final = 1000
@@ -181,9 +182,23 @@ def _partition(view: TaskView, slot: Slot, head: int) -> PartitionDevices:
     window = _newest_window(view, slot)
     if window is None:
         return PartitionDevices(slot, None, None, ())
+    return partition_devices(view.objects, window, head, lambda: _refusals(view, slot))
+
+
+def partition_devices(
+    objects: TaskStore,
+    window: Aggregate,
+    head: int,
+    refusals: Callable[[], tuple[Mapping[str, Refusal], int]],
+) -> PartitionDevices:
+    """A partition's devices as its ``window`` has them, at version ``head``; one object of the store, and a policy.
+
+    ``refusals`` gives each device's newest anomalous verdict, and how many records among the verdicts are none.
+    """
+    slot = window.slot
     try:
-        standings = standings_in(view.objects.get_object(window.state_sha256), window)
-        policy = None if standings is None else view.objects.policy(standings.policy_sha256)
+        standings = standings_in(objects.get_object(window.state_sha256), window)
+        policy = None if standings is None else objects.policy(standings.policy_sha256)
     except IntegrityProblem as problem:
         return PartitionDevices(slot, window, None, (), problem)
     if standings is None or policy is None or not policy.shares.per_version:
@@ -191,8 +206,8 @@ def _partition(view: TaskView, slot: Slot, head: int) -> PartitionDevices:
     # The barriers of newer versions may stand behind the window, and an idle partition closes none for them.
     version = max(head, standings.version)
     standings.shares.forget_before(version)
-    refusals, strays = _refusals(view, slot)
-    devices = tuple(_standings(slot, standings, version, policy, refusals))
+    known, strays = refusals()
+    devices = tuple(_standings(slot, standings, version, policy, known))
     return PartitionDevices(slot, window, version, devices, strays=strays)
 
 

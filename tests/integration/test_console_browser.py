@@ -48,7 +48,7 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 PATIENCE_MS = 120_000
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
-PAGES = ("/", "/versions", "/versions/1", "/flow", "/refused", "/fleet", "/audit")
+PAGES = ("/", "/versions", "/versions/1", "/flow", "/refused", "/defence", "/fleet", "/audit")
 DOCS = ("/docs/runbooks/process-died.md", "/docs/errors/FLV-2101.md", "/docs/runbooks/README.md")
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.needs("chromium")]
@@ -324,7 +324,7 @@ def test_the_keyboard_reaches_every_page(page: Page, watched: Watched) -> None:
     focused = "(document.activeElement && (document.activeElement.id || document.activeElement.tagName))"
     page.keyboard.press("Tab")
     assert page.evaluate(focused) == "skip", "the first stop leads past all others"
-    for name in ("versions", "flow", "refused", "fleet", "audit", "now"):
+    for name in ("versions", "flow", "refused", "defence", "fleet", "audit", "now"):
         for _ in range(60):
             if page.evaluate(focused) == f"nav-{name}":
                 break

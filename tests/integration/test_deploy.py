@@ -158,7 +158,7 @@ def an_empty_box(folder: Path) -> Path:
     return configuration
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredStack]:
     warming.archive_classes(tmp_path_factory.mktemp("archive"))
     cluster = SecuredStack(tmp_path_factory.mktemp("cluster"))

@@ -16,6 +16,7 @@ const ROUTES = [
   [/^\/versions\/(\d+)$/, () => import("./pages/version.js")],
   [/^\/flow$/, () => import("./pages/flow.js")],
   [/^\/refused$/, () => import("./pages/refused.js")],
+  [/^\/defence$/, () => import("./pages/defence.js")],
   [/^\/record$/, () => import("./pages/record.js")],
   [/^\/fleet$/, () => import("./pages/fleet.js")],
   [/^\/fleet\/devices\/([^/]+)$/, () => import("./pages/device.js")],
@@ -27,6 +28,7 @@ const NAVIGATION = [
   ["/versions", "Versions"],
   ["/flow", "Flow"],
   ["/refused", "Refused"],
+  ["/defence", "Defence"],
   ["/fleet", "Fleet"],
   ["/audit", "Audit"],
 ];

@@ -127,7 +127,9 @@ def test_a_file_that_the_browser_has_is_not_sent_again(home: Path) -> None:
     assert asked(console_in(home), twice) == (200, "no-cache", 304, b"")
 
 
-@pytest.mark.parametrize("path", ["now", "curve", "flow", "versions", "refused", "fleet", "versions/1"])
+@pytest.mark.parametrize(
+    "path", ["now", "curve", "flow", "versions", "refused", "defence", "fleet", "versions/1"]
+)
 def test_without_a_stack_it_answers_and_says_so(home: Path, path: str) -> None:
     async def ask(client: TestClient[Any, Any]) -> tuple[int, bytes]:
         await answer(client, f"/api/tasks/{TASK}/now")
@@ -144,6 +146,7 @@ PAGES = (
     "versions",
     "flow",
     "refused",
+    "defence",
     "fleet",
     "curve",
     "versions/1",
