@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_a_cluster_that_is_there_has_no_ground_to_hit_and_a_task_of_its_own() ->
     assert plan().task == "digits"
 
 
-KEYS: dict[str, str] = {"access_key": "a", "secret_key": "b"}
+KEYS: dict[str, Any] = {"access_key": "a", "secret_key": "b"}
 
 
 @pytest.mark.parametrize(
