@@ -85,7 +85,8 @@ def other_protocol(why: str, where: str) -> AccessProblem:
         f"Kafka's listener speaks another protocol: {why}",
         where=where,
         hint="set FLUVIAL_KAFKA_SECURITY_PROTOCOL to what this listener speaks (PLAINTEXT, SSL, SASL_PLAINTEXT or "
-        "SASL_SSL), or take the port of another listener",
+        "SASL_SSL), or take the port of another listener; a process that runs since before `fluvial up --secure` or "
+        "`--insecure` has to be started again",
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from aggregation.errors import EnvironmentProblem, TimeoutProblem
 from backends.environment import read_credentials_file
+from backends.folders import PRIVATE_MODE as FOLDER_MODE
 from backends.folders import make_private
 from backends.settings import ADMIN, CredentialsFile, StackFile, StackRole, credentials_path, stack_path
 
@@ -30,12 +31,16 @@ PRIVATE_MODE: Final = 0o600
 def prepare_home(home: Path) -> None:
     """Make the folder, for this user alone, and keep it out of every git work tree.
 
+    One that is there keeps its mode, but others get into neither the data nor the keys: MinIO's data has keys, too.
+
     Raises EnvironmentProblem: FLV-1015, it cannot be written.
     """
     try:
         make_private(home)
         (home / "run").mkdir(exist_ok=True)
         (home / "logs").mkdir(exist_ok=True)
+        if (home / "data").is_dir():  # of a release that left it open
+            (home / "data").chmod(FOLDER_MODE)
         (home / ".gitignore").write_text("*\n", encoding="utf-8")
     except OSError as error:
         raise EnvironmentProblem(

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from aggregation.errors import EnvironmentProblem, TimeoutProblem
 from backends.environment import child_environment
+from backends.folders import make_private
 from backends.kafka.configuration import probe_configuration
 from backends.settings import ADMIN, KAFKA_UNSECURED, message_bytes_max, stack_security, tls_folder
 from fluvial.local import names, ports
@@ -161,7 +162,7 @@ class KafkaBroker:
         # Into a folder beside it, renamed when whole: an interruption cannot leave half a format behind.
         fresh = self.data.with_name("kafka.formatting")
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
+        make_private(fresh)
         properties = self._properties.with_name("format.properties")
         self._write_properties(properties, state, fresh)
         done = self._run_formatter(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import urllib3
 
 from aggregation.errors import TimeoutProblem
+from backends.folders import make_private
 from backends.object_store import StoreUnavailable
 from backends.settings import StoreSettings, stack_ca, tls_folder
 from backends.store.http import open_pool
@@ -53,7 +54,7 @@ class MinioServer:
 
         Raises EnvironmentProblem: FLV-1008, it does not start.
         """
-        self.data.mkdir(parents=True, exist_ok=True)
+        make_private(self.data)
         self.renew_keys(state, reporter)
         self._put_certificate(state)
         certificates, data = (names.seen_from(self._home, path) for path in (self._certificates, self.data))

@@ -32,6 +32,8 @@ _START_TIME_SLACK_S: Final = 5.0
 _LOG_TAIL_BYTES: Final = 4096
 _LOG_TAIL_LINES: Final = 6
 _LAST_START_BYTES: Final = 64 << 10
+_FOR_NOBODY_ELSE: Final = 0o077
+"""The umask: MinIO keeps its users' keys in its data as they are."""
 _PORT_TAKEN: Final = "ddress already in use"
 """As Java and Go say it."""
 
@@ -103,6 +105,7 @@ class Daemon:
                         env=child_environment({**self._own_home(), **(environment or {})}),
                         cwd=self.folder,
                         start_new_session=True,
+                        umask=_FOR_NOBODY_ELSE,
                     )
             except OSError as error:
                 raise self.died(f"{command[0]} cannot be executed: {error.strerror}") from error

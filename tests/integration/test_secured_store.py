@@ -13,11 +13,13 @@ import pytest
 
 from aggregation.errors import ConnectionProblem, FluvialError
 from backends.object_store import ObjectStore, StoreRefused
+from backends.settings import ADMIN
 from backends.store.factory import open_object_store
 from backends.store.permissions import forbid, permit
 from backends.store.removing import remove_objects
 from fluvial.local import tools
 from fluvial.local.downloads import minio_binary_path
+from fluvial.local.files import prepare_home
 from fluvial.local.stack_access import make_store_users, store_policies
 from schemas import objects
 from schemas.access import ROLES
@@ -205,6 +207,24 @@ def test_a_role_has_its_own_keys_and_a_removed_task_leaves_none_a_permission(per
     assert (forbid(admin.store, policies), forbid(admin.store, policies)) == (len(ROLES), 0)
     for role in ROLES:
         assert attempt(permitted.store(role), "Get", KEYS[0]) == "FLV-4003", role
+
+
+def test_no_other_user_of_the_machine_gets_at_a_key(permitted: SecuredStore) -> None:
+    """Also where the home was there before, and others may look into it: MinIO writes its users' keys as they are."""
+    keys = [permitted.as_role(role).store.secret_key for role in (*ROLES, ADMIN)]
+    secrets = [b"PRIVATE KEY", *(key.encode() for key in keys)]
+    files = [path for path in permitted.home.rglob("*") if path.is_file()]
+    holders = [path for path in files if any(one in path.read_bytes() for one in secrets)]
+    assert any(path.is_relative_to(permitted.server.data) for path in holders)
+    assert not [path for path in holders if path.stat().st_mode & 0o077]
+    assert not permitted.server.data.stat().st_mode & 0o077
+
+
+def test_data_that_was_left_open_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "data" / "minio").mkdir(parents=True)
+    (tmp_path / "data").chmod(0o755)
+    prepare_home(tmp_path)
+    assert not (tmp_path / "data").stat().st_mode & 0o077
 
 
 def lost(path: Path) -> None:
