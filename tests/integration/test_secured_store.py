@@ -13,7 +13,6 @@ import pytest
 
 from aggregation.errors import ConnectionProblem, FluvialError
 from backends.object_store import ObjectStore, StoreRefused
-from backends.settings import ADMIN
 from backends.store.factory import open_object_store
 from backends.store.permissions import forbid, permit
 from backends.store.removing import remove_objects
@@ -211,7 +210,7 @@ def test_a_role_has_its_own_keys_and_a_removed_task_leaves_none_a_permission(per
 
 def test_no_other_user_of_the_machine_gets_at_a_key(permitted: SecuredStore) -> None:
     """Also where the home was there before, and others may look into it: MinIO writes its users' keys as they are."""
-    keys = [permitted.as_role(role).store.secret_key for role in (*ROLES, ADMIN)]
+    keys = {permitted.admin.store.secret_key, *(permitted.as_role(role).store.secret_key for role in ROLES)}
     secrets = [b"PRIVATE KEY", *(key.encode() for key in keys)]
     files = [path for path in permitted.home.rglob("*") if path.is_file()]
     holders = [path for path in files if any(one in path.read_bytes() for one in secrets)]
