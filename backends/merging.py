@@ -14,6 +14,8 @@ from backends.settings import KAFKA_SECRETS, KEY_SECRETS
 from backends.text_files import plain_utf8
 
 _ADDRESS: Final = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})$")
+SECRET_BYTES_MAX: Final = 65_536
+"""Of a file that holds a secret."""
 _AROUND_VALUES: Final = "\ufeff \t\r\n"
 _SECRETS: Final = ("secret_key", "session_token", *KAFKA_SECRETS, *KEY_SECRETS)
 
@@ -45,22 +47,42 @@ class Merge:
         return bool(value)
 
     def secret_from(self, name: str, variable: str) -> None:
-        """A secret, or the file that holds it; the variable itself goes before. FLV-1002: there is no such file."""
+        """A secret, or the file that holds it; the variable itself goes before.
+
+        FLV-1002: there is no such file, or it holds no secret.
+        """
         if self.from_variable(name, variable):
             return
         path = self.environ.get(f"{variable}_FILE", "")
         if path:
             try:
-                value = plain_utf8(expanded(Path(path)).read_bytes())
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "not UTF-8"
+                self.put(name, _secret_in(expanded(Path(path))), f"{variable}_FILE")
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
                 raise UsageProblem(
                     "FLV-1002",
                     f"setting {name}: the file that holds it cannot be read: {reason}",
                     where=f"{variable}_FILE={path}",
                     hint="name a file that this user may read, with nothing in it but the secret",
                 ) from None
-            self.put(name, value.decode().strip(_AROUND_VALUES), f"{variable}_FILE")
+
+
+def _secret_in(path: Path) -> str:
+    """OSError; ValueError with a reason, which shows nothing of what stands there."""
+    with path.open("rb") as file:
+        data = file.read(SECRET_BYTES_MAX + 1)
+    if len(data) > SECRET_BYTES_MAX:
+        message = f"longer than {SECRET_BYTES_MAX} bytes"
+        raise ValueError(message)
+    try:
+        secret = plain_utf8(data).decode().strip(_AROUND_VALUES)
+    except UnicodeDecodeError:
+        message = "not UTF-8"
+        raise ValueError(message) from None
+    if not secret:
+        message = "empty"
+        raise ValueError(message)
+    return secret
 
 
 def is_collector(value: str) -> bool:

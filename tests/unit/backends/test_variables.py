@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from backends.environment import load_settings
-from backends.settings import KafkaSecurity, Settings, StoreSettings
+from aggregation.errors import UsageProblem
+from backends.environment import load_key_settings, load_settings
+from backends.merging import SECRET_BYTES_MAX
+from backends.settings import KEY_SECRETS, KafkaSecurity, Settings, StoreSettings
 from backends.variables import KNOWN, unknown_variables, variables_of
 from fluvial import cli
 
@@ -163,3 +165,32 @@ def test_every_field_of_a_way_in_has_a_variable_but_the_proxy() -> None:
         for name in kind.__struct_fields__
     }
     assert fields - KNOWN == {"FLUVIAL_STORE_PROXY"}
+
+
+NO_SECRETS = {
+    "not UTF-8": b"\xff\xfb\x80 271828",
+    "empty": b" \n",
+    "longer than": b"2" * (SECRET_BYTES_MAX + 1),
+}
+
+
+@pytest.mark.parametrize("what", NO_SECRETS)
+@pytest.mark.parametrize("setting", KEY_SECRETS)
+def test_a_file_that_holds_no_secret_is_refused_and_not_shown(
+    tmp_path: Path, setting: str, what: str
+) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(NO_SECRETS[what])
+    with pytest.raises(UsageProblem, match=what) as caught:
+        load_key_settings({f"FLUVIAL_KEY_{setting.upper()}_FILE": str(path)})
+    assert (caught.value.error_id, caught.value.where) == (
+        "FLV-1002",
+        f"FLUVIAL_KEY_{setting.upper()}_FILE={path}",
+    )
+    assert "2718" not in str(caught.value) and "222" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("place", "reason"), [("/dev/zero", "longer than"), ("/", "Is a directory")])
+def test_a_place_that_is_no_file_of_secrets_is_refused(place: str, reason: str) -> None:
+    with pytest.raises(UsageProblem, match=reason):
+        load_key_settings({"FLUVIAL_KEY_PIN_FILE": place})
