@@ -9,7 +9,7 @@ import click
 
 from aggregation.defences import DEFENCES
 from aggregation.errors import UsageProblem
-from fluvial.proof.chaos.plan import SECURITIES, ChaosPlan, Security
+from fluvial.proof.chaos.plan import PLAIN, SECURITIES, ChaosPlan, Security
 from fluvial.terminal.invocation import Invocation, pass_invocation
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ REGIONS: Final = "eu,us"
 SECONDS: Final = 60.0
 WORKERS: Final = 2
 KINDS: Final = "kill,pause,network,disk"
-SECURITY: Final = "none"
 
 
 @click.command()
@@ -67,7 +66,7 @@ SECURITY: Final = "none"
 @click.option(
     "--security",
     type=click.Choice(SECURITIES),
-    default=SECURITY,
+    default=PLAIN,
     show_default=True,
     help="How processes get into Kafka: tls by certificates of roles, scram by users' passwords; both under ACLs.",
 )
@@ -154,7 +153,7 @@ def _check_cluster(invocation: Invocation, faults: str, security: Security) -> N
     """UsageProblem FLV-6001: what would have no effect there; FLV-1001: no cluster is known."""
     from fluvial.proof.chaos.ground import OF_PROCESSES
 
-    if security != SECURITY:
+    if security != PLAIN:
         raise UsageProblem(
             "FLV-6001",
             "--security is of a cluster of the run's own: how one gets into the one of --on-cluster is in the settings",

@@ -26,11 +26,8 @@ VIEWERS_MAX: Final = 64
 """Open event streams."""
 CONNECTIONS_MAX: Final = 256
 """Open connections: well below what a process may have open files."""
-IDLE_S: Final = 60.0
-"""A connection that has no whole request under way for so long is closed.
-
-Longer than a loaded machine lets the console's own loop wait: a request that came and was not read yet counts as none.
-"""
+IDLE_S: Final = 15.0
+"""A connection that has no whole request under way for so long is closed."""
 BODY_S_MAX: Final = 10.0
 """A request's body comes in so long, or not at all."""
 REQUESTS_WAITING_MAX: Final = 32

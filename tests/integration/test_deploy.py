@@ -131,6 +131,7 @@ class Shell:
 
 
 @pytest.mark.needs("softhsm2-util", "pkcs11-tool", "kcat", "jq")
+@pytest.mark.long
 def test_on_this_machine_with_keys_in_every_place(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     whole, kcat, own_program = blocks(HERE)

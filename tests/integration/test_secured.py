@@ -331,11 +331,12 @@ def test_a_guardian_that_misses_a_permission_names_it_and_ends(
         until(lambda: process.process.poll() is not None, f"the guardian ends:\n{process.log}")
         assert process.process.returncode == AccessProblem.exit_code, process.log
         missed = {
-            ("group", "Read"): "FLV-3116",
-            ("topic", "Read"): "FLV-3115",
-            ("topic", "Write"): "FLV-3117",  # it is the only topic to write to
+            ("group", "Read"): ["FLV-3116"],
+            ("topic", "Read"): ["FLV-3115"],
+            # It is the only topic to write to: whether that is said first, or that there is none, is the broker's.
+            ("topic", "Write"): ["FLV-3115", "FLV-3117"],
         }[grant.kind, grant.operations[0]]
-        assert f"error[{missed}]" in process.log, process.log
+        assert any(f"error[{one}]" in process.log for one in missed), process.log
     finally:
         process.kill()
         permit(secured.admin, [grant], lambda one: principal(one.role))

@@ -127,7 +127,8 @@ class Secured:
                 one.process.wait(WAIT_S)
 
 
-@pytest.mark.parametrize("way", [by_certificate, by_password])
+# By certificate is how the demo and the README run, too.
+@pytest.mark.parametrize("way", [pytest.param(by_certificate, marks=pytest.mark.long), by_password])
 def test_everybody_works_as_its_role(
     secured: SecuredStack,
     way: Callable[[SecuredStack, AccessRole], Settings],
@@ -165,6 +166,7 @@ def test_everybody_works_as_its_role(
         federation.end()
 
 
+@pytest.mark.long
 def test_chaos_on_a_cluster_that_is_there(
     secured: SecuredStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

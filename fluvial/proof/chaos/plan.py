@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from fluvial.proof.chaos.schedule import Kind
 
 Security = Literal["none", "tls", "scram"]
-SECURITIES: Final[tuple[Security, ...]] = ("none", "tls", "scram")
+PLAIN: Final = "none"
+SECURITIES: Final[tuple[Security, ...]] = (PLAIN, "tls", "scram")
 """``none``: plain text. ``tls``: mutual TLS, a certificate a role. ``scram``: SCRAM-SHA-512 over TLS, a user a role.
 
 With both of the latter ACLs say who may do what.

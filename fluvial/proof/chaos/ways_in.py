@@ -19,6 +19,7 @@ from backends.settings import ADMIN, KafkaSecurity
 from fluvial.local import ports
 from fluvial.local.kafka import Listener
 from fluvial.local.stack_access import forbid_task, permit_task
+from fluvial.proof.chaos.plan import PLAIN
 from schemas.access import ROLES, access_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class WaysIn:
     @property
     def has_tls(self) -> bool:
         """Whether the stack has a CA, certificates and ACLs."""
-        return self.security != "none"
+        return self.security != PLAIN
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
