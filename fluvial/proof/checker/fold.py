@@ -23,15 +23,17 @@ from fluvial.proof.checker import arithmetic, buffers, encoding, wire
 from fluvial.proof.checker.codecs import form_of
 from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.report import Slot
-from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling
+from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling, says_buckets
 from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.window import Closed, Folded, Verdict, Window, verdict_of
 from fluvial.proof.checker.wire import Sealed, Signer
 
-UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
+UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2, "fluvial/policy/v4": 2}
 """The newest version of ClientUpdate that a policy's format takes; a v1 document does not say its format."""
 LATER: Final = {"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
 """The first versions of records that policies before v3 do not know."""
+SINCE_BUCKETS: Final = {"RegionalAggregate": 3}
+"""The same of policies before v4."""
 TEXT_CHARACTERS_MAX: Final = 64
 """Of an update id."""
 SKIPPED: Final = "skipped"
@@ -41,6 +43,8 @@ COUNTED_MAX: Final = 1_000_000
 
 def _is_later(policy: dict[str, Any], kind: str, version: int) -> bool:
     """Whether the policy's format does not know that version of a record, wherever it is named."""
+    if not says_buckets(policy) and version >= SINCE_BUCKETS.get(kind, version + 1):
+        return True
     return not counts_shares(policy) and version >= LATER.get(kind, version + 1)
 
 
@@ -320,15 +324,17 @@ class Partition:
         limits, window = self._policy["window"], self._window
         full = window.counts.get("accepted", 0) >= limits["updates_max"]
         full = full or self.next_offset - window.first_offset >= limits["records_max"]
-        version, policy_sha256, histograms = self.version, self._policy_sha256, counts_shares(self._policy)
+        policy, named = self._policy, {"version": self.version, "policy_sha256": self._policy_sha256}
         if barrier is not None and barrier["version"] > self.version:
             self._adopt(barrier)
         if not close and not full:
             return None
         sequence, self.sequence = self.sequence, self.sequence + 1
         self._window = Window(self.next_offset)
-        said = window.tally.record() if histograms else {}
-        return self._seal(window, sequence, {"version": version, "policy_sha256": policy_sha256} | said)
+        said = window.tally.record() if counts_shares(policy) else {}
+        if says_buckets(policy):
+            said["buckets"] = [{"accepted": window.counts.get("accepted", 0), "weight": window.weight_total}]
+        return self._seal(window, sequence, named | said)
 
     def _seal(self, window: Window, sequence: int, said: dict[str, Any]) -> Closed:
         snapshot = self._snapshot()

@@ -38,7 +38,7 @@ class Objects(Protocol):
         ...
 
 
-POLICY_FORMATS: Final = frozenset({None, "fluvial/policy/v2", "fluvial/policy/v3"})
+POLICY_FORMATS: Final = frozenset({None, "fluvial/policy/v2", "fluvial/policy/v3", "fluvial/policy/v4"})
 """A v1 document does not say its format. v2 has the same keys with the same meanings; see ``standing`` for v3's."""
 GENESIS_FORMATS: Final = frozenset(f"fluvial/genesis/v{number}" for number in (1, 2, 3, 4, 5))
 WITH_SECTIONS: Final = GENESIS_FORMATS - {"fluvial/genesis/v1", "fluvial/genesis/v2"}

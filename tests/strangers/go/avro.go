@@ -70,10 +70,14 @@ type Registry struct {
 	byHeader map[string]*Schema
 	all      []*Schema
 	beforeV3 *Registry // what a policy before v3 knows
+	beforeV4 *Registry // what one of v3 knows
 }
 
 // sinceV3 is the first version of a record that came with fluvial/policy/v3.
 var sinceV3 = map[string]int{"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
+
+// sinceV4 is the same of fluvial/policy/v4.
+var sinceV4 = map[string]int{"RegionalAggregate": 3}
 
 var crcTable = func() (table [256]uint64) {
 	for i := range table {
@@ -101,7 +105,8 @@ func loadSchemas(folder string) (*Registry, error) {
 	if err != nil || len(paths) == 0 {
 		return nil, fmt.Errorf("no schemas in %s", folder)
 	}
-	registry := &Registry{byHeader: map[string]*Schema{}, beforeV3: &Registry{byHeader: map[string]*Schema{}}}
+	registry := &Registry{byHeader: map[string]*Schema{}, beforeV3: &Registry{byHeader: map[string]*Schema{}},
+		beforeV4: &Registry{byHeader: map[string]*Schema{}}}
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -116,6 +121,9 @@ func loadSchemas(folder string) (*Registry, error) {
 		registry.all = append(registry.all, schema)
 		if first := sinceV3[schema.Name]; first == 0 || schema.Version < first {
 			registry.beforeV3.byHeader[string(schema.Header)] = schema
+		}
+		if first := sinceV4[schema.Name]; first == 0 || schema.Version < first {
+			registry.beforeV4.byHeader[string(schema.Header)] = schema
 		}
 	}
 	return registry, nil

@@ -179,12 +179,14 @@ func (p *Partition) open(value []byte, there bool, timestampMs int64) (*Envelope
 	known := p.registry
 	if !p.policy.countsShares() {
 		known = known.beforeV3
+	} else if !p.policy.saysBuckets() {
+		known = known.beforeV4
 	}
 	envelope, err := known.openEnvelope(value, p.trust.canonical)
 	if err != nil {
 		return nil, nil, nil, err.(*refusal)
 	}
-	newest := map[string]int{"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}[p.policy.Format]
+	newest := map[string]int{"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2, "fluvial/policy/v4": 2}[p.policy.Format]
 	if envelope.Kind == "ClientUpdate" && envelope.Schema.Version > newest {
 		return nil, nil, nil, unknownSchema(envelope.Schema.Header)
 	}
@@ -569,6 +571,10 @@ func (p *Partition) close(version int64, policy *Policy) *Window {
 		written, histograms = 2, window.tally.closed()
 		record["norms"], record["cosines"] = histograms.Norms.records(), histograms.Cosines.records()
 		record["shares"] = histograms.Shares.records()
+	}
+	if policy.saysBuckets() {
+		written = 3
+		record["buckets"] = []any{Record{"accepted": window.counts["accepted"], "weight": window.weight}}
 	}
 	payload := p.registry.encode("RegionalAggregate", written, record)
 	p.previous = sha(payload)

@@ -49,6 +49,12 @@ type Policy struct {
 		HistoryUpdates    int     `json:"history_updates"`
 		HistoryUpdatesMin int     `json:"history_updates_min"`
 	} `json:"anomaly"`
+	Merge struct {
+		Kind       string `json:"kind"`
+		Buckets    int64  `json:"buckets"`
+		Byzantine  int64  `json:"byzantine"`
+		Iterations int64  `json:"iterations"`
+	} `json:"merge"`
 	FixedPoint struct {
 		Exponent int `json:"exponent"`
 	} `json:"fixed_point"`
@@ -86,6 +92,7 @@ const (
 	policyV1 = "fluvial/policy/v1"
 	policyV2 = "fluvial/policy/v2"
 	policyV3 = "fluvial/policy/v3"
+	policyV4 = "fluvial/policy/v4"
 )
 
 // countsShares says whether its format has shares, lateness and what is usual.
@@ -93,7 +100,12 @@ func (policy *Policy) countsShares() bool {
 	return policy.Format != policyV1 && policy.Format != policyV2
 }
 
-// keysOfPolicy are the keys of each section; '3' behind one that came with v3, '2' behind one that went with it.
+// saysBuckets says whether its format has buckets.
+func (policy *Policy) saysBuckets() bool {
+	return policy.Format == policyV4
+}
+
+// keysOfPolicy are the keys of each section; '3' or '4' behind one that came with v3 or v4, '2' behind one that went with v3.
 var keysOfPolicy = map[string]string{
 	"updates":     "bytes_max norm_clip norm_max codecs",
 	"staleness":   "kind versions_max seconds_max:3 exponent hinge_versions hinge_slope weights",
@@ -103,6 +115,7 @@ var keysOfPolicy = map[string]string{
 	"server":      "optimizer learning_rate momentum beta_1 beta_2 adaptivity divide_by",
 	"anomaly":     "enabled:2 norm_deviations_max:2 cosine_min:2 history_updates:2 history_updates_min:2",
 	"defence":     "kind:3 norm_clip_medians:3 norm_clip_floor:3 norm_deviations_max:3 cosine_min:3 history_updates:3 history_updates_min:3 guide_cosine_min:3 guide_versions_max:3 step_cosine_min:3 guide_missing:3 quarantine_refusals:3 quarantine_versions:3",
+	"merge":       "kind:4 buckets:4 byzantine:4 iterations:4",
 	"fixed_point": "exponent",
 }
 
@@ -112,7 +125,8 @@ func sectionsOf(format string) map[string]map[string]bool {
 	for section, text := range keysOfPolicy {
 		for _, key := range strings.Fields(text) {
 			name, since, _ := strings.Cut(key, ":")
-			if since == "3" && format != policyV3 || since == "2" && format == policyV3 {
+			isV3 := format == policyV3 || format == policyV4
+			if since == "4" && format != policyV4 || since == "3" && !isV3 || since == "2" && isV3 {
 				continue
 			}
 			if found[section] == nil {
@@ -138,18 +152,21 @@ var bounds = map[string][2]float64{
 	"defence.history_updates": {1, 100000}, "defence.history_updates_min": {2, 100000},
 	"defence.guide_cosine_min": {-1, 1}, "defence.step_cosine_min": {0, 1}, "defence.guide_versions_max": {0, 1000},
 	"defence.quarantine_refusals": {0, 8}, "defence.quarantine_versions": {1, 10000},
+	"merge.buckets": {1, 32}, "merge.byzantine": {0, 14}, "merge.iterations": {1, 64},
 	"fixed_point.exponent": {8, 48},
 }
 
 var kinds = map[string][]string{
 	"staleness.kind": {"constant", "polynomial", "hinge"}, "server.divide_by": {"updates", "weights"},
 	"defence.kind": {"median", "none", "peers", "guide"}, "defence.guide_missing": {"go_on", "wait"},
+	"merge.kind": {"mean"},
 }
 
-var optimizersOf = map[string][]string{policyV1: {"sgd", "adam"}, policyV2: {"sgd", "adam", "yogi"}, policyV3: {"sgd", "adam", "yogi"}}
+var optimizersOf = map[string][]string{policyV1: {"sgd", "adam"}, policyV2: {"sgd", "adam", "yogi"}, policyV3: {"sgd", "adam", "yogi"}, policyV4: {"sgd", "adam", "yogi"}}
 
 var codecsOf = map[string][]string{
 	policyV1: {"int8", "float32"}, policyV2: {"int8", "float32", "int4"}, policyV3: {"int8", "float32", "int4"},
+	policyV4: {"int8", "float32", "int4"},
 }
 
 func strict(data []byte, into any) error {
@@ -250,6 +267,9 @@ func (policy *Policy) isSound() bool {
 		if !contains(codecsOf[policy.Format], codec) || contains(updates.Codecs[:i], codec) {
 			return false
 		}
+	}
+	if policy.saysBuckets() && (policy.Merge.Kind == "mean") != (policy.Merge.Buckets == 1) {
+		return false
 	}
 	shares := policy.Shares.PerVersion == 0 || policy.Shares.SavedMax >= policy.Shares.PerVersion
 	return shares && len(updates.Codecs) > 0 && int64(len(staleness.Weights)) == staleness.VersionsMax+1 &&
