@@ -33,11 +33,6 @@ def counts_shares(policy: dict[str, Any]) -> bool:
     return "shares" in policy
 
 
-def says_buckets(policy: dict[str, Any]) -> bool:
-    """Whether the policy's format has buckets."""
-    return "merge" in policy
-
-
 def defence_of(policy: dict[str, Any]) -> dict[str, Any]:
     """The section ``defence``; what ``anomaly`` says in the words of one, for formats before v3."""
     if counts_shares(policy):

@@ -41,6 +41,7 @@ type Policy struct {
 		SavedMax   int64 `json:"saved_max"`
 	} `json:"shares"`
 	Server  Server  `json:"server"`
+	Merge   Merge   `json:"merge"`
 	Defence Defence `json:"defence"`
 	Anomaly struct {
 		Enabled           bool    `json:"enabled"`
@@ -49,12 +50,6 @@ type Policy struct {
 		HistoryUpdates    int     `json:"history_updates"`
 		HistoryUpdatesMin int     `json:"history_updates_min"`
 	} `json:"anomaly"`
-	Merge struct {
-		Kind       string `json:"kind"`
-		Buckets    int64  `json:"buckets"`
-		Byzantine  int64  `json:"byzantine"`
-		Iterations int64  `json:"iterations"`
-	} `json:"merge"`
 	FixedPoint struct {
 		Exponent int `json:"exponent"`
 	} `json:"fixed_point"`
@@ -100,12 +95,13 @@ func (policy *Policy) countsShares() bool {
 	return policy.Format != policyV1 && policy.Format != policyV2
 }
 
-// saysBuckets says whether its format has buckets.
-func (policy *Policy) saysBuckets() bool {
-	return policy.Format == policyV4
-}
+// countsBuckets says whether its format has merges.
+func (policy *Policy) countsBuckets() bool { return policy.Format == policyV4 }
 
-// keysOfPolicy are the keys of each section; '3' or '4' behind one that came with v3 or v4, '2' behind one that went with v3.
+// buckets are how many a window has.
+func (policy *Policy) buckets() int64 { return max64(1, policy.Merge.Buckets) }
+
+// keysOfPolicy are the keys of each section; '3' or '4' behind one that came with that format, '2' behind one that went with v3.
 var keysOfPolicy = map[string]string{
 	"updates":     "bytes_max norm_clip norm_max codecs",
 	"staleness":   "kind versions_max seconds_max:3 exponent hinge_versions hinge_slope weights",
@@ -125,8 +121,8 @@ func sectionsOf(format string) map[string]map[string]bool {
 	for section, text := range keysOfPolicy {
 		for _, key := range strings.Fields(text) {
 			name, since, _ := strings.Cut(key, ":")
-			isV3 := format == policyV3 || format == policyV4
-			if since == "4" && format != policyV4 || since == "3" && !isV3 || since == "2" && isV3 {
+			later := format == policyV3 || format == policyV4
+			if since == "3" && !later || since == "2" && later || since == "4" && format != policyV4 {
 				continue
 			}
 			if found[section] == nil {
@@ -159,7 +155,7 @@ var bounds = map[string][2]float64{
 var kinds = map[string][]string{
 	"staleness.kind": {"constant", "polynomial", "hinge"}, "server.divide_by": {"updates", "weights"},
 	"defence.kind": {"median", "none", "peers", "guide"}, "defence.guide_missing": {"go_on", "wait"},
-	"merge.kind": {"mean"},
+	"merge.kind": {"mean", "geometric_median", "krum", "mixing"},
 }
 
 var optimizersOf = map[string][]string{policyV1: {"sgd", "adam"}, policyV2: {"sgd", "adam", "yogi"}, policyV3: {"sgd", "adam", "yogi"}, policyV4: {"sgd", "adam", "yogi"}}
@@ -268,7 +264,7 @@ func (policy *Policy) isSound() bool {
 			return false
 		}
 	}
-	if policy.saysBuckets() && (policy.Merge.Kind == "mean") != (policy.Merge.Buckets == 1) {
+	if policy.countsBuckets() && !policy.Merge.isSound() {
 		return false
 	}
 	shares := policy.Shares.PerVersion == 0 || policy.Shares.SavedMax >= policy.Shares.PerVersion

@@ -155,7 +155,7 @@ def test_to_an_older_policy_what_came_later_is_unknown_wherever_it_stands(
 
 def test_the_checker_knows_the_same_later_records() -> None:
     assert fold.LATER == SINCE_POLICY_V3
-    assert fold.SINCE_BUCKETS == SINCE_POLICY_V4
+    assert fold.LATEST == SINCE_POLICY_V4
 
 
 @pytest.mark.parametrize(
