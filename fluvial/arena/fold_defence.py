@@ -19,7 +19,8 @@ from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.lateness import MergedWindows, lateness_under
-from aggregation.server.merge import Checkpoint, Step, WindowSums, add_windows, merge
+from aggregation.server.merge import Checkpoint, Step, merge
+from aggregation.server.totals import WindowSums, add_windows
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.arena.attacks.shape import Rules, Sent
 from fluvial.arena.versions import ACCEPTED, Versions
@@ -154,7 +155,7 @@ class FoldDefence(Versions):
 
     def _merge(self, closed: list[WindowClosed], merged: MergedWindows, guide: Guide | None) -> Step:
         windows = [
-            WindowSums(one.sums, one.weight_total, weight)
+            WindowSums(one.sums, one.weight_total, weight, one.buckets or ())
             for one, weight in zip(closed, merged.weights, strict=True)
             if one.sums is not None and weight
         ]
