@@ -4,10 +4,10 @@ Algorithm 2 of Pillutla, Kakade and Harchaoui 2022, "Robust Aggregation for Fede
 weighted distances to n vectors are least in sum is brought nearer by weighing each vector by its weight over its
 distance. With c the coefficients of the point, h the inner products and p the weights::
 
-    ν = 1e-6 √max(0, Σ_b p_b h_bb)      c = p, and so it stays where ν is 0
+    least = 1e-6 √max(0, Σ_b p_b h_bb)      c = p, and so it stays where that is 0
     s_b = Σ_a c_a h_ab      z = Σ_b c_b s_b
     e_b = √max(0, h_bb - 2 s_b + z)
-    β_b = p_b / max(ν, e_b)      c_b = β_b / Σ β
+    β_b = p_b / max(least, e_b)      c_b = β_b / Σ β
 
 Rounding can make a square that should be 0 a little less: hence each maximum.
 """

@@ -35,28 +35,36 @@ TILE: Final = 4
 
 
 def one_of(total: Total, weights: int, rules: MergePolicy) -> npt.NDArray[np.int64]:
-    """The sums int64[``weights``] that a version's step is made of.
-
-    They are simply added where the merge is not robust, and where fewer than three buckets hold anything.
-    """
+    """The sums int64[``weights``] that a version's step is made of; see ``factors_of``."""
     from aggregation.server import kernels
 
-    rows, merge = total.rows(weights), merge_named(rules.kind)
+    rows, factors = total.rows(weights), factors_of(total, weights, rules)
+    if factors is None:
+        return summed(rows)
+    made = np.empty(weights, dtype=np.int64)
+    places = np.array(list(factors), dtype=np.int64)
+    kernels.combine_into(made, rows, places, np.array(list(factors.values()), dtype=np.float64), SUM_MAX)
+    return made
+
+
+def factors_of(total: Total, weights: int, rules: MergePolicy) -> dict[int, float] | None:
+    """What each bucket that holds anything is multiplied by, c_b W / w_b, by its place, ascending.
+
+    None where buckets are simply added: the merge is not robust, or fewer than three hold anything.
+    """
+    merge = merge_named(rules.kind)
     present = [place for place, weight in enumerate(total.bucket_weights) if weight > 0]
     if not merge.robust or len(present) < BUCKETS_MIN:
-        return summed(rows)
+        return None
     weighs = [total.bucket_weights[place] for place in present]
-    chosen = merge.coefficients(rules, gram_of(rows, present, weighs), weighs)
+    chosen = merge.coefficients(rules, gram_of(total.rows(weights), present, weighs), weighs)
     whole = float(sum(weighs))
     factors = [each * whole / float(weight) for each, weight in zip(chosen, weighs, strict=True)]
     if not all(map(math.isfinite, factors)):
         raise IntegrityProblem(
             "FLV-3004", f"the merge {rules.kind!r} gives coefficients that are no numbers: {factors}"
         )
-    made = np.empty(weights, dtype=np.int64)
-    places = np.array(present, dtype=np.int64)
-    kernels.combine_into(made, rows, places, np.array(factors, dtype=np.float64), SUM_MAX)
-    return made
+    return dict(zip(present, factors, strict=True))
 
 
 def gram_of(rows: npt.NDArray[np.int64], present: Sequence[int], weighs: Sequence[int]) -> Gram:

@@ -119,8 +119,8 @@ def turn_into(
         made[i] = np.int64(np.rint(min(most, max(-most, value))))
 
 
-GRAM_BLOCK: Final = 512
-"""So many elements of all buckets are turned into columns at once: with eight buckets as large as a core's L1 cache."""
+GRAM_BLOCK: Final = 128
+"""So many elements of all buckets are turned into columns at once: of 32 buckets as much as a core's L1 cache holds."""
 
 
 @compiled(cached=CACHED)
@@ -149,18 +149,25 @@ def gram_into(gram: Float64Array, sums: Int64Array, rows: Int64Array) -> None:
 
 @compiled(cached=CACHED)
 def _add_products(gram: Float64Array, left: Float64Array, right: Float64Array) -> None:
-    """``gram[j, k] += left[i, j] · right[i, k]`` for i in order; float64[4, 4] of two float64[n, 4]."""
-    sums = np.empty((4, 4), dtype=np.float64)
-    for j in range(4):
-        for k in range(4):
-            sums[j, k] = gram[j, k]
+    """``gram[j, k] += left[i, j] · right[i, k]`` for i in order; float64[4, 4] of two float64[n, 4].
+
+    Each sum is a name of its own, so that it stays in a register.
+    """
+    s00, s01, s02, s03 = gram[0, 0], gram[0, 1], gram[0, 2], gram[0, 3]
+    s10, s11, s12, s13 = gram[1, 0], gram[1, 1], gram[1, 2], gram[1, 3]
+    s20, s21, s22, s23 = gram[2, 0], gram[2, 1], gram[2, 2], gram[2, 3]
+    s30, s31, s32, s33 = gram[3, 0], gram[3, 1], gram[3, 2], gram[3, 3]
     for i in range(left.shape[0]):
-        for j in range(4):
-            for k in range(4):
-                sums[j, k] += left[i, j] * right[i, k]
-    for j in range(4):
-        for k in range(4):
-            gram[j, k] = sums[j, k]
+        x0, x1, x2, x3 = left[i, 0], left[i, 1], left[i, 2], left[i, 3]
+        y0, y1, y2, y3 = right[i, 0], right[i, 1], right[i, 2], right[i, 3]
+        s00, s01, s02, s03 = s00 + x0 * y0, s01 + x0 * y1, s02 + x0 * y2, s03 + x0 * y3
+        s10, s11, s12, s13 = s10 + x1 * y0, s11 + x1 * y1, s12 + x1 * y2, s13 + x1 * y3
+        s20, s21, s22, s23 = s20 + x2 * y0, s21 + x2 * y1, s22 + x2 * y2, s23 + x2 * y3
+        s30, s31, s32, s33 = s30 + x3 * y0, s31 + x3 * y1, s32 + x3 * y2, s33 + x3 * y3
+    gram[0, 0], gram[0, 1], gram[0, 2], gram[0, 3] = s00, s01, s02, s03
+    gram[1, 0], gram[1, 1], gram[1, 2], gram[1, 3] = s10, s11, s12, s13
+    gram[2, 0], gram[2, 1], gram[2, 2], gram[2, 3] = s20, s21, s22, s23
+    gram[3, 0], gram[3, 1], gram[3, 2], gram[3, 3] = s30, s31, s32, s33
 
 
 @compiled(cached=CACHED)

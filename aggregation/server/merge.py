@@ -87,9 +87,9 @@ def merge(
 ) -> Step:
     """One global step.
 
-    ``total`` is the exact sum over ``updates`` updates of the weight ``weight_total``, after lateness; the sums
-    alone, int64[``layout.sum_elements``], where no window is late and there is one bucket. ``guide`` is the one that the version's manifest
-    names, see ``cone``.
+    ``total`` is the exact sum over ``updates`` updates of the weight ``weight_total``, after lateness; the sums alone,
+    int64[``layout.sum_elements``], where no window is late and there is one bucket. ``guide`` is the one that the
+    version's manifest names, see ``cone``.
     """
     if updates < 1 or weight_total < 1:
         raise IntegrityProblem(

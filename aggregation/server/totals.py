@@ -117,7 +117,7 @@ def summed(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     from aggregation.server import kernels
 
     if rows.shape[0] == 1:
-        return rows[0]
+        return rows.reshape(-1)
     total = np.zeros(rows.shape[1], dtype=np.int64)
     for row in rows:
         kernels.add_into(total, read_only(row))
