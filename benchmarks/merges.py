@@ -54,7 +54,8 @@ def by_blas(merge: Merge, rules: MergePolicy, rows: Rows, weights: list[int]) ->
     gram = (vectors @ vectors.T) / np.outer(scales, scales)
     chosen = np.array(merge.coefficients(rules, gram.tolist(), weights))
     total = (chosen * scales.sum() / scales) @ vectors
-    return np.rint(np.clip(total, -(2.0**62), 2.0**62)).astype(np.int64)
+    made: Rows = np.rint(np.clip(total, -(2.0**62), 2.0**62)).astype(np.int64)
+    return made
 
 
 def by_twin(merge: Merge, rules: MergePolicy, rows: Rows, weights: list[int]) -> Rows:

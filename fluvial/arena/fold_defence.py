@@ -182,8 +182,9 @@ class FoldDefence(Versions):
 
     def _share_out(self, factors: Mapping[int, float] | None) -> None:
         """What the merge leaves of each update is what it leaves of its bucket."""
-        for bucket, sent in self._bucketed if factors is not None else ():
-            sent.share *= factors.get(bucket, 1.0)
+        if factors is not None:
+            for bucket, sent in self._bucketed:
+                sent.share *= factors.get(bucket, 1.0)
         self._bucketed = []
 
     def _barrier(self, region: str, made: Step, guide: Guide | None, now: float) -> Barrier:
