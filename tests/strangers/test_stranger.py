@@ -53,6 +53,7 @@ def spoiled(value: Any) -> Any:
 
 
 SPOILED = {
+    "buckets.json": ["buckets.32"],
     "buffers.json": ["digits"],
     "certificates.json": ["identity.not_after_ms", "reason", "identity.region"],
     "checks.json": ["verdicts.outcome", "verdicts.reason", "verdicts.v2"],
@@ -71,6 +72,7 @@ SPOILED = {
     "partitions.json": ["murmur2", "partitions.64"],
     "policies.json": ["good", "sha256"],
     "records.json": ["bytes"],
+    "robust.json": ["total", "coefficients", "bucket_weights"],
     "schemas.json": ["header", "sha256", "canonical_form"],
     "scores.json": ["norm_deviations", "anomalous"],
     "signatures.json": ["valid"],

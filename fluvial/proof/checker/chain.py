@@ -50,7 +50,7 @@ class Chain:
     holders: dict[tuple[Slot, int], list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
     totals: dict[int, late.Sums] = field(default_factory=dict)
 
-    def keep_sums(self, slot: Slot, sequence: int, sums: arithmetic.Ints) -> None:
+    def keep_sums(self, slot: Slot, sequence: int, sums: arithmetic.Ints, buckets: list[int]) -> None:
         """Add a recomputed window's sums to those of the version that holds it; integers, so the order is nothing.
 
         They count as its manifest says, which ``inputs`` holds to the policy.
@@ -60,9 +60,8 @@ class Chain:
             if not weight:
                 continue
             if version not in self.totals:
-                nothing = np.zeros(self.shelf.task.parameters, dtype=np.int64)
-                self.totals[version] = late.Sums(nothing)
-            self.totals[version].add(sums, named.get("weight_total", 0), weight)
+                self.totals[version] = late.Sums(self.shelf.task.parameters)
+            self.totals[version].add(sums, buckets, named.get("weight_total", 0), weight)
 
 
 def read_chain(shelf: Shelf, findings: Findings) -> Chain:
@@ -214,7 +213,7 @@ def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
             except Damaged as damage:
                 findings.violate(4, f"version {version.number} cannot be recomputed: {damage}")
                 return
-            sums = cone.turned(total.weights, guide, policy, shelf.task.weights)
+            sums = cone.turned(total.combined(policy), guide, policy, shelf.task.weights)
             delta = arithmetic.mean_delta(sums, updates, manifest["weight_total"], policy)
             previous = model[:weights]
             after, optimizer = arithmetic.server_step(policy["server"], previous, optimizer, delta)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fluvial.proof.checker import arithmetic, buffers, encoding, wire
+from fluvial.proof.checker.buckets import bucket_of, buckets_in, counts_buckets
 from fluvial.proof.checker.codecs import form_of
 from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.report import Slot
@@ -28,10 +29,12 @@ from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.window import Closed, Folded, Verdict, Window, verdict_of
 from fluvial.proof.checker.wire import Sealed, Signer
 
-UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
+UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2, "fluvial/policy/v4": 2}
 """The newest version of ClientUpdate that a policy's format takes; a v1 document does not say its format."""
 LATER: Final = {"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
 """The first versions of records that policies before v3 do not know."""
+LATEST: Final = {"RegionalAggregate": 3}
+"""Those that policies before v4 do not know."""
 TEXT_CHARACTERS_MAX: Final = 64
 """Of an update id."""
 SKIPPED: Final = "skipped"
@@ -41,7 +44,8 @@ COUNTED_MAX: Final = 1_000_000
 
 def _is_later(policy: dict[str, Any], kind: str, version: int) -> bool:
     """Whether the policy's format does not know that version of a record, wherever it is named."""
-    return not counts_shares(policy) and version >= LATER.get(kind, version + 1)
+    before_v3 = not counts_shares(policy) and version >= LATER.get(kind, version + 1)
+    return before_v3 or (not counts_buckets(policy) and version >= LATEST.get(kind, version + 1))
 
 
 class Partition:
@@ -235,14 +239,13 @@ class Partition:
         clip_to = min(limits["norm_clip"], ruled.clip_to)
         clip = clip_to / norm if norm > clip_to else 1.0
         window = self._window
-        if window.sums is None:
-            window.sums = np.zeros(self._task.sum_elements, dtype=np.int64)
         factor = weight / arithmetic.WEIGHT_ONE * clip
+        mine, rest = self._room_of(device, weight)
         exponent = self._policy["fixed_point"]["exponent"]
         for spec, part, scale, square in zip(self._weights, parts, scales, squares, strict=True):
-            window.sums[spec.begin : spec.end] += arithmetic.added(part, scale, square, factor, exponent)
+            mine[spec.begin : spec.end] += arithmetic.added(part, scale, square, factor, exponent)
         if values:
-            window.sums[self._task.parameters :] += buffers.digits_of(np.concatenate(values), weight)
+            rest += buffers.digits_of(np.concatenate(values), weight)
         window.counts["accepted"] = window.counts.get("accepted", 0) + 1
         window.weight_total += weight
         window.staleness_total += staleness
@@ -256,6 +259,16 @@ class Partition:
         return verdict_of(
             offset, "accepted", **names, **scores, staleness=staleness, weight=weight, clip=clip
         )
+
+    def _room_of(self, device: str, weight: int) -> tuple[arithmetic.Ints, arithmetic.Ints]:
+        """The sums of the weights in the bucket of a device whose update counts so much, and those of the buffers."""
+        window, weights, count = self._window, self._task.parameters, buckets_in(self._policy)
+        if window.sums is None:
+            more = (count - 1) * weights
+            window.sums = np.zeros(self._task.sum_elements + more, dtype=np.int64)
+        bucket = bucket_of(self._models[self.version], device, count)
+        window.buckets.add(bucket, weight)
+        return window.sums[bucket * weights : (bucket + 1) * weights], window.sums[count * weights :]
 
     def _refuse(self, verdict: Verdict) -> Verdict:
         counts = self._window.counts
@@ -320,14 +333,14 @@ class Partition:
         limits, window = self._policy["window"], self._window
         full = window.counts.get("accepted", 0) >= limits["updates_max"]
         full = full or self.next_offset - window.first_offset >= limits["records_max"]
-        version, policy_sha256, histograms = self.version, self._policy_sha256, counts_shares(self._policy)
+        version, policy, policy_sha256 = self.version, self._policy, self._policy_sha256
         if barrier is not None and barrier["version"] > self.version:
             self._adopt(barrier)
         if not close and not full:
             return None
         sequence, self.sequence = self.sequence, self.sequence + 1
         self._window = Window(self.next_offset)
-        said = window.tally.record() if histograms else {}
+        said = (window.tally.record() if counts_shares(policy) else {}) | window.buckets.record(policy)
         return self._seal(window, sequence, {"version": version, "policy_sha256": policy_sha256} | said)
 
     def _seal(self, window: Window, sequence: int, said: dict[str, Any]) -> Closed:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fluvial.proof.checker import merges
 from fluvial.proof.checker.arithmetic import WEIGHT_ONE, Ints, Model
 from fluvial.proof.checker.buffers import mean_of, wholes
 
@@ -48,26 +49,50 @@ def weight_after(weight_total: int, weight: int) -> int:
 
 
 @dataclass(slots=True)
+class Buckets:
+    """What a version's windows of so many buckets add up to, after lateness: int64[W] and the weight of each."""
+
+    parts: list[Ints]
+    weights: list[int]
+
+
+@dataclass(slots=True)
 class Sums:
     """What the windows of a version add up to.
 
-    ``weights`` int64[W] after lateness; ``values``: the buffers' digits as they were folded, by what is left of them;
-    ``weighs``: the sum of weight_total · weight.
+    ``size`` is W, how many weights there are; ``buckets``: their sums, by how many buckets a window has; ``values``:
+    the buffers' digits as they were folded, by what is left of them; ``weighs``: the sum of weight_total · weight.
     """
 
-    weights: Ints
+    size: int
+    buckets: dict[int, Buckets] = field(default_factory=dict)
     values: dict[int, Ints] = field(default_factory=dict)
     weighs: int = 0
 
-    def add(self, sums: Ints, weight_total: int, weight: int) -> None:
-        """One window."""
-        size = self.weights.size
-        part, digits = sums[:size], sums[size:]
-        if weight != WEIGHT_ONE:
-            part = np.array([rounded(number, weight) for number in part.tolist()], dtype=np.int64)
-        self.weights += part
+    def add(self, sums: Ints, buckets: list[int], weight_total: int, weight: int) -> None:
+        """One window; ``buckets``: what the updates of each weigh."""
+        count = len(buckets)
+        rows, digits = sums[: count * self.size].reshape(count, self.size), sums[count * self.size :]
+        if count not in self.buckets:
+            nothing = [np.zeros(self.size, dtype=np.int64) for _ in buckets]
+            self.buckets[count] = Buckets(nothing, [0] * count)
+        known = self.buckets[count]
+        for b, row in enumerate(rows):
+            part = row
+            if weight != WEIGHT_ONE:
+                part = np.array([rounded(number, weight) for number in row.tolist()], dtype=np.int64)
+            known.parts[b] += part
+            known.weights[b] += weight_after(buckets[b], weight)
         self.values[weight] = self.values.get(weight, np.zeros_like(digits)) + digits
         self.weighs += weight_total * weight
+
+    def combined(self, policy: dict[str, Any]) -> Ints:
+        """The sums int64[W] of the version's step, by the policy's merge; added where windows differ in buckets."""
+        if len(self.buckets) == 1:
+            (only,) = self.buckets.values()
+            return merges.combined(policy, only.parts, only.weights)
+        parts = [part for one in self.buckets.values() for part in one.parts]
+        return sum(parts, start=np.zeros(self.size, dtype=np.int64))
 
     def means(self) -> Model:
         """The version's buffers: Σ weight · values / Σ weight · weight_total, each rounded once.

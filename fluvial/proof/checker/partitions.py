@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from fluvial.proof.checker import arithmetic, encoding, wire
+from fluvial.proof.checker.buckets import weights_in
 from fluvial.proof.checker.derived import Derived, Logs, Window, read_derived, topic_of, whole
 from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.fold import Partition
@@ -18,8 +19,8 @@ from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.vouched import Heads
 from fluvial.proof.checker.window import Closed, Folded, Verdict
 
-KeepSums = Callable[[Slot, int, arithmetic.Ints], None]
-"""Called with the partition, a window's sequence and its recomputed sums int64[P]."""
+KeepSums = Callable[[Slot, int, arithmetic.Ints, list[int]], None]
+"""Called with the partition, a window's sequence, its recomputed sums int64, and what the updates of a bucket weigh."""
 LIKE_BARRIERS_LOOKED_BACK: Final = 4
 
 
@@ -224,7 +225,7 @@ class _Check:
         sequence, name = closed.record["sequence"], self.result.name
         self.result.windows.append(Window(closed.record, closed.sha256))
         if closed.sums is not None:
-            self._keep_sums(self.result.slot, sequence, closed.sums)
+            self._keep_sums(self.result.slot, sequence, closed.sums, weights_in(closed.record))
         published = self._derived.window(sequence, closed.sha256)
         if published is None:
             if self._drained:
@@ -252,17 +253,21 @@ class _Check:
             self._findings.violate(4, f"{what} has the same fields in other bytes")
 
     def _compare_bound(self, what: str, came: dict[str, Any]) -> None:
-        """Of a wrong window: its sums are such as updates of its weight can have."""
-        shelf = self._shelf
+        """Of a wrong window: its sums are such as updates of its weight can have, in each bucket."""
+        shelf, size = self._shelf, self._shelf.task.parameters
         try:
-            sums = np.frombuffer(shelf.named(came["sum_sha256"]), dtype="<i8")[: shelf.task.parameters]
+            sums = np.frombuffer(shelf.named(came["sum_sha256"]), dtype="<i8")
             policy = shelf.policy(came["policy_sha256"])
         except (Damaged, ValueError):
             return  # there are no such objects: that is found elsewhere
-        reach = max(int(sums.max(initial=0)), -int(sums.min(initial=0)))
-        bound = arithmetic.sum_bound(policy, came["accepted"], came["weight_total"])
-        if reach > bound:
-            self._findings.violate(4, f"{what}: its sums reach {reach}, its weight allows {bound}")
+        whole = [{"accepted": came["accepted"], "weight": came["weight_total"]}]
+        for bucket, said in enumerate(came.get("buckets", whole)):
+            part = sums[bucket * size : (bucket + 1) * size]
+            reach = max(int(part.max(initial=0)), -int(part.min(initial=0)))
+            bound = arithmetic.sum_bound(policy, said["accepted"], said["weight"])
+            if reach > bound:
+                where = f"{what}, bucket {bucket}" if "buckets" in came else what
+                self._findings.violate(4, f"{where}: its sums reach {reach}, its weight allows {bound}")
 
     def _compare_sums(self, what: str, named: str, expected: arithmetic.Ints) -> None:
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fluvial.proof.checker import arithmetic
+from fluvial.proof.checker.buckets import Buckets
 from fluvial.proof.checker.standing import Tally
 from fluvial.proof.checker.wire import Sealed
 
@@ -44,6 +45,7 @@ class Window:
     sums: arithmetic.Ints | None = None
     contributors: Any = field(default_factory=hashlib.sha256)
     tally: Tally = field(default_factory=Tally)
+    buckets: Buckets = field(default_factory=Buckets)
 
 
 @dataclass(frozen=True, slots=True)

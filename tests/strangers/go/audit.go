@@ -443,7 +443,7 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 			weight = before.lateness(version-1, window.number("version"))
 		}
 		made.add(window, weight)
-		total.add(window.Sums, window.number("accepted"), window.number("weight_total"), weight)
+		total.add(window.Sums, window.bucketWeights(), window.number("accepted"), window.number("weight_total"), weight)
 		if weight > 0 {
 			counting = append(counting, window.Histograms)
 		}
@@ -457,7 +457,7 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 	}
 	if made.Accepted > 0 {
 		var step *Direction
-		c.checkpoint, step = merge(c.checkpoint, total, before.Server, before.FixedPoint.Exponent, c.layout, c.cone(made, before))
+		c.checkpoint, step = merge(c.checkpoint, total, before.Merge, before.Server, before.FixedPoint.Exponent, c.layout, c.cone(made, before))
 		file := directionFile(step)
 		c.reference = sha(file)
 		if !bytes.Equal(c.stored(objectKey(c.task, c.reference)), file) {

@@ -70,10 +70,30 @@ type Registry struct {
 	byHeader map[string]*Schema
 	all      []*Schema
 	beforeV3 *Registry // what a policy before v3 knows
+	beforeV4 *Registry // before v4
 }
 
 // sinceV3 is the first version of a record that came with fluvial/policy/v3.
 var sinceV3 = map[string]int{"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
+
+// sinceV4 is the same of fluvial/policy/v4.
+var sinceV4 = map[string]int{"RegionalAggregate": 3}
+
+func isBefore(schema *Schema, since map[string]int) bool {
+	first, there := since[schema.Name]
+	return !there || schema.Version < first
+}
+
+// before is what is known without what came since.
+func (registry *Registry) before(since map[string]int) *Registry {
+	found := &Registry{byHeader: map[string]*Schema{}}
+	for header, schema := range registry.byHeader {
+		if isBefore(schema, since) {
+			found.byHeader[header] = schema
+		}
+	}
+	return found
+}
 
 var crcTable = func() (table [256]uint64) {
 	for i := range table {
@@ -101,7 +121,7 @@ func loadSchemas(folder string) (*Registry, error) {
 	if err != nil || len(paths) == 0 {
 		return nil, fmt.Errorf("no schemas in %s", folder)
 	}
-	registry := &Registry{byHeader: map[string]*Schema{}, beforeV3: &Registry{byHeader: map[string]*Schema{}}}
+	registry := &Registry{byHeader: map[string]*Schema{}}
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -114,10 +134,9 @@ func loadSchemas(folder string) (*Registry, error) {
 		schema := schemaOf(value, filepath.Base(path))
 		registry.byHeader[string(schema.Header)] = schema
 		registry.all = append(registry.all, schema)
-		if first := sinceV3[schema.Name]; first == 0 || schema.Version < first {
-			registry.beforeV3.byHeader[string(schema.Header)] = schema
-		}
 	}
+	registry.beforeV4 = registry.before(sinceV4)
+	registry.beforeV3 = registry.beforeV4.before(sinceV3)
 	return registry, nil
 }
 

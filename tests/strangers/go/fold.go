@@ -76,12 +76,13 @@ type openWindow struct {
 	counts                                      map[string]int64
 	weight, staleness, stalenessMax, bytesTotal int64
 	sums                                        []int64
+	buckets                                     map[int64]*[2]int64 // accepted updates and their weight
 	tally                                       *tally
 	contributors                                hash.Hash
 }
 
 func newWindow(first int64) *openWindow {
-	return &openWindow{first: first, counts: map[string]int64{}, tally: newTally(), contributors: sha256.New()}
+	return &openWindow{first: first, counts: map[string]int64{}, buckets: map[int64]*[2]int64{}, tally: newTally(), contributors: sha256.New()}
 }
 
 // Partition is the state of one partition's fold. object loads what a barrier names.
@@ -177,14 +178,17 @@ func (p *Partition) open(value []byte, there bool, timestampMs int64) (*Envelope
 		return nil, nil, nil, &refusal{"too_large", why(102, size, limit)}
 	}
 	known := p.registry
-	if !p.policy.countsShares() {
+	switch {
+	case !p.policy.countsShares():
 		known = known.beforeV3
+	case !p.policy.countsBuckets():
+		known = known.beforeV4
 	}
 	envelope, err := known.openEnvelope(value, p.trust.canonical)
 	if err != nil {
 		return nil, nil, nil, err.(*refusal)
 	}
-	newest := map[string]int{"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}[p.policy.Format]
+	newest := map[string]int{"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2, "fluvial/policy/v4": 2}[p.policy.Format]
 	if envelope.Kind == "ClientUpdate" && envelope.Schema.Version > newest {
 		return nil, nil, nil, unknownSchema(envelope.Schema.Header)
 	}
@@ -488,12 +492,18 @@ func (p *Partition) measure(verdict *Verdict, parts []part, scales []float64, bu
 }
 
 func (p *Partition) count(verdict *Verdict, parts []part, scales, squares []float64, buffers []part, as arrived) {
-	window := p.window
+	window, buckets, size := p.window, p.policy.buckets(), int64(p.layout.W)
 	if window.sums == nil {
-		window.sums = make([]int64, p.layout.sumElements())
+		window.sums = make([]int64, int64(p.layout.sumElements())+(buckets-1)*size)
 	}
-	addTo(window.sums, parts, scales, squares, verdict.Weight, verdict.Clip, p.policy.FixedPoint.Exponent)
-	at := p.layout.W
+	bucket := bucketOf(p.models[p.version], verdict.DeviceID, buckets)
+	addTo(window.sums[bucket*size:], parts, scales, squares, verdict.Weight, verdict.Clip, p.policy.FixedPoint.Exponent)
+	if window.buckets[bucket] == nil {
+		window.buckets[bucket] = &[2]int64{}
+	}
+	window.buckets[bucket][0]++
+	window.buckets[bucket][1] += verdict.Weight
+	at := buckets * size
 	for _, one := range buffers {
 		for _, x := range one.floats {
 			addDigits(window.sums[at:at+10], x, verdict.Weight)
@@ -570,9 +580,24 @@ func (p *Partition) close(version int64, policy *Policy) *Window {
 		record["norms"], record["cosines"] = histograms.Norms.records(), histograms.Cosines.records()
 		record["shares"] = histograms.Shares.records()
 	}
+	if policy.countsBuckets() {
+		written, record["buckets"] = 3, window.bucketRecords(policy.buckets())
+	}
 	payload := p.registry.encode("RegionalAggregate", written, record)
 	p.previous = sha(payload)
 	return &Window{record, payload, p.previous, window.sums, state, histograms}
+}
+
+func (one *openWindow) bucketRecords(buckets int64) []any {
+	found := []any{}
+	for bucket := int64(0); bucket < buckets; bucket++ {
+		counted := one.buckets[bucket]
+		if counted == nil {
+			counted = &[2]int64{}
+		}
+		found = append(found, Record{"accepted": counted[0], "weight": counted[1]})
+	}
+	return found
 }
 
 func sortedKeys[V any](values map[string]V) []string {

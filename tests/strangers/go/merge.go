@@ -229,8 +229,8 @@ func sign(x float64) float64 {
 }
 
 // merge is one step from the parent: the next checkpoint and its direction.
-func merge(parent Checkpoint, total *Total, server Server, exponent int, layout *Layout, cone *Cone) (Checkpoint, *Direction) {
-	sums := cone.turned(total.weights)
+func merge(parent Checkpoint, total *Total, rule Merge, server Server, exponent int, layout *Layout, cone *Cone) (Checkpoint, *Direction) {
+	sums := cone.turned(total.combined(rule))
 	divisor := float64(total.updates)
 	if server.DivideBy == "weights" {
 		divisor = float64(total.weightTotal) / 65536

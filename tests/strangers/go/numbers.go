@@ -247,22 +247,23 @@ func weightAfter(weightTotal, weight int64) int64 {
 
 // Total is what the windows of a version add up to: the weights after lateness, the buffers exactly.
 type Total struct {
-	weights              []int64
+	size                 int              // of the weights
+	buckets              map[int][]Bucket // by how many a window has
 	values               []*big.Int
 	weighs               *big.Int // of the buffers
 	updates, weightTotal int64
 }
 
 func newTotal(layout *Layout) *Total {
-	total := &Total{weights: make([]int64, layout.W), weighs: new(big.Int)}
+	total := &Total{size: layout.W, buckets: map[int][]Bucket{}, weighs: new(big.Int)}
 	for b := 0; b < layout.B; b++ {
 		total.values = append(total.values, new(big.Int))
 	}
 	return total
 }
 
-// add adds a window that keeps “weight“ of itself; nothing of one that was dropped.
-func (total *Total) add(sums []int64, updates, weightTotal, weight int64) {
+// add adds a window that keeps “weight“ of itself; nothing of one that was dropped. Its buckets weigh “buckets“.
+func (total *Total) add(sums, buckets []int64, updates, weightTotal, weight int64) {
 	if weight == 0 {
 		return
 	}
@@ -272,11 +273,21 @@ func (total *Total) add(sums []int64, updates, weightTotal, weight int64) {
 	if sums == nil {
 		return
 	}
-	for i := range total.weights {
-		total.weights[i] += scaled(sums[i], weight)
+	count := len(buckets)
+	if total.buckets[count] == nil {
+		for range buckets {
+			total.buckets[count] = append(total.buckets[count], Bucket{sums: make([]int64, total.size)})
+		}
+	}
+	for b := range buckets {
+		known := &total.buckets[count][b]
+		known.weight += weightAfter(buckets[b], weight)
+		for i := range known.sums {
+			known.sums[i] += scaled(sums[b*total.size+i], weight)
+		}
 	}
 	for b, value := range total.values {
-		at := len(total.weights) + 10*b
+		at := count*total.size + 10*b
 		value.Add(value, new(big.Int).Mul(joined(sums[at:at+10]), big.NewInt(weight)))
 	}
 }

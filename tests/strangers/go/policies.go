@@ -41,6 +41,7 @@ type Policy struct {
 		SavedMax   int64 `json:"saved_max"`
 	} `json:"shares"`
 	Server  Server  `json:"server"`
+	Merge   Merge   `json:"merge"`
 	Defence Defence `json:"defence"`
 	Anomaly struct {
 		Enabled           bool    `json:"enabled"`
@@ -86,6 +87,7 @@ const (
 	policyV1 = "fluvial/policy/v1"
 	policyV2 = "fluvial/policy/v2"
 	policyV3 = "fluvial/policy/v3"
+	policyV4 = "fluvial/policy/v4"
 )
 
 // countsShares says whether its format has shares, lateness and what is usual.
@@ -93,7 +95,13 @@ func (policy *Policy) countsShares() bool {
 	return policy.Format != policyV1 && policy.Format != policyV2
 }
 
-// keysOfPolicy are the keys of each section; '3' behind one that came with v3, '2' behind one that went with it.
+// countsBuckets says whether its format has merges.
+func (policy *Policy) countsBuckets() bool { return policy.Format == policyV4 }
+
+// buckets are how many a window has.
+func (policy *Policy) buckets() int64 { return max64(1, policy.Merge.Buckets) }
+
+// keysOfPolicy are the keys of each section; '3' or '4' behind one that came with that format, '2' behind one that went with v3.
 var keysOfPolicy = map[string]string{
 	"updates":     "bytes_max norm_clip norm_max codecs",
 	"staleness":   "kind versions_max seconds_max:3 exponent hinge_versions hinge_slope weights",
@@ -103,6 +111,7 @@ var keysOfPolicy = map[string]string{
 	"server":      "optimizer learning_rate momentum beta_1 beta_2 adaptivity divide_by",
 	"anomaly":     "enabled:2 norm_deviations_max:2 cosine_min:2 history_updates:2 history_updates_min:2",
 	"defence":     "kind:3 norm_clip_medians:3 norm_clip_floor:3 norm_deviations_max:3 cosine_min:3 history_updates:3 history_updates_min:3 guide_cosine_min:3 guide_versions_max:3 step_cosine_min:3 guide_missing:3 quarantine_refusals:3 quarantine_versions:3",
+	"merge":       "kind:4 buckets:4 byzantine:4 iterations:4",
 	"fixed_point": "exponent",
 }
 
@@ -112,7 +121,8 @@ func sectionsOf(format string) map[string]map[string]bool {
 	for section, text := range keysOfPolicy {
 		for _, key := range strings.Fields(text) {
 			name, since, _ := strings.Cut(key, ":")
-			if since == "3" && format != policyV3 || since == "2" && format == policyV3 {
+			later := format == policyV3 || format == policyV4
+			if since == "3" && !later || since == "2" && later || since == "4" && format != policyV4 {
 				continue
 			}
 			if found[section] == nil {
@@ -138,18 +148,21 @@ var bounds = map[string][2]float64{
 	"defence.history_updates": {1, 100000}, "defence.history_updates_min": {2, 100000},
 	"defence.guide_cosine_min": {-1, 1}, "defence.step_cosine_min": {0, 1}, "defence.guide_versions_max": {0, 1000},
 	"defence.quarantine_refusals": {0, 8}, "defence.quarantine_versions": {1, 10000},
+	"merge.buckets": {1, 32}, "merge.byzantine": {0, 14}, "merge.iterations": {1, 64},
 	"fixed_point.exponent": {8, 48},
 }
 
 var kinds = map[string][]string{
 	"staleness.kind": {"constant", "polynomial", "hinge"}, "server.divide_by": {"updates", "weights"},
 	"defence.kind": {"median", "none", "peers", "guide"}, "defence.guide_missing": {"go_on", "wait"},
+	"merge.kind": {"mean", "geometric_median", "krum", "mixing"},
 }
 
-var optimizersOf = map[string][]string{policyV1: {"sgd", "adam"}, policyV2: {"sgd", "adam", "yogi"}, policyV3: {"sgd", "adam", "yogi"}}
+var optimizersOf = map[string][]string{policyV1: {"sgd", "adam"}, policyV2: {"sgd", "adam", "yogi"}, policyV3: {"sgd", "adam", "yogi"}, policyV4: {"sgd", "adam", "yogi"}}
 
 var codecsOf = map[string][]string{
 	policyV1: {"int8", "float32"}, policyV2: {"int8", "float32", "int4"}, policyV3: {"int8", "float32", "int4"},
+	policyV4: {"int8", "float32", "int4"},
 }
 
 func strict(data []byte, into any) error {
@@ -250,6 +263,9 @@ func (policy *Policy) isSound() bool {
 		if !contains(codecsOf[policy.Format], codec) || contains(updates.Codecs[:i], codec) {
 			return false
 		}
+	}
+	if policy.countsBuckets() && !policy.Merge.isSound() {
+		return false
 	}
 	shares := policy.Shares.PerVersion == 0 || policy.Shares.SavedMax >= policy.Shares.PerVersion
 	return shares && len(updates.Codecs) > 0 && int64(len(staleness.Weights)) == staleness.VersionsMax+1 &&

@@ -126,6 +126,7 @@ func runVectors(registry *Registry, folder string) error {
 		"names.json": (*runner).names, "digests.json": (*runner).digest, "codecs.json": (*runner).codec, "norms.json": (*runner).norm,
 		"scores.json": (*runner).score, "buffers.json": (*runner).buffer, "merges.json": (*runner).merge, "logs.json": (*runner).log,
 		"checks.json": (*runner).log, "heads.json": (*runner).head, "defences.json": (*runner).defence, "usual.json": (*runner).usual,
+		"buckets.json": (*runner).bucket, "robust.json": (*runner).robust,
 	}
 	paths, _ := filepath.Glob(filepath.Join(folder, "vectors", "*.json"))
 	sort.Strings(paths)
@@ -708,12 +709,14 @@ func (r *runner) merge(raw json.RawMessage) {
 		Layout          []Tensor `json:"layout"`
 		ParentModel     Hex      `json:"parent_model"`
 		ParentOptimizer Hex      `json:"parent_optimizer"`
+		Rule            Merge    `json:"merge"`
 		Windows         []struct {
-			Accepted    int64  `json:"accepted"`
-			WeightTotal int64  `json:"weight_total"`
-			Sums        string `json:"sums"`
-			Weight      *int64 `json:"weight"`
-			WeightAfter int64  `json:"weight_after"`
+			Accepted    int64         `json:"accepted"`
+			WeightTotal int64         `json:"weight_total"`
+			Buckets     []bucketCount `json:"buckets"`
+			Sums        string        `json:"sums"`
+			Weight      *int64        `json:"weight"`
+			WeightAfter int64         `json:"weight_after"`
 		} `json:"windows"`
 		Guide     Hex     `json:"guide"`
 		Least     float64 `json:"step_cosine_min"`
@@ -735,7 +738,11 @@ func (r *runner) merge(raw json.RawMessage) {
 			weight = *window.Weight
 			r.equal("weight after lateness", weightAfter(window.WeightTotal, weight), window.WeightAfter)
 		}
-		total.add(wholesOf(window.Sums), window.Accepted, window.WeightTotal, weight)
+		buckets := weightsOf(window.Buckets)
+		if buckets == nil {
+			buckets = []int64{window.WeightTotal}
+		}
+		total.add(wholesOf(window.Sums), buckets, window.Accepted, window.WeightTotal, weight)
 	}
 	var cone *Cone
 	if len(one.Guide) > 0 {
@@ -743,10 +750,90 @@ func (r *runner) merge(raw json.RawMessage) {
 		r.equal("error", err, nil)
 		cone = &Cone{guide, one.Least}
 	}
-	made, direction := merge(parent, total, one.Server, one.Exponent, layout, cone)
+	made, direction := merge(parent, total, one.Rule, one.Server, one.Exponent, layout, cone)
 	r.equal("model", hex.EncodeToString(modelFile(made.Model, layout)), hex.EncodeToString(one.Model))
 	r.equal("optimizer", hex.EncodeToString(optimizerFile(made.Optimizer)), hex.EncodeToString(one.Optimizer))
 	r.equal("reference", hex.EncodeToString(directionFile(direction)), hex.EncodeToString(one.Reference))
+}
+
+type bucketCount struct {
+	Accepted int64 `json:"accepted"`
+	Weight   int64 `json:"weight"`
+}
+
+func weightsOf(buckets []bucketCount) []int64 {
+	var found []int64
+	for _, one := range buckets {
+		found = append(found, one.Weight)
+	}
+	return found
+}
+
+func (r *runner) bucket(raw json.RawMessage) {
+	one := read[struct {
+		Model   string           `json:"model_sha256"`
+		Device  string           `json:"device_id"`
+		Buckets map[string]int64 `json:"buckets"`
+	}](raw)
+	for text, bucket := range one.Buckets {
+		buckets, _ := strconv.ParseInt(text, 10, 64)
+		r.equal("bucket of "+text, bucketOf(one.Model, one.Device, buckets), bucket)
+	}
+}
+
+func (r *runner) robust(raw json.RawMessage) {
+	one := read[struct {
+		Name    string `json:"name"`
+		Rule    Merge  `json:"merge"`
+		Size    int    `json:"weights"`
+		Windows []struct {
+			Buckets []bucketCount `json:"buckets"`
+			Weight  int64         `json:"weight"`
+			Sums    string        `json:"sums"`
+		} `json:"windows"`
+		Weights      []int64    `json:"bucket_weights"`
+		Gram         [][]Number `json:"gram"`
+		Coefficients []Number   `json:"coefficients"`
+		Total        string     `json:"total"`
+	}](raw)
+	total := newTotal(&Layout{W: one.Size})
+	for _, window := range one.Windows {
+		buckets := weightsOf(window.Buckets)
+		var all int64
+		for _, weight := range buckets {
+			all += weight
+		}
+		total.add(wholesOf(window.Sums), buckets, 0, all, window.Weight)
+	}
+	r.equal(one.Name+": total", wholesText(total.combined(one.Rule)), one.Total)
+	r.equal(one.Name+": of one number of buckets", len(total.buckets) == 1, one.Weights != nil)
+	if one.Weights == nil {
+		return
+	}
+	var kept []Bucket
+	var weights []int64
+	for _, buckets := range total.buckets {
+		for _, bucket := range buckets {
+			weights = append(weights, bucket.weight)
+			if bucket.weight > 0 {
+				kept = append(kept, bucket)
+			}
+		}
+	}
+	r.equal(one.Name+": weights", weights, one.Weights)
+	if one.Coefficients == nil {
+		return
+	}
+	g := gramOf(kept)
+	r.equal(one.Name+": buckets left", len(g), len(one.Coefficients))
+	for a, row := range one.Gram {
+		for b, product := range row {
+			r.same(one.Name+": gram", g[a][b], float64(product))
+		}
+	}
+	for b, coefficient := range coefficients(one.Rule, kept) {
+		r.same(one.Name+": coefficient", coefficient, float64(one.Coefficients[b]))
+	}
 }
 
 type logCase struct {
