@@ -119,16 +119,6 @@ DEFENCE_MUTATIONS = (
         ),
     ),
     Mutation(
-        "a late window's buckets: they weigh as if it were fresh",
-        (
-            (
-                "aggregation/server/totals.py",
-                "        return [weight_after(one, self.weight) for one in said]\n",
-                "        return [weight_after(one, WEIGHT_ONE) for one in said]\n",
-            ),
-        ),
-    ),
-    Mutation(
         "the guide's age: one of long ago still counts",
         (
             (
