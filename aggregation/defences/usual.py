@@ -2,10 +2,11 @@
 
 Every window counts its accepted updates' norms, cosines and shares in buckets, each device alike: an update of one of
 which ``own`` were accepted of late counts ``SHARE_UNIT`` / own. Under ``BY_SQUARES`` a norm counts by its square
-besides (``square_count``): the usual norm is then the one at which half of all that moves the model is reached, and a
-crowd that sends next to nothing has next to no say in it. The merge pools them (``pooled``), the manifest says the pools, and each barrier carries their medians into every partition: so what is usual is one thing for
-the whole task, however an attacker's devices are spread, and a function of the log. There is no float arithmetic but
-one exact product, so that every implementation finds the same buckets.
+besides (``square_count``): the usual norm is then the one at which half of all squared length is reached, and a crowd
+that sends next to nothing has next to no say in it. The merge pools them (``pooled``), the manifest says the pools, and
+each barrier carries their medians into every partition: so what is usual is one thing for the whole task, however an
+attacker's devices are spread, and a function of the log. There is no float arithmetic but exact products and one
+quotient that is rounded once, so that every implementation finds the same buckets and counts.
 """
 
 from __future__ import annotations

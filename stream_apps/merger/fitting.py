@@ -1,8 +1,8 @@
 """Whether the histograms of a window can be those of so many accepted updates, whatever its log holds.
 
 Each accepted update stands in one bucket of the shares, where the policy counts them, and in at most one of each other,
-and counts the same in all; but for its norm, which since ``fluvial/policy/v4`` may count by its square. So there are no more buckets than updates, and all numbers are small: what is pooled of them
-fits in a manifest.
+and counts the same in all; but for its norm, which since ``fluvial/policy/v4`` may count by its square. So there are no
+more buckets than updates, and all numbers are small: what is pooled of them fits in a manifest.
 """
 
 from __future__ import annotations

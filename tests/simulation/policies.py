@@ -37,7 +37,7 @@ def _newest(defence: dict[str, Any], format_name: str = NEWEST, **sections: Any)
     )
 
 
-_SHORT: Final = {"buffer": {"updates": 3, "seconds_max": 1.0}}
+_SHORT: Final[dict[str, Any]] = {"buffer": {"updates": 3, "seconds_max": 1.0}}
 """More versions: what is usual with a guide is known from the second on."""
 
 

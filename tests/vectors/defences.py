@@ -232,7 +232,7 @@ def usual_cases() -> dict[str, Any]:
     cases += [{"histogram": _written(one), "median": median(one)} for one in histograms]
     cases += _pools()
     return document(
-        "what is usual: buckets and the middle of one, counts of a share and a norm, medians, and pools after a version",
+        "what is usual: buckets and the middle of one, counts of a share and a norm, medians, pools after a version",
         cases,
     )
 

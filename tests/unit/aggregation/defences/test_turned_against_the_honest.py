@@ -59,7 +59,7 @@ def test_fast_devices_that_send_next_to_nothing_do_not_say_what_is_usual(
     rules: Policy, *, honest_say: bool
 ) -> None:
     """18 of the 20 updates of each version are theirs, whatever their shares: starvation, in the arena."""
-    task = Task(rules)
+    task, honest = Task(rules), 0.0
     for n in range(6):
         for evil in devices(18):
             task.send(evil, 0.01, seed=n)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregation.defences.usual import (
-    POOL_UNIT,
-    SHARE_UNIT,
     LENGTH_PARTS,
     POOL_KEPT,
+    POOL_UNIT,
+    SHARE_UNIT,
     Counting,
     Histograms,
     cosine_bucket,
@@ -86,7 +86,7 @@ def test_a_norm_counts_by_its_square_in_eighths_of_what_it_is_clipped_to(norm: f
     assert parts * parts == square_count(norm, clip_to)
     exact = min(Fraction(1), Fraction(norm) / Fraction(clip_to)) * LENGTH_PARTS
     assert 1 <= parts <= LENGTH_PARTS
-    assert abs(parts - max(exact, 1)) <= Fraction(1, 2) + Fraction(1, 1 << 40)
+    assert abs(parts - max(exact, Fraction(1))) <= Fraction(1, 2) + Fraction(1, 1 << 40)
 
 
 def test_a_norm_that_is_clipped_to_nothing_counts_whole() -> None:
