@@ -45,6 +45,10 @@ DEFENCE_MUTATIONS = (
         ),
     ),
     Mutation(
+        "norms by their squares: a short update says as much as a long one",
+        ((USUAL, "    return parts * parts\n", "    return SQUARES_MAX\n"),),
+    ),
+    Mutation(
         "the memory of what is usual: a version's pools are its own",
         (
             (
