@@ -1,8 +1,8 @@
 """Every expression of every dashboard, asked of a real Prometheus that scrapes a small demo: none may come back empty.
 
 A panel whose query finds nothing looks like a quiet system. So this runs what the demo runs (two regions, a fleet with
-an attacker and one that breaks the rules, workers, merger, evaluator), a guardian, a canary a region and an auditor, and
-asks.
+an attacker and one that breaks the rules, workers, merger, evaluator), a guardian, a canary a region and an auditor,
+and asks.
 """
 
 from __future__ import annotations
