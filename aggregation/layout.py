@@ -91,8 +91,12 @@ class Layout:
 
     @property
     def sum_elements(self) -> int:
-        """Elements of a window's sums."""
-        return self.trainable.parameters + VALUE_DIGITS * self.buffers.parameters
+        """Elements of a window's sums in one bucket."""
+        return self.sum_elements_of(1)
+
+    def sum_elements_of(self, buckets: int) -> int:
+        """Elements of a window's sums: the weights', bucket after bucket, then the buffers', once."""
+        return buckets * self.trainable.parameters + VALUE_DIGITS * self.buffers.parameters
 
     @classmethod
     def of(cls, tensors: Iterable[TensorLike]) -> Layout:

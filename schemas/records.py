@@ -16,9 +16,10 @@ from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Skip
 from aggregation.fold.rejections import REJECTIONS, RejectionReason
 from aggregation.policy import UPDATE_BYTES_LIMIT, Policy
 from aggregation.reasons import Because, Reason, because
-from schemas.avro import CodecError, Schema, unknown_schema
+from schemas.avro import CodecError, unknown_schema
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
 from schemas.envelope import ClosedEnvelope, Envelope, read_envelope, read_update
+from schemas.known import is_later, is_unknown
 from schemas.objects import is_sha256
 from schemas.windows import aggregate_of
 
@@ -44,13 +45,6 @@ SIGNERS: Final = {
 CONTROL_KINDS: Final = frozenset({"Barrier", "Tick", "Revoke", "Skip"})
 """What stands in an updates topic beside updates."""
 INGRESS_KINDS: Final = frozenset({"ClientUpdate", *CONTROL_KINDS})
-UPDATE_SCHEMAS: Final = {"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2}
-"""The newest ClientUpdate that a policy's format takes. To a policy, a newer one is what it was to the Fluvial that
-wrote it, an unknown schema: so workers old and new give one verdict, and a log audits alike for ever."""
-SINCE_POLICY_V3: Final = {"Guide": 1, "GuideAnnouncement": 1} | dict.fromkeys(
-    ("Barrier", "RegionalAggregate", "PartitionState"), 2
-)
-"""The first version of a record that policies before v3 do not know: to them it is an unknown schema, for ever."""
 DEVICE_TEXT_MAX: Final = 64
 """Characters of ``device_id`` and ``update_id``."""
 COHORTS: Final = {float(cohort): cohort for cohort in range(100)}
@@ -71,10 +65,10 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
         envelope = read_update(value, trust.rules)
     except CodecError as error:
         named = error.schema
-        if named is not None and _is_since_v3(named, policy):
+        if named is not None and is_unknown(named, policy):
             return _refused(unknown_schema(named.header))
         return _refused(error.because)
-    if _is_later(envelope.schema, policy):
+    if is_later(envelope.schema, policy):
         return _refused(unknown_schema(envelope.schema.header))
     if envelope.kind not in INGRESS_KINDS:
         return _refused(because(Reason.ANOTHER_TOPIC, envelope.kind))
@@ -86,18 +80,6 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
     except CodecError as error:
         return _refused(error.because, signer.name)
     return _translate(opened, signer, len(value), timestamp_ms, trust.rules)
-
-
-def _is_later(schema: Schema, policy: Policy) -> bool:
-    """Whether a record is of a schema that the policy's format does not take."""
-    if schema.name == "ClientUpdate":
-        return schema.version > UPDATE_SCHEMAS[policy.format]
-    return _is_since_v3(schema, policy)
-
-
-def _is_since_v3(schema: Schema, policy: Policy) -> bool:
-    """Whether a schema is later than all that the policy's format knows, whatever stands where it is named."""
-    return not policy.counts_shares and schema.version >= SINCE_POLICY_V3.get(schema.name, schema.version + 1)
 
 
 def _refused(why: Because, device_id: str = "") -> RejectedRecord:

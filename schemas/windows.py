@@ -14,6 +14,7 @@ from aggregation.fold.contributions import Contributions
 from aggregation.fold.events import Guide, WindowClosed
 from aggregation.fold.shares import Share, Shares
 from aggregation.fold.state import OpenWindow, PartitionState
+from aggregation.merges import Bucket
 from aggregation.server.aggregates import Aggregate
 from schemas import avro as codec
 from schemas.checkpoints import encode_sums
@@ -86,6 +87,8 @@ def seal_window(state: PartitionState, closed: WindowClosed, snapshot: bytes) ->
     }
     if closed.histograms is not None:
         record |= {name: _buckets(getattr(closed.histograms, name)) for name in HISTOGRAMS}
+    if closed.buckets is not None:
+        record["buckets"] = [one._asdict() for one in closed.buckets]
     payload = codec.encode("RegionalAggregate", record)
     aggregate = aggregate_of(record, payload)
     state.previous_sha256 = aggregate.sha256
@@ -98,6 +101,7 @@ def aggregate_of(record: Mapping[str, Any], payload: bytes) -> Aggregate:
     if HISTOGRAMS[0] in fields:
         said = {name: tuple((one["bucket"], one["count"]) for one in fields.pop(name)) for name in HISTOGRAMS}
         fields["histograms"] = Histograms(**said)
+    fields["buckets"] = tuple(Bucket(**one) for one in fields.get("buckets", ()))
     return Aggregate(sha256=sha256_hex(payload), **fields)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from aggregation.codecs import CodecName, Direction
     from aggregation.fold.rejections import RejectionReason
+    from aggregation.merges import Bucket
     from aggregation.policy import Policy
 
 
@@ -207,8 +208,8 @@ class Verdict:
 class WindowClosed:
     """A window's content, ready to become an aggregate.
 
-    ``sums`` is int64[``layout.sum_elements``], or None when nothing was accepted. ``histograms`` is None where the
-    policy is of a format that knows none.
+    ``sums`` is int64[``layout.sum_elements_of(buckets)``], or None when nothing was accepted. ``histograms`` and
+    ``buckets`` are None where the policy is of a format that knows none.
     """
 
     sequence: int
@@ -225,6 +226,7 @@ class WindowClosed:
     contributors_sha256: str
     sums: npt.NDArray[np.int64] | None
     histograms: Histograms | None = None
+    buckets: tuple[Bucket, ...] | None = None
 
 
 Effect = Verdict | WindowClosed

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from aggregation.codecs import Direction
     from aggregation.layout import Layout
+    from aggregation.merges import Bucket
     from aggregation.policy import Policy
 
 NO_SHA256: Final = ""
@@ -49,7 +50,11 @@ LIVE_MAX: Final = 10_000
 
 @dataclass(slots=True)
 class OpenWindow:
-    """The window that is being filled. ``sums`` is int64[``layout.sum_elements``] once something was accepted."""
+    """The window that is being filled.
+
+    ``sums`` is int64[``layout.sum_elements_of(buckets)``] once something was accepted, and ``buckets`` has an entry for
+    each bucket of the policy then; before, they are None and ().
+    """
 
     first_offset: int
     counts: Counter[str] = field(default_factory=Counter)
@@ -58,6 +63,7 @@ class OpenWindow:
     staleness_max: int = 0
     update_bytes: int = 0
     sums: npt.NDArray[np.int64] | None = None
+    buckets: tuple[Bucket, ...] = ()
     counting: Counting = field(default_factory=Counting)
     contributors: Any = field(default_factory=hashlib.sha256)
 
@@ -188,6 +194,12 @@ class PartitionState:
         assert all(self.oldest_base <= v <= self.version for v in self.counted), "a dead version is counted"
         assert self.window.accepted <= self.policy.window.updates_max, "the window is over-full"
         assert (self.window.sums is None) == (self.window.accepted == 0), "sums and count disagree"
+        if self.window.buckets:
+            said = (
+                sum(one.accepted for one in self.window.buckets),
+                sum(one.weight for one in self.window.buckets),
+            )
+            assert said == (self.window.accepted, self.window.weight_total), "the buckets do not add up"
         assert list(self.superseded) == sorted(self.superseded), "bases were not superseded in their order"
         assert all(base in self.models for base in self.superseded), "a dead version grows old"
         assert self.policy_sha256 == self.policy.sha256, "the policy is not the one its hash names"

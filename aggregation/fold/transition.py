@@ -31,6 +31,7 @@ from aggregation.fold.events import (
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
 from aggregation.fold.shares import Share, Shares
 from aggregation.fold.state import NO_SHA256, OpenWindow, PartitionState
+from aggregation.merges import Bucket, bucket_of
 from aggregation.policy import Policy
 from aggregation.reasons import NOTHING, Reason, because
 from aggregation.weights.staleness import WEIGHT_ONE
@@ -117,12 +118,14 @@ def _fold_update(state: PartitionState, offset: int, update: Update) -> tuple[Ef
 
 
 def _count(state: PartitionState, offset: int, update: Update, admitted: Admitted) -> None:
-    window, layout = state.window, state.layout
+    window, layout, buckets = state.window, state.layout, state.policy.merge.buckets
     if window.sums is None:
-        window.sums = np.zeros(layout.sum_elements, dtype=np.int64)
+        window.sums = np.zeros(layout.sum_elements_of(buckets), dtype=np.int64)
+        window.buckets = (Bucket(),) * buckets
     weights = layout.trainable.parameters
+    bucket = bucket_of(state.models[state.version], update.device_id, buckets)
     codecs.accumulate_into(
-        window.sums[:weights],
+        window.sums[bucket * weights : (bucket + 1) * weights],
         admitted.delta,
         admitted.measured,
         layout.trainable,
@@ -130,7 +133,10 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
         clip=admitted.clip,
         exponent=state.policy.fixed_point.exponent,
     )
-    codecs.accumulate_values_into(window.sums[weights:], admitted.buffers, admitted.weight)
+    codecs.accumulate_values_into(window.sums[buckets * weights :], admitted.buffers, admitted.weight)
+    window.buckets = tuple(
+        one.plus(admitted.weight) if place == bucket else one for place, one in enumerate(window.buckets)
+    )
     window.counts[ACCEPTED] += 1
     window.weight_total += admitted.weight
     window.staleness_total += admitted.staleness
@@ -300,7 +306,12 @@ def _close(state: PartitionState) -> tuple[WindowClosed]:
         contributors_sha256=window.contributors.hexdigest(),
         sums=window.sums,
         histograms=window.counting.closed() if state.policy.counts_shares else None,
+        buckets=_buckets_of(state) if state.policy.says_buckets else None,
     )
     state.sequence += 1
     state.window = OpenWindow(first_offset=state.next_offset)
     return (closed,)
+
+
+def _buckets_of(state: PartitionState) -> tuple[Bucket, ...]:
+    return state.window.buckets or (Bucket(),) * state.policy.merge.buckets

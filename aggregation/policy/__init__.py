@@ -2,7 +2,8 @@
 
 People write TOML (``docs/policy.md`` explains each key); the system speaks canonical JSON (RFC 8785), whose SHA-256
 names the policy in barriers, aggregates and manifests. Staleness weights are computed once, when the TOML is read, and
-stand in the document as integers. Read ``v3`` (the newest format), ``v2`` and ``v1`` (frozen), ``checks``, ``reading``.
+stand in the document as integers. Read ``v4`` (the newest format), ``v3``, ``v2`` and ``v1`` (frozen), ``checks``,
+``reading``.
 """
 
 from aggregation.policy.checks import SUM_LIMIT, UPDATE_BYTES_LIMIT, VERSIONS_MAX_LIMIT
@@ -17,6 +18,7 @@ from aggregation.policy.reading import (
 )
 from aggregation.policy.v2 import FixedPointPolicy, ServerPolicy, UpdatesPolicy, WindowPolicy
 from aggregation.policy.v3 import BufferPolicy, DefencePolicy, SharesPolicy, StalenessPolicy
+from aggregation.policy.v4 import MergePolicy
 
 __all__ = [
     "BYTE_ORDER_MARK",
@@ -28,6 +30,7 @@ __all__ = [
     "BufferPolicy",
     "DefencePolicy",
     "FixedPointPolicy",
+    "MergePolicy",
     "Policy",
     "ServerPolicy",
     "SharesPolicy",

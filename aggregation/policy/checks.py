@@ -9,8 +9,9 @@ from typing import Final
 from aggregation.codecs import CODECS
 from aggregation.defences import DEFENCES, SCORES_REMEMBERED
 from aggregation.errors import UsageProblem
+from aggregation.merges import BUCKETS_MAX, BYZANTINE_MAX, ITERATIONS_MAX, MERGES, merge_named
 from aggregation.optimizers import OPTIMIZERS
-from aggregation.policy.v3 import DocumentV3
+from aggregation.policy.v4 import DocumentV4
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS, WEIGHT_ONE
 
@@ -57,7 +58,7 @@ def _check_name(key: str, name: str, known: Collection[str]) -> None:
         raise UsageProblem("FLV-2001", message, hint=HINT)
 
 
-def check(document: DocumentV3, peers: str = "defence") -> None:
+def check(document: DocumentV4, peers: str = "defence") -> None:
     """Check what the types cannot say: ranges, then names, then keys against each other, then overflow.
 
     ``peers`` is the section in which the document's format has the keys of the defence ``peers``.
@@ -81,6 +82,7 @@ def check(document: DocumentV3, peers: str = "defence") -> None:
     _check_name("staleness.kind", document.staleness.kind, STALENESS_KINDS)
     _check_name("server.optimizer", document.server.optimizer, OPTIMIZERS)
     _check_name("server.divide_by", document.server.divide_by, DIVISORS)
+    _check_name("merge.kind", document.merge.kind, MERGES)
     if document.window.records_max < document.window.updates_max:
         raise refused(
             "window.records_max",
@@ -88,10 +90,11 @@ def check(document: DocumentV3, peers: str = "defence") -> None:
             f"at least window.updates_max = {document.window.updates_max}",
         )
     _check_shares(document, peers)
+    _check_merge(document)
     _check_overflow(document)
 
 
-def _check_shares(document: DocumentV3, peers: str) -> None:
+def _check_shares(document: DocumentV4, peers: str) -> None:
     shares, defence = document.shares, document.defence
     if defence.history_updates_min > defence.history_updates:
         raise refused(
@@ -105,7 +108,19 @@ def _check_shares(document: DocumentV3, peers: str) -> None:
         )
 
 
-def ranges(document: DocumentV3, peers: str = "defence") -> list[tuple[str, float, float, float]]:
+def _check_merge(document: DocumentV4) -> None:
+    merge = document.merge
+    least, most = merge_named(merge.kind).buckets_min, merge_named(merge.kind).buckets_max
+    if not least <= merge.buckets <= most:
+        wanted = f"{least}" if least == most else f"between {least} and {most}"
+        raise refused("merge.buckets", merge.buckets, f"{wanted} with merge.kind = {merge.kind!r}")
+    byzantine_max = max(0, merge.buckets - 3) // 2
+    if merge.byzantine > byzantine_max:
+        bound = f"at most {byzantine_max}, which is (merge.buckets - 3) // 2"
+        raise refused("merge.byzantine", merge.byzantine, bound)
+
+
+def ranges(document: DocumentV4, peers: str = "defence") -> list[tuple[str, float, float, float]]:
     """(key, value, least, greatest) of every key that is a number."""
     tiny, huge = 1e-12, 1e12
     staleness, server, defence = document.staleness, document.server, document.defence
@@ -141,11 +156,14 @@ def ranges(document: DocumentV3, peers: str = "defence") -> list[tuple[str, floa
         ("defence.guide_versions_max", defence.guide_versions_max, 1, 1000),
         ("defence.quarantine_refusals", defence.quarantine_refusals, 0, SCORES_REMEMBERED),
         ("defence.quarantine_versions", defence.quarantine_versions, 1, VERSIONS_MAX_LIMIT),
+        ("merge.buckets", document.merge.buckets, 1, BUCKETS_MAX),
+        ("merge.byzantine", document.merge.byzantine, 0, BYZANTINE_MAX),
+        ("merge.iterations", document.merge.iterations, 1, ITERATIONS_MAX),
         ("fixed_point.exponent", document.fixed_point.exponent, 8, 48),
     ]
 
 
-def _check_overflow(document: DocumentV3) -> None:
+def _check_overflow(document: DocumentV4) -> None:
     """No sum of a version may leave int64.
 
     After clipping, one update adds at most ``norm_clip * 2**exponent`` to an element, plus the rounding of

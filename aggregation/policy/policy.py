@@ -7,12 +7,16 @@ from typing import Final
 
 import msgspec
 
-from aggregation.policy import v1, v2
+from aggregation.policy import v1, v2, v3
 from aggregation.policy.v2 import FixedPointPolicy, ServerPolicy, UpdatesPolicy, WindowPolicy
 from aggregation.policy.v3 import BufferPolicy, DefencePolicy, SharesPolicy, StalenessPolicy
+from aggregation.policy.v4 import MergePolicy
 
 BEFORE_V3: Final = frozenset({v1.FORMAT, v2.FORMAT})
 """Formats in which no device has a share and no window is late: records of their tasks are those of before."""
+
+BEFORE_V4: Final = BEFORE_V3 | {v3.FORMAT}
+"""Formats in which sums stand in one bucket: windows do not say how many."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +35,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     shares: SharesPolicy
     server: ServerPolicy
     defence: DefencePolicy
+    merge: MergePolicy
     fixed_point: FixedPointPolicy
 
     def canonical(self) -> bytes:
@@ -46,6 +51,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def counts_shares(self) -> bool:
         """Whether its format has shares, lateness and usual values: then windows, barriers and manifests say them."""
         return self.format not in BEFORE_V3
+
+    @property
+    def says_buckets(self) -> bool:
+        """Whether its format has buckets: then windows say what stands in each, be it one."""
+        return self.format not in BEFORE_V4
 
     @property
     def updates_per_version_max(self) -> int:

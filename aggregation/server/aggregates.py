@@ -12,6 +12,8 @@ from aggregation.fold.state import NO_SHA256
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from aggregation.merges import Bucket
+
 MERGED_REMEMBERED_MAX: Final = 64
 """Windows of a partition that a version holds and whose hashes are remembered: another content of one comes late."""
 SEQUENCES_AHEAD_MAX: Final = 1024
@@ -26,7 +28,8 @@ class Aggregate:
     """What one closed window is to the rest of the world: a small record; the bulk lies under its hashes.
 
     ``sum_sha256`` is "" when the window accepted nothing. ``sha256`` is the hash of the record's Avro
-    payload: the aggregate's identity, whoever signed it. ``histograms`` is None where its policy's format knows none.
+    payload: the aggregate's identity, whoever signed it. ``histograms`` is None where its policy's format knows none,
+    and ``buckets`` is () there: its sums stand in one.
     """
 
     task: str
@@ -49,6 +52,7 @@ class Aggregate:
     previous_sha256: str
     sha256: str
     histograms: Histograms | None = None
+    buckets: tuple[Bucket, ...] = ()
 
     @property
     def slot(self) -> Slot:

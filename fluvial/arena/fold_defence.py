@@ -223,6 +223,7 @@ def _aggregate_of(region: str, closed: WindowClosed) -> Aggregate:
         previous_sha256="",
         sha256="",
         histograms=closed.histograms,
+        buckets=closed.buckets or (),
     )
 
 

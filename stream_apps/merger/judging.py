@@ -26,6 +26,7 @@ from typing import Final
 
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.rejections import ACCEPTED
+from aggregation.merges import BUCKETS_MAX
 from aggregation.policy import UPDATE_BYTES_LIMIT, VERSIONS_MAX_LIMIT
 from aggregation.server.aggregates import MERGED_REMEMBERED_MAX, Aggregate, PendingAggregates, Slot
 from aggregation.weights.staleness import WEIGHT_ONE
@@ -299,9 +300,21 @@ def _totals_fit(one: Aggregate) -> bool:
     """Whether each total is at most what so many updates can come to."""
     return (
         one.accepted <= one.weight_total <= one.accepted * WEIGHT_ONE
+        and _buckets_fit(one)
         and 0 <= one.staleness_total <= one.accepted * one.staleness_max
         and one.version >= 0
         and 0 <= one.staleness_max <= min(max(one.version, 0), VERSIONS_MAX_LIMIT)
         and max(one.version, one.update_bytes, one.staleness_total, one.sequence) <= JSON_INTEGER_MAX
         and 0 <= one.update_bytes <= one.accepted * UPDATE_BYTES_LIMIT
+    )
+
+
+def _buckets_fit(one: Aggregate) -> bool:
+    """Whether what stands in the buckets comes to the window's totals, where it says buckets."""
+    said = one.buckets
+    totals = (sum(each.accepted for each in said), sum(each.weight for each in said))
+    return not said or (
+        len(said) <= BUCKETS_MAX
+        and totals == (one.accepted, one.weight_total)
+        and all(0 <= each.accepted <= each.weight <= each.accepted * WEIGHT_ONE for each in said)
     )

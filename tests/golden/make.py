@@ -127,6 +127,13 @@ quarantine_versions = 32
 [fixed_point]
 exponent = 36
 """
+MERGE_TOML = """
+[merge]
+kind = "mean"
+buckets = 1
+byzantine = 0
+iterations = 8
+"""
 
 
 def rules() -> Policy:
@@ -216,9 +223,14 @@ def skip() -> bytes:
     return operator_signer().sign("Skip", fields)
 
 
-def v3() -> tuple[bytes, bytes]:
+def v4() -> bytes:
+    """The payload of the same window under a policy of v4."""
+    return v3(GUIDED_TOML.replace("policy/v3", "policy/v4") + MERGE_TOML)[0]
+
+
+def v3(toml: str = GUIDED_TOML) -> tuple[bytes, bytes]:
     """The payload of a window under a policy of v3 with a guide, and the state behind it."""
-    one = policy_from_toml(GUIDED_TOML)
+    one = policy_from_toml(toml)
     site, direction = Site(state_of(one)), delta(5)
     site.append(update_bytes("d-0001", tensors=encoded(direction)))
     barrier = site.event(
@@ -299,6 +311,7 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "partition_state.v1.avro": lambda: encode_state(state_of(rules())),
         "barrier.v2.avro": later_barrier,
         "regional_aggregate.v2.avro": lambda: worker_signer().sign_payload("RegionalAggregate", v3()[0]),
+        "regional_aggregate.v3.avro": lambda: worker_signer().sign_payload("RegionalAggregate", v4()),
         "partition_state.v2.avro": lambda: v3()[1],
         "guide.v1.avro": guide,
     }

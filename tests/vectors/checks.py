@@ -266,8 +266,7 @@ def _later() -> tuple[Log, list[dict[str, Any]]]:
     """What a policy before v3 does not know: where it stands it is as unknown as bytes of nobody."""
     log, names = Log(rules()), shares.SINCE_V3
     rows = []
-    for name in names:
-        header = avro.schemas_for(name)[-1].header
+    for name, header in names.items():
         for number, value, also in (
             (4, header, [6]),
             (8, envelope("Tick", header, b"\x30"), [9, 12, 16]),

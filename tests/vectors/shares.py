@@ -18,6 +18,7 @@ from schemas.certificates import Role
 from schemas.checkpoints import encode_direction
 from schemas.envelope import Signer
 from schemas.guides import signed_guide
+from schemas.known import SINCE_POLICY_V3
 from tests.factories import (
     BUFFERED,
     DOMAIN,
@@ -54,8 +55,10 @@ WHOLE: Final = (1 << 63) - 1
 """The largest number of a record."""
 OTHER: Final = Layout.of([("t", (3,))])
 """A layout that is no task's."""
-SINCE_V3: Final = ("Barrier", "Guide", "GuideAnnouncement", "PartitionState", "RegionalAggregate")
-"""Records of which a version came with ``fluvial/policy/v3``."""
+SINCE_V3: Final = {
+    name: avro.schemas_for(name)[first - 1].header for name, first in sorted(SINCE_POLICY_V3.items())
+}
+"""Records of which a version came with ``fluvial/policy/v3``, and that version's header."""
 
 
 def rules(kind: str = "median", **sections: Any) -> Policy:
@@ -313,7 +316,7 @@ def unknown() -> Log:
     log, names, by = Log(old), devices(9), guardian_signer()
     for one in (old, new):
         log.keep(one.canonical())
-    later = {name: avro.schemas_for(name)[-1].header for name in SINCE_V3}
+    later = SINCE_V3
 
     def add_all(when: str) -> None:
         log.add(barrier(1, old), f"a Barrier v2 {when}")

@@ -146,7 +146,9 @@ def records() -> dict[str, Any]:
     rows = [("SignedEnvelope", envelope), *(("ClientUpdate", one) for one in updates), *fields.items()]
     cases = []
     of_v3 = _derived(factories.policy(format="fluvial/policy/v3"))
+    of_v4 = _derived(factories.policy(format="fluvial/policy/v4"))
     newest = [(name, of_v3[name]) for name in ("RegionalAggregate", "PartitionState")]
+    newest.append(("RegionalAggregate", of_v4["RegionalAggregate"]))
     for name, record in [*rows, ("Verdict", later), *LATER_FIELDS.items(), *newest]:
         data = avro.encode_as(name, 2, record) if record is later else avro.encode(name, record)
         cases.append(

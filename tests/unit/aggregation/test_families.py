@@ -12,6 +12,7 @@ import pytest
 from aggregation.codecs import CODECS, DEFAULT_CODEC
 from aggregation.defences import DEFENCES
 from aggregation.errors import UsageProblem
+from aggregation.merges import MERGES
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy import NEWEST, policy_from_mapping
 from aggregation.weights.divisors import DIVISORS
@@ -36,6 +37,7 @@ FAMILIES: dict[str, Mapping[str, object]] = {
     "optimizer": OPTIMIZERS,
     "divide_by": DIVISORS,
     "defence.kind": DEFENCES,
+    "merge.kind": MERGES,
 }
 """Every family by the policy key that names its members."""
 INDEPENDENT = "fluvial/proof/checker/"
@@ -48,6 +50,7 @@ FIRST = {
     "optimizer": ("sgd", "adam"),
     "divide_by": ("updates", "weights"),
     "defence.kind": (),
+    "merge.kind": (),
 }
 """The names of policies of the format v1, for ever."""
 
@@ -58,6 +61,7 @@ SECTIONS = {
     "optimizer": "server",
     "divide_by": "server",
     "defence.kind": "defence",
+    "merge.kind": "merge",
 }
 
 
@@ -78,7 +82,8 @@ def test_every_member_may_stand_in_a_policy_of_the_newest_format_and_the_first_o
     if name in FIRST[key]:
         assert policy_from_mapping(first).format == "fluvial/policy/v1"
     else:
-        refused = "defence" if key == "defence.kind" else f"'{name}'"
+        later = key in {"defence.kind", "merge.kind"}
+        refused = SECTIONS[key] if later else f"'{name}'"
         with pytest.raises(UsageProblem, match=refused) as caught:
             policy_from_mapping(first)
         assert caught.value.error_id == "FLV-2001"
@@ -114,7 +119,7 @@ def test_the_independent_checker_knows_every_member() -> None:
 
 def test_no_code_compares_with_a_members_name() -> None:
     """``if codec == "int8"`` and ``case "adam"`` work for the members of their day, and for a new one by halves."""
-    names = {*CODECS, *OPTIMIZERS, *STALENESS_KINDS, *DIVISORS, *DEFENCES}
+    names = {*CODECS, *OPTIMIZERS, *STALENESS_KINDS, *DIVISORS, *DEFENCES, *MERGES}
     found = [
         f"{path.relative_to(ROOT)}:{line} compares with {name!r}"
         for folder in FOLDERS

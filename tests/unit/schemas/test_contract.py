@@ -14,7 +14,7 @@ from aggregation.codecs import CODECS
 from aggregation.defences import DEFENCES
 from aggregation.fold.rejections import OUTCOMES, PARKED
 from aggregation.optimizers import OPTIMIZERS, initial_state
-from aggregation.policy import checks, v1, v2, v3
+from aggregation.policy import checks, v1, v2, v3, v4
 from aggregation.reasons import REASONS, Reason
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
@@ -232,10 +232,17 @@ def keys_of(document: type[msgspec.Struct]) -> set[str]:
 
 def test_every_key_of_a_policy_stands_in_the_table_with_its_bounds() -> None:
     table = rows(section(page("documents.md"), "## Policy"))
-    for name, document in (("v1", v1.DocumentV1), ("v2", v2.DocumentV2), ("v3", v3.DocumentV3)):
+    documents: dict[str, type[msgspec.Struct]] = {
+        "v1": v1.DocumentV1,
+        "v2": v2.DocumentV2,
+        "v3": v3.DocumentV3,
+        "v4": v4.DocumentV4,
+    }
+    for name, document in documents.items():
         assert {row[0].strip("`") for row in table if name in row[1].split()} == keys_of(document)
     said = {row[0].strip("`"): (float(row[2]), float(row[3])) for row in table if row[2]}
-    formats = ((v3.DocumentV3(), "defence"), (v3.meaning_of_v2(v2.DocumentV2()), "anomaly"))
+    of_v2 = v4.meaning_of_v3(v3.meaning_of_v2(v2.DocumentV2()))
+    formats = ((v4.DocumentV4(), "defence"), (of_v2, "anomaly"))
     assert said == {key: (low, high) for one in formats for key, _, low, high in checks.ranges(*one)}
 
 
@@ -255,7 +262,7 @@ def test_every_codec_stands_in_the_table_with_its_length() -> None:
 
 
 def test_the_formats_of_documents_are_named() -> None:
-    for name in (*GENESIS_FORMATS, *MANIFEST_FORMATS, v1.FORMAT, v2.FORMAT, v3.FORMAT):
+    for name in (*GENESIS_FORMATS, *MANIFEST_FORMATS, v1.FORMAT, v2.FORMAT, v3.FORMAT, v4.FORMAT):
         assert f"`{name}`" in page("documents.md")
 
 

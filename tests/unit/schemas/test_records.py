@@ -16,7 +16,8 @@ from aggregation.reasons import Reason, because
 from fluvial.proof.checker import fold
 from schemas import avro as codec
 from schemas.certificates import Role
-from schemas.records import SINCE_POLICY_V3, UPDATE_SCHEMAS, decode_record
+from schemas.known import SINCE_POLICY_V3, SINCE_POLICY_V4, UPDATE_SCHEMAS
+from schemas.records import decode_record
 from tests.factories import (
     NOW_MS,
     Site,
@@ -125,13 +126,20 @@ def test_a_device_that_has_had_its_share_is_over_it_and_one_that_was_refused_too
     assert last[-1].detail == "d-0004 has no contribution left at version 2: each version gives it 1"
 
 
-SINCE_V3 = {name: codec.schemas_for(name)[first - 1] for name, first in SINCE_POLICY_V3.items()}
+SINCE = {
+    (name, first): generation
+    for generation, since in ((3, SINCE_POLICY_V3), (4, SINCE_POLICY_V4))
+    for name, first in since.items()
+}
+"""By record and version: the format of policies that it came with."""
 
 
-@pytest.mark.parametrize("name", SINCE_V3)
+@pytest.mark.parametrize(("name", "version"), SINCE)
 @pytest.mark.parametrize("place", ["in the place of an envelope", "behind another name", "in an envelope"])
-def test_to_a_policy_before_v3_what_came_with_it_is_unknown_wherever_it_stands(name: str, place: str) -> None:
-    header = SINCE_V3[name].header
+def test_to_an_older_policy_what_came_later_is_unknown_wherever_it_stands(
+    name: str, version: int, place: str
+) -> None:
+    header = codec.schemas_for(name)[version - 1].header
     values = {
         "in the place of an envelope": header + b"body",
         "behind another name": reenveloped(kind="Tick", payload=header),
@@ -140,13 +148,14 @@ def test_to_a_policy_before_v3_what_came_with_it_is_unknown_wherever_it_stands(n
     unknown = RejectedRecord(
         RejectionReason.UNKNOWN_SCHEMA, because(Reason.UNKNOWN_FINGERPRINT, header[2:].hex())
     )
-    for format_name in FORMATS:
+    for generation, format_name in enumerate(FORMATS, start=1):
         event = decode_record(values[place], NOW_MS, TRUST, policy(format=format_name))
-        assert (event == unknown) == (format_name != "fluvial/policy/v3"), format_name
+        assert (event == unknown) == (generation < SINCE[name, version]), format_name
 
 
 def test_the_checker_knows_the_same_later_records() -> None:
     assert fold.LATER == SINCE_POLICY_V3
+    assert fold.LATEST == SINCE_POLICY_V4
 
 
 @pytest.mark.parametrize(

@@ -8,3 +8,5 @@ GOLDEN = Path(__file__).parents[3] / "golden"
 V1 = (GOLDEN / "policy.v1.json").read_bytes()
 V2 = (GOLDEN / "policy.v2.json").read_bytes()
 V3 = (GOLDEN / "policy.v3.json").read_bytes()
+V4 = (GOLDEN / "policy.v4.json").read_bytes()
+RELEASED = {f"fluvial/policy/v{number}": data for number, data in enumerate((V1, V2, V3, V4), start=1)}

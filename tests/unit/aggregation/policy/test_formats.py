@@ -23,10 +23,11 @@ from aggregation.policy import (
     v1,
     v2,
     v3,
+    v4,
 )
 from fluvial.local.policies import layered_policy, read_policy_file
 from tests.factories import policy
-from tests.unit.aggregation.policy.released import V1, V2, V3
+from tests.unit.aggregation.policy.released import RELEASED, V1, V2, V3, V4
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,7 @@ def test_a_name_that_came_after_v1_is_refused_in_it_with_its_key_and_the_format_
     assert policy_from_canonical(rfc8785.dumps(later | {"format": v2.FORMAT})).server.optimizer == "planted"
 
 
-@pytest.mark.parametrize("data", [V1, V2, V3], ids=["v1", "v2", "v3"])
+@pytest.mark.parametrize("data", RELEASED.values(), ids=RELEASED)
 def test_a_released_policy_keeps_its_bytes_and_its_hash(data: bytes) -> None:
     one = policy_from_canonical(data)
     assert one.canonical() == data
@@ -80,6 +81,20 @@ def test_to_v2_all_that_came_later_is_off() -> None:
         assert getattr(meaning.defence, key) == said["anomaly"][key]
     off = policy_from_canonical(rfc8785.dumps(said | {"anomaly": said["anomaly"] | {"enabled": False}}))
     assert off.defence.kind == "none"
+
+
+def test_to_v3_all_updates_are_added() -> None:
+    old, new = policy_from_canonical(V3), policy_from_canonical(V4)
+    assert (old.merge.kind, old.merge.buckets, old.says_buckets, new.says_buckets) == ("mean", 1, False, True)
+    said = json.loads(V4)
+    assert said.pop("merge") == {"kind": "mean", "buckets": 1, "byzantine": 0, "iterations": 8}
+    assert said | {"format": v3.FORMAT} == json.loads(V3)
+
+
+def test_who_writes_a_merge_into_an_older_policy_is_told_which_format_has_it() -> None:
+    with pytest.raises(UsageProblem) as caught:
+        policy_from_toml("[merge]\nbuckets = 1\n", default_format=v3.FORMAT)
+    assert v4.FORMAT in str(caught.value.hint)
 
 
 def test_a_clip_that_v2_allows_is_taken_by_v3() -> None:
@@ -138,6 +153,8 @@ REFUSED = {
     "a v3 document with a key too many": (rfc8785.dumps(json.loads(V3) | {"lots": {}}), "FLV-2001"),
     "a v3 document with v2's section": (rfc8785.dumps(json.loads(V3) | {"anomaly": {}}), "FLV-2001"),
     "a v3 document that is not canonical": (json.dumps(json.loads(V3)).encode(), "FLV-2001"),
+    "a v3 document with v4's section": (rfc8785.dumps(json.loads(V3) | {"merge": {}}), "FLV-2001"),
+    "a v4 document without its section": (rfc8785.dumps(json.loads(V3) | {"format": v4.FORMAT}), "FLV-2001"),
     "a v1 document with a key too many": (rfc8785.dumps(json.loads(V1) | {"lots": {}}), "FLV-2001"),
     "a byte order mark": (b"\xef\xbb\xbf" + V1, "FLV-2001"),
     "UTF-16": (V1.decode().encode("utf-16"), "FLV-2001"),

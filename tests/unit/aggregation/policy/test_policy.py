@@ -26,7 +26,7 @@ from aggregation.policy import (
     policy_from_toml,
 )
 from aggregation.policy.checks import ranges
-from aggregation.policy.v3 import DocumentV3
+from aggregation.policy.v4 import DocumentV4
 from tests.factories import policy
 
 DOCS = Path(__file__).parents[4] / "docs" / "policy.md"
@@ -88,7 +88,7 @@ def test_a_wrong_form_is_refused_by_key(text: str, said: str) -> None:
     assert said in caught.value.message
 
 
-@pytest.mark.parametrize("entry", ranges(DocumentV3()), ids=lambda entry: str(entry[0]))
+@pytest.mark.parametrize("entry", ranges(DocumentV4()), ids=lambda entry: str(entry[0]))
 def test_every_bound_is_kept_and_named(entry: tuple[str, int | float, float, float]) -> None:
     name, default, low, high = entry
     section, key = name.split(".")
@@ -99,7 +99,7 @@ def test_every_bound_is_kept_and_named(entry: tuple[str, int | float, float, flo
         assert name in error.message or error.error_id == "FLV-2003"
 
 
-@pytest.mark.parametrize("entry", ranges(DocumentV3()), ids=lambda entry: str(entry[0]))
+@pytest.mark.parametrize("entry", ranges(DocumentV4()), ids=lambda entry: str(entry[0]))
 def test_nan_and_infinity_are_refused(entry: tuple[str, float, float, float]) -> None:
     section, key = entry[0].split(".")
     if isinstance(entry[1], float):
@@ -116,6 +116,8 @@ def test_nan_and_infinity_are_refused(entry: tuple[str, float, float, float]) ->
         ({"window": {"updates_max": 64, "records_max": 63}}, "window.records_max"),
         ({"defence": {"history_updates": 10, "history_updates_min": 11}}, "defence.history_updates_min"),
         ({"shares": {"per_version": 2, "saved_max": 1}}, "shares.saved_max"),
+        ({"merge": {"buckets": 2}}, "merge.buckets"),
+        ({"merge": {"byzantine": 1}}, "merge.byzantine"),
         ({"staleness": {"versions_max": 1, "weights": [65536, 1]}}, "staleness.weights"),
         ({"staleness": {"exponent": 16.0, "versions_max": 2}}, "staleness.weights[2]"),
         ({"staleness": {"kind": "hinge", "hinge_slope": 1e12}}, "staleness.weights[5]"),
@@ -228,7 +230,7 @@ def documented() -> dict[str, dict[str, str]]:
 
 def keys() -> dict[str, Any]:
     """Every key of the code and its default."""
-    sections = msgspec.to_builtins(DocumentV3())
+    sections = msgspec.to_builtins(DocumentV4())
     del sections["format"]
     return {f"{section}.{key}": value for section, table in sections.items() for key, value in table.items()}
 
@@ -249,6 +251,6 @@ def test_the_documented_default_and_range_are_the_codes(key: str) -> None:
         f"[{key.split('.', maxsplit=1)[0]}]\n{key.split('.')[1]} = {cells['default'].strip('`')}\n"
     )
     assert msgspec.to_builtins(written)[key.split(".", maxsplit=1)[0]][key.split(".")[1]] == default
-    for name, _, low, high in ranges(DocumentV3()):
+    for name, _, low, high in ranges(DocumentV4()):
         if name == key:
             assert [float(part.replace("_", "")) for part in cells["range"].split(" to ")] == [low, high]

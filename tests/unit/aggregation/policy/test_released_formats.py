@@ -13,6 +13,7 @@ from aggregation.policy.checks import ranges
 from aggregation.policy.v1 import DocumentV1
 from aggregation.policy.v2 import DocumentV2
 from aggregation.policy.v3 import DocumentV3
+from aggregation.policy.v4 import DocumentV4
 from schemas.documents.genesis_v1 import GenesisV1
 from schemas.documents.genesis_v2 import GenesisV2
 from schemas.documents.genesis_v3 import GenesisV3
@@ -21,12 +22,13 @@ from schemas.documents.genesis_v5 import GenesisV5
 from schemas.documents.manifest_v1 import ManifestV1
 from schemas.documents.manifest_v2 import ManifestV2
 from schemas.documents.manifest_v3 import ManifestV3
-from tests.unit.aggregation.policy.released import GOLDEN, V1, V2, V3
+from tests.unit.aggregation.policy.released import GOLDEN, RELEASED
 
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "fluvial/policy/v1": DocumentV1,
     "fluvial/policy/v2": DocumentV2,
     "fluvial/policy/v3": DocumentV3,
+    "fluvial/policy/v4": DocumentV4,
     "fluvial/genesis/v1": GenesisV1,
     "fluvial/genesis/v2": GenesisV2,
     "fluvial/genesis/v3": GenesisV3,
@@ -83,7 +85,7 @@ def planted_in(kind: type[msgspec.Struct], section: str) -> type[msgspec.Struct]
     ("name", "section"),
     [
         (name, section)
-        for name, data in (("fluvial/policy/v1", V1), ("fluvial/policy/v2", V2), ("fluvial/policy/v3", V3))
+        for name, data in RELEASED.items()
         for section in json.loads(data)
         if section != "format"
     ],
@@ -93,7 +95,7 @@ def test_a_key_planted_into_a_section_of_a_released_policy_is_noticed(name: str,
     assert set(found) - set(released()[name]) == {f"{section}.planted"}
 
 
-@pytest.mark.parametrize("entry", ranges(DocumentV3()), ids=lambda entry: str(entry[0]))
+@pytest.mark.parametrize("entry", ranges(DocumentV4()), ids=lambda entry: str(entry[0]))
 def test_a_released_policy_is_read_for_ever_so_no_range_may_become_narrower(
     entry: tuple[str, float, float, float],
 ) -> None:

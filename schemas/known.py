@@ -1,0 +1,42 @@
+"""Which versions of records a policy's format knows. A later one is to it what it was to the Fluvial that wrote it.
+
+So workers old and new give one verdict, and a log audits alike for ever.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from aggregation.policy import Policy
+    from schemas.avro import Schema
+
+UPDATE_SCHEMAS: Final = {
+    "fluvial/policy/v1": 1,
+    "fluvial/policy/v2": 2,
+    "fluvial/policy/v3": 2,
+    "fluvial/policy/v4": 2,
+}
+"""The newest ClientUpdate that a policy's format takes; a newer one is of an unknown schema."""
+SINCE_POLICY_V3: Final = {"Guide": 1, "GuideAnnouncement": 1} | dict.fromkeys(
+    ("Barrier", "RegionalAggregate", "PartitionState"), 2
+)
+"""The first version of a record that policies before v3 do not know: to them it is an unknown schema, for ever."""
+SINCE_POLICY_V4: Final = {"RegionalAggregate": 3}
+"""The same of policies before v4."""
+
+
+def is_later(schema: Schema, policy: Policy) -> bool:
+    """Whether a record is of a schema that the policy's format does not take."""
+    if schema.name == "ClientUpdate":
+        return schema.version > UPDATE_SCHEMAS[policy.format]
+    return is_unknown(schema, policy)
+
+
+def is_unknown(schema: Schema, policy: Policy) -> bool:
+    """Whether a schema is later than all that the policy's format knows, whatever stands where it is named."""
+    never = schema.version + 1
+    since_v3, since_v4 = (since.get(schema.name, never) for since in (SINCE_POLICY_V3, SINCE_POLICY_V4))
+    return (not policy.counts_shares and schema.version >= since_v3) or (
+        not policy.says_buckets and schema.version >= since_v4
+    )
