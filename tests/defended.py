@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from aggregation.merges import MERGES
 from tests import factories
 from tests.factories import BUFFERED, barrier_bytes, device_signer, encoded
 from tests.guardians import Guardian
@@ -32,7 +33,15 @@ def policy_of(kind: str, **sections: Any) -> Any:
         "defence": {"kind": kind, "quarantine_refusals": 2, "quarantine_versions": 2}
         | DEFENCES_OF_KIND.get(kind, {}),
     }
-    return factories.policy(format="fluvial/policy/v3", **(small | sections))
+    return factories.policy(**({"format": "fluvial/policy/v3"} | small | sections))
+
+
+def merging(name: str) -> dict[str, Any]:
+    """Sections of a v4 policy with that merge: over four buckets, where it has any."""
+    return {
+        "format": "fluvial/policy/v4",
+        "merge": {"kind": name, "buckets": 4 if MERGES[name].robust else 1},
+    }
 
 
 def lived(kind: str, **options: Any) -> SmallFederation:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from aggregation.codecs import CODECS, DEFAULT_CODEC, accumulate_values_into, mean_of_values
 from aggregation.defences import DEFENCES
 from aggregation.layout import VALUE_DIGITS
+from aggregation.merges import MERGES
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
@@ -102,6 +103,12 @@ def test_every_defence_of_policy_v3_recomputes(kind: str) -> None:
     report = copy_of(defended.lived(kind)).check()
     assert [one.message for one in report.violations] == []
     assert report.identical and report.versions == defended.VERSIONS
+
+
+@pytest.mark.parametrize("name", MERGES)
+def test_federations_of_every_merge_recompute(name: str) -> None:
+    report = copy_of(defended.lived("median", **defended.merging(name))).check()
+    assert report.violations == () and report.versions == defended.VERSIONS
 
 
 def test_every_refusal_is_the_same_one() -> None:
