@@ -133,7 +133,8 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
         clip=admitted.clip,
         exponent=state.policy.fixed_point.exponent,
     )
-    codecs.accumulate_values_into(window.sums[buckets * weights :], admitted.buffers, admitted.weight)
+    values = window.sums[buckets * weights :]
+    codecs.accumulate_values_into(values, admitted.buffers, admitted.weight)
     window.buckets = tuple(
         one.plus(admitted.weight) if place == bucket else one for place, one in enumerate(window.buckets)
     )

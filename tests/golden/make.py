@@ -21,7 +21,8 @@ from aggregation.fold.transition import fold_into
 from aggregation.optimizers import initial_state
 from aggregation.policy import Policy, policy_from_toml
 from aggregation.server.aggregates import Aggregate
-from aggregation.server.merge import Checkpoint, add_sums, merge
+from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.totals import add_sums
 from schemas import avro as codec
 from schemas.checkpoints import decode_sums, encode_direction, encode_model, encode_optimizer
 from schemas.guides import signed_guide

@@ -99,6 +99,36 @@ DEFENCE_MUTATIONS = (
         ),
     ),
     Mutation(
+        "the bucket's rule: a device chooses its bucket by its name alone",
+        (
+            (
+                "aggregation/merges/buckets.py",
+                '_PREFIX + model_sha256.encode("ascii") + b"\\0" + device_id.encode()',
+                '_PREFIX + b"\\0" + device_id.encode()',
+            ),
+        ),
+    ),
+    Mutation(
+        "buckets at the merge: all of them are simply added",
+        (
+            (
+                "aggregation/server/buckets.py",
+                "    if not merge.robust or len(present) < BUCKETS_MIN:\n",
+                "    if True:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a late window's buckets: they weigh as if it were fresh",
+        (
+            (
+                "aggregation/server/totals.py",
+                "        return [weight_after(one, self.weight) for one in said]\n",
+                "        return [weight_after(one, WEIGHT_ONE) for one in said]\n",
+            ),
+        ),
+    ),
+    Mutation(
         "the guide's age: one of long ago still counts",
         (
             (

@@ -14,7 +14,8 @@ from aggregation.layout import Layout
 from aggregation.merges import MERGES, Bucket
 from aggregation.policy import Policy, policy_from_mapping
 from aggregation.server.lateness import weight_after
-from aggregation.server.merge import Checkpoint, WindowSums, add_windows, merge
+from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.totals import WindowSums, add_windows
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.fixed_point import WEIGHT_ONE
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
