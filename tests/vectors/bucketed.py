@@ -56,8 +56,8 @@ def buckets() -> Log:
             ("int8", "float32", "int4")[n % 3],
         )
     log.add(barrier(1, one), "closes the window: its buckets are those of version 0")
-    for n, device in enumerate(names[:5]):
-        send(log, device, n % 2, values, "in its bucket of version 1, also where it answers version 0")
+    for n, device in enumerate([names[0], names[6], names[1], names[7], names[2]]):
+        send(log, device, 1 - n % 2, values, "in its bucket of version 1, also where it answers version 0")
     log.add(update(names[5], 9, delta(5)), "a base to come: in no bucket")
     send(log, names[5], 1, values, "fills the window: buckets of a full one")
     log.add(b"junk", "refused")
@@ -88,7 +88,7 @@ def changing() -> Log:
         for device in names[:4]:
             by = device_signer(device).of_task(DOMAIN)
             log.add(update(device, version, delta(5), by=by), f"buckets: {note}")
-    log.add(tick_bytes(len(log.records) - 5, by=worker), "closes the window")
+    log.add(tick_bytes(len(log.records) - 4, by=worker), "closes the window")
     return log
 
 

@@ -96,6 +96,8 @@ def _shapes() -> dict[str, tuple[dict[str, Any], Windows]]:
     eight, seven = _rows(8, 8), _rows(7, 7)
     left_out = [nothing, eight[0], nothing, *eight[1:5], eight[7]]
     line: list[Row] = [(WHOLE, [at * 1000, 0]) for at in (0, 1, 2, 3, 4)]
+    steps = ((3, 3), (-3, -3), (-3, -1), (3, -2), (2, 3), (2, 3), (-1, -1))
+    nearly: list[Row] = [(46341, [10**15 + step + at for step in row]) for at, row in enumerate(steps)]
     high: list[Row] = [(1, [UP, -UP]), (WHOLE, [UP, 5]), (WHOLE * 8, [-5, -UP]), (3, [UP - 1, UP])]
     return {
         "three buckets": ({}, [(WHOLE, _rows(3, 3))]),
@@ -118,6 +120,8 @@ def _shapes() -> dict[str, tuple[dict[str, Any], Windows]]:
         "equal buckets": ({}, [(WHOLE, equal)]),
         "zeros": ({}, [(WHOLE, [(WHOLE, [0, 0])] * 3)]),
         "on a line: all ties": ({"byzantine": 1}, [(WHOLE, line)]),
+        "40 weights, sums of 2^58": ({}, [(WHOLE, _rows(51, 5, size=40, exponent=56))]),
+        "nearly equal: distances are rounding": ({"byzantine": 1}, [(WHOLE, nearly)]),
         "means that add up to nothing": ({}, [(WHOLE, CANCEL)]),
         "cut at 2^62": ({}, [(WHOLE, high)]),
         "twelve": ({"byzantine": 3}, [(WHOLE, _rows(41, 12, size=2))]),

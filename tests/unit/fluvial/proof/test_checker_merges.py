@@ -1,4 +1,4 @@
-"""The checker's buckets and merges: the vectors to the bit, and the papers' algorithms on the vectors themselves."""
+"""The checker's buckets and merges: the bits of the code and of its vectors, and the papers' algorithms on vectors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aggregation.merges import Bucket
+from aggregation.policy import MergePolicy
+from aggregation.server.buckets import one_of
+from aggregation.server.totals import WindowSums, add_windows
 from fluvial.proof.checker import late, merges
 from fluvial.proof.checker.buckets import Buckets, bucket_of, weights_in
 from tests.vectors.__main__ import FOLDER
@@ -54,6 +58,38 @@ def test_merges_come_to_the_bits_of_the_vectors(case: dict[str, Any]) -> None:
             merges.byzantine_of(case["merge"]["byzantine"], len(g)),
         )
         assert rule is not None and rule(g, weights, f, case["merge"]["iterations"]) == case["coefficients"]
+
+
+@st.composite
+def versions(draw: st.DrawFn) -> tuple[list[WindowSums], MergePolicy]:
+    """Windows of a version, most of one number of buckets, with ties, empty buckets, and sums of any size."""
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
+    size, buckets = draw(st.sampled_from([1, 2, 7, 300])), draw(st.integers(3, 12))
+    reach, windows = 1 << draw(st.sampled_from([1, 2, 20, 33, 54])), []
+    for _ in range(draw(st.integers(1, 4))):
+        many = buckets if rng.random() < 0.9 else 3
+        weights = rng.integers(1, 1 << int(rng.integers(1, 40)), many) * (rng.random(many) < 0.8)
+        rows = rng.integers(-reach, reach, (many, size), dtype=np.int64) * (weights[:, None] > 0)
+        said = tuple(Bucket(int(weight > 0), int(weight)) for weight in weights)
+        left = int(rng.choice([1, 24105, 46341, 65536]))
+        windows.append(WindowSums(rows.reshape(-1), int(weights.sum()), left, said))
+    kind, most = draw(st.sampled_from(KINDS)), (buckets - 3) // 2
+    return windows, MergePolicy(kind, buckets, draw(st.integers(0, most)), draw(st.sampled_from([1, 8, 64])))
+
+
+@settings(deadline=None, max_examples=60)
+@given(versions())
+def test_the_code_and_the_checker_merge_any_version_to_the_same_bits(
+    version: tuple[list[WindowSums], MergePolicy],
+) -> None:
+    windows, policy = version
+    size = windows[0].sums.size // len(windows[0].buckets)
+    sums = late.Sums(size)
+    for one in windows:
+        sums.add(one.sums, [bucket.weight for bucket in one.buckets], one.weight_total, one.weight)
+    rule = {name: getattr(policy, name) for name in policy.__struct_fields__}
+    total = add_windows(windows, weights=size, elements=size)
+    assert sums.combined({"merge": rule}).tolist() == one_of(total, size, policy).tolist()
 
 
 # -- the papers, on means that are there
