@@ -29,7 +29,7 @@ POLICIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "median": {"defence": {"kind": "median"}},
     "guide": {"defence": {"kind": "guide"}, "server": {"divide_by": "weights"}},
     **{
-        f"buckets-{name}": {"merge": {"kind": name, "buckets": BUCKETS}}
+        f"buckets-{name.replace('_', '-')}": {"merge": {"kind": name, "buckets": BUCKETS}}
         for name, merge in MERGES.items()
         if merge.robust
     },

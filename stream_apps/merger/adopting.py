@@ -14,16 +14,12 @@ honest stands behind the one after it: a manifest beyond a hole there was plante
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from functools import partial
 
 from aggregation.errors import IntegrityProblem
-from aggregation.server.aggregates import Aggregate
 from aggregation.server.merge import Checkpoint
-from aggregation.server.totals import WindowSums
 from backends.object_store import StoreUnavailable
 from backends.outages import UNREADABLE, retry_through_outage
-from schemas.checkpoints import decode_sums, sums_bytes
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import Manifest, decode_manifest
 from schemas.objects import sha256_hex
@@ -32,7 +28,7 @@ from stream_apps.merger.announced import Announced
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.holding import Holding
-from stream_apps.merger.named_windows import named_windows
+from stream_apps.merger.named_windows import sums_of
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.told import held_until, told_by_barriers
 from stream_apps.merger.version import Version, first_version, version_of
@@ -265,10 +261,9 @@ class Adopting:
     def _derive_again(self, manifest: Manifest, parent: Version) -> Checkpoint:
         """Write the files of an announced version that have gone."""
         layout = self._context.layout
-        windows = self._sums_of(manifest)
         derived = derive(
             parent.checkpoint,
-            windows,
+            sums_of(self._context, manifest),
             updates=manifest.accepted,
             weight_total=manifest.weight_total,
             policy=self._policies.of(parent.policy_sha256),
@@ -285,18 +280,6 @@ class Adopting:
         self._store.write_checkpoint(manifest.version, derived.model, derived.optimizer)
         self._say_finished(manifest.version)
         return derived.checkpoint
-
-    def _sums_of(self, manifest: Manifest) -> Iterator[WindowSums]:
-        """The windows that a version holds, one at a time; what stands in their buckets, their records say."""
-        layout, records = self._context.layout, dict[str, Aggregate]()
-        counting = [one for one in manifest.inputs if one.sum_sha256 and not one.is_dropped]
-        for one in counting:
-            data = self._store.get_object(one.sum_sha256)
-            if len(data) != sums_bytes(layout):  # of one bucket all is known
-                records = records or named_windows(self._context, counting)
-            buckets = records[one.sha256].buckets if records else ()
-            sums = decode_sums(data, layout, max(1, len(buckets)))
-            yield WindowSums(sums, one.weight_total, one.weight, buckets)
 
     def _say_finished(self, number: int) -> None:
         text = "finished version %d, which another merger had committed"

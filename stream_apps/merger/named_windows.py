@@ -6,11 +6,29 @@ from collections.abc import Iterable, Iterator
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate, Slot
+from aggregation.server.totals import WindowSums
 from backends.log import RecordReader
-from schemas.manifests import Input
+from schemas.checkpoints import decode_sums, sums_bytes
+from schemas.manifests import Input, Manifest
 from schemas.records import Unverified, aggregate_in
 from schemas.topics import aggregates_topic
 from stream_apps.process_context import ProcessContext
+
+
+def sums_of(context: ProcessContext, manifest: Manifest) -> Iterator[WindowSums]:
+    """The windows that a version holds which is vouched for, one at a time.
+
+    A manifest says all of windows of one bucket; what stands in several, their records say.
+    """
+    layout, records = context.layout, dict[str, Aggregate]()
+    counting = [one for one in manifest.inputs if one.sum_sha256 and not one.is_dropped]
+    for one in counting:
+        data = context.store.get_object(one.sum_sha256)
+        if len(data) != sums_bytes(layout):
+            records = records or named_windows(context, counting)
+        buckets = records[one.sha256].buckets if records else ()
+        sums = decode_sums(data, layout, max(1, len(buckets)))
+        yield WindowSums(sums, one.weight_total, one.weight, buckets)
 
 
 def named_windows(context: ProcessContext, inputs: Iterable[Input]) -> dict[str, Aggregate]:
