@@ -69,7 +69,8 @@ SECTIONS = {
 def sections(key: str, name: str) -> dict[str, Any]:
     """A policy's sections in which ``key`` names one member."""
     section = SECTIONS[key]
-    return {section: {key.rpartition(".")[2]: [name] if key == "codecs" else name}}
+    beside = {"buckets": MERGES[name].buckets_min} if key == "merge.kind" and name in MERGES else {}
+    return {section: beside | {key.rpartition(".")[2]: [name] if key == "codecs" else name}}
 
 
 @pytest.mark.parametrize(
