@@ -128,6 +128,9 @@ quarantine_versions = 32
 [fixed_point]
 exponent = 36
 """
+USUAL_TOML = """[defence]
+usual_norm_by = "squares"
+"""
 MERGE_TOML = """
 [merge]
 kind = "mean"
@@ -226,7 +229,8 @@ def skip() -> bytes:
 
 def v4() -> bytes:
     """The payload of the same window under a policy of v4."""
-    return v3(GUIDED_TOML.replace("policy/v3", "policy/v4") + MERGE_TOML)[0]
+    newer = GUIDED_TOML.replace("policy/v3", "policy/v4").replace("[defence]\n", USUAL_TOML)
+    return v3(newer + MERGE_TOML)[0]
 
 
 def v3(toml: str = GUIDED_TOML) -> tuple[bytes, bytes]:

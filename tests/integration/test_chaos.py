@@ -66,7 +66,7 @@ def nothing_is_left(home: Path) -> None:
 def test_a_short_run_keeps_every_promise(tmp_path: Path) -> None:
     """Of a guided task with attackers, its parts by users and passwords under ACLs: the rest has less to go wrong."""
     home, said, target = tmp_path / "home", tmp_path / "said", tmp_path / "result.json"
-    arguments = ["--seconds", "30", "--seed", SEED, "--faults", KINDS, "--devices", "12", "--regions", "eu"]
+    arguments = ["--seconds", "20", "--seed", SEED, "--faults", KINDS, "--devices", "8", "--regions", "eu"]
     guided = ["--defence", "guide", "--attackers", "2", "--security", "scram"]
     run = start(home, [*arguments, *guided, "--json", str(target)], said)
     try:
@@ -93,6 +93,7 @@ def test_a_short_run_keeps_every_promise(tmp_path: Path) -> None:
     nothing_is_left(home)
 
 
+@pytest.mark.long
 def test_ctrl_c_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
     home, said = tmp_path / "home", tmp_path / "said"
     secured = ["--security", "tls"]

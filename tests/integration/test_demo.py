@@ -110,7 +110,7 @@ def test_a_demo_with_kills_ends_with_every_verdict_and_an_identical_audit(home: 
     assert processes_of(home) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_ctrl_c_in_mid_demo_leaves_nothing_behind(home: Path, tmp_path: Path, number: signal.Signals) -> None:
     log = tmp_path / "log"
     with log.open("w") as out:

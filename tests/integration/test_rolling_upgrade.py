@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from backends.settings import Settings
 
 PACKAGES = ("aggregation", "schemas", "backends", "learning", "producers", "stream_apps", "fluvial")
-PARTITIONS = {"eu": 2, "us": 2}
+PARTITIONS = {"eu": 2}
 POLICY = factories.policy(
     window={"updates_max": 8, "seconds_max": 0.5}, buffer={"updates": 16, "seconds_max": 2.0}
 )

@@ -45,6 +45,10 @@ DEFENCE_MUTATIONS = (
         ),
     ),
     Mutation(
+        "norms by their squares: a short update says as much as a long one",
+        ((USUAL, "    return parts * parts\n", "    return SQUARES_MAX\n"),),
+    ),
+    Mutation(
         "the memory of what is usual: a version's pools are its own",
         (
             (
@@ -115,16 +119,6 @@ DEFENCE_MUTATIONS = (
                 "aggregation/server/buckets.py",
                 "    if not merge.robust or len(present) < BUCKETS_MIN:\n",
                 "    if True:\n",
-            ),
-        ),
-    ),
-    Mutation(
-        "a late window's buckets: they weigh as if it were fresh",
-        (
-            (
-                "aggregation/server/totals.py",
-                "        return [weight_after(one, self.weight) for one in said]\n",
-                "        return [weight_after(one, WEIGHT_ONE) for one in said]\n",
             ),
         ),
     ),

@@ -70,7 +70,7 @@ def sections(key: str, name: str) -> dict[str, Any]:
     """A policy's sections in which ``key`` names one member."""
     section = SECTIONS[key]
     beside = {"buckets": MERGES[name].buckets_min} if key == "merge.kind" and name in MERGES else {}
-    return {section: beside | {key.rpartition(".")[2]: [name] if key == "codecs" else name}}
+    return {section: {key.rpartition(".")[2]: [name] if key == "codecs" else name} | beside}
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SCHEMAS = FOLDER.parent
-VECTORS_BYTES_MAX = 2_000_000
+VECTORS_BYTES_MAX = 2_200_000
 ROW = re.compile(r"^\| (.+) \|$", re.MULTILINE)
 
 
