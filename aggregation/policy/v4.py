@@ -34,7 +34,7 @@ class DefencePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cosine_min: float = -0.5
     history_updates: int = 64
     history_updates_min: int = 8
-    guide_cosine_min: float = -0.3
+    guide_cosine_min: float = -0.4
     guide_versions_max: int = 2
     step_cosine_min: float = 0.98
     guide_missing: Literal["go_on", "wait"] = "go_on"

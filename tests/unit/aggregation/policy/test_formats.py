@@ -90,7 +90,7 @@ def test_to_v3_all_updates_are_added_and_devices_count_alike_in_the_usual_norm()
     said, before = json.loads(V4), json.loads(V3)
     assert said.pop("merge") == {"kind": "mean", "buckets": 1, "byzantine": 0, "iterations": 8}
     del said["defence"]["usual_norm_by"]
-    later = {"norm_clip_medians": 1.25, "guide_cosine_min": -0.3, "step_cosine_min": 0.98}
+    later = {"norm_clip_medians": 1.25, "guide_cosine_min": -0.4, "step_cosine_min": 0.98}
     assert said | {"format": v3.FORMAT} == before | {"defence": before["defence"] | later}
 
 
