@@ -62,7 +62,7 @@ test-long: setup ## what is long by nature: minutes of chaos, thousands of seeds
 twins: setup ## the kernels' tests once more without the compiler: the source itself is held against the twins
 	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/unit/aggregation/codecs/test_kernels.py tests/unit/aggregation/codecs/test_codecs.py tests/unit/aggregation/codecs/test_values.py \
 	  tests/unit/aggregation/fold/test_fold.py tests/unit/aggregation/fold/test_sums.py tests/unit/aggregation/fold/test_histories.py \
-	  tests/unit/aggregation/server/test_merge.py tests/unit/aggregation/server/test_passes.py \
+	  tests/unit/aggregation/server/test_merge.py tests/unit/aggregation/server/test_passes.py tests/unit/aggregation/merges/test_merges.py \
 	  tests/unit/aggregation/optimizers/test_optimizers.py
 
 simulate: setup ## SEEDS=20000 simulated schedules of faults, the invariants checked after each
@@ -123,7 +123,7 @@ format: setup ## let ruff format and mend what it can
 	@$(BIN)/ruff check --fix $(SOURCES)
 
 bench: setup ## print the benchmark figures
-	@for name in import_time kernels passes layout ingest live latency recovery snapshots audit observing export console defences; do echo "== benchmarks/$$name.py"; \
+	@for name in import_time kernels passes layout ingest live latency recovery snapshots audit observing export console defences merges; do echo "== benchmarks/$$name.py"; \
 	  PYTHONPATH=. $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
 peers: setup ## Fluvial beside Flower and NVFlare, installed from the package index into the cache; options in ARGS="..."

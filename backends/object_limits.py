@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from aggregation.errors import IntegrityProblem
+from aggregation.merges import BUCKETS_MAX
 
 if TYPE_CHECKING:
     from schemas.manifests import Genesis
@@ -60,11 +61,14 @@ class ObjectLimits:
         return names.get(rest.rpartition("/")[2], other)
 
     def learn(self, genesis: Genesis) -> None:
-        """A task's files and sums are as large as its layout says; its objects as large as its genesis names any."""
+        """A task's files and sums are as large as its layout says; its objects as large as its genesis names any.
+
+        A later policy may have more buckets than the first: so sums of as many as there can be.
+        """
         layout = genesis.tensor_layout
         header = HEADER_BYTES_MAX + TENSOR_BYTES_MAX * len(layout.tensors)
         named = [one.size for one in (genesis.model.frozen, genesis.code) if one is not None]
-        largest = max([8 * layout.sum_elements, STATE_BYTES_MAX, *named]) + header
+        largest = max([8 * layout.sum_elements_of(BUCKETS_MAX), STATE_BYTES_MAX, *named]) + header
         self._learned[genesis.task] = (
             min(FILE_BYTES_MAX, 4 * layout.parameters + header),
             min(FILE_BYTES_MAX, 8 * OPTIMIZER_ARRAYS_MAX * layout.trainable.parameters + header),

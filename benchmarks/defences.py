@@ -114,9 +114,8 @@ class Bench:
         """Every record, decoded and authenticated."""
         return [decode_record(value, self.now_ms, self.trust, policy) for value in self.values]
 
-    def measure(self, kind: str) -> tuple[float, float]:
+    def measure(self, policy: Policy) -> tuple[float, float]:
         """(fold, read and fold), µs of the processor for an update, once."""
-        policy = policy_of(kind)
         state, count = self.state(policy), len(self.values)
         began = time.thread_time()
         events = self.decoded(policy)
@@ -124,7 +123,7 @@ class Bench:
         for number, event in enumerate(events):
             fold_into(state, number + 1, event)
         folded = time.thread_time()
-        assert state.window.accepted == count, (kind, state.window.counts, events[0])
+        assert state.window.accepted == count, (policy, state.window.counts, events[0])
         assert not isinstance(events[0], RejectedRecord)
         return 1e6 * (folded - read) / count, 1e6 * (folded - began) / count
 
@@ -133,10 +132,10 @@ def measured(parameters: int, updates: int, rounds: int) -> dict[str, dict[str, 
     """µs an update and times the undefended, by defence."""
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(parameters, updates, Path(folder))
-    least = {kind: bench.measure(kind) for kind in KINDS}
+    least = {kind: bench.measure(policy_of(kind)) for kind in KINDS}
     for _ in range(rounds):
         for kind in KINDS:
-            fold, both = bench.measure(kind)
+            fold, both = bench.measure(policy_of(kind))
             least[kind] = min(least[kind][0], fold), min(least[kind][1], both)
     base = least[UNDEFENDED]
     return {

@@ -29,7 +29,8 @@ from aggregation.codecs import kernels
 from aggregation.layout import Layout
 from aggregation.optimizers import initial_state
 from aggregation.policy import policy_from_mapping
-from aggregation.server.merge import Checkpoint, Step, WindowSums, add_sums, merge
+from aggregation.server.merge import Checkpoint, Step, merge
+from aggregation.server.totals import WindowSums, add_sums
 from benchmarks import machine
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
 from schemas.objects import sha256_hex

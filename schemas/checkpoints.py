@@ -77,13 +77,18 @@ def decode_optimizer(data: bytes, layout: Layout) -> dict[str, npt.NDArray[np.fl
 
 
 def encode_sums(sums: npt.NDArray[np.int64]) -> bytes:
-    """A window's sums: little-endian int64[``layout.sum_elements``]."""
+    """A window's sums: little-endian int64[``layout.sum_elements_of(buckets)``]."""
     return sums.astype("<i8", copy=False).tobytes()
 
 
-def decode_sums(data: bytes, layout: Layout) -> npt.NDArray[np.int64]:
+def sums_bytes(layout: Layout, buckets: int = 1) -> int:
+    """How long a window's sums in so many buckets are."""
+    return 8 * layout.sum_elements_of(buckets)
+
+
+def decode_sums(data: bytes, layout: Layout, buckets: int = 1) -> npt.NDArray[np.int64]:
     """The inverse of ``encode_sums``, read-only."""
-    expected = 8 * layout.sum_elements
+    expected = sums_bytes(layout, buckets)
     if len(data) != expected:
         raise IntegrityProblem("FLV-4101", f"sums of {len(data)} bytes, expected {expected}")
     return np.frombuffer(data, dtype="<i8")

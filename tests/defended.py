@@ -15,6 +15,13 @@ from tests.small_federation import SmallFederation
 VERSIONS: Final = 6
 AWAY: Final = range(1, 4)
 """While these versions are the newest, the worker of ``us`` is away."""
+MERGES: Final[dict[str, dict[str, Any]]] = {
+    "geometric_median": {"buckets": 4, "iterations": 5},
+    "krum": {"buckets": 5, "byzantine": 1},
+    "mixing": {"buckets": 3},
+    "mean": {},
+}
+"""Of policies of v4: what stands beside the kind."""
 DEFENCES_OF_KIND: Final[dict[str, dict[str, Any]]] = {
     "peers": {"history_updates_min": 4, "norm_deviations_max": 2.0, "cosine_min": -0.9},
     "guide": {"guide_cosine_min": -0.1, "step_cosine_min": 0.5},
@@ -32,7 +39,12 @@ def policy_of(kind: str, **sections: Any) -> Any:
         "defence": {"kind": kind, "quarantine_refusals": 2, "quarantine_versions": 2}
         | DEFENCES_OF_KIND.get(kind, {}),
     }
-    return factories.policy(format="fluvial/policy/v3", **(small | sections))
+    return factories.policy(**({"format": "fluvial/policy/v3"} | small | sections))
+
+
+def bucketed(merge: str, kind: str = "median", **options: Any) -> SmallFederation:
+    """The same life under a policy of v4 with that merge."""
+    return lived(kind, format="fluvial/policy/v4", merge={"kind": merge} | MERGES[merge], **options)
 
 
 def lived(kind: str, **options: Any) -> SmallFederation:

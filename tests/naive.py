@@ -266,3 +266,22 @@ def avro(schema: Any, value: Any) -> bytes:
 def _spans(starts: Ints) -> list[tuple[int, int]]:
     edges = starts.tolist()
     return list(itertools.pairwise(edges))
+
+
+def gram_of(rows: Ints, weights: Sequence[int]) -> list[list[float]]:
+    """Inner products of vectors over their weights, each sum from its first element to its last, in float64."""
+    vectors = rows.astype(np.float64)
+    found = [[0.0] * len(vectors) for _ in vectors]
+    for a in range(len(vectors)):
+        for b in range(a, len(vectors)):
+            product = float(np.add.accumulate(vectors[a] * vectors[b])[-1])
+            found[a][b] = found[b][a] = product / (float(weights[a]) * float(weights[b]))
+    return found
+
+
+def combined(rows: Ints, weights: Sequence[int], coefficients: Sequence[float]) -> Ints:
+    """Vectors with coefficients of their means, rounded to integers within ±2**62."""
+    total = np.zeros(rows.shape[1])
+    for row, weight, coefficient in zip(rows, weights, coefficients, strict=True):
+        total += coefficient * float(sum(weights)) / float(weight) * row.astype(np.float64)
+    return np.rint(np.clip(total, -(2.0**62), 2.0**62)).astype(np.int64)

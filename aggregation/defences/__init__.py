@@ -7,9 +7,20 @@ task, comes in; whether it counts, and how much, goes out.
 from aggregation.defences.norms import NormHistory
 from aggregation.defences.shape import Defence, DefenceParameters, Judged, Seen
 from aggregation.defences.table import DEFENCES, defence_named
-from aggregation.defences.usual import NOT_KNOWN, SCORES_REMEMBERED, SHARE_VERSIONS, Histograms, Usual
+from aggregation.defences.usual import (
+    BY_SQUARES,
+    BY_UPDATES,
+    NOT_KNOWN,
+    SCORES_REMEMBERED,
+    SHARE_VERSIONS,
+    Histograms,
+    Usual,
+    square_count,
+)
 
 __all__ = [
+    "BY_SQUARES",
+    "BY_UPDATES",
     "DEFENCES",
     "NOT_KNOWN",
     "SCORES_REMEMBERED",
@@ -22,4 +33,5 @@ __all__ = [
     "Seen",
     "Usual",
     "defence_named",
+    "square_count",
 ]

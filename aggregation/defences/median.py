@@ -1,7 +1,8 @@
 """``median``: no update is much longer than the usual one.
 
 Norms are clipped to ``norm_clip_medians`` times their median (adaptive clipping: Andrew et al. 2021, section 3), which
-is of the whole task's accepted updates, before clipping, over the last versions, each device alike (``usual``). So a
+is of the whole task's accepted updates, before clipping, over the last versions, each device alike (``usual``); since
+``fluvial/policy/v4`` by their squares, so that a crowd that sends next to nothing does not shorten the others. So a
 scaled update is worth little more than an ordinary one, whatever partition it stands in. ``norm_clip_floor`` bounds how
 far down it goes: whoever sends tiny updates cannot shrink everybody's to nothing. An update of zeros says nothing and
 is refused: it would only make the step shorter.

@@ -1,10 +1,12 @@
 """What is usual among a task's updates: histograms of integers, pooled over versions, and their medians.
 
 Every window counts its accepted updates' norms, cosines and shares in buckets, each device alike: an update of one of
-which ``own`` were accepted of late counts ``SHARE_UNIT`` / own. The merge pools them (``pooled``), the
-manifest says the pools, and each barrier carries their medians into every partition: so what is usual is one thing for
-the whole task, however an attacker's devices are spread, and a function of the log. There is no float arithmetic but
-one exact product, so that every implementation finds the same buckets.
+which ``own`` were accepted of late counts ``SHARE_UNIT`` / own. Under ``BY_SQUARES`` a norm counts by its square
+besides (``square_count``): the usual norm is then the one at which half of all squared length is reached, and a crowd
+that sends next to nothing has next to no say in it. The merge pools them (``pooled``), the manifest says the pools, and
+each barrier carries their medians into every partition: so what is usual is one thing for the whole task, however an
+attacker's devices are spread, and a function of the log. There is no float arithmetic but exact products and one
+quotient that is rounded once, so that every implementation finds the same buckets and counts.
 """
 
 from __future__ import annotations
@@ -31,6 +33,14 @@ POOL_UNIT: Final = 256
 """By which a version's counts are multiplied in a pool, so that a quarter of them is not rounded to nothing."""
 POOL_KEPT: Final = (3, 4)
 """What of a pool is left after a version: three quarters, rounded down."""
+
+BY_SQUARES: Final = "squares"
+BY_UPDATES: Final = "updates"
+"""What an update's norm counts by, beside its device's share: its square, or nothing more."""
+LENGTH_PARTS: Final = 8
+"""Parts of the norm that an update is clipped to, in which its own is measured."""
+SQUARES_MAX: Final = LENGTH_PARTS * LENGTH_PARTS
+"""How many times a norm counts at most."""
 
 Histogram = tuple[tuple[int, int], ...]
 """(bucket, count), buckets ascending, no count of 0."""
@@ -62,6 +72,18 @@ def cosine_bucket(cosine: float) -> int:
 def share_count(own: int) -> int:
     """What one update counts in a histogram, of a device of which ``own`` were accepted, this one included."""
     return SHARE_UNIT // min(own, SHARE_VERSIONS)
+
+
+def square_count(norm: float, clip_to: float) -> int:
+    """How many times as much as the shortest an update counts by its square, 1 to ``SQUARES_MAX``.
+
+    ``norm`` is before clipping, above 0, and what is above ``clip_to`` does not count. Its ratio is rounded to the
+    nearest part, halves up; but for the division all of it is exact.
+    """
+    if norm >= clip_to:
+        return SQUARES_MAX
+    parts = max(1, int(LENGTH_PARTS * (norm / clip_to) + 0.5))
+    return parts * parts
 
 
 def median(histogram: Histogram) -> int:
@@ -123,11 +145,14 @@ class Counting:
     cosines: dict[int, int] = field(default_factory=dict)
     shares: dict[int, int] = field(default_factory=dict)
 
-    def add(self, norm: float, cosine: float | None, own: int | None) -> None:
-        """Count one accepted update; ``cosine`` is None where there is no guide, ``own`` where no shares are kept."""
+    def add(self, norm: float, cosine: float | None, own: int | None, squares: int = 1) -> None:
+        """Count one accepted update; ``cosine`` is None where there is no guide, ``own`` where no shares are kept.
+
+        ``squares``: how many times its norm counts.
+        """
         count = share_count(own or 1)
         if norm > 0.0:
-            _add(self.norms, norm_bucket(norm), count)
+            _add(self.norms, norm_bucket(norm), count * squares)
         if cosine is not None:
             _add(self.cosines, cosine_bucket(cosine), count)
         if own is not None:

@@ -12,7 +12,7 @@ from typing import assert_never
 import numpy as np
 
 from aggregation import codecs
-from aggregation.defences import defence_named
+from aggregation.defences import BY_SQUARES, defence_named, square_count
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.admission import Admitted, RejectedUpdate, admit
 from aggregation.fold.events import (
@@ -133,7 +133,8 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
         clip=admitted.clip,
         exponent=state.policy.fixed_point.exponent,
     )
-    codecs.accumulate_values_into(window.sums[buckets * weights :], admitted.buffers, admitted.weight)
+    values = window.sums[buckets * weights :]
+    codecs.accumulate_values_into(values, admitted.buffers, admitted.weight)
     window.buckets = tuple(
         one.plus(admitted.weight) if place == bucket else one for place, one in enumerate(window.buckets)
     )
@@ -147,7 +148,9 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
     if state.policy.counts_shares:
         guided = admitted.compared and defence_named(state.policy.defence.kind).guided
         own = None if admitted.share is None else admitted.share.total
-        window.counting.add(admitted.measured.norm, admitted.cosine if guided else None, own)
+        norm, by_squares = admitted.measured.norm, state.policy.defence.usual_norm_by == BY_SQUARES
+        squares = square_count(norm, admitted.clip_to) if by_squares else 1
+        window.counting.add(norm, admitted.cosine if guided else None, own, squares)
 
 
 def _remember_scored(

@@ -17,8 +17,8 @@ from aggregation.policy.reading import (
     policy_from_toml,
 )
 from aggregation.policy.v2 import FixedPointPolicy, ServerPolicy, UpdatesPolicy, WindowPolicy
-from aggregation.policy.v3 import BufferPolicy, DefencePolicy, SharesPolicy, StalenessPolicy
-from aggregation.policy.v4 import MergePolicy
+from aggregation.policy.v3 import BufferPolicy, SharesPolicy, StalenessPolicy
+from aggregation.policy.v4 import DefencePolicy, MergePolicy
 
 __all__ = [
     "BYTE_ORDER_MARK",

@@ -120,6 +120,16 @@ def _check_merge(document: DocumentV4) -> None:
         raise refused("merge.byzantine", merge.byzantine, bound)
 
 
+def check_filled(document: DocumentV4) -> None:
+    """Refuse buckets that a version cannot fill; where a policy is written, not where a document is read."""
+    if document.merge.buckets > document.buffer.updates:
+        raise refused(
+            "merge.buckets",
+            document.merge.buckets,
+            f"at most buffer.updates = {document.buffer.updates}: a bucket that no update is in says nothing",
+        )
+
+
 def ranges(document: DocumentV4, peers: str = "defence") -> list[tuple[str, float, float, float]]:
     """(key, value, least, greatest) of every key that is a number."""
     tiny, huge = 1e-12, 1e12

@@ -9,8 +9,8 @@ import msgspec
 
 from aggregation.policy import v1, v2, v3
 from aggregation.policy.v2 import FixedPointPolicy, ServerPolicy, UpdatesPolicy, WindowPolicy
-from aggregation.policy.v3 import BufferPolicy, DefencePolicy, SharesPolicy, StalenessPolicy
-from aggregation.policy.v4 import MergePolicy
+from aggregation.policy.v3 import BufferPolicy, SharesPolicy, StalenessPolicy
+from aggregation.policy.v4 import DefencePolicy, MergePolicy
 
 BEFORE_V3: Final = frozenset({v1.FORMAT, v2.FORMAT})
 """Formats in which no device has a share and no window is late: records of their tasks are those of before."""

@@ -20,7 +20,7 @@ import rfc8785
 from aggregation.defences import DEFENCES
 from aggregation.errors import UsageProblem
 from aggregation.policy import v1, v2, v3, v4
-from aggregation.policy.checks import HINT, check, check_weights, refused
+from aggregation.policy.checks import HINT, check, check_filled, check_weights, refused
 from aggregation.policy.policy import Policy
 from aggregation.policy.v1 import DocumentV1, meaning_of_v1
 from aggregation.policy.v2 import DocumentV2
@@ -133,6 +133,7 @@ def policy_from_mapping(document: Mapping[str, Any], *, default_format: str = NE
     keys = _with_divisor({key: value for key, value in document.items() if key != "format"})
     meaning = chosen.meaning(keys | ({"format": name} if name != v1.FORMAT else {}))
     check(meaning, chosen.peers)
+    check_filled(meaning)
     derived = _with_weights(meaning)
     return _policy(name, chosen.encode(derived), derived)
 

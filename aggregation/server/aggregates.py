@@ -59,6 +59,11 @@ class Aggregate:
         """The partition that it belongs to."""
         return (self.region, self.partition)
 
+    @property
+    def bucket_count(self) -> int:
+        """How many buckets its sums stand in."""
+        return max(1, len(self.buckets))
+
 
 class PendingAggregates:
     """Aggregates that no version holds yet, in order of arrival, each partition's in sequence.

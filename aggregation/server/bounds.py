@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from aggregation.merges import Bucket
 from aggregation.policy.checks import MAGNITUDE_MAX
 from aggregation.weights.fixed_point import WEIGHT_FRACTION_BITS
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from aggregation.layout import Layout
     from aggregation.policy import Policy
+    from aggregation.server.aggregates import Aggregate
 
 ROUNDED_BITS: Final = 50
 """Norm, clip factor and their product are rounded: a few parts in 2**53, and 2**-50 is more than all of them."""
@@ -34,7 +36,22 @@ def sum_bound(policy: Policy, *, accepted: int, weight_total: int) -> int:
     return reach + (reach >> ROUNDED_BITS) + 1 + accepted * (1 + MAGNITUDE_MAX)
 
 
-def largest_sum(sums: npt.NDArray[np.int64], layout: Layout) -> int:
-    """The largest magnitude among the weights' sums; ``sums`` is int64[``layout.sum_elements``], buffers at its end."""
-    weights = sums[: layout.trainable.parameters]
+def largest_sum(weights: npt.NDArray[np.int64]) -> int:
+    """The largest magnitude among sums of weights."""
     return max(int(weights.max(initial=0)), -int(weights.min(initial=0)))
+
+
+def beyond_bound(
+    one: Aggregate, sums: npt.NDArray[np.int64], policy: Policy, layout: Layout
+) -> tuple[int, int] | None:
+    """Of the first bucket whose sums are beyond what its updates can come to: (its largest, the bound). Else None.
+
+    ``sums`` is int64[``layout.sum_elements_of(one.bucket_count)``], of a window that was folded under ``policy``.
+    """
+    size = layout.trainable.parameters
+    for place, said in enumerate(one.buckets or (Bucket(one.accepted, one.weight_total),)):
+        reach = largest_sum(sums[place * size : (place + 1) * size])
+        bound = sum_bound(policy, accepted=said.accepted, weight_total=said.weight)
+        if reach > bound:
+            return reach, bound
+    return None

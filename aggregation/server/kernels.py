@@ -117,3 +117,72 @@ def turn_into(
     for i in range(made.shape[0]):
         value = kept * np.float64(sums[i]) + added * direction[i]
         made[i] = np.int64(np.rint(min(most, max(-most, value))))
+
+
+GRAM_BLOCK: Final = 128
+"""So many elements of all buckets are turned into columns at once: of 32 buckets as much as a core's L1 cache holds."""
+
+
+@compiled(cached=CACHED)
+def gram_into(gram: Float64Array, sums: Int64Array, rows: Int64Array) -> None:
+    """``gram[a, b]`` becomes Σ_i float64(sums[rows[a], i]) · float64(sums[rows[b], i]), in the order of i.
+
+    ``gram`` is float64[m, m], zeros, with m the least multiple of 4 that is no less than ``rows``' int64[n]; beyond n
+    it stays 0. ``sums`` is int64[B, W]. One pass: a block of all rows is made float64 once, an element's side by side,
+    and sixteen products are added at a time, each to a sum of its own.
+    """
+    many, padded, size = rows.shape[0], gram.shape[0], sums.shape[1]
+    block = np.zeros((GRAM_BLOCK, padded), dtype=np.float64)
+    for begin in range(0, size, GRAM_BLOCK):
+        count = min(GRAM_BLOCK, size - begin)
+        for b in range(many):
+            row = sums[rows[b]]
+            for i in range(count):
+                block[i, b] = np.float64(row[begin + i])
+        for a in range(0, padded, 4):
+            for b in range(a, padded, 4):
+                _add_products(gram[a : a + 4, b : b + 4], block[:count, a : a + 4], block[:count, b : b + 4])
+    for a in range(padded):
+        for b in range(a):
+            gram[a, b] = gram[b, a]
+
+
+@compiled(cached=CACHED)
+def _add_products(gram: Float64Array, left: Float64Array, right: Float64Array) -> None:
+    """``gram[j, k] += left[i, j] · right[i, k]`` for i in order; float64[4, 4] of two float64[n, 4].
+
+    Each sum is a name of its own, so that it stays in a register.
+    """
+    s00, s01, s02, s03 = gram[0, 0], gram[0, 1], gram[0, 2], gram[0, 3]
+    s10, s11, s12, s13 = gram[1, 0], gram[1, 1], gram[1, 2], gram[1, 3]
+    s20, s21, s22, s23 = gram[2, 0], gram[2, 1], gram[2, 2], gram[2, 3]
+    s30, s31, s32, s33 = gram[3, 0], gram[3, 1], gram[3, 2], gram[3, 3]
+    for i in range(left.shape[0]):
+        x0, x1, x2, x3 = left[i, 0], left[i, 1], left[i, 2], left[i, 3]
+        y0, y1, y2, y3 = right[i, 0], right[i, 1], right[i, 2], right[i, 3]
+        s00, s01, s02, s03 = s00 + x0 * y0, s01 + x0 * y1, s02 + x0 * y2, s03 + x0 * y3
+        s10, s11, s12, s13 = s10 + x1 * y0, s11 + x1 * y1, s12 + x1 * y2, s13 + x1 * y3
+        s20, s21, s22, s23 = s20 + x2 * y0, s21 + x2 * y1, s22 + x2 * y2, s23 + x2 * y3
+        s30, s31, s32, s33 = s30 + x3 * y0, s31 + x3 * y1, s32 + x3 * y2, s33 + x3 * y3
+    gram[0, 0], gram[0, 1], gram[0, 2], gram[0, 3] = s00, s01, s02, s03
+    gram[1, 0], gram[1, 1], gram[1, 2], gram[1, 3] = s10, s11, s12, s13
+    gram[2, 0], gram[2, 1], gram[2, 2], gram[2, 3] = s20, s21, s22, s23
+    gram[3, 0], gram[3, 1], gram[3, 2], gram[3, 3] = s30, s31, s32, s33
+
+
+@compiled(cached=CACHED)
+def combine_into(
+    made: Int64Array, sums: Int64Array, rows: Int64Array, factors: Float64Array, most: float
+) -> None:
+    """``made[i]`` becomes rint(Σ_b factors[b] · sums[rows[b], i]), b ascending, within ±``most``; int64[W]."""
+    size = made.shape[0]
+    block = np.empty(GRAM_BLOCK, dtype=np.float64)
+    for begin in range(0, size, GRAM_BLOCK):
+        count = min(GRAM_BLOCK, size - begin)
+        block[:count] = 0.0
+        for b in range(rows.shape[0]):
+            row, factor = sums[rows[b]], factors[b]
+            for i in range(count):
+                block[i] += factor * np.float64(row[begin + i])
+        for i in range(count):
+            made[begin + i] = np.int64(np.rint(min(most, max(-most, block[i]))))

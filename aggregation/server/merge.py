@@ -1,9 +1,8 @@
 """The merge: closed windows of all regions become one global step.
 
-Adding windows is adding int64, so any grouping gives the same bits. *Which* windows go into a version is a
-decision (of whoever wins the conditional PUT) and is recorded in the manifest; everything else here is
-derived from it. A window that comes late weighs less, see ``lateness``: its sums of the weights are scaled before they
-are added, element by element to the nearest integer; the exact sums of its buffers are not, but count so many times.
+Adding windows is adding int64 (``totals``), so any grouping gives the same bits. *Which* windows go into a version is a
+decision (of whoever wins the conditional PUT) and is recorded in the manifest; everything else here is derived from it.
+Where the weights' sums stand in several buckets, the policy's ``merge`` makes one of them (``buckets``).
 
 FedBuff (Nguyen et al. 2022, algorithm 1, line 10): the mean delta is the weighted sum divided by what the policy's
 ``server.divide_by`` names, see ``weights.divisors``. That is of the weights; buffers are no steps, a version's are the
@@ -12,7 +11,7 @@ mean of its updates' by staleness weight, see ``codecs.values``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,12 +20,13 @@ import numpy.typing as npt
 from aggregation.codecs import Direction, Peaks, direction_between, mean_of_groups
 from aggregation.errors import IntegrityProblem
 from aggregation.optimizers import ServerStep, Sums, read_only
-from aggregation.policy import SUM_LIMIT, Policy
+from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
+from aggregation.server.buckets import one_of
 from aggregation.server.cone import turned
 from aggregation.server.lateness import ON_TIME, Lateness
+from aggregation.server.totals import Total
 from aggregation.weights.divisors import divisor_of
-from aggregation.weights.fixed_point import WEIGHT_ONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -75,81 +75,6 @@ class Step:
     reference: Direction
 
 
-@dataclass(frozen=True, slots=True)
-class WindowSums:
-    """One window as it is merged: int64[``layout.sum_elements``], its updates' weight, and what lateness leaves of it.
-
-    Both weights are in units of 1/65536; ``weight`` is 1 to 65536. ``weight_total`` counts where a window is late.
-    """
-
-    sums: npt.NDArray[np.int64]
-    weight_total: int = 0
-    weight: int = WEIGHT_ONE
-
-
-@dataclass(slots=True)
-class Total:
-    """The exact sum of a version's windows.
-
-    ``sums`` int64[``layout.sum_elements``]: of the weights all windows, after lateness; of the buffers those that are
-    not late, whose updates weigh ``whole_weight``. ``late`` has the others' buffers, int64[10·B] as they were folded,
-    with their updates' weight, by what lateness leaves of them.
-    """
-
-    sums: npt.NDArray[np.int64]
-    whole_weight: int = 0
-    late: dict[int, tuple[npt.NDArray[np.int64], int]] = field(default_factory=dict)
-
-    def values(self, weight_total: int, weights: int) -> list[tuple[npt.NDArray[np.int64], int, int]]:
-        """The buffers' sums as ``mean_of_groups`` wants them; ``weights`` elements stand before them."""
-        if not self.late:
-            return [(self.sums[weights:], weight_total, 1)]
-        groups = [(self.sums[weights:], self.whole_weight, WEIGHT_ONE)]
-        return groups + [(digits, of, weight) for weight, (digits, of) in sorted(self.late.items())]
-
-
-def add_sums(sums: Iterable[npt.NDArray[np.int64]], elements: int) -> npt.NDArray[np.int64]:
-    """The exact sum of windows' sums of which none is late, int64[``layout.sum_elements``]; see ``add_windows``."""
-    return add_windows(map(WindowSums, sums), weights=elements, elements=elements).sums
-
-
-def add_windows(windows: Iterable[WindowSums], *, weights: int, elements: int) -> Total:
-    """The exact sum of windows' sums of ``elements`` int64 each, the first ``weights`` of which are the weights'.
-
-    No policy lets a version overflow, but one version may hold windows of two policies: so the bound is
-    looked at again here. ``IntegrityProblem`` (FLV-3004) where the largest magnitudes of the windows could
-    leave int64.
-    """
-    total = Total(np.zeros(elements, dtype=np.int64))
-    reach = 0
-    for one in windows:
-        reach += _add_whole(total, one) if one.weight == WEIGHT_ONE else _add_late(total, one, weights)
-        if reach > SUM_LIMIT:  # total may have wrapped around: nobody sees it
-            raise IntegrityProblem(
-                "FLV-3004", f"the sums of a version reach {reach:.3e}, the bound is {SUM_LIMIT:.3e}"
-            )
-    return total
-
-
-def _add_whole(total: Total, one: WindowSums) -> int:
-    from aggregation.server import kernels
-
-    low, high = kernels.add_into(total.sums, read_only(one.sums))
-    total.whole_weight += one.weight_total
-    return max(int(high), -int(low))
-
-
-def _add_late(total: Total, one: WindowSums, weights: int) -> int:
-    from aggregation.server import kernels
-
-    sums = read_only(one.sums)
-    low, high = kernels.add_late_into(total.sums[:weights], sums[:weights], one.weight)
-    digits, of = total.late.get(one.weight, (np.zeros(sums.size - weights, dtype=np.int64), 0))
-    low_digit, high_digit = kernels.add_into(digits, sums[weights:])
-    total.late[one.weight] = digits, of + one.weight_total
-    return max(int(high), -int(low), int(high_digit), -int(low_digit))
-
-
 def merge(
     parent: Checkpoint,
     total: npt.NDArray[np.int64] | Total,
@@ -162,9 +87,9 @@ def merge(
 ) -> Step:
     """One global step.
 
-    ``total`` is the exact sum over ``updates`` updates of the weight ``weight_total``, after lateness; the sums
-    alone, int64[``layout.sum_elements``], where no window is late. ``guide`` is the one that the version's manifest
-    names, see ``cone``.
+    ``total`` is the exact sum over ``updates`` updates of the weight ``weight_total``, after lateness; the sums alone,
+    int64[``layout.sum_elements``], where no window is late and there is one bucket. ``guide`` is the one that the
+    version's manifest names, see ``cone``.
     """
     if updates < 1 or weight_total < 1:
         raise IntegrityProblem(
@@ -177,7 +102,7 @@ def merge(
     model = np.empty(layout.parameters, dtype=np.float32)
     step = ServerStep(policy.server, parent.model[:weights], parent.optimizer, after=model[:weights])
     unit = float(1 << policy.fixed_point.exponent)
-    sums = turned(total.sums[:weights], guide, policy, layout.trainable)
+    sums = turned(one_of(total, weights, policy.merge), guide, policy, layout.trainable)
     peaks = _step_in_pieces(step, sums, 1.0 / unit, divisor, layout.trainable)
     reference = direction_between(step.seen, step.before, peaks, layout.trainable)
     model[weights:] = mean_of_groups(total.values(weight_total, weights))

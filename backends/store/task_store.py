@@ -106,9 +106,9 @@ class TaskStore:
             self._guides[sha256] = known
         return known
 
-    def sums(self, sha256: str, layout: Layout) -> npt.NDArray[np.int64]:
-        """A window's sums, int64[``layout.sum_elements``]."""
-        return checkpoints.decode_sums(self.get_object(sha256), layout)
+    def sums(self, sha256: str, layout: Layout, buckets: int = 1) -> npt.NDArray[np.int64]:
+        """A window's sums in so many buckets, int64[``layout.sum_elements_of(buckets)``]."""
+        return checkpoints.decode_sums(self.get_object(sha256), layout, buckets)
 
     # -- versions
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.errors import UsageProblem
+from aggregation.merges import MERGES
 from aggregation.policy import policy_from_mapping
 from fluvial.arena.fold_defence import FoldDefence
 from fluvial.arena.twin_defence import TwinDefence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from fluvial.arena.play import Defence
     from fluvial.arena.world import World
 
+BUCKETS: Final = 16
+"""Of a version of twenty updates: one or two in each, and some empty."""
 POLICIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "undefended": {
         "shares": {"per_version": 0},
@@ -25,6 +28,11 @@ POLICIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "peers": {"defence": {"kind": "peers"}},
     "median": {"defence": {"kind": "median"}},
     "guide": {"defence": {"kind": "guide"}, "server": {"divide_by": "weights"}},
+    **{
+        f"buckets-{name.replace('_', '-')}": {"merge": {"kind": name, "buckets": BUCKETS}}
+        for name, merge in MERGES.items()
+        if merge.robust
+    },
 }
 """What the real fold is told beside the task's own policy; ``undefended`` is what all else is compared with."""
 UNDEFENDED: Final = "undefended"

@@ -17,15 +17,20 @@ from aggregation.defences import Histograms, defence_named
 from aggregation.fold.events import Barrier, Guide, Tick, Update, Verdict, WindowClosed
 from aggregation.fold.state import PartitionState, initial
 from aggregation.fold.transition import fold_into
+from aggregation.merges import bucket_of
 from aggregation.server.aggregates import Aggregate
+from aggregation.server.buckets import factors_of
 from aggregation.server.lateness import MergedWindows, lateness_under
-from aggregation.server.merge import Checkpoint, Step, WindowSums, add_windows, merge
+from aggregation.server.merge import Checkpoint, Step, merge
+from aggregation.server.totals import WindowSums, add_windows
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.arena.attacks.shape import Rules, Sent
 from fluvial.arena.versions import ACCEPTED, Versions
 from schemas.snapshots import encode_state
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aggregation.policy import Policy
     from fluvial.arena.perceptron import Floats
     from fluvial.arena.world import World
@@ -63,6 +68,7 @@ class FoldDefence(Versions):
         self._closed: list[tuple[str, WindowClosed]] = []
         self._rng = np.random.default_rng(0)
         self._accepted = 0
+        self._bucketed: list[tuple[int, Sent]] = []
         self.rules = rules_of(policy)
         self.guided = defence_named(policy.defence.kind).guided
         self._pools = Histograms()
@@ -98,7 +104,10 @@ class FoldDefence(Versions):
             signature=b"",
             timestamp_ms=_stamp(now),
         )
+        bucket = bucket_of(state.models[state.version], sent.device, self._policy.merge.buckets)
         self._fold(state, update, sent)
+        if sent.outcome == ACCEPTED:
+            self._bucketed.append((bucket, sent))
 
     def _fold(self, state: PartitionState, event: Update | Barrier | Tick, sent: Sent | None = None) -> None:
         for effect in fold_into(state, state.next_offset, event):
@@ -154,20 +163,29 @@ class FoldDefence(Versions):
 
     def _merge(self, closed: list[WindowClosed], merged: MergedWindows, guide: Guide | None) -> Step:
         windows = [
-            WindowSums(one.sums, one.weight_total, weight)
+            WindowSums(one.sums, one.weight_total, weight, one.buckets or ())
             for one, weight in zip(closed, merged.weights, strict=True)
             if one.sums is not None and weight
         ]
-        elements = self._layout.sum_elements
+        size, elements = self._layout.trainable.parameters, self._layout.sum_elements
+        total = add_windows(windows, weights=size, elements=elements)
+        self._share_out(factors_of(total, size, self._policy.merge))
         return merge(
             self._checkpoint,
-            add_windows(windows, weights=self._layout.trainable.parameters, elements=elements),
+            total,
             updates=merged.accepted,
             weight_total=merged.weight_total,
             policy=self._policy,
             layout=self._layout,
             guide=None if guide is None else guide.direction,
         )
+
+    def _share_out(self, factors: Mapping[int, float] | None) -> None:
+        """What the merge leaves of each update is what it leaves of its bucket."""
+        if factors is not None:
+            for bucket, sent in self._bucketed:
+                sent.share *= factors.get(bucket, 1.0)
+        self._bucketed = []
 
     def _barrier(self, region: str, made: Step, guide: Guide | None, now: float) -> Barrier:
         return Barrier(

@@ -166,6 +166,8 @@ def _show_lineage(output: Output, found: Lineage) -> None:
     for tile in found.tiles:
         if said := found.lateness_of(tile):
             output.print(said)
+    if found.merge:
+        output.print(f"shares are before the merge {found.merge}, which weighs buckets of updates besides")
     output.table(["window", "offset", "device", "base", "staleness", "weight", "clip", "share"], rows)
 
 

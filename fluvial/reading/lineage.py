@@ -11,6 +11,7 @@ import msgspec
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.events import Parked, Verdict
 from aggregation.fold.rejections import ACCEPTED, PARKED
+from aggregation.merges import merge_named
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Slot
 from aggregation.server.lateness import weight_after
@@ -53,7 +54,8 @@ class Tile:
 class Lineage:
     """The whole origin of one version. ``problems`` says where verdicts and manifest do not agree.
 
-    ``origin``: the version of another task that this task began from; None for one that began by itself.
+    ``origin``: the version of another task that this task began from; None for one that began by itself. ``merge``: the
+    merge that weighs the buckets in which updates stand besides; "" where they are simply added.
     """
 
     manifest: Manifest
@@ -62,9 +64,13 @@ class Lineage:
     tiles: tuple[Tile, ...]
     problems: tuple[str, ...]
     origin: Parent | None = None
+    merge: str = ""
 
     def share(self, tile: Tile, verdict: Verdict) -> float:
-        """The factor by which this update's delta stands in the version's mean delta; 0.0 in a dropped window."""
+        """The factor by which this update's delta stands in the version's mean delta; 0.0 in a dropped window.
+
+        Where there is a ``merge``, that is before it: what it leaves of a bucket is not in it.
+        """
         left = tile.named.weight / WEIGHT_ONE
         return verdict.weight / WEIGHT_ONE * verdict.clip * left / self.divisor
 
@@ -93,6 +99,7 @@ class Lineage:
             "counts": manifest.counts,
             "weight_total": manifest.weight_total / WEIGHT_ONE,
             "source": self.source,
+            "merge": self.merge,
             "consistent": not self.problems,
             "problems": list(self.problems),
             "inputs": [self._tile(tile) for tile in self.tiles],
@@ -153,6 +160,7 @@ def lineage_of(view: TaskView, version: int, *, refold: bool) -> Lineage:
         tuple(tiles),
         tuple(problems),
         view.genesis.parent,
+        policy.merge.kind if merge_named(policy.merge.kind).robust else "",
     )
 
 

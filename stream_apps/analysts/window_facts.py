@@ -168,7 +168,7 @@ class WindowFacts:
         records = []
         for start_ms in sorted(self._minutes):
             last = start_ms == max(self._minutes)
-            sum_bytes = SUM_BYTES * layout.sum_elements if closed.accepted and last else 0
+            sum_bytes = SUM_BYTES * closed.sums.size if closed.sums is not None and last else 0
             records.append(self._minute(start_ms, closed.sequence, layout.parameters, sum_bytes, prices))
         return records
 

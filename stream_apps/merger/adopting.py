@@ -17,7 +17,7 @@ import logging
 from functools import partial
 
 from aggregation.errors import IntegrityProblem
-from aggregation.server.merge import Checkpoint, WindowSums
+from aggregation.server.merge import Checkpoint
 from backends.object_store import StoreUnavailable
 from backends.outages import UNREADABLE, retry_through_outage
 from schemas.manifest_seals import require_sealed
@@ -28,6 +28,7 @@ from stream_apps.merger.announced import Announced
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.holding import Holding
+from stream_apps.merger.named_windows import sums_of
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.told import held_until, told_by_barriers
 from stream_apps.merger.version import Version, first_version, version_of
@@ -260,14 +261,9 @@ class Adopting:
     def _derive_again(self, manifest: Manifest, parent: Version) -> Checkpoint:
         """Write the files of an announced version that have gone."""
         layout = self._context.layout
-        windows = (
-            WindowSums(self._store.sums(one.sum_sha256, layout), one.weight_total, one.weight)
-            for one in manifest.inputs
-            if one.sum_sha256 and not one.is_dropped
-        )
         derived = derive(
             parent.checkpoint,
-            windows,
+            sums_of(self._context, manifest),
             updates=manifest.accepted,
             weight_total=manifest.weight_total,
             policy=self._policies.of(parent.policy_sha256),

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate
-from aggregation.server.bounds import largest_sum, sum_bound
+from aggregation.server.bounds import beyond_bound
 from stream_apps.merger.policies import Policies
 from stream_apps.process_context import ProcessContext
 
@@ -26,7 +26,10 @@ class Bounding:
         self._given = given
 
     def problem(self, one: Aggregate, sums: npt.NDArray[np.int64]) -> IntegrityProblem | None:
-        """FLV-3004 where no updates of that weight can come to these sums, int64[``layout.sum_elements``]."""
+        """FLV-3004 where no updates of that weight can come to these sums, or its policy has other buckets.
+
+        ``sums`` is int64[``layout.sum_elements_of(one.bucket_count)``].
+        """
         if self._given(one):
             return None
         policy = self._policies.known(one.policy_sha256)
@@ -34,10 +37,16 @@ class Bounding:
             return IntegrityProblem(
                 "FLV-3004", f"its policy, {one.policy_sha256[:12]}, is none that a version had"
             )
-        reach = largest_sum(sums, self._layout)
-        bound = sum_bound(policy, accepted=one.accepted, weight_total=one.weight_total)
-        if reach <= bound:
+        wanted = policy.merge.buckets if policy.says_buckets else 0
+        if len(one.buckets) != wanted:
+            return IntegrityProblem(
+                "FLV-3004",
+                f"it says {len(one.buckets)} buckets of its sums, under its policy it says {wanted}",
+            )
+        beyond = beyond_bound(one, sums, policy, self._layout)
+        if beyond is None:
             return None
+        reach, bound = beyond
         return IntegrityProblem(
             "FLV-3004", f"its sums reach {reach}, updates of its weight reach {bound} at most"
         )

@@ -18,7 +18,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.lateness import MergedWindows
-from aggregation.server.merge import WindowSums
+from aggregation.server.totals import WindowSums
 from backends.crash_points import crash_point
 from backends.log import Headers
 from backends.outages import UNREADABLE, retry_through_outage
@@ -146,13 +146,13 @@ class Committing:
             if not (one.sum_sha256 and weight):
                 continue
             try:
-                sums = self._store.sums(one.sum_sha256, self._context.layout)
+                sums = self._store.sums(one.sum_sha256, self._context.layout, one.bucket_count)
             except IntegrityProblem as problem:
                 raise DoubtfulWindows((one,), problem) from problem
             beyond = self._bounding.problem(one, sums)
             if beyond is not None:
                 raise DoubtfulWindows((one,), beyond)
-            yield WindowSums(sums, one.weight_total, weight)
+            yield WindowSums.of(sums, one, weight)
 
 
 def _require_histograms(merged: MergedWindows, head: Version, policy: Policy) -> None:

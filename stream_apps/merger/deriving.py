@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from aggregation.codecs import Direction
 from aggregation.layout import Layout
 from aggregation.policy import Policy
-from aggregation.server.merge import Checkpoint, WindowSums, add_windows, merge
+from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.totals import WindowSums, add_windows
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
 from schemas.manifests import Manifest
 from schemas.objects import sha256_hex

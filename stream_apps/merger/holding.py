@@ -26,7 +26,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.fold.rules import CERTIFICATE
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.lateness import MergedWindows
-from aggregation.server.merge import WindowSums
+from aggregation.server.totals import WindowSums
 from aggregation.weights.fixed_point import WEIGHT_ONE
 from schemas.certificates import Identity
 from schemas.manifest_inputs import input_of, next_cursors
@@ -215,7 +215,7 @@ class Holding:
         bounding = Bounding(self._context, self._policies, windows.judging.is_given)
 
         def sums(one: Aggregate) -> npt.NDArray[np.int64]:
-            found = self._store.sums(one.sum_sha256, layout)
+            found = self._store.sums(one.sum_sha256, layout, one.bucket_count)
             beyond = bounding.problem(one, found)
             if beyond is not None and windows.judging.doubt((one,)):
                 what = f"window {one.sequence} of {one.region}[{one.partition}], which it names, is a lie"
@@ -225,7 +225,7 @@ class Holding:
         return derive(
             parent.checkpoint,
             (
-                WindowSums(sums(one), one.weight_total, weight)
+                WindowSums.of(sums(one), one, weight)
                 for one, weight in merged.pairs
                 if one.sum_sha256 and weight
             ),

@@ -262,7 +262,7 @@ class Judging:
             return f"it says {one.accepted} accepted, and counts {counts.get(ACCEPTED, 0)}"
         if not _totals_fit(one):
             return "its totals are not those of its updates"
-        if not histograms_fit(one.histograms, one.accepted):
+        if not histograms_fit(one.histograms, one.accepted, by_squares=bool(one.buckets)):
             return "its histograms are not those of its updates"
         names = [one.state_sha256, one.policy_sha256, one.contributors_sha256]
         names += [one.sum_sha256] if one.accepted else []

@@ -21,7 +21,8 @@ from typing import Final
 import numpy as np
 
 from aggregation.server.aggregates import Slot
-from aggregation.server.merge import add_sums, merge
+from aggregation.server.merge import merge
+from aggregation.server.totals import add_sums
 from backends.memory.log import MemoryLog, MemoryReader
 from backends.store.task_store import TaskStore
 from fluvial.reading.parked import parked_in

@@ -21,7 +21,8 @@ from aggregation.fold.transition import fold_into
 from aggregation.optimizers import initial_state
 from aggregation.policy import Policy, policy_from_toml
 from aggregation.server.aggregates import Aggregate
-from aggregation.server.merge import Checkpoint, add_sums, merge
+from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.totals import add_sums
 from schemas import avro as codec
 from schemas.checkpoints import decode_sums, encode_direction, encode_model, encode_optimizer
 from schemas.guides import signed_guide
@@ -127,6 +128,9 @@ quarantine_versions = 32
 [fixed_point]
 exponent = 36
 """
+USUAL_TOML = """[defence]
+usual_norm_by = "squares"
+"""
 MERGE_TOML = """
 [merge]
 kind = "mean"
@@ -225,7 +229,8 @@ def skip() -> bytes:
 
 def v4() -> bytes:
     """The payload of the same window under a policy of v4."""
-    return v3(GUIDED_TOML.replace("policy/v3", "policy/v4") + MERGE_TOML)[0]
+    newer = GUIDED_TOML.replace("policy/v3", "policy/v4").replace("[defence]\n", USUAL_TOML)
+    return v3(newer + MERGE_TOML)[0]
 
 
 def v3(toml: str = GUIDED_TOML) -> tuple[bytes, bytes]:

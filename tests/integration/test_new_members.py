@@ -1,4 +1,5 @@
-"""A policy with members that v1 has not, the codec int4 and the optimizer yogi: trained, audited, checked for real."""
+"""A policy with members that v1 has not, the codec int4, the optimizer yogi and a merge of buckets: trained, audited,
+checked for real."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN_S = 480.0
 VERSIONS = 4
 POLICY = """
-format = "fluvial/policy/v2"
+format = "fluvial/policy/v4"
 
 [updates]
 codecs = ["int4"]
@@ -40,6 +41,10 @@ codecs = ["int4"]
 [server]
 optimizer = "yogi"
 learning_rate = 0.05
+
+[merge]
+kind = "geometric_median"
+buckets = 3
 """
 
 
@@ -67,7 +72,7 @@ def fluvial(home: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_int4_and_yogi_train_and_audit_to_the_same_bits(home: Path, tmp_path: Path) -> None:
+def test_int4_yogi_and_a_merge_train_and_audit_to_the_same_bits(home: Path, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text(POLICY)
     told = fluvial(

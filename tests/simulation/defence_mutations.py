@@ -45,6 +45,10 @@ DEFENCE_MUTATIONS = (
         ),
     ),
     Mutation(
+        "norms by their squares: a short update says as much as a long one",
+        ((USUAL, "    return parts * parts\n", "    return SQUARES_MAX\n"),),
+    ),
+    Mutation(
         "the memory of what is usual: a version's pools are its own",
         (
             (
@@ -94,6 +98,26 @@ DEFENCE_MUTATIONS = (
             (
                 "aggregation/server/cone.py",
                 "    if along * along >= least * least * squares * guide_squares:\n",
+                "    if True:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the bucket's rule: a device chooses its bucket by its name alone",
+        (
+            (
+                "aggregation/merges/buckets.py",
+                '_PREFIX + model_sha256.encode("ascii") + b"\\0" + device_id.encode()',
+                '_PREFIX + b"\\0" + device_id.encode()',
+            ),
+        ),
+    ),
+    Mutation(
+        "buckets at the merge: all of them are simply added",
+        (
+            (
+                "aggregation/server/buckets.py",
+                "    if not merge.robust or len(present) < BUCKETS_MIN:\n",
                 "    if True:\n",
             ),
         ),

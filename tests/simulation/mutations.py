@@ -46,8 +46,8 @@ MUTATIONS = (
         (
             (
                 FOLD,
-                "    codecs.accumulate_values_into(window.sums[weights:], admitted.buffers, admitted.weight)\n",
-                "    codecs.accumulate_values_into(window.sums[weights:], admitted.buffers, WEIGHT_ONE)\n",
+                "    codecs.accumulate_values_into(values, admitted.buffers, admitted.weight)\n",
+                "    codecs.accumulate_values_into(values, admitted.buffers, WEIGHT_ONE)\n",
             ),
         ),
     ),

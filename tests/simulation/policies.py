@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from aggregation.merges import MERGES
 from tests import factories
 
 if TYPE_CHECKING:
     from aggregation.policy import Policy
 
-NEWEST: Final = "fluvial/policy/v3"
+NEWEST: Final = "fluvial/policy/v4"
+EARLIER: Final = "fluvial/policy/v3"
 _SIZES: Final[dict[str, Any]] = {
     "window": {"updates_max": 3, "records_max": 9, "seconds_max": 1.0},
     "buffer": {"updates": 5, "seconds_max": 2.0},
@@ -30,11 +32,13 @@ _GUIDE: Final = _USUAL | {
 }
 
 
-def _newest(defence: dict[str, Any], **sections: Any) -> Policy:
-    return factories.policy(format=NEWEST, **_SIZES | {"staleness": _TIME, "defence": defence} | sections)
+def _newest(defence: dict[str, Any], format_name: str = NEWEST, **sections: Any) -> Policy:
+    return factories.policy(
+        format=format_name, **_SIZES | {"staleness": _TIME, "defence": defence} | sections
+    )
 
 
-_SHORT: Final = {"buffer": {"updates": 3, "seconds_max": 1.0}}
+_SHORT: Final[dict[str, Any]] = {"buffer": {"updates": 3, "seconds_max": 1.0}}
 """More versions: what is usual with a guide is known from the second on."""
 
 
@@ -42,12 +46,21 @@ MEDIAN: Final = _newest(_USUAL, shares={"saved_max": 1})
 """With shares that are soon used up, half of all norms above the usual, and windows that weigh as late as they come."""
 GUIDED: Final = _newest(_GUIDE, **_SHORT)
 """With guardians, a cone, and quarantines that begin and end within a run."""
-WAITING: Final = _newest(_GUIDE | {"guide_missing": "wait"}, **_SHORT)
-"""Versions wait for a guide."""
+WAITING: Final = _newest(_GUIDE | {"guide_missing": "wait"}, EARLIER, **_SHORT)
+"""Versions wait for a guide; of the format before the newest."""
+MERGED: Final = tuple(
+    _newest(
+        _USUAL, buffer={"updates": 6, "seconds_max": 2.0}, merge={"kind": kind, "buckets": 4, "iterations": 3}
+    )
+    for kind, merge in MERGES.items()
+    if merge.robust
+)
+"""With sums in buckets, and each merge that tells them apart."""
 
 
 def policy_of(seed: int) -> Policy:
-    """The policy of a seed's run: of each twelve four run under the newest format, two of them guided."""
+    """The policy of a seed's run: of each twelve four run under v3 or later, two guided and one with buckets."""
     if seed % 3 != 2:
         return FIRST
-    return {5: GUIDED, 11: WAITING}.get(seed % 12, MEDIAN)
+    merged = MERGED[seed // 12 % len(MERGED)]
+    return {5: GUIDED, 8: merged, 11: WAITING}.get(seed % 12, MEDIAN)

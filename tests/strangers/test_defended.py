@@ -10,7 +10,7 @@ import pytest
 from aggregation.defences import DEFENCES
 from fluvial.proof.audit import audit_task
 from schemas.documents import genesis_v4
-from tests.defended import lived
+from tests.defended import MERGES, bucketed, lived
 from tests.small_federation import SmallFederation
 from tests.strangers.program import SCHEMAS, Stranger
 from tests.strangers.recording import record
@@ -56,6 +56,14 @@ def test_it_recomputes_one_of_other_rules(
     stranger: Stranger, tmp_path: Path, options: dict[str, object]
 ) -> None:
     require_agreement(stranger, lived("median", **options), tmp_path)
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_it_recomputes_a_federation_of_every_merge(stranger: Stranger, tmp_path: Path, merge: str) -> None:
+    federation = bucketed(merge, "guide" if merge == "mixing" else "median")
+    require_agreement(stranger, federation, tmp_path)
+    late = {one.weight for manifest in federation.manifests for one in manifest.inputs}
+    assert len(late) >= 3 and {0, 65536} <= late
 
 
 def test_it_says_what_is_wrong_with_a_guide(stranger: Stranger, tmp_path: Path) -> None:

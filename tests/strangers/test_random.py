@@ -22,7 +22,8 @@ SEEDS = range(4)
 def case(seed: int, kind: str, per_version: int) -> dict[str, Any]:
     """A log of 120 records, and what it comes to."""
     shares = {"per_version": per_version, "saved_max": per_version}
-    policy = test_checker_fold.rules(kind, shares=shares)
+    newer = test_checker_fold.BUCKETED if seed % 2 else {}
+    policy = test_checker_fold.rules(kind, shares=shares, **newer)
     made = test_checker_fold.random_log(seed, policy)
     log = Log(policy)
     for timestamp_ms, value in made.records:

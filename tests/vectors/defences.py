@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from aggregation.defences import NormHistory, Seen, Usual, defence_named
+from aggregation.defences import BY_SQUARES, NormHistory, Seen, Usual, defence_named, square_count
 from aggregation.defences.usual import (
     Histogram,
     Histograms,
@@ -39,6 +39,24 @@ COSINES: Final = [
     0.9999999,
     1.0,
 ]
+MEASURED: Final = [
+    (3.0, 1.5),
+    (1.5, 1.5),
+    (1.4999999999999998, 1.5),
+    (0.9375, 1.0),
+    (0.9374999999999999, 1.0),
+    (0.7, 1.5),
+    (0.3125, 1.0),
+    (0.31249999999999994, 1.0),
+    (0.1875, 1.0),
+    (0.01, 1.5),
+    (5e-324, 1.5),
+    (5e-324, 5e-324),
+    (1.0, 0.0),
+    (1e-12, 1e12),
+    (2.2250738585072014e-308, 1.7e308),
+]
+"""Norms, and what they are clipped to."""
 INFINITE: Final = float("inf")
 TINY: Final = 5e-324
 
@@ -171,6 +189,10 @@ def defence_cases() -> dict[str, Any]:
     )
 
 
+def _times(by: str, norm: float, clip_to: float) -> int:
+    return square_count(norm, clip_to) if by == BY_SQUARES else 1
+
+
 def _written(histogram: Histogram) -> list[list[int]]:
     return [list(pair) for pair in histogram]
 
@@ -194,6 +216,11 @@ def usual_cases() -> dict[str, Any]:
         cases.append({"norm": norm, "bucket": bucket, "middle": norm_of_bucket(bucket)})
     cases += [{"cosine": cosine, "bucket": cosine_bucket(cosine)} for cosine in COSINES]
     cases += [{"share": own, "count": share_count(own)} for own in (1, 2, 3, 4, 5, 6, 7, 8, 9, 64, 120)]
+    cases += [
+        {"usual_norm_by": by, "norm": norm, "clip_to": clip_to, "times": _times(by, norm, clip_to)}
+        for by in ("squares", "updates")
+        for norm, clip_to in MEASURED
+    ]
     histograms: list[Histogram] = [
         (),
         ((7, 1),),
@@ -205,7 +232,7 @@ def usual_cases() -> dict[str, Any]:
     cases += [{"histogram": _written(one), "median": median(one)} for one in histograms]
     cases += _pools()
     return document(
-        "what is usual: buckets and the middle of one, counts of a share, medians, and pools after a version",
+        "what is usual: buckets and the middle of one, counts of a share and a norm, medians, pools after a version",
         cases,
     )
 

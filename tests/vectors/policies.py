@@ -9,6 +9,7 @@ from typing import Any
 import rfc8785
 
 from aggregation.defences import DEFENCES
+from aggregation.merges import MERGES
 from aggregation.policy import FORMATS, policy_from_canonical, policy_from_mapping
 from aggregation.weights.staleness import staleness_weights
 from schemas.objects import sha256_hex
@@ -77,12 +78,12 @@ def policies() -> dict[str, Any]:
                     "good": reads(policy_from_canonical, bad),
                 }
             )
-    cases += _of_v3()
+    cases += _of_the_newest()
     return document("policies: documents, their SHA-256, and whether they are read", cases)
 
 
-def _of_v3() -> list[dict[str, Any]]:
-    """Documents of v3 with every defence, and with keys out of their bounds."""
+def _of_the_newest() -> list[dict[str, Any]]:
+    """Documents of the newest format with every defence and merge, and with keys out of their bounds."""
     text = json.loads(policy_from_mapping({"staleness": {"versions_max": 1}}).canonical())
     changed: dict[str, dict[str, Any]] = {
         **{f"the defence {name}": {"defence": {"kind": name}} for name in DEFENCES},
@@ -99,6 +100,18 @@ def _of_v3() -> list[dict[str, Any]]:
         "seconds below 0": {"staleness": {"seconds_max": -1}},
         "late windows as a number": {"buffer": {"late_windows": 1}},
         "a section of v2": {"anomaly": {"enabled": True}},
+        **{f"the merge {name}": {"merge": {"kind": name, "buckets": 8}} for name in MERGES},
+        "no such merge": {"merge": {"kind": "bulyan", "buckets": 8}},
+        "two buckets of a merge that wants three": {"merge": {"kind": "krum", "buckets": 2}},
+        "33 buckets": {"merge": {"kind": "krum", "buckets": 33}},
+        "more buckets than updates of a version": {
+            "merge": {"kind": "krum", "buckets": 32},
+            "buffer": {"updates": 5},
+        },
+        "two of seven byzantine": {"merge": {"kind": "mixing", "buckets": 7, "byzantine": 2}},
+        "three of seven": {"merge": {"kind": "mixing", "buckets": 7, "byzantine": 3}},
+        "no iteration": {"merge": {"kind": "geometric_median", "buckets": 3, "iterations": 0}},
+        "buckets as text": {"merge": {"buckets": "1"}},
     }
     cases = []
     for what, sections in changed.items():

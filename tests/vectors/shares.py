@@ -1,4 +1,4 @@
-"""Vectors of logs under ``fluvial/policy/v3``: shares, time, quarantine, what is usual, guides, and what older ones
+"""Vectors of logs since ``fluvial/policy/v3``: shares, time, quarantine, what is usual, guides, and what older ones
 do not know."""
 
 from __future__ import annotations
@@ -41,13 +41,11 @@ from tests.factories import (
     update_bytes,
     worker_signer,
 )
-from tests.vectors import logs
 from tests.vectors.logs import serial_of
-from tests.vectors.replaying import Log, case_of
-from tests.vectors.wire import authorities
-from tests.vectors.writing import document
+from tests.vectors.replaying import Log
 
 V3: Final = "fluvial/policy/v3"
+V4: Final = "fluvial/policy/v4"
 ALONG: Final = delta(5, BUFFERED)
 WEIGHED: Final = ALONG[: BUFFERED.trainable.parameters]
 """What guides point along."""
@@ -61,10 +59,10 @@ SINCE_V3: Final = {
 """Records of which a version came with ``fluvial/policy/v3``, and that version's header."""
 
 
-def rules(kind: str = "median", **sections: Any) -> Policy:
-    """A policy of v3 in which everything happens soon; ``sections`` add to its sections, key by key."""
+def rules(kind: str = "median", format_name: str = V3, **sections: Any) -> Policy:
+    """A policy, of v3 where nobody says so, in which everything happens soon; ``sections`` add to its keys."""
     small: dict[str, Any] = {
-        "format": V3,
+        "format": format_name,
         "window": {"updates_max": 100, "records_max": 100},
         "staleness": {"versions_max": 2, "seconds_max": 30.0},
         "defence": {
@@ -181,6 +179,39 @@ def send(
     """An update with buffers."""
     tensors = encoded(values, codec, 3, BUFFERED)
     log.add(update_bytes(name, base=base, tensors=tensors, codec=codec, layout=BUFFERED), note)
+
+
+def lengths() -> Log:
+    """Under v4 a norm counts by its square, in eighths of what it is clipped to; and v3 again, where it does not."""
+    new, by_updates = (
+        rules(format_name=V4, updates={"norm_clip": 0.5}, defence={"usual_norm_by": by})
+        for by in ("squares", "updates")
+    )
+    old = rules(updates={"norm_clip": 0.5})
+    log, names, step = Log(new), iter(devices(60)), delta(5)
+    unit = (step / np.float32(np.linalg.norm(step))).astype(np.float32)
+    for one in (new, by_updates, old):
+        log.keep(one.canonical())
+
+    def send_all(base: int, *norms: float) -> None:
+        for norm in norms:
+            log.add(update(next(names), base, np.float32(norm) * unit, "float32"))
+
+    send_all(0, 0.001, 0.0312, 0.0313, 0.09, 0.25, 0.46, 0.48, 0.5, 3.0)
+    log.add(barrier(1, new, usual_norm=0.125, usual_share=1), "what counts whole is shorter from here on")
+    often = next(names)
+    log.add(update(often, 0, unit, "float32"), "its first of this version")
+    log.add(
+        update(often, 1, np.float32(0.1) * unit, "float32"), "its second: half of its share, by its square"
+    )
+    send_all(1, 0.01, 0.1, 0.24, 0.25, 0.3)
+    log.add(barrier(2, by_updates, usual_norm=0.125), "each counts alike")
+    send_all(2, 0.01, 0.3)
+    log.add(barrier(3, old, usual_norm=0.125), "v3: each counts alike")
+    send_all(3, 0.01, 0.3)
+    log.add(tick_bytes(len(log.records) - 3), "of another window")
+    log.add(barrier(4, new), "closes the window")
+    return log
 
 
 def guided() -> Log:
@@ -365,6 +396,7 @@ def of_the_task() -> Log:
 
 LOGS: Final = {
     "shares, quarantine, time": shares,
+    "lengths": lengths,
     "guides": guided,
     "no guides": none_of_them,
     "other defences": unguarded,
@@ -372,13 +404,3 @@ LOGS: Final = {
     "guides of a task": of_the_task,
 }
 """Each by its name."""
-
-
-def log_cases() -> dict[str, Any]:
-    """Every log, those of older policies first."""
-    cases = [case_of(name, make()) for name, make in (logs.LOGS | LOGS).items()]
-    return document(
-        "logs of one partition: each record's verdict, and each window's payload, sums and state",
-        cases,
-        authorities=authorities(),
-    )

@@ -34,6 +34,7 @@ ATTACKS: Final[dict[str, Attack]] = {
         crowds.FloodIdentities(),
         crowds.Fast(),
         crowds.Starvation(),
+        crowds.StarvationShort(),
         informed.DetectorPoisoned(),
         informed.DetectorOff(),
         informed.Collusion(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FLOOD: Final = 0.9
 """The share of the traffic that is the coalition's."""
 TINY: Final = 0.01
+SHORT: Final = 0.3
 BASES_MAX: Final = 21
 
 
@@ -89,8 +90,16 @@ class Starvation(Attack):
     pace = 0.05
     traffic = 0.5
     floods = True
+    length: ClassVar[float] = TINY
 
     def delta(self, turn: Turn) -> Floats:
         """See ``Attack``."""
         noise = turn.rng.normal(size=turn.own.size).astype(np.float32)
-        return of_norm(noise, TINY * float(np.linalg.norm(turn.own)))
+        return of_norm(noise, self.length * float(np.linalg.norm(turn.own)))
+
+
+class StarvationShort(Starvation):
+    """The same, not so short that it could not be honest."""
+
+    name = "starvation-short"
+    length = SHORT

@@ -14,7 +14,7 @@ from aggregation.errors import IntegrityProblem, UsageProblem
 from aggregation.fold.events import Barrier, Parked
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
 from aggregation.server.aggregates import Aggregate, Slot
-from aggregation.server.bounds import largest_sum, sum_bound
+from aggregation.server.bounds import beyond_bound
 from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
 from backends.revocations import serials_of
@@ -374,14 +374,14 @@ class _Audited:
         """Of a wrong window: whether its sums are more than updates of its weight can come to."""
         first = self._genesis.first_policy
         try:
-            sums = self._objects.sums(wrong.sum_sha256, self._genesis.tensor_layout)
+            layout = self._genesis.tensor_layout
+            sums = self._objects.sums(wrong.sum_sha256, layout, wrong.bucket_count)
             named = wrong.policy_sha256
             policy = first if named == first.sha256 else self._objects.policy(named)
         except (IntegrityProblem, UsageProblem):
             return  # it names what there is not: that has been found
-        reach = largest_sum(sums, self._genesis.tensor_layout)
-        bound = sum_bound(policy, accepted=wrong.accepted, weight_total=wrong.weight_total)
-        if reach > bound:
+        if beyond := beyond_bound(wrong, sums, policy, layout):
+            reach, bound = beyond
             self._folded.findings.add(
                 AGGREGATE, what, where, "largest sum", expected=f"at most {bound}", got=reach
             )

@@ -17,7 +17,8 @@ from aggregation.layout import Layout
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate, Slot
 from aggregation.server.lateness import MergedWindows
-from aggregation.server.merge import Checkpoint, WindowSums, add_windows, merge
+from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.totals import WindowSums, add_windows
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import LOG, MANIFEST, OBJECT, Findings, fields_of, first_difference
@@ -266,7 +267,7 @@ class Remerge:
         if merged.accepted:
             total = add_windows(
                 (
-                    WindowSums(self._sums(one), one.weight_total, weight)
+                    WindowSums.of(self._sums(one), one, weight)
                     for one, weight in merged.pairs
                     if one.sum_sha256 and weight
                 ),
@@ -323,8 +324,8 @@ class Remerge:
     def _sums(self, aggregate: Aggregate) -> npt.NDArray[np.int64]:
         spilled = self._spill / aggregate.sum_sha256
         if spilled.exists():
-            return decode_sums(spilled.read_bytes(), self._layout)
-        return self._objects.sums(aggregate.sum_sha256, self._layout)
+            return decode_sums(spilled.read_bytes(), self._layout, aggregate.bucket_count)
+        return self._objects.sums(aggregate.sum_sha256, self._layout, aggregate.bucket_count)
 
     def _policy(self, version: int) -> Policy:
         sha256 = self._chain.policy_sha256(version)

@@ -24,7 +24,7 @@ from fluvial.proof.checker.buckets import bucket_of, buckets_in, counts_buckets
 from fluvial.proof.checker.codecs import form_of
 from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.report import Slot
-from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling
+from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling, times
 from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.window import Closed, Folded, Verdict, Window, verdict_of
 from fluvial.proof.checker.wire import Sealed, Signer
@@ -255,7 +255,8 @@ class Partition:
         if counts_shares(self._policy):
             guided = defence["kind"] == "guide" and along is not None
             own = None if had is None else sum(had.accepted)
-            window.tally.add(norm, cosine if guided else None, own)
+            counted = times(self._policy, norm, clip_to)
+            window.tally.add(norm, cosine if guided else None, own, counted)
         return verdict_of(
             offset, "accepted", **names, **scores, staleness=staleness, weight=weight, clip=clip
         )

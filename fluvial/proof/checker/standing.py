@@ -249,6 +249,14 @@ def ruling(
 # -- histograms
 
 
+def times(policy: dict[str, Any], norm: float, clip_to: float) -> int:
+    """How many times a norm counts: by its square, in eighths of what it is clipped to, where the policy says so."""
+    if policy["defence"].get("usual_norm_by", "updates") == "updates":
+        return 1
+    eighths = 8 if norm >= clip_to else math.floor(8.0 * (norm / clip_to) + 0.5)
+    return int(max(1, eighths) ** 2)
+
+
 @dataclass(slots=True)
 class Tally:
     """A window's histograms."""
@@ -257,12 +265,12 @@ class Tally:
     cosines: dict[int, int] = field(default_factory=dict)
     shares: dict[int, int] = field(default_factory=dict)
 
-    def add(self, norm: float, cosine: float | None, share: int | None) -> None:
-        """Count an accepted update; ``share`` is None where the policy counts none."""
+    def add(self, norm: float, cosine: float | None, share: int | None, times: int) -> None:
+        """Count an accepted update, its norm so many times; ``share`` is None where the policy counts none."""
         count = 840 // min(8, share or 1)
         if norm > 0.0:
             high = struct.unpack(">H", struct.pack(">d", norm)[:2])[0] >> 1
-            self.norms[high] = self.norms.get(high, 0) + count
+            self.norms[high] = self.norms.get(high, 0) + count * times
         if cosine is not None:
             step = math.floor(cosine * 64.0)
             self.cosines[step] = self.cosines.get(step, 0) + count

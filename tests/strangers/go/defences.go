@@ -45,11 +45,23 @@ type tally struct{ norms, cosines, shares map[int64]int64 }
 
 func newTally() *tally { return &tally{map[int64]int64{}, map[int64]int64{}, map[int64]int64{}} }
 
-// add counts an accepted update; own is 0 where no shares are counted.
-func (one *tally) add(norm, cosine float64, guided bool, own int64) {
+// normTimes is how many times a norm counts among those that are usual.
+func (policy *Policy) normTimes(norm, clipTo float64) int64 {
+	if policy.Defence.UsualNormBy != "squares" {
+		return 1
+	}
+	parts := 8.0
+	if norm < clipTo {
+		parts = math.Max(1, math.Floor(float64(8*float64(norm/clipTo))+0.5))
+	}
+	return int64(parts * parts)
+}
+
+// add counts an accepted update, its norm so many times; own is 0 where no shares are counted.
+func (one *tally) add(norm, cosine float64, guided bool, own, times int64) {
 	count := shareCount(max64(1, own))
 	if norm > 0 {
-		one.norms[normBucket(norm)] += count
+		one.norms[normBucket(norm)] += count * times
 	}
 	if guided {
 		one.cosines[cosineBucket(cosine)] += count

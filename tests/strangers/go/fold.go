@@ -488,7 +488,7 @@ func (p *Partition) measure(verdict *Verdict, parts []part, scales []float64, bu
 	if share != nil {
 		own = share.total()
 	}
-	p.window.tally.add(norm, verdict.Cosine, guided, own)
+	p.window.tally.add(norm, verdict.Cosine, guided, own, p.policy.normTimes(norm, clipTo))
 }
 
 func (p *Partition) count(verdict *Verdict, parts []part, scales, squares []float64, buffers []part, as arrived) {

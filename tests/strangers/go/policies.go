@@ -58,6 +58,7 @@ type Policy struct {
 // Defence is what a policy does about well-formed updates; of v1 and v2 what they call anomaly.
 type Defence struct {
 	Kind               string  `json:"kind"`
+	UsualNormBy        string  `json:"usual_norm_by"`
 	NormClipMedians    float64 `json:"norm_clip_medians"`
 	NormClipFloor      float64 `json:"norm_clip_floor"`
 	DeviationsMax      float64 `json:"norm_deviations_max"`
@@ -110,7 +111,7 @@ var keysOfPolicy = map[string]string{
 	"shares":      "per_version:3 saved_max:3",
 	"server":      "optimizer learning_rate momentum beta_1 beta_2 adaptivity divide_by",
 	"anomaly":     "enabled:2 norm_deviations_max:2 cosine_min:2 history_updates:2 history_updates_min:2",
-	"defence":     "kind:3 norm_clip_medians:3 norm_clip_floor:3 norm_deviations_max:3 cosine_min:3 history_updates:3 history_updates_min:3 guide_cosine_min:3 guide_versions_max:3 step_cosine_min:3 guide_missing:3 quarantine_refusals:3 quarantine_versions:3",
+	"defence":     "kind:3 usual_norm_by:4 norm_clip_medians:3 norm_clip_floor:3 norm_deviations_max:3 cosine_min:3 history_updates:3 history_updates_min:3 guide_cosine_min:3 guide_versions_max:3 step_cosine_min:3 guide_missing:3 quarantine_refusals:3 quarantine_versions:3",
 	"merge":       "kind:4 buckets:4 byzantine:4 iterations:4",
 	"fixed_point": "exponent",
 }
@@ -155,6 +156,7 @@ var bounds = map[string][2]float64{
 var kinds = map[string][]string{
 	"staleness.kind": {"constant", "polynomial", "hinge"}, "server.divide_by": {"updates", "weights"},
 	"defence.kind": {"median", "none", "peers", "guide"}, "defence.guide_missing": {"go_on", "wait"},
+	"defence.usual_norm_by": {"squares", "updates"},
 	"merge.kind": {"mean", "geometric_median", "krum", "mixing"},
 }
 

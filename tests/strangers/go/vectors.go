@@ -653,6 +653,9 @@ func (r *runner) usual(raw json.RawMessage) {
 		Bucket    int64        `json:"bucket"`
 		Middle    float64      `json:"middle"`
 		Count     int64        `json:"count"`
+		ClipTo    *float64     `json:"clip_to"`
+		By        string       `json:"usual_norm_by"`
+		Times     int64        `json:"times"`
 		Histogram Histogram    `json:"histogram"`
 		Median    int64        `json:"median"`
 		Before    *Histograms  `json:"before"`
@@ -661,6 +664,9 @@ func (r *runner) usual(raw json.RawMessage) {
 		Usual     Usual        `json:"usual"`
 	}](raw)
 	switch {
+	case one.ClipTo != nil:
+		policy := Policy{Defence: Defence{UsualNormBy: one.By}}
+		r.equal("times", policy.normTimes(*one.Norm, *one.ClipTo), one.Times)
 	case one.Norm != nil:
 		r.equal("bucket", normBucket(*one.Norm), one.Bucket)
 		r.same("middle", middleOf(one.Bucket), one.Middle)

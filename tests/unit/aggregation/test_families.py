@@ -20,6 +20,7 @@ from aggregation.weights.staleness import STALENESS_KINDS
 from fluvial.commands.devices import device
 from fluvial.commands.fleet import fleet
 from fluvial.proof.checker import codecs as checker_codecs
+from fluvial.proof.checker import merges as checker_merges
 from fluvial.proof.checker import optimizers as checker_optimizers
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ SECTIONS = {
 def sections(key: str, name: str) -> dict[str, Any]:
     """A policy's sections in which ``key`` names one member."""
     section = SECTIONS[key]
-    return {section: {key.rpartition(".")[2]: [name] if key == "codecs" else name}}
+    beside = {"buckets": MERGES[name].buckets_min} if key == "merge.kind" and name in MERGES else {}
+    return {section: {key.rpartition(".")[2]: [name] if key == "codecs" else name} | beside}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,7 @@ def test_the_command_line_offers_exactly_the_codecs_that_there_are(command: clic
 def test_the_independent_checker_knows_every_member() -> None:
     assert set(checker_codecs.FORMS) == set(CODECS)
     assert set(checker_optimizers.OPTIMIZERS) == set(OPTIMIZERS)
+    assert set(checker_merges.MERGES) == set(MERGES)
 
 
 def test_no_code_compares_with_a_members_name() -> None:

@@ -1,4 +1,4 @@
-"""What turned the detector of v2 against the honest, or off, under the defaults of v3: nobody honest is refused."""
+"""What turned the detector of v2 against the honest, or off, under later defaults: nobody honest is refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aggregation.policy import Policy
 from tests.factories import LAYOUT, Site, barrier, delta, devices, encoded, policy, state_of, update
 
 V3 = policy(format="fluvial/policy/v3", window={"updates_max": 1000})
+V4 = policy(format="fluvial/policy/v4", window={"updates_max": 1000})
 V2 = policy(window={"updates_max": 1000})
 STEP = delta(1)
 
@@ -51,6 +52,24 @@ def test_tiny_updates_of_two_devices_make_no_honest_one_an_outlier() -> None:
     assert set(honest) == {"accepted"}
     longest = max(verdict.norm for verdict in task.site.verdicts)
     assert all(v.clip * v.norm >= 0.5 * min(V3.updates.norm_clip, longest) for v in task.site.verdicts[-60:])
+
+
+@pytest.mark.parametrize(("rules", "honest_say"), [(V3, False), (V4, True)], ids=["v3", "v4"])
+def test_fast_devices_that_send_next_to_nothing_do_not_say_what_is_usual(
+    rules: Policy, *, honest_say: bool
+) -> None:
+    """18 of the 20 updates of each version are theirs, whatever their shares: starvation, in the arena."""
+    task, honest = Task(rules), 0.0
+    for n in range(6):
+        for evil in devices(18):
+            task.send(evil, 0.01, seed=n)
+        slow = [task.send(name, 1.0, seed=n) for name in devices(2, start=100 + 2 * n)]
+        assert slow == ["accepted", "accepted"]
+        honest = task.site.verdicts[-1].norm
+        task.next_version()
+    usual = task.site.state.usual.norm
+    assert (usual > 0.8 * honest) == honest_say
+    assert honest_say or usual < 0.25 * honest
 
 
 def test_updates_of_zeros_switch_nothing_off() -> None:

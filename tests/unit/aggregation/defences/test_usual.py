@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from fractions import Fraction
 from statistics import median_low
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregation.defences.usual import (
+    LENGTH_PARTS,
+    POOL_KEPT,
     POOL_UNIT,
     SHARE_UNIT,
     Counting,
@@ -21,7 +24,10 @@ from aggregation.defences.usual import (
     norm_of_bucket,
     pooled,
     share_count,
+    square_count,
 )
+from aggregation.policy import BufferPolicy, WindowPolicy
+from aggregation.policy.v4 import DocumentV4
 
 NORMS = st.floats(min_value=5e-324, max_value=1e300)
 
@@ -72,6 +78,45 @@ def test_each_device_counts_alike_among_shares_however_often_it_contributes() ->
     assert dict(often.shares) == {8: SHARE_UNIT}
     assert dict(seldom.shares) == {1: SHARE_UNIT}
     assert [share_count(own) for own in (1, 2, 3, 7, 8, 9, 200)] == [840, 420, 280, 120, 105, 105, 105]
+
+
+@given(NORMS, NORMS)
+def test_a_norm_counts_by_its_square_in_eighths_of_what_it_is_clipped_to(norm: float, clip_to: float) -> None:
+    parts = math.isqrt(square_count(norm, clip_to))
+    assert parts * parts == square_count(norm, clip_to)
+    exact = min(Fraction(1), Fraction(norm) / Fraction(clip_to)) * LENGTH_PARTS
+    assert 1 <= parts <= LENGTH_PARTS
+    assert abs(parts - max(exact, Fraction(1))) <= Fraction(1, 2) + Fraction(1, 1 << 40)
+
+
+def test_a_norm_that_is_clipped_to_nothing_counts_whole() -> None:
+    assert [square_count(norm, 0.0) for norm in (5e-324, 1.0, 1e300)] == [64, 64, 64]
+
+
+def test_the_largest_pool_that_a_policy_allows_is_a_number_that_json_can_say() -> None:
+    updates = DocumentV4(buffer=BufferPolicy(updates=100_000_000), window=WindowPolicy(updates_max=1_000_000))
+    most = updates.buffer.updates - 1 + updates.window.updates_max
+    kept, of = POOL_KEPT
+    assert most * SHARE_UNIT * LENGTH_PARTS**2 * POOL_UNIT * of // (of - kept) < 1 << 53
+
+
+def test_a_crowd_that_sends_next_to_nothing_has_next_to_no_say_in_what_is_usual() -> None:
+    """Each of 18 in every version at an eighth of a share, one hundredth as long: and two honest ones."""
+    alike, by_squares = Counting(), Counting()
+    for norm, own, times in [(0.01, 5, 18), (1.0, 1, 2)]:
+        for _ in range(times):
+            alike.add(norm, None, own)
+            by_squares.add(norm, None, own, square_count(norm, 1.0))
+    assert alike.closed().usual.norm == pytest.approx(0.01, rel=1 / 8)
+    assert by_squares.closed().usual.norm == pytest.approx(1.0, rel=1 / 8)
+
+
+def test_whoever_sends_what_is_far_too_long_counts_no_more_than_what_is_left_of_it() -> None:
+    """A fifth of the devices, ten times as long as the others: what is usual stays theirs."""
+    counting = Counting()
+    for norm in [10.0] * 4 + [0.9, 1.0, 1.0, 1.1] * 4:
+        counting.add(norm, None, 1, square_count(norm, 1.25))
+    assert counting.closed().usual.norm == pytest.approx(1.0, rel=1 / 8)
 
 
 def test_a_window_counts_what_it_was_shown() -> None:

@@ -83,12 +83,21 @@ def test_to_v2_all_that_came_later_is_off() -> None:
     assert off.defence.kind == "none"
 
 
-def test_to_v3_all_updates_are_added() -> None:
+def test_to_v3_all_updates_are_added_and_devices_count_alike_in_the_usual_norm() -> None:
     old, new = policy_from_canonical(V3), policy_from_canonical(V4)
     assert (old.merge.kind, old.merge.buckets, old.says_buckets, new.says_buckets) == ("mean", 1, False, True)
-    said = json.loads(V4)
+    assert (old.defence.usual_norm_by, new.defence.usual_norm_by) == ("updates", "squares")
+    said, before = json.loads(V4), json.loads(V3)
     assert said.pop("merge") == {"kind": "mean", "buckets": 1, "byzantine": 0, "iterations": 8}
-    assert said | {"format": v3.FORMAT} == json.loads(V3)
+    del said["defence"]["usual_norm_by"]
+    later = {"norm_clip_medians": 1.25, "guide_cosine_min": -0.4, "step_cosine_min": 0.98}
+    assert said | {"format": v3.FORMAT} == before | {"defence": before["defence"] | later}
+
+
+def test_who_writes_a_usual_norm_into_an_older_policy_is_told_which_format_has_it() -> None:
+    with pytest.raises(UsageProblem) as caught:
+        policy_from_toml("[defence]\nusual_norm_by = 'updates'\n", default_format=v3.FORMAT)
+    assert v4.FORMAT in str(caught.value.hint)
 
 
 def test_who_writes_a_merge_into_an_older_policy_is_told_which_format_has_it() -> None:

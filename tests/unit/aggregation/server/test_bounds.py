@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from aggregation import codecs
 from aggregation.codecs import CODECS, CodecName
 from aggregation.layout import Layout
+from aggregation.merges import Bucket
 from aggregation.policy.checks import MAGNITUDE_MAX
-from aggregation.server.bounds import largest_sum, sum_bound
+from aggregation.server.bounds import beyond_bound, largest_sum, sum_bound
 from tests import factories
 
 LAYOUT = Layout.of([("w", (5,))])
@@ -29,7 +32,7 @@ def summed(codec: CodecName, norm_clip: float, exponent: int, size: float, weigh
         codecs.accumulate_into(
             sums, delta, measured, LAYOUT, weight=weight / 65536, clip=clip, exponent=exponent
         )
-    return largest_sum(sums, LAYOUT)
+    return largest_sum(sums)
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -50,10 +53,29 @@ def test_what_updates_come_to_is_inside_and_near_the_bound(
     assert bound - reached <= len(weights) * 2 * (1 + MAGNITUDE_MAX) + 2 + (bound >> 49)
 
 
-def test_a_window_that_accepted_nothing_reaches_nothing_and_buffers_do_not_count() -> None:
+def test_a_window_that_accepted_nothing_reaches_nothing() -> None:
     policy = factories.policy()
     assert sum_bound(policy, accepted=0, weight_total=0) == 1
-    layout = Layout.of(factories.LAYOUT.tensors)
-    sums = np.zeros(layout.sum_elements, dtype=np.int64)
-    sums[0] = -(2**63) + 1
-    assert largest_sum(sums, layout) == 2**63 - 1
+    assert largest_sum(np.array([3, -(2**63) + 1], dtype=np.int64)) == 2**63 - 1
+    assert largest_sum(np.zeros(0, dtype=np.int64)) == 0
+
+
+def test_each_bucket_is_held_against_what_stands_in_it_and_buffers_do_not_count() -> None:
+    policy = factories.policy(format="fluvial/policy/v4", merge={"kind": "krum", "buckets": 3})
+    layout = factories.BUFFERED
+    size = layout.trainable.parameters
+    sums = np.zeros(layout.sum_elements_of(3), dtype=np.int64)
+    one = replace(
+        factories.aggregate("eu", 0, 0),
+        accepted=3,
+        weight_total=3 << 16,
+        buckets=(Bucket(), Bucket(1, 1 << 16), Bucket(2, 2 << 16)),
+    )
+    bound = sum_bound(policy, accepted=1, weight_total=1 << 16)
+    sums[3 * size :] = 1 << 62
+    sums[size], sums[2 * size] = bound, -bound - 1
+    assert beyond_bound(one, sums, policy, layout) is None
+    sums[size] += 1
+    assert beyond_bound(one, sums, policy, layout) == (bound + 1, bound)
+    sums[size - 1] = 2
+    assert beyond_bound(one, sums, policy, layout) == (2, 1)

@@ -13,7 +13,8 @@ from aggregation.fold.events import Update
 from aggregation.fold.rejections import ACCEPTED
 from aggregation.optimizers import OPTIMIZERS, initial_state
 from aggregation.policy import Policy
-from aggregation.server.merge import Checkpoint, add_sums, merge
+from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.totals import add_sums
 from schemas.checkpoints import decode_model, decode_optimizer, decode_sums, encode_model, encode_optimizer
 from tests import naive
 from tests.factories import BUFFERED, LAYOUT, Site, barrier, delta, devices, encoded, policy, state_of, update

@@ -19,7 +19,8 @@ from aggregation.policy import Policy
 from aggregation.server import kernels
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.lateness import ON_TIME, Lateness, MergedWindows, lateness_under
-from aggregation.server.merge import Checkpoint, WindowSums, add_sums, add_windows, choose, merge
+from aggregation.server.merge import Checkpoint, choose, merge
+from aggregation.server.totals import WindowSums, add_sums, add_windows
 from aggregation.weights.fixed_point import WEIGHT_ONE
 from tests import naive
 from tests.factories import aggregate, policy

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.aggregates import Aggregate, PendingAggregates, Slot
-from aggregation.server.merge import Checkpoint, add_sums, choose, merge
+from aggregation.server.merge import Checkpoint, choose, merge
+from aggregation.server.totals import add_sums
 from tests import naive
 from tests.factories import (
     LAYOUT,

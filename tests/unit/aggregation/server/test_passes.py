@@ -16,7 +16,8 @@ from aggregation.optimizers import initial_state
 from aggregation.server import kernels
 from aggregation.server import merge as merging
 from aggregation.server.averaging import exact_mean
-from aggregation.server.merge import Checkpoint, add_sums, merge
+from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.totals import add_sums
 from fluvial.proof.checker import arithmetic
 from tests import naive
 from tests.factories import policy

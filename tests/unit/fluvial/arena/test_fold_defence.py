@@ -44,9 +44,8 @@ def test_under_a_guide_partitions_know_usual_cosines_and_the_attack_loses() -> N
     assert measured(guided).malicious_weight < measured(undefended).malicious_weight / 2
 
 
-def test_a_root_set_that_lacks_classes_costs_the_honest() -> None:
+def test_a_root_set_that_lacks_classes_costs_what_only_the_honest_know() -> None:
     whole, half = (measured(played("guide", root=Root(classes=classes))[1]) for classes in (10, 3))
-    assert half.honest_refused > whole.honest_refused
     assert half.accuracy < whole.accuracy - 0.05
 
 

@@ -104,6 +104,13 @@ def test_every_defence_of_policy_v3_recomputes(kind: str) -> None:
     assert report.identical and report.versions == defended.VERSIONS
 
 
+@pytest.mark.parametrize("merge", defended.MERGES)
+def test_every_merge_recomputes(merge: str) -> None:
+    report = copy_of(defended.bucketed(merge)).check()
+    assert [one.message for one in report.violations] == []
+    assert report.identical and report.versions == defended.VERSIONS
+
+
 def test_every_refusal_is_the_same_one() -> None:
     federation = SmallFederation()
     federation.rounds(1)

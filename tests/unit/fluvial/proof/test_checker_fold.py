@@ -38,6 +38,7 @@ from tests.factories import LAYOUT, NOW_MS, TASK, devices, model_sha
 from tests.unit.schemas.test_manifests import genesis
 
 FORMAT = "fluvial/policy/v3"
+BUCKETED: dict[str, Any] = {"format": "fluvial/policy/v4", "merge": {"kind": "krum", "buckets": 3}}
 OLD = "fluvial/policy/v2"
 
 
@@ -217,10 +218,17 @@ def outcomes_of(log: Log) -> list[str]:
 
 
 @settings(deadline=None, max_examples=12)
-@given(st.integers(0, 1 << 30), st.sampled_from(sorted(DEFENCES)), st.sampled_from([0, 1, 2]))
-def test_both_folds_say_the_same_of_every_log(seed: int, kind: str, per_version: int) -> None:
+@given(
+    st.integers(0, 1 << 30),
+    st.sampled_from(sorted(DEFENCES)),
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from([{}, BUCKETED]),
+)
+def test_both_folds_say_the_same_of_every_log(
+    seed: int, kind: str, per_version: int, newer: dict[str, Any]
+) -> None:
     shares = {"per_version": per_version, "saved_max": per_version}
-    outcomes_of(random_log(seed, rules(kind, shares=shares)))
+    outcomes_of(random_log(seed, rules(kind, shares=shares, **newer)))
 
 
 def test_the_logs_have_every_outcome_in_them() -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from aggregation.errors import IntegrityProblem
+from aggregation.merges import MERGES
 from fluvial.proof.audit.run import audit_task
 from fluvial.proof.checker import check_logs
 from schemas import avro
@@ -33,8 +34,20 @@ from tests.unit.stream_apps.merger.test_signed_manifests import context_of
 Spoil = Callable[[Manifest], Manifest]
 
 
-def outage() -> SmallFederation:
-    return after_an_outage(rules(staleness={"versions_max": 5}), layout=factories.BUFFERED)
+def outage(**sections: Any) -> SmallFederation:
+    one = rules(**({"staleness": {"versions_max": 5}} | sections))
+    return after_an_outage(one, layout=factories.BUFFERED)
+
+
+BUCKETS: list[dict[str, Any]] = [
+    {},
+    *(
+        {"format": "fluvial/policy/v4", "merge": {"kind": kind, "buckets": 3}}
+        for kind, merge in MERGES.items()
+        if merge.robust
+    ),
+]
+"""Sections of the policy: with one bucket, and with several."""
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +153,9 @@ def test_a_manifest_with_other_lateness_is_made_by_no_merger(
     assert any(field in one or "its policy does not make" in one for one in said), said
 
 
-def test_a_version_whose_files_are_gone_is_derived_again_with_its_lateness() -> None:
-    federation = outage()
+@pytest.mark.parametrize("sections", BUCKETS, ids=["mean", *(one["merge"]["kind"] for one in BUCKETS[1:])])
+def test_a_version_whose_files_are_gone_is_derived_again_with_its_lateness(sections: dict[str, Any]) -> None:
+    federation = outage(**sections)
     newest, store = federation.version, federation.objects.store
     keys = [key(federation.task, newest) for key in (model_key, optimizer_key)]
     before = [store.get(key) for key in keys]

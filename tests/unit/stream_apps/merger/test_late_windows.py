@@ -24,10 +24,8 @@ AWAY = 8
 
 
 def rules(**sections: Any) -> Policy:
-    return factories.policy(
-        format="fluvial/policy/v3",
-        **{"window": {"updates_max": 64}, "buffer": {"updates": 64}, "server": {"momentum": 0.5}} | sections,
-    )
+    small = {"window": {"updates_max": 64}, "buffer": {"updates": 64}, "server": {"momentum": 0.5}}
+    return factories.policy(**{"format": "fluvial/policy/v3"} | small | sections)
 
 
 def after_an_outage(policy: Policy, **fields: Any) -> SmallFederation:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aggregation.errors import FluvialError, IntegrityProblem
-from aggregation.server.merge import WindowSums
+from aggregation.server.totals import WindowSums
 from backends.object_store import StoreUnavailable
 from backends.observer import Observer
 from backends.store.file import FileStore

@@ -201,6 +201,12 @@ def test_several_lies_in_versions_are_named_each_and_the_honest_chain_goes_on(si
     assert site.told.merged == [0, 1]
 
 
+def buckets(*said: tuple[int, int]) -> dict[str, Any]:
+    """What a RegionalAggregate v3 says beside v1's fields."""
+    entries = [{"accepted": accepted, "weight": weight} for accepted, weight in said]
+    return {"norms": [], "cosines": [], "shares": [], "buckets": entries}
+
+
 IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "beyond the log's end": {"next_offset": 13},
     "far beyond the log's end": {"next_offset": 2**62},
@@ -219,6 +225,11 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "sums under no hash": {"sum_sha256": "../../versions/0/manifest.json"},
     "no sums": {"sum_sha256": ""},
     "a state under no hash": {"state_sha256": ""},
+    "buckets of fewer updates": buckets((3, 3 << 16)),
+    "buckets of less weight": buckets((2, 2 << 16), (2, 65536)),
+    "a bucket that takes from another": buckets((5, 5 << 16), (-1, -65536)),
+    "a bucket that is heavier than its updates": buckets((1, 3 << 16), (3, 65536)),
+    "more buckets than there can be": buckets((4, 4 << 16), *[(0, 0)] * 32),
 }
 
 
@@ -260,6 +271,9 @@ def test_sums_that_an_honest_window_names_and_the_store_has_lost_are_folded_agai
 SUMS = {
     "that are not there": lambda _site: EVIL,
     "of another shape": lambda site: site.federation.objects.put_object(b"none"),
+    "in more buckets than its policy has": lambda site: site.federation.objects.put_object(
+        encode_sums(np.zeros(site.federation.layout.sum_elements_of(2), np.int64))
+    ),
     "out of all bounds": lambda site: site.federation.objects.put_object(
         encode_sums(np.full(site.federation.layout.sum_elements, np.iinfo(np.int64).min, np.int64))
     ),
