@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.vectors import (
+    bucketed,
     checks,
     defences,
     digests,
@@ -24,7 +25,6 @@ from tests.vectors import (
     numbers,
     policies,
     robust,
-    shares,
     signatures,
     tables,
     wire,
@@ -56,7 +56,7 @@ FILES: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "buckets.json": robust.bucket_cases,
     "robust.json": robust.robust_cases,
     "merges.json": numbers.merge_cases,
-    "logs.json": shares.log_cases,
+    "logs.json": bucketed.log_cases,
     "checks.json": checks.check_cases,
 }
 

@@ -11,6 +11,7 @@ from aggregation import codecs
 from aggregation.codecs import Direction
 from aggregation.defences import NormHistory, Seen, Usual, defence_named
 from aggregation.layout import Layout
+from aggregation.merges import MERGES, Bucket
 from aggregation.policy import Policy, policy_from_mapping
 from aggregation.server.lateness import weight_after
 from aggregation.server.merge import Checkpoint, merge
@@ -24,6 +25,8 @@ from tests.vectors.writing import document, number, numbers, plain, wholes
 
 Int64Array = npt.NDArray[np.int64]
 EXPONENT: Final = 32
+ROBUST: Final = tuple(name for name, merge in MERGES.items() if merge.robust)
+"""Merges that have buckets."""
 CONES: Final = [
     (0.9, 1.0, 0.5),
     (0.9, -1.0, 0.0),
@@ -221,6 +224,20 @@ def buffer_cases() -> dict[str, Any]:
     return document("values of buffers (float32, little-endian): their digits, and the mean of sums", cases)
 
 
+def _window_of(layout: Layout, many: int, count: int, weight: int, seed: int) -> Int64Array:
+    """The sums of a window of so many buckets, with ``count`` updates of buffers in each."""
+    weights = layout.trainable.parameters
+    sums = np.zeros(layout.sum_elements + (many - 1) * weights, dtype=np.int64)
+    for b in range(many):
+        parts = delta(seed + 1000 * b, layout.trainable).astype(np.float64)
+        sums[b * weights : (b + 1) * weights] = np.rint(parts * 2.0**33).astype(np.int64)
+    if layout.buffers.parameters:
+        for one in range(count):
+            values = delta(50 + one, layout)[weights:]
+            codecs.accumulate_values_into(sums[many * weights :], values, weight // count * many)
+    return sums
+
+
 def _merge_case(
     rules: Policy,
     layout: Layout,
@@ -245,22 +262,19 @@ def _merge_case(
     merged: list[WindowSums] = []
     updates, weight_total = 0, 0
     counted = [(3, 3 * 65536), (2, 65536 + 46341), (1, 37837), (1, 1)]
+    many = rules.merge.buckets
     for n, (count, weight) in enumerate(counted[: len(left) or 2]):
-        sums = np.zeros(layout.sum_elements, dtype=np.int64)
-        parts = delta(900 + 10 * seed + n, layout.trainable).astype(np.float64)
-        sums[:weights] = np.rint(parts * 2.0**33).astype(np.int64)
-        if layout.buffers.parameters:
-            for one in range(count):
-                values = delta(50 + one, layout)[weights:]
-                codecs.accumulate_values_into(sums[weights:], values, weight // count)
+        sums = _window_of(layout, many, count, weight, 900 + 10 * seed + n)
         before = weight // count * count
-        windows.append({"accepted": count, "weight_total": before, "sums": wholes(sums)})
+        buckets = (Bucket(count, before),) * many
+        window = {"accepted": count * many, "weight_total": before * many, "sums": wholes(sums)}
+        windows.append(window | _buckets_of(buckets))
         if left:
-            windows[-1] |= {"weight": left[n], "weight_after": weight_after(before, left[n])}
+            windows[-1] |= {"weight": left[n], "weight_after": weight_after(before * many, left[n])}
         if not left or left[n]:
-            merged.append(WindowSums(sums, before, left[n] if left else WEIGHT_ONE))
-            updates += count
-            weight_total += weight_after(before, left[n]) if left else before
+            merged.append(WindowSums(sums, before * many, left[n] if left else WEIGHT_ONE, buckets))
+            updates += count * many
+            weight_total += weight_after(before * many, left[n]) if left else before * many
     step = merge(
         Checkpoint(model, optimizer),
         add_windows(merged, weights=weights, elements=layout.sum_elements),
@@ -283,10 +297,22 @@ def _merge_case(
         "parent_model": encode_model(model, layout).hex(),
         "parent_optimizer": encode_optimizer(optimizer).hex(),
         "windows": windows,
+        **_merge_of(rules),
         **_guide_of(guide, rules),
         **{name: data.hex() for name, data in made.items()},
         **{f"{name}_sha256": sha256_hex(data) for name, data in made.items()},
     }
+
+
+def _buckets_of(buckets: tuple[Bucket, ...]) -> dict[str, Any]:
+    if len(buckets) == 1:
+        return {}
+    return {"buckets": [{"accepted": one.accepted, "weight": one.weight} for one in buckets]}
+
+
+def _merge_of(rules: Policy) -> dict[str, Any]:
+    one = rules.merge
+    return {} if one.buckets == 1 else {"merge": {name: getattr(one, name) for name in one.__struct_fields__}}
 
 
 def _guide_of(guide: Direction | None, rules: Policy) -> dict[str, Any]:
@@ -334,6 +360,20 @@ def merge_cases() -> dict[str, Any]:
         step = delta(900 + 10 * seed, LAYOUT) * np.float32(factor) + delta(7) * np.float32(aside)
         guide = codecs.direction_of(step.astype(np.float64), LAYOUT)
         cases.append(_merge_case(rules, LAYOUT, state="none", seed=seed, left=(65536, 46341), guide=guide))
+    for seed, name in enumerate(ROBUST, len(rows) + 3 + len(CONES)):
+        sections = {"merge": {"kind": name, "buckets": 4}, "server": {"learning_rate": 0.5}}
+        guided = {"defence": {"kind": "guide", "step_cosine_min": 0.9}} if name == ROBUST[0] else {}
+        guide = codecs.direction_of(delta(7, BUFFERED.trainable).astype(np.float64), BUFFERED.trainable)
+        cases.append(
+            _merge_case(
+                policy_from_mapping(sections | guided),
+                BUFFERED,
+                state="none",
+                seed=seed,
+                left=(65536, 46341),
+                guide=guide if guided else None,
+            )
+        )
     return document(
         "merges: the parent's files and the windows' sums, and the files that come of them", cases
     )

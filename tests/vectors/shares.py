@@ -41,11 +41,8 @@ from tests.factories import (
     update_bytes,
     worker_signer,
 )
-from tests.vectors import logs
 from tests.vectors.logs import serial_of
-from tests.vectors.replaying import Log, case_of
-from tests.vectors.wire import authorities
-from tests.vectors.writing import document
+from tests.vectors.replaying import Log
 
 V3: Final = "fluvial/policy/v3"
 V4: Final = "fluvial/policy/v4"
@@ -407,13 +404,3 @@ LOGS: Final = {
     "guides of a task": of_the_task,
 }
 """Each by its name."""
-
-
-def log_cases() -> dict[str, Any]:
-    """Every log, those of older policies first."""
-    cases = [case_of(name, make()) for name, make in (logs.LOGS | LOGS).items()]
-    return document(
-        "logs of one partition: each record's verdict, and each window's payload, sums and state",
-        cases,
-        authorities=authorities(),
-    )

@@ -20,6 +20,7 @@ from aggregation.weights.staleness import STALENESS_KINDS
 from fluvial.commands.devices import device
 from fluvial.commands.fleet import fleet
 from fluvial.proof.checker import codecs as checker_codecs
+from fluvial.proof.checker import merges as checker_merges
 from fluvial.proof.checker import optimizers as checker_optimizers
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def test_the_command_line_offers_exactly_the_codecs_that_there_are(command: clic
 def test_the_independent_checker_knows_every_member() -> None:
     assert set(checker_codecs.FORMS) == set(CODECS)
     assert set(checker_optimizers.OPTIMIZERS) == set(OPTIMIZERS)
+    assert set(checker_merges.MERGES) == set(MERGES)
 
 
 def test_no_code_compares_with_a_members_name() -> None:
