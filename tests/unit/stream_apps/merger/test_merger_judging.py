@@ -329,6 +329,21 @@ def test_sums_beyond_what_updates_of_their_weight_come_to_are_folded_again(
     assert merger._windows.judging.barred == {serial_of("thief"): "thief"}
 
 
+def test_buckets_that_its_policy_has_not_are_folded_again(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    merger = Merger(site.context)
+    merger.resume()
+    topic = aggregates_topic(site.federation.task, "eu")
+    value = site.lie(0, **buckets((4, 4 << 16)))
+    merger.offer(LogRecord(topic, 0, 0, factories.NOW_MS, None, value), "eu")
+    assert len(merger.pending.waiting()) == 1
+    site.federation.clock.sleep(POLICY.buffer.seconds_max)
+    assert not merger.merge_if_due()
+    assert merger.pending.waiting() == ()
+    assert "it says 1 buckets of its sums, under its policy it says 0" in caplog.text
+
+
 @pytest.mark.parametrize("policy", [EVIL, ""], ids=["one that nobody knows", "a large one in the store"])
 def test_sums_are_bounded_by_the_policy_of_the_task_whatever_a_window_names(site: Site, policy: str) -> None:
     large = factories.policy(updates={"norm_clip": 1000.0, "norm_max": 1000.0})
