@@ -9,6 +9,7 @@ import click
 
 from backends.settings import DEFAULT_BUCKET
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from fluvial.terminal.numbers import bucket_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,13 @@ if TYPE_CHECKING:
 @click.option(
     "--bootstrap-server", "servers", default="localhost:9092", show_default=True, help="Where the lines of kafka lead."
 )  # fmt: skip
-@click.option("--bucket", default=DEFAULT_BUCKET, show_default=True, help="The store's bucket, for minio.")
+@click.option(
+    "--bucket",
+    callback=bucket_name,
+    default=DEFAULT_BUCKET,
+    show_default=True,
+    help="The store's bucket, for minio.",
+)
 @json_option
 @pass_invocation
 def acls(

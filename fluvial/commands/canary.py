@@ -14,6 +14,7 @@ from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
 from fluvial.processes.signals import stop_on_signals
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from fluvial.terminal.numbers import POSITIVE, Number
 from producers.canary import EVERY_S, LATE, OBJECTIVE_S, WRONG_VERDICT
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _EVERY_S_MIN: Final = 0.05
 @click.option(
     "--every",
     "every_s",
-    type=click.FloatRange(_EVERY_S_MIN),
+    type=Number(_EVERY_S_MIN),
     default=EVERY_S,
     show_default=True,
     help="Seconds from one update to the next.",
@@ -44,7 +45,7 @@ _EVERY_S_MIN: Final = 0.05
 @click.option(
     "--objective",
     "objective_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     default=OBJECTIVE_S,
     show_default=True,
     help="Seconds within which each verdict is expected.",

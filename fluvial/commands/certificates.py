@@ -11,6 +11,7 @@ import click
 from fluvial.commands.tasks import check_known_region, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 from fluvial.terminal.key_place import TokenPlace, operator_key_option
+from fluvial.terminal.numbers import Number
 
 if TYPE_CHECKING:
     from backends.keys import Keeping
@@ -35,6 +36,9 @@ def _keeping(*, encrypt: bool, uri: str | None) -> Keeping:
     if encrypt and uri:
         raise click.UsageError("--encrypt and --key: a key in a token is in no file that could be encrypted")
     return Keeping(load_key_settings(), encrypt, uri or "")
+
+
+_DAYS: Final = Number(0, 36_500, min_open=True)
 
 
 @click.group()
@@ -89,9 +93,7 @@ def _folder_for_init(invocation: Invocation, task_name: str | None, region: str)
 @task_option
 @region_option
 @click.option("--role", type=click.Choice(ROLES), default="device", show_default=True)
-@click.option(
-    "--days", type=click.FloatRange(min=0, min_open=True), default=365.0, show_default=True, help="Validity."
-)
+@click.option("--days", type=_DAYS, default=365.0, show_default=True, help="Validity.")
 @encrypt_option
 @token_option
 @click.argument("name")
@@ -151,9 +153,7 @@ def ca_issue(
 @task_option
 @region_option
 @click.option("--role", type=click.Choice(ROLES), default="device", show_default=True)
-@click.option(
-    "--days", type=click.FloatRange(min=0, min_open=True), default=365.0, show_default=True, help="Validity."
-)
+@click.option("--days", type=_DAYS, default=365.0, show_default=True, help="Validity.")
 @click.option("--keep-key", is_flag=True, help="A new certificate for the key that is there.")
 @encrypt_option
 @token_option

@@ -11,6 +11,7 @@ from aggregation.defences import DEFENCES
 from aggregation.errors import UsageProblem
 from fluvial.proof.chaos.plan import PLAIN, SECURITIES, ChaosPlan, Security
 from fluvial.terminal.invocation import Invocation, pass_invocation
+from fluvial.terminal.numbers import Number
 
 if TYPE_CHECKING:
     from fluvial.proof.chaos.schedule import Kind
@@ -25,7 +26,7 @@ KINDS: Final = "kill,pause,network,disk"
 @click.command()
 @click.option(
     "--seconds",
-    type=click.FloatRange(1, 86_400),
+    type=Number(1, 86_400),
     default=SECONDS,
     show_default=True,
     help="How long faults are injected. Start, healing and check take about two minutes more.",

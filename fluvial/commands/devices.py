@@ -17,6 +17,7 @@ from fluvial.commands.device_data import check_choice, load_program_and_data
 from fluvial.commands.tasks import check_known_region, data_option, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
 from fluvial.terminal.key_place import KeyPlace
+from fluvial.terminal.numbers import ANY, NOT_NEGATIVE
 from fluvial.terminal.set_option import set_option
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ codec_option = click.option(
     "--codec", type=click.Choice(list(CODECS)), default=DEFAULT_CODEC, show_default=True
 )
 timeout_option = click.option(
-    "--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds to wait."
+    "--timeout", "timeout_s", type=NOT_NEGATIVE, default=60.0, show_default=True, help="Seconds to wait."
 )
 
 
@@ -109,7 +110,7 @@ def fetch(
 @click.option(
     "--examples", "num_examples", type=click.IntRange(1), required=True, help="Examples trained on."
 )
-@click.option("--loss", type=float, default=0.0, show_default=True, help="Mean training loss, for metrics.")
+@click.option("--loss", type=ANY, default=0.0, show_default=True, help="Mean training loss, for metrics.")
 @click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @json_option
 @pass_invocation

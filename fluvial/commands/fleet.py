@@ -14,6 +14,8 @@ from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
 from fluvial.processes.signals import EXIT_INTERRUPTED, stop_on_signals
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
+from fluvial.terminal.numbers import NOT_NEGATIVE, POSITIVE
+from fluvial.terminal.run_options import alpha_option
 
 
 @click.command()
@@ -39,21 +41,24 @@ from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
     help="So many break the rules at times.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@alpha_option
 @click.option(
-    "--alpha", type=float, default=1.0, show_default=True, help="Dirichlet concentration of the data split."
-)
-@click.option(
-    "--round-seconds", "round_s", type=float, default=0.2, show_default=True, help="Median pause of a round."
+    "--round-seconds",
+    "round_s",
+    type=NOT_NEGATIVE,
+    default=0.2,
+    show_default=True,
+    help="Median pause of a round.",
 )
 @click.option(
     "--speed-spread",
-    type=float,
+    type=NOT_NEGATIVE,
     default=0.5,
     show_default=True,
     help="Sigma of the devices' log-normal speeds.",
 )
 @click.option("--codec", type=click.Choice(list(CODECS)), default=DEFAULT_CODEC, show_default=True)
-@click.option("--seconds", "seconds_max", type=float, help="Stop after so long. Default: never.")
+@click.option("--seconds", "seconds_max", type=POSITIVE, help="Stop after so long. Default: never.")
 @click.option(
     "--versions", "version_max", type=click.IntRange(0), help="Stop when this version is announced."
 )

@@ -13,6 +13,7 @@ from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
+from fluvial.terminal.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from aggregation.server.aggregates import Slot
@@ -284,7 +285,7 @@ def inspect(invocation: Invocation, region: str, partition: int, offset: str, ta
 @click.option(
     "--every",
     "every_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="SECONDS",
     help="Again and again, from one beginning to the next, until Ctrl-C. One line an audit.",
 )

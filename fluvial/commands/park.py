@@ -12,6 +12,7 @@ from backends.shown import one_line
 from fluvial.commands.tasks import check_known_region, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 from fluvial.terminal.key_place import operator_key_option
+from fluvial.terminal.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
@@ -47,7 +48,7 @@ def _check_reason(_context: click.Context, _parameter: click.Parameter, value: s
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     default=60.0,
     show_default=True,
     help="Seconds to wait for the verdict.",

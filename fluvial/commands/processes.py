@@ -21,6 +21,7 @@ from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
 from fluvial.terminal.key_place import KeyPlace
+from fluvial.terminal.numbers import ANY
 from learning.root_set_limits import EXAMPLES
 from schemas.certificates import CONTROL, Role
 
@@ -136,7 +137,7 @@ def merger(
 @name_option
 @click.option(
     "--target",
-    type=float,
+    type=ANY,
     metavar="VALUE",
     help="The value of the task's metric to reach, such as 0.9: the metrics then say which version did first.",
 )

@@ -9,6 +9,7 @@ import click
 
 from aggregation.errors import UsageProblem
 from fluvial.session.limits import STALL_S
+from fluvial.terminal.numbers import POSITIVE
 from fluvial.terminal.set_option import set_option
 from stream_apps.evaluator.limits import EVALUATION_S_MAX
 
@@ -32,7 +33,7 @@ STACK_ONLY: Final = frozenset(
 evaluation_option = click.option(
     "--evaluation-seconds",
     "evaluation_s",
-    type=click.FloatRange(0, min_open=True),
+    type=POSITIVE,
     default=EVALUATION_S_MAX,
     show_default=True,
     help="How long evaluate() may take. A version that takes longer is published as late, and the next one follows.",
@@ -41,7 +42,7 @@ evaluation_option = click.option(
 stall_option = click.option(
     "--stall-seconds",
     "stall_s",
-    type=click.FloatRange(0, min_open=True),
+    type=POSITIVE,
     default=STALL_S,
     show_default=True,
     help="Give up when nobody has worked for so long. A device that trains works, however long it takes.",

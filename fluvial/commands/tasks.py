@@ -17,6 +17,7 @@ from fluvial.terminal.invocation import (
     pass_invocation,
     traceback_option,
 )
+from fluvial.terminal.numbers import Number
 from fluvial.terminal.set_option import set_option
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def create(
 @click.argument("reference", metavar="FILE")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.1, 86_400),
+    type=Number(0.1, 86_400),
     default=30.0,
     show_default=True,
     help="Leave it after so long.",

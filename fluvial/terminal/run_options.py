@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from fluvial.terminal.numbers import POSITIVE
+
 workers_option = click.option(
     "--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Workers a region."
 )
 alpha_option = click.option(
     "--alpha",
-    type=click.FloatRange(0, min_open=True),
+    type=POSITIVE,
     default=1.0,
     show_default=True,
     help="Data split: Dirichlet concentration.",

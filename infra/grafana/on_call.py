@@ -1,8 +1,9 @@
-"""What is broken, and where along the way of an update: rate, errors and duration of each stage, then resources."""
+"""What is broken, and where along the way of an update: rate, errors, duration of each stage, defence, resources."""
 
 from __future__ import annotations
 
 from infra.grafana.executive import UPDATE_OUTCOMES
+from infra.grafana.on_call_defence import DEFENCE
 from infra.grafana.on_call_resources import RESOURCES
 from infra.grafana.panels import (
     RATE,
@@ -326,6 +327,6 @@ EVALUATION = Row(
 BOARD = Board(
     "fluvial-on-call",
     "Fluvial: on call",
-    "Where an update's way is broken: rate, errors and duration of each stage, then resources.",
-    [SYMPTOMS, PUBLISH, VERDICT, WINDOW, VERSION, EVALUATION, RESOURCES],
+    "Where an update's way is broken: rate, errors and duration of each stage, what the defence does, resources.",
+    [SYMPTOMS, PUBLISH, VERDICT, WINDOW, VERSION, EVALUATION, DEFENCE, RESOURCES],
 )

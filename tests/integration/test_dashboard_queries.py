@@ -1,7 +1,8 @@
 """Every expression of every dashboard, asked of a real Prometheus that scrapes a small demo: none may come back empty.
 
 A panel whose query finds nothing looks like a quiet system. So this runs what the demo runs (two regions, a fleet with
-an attacker and one that breaks the rules, workers, merger, evaluator), a canary a region and an auditor, and asks.
+an attacker and one that breaks the rules, workers, merger, evaluator), a guardian, a canary a region and an auditor,
+and asks.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ seconds_max = 1.0
 
 [buffer]
 updates = 8
+
+[defence]
+kind = "guide"
 """
 
 CONFIG = """
@@ -149,6 +153,7 @@ def demo(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         start(f"worker-{region}", "worker", "--region", region, "--name", f"worker-{region}")
         start(f"canary-{region}", "canary", "--region", region, "--every", "2", "--objective", "30")
     start("merger", "merger", "--name", "merger")
+    start("guardian", "guardian", "--name", "guardian")
     start("auditor", "audit", "--every", "20", "--jobs", "1")
     yield running
     for one in running:

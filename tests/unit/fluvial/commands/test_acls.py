@@ -62,14 +62,14 @@ def test_a_user_of_strimzis_for_each_role_and_region(capsys: pytest.CaptureFixtu
 
 
 def test_a_policy_of_s3_for_each_role(capsys: pytest.CaptureFixture[str]) -> None:
-    policies = json.loads(printed(capsys, "--format", "minio", "--bucket", "b"))
+    policies = json.loads(printed(capsys, "--format", "minio", "--bucket", "models"))
     assert policies.keys() == {f"fluvial-digits-{role}" for role in ROLES if role != "guardian"}, (
         "a task without guides has no guardians"
     )
     assert policies["fluvial-digits-device"]["Statement"][0] == {
         "Effect": "Allow",
         "Action": ["s3:GetObject"],
-        "Resource": ["arn:aws:s3:::b/digits/objects/*", "arn:aws:s3:::b/digits/versions/*"],
+        "Resource": ["arn:aws:s3:::models/digits/objects/*", "arn:aws:s3:::models/digits/versions/*"],
     }
     guided = json.loads(printed(capsys, "--format", "minio", "--guided", "--json"))
     assert guided["task"] == "digits" and "fluvial-digits-guardian" in guided["policies"]
@@ -79,3 +79,12 @@ def test_a_policy_of_s3_for_each_role(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_principal_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], principal: str) -> None:
     assert cli.main(["task", "acls", "digits", "--regions", "eu", "--principal", principal]) == 4
     assert "FLV-6001" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["", "ab", "Models", "models/eu", "mo*els", "10.0.0.1", 'a"b', "mod\nels", "x" * 64]
+)
+def test_what_is_no_buckets_name_gets_into_no_policy(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["task", "acls", "digits", "--regions", "eu", "--format", "minio", "--bucket", name]
+    assert cli.main(command) == 4
+    assert "--bucket" in capsys.readouterr().err
