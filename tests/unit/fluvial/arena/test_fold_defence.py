@@ -34,6 +34,15 @@ def test_what_is_usual_is_what_the_honest_send() -> None:
     assert np.quantile(norms, 0.25) < usual[0].norm < np.quantile(norms, 0.75)
 
 
+@pytest.mark.parametrize("attack", ["starvation", "starvation-short"])
+def test_fast_devices_with_short_updates_do_not_make_theirs_the_usual_norm(attack: str) -> None:
+    defence, found = played("median", attack)
+    sent = [float(np.linalg.norm(one.delta)) for one in found.sent if not one.malicious]
+    assert len(sent) < len(found.sent) / 4
+    usual = max(state.usual.norm for state in defence._states.values())
+    assert usual > 0.7 * float(np.median(sent))
+
+
 def test_under_a_guide_partitions_know_usual_cosines_and_the_attack_loses() -> None:
     defence, guided = played("guide", "sign-flip")
     _, undefended = played("undefended", "sign-flip")
