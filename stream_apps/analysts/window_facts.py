@@ -168,7 +168,8 @@ class WindowFacts:
         records = []
         for start_ms in sorted(self._minutes):
             last = start_ms == max(self._minutes)
-            sum_bytes = SUM_BYTES * closed.sums.size if closed.sums is not None and last else 0
+            elements = layout.sum_elements_of(max(1, len(closed.buckets or ())))
+            sum_bytes = SUM_BYTES * elements if closed.accepted and last else 0
             records.append(self._minute(start_ms, closed.sequence, layout.parameters, sum_bytes, prices))
         return records
 
