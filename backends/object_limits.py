@@ -22,6 +22,8 @@ FILE_BYTES_MAX: Final = 64 << 30
 """Of a version's model or optimizer where the task's layout is not known."""
 OBJECT_BYTES_MAX: Final = 16 << 30
 """Of an object where the task's layout is not known."""
+SUMS_BYTES_MAX: Final = 4 << 30
+"""Of a window's sums in several buckets: below the 5 GiB that S3 takes at once."""
 STATE_BYTES_MAX: Final = 256 << 20
 """Of a partition's snapshot, a policy, a direction's scales, a program: what does not grow with the layout."""
 HEADER_BYTES_MAX: Final = 1 << 20
@@ -50,8 +52,12 @@ class ObjectLimits:
     def __init__(self) -> None:
         self._learned: dict[str, tuple[int, int, int]] = {}
 
-    def of(self, key: str) -> int:
-        """How many bytes the object under this key may have."""
+    def of(self, key: str, bytes_max: int | None = None) -> int:
+        """How many bytes the object under this key may have; no more than ``bytes_max``, where somebody knows that."""
+        of_kind = self._of_kind(key)
+        return of_kind if bytes_max is None else min(of_kind, bytes_max)
+
+    def _of_kind(self, key: str) -> int:
         task, _, rest = key.partition("/")
         model, optimizer, other = self._learned.get(task, (FILE_BYTES_MAX, FILE_BYTES_MAX, OBJECT_BYTES_MAX))
         if not rest.startswith("versions/"):
@@ -63,12 +69,14 @@ class ObjectLimits:
     def learn(self, genesis: Genesis) -> None:
         """A task's files and sums are as large as its layout says; its objects as large as its genesis names any.
 
-        A later policy may have more buckets than the first: so sums of as many as there can be.
+        A later policy may have more buckets than the first: so sums of as many as there can be. Who knows how many
+        there are says so when he reads.
         """
         layout = genesis.tensor_layout
         header = HEADER_BYTES_MAX + TENSOR_BYTES_MAX * len(layout.tensors)
         named = [one.size for one in (genesis.model.frozen, genesis.code) if one is not None]
-        largest = max([8 * layout.sum_elements_of(BUCKETS_MAX), STATE_BYTES_MAX, *named]) + header
+        sums = max(8 * layout.sum_elements, min(SUMS_BYTES_MAX, 8 * layout.sum_elements_of(BUCKETS_MAX)))
+        largest = max([sums, STATE_BYTES_MAX, *named]) + header
         self._learned[genesis.task] = (
             min(FILE_BYTES_MAX, 4 * layout.parameters + header),
             min(FILE_BYTES_MAX, 8 * OPTIMIZER_ARRAYS_MAX * layout.trainable.parameters + header),

@@ -54,8 +54,11 @@ class StoreFull(StoreUnavailable):
 class ObjectStore(Protocol):
     """Bytes by key. Any method may raise StoreUnavailable, StoreFull, StoreRefused, UsageProblem FLV-4005."""
 
-    def get(self, key: str) -> bytes:
-        """The object's bytes. Raises ObjectNotFound; ObjectTooLarge before it holds more than its kind may have."""
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
+        """The object's bytes. Raises ObjectNotFound; ObjectTooLarge before it holds more than it may have.
+
+        That is what its kind may, and ``bytes_max`` where the caller knows better.
+        """
         ...
 
     def put(self, key: str, data: bytes) -> None:

@@ -17,15 +17,16 @@ class MemoryStore:
         self._objects: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: str) -> bytes:
-        """The object's bytes. Raises ObjectNotFound."""
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
+        """See ``ObjectStore.get``."""
         check_key(key)
         try:
             data = self._objects[key]
         except KeyError:
             raise ObjectNotFound(key, where=self.describe()) from None
-        if len(data) > self.limits.of(key):
-            raise ObjectTooLarge(key, self.limits.of(key), where=self.describe())
+        limit = self.limits.of(key, bytes_max)
+        if len(data) > limit:
+            raise ObjectTooLarge(key, limit, where=self.describe())
         return data
 
     def put(self, key: str, data: bytes) -> None:

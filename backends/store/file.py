@@ -54,14 +54,15 @@ class FileStore:
         with self._outages("opening"):
             self._temporary.mkdir(parents=True, exist_ok=True)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
         """See ``ObjectStore.get``."""
         path = self._path(key)
         with self._outages(key):
             try:
                 with path.open("rb") as file:
-                    if os.fstat(file.fileno()).st_size > self.limits.of(key):
-                        raise ObjectTooLarge(key, self.limits.of(key), where=self.describe())
+                    limit = self.limits.of(key, bytes_max)
+                    if os.fstat(file.fileno()).st_size > limit:
+                        raise ObjectTooLarge(key, limit, where=self.describe())
                     return file.read()
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 raise ObjectNotFound(key, where=self.describe()) from None

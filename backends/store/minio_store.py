@@ -50,18 +50,18 @@ class MinioStore:
 
         return S3Store(self._settings, read_timeout_s=self._read_timeout_s)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
         """See ``ObjectStore.get``."""
         check_key(key)
         with self._outages(key):
             response = self._client.get_object(self._bucket, key)
             try:
-                bytes_max, length = self.limits.of(key), response.headers.get("Content-Length")
+                limit, length = self.limits.of(key, bytes_max), response.headers.get("Content-Length")
                 # An answer in chunks does not say how long it is: then no more is read than there may be.
-                too_large = length is not None and int(length) > bytes_max
-                data = b"" if too_large else response.read(bytes_max + 1 if length is None else None)
-                if too_large or len(data) > bytes_max:
-                    raise ObjectTooLarge(key, bytes_max, where=self.describe())
+                too_large = length is not None and int(length) > limit
+                data = b"" if too_large else response.read(limit + 1 if length is None else None)
+                if too_large or len(data) > limit:
+                    raise ObjectTooLarge(key, limit, where=self.describe())
                 return bytes(data)
             finally:
                 response.close()

@@ -27,9 +27,9 @@ class ObservedStore:
         """Those of the store below."""
         return getattr(self._store, "limits", None)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
         """As the store below."""
-        return self._timed("get", partial(self._store.get, key))
+        return self._timed("get", partial(self._store.get, key, bytes_max=bytes_max))
 
     def put(self, key: str, data: bytes) -> None:
         """As the store below."""

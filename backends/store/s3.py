@@ -92,18 +92,18 @@ class S3Store:
     def _client_of_creates(self) -> Any:
         return self._open(1)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
         """See ``ObjectStore.get``."""
         check_key(key)
         with self._outages(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
-            bytes_max, body = self.limits.of(key), answer["Body"]
+            limit, body = self.limits.of(key, bytes_max), answer["Body"]
             length = answer.get("ContentLength")
             # An answer in chunks does not say how long it is: then no more is read than there may be.
-            data = b"" if (length or 0) > bytes_max else body.read(bytes_max + 1 if length is None else None)
-            if max(length or 0, len(data)) > bytes_max:
+            data = b"" if (length or 0) > limit else body.read(limit + 1 if length is None else None)
+            if max(length or 0, len(data)) > limit:
                 body.close()
-                raise ObjectTooLarge(key, bytes_max, where=self.describe())
+                raise ObjectTooLarge(key, limit, where=self.describe())
             return bytes(data)
 
     def put(self, key: str, data: bytes) -> None:

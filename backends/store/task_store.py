@@ -67,11 +67,14 @@ class TaskStore:
         self.store.put(objects.object_key(self.task, sha256), data)
         return sha256
 
-    def get_object(self, sha256: str) -> bytes:
-        """The bytes that ``sha256`` names; FLV-4103 where that is no hash: what signed records say may be any text."""
+    def get_object(self, sha256: str, *, bytes_max: int | None = None) -> bytes:
+        """The bytes that ``sha256`` names, no more than ``bytes_max`` if that is known (FLV-4105).
+
+        FLV-4103 where it is no hash: what signed records say may be any text.
+        """
         if not objects.is_sha256(sha256):
             raise self._differs(f"an object called {sha256[:80]!r}", "64 hex digits", sha256[:SHA256_SHOWN])
-        return self._checked(objects.object_key(self.task, sha256), sha256)
+        return self._checked(objects.object_key(self.task, sha256), sha256, bytes_max)
 
     def policy(self, sha256: str) -> Policy:
         """The policy document that ``sha256`` names."""
@@ -107,8 +110,13 @@ class TaskStore:
         return known
 
     def sums(self, sha256: str, layout: Layout, buckets: int = 1) -> npt.NDArray[np.int64]:
-        """A window's sums in so many buckets, int64[``layout.sum_elements_of(buckets)``]."""
-        return checkpoints.decode_sums(self.get_object(sha256), layout, buckets)
+        """A window's sums in so many buckets, int64[``layout.sum_elements_of(buckets)``].
+
+        Raises ``IntegrityProblem``: FLV-4105 where the object is longer, before it is read, FLV-4101 where it is
+        shorter, FLV-4103 where it is not what its hash says.
+        """
+        data = self.get_object(sha256, bytes_max=checkpoints.sums_bytes(layout, buckets))
+        return checkpoints.decode_sums(data, layout, buckets)
 
     # -- versions
 
@@ -257,8 +265,8 @@ class TaskStore:
         """Whether a version has a manifest (version 0: the genesis document)."""
         return self.store.exists(objects.manifest_key(self.task, version))
 
-    def _checked(self, key: str, sha256: str) -> bytes:
-        data = self.store.get(key)
+    def _checked(self, key: str, sha256: str, bytes_max: int | None = None) -> bytes:
+        data = self.store.get(key, bytes_max=bytes_max)
         if sha256_hex(data) != sha256:
             raise self._differs(key, sha256, sha256_hex(data))
         return data

@@ -111,10 +111,10 @@ class PagedStore:
         self._store = store
         self.budget = budget
 
-    def get(self, key: str) -> bytes:
-        """The object's bytes. Raises ObjectNotFound."""
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
+        """See ``ObjectStore.get``."""
         self.budget.take_object()
-        return self._store.get(key)
+        return self._store.get(key, bytes_max=bytes_max)
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under the key."""

@@ -33,6 +33,7 @@ from fluvial.local.origin import Origin, read_origin, require_same_layout
 from fluvial.local.policies import layered_policy
 from fluvial.local.stack_access import permit_task
 from fluvial.local.update_size import check_update_size
+from fluvial.local.window_size import check_window_size
 from schemas.certificates import CONTROL, NAME_PATTERN, Role
 from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.manifests import (
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from aggregation.layout import Layout
+    from aggregation.policy import Policy
     from backends.settings import Settings
     from fluvial.terminal.output import Reporter
     from learning import Task
@@ -129,7 +132,7 @@ def create_task(
         code=program.code,
         origin=read_origin(settings, origin) if origin else None,
     )
-    check_update_size(first.genesis.tensor_layout, policy, settings)
+    _check_sizes(first.genesis.tensor_layout, policy, settings)
     if existing and existing != first.genesis:
         raise _exists_otherwise(task, store, _difference(existing, first.genesis))
     _declare_topics(settings, first.genesis, fresh=existing is None, output=output)
@@ -138,6 +141,11 @@ def create_task(
         raise _exists_otherwise(task, store, _difference(store.genesis(), first.genesis))
     output.say(_told(written, fresh=existing is None))
     return _noted(settings, written, Noted(lasting_reference(loaded, reference), seed, given, split))
+
+
+def _check_sizes(layout: Layout, policy: Policy, settings: Settings) -> None:
+    check_update_size(layout, policy, settings)
+    check_window_size(layout, policy)
 
 
 def _noted(settings: Settings, genesis: Genesis, noted: Noted) -> TaskFile:

@@ -25,11 +25,8 @@ class Bounding:
         self._policies = policies
         self._given = given
 
-    def problem(self, one: Aggregate, sums: npt.NDArray[np.int64]) -> IntegrityProblem | None:
-        """FLV-3004 where no updates of that weight can come to these sums, or its policy has other buckets.
-
-        ``sums`` is int64[``layout.sum_elements_of(one.bucket_count)``].
-        """
+    def said_problem(self, one: Aggregate) -> IntegrityProblem | None:
+        """FLV-3004 where its policy is unknown or has other buckets: before its sums, so many models, are read."""
         if self._given(one):
             return None
         policy = self._policies.known(one.policy_sha256)
@@ -38,11 +35,20 @@ class Bounding:
                 "FLV-3004", f"its policy, {one.policy_sha256[:12]}, is none that a version had"
             )
         wanted = policy.merge.buckets if policy.says_buckets else 0
-        if len(one.buckets) != wanted:
-            return IntegrityProblem(
-                "FLV-3004",
-                f"it says {len(one.buckets)} buckets of its sums, under its policy it says {wanted}",
-            )
+        if len(one.buckets) == wanted:
+            return None
+        return IntegrityProblem(
+            "FLV-3004", f"it says {len(one.buckets)} buckets of its sums, under its policy it says {wanted}"
+        )
+
+    def problem(self, one: Aggregate, sums: npt.NDArray[np.int64]) -> IntegrityProblem | None:
+        """FLV-3004 where no updates of that weight can come to these sums, or what ``said_problem`` finds.
+
+        ``sums`` is int64[``layout.sum_elements_of(one.bucket_count)``].
+        """
+        policy, said = self._policies.known(one.policy_sha256), self.said_problem(one)
+        if said is not None or policy is None or self._given(one):
+            return said
         beyond = beyond_bound(one, sums, policy, self._layout)
         if beyond is None:
             return None

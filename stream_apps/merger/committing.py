@@ -145,6 +145,8 @@ class Committing:
         for one, weight in merged.pairs:
             if not (one.sum_sha256 and weight):
                 continue
+            if (said := self._bounding.said_problem(one)) is not None:
+                raise DoubtfulWindows((one,), said)
             try:
                 sums = self._store.sums(one.sum_sha256, self._context.layout, one.bucket_count)
             except IntegrityProblem as problem:

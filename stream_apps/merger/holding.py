@@ -214,12 +214,15 @@ class Holding:
         layout = self._context.layout
         bounding = Bounding(self._context, self._policies, windows.judging.is_given)
 
-        def sums(one: Aggregate) -> npt.NDArray[np.int64]:
-            found = self._store.sums(one.sum_sha256, layout, one.bucket_count)
-            beyond = bounding.problem(one, found)
-            if beyond is not None and windows.judging.doubt((one,)):
+        def refuse_lie(one: Aggregate, problem: IntegrityProblem | None) -> None:
+            if problem is not None and windows.judging.doubt((one,)):
                 what = f"window {one.sequence} of {one.region}[{one.partition}], which it names, is a lie"
-                raise self._refused(parent.number + 1, f"{what}: {beyond.message}")
+                raise self._refused(parent.number + 1, f"{what}: {problem.message}")
+
+        def sums(one: Aggregate) -> npt.NDArray[np.int64]:
+            refuse_lie(one, bounding.said_problem(one))
+            found = self._store.sums(one.sum_sha256, layout, one.bucket_count)
+            refuse_lie(one, bounding.problem(one, found))
             return found
 
         return derive(

@@ -216,3 +216,15 @@ def test_an_object_larger_than_any_of_its_kind_is_not_held(store: ObjectStore, f
         store.get(key)
     store.put(key, b"{}")
     assert store.get(key) == b"{}"
+
+
+def test_who_knows_how_long_an_object_is_asks_for_no_more(store: ObjectStore, folder: str) -> None:
+    key = f"{folder}/objects/{'0' * 64}"
+    store.put(key, b"x" * 1001)
+    assert len(store.get(key)) == len(store.get(key, bytes_max=1001)) == 1001
+    with pytest.raises(ObjectTooLarge, match="more than 1000 bytes"):
+        store.get(key, bytes_max=1000)
+    facts = f"{folder}/versions/1/facts.json"
+    store.put(facts, b"x" * (FACTS_BYTES_MAX + 1))
+    with pytest.raises(ObjectTooLarge, match=f"more than {FACTS_BYTES_MAX} bytes"):
+        store.get(facts, bytes_max=2 * FACTS_BYTES_MAX)  # nor more than its kind may have

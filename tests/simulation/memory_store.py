@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from backends.object_limits import ObjectTooLarge
 from backends.object_store import ObjectNotFound, StoreFull, StoreUnavailable
 from tests.simulation.scheduler import Process, VirtualLoop
 
@@ -52,12 +53,14 @@ class MemoryStore:
         self._process = process
         self._objects = objects
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
         self._ask("get", key)
         try:
             data = self._objects.objects[key]
         except KeyError:
             raise ObjectNotFound(key) from None
+        if bytes_max is not None and len(data) > bytes_max:
+            raise ObjectTooLarge(key, bytes_max)
         if self._process.rng.random() < self._objects.faults.damaged:
             at = self._process.rng.randrange(len(data))
             self._process.trace(self._process.name, "damaged read", key)

@@ -44,8 +44,8 @@ class Timing(Observer):
 
 
 class DeadStore:
-    def get(self, key: str) -> bytes:
-        raise StoreUnavailable("FLV-4002", f"no answer for {key}")
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
+        raise StoreUnavailable("FLV-4002", f"no answer for {key}, {bytes_max}")
 
 
 @pytest.mark.parametrize("name", HOOKS)

@@ -67,6 +67,22 @@ def test_a_file_larger_than_its_layout_gives_is_damage_before_it_is_hashed(
     assert isinstance(federation.objects.store, MemoryStore)
 
 
+def test_sums_are_read_up_to_what_their_buckets_take_whatever_else_an_object_may_have(
+    federation: SmallFederation,
+) -> None:
+    store, layout = reader_of(federation), federation.layout
+    store.genesis(federation.genesis.sha256)
+    for buckets in (1, 8, 32):
+        sha256 = store.put_object(bytes(8 * layout.sum_elements_of(buckets)))
+        assert store.sums(sha256, layout, buckets).size == layout.sum_elements_of(buckets)
+        larger = store.put_object(bytes(8 * layout.sum_elements_of(buckets) + 1))
+        with pytest.raises(ObjectTooLarge, match="FLV-4105"):
+            store.sums(larger, layout, buckets)
+        assert len(store.get_object(larger)) > 8 * layout.sum_elements_of(buckets), (
+            "others read what they may"
+        )
+
+
 @dataclass
 class Planted:
     """Where manifests are planted, and what."""

@@ -155,9 +155,9 @@ class Counted:
         self._store = store
         self.asked = 0
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
         self.asked += 1
-        return self._store.get(key)
+        return self._store.get(key, bytes_max=bytes_max)
 
     def exists(self, key: str) -> bool:
         self.asked += 1

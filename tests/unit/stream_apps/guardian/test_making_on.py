@@ -189,7 +189,8 @@ def test_while_the_store_does_not_answer_nothing_is_announced_again(
     made = site.making()
     run(site, made)
 
-    def away(_: str) -> bytes:
+    def away(key: str, *, bytes_max: int | None = None) -> bytes:
+        del key, bytes_max
         raise StoreUnavailable("FLV-4002", "the store does not answer")
 
     with monkeypatch.context() as patched:

@@ -43,8 +43,8 @@ class DamagedReads(FileStore):
 
     damaged: tuple[bool, ...] = ()
 
-    def get(self, key: str) -> bytes:
-        data = super().get(key)
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
+        data = super().get(key, bytes_max=bytes_max)
         if not key.endswith("manifest.json") or not self.damaged:
             return data
         flip, *rest = self.damaged

@@ -52,10 +52,10 @@ def away(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     keys: set[str] = set()
     get = MemoryStore.get
 
-    def answer(store: MemoryStore, key: str) -> bytes:
+    def answer(store: MemoryStore, key: str, *, bytes_max: int | None = None) -> bytes:
         if key in keys:
             raise StoreUnavailable("FLV-4002", "the store does not answer")
-        return get(store, key)
+        return get(store, key, bytes_max=bytes_max)
 
     monkeypatch.setattr(MemoryStore, "get", answer)
     return keys

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aggregation.errors import IntegrityProblem
+from aggregation.merges import BUCKETS_MAX
 from aggregation.server.bounds import sum_bound
 from aggregation.server.lateness import ON_TIME, MergedWindows
 from backends.log import LogRecord
@@ -342,6 +343,32 @@ def test_buckets_that_its_policy_has_not_are_folded_again(
     assert not merger.merge_if_due()
     assert merger.pending.waiting() == ()
     assert "it says 1 buckets of its sums, under its policy it says 0" in caplog.text
+
+
+@pytest.mark.parametrize("said", [0, 1, 2, 32])
+def test_no_more_is_read_of_a_windows_sums_than_its_policy_gives(
+    site: Site, monkeypatch: pytest.MonkeyPatch, said: int
+) -> None:
+    """A stolen key names sums of 32 buckets, each as large as the model, whatever it says that they are."""
+    federation = site.federation
+    planted = np.zeros(federation.layout.sum_elements_of(BUCKETS_MAX), np.int64)
+    fields: dict[str, Any] = {"sum_sha256": federation.objects.put_object(encode_sums(planted))}
+    if said:
+        fields |= buckets((4, 4 << 16), *[(0, 0)] * (said - 1))
+    store, got = federation.objects.store, list[int]()
+    read = store.get
+
+    def get(key: str, *, bytes_max: int | None = None) -> bytes:
+        data = read(key, bytes_max=bytes_max)
+        got.append(len(data))
+        return data
+
+    monkeypatch.setattr(store, "get", get)
+    merger = merger_with(site, site.lie(0, **fields))
+    assert not merger.merge_if_due()
+    site.offer(*site.honest)
+    assert merger.merge_if_due()
+    assert 0 < max(got) < 8 * planted.size
 
 
 @pytest.mark.parametrize("policy", [EVIL, ""], ids=["one that nobody knows", "a large one in the store"])

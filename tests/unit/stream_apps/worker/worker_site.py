@@ -147,9 +147,9 @@ class NotedStore:
         self._happened.append("object")
         self._store.put(key, data)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, bytes_max: int | None = None) -> bytes:
         self._happened.append("get")
-        return self._store.get(key)
+        return self._store.get(key, bytes_max=bytes_max)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
