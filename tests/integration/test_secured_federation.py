@@ -127,8 +127,9 @@ class Secured:
                 one.process.wait(WAIT_S)
 
 
-# By certificate is how the demo and the README run, too.
-@pytest.mark.parametrize("way", [pytest.param(by_certificate, marks=pytest.mark.long), by_password])
+# By certificate is how the demo and the README run, too; by password a short run of chaos does.
+@pytest.mark.long
+@pytest.mark.parametrize("way", [by_certificate, by_password])
 def test_everybody_works_as_its_role(
     secured: SecuredStack,
     way: Callable[[SecuredStack, AccessRole], Settings],
