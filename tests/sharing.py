@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 LONGEST_FIRST: Final = (
     "integration/test_chaos.py",
     "integration/test_readme.py::test_the_blocks_run_as_they_are_printed",
-    "integration/test_deploy.py",
     "integration/test_console.py",
     "integration/test_outages.py",
     "integration/test_secured_federation.py",

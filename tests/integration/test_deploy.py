@@ -168,6 +168,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredStack]:
 
 
 @pytest.mark.needs("jq")
+@pytest.mark.long
 def test_on_a_cluster_of_ones_own(cluster: SecuredStack, tmp_path: Path) -> None:
     files = lay_out(cluster, tmp_path)
     shell = Shell(tmp_path)
