@@ -281,6 +281,7 @@ def _merge_case(
         updates=updates,
         weight_total=weight_total,
         policy=rules,
+        server=rules.server,
         layout=layout,
         guide=guide,
     )
