@@ -67,6 +67,21 @@ def lived(policy: Policy, *, lag: bool = True, away: bool = True) -> SmallFedera
     return one
 
 
+def lived_alone(policy: Policy) -> SmallFederation:
+    """A life in which every version is of one update."""
+    one = SmallFederation(policy=policy)
+    for version in range(VERSIONS):
+        region, partition = one.genesis.slots[version % 3]
+        (device,) = factories.devices(
+            1, partition=partition, partitions=one.partitions[region], start=100 * version
+        )
+        send(one, region, partition, device, max(0, version - LAGS[version % len(LAGS)]), version)
+        one.fold()
+        one.merge()
+    one.fold()
+    return one
+
+
 def send(one: SmallFederation, region: str, partition: int, device: str, base: int, number: int) -> None:
     """One update, exact in binary32."""
     values = factories.delta(number, one.layout, size=CHANGE)

@@ -15,8 +15,10 @@ from aggregation.defences import DEFENCES
 from aggregation.fold.rejections import OUTCOMES, PARKED
 from aggregation.merges import MERGES
 from aggregation.optimizers import OPTIMIZERS, initial_state
-from aggregation.policy import checks, v1, v2, v3, v4
+from aggregation.policy import checks, v1, v2, v3, v4, v5
 from aggregation.reasons import REASONS, Reason
+from aggregation.schedules import SCHEDULES
+from aggregation.selection import SELECTIONS
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.staleness import STALENESS_KINDS
 from schemas import avro, objects
@@ -96,6 +98,8 @@ def test_every_member_of_a_family_is_in_the_vectors_and_in_the_text() -> None:
         "divisor": (DIVISORS, {one["divide_by"] for one in merges}),
         "defence": (DEFENCES, {one["kind"] for one in vectors("defences.json")["cases"]}),
         "merge": (MERGES, {one["merge"]["kind"] for one in vectors("robust.json")["cases"]}),
+        "selection": (SELECTIONS, {one["selection"]["kind"] for one in vectors("lots.json")["cases"]}),
+        "schedule": (SCHEDULES, {one["schedule"]["kind"] for one in vectors("rates.json")["cases"]}),
         "staleness kind": (STALENESS_KINDS, {one["kind"] for one in vectors("staleness.json")["cases"]}),
     }
     for family, (members, found) in tried.items():
@@ -239,12 +243,13 @@ def test_every_key_of_a_policy_stands_in_the_table_with_its_bounds() -> None:
         "v2": v2.DocumentV2,
         "v3": v3.DocumentV3,
         "v4": v4.DocumentV4,
+        "v5": v5.DocumentV5,
     }
     for name, document in documents.items():
         assert {row[0].strip("`") for row in table if name in row[1].split()} == keys_of(document)
     said = {row[0].strip("`"): (float(row[2]), float(row[3])) for row in table if row[2]}
-    of_v2 = v4.meaning_of_v3(v3.meaning_of_v2(v2.DocumentV2()))
-    formats = ((v4.DocumentV4(), "defence"), (of_v2, "anomaly"))
+    of_v2 = v5.meaning_of_v4(v4.meaning_of_v3(v3.meaning_of_v2(v2.DocumentV2())))
+    formats = ((v5.DocumentV5(), "defence"), (of_v2, "anomaly"))
     assert said == {key: (low, high) for one in formats for key, _, low, high in checks.ranges(*one)}
 
 

@@ -16,7 +16,7 @@ import pytest
 from fluvial.proof.audit import audit_task
 from schemas.checkpoints import decode_model
 from schemas.objects import model_key
-from tests.learned import EXAMPLES_MAX, VERSIONS, lived, policy_of, recorded
+from tests.learned import EXAMPLES_MAX, VERSIONS, lived, lived_alone, policy_of, recorded
 from tests.small_federation import SmallFederation
 from tests.unit.aggregation.papers import twins
 from tests.unit.fluvial.proof.checked_copy import copy_of
@@ -89,6 +89,15 @@ def test_fedbuff_weighs_by_staleness(staleness: dict[str, Any], s: Callable[[int
     one = lived(policy_of(staleness=staleness, server={"learning_rate": 0.7}), away=False)
     require(one, lambda model, log: twins.fedbuff(model, log, s, 0.7))
     assert max(manifest.staleness_max for manifest in one.manifests) == 3
+
+
+def test_fedasync_mixes_one_update_after_another() -> None:
+    """Xie, Koyejo, Gupta 2019, algorithm 1, of deltas."""
+    sections = {"buffer": {"updates": 1}, "window": {"updates_max": 1}, "server": {"learning_rate": 0.6}}
+    one = lived_alone(policy_of(staleness={"kind": "polynomial", "exponent": 0.5}, **sections))
+    require(one, lambda model, log: twins.fedasync(model, log, 0.6, twins.polynomial(0.5)))
+    assert [manifest.accepted for manifest in one.manifests] == [1] * VERSIONS
+    assert max(manifest.staleness_max for manifest in one.manifests) > 0
 
 
 @pytest.mark.parametrize("kind", ["adam", "yogi", "adagrad"])

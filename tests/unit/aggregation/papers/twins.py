@@ -60,6 +60,18 @@ def fedbuff(model: Floats, log: Log, s: Callable[[int], float], rate: float) -> 
         yield model
 
 
+def fedasync(model: Floats, log: Log, alpha: float, s: Callable[[int], float]) -> Iterator[Floats]:
+    """Xie, Koyejo, Gupta 2019, algorithm 1: x_t = (1 - alpha_t) x_{t-1} + alpha_t x_new, alpha_t = alpha s(tau).
+
+    Of deltas, which is this project's (ADR 49): x_new is x_{t-1} and what the device has changed, not its whole model.
+    """
+    for windows in log:
+        (sent,) = updates_of(windows)
+        mixed = alpha * s(sent.staleness)
+        model = (1 - mixed) * model + mixed * (model + sent.change)
+        yield model
+
+
 def polynomial(exponent: float) -> Callable[[int], float]:
     """Xie, Koyejo, Gupta 2019, section 5.2."""
     return lambda tau: (1 + tau) ** -exponent
