@@ -44,12 +44,13 @@ def policy_of(**sections: Any) -> Policy:
     return factories.policy(format=FORMAT, **mixed)
 
 
-def lived(policy: Policy, *, lag: bool = True, away: bool = True) -> SmallFederation:
+def lived(policy: Policy, *, lag: bool = True, away: bool = True, **options: Any) -> SmallFederation:
     """Its life of ``VERSIONS`` versions, of other devices each; they do not ask for their lot.
 
-    ``lag``: whether some devices answer older versions. ``away``: whether a worker is away for a while.
+    ``lag``: whether some devices answer older versions. ``away``: whether a worker is away for a while. ``options`` are
+    a SmallFederation's.
     """
-    one, sent = SmallFederation(policy=policy), 0
+    one, sent = SmallFederation(policy=policy, **options), 0
     for version in range(VERSIONS):
         one.away.clear()
         if away and version in AWAY:

@@ -70,9 +70,10 @@ LEARNING: Final = (
     _later(
         _USUAL,
         NEWEST,
-        selection={"kind": "share", "share": 0.5},
+        selection={"kind": "share", "share": 0.7},
+        staleness={"versions_max": 4, "seconds_max": 3.0},
+        buffer={"updates": 2, "seconds_max": 0.6},
         server={"optimizer": "amsgrad", "learning_rate": 0.6, "delay_versions_max": 1},
-        **_SHORT,
     ),
     _later(
         {"kind": "none"},

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from schemas.documents import genesis_v4
 from tests.learned import lived, policy_of
 from tests.strangers.program import Stranger
 from tests.strangers.test_defended import require_agreement
+from tests.unit.fluvial.proof.checked_copy import copy_of
 
 pytestmark = pytest.mark.needs("go")
 
@@ -37,6 +39,18 @@ OUTCOMES = {
     "a share, fadas": "not_selected",
     "slots, adagrad": "not_selected",
 }
+
+
+@pytest.mark.parametrize("mode", ["buffer", "rounds"])
+def test_before_signed_manifests_no_window_is_late_and_none_delays(
+    stranger: Stranger, tmp_path: Path, mode: str
+) -> None:
+    server = {"optimizer": "amsgrad", "learning_rate": 0.9, "delay_versions_max": 1}
+    policy = policy_of(server=server, buffer={"mode": mode})
+    federation = lived(policy, lag=False, document_format=genesis_v4.FORMAT)
+    require_agreement(stranger, federation, tmp_path)
+    assert copy_of(federation).check().violations == ()
+    assert all(manifest.dropped == 0 for manifest in federation.manifests)
 
 
 @pytest.mark.parametrize("name", POLICIES)
