@@ -125,7 +125,7 @@ def adaptive(
                 v = v + delta**2
             case "yogi":
                 v = v - (1 - beta_2) * delta**2 * np.sign(v - delta**2)
-            case "adam":
+            case _:
                 v = beta_2 * v + (1 - beta_2) * delta**2
         model = model + rate * m / (np.sqrt(v) + tau)
         yield model

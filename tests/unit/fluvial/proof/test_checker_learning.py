@@ -66,7 +66,9 @@ def test_the_checker_makes_the_versions_of_the_vectors(case: dict[str, Any]) -> 
     assert rate == case["rate"]
     edges = [0, *accumulate(math.prod(one["shape"]) for one in case["layout"])]
     layout = [
-        arithmetic.Tensor(one["name"], tuple(one["shape"]), *edges[t : t + 2], one["section"] == "buffers")
+        arithmetic.Tensor(
+            one["name"], tuple(one["shape"]), edges[t], edges[t + 1], one["section"] == "buffers"
+        )
         for t, one in enumerate(case["layout"])
     ]
     trained = [one for one in layout if not one.is_buffer]
