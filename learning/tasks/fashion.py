@@ -26,7 +26,7 @@ def model() -> nn.Module:
 
 
 def train(model: nn.Module, data: learning.Examples, config: learning.TrainConfig) -> dict[str, float]:
-    return learning.fit(model, data, config, nn.functional.cross_entropy)
+    return learning.fit(model, data, config, nn.functional.cross_entropy, **config.extra)
 
 
 def evaluate(model: nn.Module, data: learning.Examples) -> dict[str, float]:

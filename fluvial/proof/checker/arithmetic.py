@@ -140,14 +140,14 @@ def added(part: npt.NDArray[Any], scale: float, square: float, factor: float, ex
 
 
 def server_step(
-    server: dict[str, Any], model: Model, state: dict[str, Floats], delta: Floats
+    server: dict[str, Any], model: Model, state: dict[str, Floats], delta: Floats, rate: float
 ) -> tuple[Model, dict[str, Floats]]:
     """One step of the server optimizer: model float32[P], its state and the mean delta float64[P].
 
-    model += learning_rate · direction; the direction is the optimizer's.
+    model += rate · direction; the direction is the optimizer's, the rate the version's (``rates``).
     """
     direction, after = OPTIMIZERS[server["optimizer"]](server, state, delta)
-    new = model.astype(np.float64) + float(server["learning_rate"]) * direction
+    new = model.astype(np.float64) + rate * direction
     return new.astype(np.float32), after
 
 

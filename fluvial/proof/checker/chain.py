@@ -12,7 +12,9 @@ import numpy as np
 import rfc8785
 
 from fluvial.proof.checker import arithmetic, cone, late, wire
+from fluvial.proof.checker.buckets import weights_in
 from fluvial.proof.checker.partitions import PartitionResult
+from fluvial.proof.checker.rates import rate_of
 from fluvial.proof.checker.report import Findings, Slot
 from fluvial.proof.checker.standing import guide_of
 from fluvial.proof.checker.task import (
@@ -50,18 +52,20 @@ class Chain:
     holders: dict[tuple[Slot, int], list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
     totals: dict[int, late.Sums] = field(default_factory=dict)
 
-    def keep_sums(self, slot: Slot, sequence: int, sums: arithmetic.Ints, buckets: list[int]) -> None:
+    def keep_sums(self, slot: Slot, sums: arithmetic.Ints, record: dict[str, Any]) -> None:
         """Add a recomputed window's sums to those of the version that holds it; integers, so the order is nothing.
 
         They count as its manifest says, which ``inputs`` holds to the policy.
         """
-        for version, named in self.holders.get((slot, sequence), [])[:1]:
+        for version, named in self.holders.get((slot, record["sequence"]), [])[:1]:
             weight = named.get("weight", arithmetic.WEIGHT_ONE)
             if not weight:
                 continue
             if version not in self.totals:
                 self.totals[version] = late.Sums(self.shelf.task.parameters)
-            self.totals[version].add(sums, buckets, named.get("weight_total", 0), weight)
+            total = self.totals[version]
+            total.add(sums, weights_in(record), named.get("weight_total", 0), weight)
+            total.latest = max(total.latest, version - 1 - record["version"])
 
 
 def read_chain(shelf: Shelf, findings: Findings) -> Chain:
@@ -216,7 +220,10 @@ def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
             sums = cone.turned(total.combined(policy), guide, policy, shelf.task.weights)
             delta = arithmetic.mean_delta(sums, updates, manifest["weight_total"], policy)
             previous = model[:weights]
-            after, optimizer = arithmetic.server_step(policy["server"], previous, optimizer, delta)
+            rate = rate_of(
+                policy, version.number, late.delay_of(policy, manifest["staleness_max"], total.latest)
+            )
+            after, optimizer = arithmetic.server_step(policy["server"], previous, optimizer, delta, rate)
             if not late.says_lateness(manifest):  # nothing is late, and its inputs do not say what they weigh
                 total.weighs = manifest["weight_total"] * arithmetic.WEIGHT_ONE
             model = np.concatenate([after, total.means()])

@@ -23,13 +23,14 @@ from fluvial.proof.checker import arithmetic, buffers, encoding, wire
 from fluvial.proof.checker.buckets import bucket_of, buckets_in, counts_buckets
 from fluvial.proof.checker.codecs import form_of
 from fluvial.proof.checker.encoding import Undecodable
+from fluvial.proof.checker.lots import is_selected, is_synchronous, weight_by_examples
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling, times
 from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.window import Closed, Folded, Verdict, Window, verdict_of
 from fluvial.proof.checker.wire import Sealed, Signer
 
-UPDATE_SCHEMAS: Final = {None: 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2, "fluvial/policy/v4": 2}
+UPDATE_SCHEMAS: Final = {None: 1} | {f"fluvial/policy/v{number}": 2 for number in (2, 3, 4, 5)}
 """The newest version of ClientUpdate that a policy's format takes; a v1 document does not say its format."""
 LATER: Final = {"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
 """The first versions of records that policies before v3 do not know."""
@@ -183,13 +184,18 @@ class Partition:
         base = update["base_version"]
         if base > self.version:
             return "future_base"
+        if base < self.version and is_synchronous(self._policy):
+            return "round_over"
         by_versions = self.version - int(self._policy["staleness"]["versions_max"])
         too_old = self._standing.too_old(base, by_versions, self._now_ms, self._policy)
         if base < self._oldest_base() or too_old:
             return "too_stale"
         if self._models.get(base) != update["base_sha256"]:
             return "unknown_base"
-        return "duplicate" if update["device_id"] in self._counted.get(base, set()) else ""
+        device = update["device_id"]
+        if not is_selected(self._policy, self._task.name, base, self._models[base], device):
+            return "not_selected"
+        return "duplicate" if device in self._counted.get(base, set()) else ""
 
     def _wrong_form(self, update: dict[str, Any]) -> str:
         if update["codec"] not in self._policy["updates"]["codecs"]:
@@ -236,6 +242,8 @@ class Partition:
         weight = weights[min(staleness, len(weights) - 1)]
         if ruled.factor != arithmetic.WEIGHT_ONE:
             weight = max(1, weight * ruled.factor // arithmetic.WEIGHT_ONE)
+        assert sealed.record is not None
+        weight = weight_by_examples(self._policy, weight, sealed.record["num_examples"])
         clip_to = min(limits["norm_clip"], ruled.clip_to)
         clip = clip_to / norm if norm > clip_to else 1.0
         window = self._window

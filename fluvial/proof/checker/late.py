@@ -15,6 +15,7 @@ import numpy as np
 from fluvial.proof.checker import merges
 from fluvial.proof.checker.arithmetic import WEIGHT_ONE, Ints, Model
 from fluvial.proof.checker.buffers import mean_of, wholes
+from fluvial.proof.checker.lots import is_synchronous
 
 NOT_LATE: Final = {"fluvial/manifest/v1", "fluvial/manifest/v2"}
 """Formats of manifests that say nothing of lateness: in their versions every window counts as it is."""
@@ -29,10 +30,20 @@ def says_lateness(manifest: dict[str, Any]) -> bool:
 
 def weight_left(policy: dict[str, Any], parent: int, folded_under: int) -> int:
     """What is left of a window of the version ``folded_under`` that is merged after ``parent``, in 1/65536."""
+    late, weights = max(0, parent - folded_under), policy["staleness"]["weights"]
+    if is_synchronous(policy):
+        return 0 if late else WEIGHT_ONE
     if not policy["buffer"]["late_windows"]:
         return WEIGHT_ONE
-    late, weights = max(0, parent - folded_under), policy["staleness"]["weights"]
     return int(weights[late]) if late <= policy["staleness"]["versions_max"] else 0
+
+
+def delay_of(policy: dict[str, Any], staleness_max: int, latest: int) -> int:
+    """At most so many versions late are a version's updates: the largest staleness and the largest lateness, added.
+
+    Where late windows weigh as others do, their lateness is not looked at.
+    """
+    return staleness_max + (latest if policy["buffer"].get("late_windows", False) else 0)
 
 
 def rounded(number: int, weight: int) -> int:
@@ -61,13 +72,15 @@ class Sums:
     """What the windows of a version add up to.
 
     ``size`` is W, how many weights there are; ``buckets``: their sums, by how many buckets a window has; ``values``:
-    the buffers' digits as they were folded, by what is left of them; ``weighs``: the sum of weight_total · weight.
+    the buffers' digits as they were folded, by what is left of them; ``weighs``: the sum of weight_total · weight;
+    ``latest``: how many versions late the latest window is.
     """
 
     size: int
     buckets: dict[int, Buckets] = field(default_factory=dict)
     values: dict[int, Ints] = field(default_factory=dict)
     weighs: int = 0
+    latest: int = 0
 
     def add(self, sums: Ints, buckets: list[int], weight_total: int, weight: int) -> None:
         """One window; ``buckets``: what the updates of each weigh."""

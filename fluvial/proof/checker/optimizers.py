@@ -22,12 +22,13 @@ def _kept(state: State, names: set[str], like: Floats) -> State:
 
 
 def _sgd(server: Server, state: State, delta: Floats) -> tuple[Floats, State]:
-    """The velocity: momentum · velocity + delta; without momentum, delta itself."""
+    """The velocity: momentum · velocity + delta; without momentum, delta itself. Nesterov's looks a step ahead."""
     momentum = float(server["momentum"])
     if momentum <= 0.0:
         return delta, {}
     velocity = momentum * _kept(state, {"velocity"}, delta)["velocity"] + delta
-    return velocity, {"velocity": velocity}
+    direction = delta + momentum * velocity if server.get("nesterov", False) else velocity
+    return direction, {"velocity": velocity}
 
 
 def _adam(server: Server, state: State, delta: Floats) -> tuple[Floats, State]:
@@ -54,9 +55,28 @@ def _yogi(server: Server, state: State, delta: Floats) -> tuple[Floats, State]:
     return m / (np.sqrt(v) + float(server["adaptivity"])), {"m": m, "v": v}
 
 
+def _adagrad(server: Server, state: State, delta: Floats) -> tuple[Floats, State]:
+    """Direction m / (√v + adaptivity); m as Adam's, v = v + delta²: it never falls."""
+    before = _kept(state, {"m", "v"}, delta)
+    beta_1 = float(server["beta_1"])
+    m = beta_1 * before["m"] + (1.0 - beta_1) * delta
+    v = before["v"] + delta * delta
+    return m / (np.sqrt(v) + float(server["adaptivity"])), {"m": m, "v": v}
+
+
+def _amsgrad(server: Server, state: State, delta: Floats) -> tuple[Floats, State]:
+    """Direction m / (√v_max + adaptivity); m and v as Adam's, v_max the largest v so far."""
+    before = _kept(state, {"m", "v", "v_max"}, delta)
+    _, after = _adam(server, {name: before[name] for name in ("m", "v")}, delta)
+    v_max = np.where(after["v"] > before["v_max"], after["v"], before["v_max"])
+    return after["m"] / (np.sqrt(v_max) + float(server["adaptivity"])), after | {"v_max": v_max}
+
+
 OPTIMIZERS: Final[dict[str, Callable[[Server, State, Floats], tuple[Floats, State]]]] = {
     "sgd": _sgd,
     "adam": _adam,
     "yogi": _yogi,
+    "adagrad": _adagrad,
+    "amsgrad": _amsgrad,
 }
 """Every server optimizer that this checker knows."""

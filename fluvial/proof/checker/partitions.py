@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 
 from fluvial.proof.checker import arithmetic, encoding, wire
-from fluvial.proof.checker.buckets import weights_in
 from fluvial.proof.checker.derived import Derived, Logs, Window, read_derived, topic_of, whole
 from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.fold import Partition
@@ -19,8 +18,8 @@ from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.vouched import Heads
 from fluvial.proof.checker.window import Closed, Folded, Verdict
 
-KeepSums = Callable[[Slot, int, arithmetic.Ints, list[int]], None]
-"""Called with the partition, a window's sequence, its recomputed sums int64, and what the updates of a bucket weigh."""
+KeepSums = Callable[[Slot, arithmetic.Ints, dict[str, Any]], None]
+"""Called with the partition, a window's recomputed sums int64, and its recomputed RegionalAggregate."""
 LIKE_BARRIERS_LOOKED_BACK: Final = 4
 
 
@@ -225,7 +224,7 @@ class _Check:
         sequence, name = closed.record["sequence"], self.result.name
         self.result.windows.append(Window(closed.record, closed.sha256))
         if closed.sums is not None:
-            self._keep_sums(self.result.slot, sequence, closed.sums, weights_in(closed.record))
+            self._keep_sums(self.result.slot, closed.sums, closed.record)
         published = self._derived.window(sequence, closed.sha256)
         if published is None:
             if self._drained:

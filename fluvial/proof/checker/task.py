@@ -38,10 +38,11 @@ class Objects(Protocol):
         ...
 
 
-POLICY_FORMATS: Final = frozenset({None, *(f"fluvial/policy/v{number}" for number in (2, 3, 4))})
+POLICY_FORMATS: Final = frozenset({None, *(f"fluvial/policy/v{number}" for number in (2, 3, 4, 5))})
 """A v1 document does not say its format. v2 has the same keys with the same meanings; see ``standing`` for v3's.
 
-v4 has those of v3 and ``merge`` beside; see ``buckets`` and ``merges``.
+v4 has those of v3 and ``merge`` beside; see ``buckets`` and ``merges``. v5 has ``weights``, ``selection`` and
+``schedule`` as well; see ``lots`` and ``rates``.
 """
 GENESIS_FORMATS: Final = frozenset(f"fluvial/genesis/v{number}" for number in (1, 2, 3, 4, 5))
 WITH_SECTIONS: Final = GENESIS_FORMATS - {"fluvial/genesis/v1", "fluvial/genesis/v2"}

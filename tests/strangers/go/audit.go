@@ -378,7 +378,9 @@ type chain struct {
 func (policy *Policy) lateness(parent, foldedUnder int64) int64 {
 	late, weights := max64(0, parent-foldedUnder), policy.Staleness.Weights
 	switch {
-	case !policy.Buffer.LateWindows:
+	case policy.rounds() && late > 0:
+		return 0
+	case policy.rounds() || !policy.Buffer.LateWindows:
 		return weightOne
 	case late < int64(len(weights)):
 		return weights[late]
@@ -426,7 +428,7 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 		Floor: c.floor, Reason: "version", Counts: map[string]int64{}, Cursors: map[string][]int64{}, Inputs: []Input{},
 	}
 	made.PolicySHA256 = before.SHA256
-	total, counting := newTotal(c.layout), []Histograms{}
+	total, counting, latest := newTotal(c.layout), []Histograms{}, int64(0)
 	late := made.Format == manifestV3
 	if late {
 		made.Dropped, made.GuideSHA256 = new(int64), said.GuideSHA256
@@ -446,6 +448,7 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 		total.add(window.Sums, window.bucketWeights(), window.number("accepted"), window.number("weight_total"), weight)
 		if weight > 0 {
 			counting = append(counting, window.Histograms)
+			latest = max64(latest, before.versionsLate(version-1, window.number("version"), window.number("accepted")))
 		}
 	}
 	if late {
@@ -457,7 +460,7 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 	}
 	if made.Accepted > 0 {
 		var step *Direction
-		c.checkpoint, step = merge(c.checkpoint, total, before.Merge, before.Server, before.FixedPoint.Exponent, c.layout, c.cone(made, before))
+		c.checkpoint, step = merge(c.checkpoint, total, before, before.rate(version, made.StalenessMax+latest), c.layout, c.cone(made, before))
 		file := directionFile(step)
 		c.reference = sha(file)
 		if !bytes.Equal(c.stored(objectKey(c.task, c.reference)), file) {
@@ -496,6 +499,14 @@ func (c *chain) adopt(made *Manifest, data []byte) error {
 		"usual_norm": usual.Norm, "usual_cosine": usual.Cosine, "usual_share": usual.Share, "guide_sha256": guide,
 	})
 	return nil
+}
+
+// versionsLate is how many versions late a window is, as delays count it: 0 without updates, or where lateness is nothing.
+func (policy *Policy) versionsLate(parent, foldedUnder, accepted int64) int64 {
+	if accepted == 0 || !policy.Buffer.LateWindows {
+		return 0
+	}
+	return max64(0, parent-foldedUnder)
 }
 
 // add puts a window into the manifest, and what lateness leaves of it, in 1/65536.

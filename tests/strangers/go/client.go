@@ -21,6 +21,7 @@ type updateRequest struct {
 	Codec       string               `json:"codec"`
 	CreatedAtMs int64                `json:"created_at_ms"`
 	Change      map[string][]float64 `json:"change"` // local − base of the weights, the values of buffers
+	Examples    int64                `json:"num_examples"`
 }
 
 // encodeTensor rounds to the nearest level; how to round is the client's choice.
@@ -99,6 +100,9 @@ func runUpdate(registry *Registry) error {
 	if err != nil {
 		return err
 	}
+	if !policy.Selection.selects(genesis.Task, request.BaseVersion, request.BaseSHA256, me.Name) {
+		return json.NewEncoder(os.Stdout).Encode(map[string]any{"selected": false})
+	}
 	layout := layoutOf(genesis.Layout)
 	clip(genesis, layout, request.Change, policy.Updates.NormClip)
 	tensors := []any{}
@@ -116,7 +120,7 @@ func runUpdate(registry *Registry) error {
 	}
 	payload := registry.encode("ClientUpdate", version, Record{
 		"task": genesis.Task, "region": me.Region, "device_id": me.Name, "base_version": request.BaseVersion,
-		"base_sha256": request.BaseSHA256, "update_id": request.UpdateID, "num_examples": int64(10), "local_loss": 0.5,
+		"base_sha256": request.BaseSHA256, "update_id": request.UpdateID, "num_examples": max64(1, request.Examples), "local_loss": 0.5,
 		"codec": request.Codec, "tensors": tensors, "client_metrics": Map{}, "created_at": request.CreatedAtMs,
 	})
 	value := registry.seal(trust.named, "ClientUpdate", payload, certificate, ed25519.NewKeyFromSeed(seed))

@@ -160,7 +160,7 @@ func (p *Partition) judge(verdict *Verdict, value []byte, there bool, timestampM
 		return false
 	}
 	if envelope.Kind == "ClientUpdate" {
-		p.update(verdict, record, signer, arrived{envelope.Signature, int64(len(value)), timestampMs})
+		p.update(verdict, record, signer, arrived{envelope.Signature, int64(len(value)), timestampMs, record["num_examples"].(int64)})
 		return false
 	}
 	return p.control(verdict, envelope.Kind, record, signer, timestampMs)
@@ -188,7 +188,10 @@ func (p *Partition) open(value []byte, there bool, timestampMs int64) (*Envelope
 	if err != nil {
 		return nil, nil, nil, err.(*refusal)
 	}
-	newest := map[string]int{"fluvial/policy/v1": 1, "fluvial/policy/v2": 2, "fluvial/policy/v3": 2, "fluvial/policy/v4": 2}[p.policy.Format]
+	newest := 2
+	if p.policy.Format == policyV1 {
+		newest = 1
+	}
 	if envelope.Kind == "ClientUpdate" && envelope.Schema.Version > newest {
 		return nil, nil, nil, unknownSchema(envelope.Schema.Header)
 	}
@@ -295,11 +298,11 @@ func min64(a, b int64) int64 { return -max64(-a, -b) }
 
 // arrived is what is known of a record beside what it says.
 type arrived struct {
-	signature         []byte
-	size, timestampMs int64
+	signature                   []byte
+	size, timestampMs, examples int64
 }
 
-// update judges a ClientUpdate, and counts it if it is accepted: checks 18 to 48.
+// update judges a ClientUpdate, and counts it if it is accepted: checks 18 to 50.
 func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as arrived) {
 	verdict.DeviceID = signer.Name
 	updateID, base := record["update_id"].(string), record["base_version"].(int64)
@@ -333,6 +336,8 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as
 		verdict.refuse("wrong_partition", 305, home, p.partition)
 	case base > p.version:
 		verdict.refuse("future_base", 306, base, p.version)
+	case limits.rounds() && base < p.version:
+		verdict.refuse("round_over", 330, base, p.version)
 	case base < p.oldest() && base < p.floor:
 		verdict.refuse("too_stale", 308, base, p.version, most, p.floor)
 	case base < p.oldest():
@@ -343,6 +348,8 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as
 		verdict.refuse("unknown_base", 309, base)
 	case model != record["base_sha256"]:
 		verdict.refuse("unknown_base", 310, base, cut(model, 12), cut(record["base_sha256"].(string), 12))
+	case !limits.Selection.selects(p.task, base, model, signer.Name):
+		verdict.refuse("not_selected", 331, signer.Name, base)
 	case p.counted[base][signer.Name]:
 		verdict.refuse("duplicate", 311, signer.Name, base)
 	case share != nil && share.tokens < 1:
@@ -383,7 +390,7 @@ func wrongLayout(code int64, values ...any) *refusal {
 	return &refusal{"wrong_layout", why(code, values...)}
 }
 
-// form is checks 33 to 40: whether the tensors are the layout's in form.
+// form is checks 35 to 42: whether the tensors are the layout's in form.
 func (p *Partition) form(codec string, tensors []any) ([]part, []float64, *refusal) {
 	layout := p.layout.all()
 	if !contains(p.policy.Updates.Codecs, codec) {
@@ -409,7 +416,7 @@ func (p *Partition) form(codec string, tensors []any) ([]part, []float64, *refus
 	return parts, scales, refused
 }
 
-// levels is checks 36 to 40.
+// levels is checks 38 to 42.
 func (p *Partition) levels(codec string, data [][]byte, scales []float64) ([]part, *refusal) {
 	var parts []part
 	weights := len(p.layout.Weights)
@@ -478,6 +485,7 @@ func (p *Partition) measure(verdict *Verdict, parts []part, scales []float64, bu
 	verdict.Staleness = p.version - verdict.BaseVersion
 	weights := p.policy.Staleness.Weights
 	verdict.Weight = weightLeft(weights[min64(verdict.Staleness, int64(len(weights)-1))], found.factor)
+	verdict.Weight = p.policy.Weights.weigh(verdict.Weight, as.examples)
 	var clipTo float64
 	if verdict.Clip, clipTo = clipOf(norm, limits.NormClip, found.clipTo); verdict.Clip != 1 {
 		verdict.refuse("accepted", 300, norm, clipTo)

@@ -192,6 +192,9 @@ func arrays(state map[string][]float64, size int, names ...string) map[string][]
 
 // direct is the optimizer's direction, and its next state.
 func direct(server Server, state map[string][]float64, mean []float64) ([]float64, map[string][]float64) {
+	if direction, after, found := server.later(state, mean); found {
+		return direction, after
+	}
 	if server.Optimizer == "sgd" {
 		if server.Momentum == 0 {
 			return mean, map[string][]float64{}
@@ -229,20 +232,20 @@ func sign(x float64) float64 {
 }
 
 // merge is one step from the parent: the next checkpoint and its direction.
-func merge(parent Checkpoint, total *Total, rule Merge, server Server, exponent int, layout *Layout, cone *Cone) (Checkpoint, *Direction) {
-	sums := cone.turned(total.combined(rule))
+func merge(parent Checkpoint, total *Total, policy *Policy, rate float64, layout *Layout, cone *Cone) (Checkpoint, *Direction) {
+	server, sums := policy.Server, cone.turned(total.combined(policy.Merge))
 	divisor := float64(total.updates)
 	if server.DivideBy == "weights" {
 		divisor = float64(total.weightTotal) / 65536
 	}
 	mean := make([]float64, layout.W)
 	for i := range mean {
-		mean[i] = float64(sums[i]) / math.Ldexp(1, exponent) / divisor
+		mean[i] = float64(sums[i]) / math.Ldexp(1, policy.FixedPoint.Exponent) / divisor
 	}
 	direction, state := direct(server, parent.Optimizer, mean)
 	model, steps := make([]float32, layout.W+layout.B), make([]float64, layout.W)
 	for i := range mean {
-		model[i] = float32(float64(parent.Model[i]) + float64(server.LearningRate*direction[i]))
+		model[i] = float32(float64(parent.Model[i]) + float64(rate*direction[i]))
 		steps[i] = float64(model[i]) - float64(parent.Model[i])
 	}
 	for b, value := range total.values {

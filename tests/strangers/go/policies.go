@@ -35,11 +35,17 @@ type Policy struct {
 		Updates     int64   `json:"updates"`
 		SecondsMax  float64 `json:"seconds_max"`
 		LateWindows bool    `json:"late_windows"`
+		Mode        string  `json:"mode"`
+		Quorum      int64   `json:"quorum"`
 	} `json:"buffer"`
 	Shares struct {
 		PerVersion int64 `json:"per_version"`
 		SavedMax   int64 `json:"saved_max"`
 	} `json:"shares"`
+	Weights   Weights   `json:"weights"`
+	Selection Selection `json:"selection"`
+	Schedule  Schedule  `json:"schedule"`
+
 	Server  Server  `json:"server"`
 	Merge   Merge   `json:"merge"`
 	Defence Defence `json:"defence"`
@@ -82,6 +88,9 @@ type Server struct {
 	Beta2        float64 `json:"beta_2"`
 	Adaptivity   float64 `json:"adaptivity"`
 	DivideBy     string  `json:"divide_by"`
+
+	Nesterov         bool  `json:"nesterov"`
+	DelayVersionsMax int64 `json:"delay_versions_max"`
 }
 
 const (
@@ -89,7 +98,11 @@ const (
 	policyV2 = "fluvial/policy/v2"
 	policyV3 = "fluvial/policy/v3"
 	policyV4 = "fluvial/policy/v4"
+	policyV5 = "fluvial/policy/v5"
 )
+
+// formatNumbers are the formats' numbers.
+var formatNumbers = map[string]int{policyV1: 1, policyV2: 2, policyV3: 3, policyV4: 4, policyV5: 5}
 
 // countsShares says whether its format has shares, lateness and what is usual.
 func (policy *Policy) countsShares() bool {
@@ -97,22 +110,25 @@ func (policy *Policy) countsShares() bool {
 }
 
 // countsBuckets says whether its format has merges.
-func (policy *Policy) countsBuckets() bool { return policy.Format == policyV4 }
+func (policy *Policy) countsBuckets() bool { return formatNumbers[policy.Format] >= 4 }
 
 // buckets are how many a window has.
 func (policy *Policy) buckets() int64 { return max64(1, policy.Merge.Buckets) }
 
-// keysOfPolicy are the keys of each section; '3' or '4' behind one that came with that format, '2' behind one that went with v3.
+// keysOfPolicy are the keys of each section; '3', '4' or '5' behind one that came with that format, '2' behind one that went with v3.
 var keysOfPolicy = map[string]string{
 	"updates":     "bytes_max norm_clip norm_max codecs",
 	"staleness":   "kind versions_max seconds_max:3 exponent hinge_versions hinge_slope weights",
 	"window":      "updates_max records_max seconds_max",
-	"buffer":      "updates seconds_max late_windows:3",
+	"buffer":      "updates seconds_max late_windows:3 mode:5 quorum:5",
 	"shares":      "per_version:3 saved_max:3",
-	"server":      "optimizer learning_rate momentum beta_1 beta_2 adaptivity divide_by",
+	"server":      "optimizer learning_rate momentum beta_1 beta_2 adaptivity divide_by nesterov:5 delay_versions_max:5",
 	"anomaly":     "enabled:2 norm_deviations_max:2 cosine_min:2 history_updates:2 history_updates_min:2",
 	"defence":     "kind:3 usual_norm_by:4 norm_clip_medians:3 norm_clip_floor:3 norm_deviations_max:3 cosine_min:3 history_updates:3 history_updates_min:3 guide_cosine_min:3 guide_versions_max:3 step_cosine_min:3 guide_missing:3 quarantine_refusals:3 quarantine_versions:3",
 	"merge":       "kind:4 buckets:4 byzantine:4 iterations:4",
+	"weights":     "by:5 examples_max:5",
+	"selection":   "kind:5 share:5 slots:5",
+	"schedule":    "kind:5 versions:5 factor:5 warmup_versions:5",
 	"fixed_point": "exponent",
 }
 
@@ -122,8 +138,8 @@ func sectionsOf(format string) map[string]map[string]bool {
 	for section, text := range keysOfPolicy {
 		for _, key := range strings.Fields(text) {
 			name, since, _ := strings.Cut(key, ":")
-			later := format == policyV3 || format == policyV4
-			if since == "3" && !later || since == "2" && later || since == "4" && format != policyV4 {
+			number, came := formatNumbers[format], strings.Index("0123456789", since)
+			if since == "2" && number > 2 || since > "2" && number < came {
 				continue
 			}
 			if found[section] == nil {
@@ -151,20 +167,37 @@ var bounds = map[string][2]float64{
 	"defence.quarantine_refusals": {0, 8}, "defence.quarantine_versions": {1, 10000},
 	"merge.buckets": {1, 32}, "merge.byzantine": {0, 14}, "merge.iterations": {1, 64},
 	"fixed_point.exponent": {8, 48},
+	"weights.examples_max": {1, 65536}, "buffer.quorum": {1, 100000000}, "selection.share": {1e-6, 1}, "selection.slots": {1, 10000},
+	"schedule.versions": {1, 1e9}, "schedule.factor": {0, 1}, "schedule.warmup_versions": {0, 1e9}, "server.delay_versions_max": {0, 10000},
 }
 
 var kinds = map[string][]string{
 	"staleness.kind": {"constant", "polynomial", "hinge"}, "server.divide_by": {"updates", "weights"},
 	"defence.kind": {"median", "none", "peers", "guide"}, "defence.guide_missing": {"go_on", "wait"},
 	"defence.usual_norm_by": {"squares", "updates"},
-	"merge.kind": {"mean", "geometric_median", "krum", "mixing"},
+	"merge.kind":            {"mean", "geometric_median", "krum", "mixing"},
+	"weights.by":            {"updates", "examples"}, "buffer.mode": {"buffer", "rounds"}, "selection.kind": {"all", "share", "slots"},
+	"schedule.kind": {"constant", "step", "cosine"},
 }
 
-var optimizersOf = map[string][]string{policyV1: {"sgd", "adam"}, policyV2: {"sgd", "adam", "yogi"}, policyV3: {"sgd", "adam", "yogi"}, policyV4: {"sgd", "adam", "yogi"}}
+// optimizersOf are the optimizers that documents of a format can name.
+func optimizersOf(format string) []string {
+	if format == policyV1 {
+		return []string{"sgd", "adam"}
+	}
+	return []string{"sgd", "adam", "yogi", "adagrad", "amsgrad"}
+}
 
-var codecsOf = map[string][]string{
-	policyV1: {"int8", "float32"}, policyV2: {"int8", "float32", "int4"}, policyV3: {"int8", "float32", "int4"},
-	policyV4: {"int8", "float32", "int4"},
+// codecsOf are the codecs that documents of a format can name; none for an unknown one.
+func codecsOf(format string) []string {
+	switch formatNumbers[format] {
+	case 0:
+		return nil
+	case 1:
+		return []string{"int8", "float32"}
+	default:
+		return []string{"int8", "float32", "int4"}
+	}
 }
 
 func strict(data []byte, into any) error {
@@ -194,7 +227,7 @@ func readPolicy(data []byte) (*Policy, error) {
 		return nil, errDocument
 	}
 	value, err := parseJSON(data)
-	if err != nil || codecsOf[policy.Format] == nil || !hasSections(value.(map[string]any), policy.Format) || !policy.isSound() {
+	if err != nil || codecsOf(policy.Format) == nil || !hasSections(value.(map[string]any), policy.Format) || !policy.isSound() {
 		return nil, errDocument
 	}
 	if !policy.countsShares() {
@@ -262,15 +295,18 @@ func (policy *Policy) isSound() bool {
 		}
 	}
 	for i, codec := range updates.Codecs {
-		if !contains(codecsOf[policy.Format], codec) || contains(updates.Codecs[:i], codec) {
+		if !contains(codecsOf(policy.Format), codec) || contains(updates.Codecs[:i], codec) {
 			return false
 		}
 	}
 	if policy.countsBuckets() && !policy.Merge.isSound() {
 		return false
 	}
+	if policy.learns() && !policy.learnsSoundly() {
+		return false
+	}
 	shares := policy.Shares.PerVersion == 0 || policy.Shares.SavedMax >= policy.Shares.PerVersion
 	return shares && len(updates.Codecs) > 0 && int64(len(staleness.Weights)) == staleness.VersionsMax+1 &&
 		updates.NormMax >= updates.NormClip && policy.Window.RecordsMax >= policy.Window.UpdatesMax &&
-		defence.HistoryUpdatesMin <= defence.HistoryUpdates && contains(optimizersOf[policy.Format], policy.Server.Optimizer)
+		defence.HistoryUpdatesMin <= defence.HistoryUpdates && contains(optimizersOf(policy.Format), policy.Server.Optimizer)
 }

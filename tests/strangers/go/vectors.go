@@ -127,6 +127,7 @@ func runVectors(registry *Registry, folder string) error {
 		"scores.json": (*runner).score, "buffers.json": (*runner).buffer, "merges.json": (*runner).merge, "logs.json": (*runner).log,
 		"checks.json": (*runner).log, "heads.json": (*runner).head, "defences.json": (*runner).defence, "usual.json": (*runner).usual,
 		"buckets.json": (*runner).bucket, "robust.json": (*runner).robust,
+		"lateness.json": (*runner).late, "lots.json": (*runner).lot, "examples.json": (*runner).examples, "rates.json": (*runner).rate,
 	}
 	paths, _ := filepath.Glob(filepath.Join(folder, "vectors", "*.json"))
 	sort.Strings(paths)
@@ -716,7 +717,12 @@ func (r *runner) merge(raw json.RawMessage) {
 		ParentModel     Hex      `json:"parent_model"`
 		ParentOptimizer Hex      `json:"parent_optimizer"`
 		Rule            Merge    `json:"merge"`
+		Schedule        Schedule `json:"schedule"`
+		Version         int64    `json:"version"` // the one that is made; missing: no schedule, and nothing about delays
+		Rate            *Number  `json:"rate"`
 		Windows         []struct {
+			Version     int64         `json:"version"`
+			Staleness   int64         `json:"staleness_max"`
 			Accepted    int64         `json:"accepted"`
 			WeightTotal int64         `json:"weight_total"`
 			Buckets     []bucketCount `json:"buckets"`
@@ -737,18 +743,32 @@ func (r *runner) merge(raw json.RawMessage) {
 	r.equal("error", err, nil)
 	parent.Optimizer, err = readOptimizer(one.ParentOptimizer)
 	r.equal("error", err, nil)
-	total := newTotal(layout)
+	total, policy := newTotal(layout), read[latenessRule](raw).policy()
+	latest, staleness := int64(0), int64(0)
 	for _, window := range one.Windows {
 		weight := int64(weightOne)
 		if window.Weight != nil {
 			weight = *window.Weight
 			r.equal("weight after lateness", weightAfter(window.WeightTotal, weight), window.WeightAfter)
+			if one.Version > 0 {
+				r.equal("what lateness leaves", policy.lateness(one.Version-1, window.Version), weight)
+			}
 		}
 		buckets := weightsOf(window.Buckets)
 		if buckets == nil {
 			buckets = []int64{window.WeightTotal}
 		}
 		total.add(wholesOf(window.Sums), buckets, window.Accepted, window.WeightTotal, weight)
+		if weight > 0 {
+			latest = max64(latest, policy.versionsLate(one.Version-1, window.Version, window.Accepted))
+			staleness = max64(staleness, window.Staleness)
+		}
+	}
+	policy.Server, policy.Merge, policy.Schedule = one.Server, one.Rule, one.Schedule
+	policy.FixedPoint.Exponent = one.Exponent
+	rate := policy.rate(max64(1, one.Version), staleness+latest)
+	if one.Rate != nil {
+		r.same("rate", rate, float64(*one.Rate))
 	}
 	var cone *Cone
 	if len(one.Guide) > 0 {
@@ -756,10 +776,72 @@ func (r *runner) merge(raw json.RawMessage) {
 		r.equal("error", err, nil)
 		cone = &Cone{guide, one.Least}
 	}
-	made, direction := merge(parent, total, one.Rule, one.Server, one.Exponent, layout, cone)
+	made, direction := merge(parent, total, policy, rate, layout, cone)
 	r.equal("model", hex.EncodeToString(modelFile(made.Model, layout)), hex.EncodeToString(one.Model))
 	r.equal("optimizer", hex.EncodeToString(optimizerFile(made.Optimizer)), hex.EncodeToString(one.Optimizer))
 	r.equal("reference", hex.EncodeToString(directionFile(direction)), hex.EncodeToString(one.Reference))
+}
+
+// latenessRule are the keys of a policy that say what is left of a late window.
+type latenessRule struct {
+	Buffer struct {
+		Mode        string `json:"mode"`
+		LateWindows bool   `json:"late_windows"`
+	} `json:"buffer"`
+	Staleness struct {
+		VersionsMax int64   `json:"versions_max"`
+		Weights     []int64 `json:"weights"`
+	} `json:"staleness"`
+}
+
+func (rule latenessRule) policy() *Policy {
+	policy := &Policy{}
+	policy.Buffer.Mode, policy.Buffer.LateWindows = rule.Buffer.Mode, rule.Buffer.LateWindows
+	policy.Staleness.VersionsMax, policy.Staleness.Weights = rule.Staleness.VersionsMax, rule.Staleness.Weights
+	return policy
+}
+
+func (r *runner) late(raw json.RawMessage) {
+	one := read[struct {
+		Parent  int64 `json:"parent"`
+		Version int64 `json:"version"`
+		Weight  int64 `json:"weight"`
+	}](raw)
+	r.equal("weight", read[latenessRule](raw).policy().lateness(one.Parent, one.Version), one.Weight)
+}
+
+func (r *runner) lot(raw json.RawMessage) {
+	one := read[struct {
+		Selection Selection `json:"selection"`
+		Task      string    `json:"task"`
+		Base      int64     `json:"base_version"`
+		Model     string    `json:"base_sha256"`
+		Device    string    `json:"device_id"`
+		Selected  bool      `json:"selected"`
+	}](raw)
+	r.equal("selected", one.Selection.selects(one.Task, one.Base, one.Model, one.Device), one.Selected)
+}
+
+func (r *runner) examples(raw json.RawMessage) {
+	one := read[struct {
+		Weights  Weights `json:"weights"`
+		Weight   int64   `json:"weight"`
+		Examples int64   `json:"num_examples"`
+		Weighs   int64   `json:"weighs"`
+	}](raw)
+	r.equal("weighs", one.Weights.weigh(one.Weight, one.Examples), one.Weighs)
+}
+
+func (r *runner) rate(raw json.RawMessage) {
+	one := read[struct {
+		Server   Server   `json:"server"`
+		Schedule Schedule `json:"schedule"`
+		Version  int64    `json:"version"`
+		Delay    int64    `json:"delay_versions"`
+		Rate     Number   `json:"rate"`
+	}](raw)
+	policy := &Policy{Server: one.Server, Schedule: one.Schedule}
+	r.same("rate", policy.rate(one.Version, one.Delay), float64(one.Rate))
 }
 
 type bucketCount struct {

@@ -66,7 +66,7 @@ def test_versions_have_the_checkers_bits_whatever_the_pieces(
         total, weight = totals(seed), 9 << 16
         step = merge(ours, total, updates=11, weight_total=weight, policy=rules, layout=LAYOUT)
         delta = arithmetic.mean_delta(total, 11, weight, document)
-        after, state = arithmetic.server_step(server_keys, *theirs, delta)
+        after, state = arithmetic.server_step(server_keys, *theirs, delta, server_keys["learning_rate"])
         reference = arithmetic.direction_from(arithmetic.direction_bytes(theirs[0], after, layout), layout)
         assert step.checkpoint.model.tobytes() == after.tobytes()
         assert bytes_of(step.checkpoint.optimizer) == bytes_of(state)

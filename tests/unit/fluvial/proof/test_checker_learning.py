@@ -1,0 +1,152 @@
+"""The checker's lots, weights by examples, rates and lateness of ``fluvial/policy/v5``, by the numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fluvial.proof.checker import late
+from fluvial.proof.checker.lots import is_selected, weight_by_examples
+from fluvial.proof.checker.optimizers import OPTIMIZERS
+from fluvial.proof.checker.rates import rate_of
+from tests.factories import TASK, devices, model_sha
+
+OLD: dict[str, Any] = {"server": {"learning_rate": 0.7}, "buffer": {"late_windows": True}}
+"""What of a policy before v5 is asked for."""
+
+
+def scheduled(eta: float = 0.5, **schedule: Any) -> dict[str, Any]:
+    whole = {"kind": "constant", "versions": 100, "factor": 0.1, "warmup_versions": 0} | schedule
+    return {"server": {"learning_rate": eta, "delay_versions_max": 0}, "schedule": whole}
+
+
+def choosing(**selection: Any) -> dict[str, Any]:
+    return {"selection": {"kind": "all", "share": 1.0, "slots": 1} | selection}
+
+
+def chosen(policy: dict[str, Any], base: int, names: list[str]) -> list[str]:
+    return [name for name in names if is_selected(policy, TASK, base, model_sha(base), name)]
+
+
+# -- lots
+
+
+@pytest.mark.parametrize("policy", [{}, choosing(), choosing(kind="share"), choosing(kind="slots")])
+def test_everybody_is_selected_unless_a_policy_says_otherwise(policy: dict[str, Any]) -> None:
+    names = devices(50)
+    assert chosen(policy, 3, names) == names
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_a_share_of_all_devices_is_selected_another_for_each_version(share: float) -> None:
+    names = devices(2000)
+    first, second = (set(chosen(choosing(kind="share", share=share), base, names)) for base in (0, 1))
+    spread = 5 * math.sqrt(2000 * share * (1 - share))
+    assert all(abs(len(one) - 2000 * share) < spread for one in (first, second))
+    assert abs(len(first & second) - 2000 * share * share) < spread  # one lot says nothing of the next
+    larger = set(chosen(choosing(kind="share", share=min(1.0, 2 * share)), 0, names))
+    assert first <= larger
+
+
+def test_with_slots_every_device_has_one_turn_in_so_many_versions() -> None:
+    names, policy = devices(300), choosing(kind="slots", slots=7)
+    turns = {name: [base for base in range(40) if name in chosen(policy, base, [name])] for name in names}
+    for name, taken in turns.items():
+        assert taken == list(range(taken[0], 40, 7)) and taken[0] < 7, name
+    starts = [taken[0] for taken in turns.values()]
+    assert min(starts.count(slot) for slot in range(7)) > 20
+
+
+# -- weights
+
+
+def test_a_boast_counts_as_the_most_that_the_policy_lets_count() -> None:
+    policy = {"weights": {"by": "examples", "examples_max": 200}}
+    said = [weight_by_examples(policy, 65_536, one) for one in (-3, 0, 1, 50, 200, 201, 10**18)]
+    assert said == [327, 327, 327, 16_384, 65_536, 65_536, 65_536]
+    assert weight_by_examples(policy, 1, 1) == 1
+    assert weight_by_examples({"weights": {"by": "updates", "examples_max": 200}}, 9, 1) == 9
+    assert weight_by_examples({}, 9, 1) == 9
+
+
+# -- rates
+
+
+def test_before_v5_the_rate_is_the_policys() -> None:
+    assert [rate_of(OLD, version, 99) for version in (1, 2, 10**9)] == [0.7] * 3
+
+
+@pytest.mark.parametrize(("versions", "factor"), [(1, 0.0), (7, 0.25), (100, 0.1), (10**9, 0.0)])
+def test_the_cosine_is_half_a_wave_from_the_rate_down_to_its_share(versions: int, factor: float) -> None:
+    policy = scheduled(0.3, kind="cosine", versions=versions, factor=factor)
+    for u in {0, 1, versions // 3, versions // 2, versions - 1, versions, versions + 1, 3 * versions}:
+        reached = min(1.0, u / versions)
+        expected = 0.3 * (factor + (1 - factor) * (1 + math.cos(math.pi * reached)) / 2)
+        assert rate_of(policy, u + 1, 0) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_steps_fall_by_the_factor_and_end_falling() -> None:
+    policy = scheduled(0.5, kind="step", versions=3, factor=0.5)
+    assert [rate_of(policy, version, 0) for version in range(1, 8)] == [
+        0.5,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+        0.25,
+        0.125,
+    ]
+    assert rate_of(policy, 10**6, 0) == 0.5 * 0.5**64
+
+
+def test_a_warm_up_rises_evenly_and_the_schedule_begins_behind_it() -> None:
+    policy = scheduled(1.0, kind="step", versions=2, factor=0.1, warmup_versions=4)
+    assert [rate_of(policy, version, 0) for version in range(1, 8)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 0.1]
+
+
+def test_a_delayed_version_goes_by_one_over_its_delay_and_never_further_than_the_schedule() -> None:
+    policy = scheduled(0.2)
+    policy["server"]["delay_versions_max"] = 4
+    rates = [rate_of(policy, 9, delay) for delay in (0, 4, 5, 10, 100)]
+    assert rates == [0.2, 0.2, 0.2, 0.1, 0.01]
+
+
+# -- lateness
+
+
+def test_in_rounds_a_window_of_an_earlier_version_is_dropped_whole() -> None:
+    rounds = {
+        "buffer": {"mode": "rounds", "late_windows": False},
+        "staleness": {"versions_max": 9, "weights": [1] * 10},
+    }
+    assert [late.weight_left(rounds, 5, version) for version in (3, 4, 5, 6)] == [0, 0, 65_536, 65_536]
+
+
+def test_a_delay_is_the_largest_staleness_and_the_largest_lateness() -> None:
+    assert late.delay_of({"buffer": {"late_windows": True}}, 3, 2) == 5
+    assert late.delay_of({"buffer": {"late_windows": False}}, 3, 2) == 3
+
+
+# -- optimizers
+
+
+def test_the_largest_second_moment_stays_where_later_deltas_are_small() -> None:
+    server = {"beta_1": 0.0, "beta_2": 0.5, "adaptivity": 1e-3}
+    _, state = OPTIMIZERS["amsgrad"](server, {}, np.array([4.0, 0.0]))
+    direction, after = OPTIMIZERS["amsgrad"](server, state, np.array([1.0, 1.0]))
+    assert state["v"].tolist() == state["v_max"].tolist() == [8.0, 0.0]
+    assert after["v"].tolist() == [4.5, 0.5] and after["v_max"].tolist() == [8.0, 0.5]
+    assert direction == pytest.approx([1 / (math.sqrt(8) + 1e-3), 1 / (math.sqrt(0.5) + 1e-3)])
+
+
+def test_a_state_of_another_optimizer_is_forgotten() -> None:
+    server = {"beta_1": 0.5, "beta_2": 0.5, "adaptivity": 1.0, "momentum": 0.5, "nesterov": True}
+    ones = np.ones(1)
+    assert set(OPTIMIZERS["amsgrad"](server, {"m": ones, "v": ones}, ones)[1]) == {"m", "v", "v_max"}
+    assert OPTIMIZERS["amsgrad"](server, {"m": ones, "v": ones}, ones)[1]["m"] == [0.5]
+    assert OPTIMIZERS["adagrad"](server, {"m": ones, "v": ones, "v_max": ones}, ones)[1]["v"] == [1.0]
+    direction, state = OPTIMIZERS["sgd"](server, {"velocity": ones}, ones)
+    assert [*state["velocity"], *direction] == [1.5, 1.75]

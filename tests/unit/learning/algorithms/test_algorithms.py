@@ -1,0 +1,135 @@
+"""Local algorithms: each by its paper's formula, and what a task may say of them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from aggregation.errors import UsageProblem
+from learning.algorithms import ALGORITHMS, LocalSteps
+from learning.algorithms.fednova import accumulation
+from learning.config import TrainConfig, config_from_overrides
+from learning.datasets import Examples
+from tests.conformance.algorithms import FEATURES, AlgorithmLaws, Round, Weights, change, examples
+
+
+class TestFedAvg(AlgorithmLaws):
+    name = "fedavg"
+
+    def naive_gradient(self, gradient: Weights, weights: Weights, base: Weights) -> Weights:
+        return gradient
+
+    def naive_change(self, changed: Weights, done: Round) -> Weights:
+        return changed
+
+
+class TestFedProx(AlgorithmLaws):
+    name = "fedprox"
+    settings: ClassVar[dict[str, Any]] = {"mu": 0.7}
+
+    def naive_gradient(self, gradient: Weights, weights: Weights, base: Weights) -> Weights:
+        return gradient + 0.7 * (weights - base)
+
+    def naive_change(self, changed: Weights, done: Round) -> Weights:
+        return changed
+
+    def test_without_a_proximal_term_it_is_fedavg_to_the_last_bit(self) -> None:
+        config = TrainConfig(seed=1)
+        assert change(config, algorithm="fedprox", mu=0.0).tobytes() == change(config).tobytes()
+
+    def test_the_larger_mu_the_nearer_the_local_model_stays(self) -> None:
+        config = TrainConfig(epochs=20, learning_rate=0.05)
+        moved = [np.linalg.norm(change(config, algorithm="fedprox", mu=mu)) for mu in (0.0, 0.1, 1.0, 10.0)]
+        assert moved == sorted(moved, reverse=True)
+        assert moved[-1] < moved[0] / 2
+
+    def test_at_the_end_of_long_training_it_stands_where_the_paper_says(self) -> None:
+        data, mu = examples(), 2.0
+        x, y = data.x.astype(np.float64), data.y.astype(np.float64)
+        base = np.array([0.5, -1.0, 2.0])
+        curvature = 2 * x.T @ x / len(x) + mu * np.eye(FEATURES)
+        minimum = np.linalg.solve(curvature, 2 * x.T @ y / len(x) + mu * base)
+        config = TrainConfig(epochs=400, batch_size=64, learning_rate=0.1)
+        assert change(config, algorithm="fedprox", mu=mu) == pytest.approx(minimum - base, abs=1e-9)
+
+
+class TestFedNova(AlgorithmLaws):
+    name = "fednova"
+    settings: ClassVar[dict[str, Any]] = {"tau_eff": 8.0}
+
+    def naive_gradient(self, gradient: Weights, weights: Weights, base: Weights) -> Weights:
+        return gradient
+
+    def naive_change(self, changed: Weights, done: Round) -> Weights:
+        t, m = done.steps, done.momentum
+        return changed * 8.0 / ((t - m * (1 - m**t) / (1 - m)) / (1 - m))
+
+    def test_devices_that_take_more_steps_do_not_pull_further(self) -> None:
+        flat = Examples(
+            np.full((40, FEATURES), 1e-6), np.full(40, 1e6)
+        )  # a gradient that training does not change
+        few, many = TrainConfig(epochs=1, batch_size=10), TrainConfig(epochs=9, batch_size=2)
+        apart = [np.linalg.norm(change(config, flat)) for config in (few, many)]
+        assert apart[1] > 40 * apart[0]
+        together = [change(config, flat, algorithm="fednova", tau_eff=8) for config in (few, many)]
+        assert together[0] == pytest.approx(together[1], rel=1e-6)
+
+    @pytest.mark.parametrize("steps", [1, 2, 7, 100])
+    @pytest.mark.parametrize(("rate", "mu"), [(0.1, 0.01), (0.05, 5.0), (1.0, 0.5)])
+    def test_a_proximal_term_has_the_weight_that_the_paper_gives(
+        self, steps: int, rate: float, mu: float
+    ) -> None:
+        c = rate * mu
+        assert accumulation(LocalSteps(steps, rate, pull=mu)) == pytest.approx((1 - (1 - c) ** steps) / c)
+
+    def test_it_works_together_with_fedprox(self) -> None:
+        config = TrainConfig(epochs=3, batch_size=5, learning_rate=0.05)
+        alone = change(config, algorithm="fedprox", mu=0.7)
+        both = change(config, algorithm=("fedprox", "fednova"), mu=0.7, tau_eff=4)
+        c, steps = 0.05 * 0.7, 3 * 4
+        assert both == pytest.approx(alone * 4 / ((1 - (1 - c) ** steps) / c), rel=1e-9)
+
+    def test_with_nesterovs_momentum_a_constant_gradient_gives_the_stated_steps(self) -> None:
+        flat = Examples(np.full((40, FEATURES), 1e-6), np.full(40, 1e6))
+        config = TrainConfig(epochs=3, batch_size=8)
+        one = change(TrainConfig(epochs=1, batch_size=40), flat)
+        got = change(config, flat, algorithm="fednova", tau_eff=5, momentum=0.9, nesterov=True)
+        assert got == pytest.approx(5 * one, rel=1e-6)
+
+    @pytest.mark.parametrize("settings", [{"optimizer": "adam"}, {"momentum": 0.5, "dampening": 0.5}])
+    def test_steps_that_are_no_sum_of_gradients_are_refused(self, settings: dict[str, Any]) -> None:
+        with pytest.raises(UsageProblem, match="normalizes the steps of SGD") as caught:
+            change(TrainConfig(), algorithm="fednova", tau_eff=8, **settings)
+        assert caught.value.error_id == "FLV-2207"
+
+    def test_the_number_of_steps_has_to_be_stated(self) -> None:
+        with pytest.raises(UsageProblem, match="fednova needs tau_eff, the local steps"):
+            change(TrainConfig(), algorithm="fednova")
+
+
+def test_every_algorithm_is_held_to_the_laws() -> None:
+    assert {one.name for one in AlgorithmLaws.__subclasses__()} == set(ALGORITHMS)
+
+
+def test_an_unknown_algorithm_is_refused_with_what_was_meant() -> None:
+    with pytest.raises(UsageProblem, match="there are fedavg, fedprox, fednova") as caught:
+        change(TrainConfig(), algorithm="fedproxx")
+    assert "did you mean algorithm='fedprox'?" in caught.value.hint
+
+
+def test_a_setting_of_another_algorithm_is_refused() -> None:
+    with pytest.raises(UsageProblem, match="no setting 'mu'") as caught:
+        change(TrainConfig(), mu=0.1)
+    assert caught.value.error_id == "FLV-2207"
+
+
+def test_a_files_config_says_it_all() -> None:
+    said = {"epochs": 2, "algorithm": "fedprox", "mu": 0.7, "momentum": 0.5}
+    config = config_from_overrides(said, where="")
+    plain = TrainConfig(epochs=2)
+    assert (
+        change(config, **config.extra).tobytes()
+        == change(plain, algorithm="fedprox", mu=0.7, momentum=0.5).tobytes()
+    )
