@@ -1,6 +1,7 @@
 """What Flower's interpreter is started with, by this file's path: that interpreter need not have Fluvial.
 
-The modules beside this one become a package of another name there, which imports nothing else of Fluvial's.
+The modules beside this one are found as ``fluvial.flower``, without Fluvial around them. Once they are loaded the name
+is free again: an app may import a Fluvial that its environment has.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from pathlib import Path
 from types import ModuleType
 
 if __name__ == "__main__":
-    folder = str(Path(__file__).resolve().parent)
-    sys.path[:] = [place for place in sys.path if str(Path(place).resolve()) != folder]
-    package = ModuleType("fluvial_flower_host")
-    package.__path__ = [folder]
-    sys.modules[package.__name__] = package
-    importlib.import_module(f"{package.__name__}.host").main()
+    folder = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != folder]
+    around = ModuleType("fluvial")
+    around.__path__ = [str(folder.parent)]
+    sys.modules["fluvial"] = around
+    main = importlib.import_module("fluvial.flower.host").main
+    for name in [name for name in sys.modules if name.partition(".")[0] == "fluvial"]:
+        del sys.modules[name]
+    main()

@@ -23,9 +23,9 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .records import Refused, arrays_of, numbers
-from .strategies import LEGACY, Training
-from .wire import Arrays, Document, FrameError, read_frame, write_frame
+from fluvial.flower.records import Refused, arrays_of, numbers
+from fluvial.flower.strategies import LEGACY, Training
+from fluvial.flower.wire import Arrays, Document, FrameError, read_frame, write_frame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

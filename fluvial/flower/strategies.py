@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .records import Refused, arrays_of, numbers
+from fluvial.flower.records import Refused, arrays_of, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
