@@ -14,6 +14,7 @@ from fluvial.flower.files import find_app, write_task_of
 from fluvial.session.simulation import simulate
 from learning.task import Task, load_task
 from learning.training import evaluate_parameters, train_locally
+from producers.fleet.failures import FailedRound
 from tests.flower_apps import LINEAR, LINEAR_SERVER, python_with_flower, template
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -77,7 +78,9 @@ def line(folder: Path, text: str = LINEAR) -> Path:
     return folder
 
 
-def test_the_numpy_template_runs_as_it_is(tmp_path, monkeypatch, capsys) -> None:
+def test_the_numpy_template_runs_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(template("quickstart-numpy", tmp_path))
     assert (
         cli.main(["run", "--flower", ".", "--devices", "3", "--simulate", "--versions", "2", "--json"]) == 0
@@ -89,7 +92,9 @@ def test_the_numpy_template_runs_as_it_is(tmp_path, monkeypatch, capsys) -> None
     assert document["failed_rounds"]["rounds"] == 0
 
 
-def test_the_torch_template_learns_and_is_evaluated_by_its_server_app(tmp_path, monkeypatch) -> None:
+def test_the_torch_template_learns_and_is_evaluated_by_its_server_app(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = task_of(template("quickstart-pytorch", tmp_path), monkeypatch, "pytorchexample.client_app:app")
     assert list(task.model())[:5] == [
         *("norm.weight", "norm.bias", "norm.running_mean", "norm.running_var", "norm.num_batches_tracked"),
@@ -104,7 +109,9 @@ def test_the_torch_template_learns_and_is_evaluated_by_its_server_app(tmp_path, 
     assert result.versions[-1].metrics["accuracy"] > 0.8
 
 
-def test_a_client_of_before_messages_begins_with_its_own_parameters(tmp_path, monkeypatch) -> None:
+def test_a_client_of_before_messages_begins_with_its_own_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = task_of(line(tmp_path), monkeypatch, "line:app")
     assert [array.tolist() for array in task.model().values()] == [[0.0], [0.0]]
     result = simulate(task, versions=5)
@@ -113,7 +120,9 @@ def test_a_client_of_before_messages_begins_with_its_own_parameters(tmp_path, mo
 
 
 @pytest.mark.parametrize("flower", ["line:client_fn", "one:client", "one:One"])
-def test_a_function_a_client_and_a_class_do_as_well(flower, tmp_path, monkeypatch) -> None:
+def test_a_function_a_client_and_a_class_do_as_well(
+    flower: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (line(tmp_path) / "one.py").write_text(ONE)
     result = simulate(task_of(tmp_path, monkeypatch, flower), versions=2)
     assert result.failed_rounds.total == 0
@@ -121,7 +130,7 @@ def test_a_function_a_client_and_a_class_do_as_well(flower, tmp_path, monkeypatc
 
 
 def test_a_server_of_before_messages_says_the_first_model_the_steps_and_the_metric(
-    tmp_path, monkeypatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = task_of(line(tmp_path), monkeypatch, "line:app", "lineserver:app")
     first = np.array([0.5, 0.0], np.float32)
@@ -136,7 +145,7 @@ def test_a_server_of_before_messages_says_the_first_model_the_steps_and_the_metr
     np.testing.assert_allclose(trained.delta, [a - 0.5, b], rtol=1e-5)
 
 
-def test_the_same_round_gives_the_same_bits(tmp_path, monkeypatch) -> None:
+def test_the_same_round_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of(template("quickstart-numpy", tmp_path), monkeypatch, ".")
     first, part = np.ones(1, np.float32), task.data().parts["client-1"]
     one, again, later = (
@@ -146,14 +155,16 @@ def test_the_same_round_gives_the_same_bits(tmp_path, monkeypatch) -> None:
     assert one == again != later
 
 
-def test_bad_clients_sit_their_rounds_out_each_by_name_and_the_others_go_on(tmp_path, monkeypatch) -> None:
+def test_bad_clients_sit_their_rounds_out_each_by_name_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = task_of(line(tmp_path, BAD), monkeypatch, "line:app", devices=10)
-    told = {}
-    result = simulate(
-        task,
-        versions=3,
-        on_failure=lambda failed, _: told.setdefault(failed.device, (failed.error_id, failed.message)),
-    )
+    told: dict[int, tuple[str, str]] = {}
+
+    def on_failure(failed: FailedRound, _first: object) -> None:
+        told.setdefault(int(failed.device.rpartition("-")[2]), (failed.error_id, failed.message))
+
+    result = simulate(task, versions=3, on_failure=on_failure)
     assert {update.device for update in result.updates} == {0, 9}
     assert set(result.verdicts) == {"accepted"}
     expected = {
@@ -166,11 +177,10 @@ def test_bad_clients_sit_their_rounds_out_each_by_name_and_the_others_go_on(tmp_
         7: ("FLV-2208", "ValueError: no data at this site"),
         8: ("FLV-2263", "exit code 3"),
     }
-    by_number = {int(device.rpartition("-")[2]): found for device, found in told.items()}
-    assert {number: error_id for number, (error_id, _) in by_number.items()} == {
+    assert {number: error_id for number, (error_id, _) in told.items()} == {
         number: error_id for number, (error_id, _) in expected.items()
     }
-    assert [number for number, (_, text) in expected.items() if text not in by_number[number][1]] == []
+    assert [number for number, (_, text) in expected.items() if text not in told[number][1]] == []
 
 
 @pytest.mark.parametrize(
@@ -186,14 +196,18 @@ def test_bad_clients_sit_their_rounds_out_each_by_name_and_the_others_go_on(tmp_
         ),
     ],
 )
-def test_what_is_no_app_is_told_before_anything_runs(text, flower, said, tmp_path, monkeypatch) -> None:
+def test_what_is_no_app_is_told_before_anything_runs(
+    text: str, flower: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UsageProblem) as raised:
         task_of(line(tmp_path, text), monkeypatch, flower)
     assert raised.value.error_id == "FLV-2261"
     assert said in raised.value.message
 
 
-def test_a_mistake_in_the_app_is_shown_at_its_own_line(tmp_path, monkeypatch) -> None:
+def test_a_mistake_in_the_app_is_shown_at_its_own_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UsageProblem) as raised:
         task_of(line(tmp_path, "def f():\n    return 1 / 0\n\nf()\n"), monkeypatch, "line:app")
     assert "ZeroDivisionError" in raised.value.message

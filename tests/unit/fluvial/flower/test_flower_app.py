@@ -20,7 +20,7 @@ from tests.flower_apps import template
 
 
 @pytest.fixture
-def app(tmp_path) -> FlowerApp:
+def app(tmp_path: Path) -> FlowerApp:
     return FlowerApp("client:app", folder=tmp_path, devices=3)
 
 
@@ -36,7 +36,9 @@ def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) ->
 
 
 @pytest.mark.skipif(importlib.util.find_spec("flwr") is not None, reason="this interpreter has flwr")
-def test_an_interpreter_without_flower_is_named_with_what_to_install(tmp_path, monkeypatch) -> None:
+def test_an_interpreter_without_flower_is_named_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("FLUVIAL_FLOWER_PYTHON", raising=False)
     monkeypatch.chdir(template("quickstart-numpy", tmp_path))
     path, _ = write_task_of(find_app("."), None)
@@ -46,7 +48,9 @@ def test_an_interpreter_without_flower_is_named_with_what_to_install(tmp_path, m
     assert sys.executable in raised.value.message
 
 
-def test_an_interpreter_that_is_not_there_is_named(tmp_path, monkeypatch, app) -> None:
+def test_an_interpreter_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app: FlowerApp
+) -> None:
     monkeypatch.setenv("FLUVIAL_FLOWER_PYTHON", str(tmp_path / "nowhere"))
     with pytest.raises(EnvironmentProblem, match=r"nowhere cannot be started.*No such file") as raised:
         app.model()
@@ -63,7 +67,7 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path, monkeypatch, app) -
     ],
 )
 def test_a_process_that_ends_or_babbles_is_an_error_and_not_waited_for(
-    script, said, tmp_path, monkeypatch, app
+    script: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app: FlowerApp
 ) -> None:
     interpreter(tmp_path, monkeypatch, script)
     with pytest.raises(UsageProblem, match=said) as raised:
@@ -74,12 +78,12 @@ def test_a_process_that_ends_or_babbles_is_an_error_and_not_waited_for(
 # -- what a client returns
 
 
-MODEL = {
+MODEL: dict[str, np.ndarray] = {
     "w": np.ones((2, 3), np.float32),
     "count": np.array(4, np.int64),
     "b": np.zeros(3, np.float64),
 }
-NEW = [np.full((2, 3), 2.0), np.array(9), np.full(3, 5.0, np.float32)]
+NEW: list[np.ndarray] = [np.full((2, 3), 2.0), np.array(9), np.full(3, 5.0, np.float32)]
 
 
 def take(app: FlowerApp, names: list[str], arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -88,7 +92,7 @@ def take(app: FlowerApp, names: list[str], arrays: list[np.ndarray]) -> dict[str
     return model
 
 
-def test_what_is_learned_is_taken_in_the_models_types_and_what_counts_stays(app) -> None:
+def test_what_is_learned_is_taken_in_the_models_types_and_what_counts_stays(app: FlowerApp) -> None:
     model = take(app, ["w", "count", "b"], NEW)
     assert {name: (array.dtype, array.shape) for name, array in model.items()} == {
         name: (array.dtype, array.shape) for name, array in MODEL.items()
@@ -110,7 +114,7 @@ def test_what_is_learned_is_taken_in_the_models_types_and_what_counts_stays(app)
     ],
 )
 def test_what_is_no_update_names_the_first_array_that_differs_and_who_sent_it(
-    names, arrays, said, app
+    names: list[str], arrays: list[np.ndarray], said: str, app: FlowerApp
 ) -> None:
     with pytest.raises(UsageProblem, match=said) as raised:
         take(app, names, arrays)
@@ -132,14 +136,16 @@ def test_what_is_no_update_names_the_first_array_that_differs_and_who_sent_it(
         ({}, {"loss": 0.0}),
     ],
 )
-def test_the_loss_is_what_is_called_so_and_every_other_number_keeps_its_name(reported, told) -> None:
+def test_the_loss_is_what_is_called_so_and_every_other_number_keeps_its_name(
+    reported: dict[str, float], told: dict[str, float]
+) -> None:
     assert list(_with_loss(reported).items()) == list(told.items())
 
 
 # -- nodes
 
 
-def test_a_device_a_partition_and_one_more_to_evaluate_on(app) -> None:
+def test_a_device_a_partition_and_one_more_to_evaluate_on(app: FlowerApp) -> None:
     data = app.data()
     assert list(data.parts) == ["client-0", "client-1", "client-2"]
     assert app._node(data.parts["client-2"]) == {"partition-id": 2, "num-partitions": 4}
@@ -149,7 +155,7 @@ def test_a_device_a_partition_and_one_more_to_evaluate_on(app) -> None:
     assert app._node(data.parts["client-2"]) == {"partition-id": 2, "num-partitions": 3}
 
 
-def test_a_real_node_is_what_its_node_config_says(app) -> None:
+def test_a_real_node_is_what_its_node_config_says(app: FlowerApp) -> None:
     one = app.local_data("partition-id=0 num-partitions=2")
     other = app.local_data("data-path='/srv/a b.csv' site=north")
     assert app._node(one) == {"partition-id": 0, "num-partitions": 2}
@@ -157,13 +163,13 @@ def test_a_real_node_is_what_its_node_config_says(app) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "/srv/data.csv", "partition-id", "a=1 b"])
-def test_what_is_no_node_config_is_refused(text) -> None:
+def test_what_is_no_node_config_is_refused(text: str) -> None:
     with pytest.raises(UsageProblem, match="node config") as raised:
         parse_node_config(text, "mine.py")
     assert raised.value.error_id == "FLV-2234"
 
 
 @pytest.mark.parametrize("devices", [0, 10_001])
-def test_an_app_has_at_least_one_device_and_not_too_many(devices, tmp_path) -> None:
+def test_an_app_has_at_least_one_device_and_not_too_many(devices: int, tmp_path: Path) -> None:
     with pytest.raises(UsageProblem, match="from 1 to 10000"):
         FlowerApp("client:app", folder=tmp_path, devices=devices)

@@ -14,13 +14,13 @@ from tests.flower_apps import template
 
 
 @pytest.fixture
-def numpy_app(tmp_path, monkeypatch) -> Path:
+def numpy_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = template("quickstart-numpy", tmp_path)
     monkeypatch.chdir(folder)
     return folder
 
 
-def test_a_folder_is_the_app_that_its_project_names(numpy_app) -> None:
+def test_a_folder_is_the_app_that_its_project_names(numpy_app: Path) -> None:
     assert find_app(".") == AppPlace(
         numpy_app.resolve(),
         "quickstart_numpy.client_app:app",
@@ -30,18 +30,20 @@ def test_a_folder_is_the_app_that_its_project_names(numpy_app) -> None:
 
 
 def test_a_client_by_its_name_has_the_server_and_the_configuration_of_the_project_around_it(
-    numpy_app,
+    numpy_app: Path,
 ) -> None:
     assert find_app("quickstart_numpy.client_app:app") == find_app(".")
     assert find_app("quickstart_numpy.client_app:app", "own:server").server == "own:server"
 
 
-def test_a_client_without_a_project_has_none(tmp_path, monkeypatch) -> None:
+def test_a_client_without_a_project_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_app("client:app") == AppPlace(tmp_path.resolve(), "client:app", "", {})
 
 
-def test_tables_in_the_configuration_are_flat_as_in_flower(tmp_path, monkeypatch) -> None:
+def test_tables_in_the_configuration_are_flat_as_in_flower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("pyproject.toml").write_text(
         '[tool.flwr.app.config]\nlr = 0.1\n[tool.flwr.app.config.model]\nname = "a"\n'
@@ -60,7 +62,9 @@ def test_tables_in_the_configuration_are_flat_as_in_flower(tmp_path, monkeypatch
         (".", "[tool]\nflwr = 3\n", "names no ClientApp"),
     ],
 )
-def test_what_names_no_app_is_refused_by_name(flower, project, said, tmp_path, monkeypatch) -> None:
+def test_what_names_no_app_is_refused_by_name(
+    flower: str, project: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     if project:
         Path("pyproject.toml").write_text(project)
@@ -69,7 +73,7 @@ def test_what_names_no_app_is_refused_by_name(flower, project, said, tmp_path, m
     assert raised.value.error_id == "FLV-2261"
 
 
-def test_the_file_is_written_once_and_names_all_that_the_app_needs(numpy_app) -> None:
+def test_the_file_is_written_once_and_names_all_that_the_app_needs(numpy_app: Path) -> None:
     path, written = write_task_of(find_app("."), None)
     assert (path, written) == (numpy_app.resolve() / "flower_quickstart_numpy.py", True)
     before = path.read_text()
@@ -81,7 +85,7 @@ def test_the_file_is_written_once_and_names_all_that_the_app_needs(numpy_app) ->
     assert path.read_text() == before
 
 
-def test_the_number_of_devices_stays_unless_another_is_asked_for(numpy_app) -> None:
+def test_the_number_of_devices_stays_unless_another_is_asked_for(numpy_app: Path) -> None:
     path, _ = write_task_of(find_app("."), 4)
     assert write_task_of(find_app("."), None) == (path, False)
     assert write_task_of(find_app("."), 4) == (path, False)
@@ -90,7 +94,7 @@ def test_the_number_of_devices_stays_unless_another_is_asked_for(numpy_app) -> N
     assert raised.value.error_id == "FLV-2264"
 
 
-def test_a_file_that_somebody_has_edited_is_left_alone(numpy_app) -> None:
+def test_a_file_that_somebody_has_edited_is_left_alone(numpy_app: Path) -> None:
     path, _ = write_task_of(find_app("."), None)
     edited = path.read_text() + '\nMETRIC = "accuracy"\n'
     path.write_text(edited)
@@ -100,7 +104,7 @@ def test_a_file_that_somebody_has_edited_is_left_alone(numpy_app) -> None:
     assert path.read_text() == edited
 
 
-def test_the_apps_files_travel_with_the_task(numpy_app) -> None:
+def test_the_apps_files_travel_with_the_task(numpy_app: Path) -> None:
     path, _ = write_task_of(find_app("."), None)
     assert sorted(program_files(path).files) == [
         "flower_quickstart_numpy.py",
@@ -112,6 +116,8 @@ def test_the_apps_files_travel_with_the_task(numpy_app) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "mine.py", "--flower", "."]])
-def test_a_run_is_of_a_file_or_of_an_app(arguments, tmp_path, capsys) -> None:
+def test_a_run_is_of_a_file_or_of_an_app(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["--home", str(tmp_path), *arguments]) == 4
     assert "FLV-6001" in capsys.readouterr().err

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fluvial.flower.wire import HEAD, MAGIC, FrameError, read_frame, write_frame
 
-ARRAYS = [
+ARRAYS: list[np.ndarray] = [
     np.arange(6, dtype=np.float32).reshape(2, 3),
     np.array(7, np.int64),
     np.zeros((0, 4), np.float64),
@@ -17,7 +19,7 @@ ARRAYS = [
 ]
 
 
-def frame(document=None, arrays=()) -> bytes:
+def frame(document: dict[str, Any] | None = None, arrays: Sequence[np.ndarray] = ()) -> bytes:
     stream = io.BytesIO()
     write_frame(stream, document or {}, arrays)
     return stream.getvalue()
