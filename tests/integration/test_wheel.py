@@ -193,6 +193,7 @@ def folder_of_ours(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_everything_simulates_a_shipped_task_from_any_folder(everything: Path, folder_of_ours: Path) -> None:
     command = ("run", "digits", "--simulate", "--versions", "2", "--json")
     done = run(everything / "fluvial", *command, cwd=folder_of_ours)

@@ -284,6 +284,7 @@ def test_our_processes_do_not_look_into_the_folder_that_they_run_in(tmp_path: Pa
     assert "Usage: fluvial" in output_of(tmp_path, "-P", "-m", "fluvial.cli", "--help")
 
 
+@pytest.mark.long
 def test_packages_of_these_names_from_the_index_do_not_matter(tmp_path: Path) -> None:
     """`ops` and `adapters` are there, and so is whatever else somebody installed before us on the path."""
     site, folder = clashing(tmp_path / "site"), tmp_path / "his"

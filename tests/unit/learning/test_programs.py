@@ -81,6 +81,7 @@ def program(folder: Path, top: str, files: dict[str, str], name: str = "mine.py"
     return load_task(str(folder / name))
 
 
+@pytest.mark.long
 def test_spawned_workers_of_a_data_loader_and_of_a_pool_import_the_tasks_module(tmp_path: Path) -> None:
     """As ``fluvial run`` has them: the command is a process whose main module is not his."""
     before, _, after = TASK.partition("def train(model, data, config):\n    return")

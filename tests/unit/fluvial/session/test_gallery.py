@@ -28,7 +28,13 @@ PROGRAMS = {"analysis", "device", "pretrain", "small_device"}
 """Those that are no tasks; tests of their own run them."""
 
 
-@pytest.mark.parametrize("name", TASKS)
+LONG = {"language_model", "batchnorm_cnn"}
+"""Half a minute each: the slow lane's."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in TASKS]
+)
 def test_a_task_of_the_gallery_learns(name: str) -> None:
     task = load_task(str(EXAMPLES / f"{name}.py"))
     result = simulate(task, devices=8, versions=6, regions={"eu": 1})
