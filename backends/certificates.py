@@ -45,6 +45,7 @@ def leaf_certificate(
     authority: x509.Certificate,
     authority_key: Ed25519PrivateKey,
     days: float,
+    *,
     serial: int | None = None,
 ) -> x509.Certificate:
     """What its CA signs for a holder; it ends after ``days`` days. ``serial``: None for a random one."""

@@ -168,7 +168,9 @@ class Issuer:
         """``key`` and a new certificate of it, of that serial number. UsageProblem FLV-2301 (name)."""
         _check_name("name", name)
         holder = holder_of(region, role, name)
-        made = leaf_certificate(holder, key.public_key(), self._certificate, self._key, LEAF_DAYS, serial)
+        made = leaf_certificate(
+            holder, key.public_key(), self._certificate, self._key, LEAF_DAYS, serial=serial
+        )
         return KeyPair(made.public_bytes(serialization.Encoding.DER), key)
 
 
