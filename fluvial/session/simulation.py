@@ -221,10 +221,10 @@ class _Simulation:
             seed=config.seed,
             metric=self._metric,
         )
-        self._engine = engine = Engine(first, folder)
-        bound = bind(task, first.genesis, engine.store.get_object)
+        self.engine = engine = Engine(first, folder)
+        self.task = bound = bind(task, first.genesis, engine.store.get_object)
         guide(engine.federation, bound, folder, seed=config.seed, train_config=train_config)
-        self._evaluations = Evaluations(engine, first, bound, data.test)
+        self.evaluations = Evaluations(engine, first, bound, data.test)
         self._members = populate(first.genesis, folder, config, device_ids(data, config.devices))
         self._work = Rounds(
             self._members,
@@ -245,15 +245,15 @@ class _Simulation:
     async def to_the_end(
         self, versions: int, on_version: Callable[[VersionFacts], object] | None
     ) -> SimulationResult:
-        await self._engine.play(self, lambda: self._told(versions, on_version))
+        await self.engine.play(self, lambda: self._told(versions, on_version))
         return SimulationResult(
-            self._evaluations.parameters, self._metric, self._versions, self._updates(), self._work.failed
+            self.evaluations.parameters, self._metric, self._versions, self._updates(), self._work.failed
         )
 
     def next_moment(self) -> float:
         """The next round's end, or the next tick if that is sooner or everybody waits for a version."""
-        federation = self._engine.federation
-        tick = self._engine.clock.now_s + TICK_S
+        federation = self.engine.federation
+        tick = self.engine.clock.now_s + TICK_S
         if self._rounds:
             return min(tick, self._rounds[0][0])
         again = [one for one in self._members if 0 < one.failures < ROUNDS_FAILED_MAX]
@@ -262,7 +262,7 @@ class _Simulation:
                 member.last_base = -1
         elif not federation.updates_waiting:
             judged = [update.verdict for update in self._updates()]
-            raise simulated_dead_end(self._engine.head, judged, self._work.failing)
+            raise simulated_dead_end(self.engine.head, judged, self._work.failing)
         return tick
 
     def begin(self, announced: Mapping[str, Announcement]) -> None:
@@ -273,16 +273,16 @@ class _Simulation:
             if announcement is None or member.last_base >= announcement.version:
                 waiting.append(member)
                 continue
-            base = self._engine.bases.announced(announcement)
+            base = self.engine.bases.announced(announcement)
             member.last_base = base.version
-            due_s = self._engine.clock.now_s + member.round_seconds(self._config)
+            due_s = self.engine.clock.now_s + member.round_seconds(self._config)
             heapq.heappush(self._rounds, (due_s, member.index, member, base))
         self._idle = waiting
 
     def play_until(self, now_s: float) -> None:
         """Every round that ends by then publishes."""
-        self._engine.clock.advance_to(now_s)
-        while self._rounds and self._rounds[0][0] <= self._engine.clock.now_s:
+        self.engine.clock.advance_to(now_s)
+        while self._rounds and self._rounds[0][0] <= self.engine.clock.now_s:
             _, _, member, base = heapq.heappop(self._rounds)
             self._contribute(member, base)
             self._idle.append(member)
@@ -290,15 +290,15 @@ class _Simulation:
     def _contribute(self, member: Member, base: Base) -> None:
         behaviour = next_behaviour(member, self._config)
         for what in self._work.make(member, base, behaviour):
-            at = self._engine.log.append(what.topic, what.partition, what.key, what.value, ())
+            at = self.engine.log.append(what.topic, what.partition, what.key, what.value, ())
             honest = behaviour is Behaviour.HONEST
             self._published[what.region, at.partition, at.offset] = (member.index, honest)
 
     def _told(self, versions: int, on_version: Callable[[VersionFacts], object] | None) -> bool:
         """Every version that is new, evaluated; whether that is all."""
-        head = min(versions, self._engine.head)
+        head = min(versions, self.engine.head)
         for number in range(len(self._versions) + 1, head + 1):
-            facts = self._evaluations.of(number)
+            facts = self.evaluations.of(number)
             self._versions.append(facts)
             if on_version is not None and on_version(facts) is True:
                 return True
@@ -307,7 +307,7 @@ class _Simulation:
     def _updates(self) -> list[UpdateFacts]:
         """Every record of a device with its verdict, in the order of the logs, partition by partition."""
         found = []
-        genesis, log = self._engine.genesis, self._engine.log
+        genesis, log = self.engine.genesis, self.engine.log
         for region, partition in genesis.slots:
             topic = verdicts_topic(genesis.task, region)
             for record in MemoryReader(log).read(topic, partition, 0, log.end(topic, partition)):

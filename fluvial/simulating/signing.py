@@ -71,6 +71,7 @@ class Authors:
     ) -> None:
         self.regions = tuple(sorted(genesis.regions))
         self._genesis = genesis
+        self._domain = genesis.domain  # which takes the whole document to say
         self._seed = seed
         self._names = names
         self._issuers = (
@@ -89,7 +90,7 @@ class Authors:
         region = self.regions[device % len(self.regions)]
         name = self._names[device] if self._names else f"d-{device:06d}"
         pair = self._pair(region, name, device)
-        made = Author(self._genesis, region, name, pair.of_task(self._genesis.domain), self._seed)
+        made = Author(self._genesis, region, name, pair.of_task(self._domain), self._seed)
         self._known[device] = made
         if len(self._known) > AUTHORS_KEPT:
             self._known.popitem(last=False)
