@@ -8,6 +8,7 @@ lists.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from schemas import avro as codec
@@ -23,6 +24,8 @@ _LISTS: Final = {
     1: ("models", "counted", "revoked", "norms"),
     2: ("models", "counted", "revoked", "norms", "superseded", "shares", "quarantined"),
 }
+REMEMBERED: Final = 1 << 12
+"""How many numbers, and how many devices' counts, are known as bytes: the same few come again and again."""
 _NONE: Final = b"\0"
 """A list without items; also what ends one."""
 
@@ -67,7 +70,12 @@ def encode_state(state: PartitionState) -> bytes:
 
 
 def _share(share: Share) -> bytes:
-    counts = (share.version, share.tokens, share.accepted, share.refused, share.scored)
+    return _counts(share.version, share.tokens, share.accepted, share.refused, share.scored)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _counts(*counts: int) -> bytes:
+    """Of a device's share: those of many devices are equal."""
     return b"".join(map(_long, counts))
 
 
@@ -90,6 +98,7 @@ def _string(text: str) -> bytes:
     return _long(len(data)) + data
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _long(value: int) -> bytes:
     """Zigzag, then seven bits a byte, the lowest first."""
     left = (value << 1) ^ (value >> 63)

@@ -67,6 +67,15 @@ class Crowd(Protocol):
         ...
 
 
+class _WakefulClock(ManualClock):
+    """Time goes on by what the crowd does alone."""
+
+    def sleep(self, seconds: float) -> None:
+        """Memory has no outages: who waits for one to end waits for what nothing can bring. A defect."""
+        message = f"somebody sleeps for {seconds} s in a simulation: what is missing there never comes"
+        raise AssertionError(message)
+
+
 class Engine:
     """A task's federation over memory: clock, log, store, and the loops. ``folder`` has the task's keys.
 
@@ -83,7 +92,7 @@ class Engine:
     ) -> None:
         self.genesis = genesis = first.genesis
         # A whole second: how time stamps are rounded must not depend on the moment of the run.
-        self.clock = ManualClock(float(int(time.time())))
+        self.clock = _WakefulClock(float(int(time.time())))
         self.objects = MemoryStore()
         self.store = TaskStore(self.objects, genesis.task)
         first.write(self.store)

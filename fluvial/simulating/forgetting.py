@@ -6,7 +6,7 @@ that are ``VERSIONS_KEPT`` old. What devices under way began with, they hold.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from schemas.objects import facts_key, manifest_key, model_key, object_key, optimizer_key
@@ -25,11 +25,13 @@ class Forgetting:
 
     def __init__(self) -> None:
         self._windows: dict[Slot, deque[Aggregate]] = {}
+        self._named: Counter[str] = Counter()
         self._references: dict[int, str] = {}
 
     def published(self, slot: Slot, aggregate: Aggregate) -> None:
         """A window's objects are in the store."""
         self._windows.setdefault(slot, deque()).append(aggregate)
+        self._named.update((aggregate.sum_sha256, aggregate.state_sha256))
 
     def sweep_logs(self, engine: Engine) -> None:
         """Forget the records that everybody has read who reads them."""
@@ -51,7 +53,10 @@ class Forgetting:
             while windows and windows[0].sequence < cursor:
                 gone = windows.popleft()
                 for sha256 in (gone.sum_sha256, gone.state_sha256):
-                    objects.forget(object_key(task, sha256))
+                    self._named[sha256] -= 1
+                    if not self._named[sha256]:  # equal sums are one object
+                        del self._named[sha256]
+                        objects.forget(object_key(task, sha256))
         self._references[manifest.version] = manifest.reference_sha256
         old = manifest.version - VERSIONS_KEPT
         reference = self._references.pop(old, "")

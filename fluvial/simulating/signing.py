@@ -18,6 +18,7 @@ from backends import keys
 from producers.sdk.updates import Author
 from schemas.certificates import Identity, Role, Trust
 from schemas.envelope import KeyPair
+from schemas.signing import SignatureDomain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,13 +48,21 @@ class Nobody:
 NOBODY: Final = cast("Any", Nobody())
 
 
+class UnsignedDomain(SignatureDomain):
+    """A task's domain in which nothing is hashed of updates, for their signatures are nobody's."""
+
+    def signed_bytes(self, kind: str, schema_sha256: bytes, payload: bytes) -> bytes:
+        """See ``SignatureDomain``."""
+        return b"" if kind == "ClientUpdate" else super().signed_bytes(kind, schema_sha256, payload)
+
+
 class Believing(Trust):
     """The trust of a genesis, which also takes a device's word for its name, for simulations without signatures."""
 
     @classmethod
     def of(cls, trust: Trust) -> Believing:
-        """The same CAs, rules and domain."""
-        return cls(trust.authorities, trust.rules, trust.domain)
+        """The same CAs and rules; the domain is the same for all but updates."""
+        return cls(trust.authorities, trust.rules, _unsigned(trust.domain))
 
     def identify(self, der: bytes, *, guardians: bool = True) -> Identity:
         """See ``Trust``; what begins with ``MARK`` is a device's word."""
@@ -61,6 +70,10 @@ class Believing(Trust):
             return super().identify(der, guardians=guardians)
         region, _, name = der[len(MARK) :].decode().partition("/")
         return Identity(region, Role.DEVICE, name, name, 0, _FOREVER_MS, cast("Ed25519PublicKey", NOBODY))
+
+
+def _unsigned(domain: SignatureDomain) -> SignatureDomain:
+    return UnsignedDomain(domain.version, domain.genesis)
 
 
 class Authors:
@@ -71,7 +84,8 @@ class Authors:
     ) -> None:
         self.regions = tuple(sorted(genesis.regions))
         self._genesis = genesis
-        self._domain = genesis.domain  # which takes the whole document to say
+        domain = genesis.domain  # which takes the whole document to say
+        self._domain = domain if signed else _unsigned(domain)
         self._seed = seed
         self._names = names
         self._issuers = (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from aggregation.codecs import CodecName, EncodedTensor
+    from aggregation.codecs import CodecName
     from fluvial.session.engine import Engine
     from fluvial.simulating.signing import Authors
     from fluvial.simulating.training import Split, Trained, Trainers
@@ -133,14 +133,24 @@ class SyntheticWork:
         self._codec = choose_codec(policy, codec)
         random = np.random.default_rng([seed, _SYNTHETIC_STREAM])
         common = random.standard_normal(layout.parameters)
-        self._made: list[tuple[Contribution, list[EncodedTensor]]] = []
+        self._made: list[dict[str, Any]] = []
         for _ in range(SYNTHETIC_UPDATES):
             # They agree in half of what they say, as devices of one task do: else every detector would be right.
             delta = common + random.standard_normal(layout.parameters)
             delta *= SYNTHETIC_NORM / np.linalg.norm(delta)
             own = delta.astype(np.float32)
             tensors = encode_delta(own, layout, self._codec, random)
-            self._made.append((Contribution(own, 1, 0.0), tensors))
+            self._made.append(
+                update_record(
+                    authors.of(0),
+                    engine.bases.at(0),
+                    tensors,
+                    layout,
+                    codec=self._codec,
+                    outcome=Contribution(own, 1, 0.0),
+                    created_at_ms=0,
+                )
+            )
 
     def region(self, device: int) -> str:
         """See ``Work``."""
@@ -151,15 +161,20 @@ class SyntheticWork:
 
     def end(self, device: int, base: Base, begun: Any) -> Publication | None:  # noqa: ARG002 (as ``Work`` has it)
         """See ``Work``."""
-        author, engine = self._authors.of(device), self._engine
-        outcome, tensors = self._made[(device + base.version) % len(self._made)]
-        record = update_record(
+        author = self._authors.of(device)
+        record = self._made[(device + base.version) % len(self._made)]
+        update_id = author.update_id(base)
+        # As ``update_record`` says it; what is the same for all was said beforehand.
+        value = seal_update(
             author,
-            base,
-            tensors,
-            engine.bases.layout,
-            codec=self._codec,
-            outcome=outcome,
-            created_at_ms=engine.now_ms,
+            record
+            | {
+                "region": author.region,
+                "device_id": author.device_id,
+                "base_version": base.version,
+                "base_sha256": base.sha256,
+                "update_id": update_id,
+                "created_at": self._engine.now_ms,
+            },
         )
-        return author.publication(seal_update(author, record), record["update_id"])
+        return author.publication(value, update_id)
