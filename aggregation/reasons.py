@@ -272,6 +272,14 @@ class Reason(Enum):
         329, "anomalous", {"cosine": float, "cosine_min": float},
         lambda cosine, least: f"its cosine with the guide is {cosine:.3f}, the policy asks for {least:g} or more",
     )  # fmt: skip
+    ROUND_OVER = (
+        330, "round_over", {"base": int, "version": int},
+        lambda base, version: f"the round of version {base} is over, the task is at version {version}",
+    )  # fmt: skip
+    NOT_SELECTED = (
+        331, "not_selected", {"device_id": str, "base": int},
+        lambda device, base: f"{device} was not selected to answer version {base}",
+    )  # fmt: skip
 
     # -- control records
     BARRIER = (

@@ -72,7 +72,15 @@ def stages(tensors: int) -> dict[str, float]:
     assert sums is not None
     step = timed(
         "merge",
-        lambda: merge(parent, sums, updates=1, weight_total=WEIGHT_ONE, policy=policy, layout=layout),
+        lambda: merge(
+            parent,
+            sums,
+            updates=1,
+            weight_total=WEIGHT_ONE,
+            policy=policy,
+            server=policy.server,
+            layout=layout,
+        ),
     )
     file = timed("encode_model", lambda: encode_model(step.checkpoint.model, layout))
     timed("decode_model", lambda: decode_model(file, layout))

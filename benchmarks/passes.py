@@ -102,7 +102,15 @@ def cases(parameters: int) -> list[Case]:
 
         def step(policy: Any = policy, state: Any = state) -> Any:
             parent = Checkpoint(model, state)
-            return merge(parent, total, updates=10, weight_total=10 << 16, policy=policy, layout=layout)
+            return merge(
+                parent,
+                total,
+                updates=10,
+                weight_total=10 << 16,
+                policy=policy,
+                server=policy.server,
+                layout=layout,
+            )
 
         made.append((f"{name}: mean, step, direction", 8 + 4 + 4 + 8 + 1 + 16 * len(state), step))
     policy = policy_from_mapping({"server": {"optimizer": "adam"}})
@@ -110,7 +118,15 @@ def cases(parameters: int) -> list[Case]:
 
     def version() -> object:
         windows = (WindowSums(window) for _ in range(WINDOWS))
-        return derive(parent, windows, updates=10, weight_total=10 << 16, policy=policy, layout=layout)
+        return derive(
+            parent,
+            windows,
+            updates=10,
+            weight_total=10 << 16,
+            policy=policy,
+            server=policy.server,
+            layout=layout,
+        )
 
     last = made[-1][2]()
     assert isinstance(last, Step)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aggregation.server.lateness import ON_TIME, Lateness, lateness_under
 from schemas.documents import manifest_v1
 from schemas.manifest_seals import manifest_format
-from schemas.manifests import MANIFESTS_BEFORE_V3
+from schemas.manifests import MANIFESTS_BEFORE_V3, Manifest
 
 if TYPE_CHECKING:
     from aggregation.policy import Policy
@@ -36,3 +36,9 @@ def rules_after(version: int, policy: Policy, domain: SignatureDomain) -> Versio
     document_format = manifest_format(domain, policy)
     late = document_format not in MANIFESTS_BEFORE_V3
     return VersionRules(document_format, lateness_under(policy, version) if late else ON_TIME)
+
+
+def delay_of(manifest: Manifest, rules: VersionRules) -> int:
+    """``MergedWindows.delay`` of the version that a manifest describes, from what it says."""
+    counting = (one for one in manifest.inputs if one.accepted and not one.is_dropped)
+    return manifest.staleness_max + max(map(rules.lateness.versions_of, counting), default=0)

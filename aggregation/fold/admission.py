@@ -13,7 +13,10 @@ from aggregation.defences import Seen, defence_named
 from aggregation.fold.events import Update
 from aggregation.fold.rejections import REJECTIONS
 from aggregation.partitioning import partition_of
+from aggregation.policy import BY_EXAMPLES
 from aggregation.reasons import Because, Reason, because
+from aggregation.selection import Candidate, is_selected
+from aggregation.weights.examples import by_examples
 from aggregation.weights.fixed_point import WEIGHT_FRACTION_BITS, WEIGHT_ONE
 
 if TYPE_CHECKING:
@@ -109,6 +112,8 @@ def _wrong_base(state: PartitionState, update: Update) -> RejectedUpdate | None:
     base, version = update.base_version, state.version
     if base > version:
         return RejectedUpdate(because(Reason.AHEAD, base, version))
+    if base < version and state.policy.in_rounds:
+        return RejectedUpdate(because(Reason.ROUND_OVER, base, version))
     if base < state.oldest_base:
         allowed = state.policy.staleness.versions_max
         if base < state.floor:
@@ -125,6 +130,8 @@ def _wrong_base(state: PartitionState, update: Update) -> RejectedUpdate | None:
     if expected != update.base_sha256:
         hashes = (expected[:SHA256_SHOWN], update.base_sha256[:SHA256_SHOWN])
         return RejectedUpdate(because(Reason.ANOTHER_MODEL, base, *hashes))
+    if not is_selected(state.policy.selection, Candidate(state.task, update.device_id, base, expected)):
+        return RejectedUpdate(because(Reason.NOT_SELECTED, update.device_id, base))
     if update.device_id in state.counted.get(base, ()):
         return RejectedUpdate(because(Reason.CONTRIBUTED, update.device_id, base))
     return None
@@ -196,7 +203,7 @@ def _judge_content(
         buffers,
         measured,
         staleness,
-        _weight_of(state, staleness, judged.factor),
+        _weight_of(state, update, staleness, judged.factor),
         clip_to / norm if norm > clip_to else 1.0,
         clip_to,
         judged.norm_deviations,
@@ -206,8 +213,13 @@ def _judge_content(
     )
 
 
-def _weight_of(state: PartitionState, staleness: int, factor: int) -> int:
-    """The weight of that staleness, and of it what a defence leaves; an update that counts weighs at least 1/65536."""
-    weights = state.policy.staleness.weights
+def _weight_of(state: PartitionState, update: Update, staleness: int, factor: int) -> int:
+    """The weight of that staleness, of it what a defence leaves, and of that what its examples count.
+
+    An update that counts weighs at least 1/65536.
+    """
+    weights, by = state.policy.staleness.weights, state.policy.weights
     weight = weights[min(staleness, len(weights) - 1)]
-    return weight if factor == WEIGHT_ONE else max(1, weight * factor >> WEIGHT_FRACTION_BITS)
+    if factor != WEIGHT_ONE:
+        weight = max(1, weight * factor >> WEIGHT_FRACTION_BITS)
+    return by_examples(weight, update.num_examples, by.examples_max) if by.by == BY_EXAMPLES else weight

@@ -150,6 +150,18 @@ class RejectionReason(Enum):
         "most of its last updates were anomalous: see them with `fluvial devices`; revoke it, or wait for the end",
         "mend what the last refused updates name, then wait: the quarantine ends by itself",
     )
+    ROUND_OVER = (
+        "round_over",
+        "FLV-2122",
+        'it trained for longer than the round lasted: a longer buffer.seconds_max, or buffer.mode = "buffer"',
+        "nothing to mend: the version it trained on has a successor, train on that   (policy.buffer.mode)",
+    )
+    NOT_SELECTED = (
+        "not_selected",
+        "FLV-2123",
+        "the device does not ask for its lot before it trains, or means to be heard more often   (selection.*)",
+        "ask before training: `device.is_selected(base)`; another version selects it   (policy.selection)",
+    )
 
     def __init__(self, outcome: str, error_id: str, hint_for_operators: str, hint_for_devices: str) -> None:
         self.outcome = outcome

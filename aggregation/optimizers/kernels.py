@@ -59,6 +59,86 @@ def momentum_step(
 
 
 @compiled(cached=CACHED)
+def nesterov_step(
+    total: TotalArray,
+    one_over_unit: float,
+    divisor: float,
+    before: Float32Array,
+    after: Float32Array,
+    learning_rate: float,
+    momentum: float,
+    velocity: Float64Array,
+    next_velocity: Float64Array,
+) -> None:
+    """``sgd`` with Nesterov's momentum. velocity, next_velocity: float64[n]."""
+    for i in range(after.shape[0]):
+        delta = np.float64(total[i]) * one_over_unit / divisor
+        following = momentum * velocity[i] + delta
+        next_velocity[i] = following
+        direction = delta + momentum * following
+        after[i] = np.float32(np.float64(before[i]) + learning_rate * direction)
+
+
+@compiled(cached=CACHED)
+def adagrad_step(
+    total: TotalArray,
+    one_over_unit: float,
+    divisor: float,
+    before: Float32Array,
+    after: Float32Array,
+    learning_rate: float,
+    beta_1: float,
+    adaptivity: float,
+    m: Float64Array,
+    v: Float64Array,
+    next_m: Float64Array,
+    next_v: Float64Array,
+) -> None:
+    """``adagrad``. m, v, next_m, next_v: float64[n]."""
+    new_1 = 1.0 - beta_1
+    for i in range(after.shape[0]):
+        delta = np.float64(total[i]) * one_over_unit / divisor
+        mean = beta_1 * m[i] + new_1 * delta
+        square = v[i] + delta * delta
+        next_m[i] = mean
+        next_v[i] = square
+        direction = mean / (np.sqrt(square) + adaptivity)
+        after[i] = np.float32(np.float64(before[i]) + learning_rate * direction)
+
+
+@compiled(cached=CACHED)
+def amsgrad_step(
+    total: TotalArray,
+    one_over_unit: float,
+    divisor: float,
+    before: Float32Array,
+    after: Float32Array,
+    learning_rate: float,
+    beta_1: float,
+    beta_2: float,
+    adaptivity: float,
+    m: Float64Array,
+    v: Float64Array,
+    v_max: Float64Array,
+    next_m: Float64Array,
+    next_v: Float64Array,
+    next_v_max: Float64Array,
+) -> None:
+    """``amsgrad``. m, v, v_max, next_m, next_v, next_v_max: float64[n]."""
+    new_1, new_2 = 1.0 - beta_1, 1.0 - beta_2
+    for i in range(after.shape[0]):
+        delta = np.float64(total[i]) * one_over_unit / divisor
+        mean = beta_1 * m[i] + new_1 * delta
+        square = beta_2 * v[i] + new_2 * (delta * delta)
+        largest = max(v_max[i], square)
+        next_m[i] = mean
+        next_v[i] = square
+        next_v_max[i] = largest
+        direction = mean / (np.sqrt(largest) + adaptivity)
+        after[i] = np.float32(np.float64(before[i]) + learning_rate * direction)
+
+
+@compiled(cached=CACHED)
 def adam_step(
     total: TotalArray,
     one_over_unit: float,

@@ -1,4 +1,8 @@
-"""``sgd``: the mean delta itself, or with momentum (FedAvgM; Reddi et al. 2021)."""
+"""``sgd``: the mean delta itself, or with momentum (FedAvgM; Hsu, Qi and Brown 2019, section 4), Nesterov's too.
+
+Nesterov's in the form that looks ahead from the new velocity (Sutskever et al. 2013, section 2, after a change of
+variables; as in torch.optim.SGD).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,10 @@ from aggregation.optimizers.shape import Carried, Optimizer, ServerParameters, S
 
 
 class Sgd(Optimizer):
-    """velocity = momentum * velocity + delta; the direction is the velocity. Without momentum there is no state."""
+    """velocity = momentum * velocity + delta; the direction is the velocity. Without momentum there is no state.
+
+    With ``nesterov`` the direction is delta + momentum * velocity, the velocity being the new one.
+    """
 
     name: ClassVar[str] = "sgd"
 
@@ -25,4 +32,5 @@ class Sgd(Optimizer):
             kernels.plain_step(*sums, before.model, after.model, rate)
             return
         velocity, following = before.state["velocity"], after.state["velocity"]
-        kernels.momentum_step(*sums, before.model, after.model, rate, server.momentum, velocity, following)
+        step = kernels.nesterov_step if server.nesterov else kernels.momentum_step
+        step(*sums, before.model, after.model, rate, server.momentum, velocity, following)

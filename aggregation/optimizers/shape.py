@@ -40,6 +40,11 @@ class ServerParameters(Protocol):
         ...
 
     @property
+    def nesterov(self) -> bool:
+        """For ``sgd`` with momentum: whether the direction looks ahead."""
+        ...
+
+    @property
     def beta_1(self) -> float:
         """For the adaptive ones: decay of the first moment."""
         ...

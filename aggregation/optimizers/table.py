@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.families import member_of
+from aggregation.optimizers.adagrad import Adagrad
 from aggregation.optimizers.adam import Adam
+from aggregation.optimizers.amsgrad import Amsgrad
 from aggregation.optimizers.sgd import Sgd
 from aggregation.optimizers.shape import Carried, Sums
 from aggregation.optimizers.yogi import Yogi
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 Element = TypeVar("Element", bound=np.generic)
 
 OPTIMIZERS: Final[Mapping[str, Optimizer]] = MappingProxyType(
-    {optimizer.name: optimizer for optimizer in (Sgd(), Adam(), Yogi())}
+    {optimizer.name: optimizer for optimizer in (Sgd(), Adam(), Yogi(), Adagrad(), Amsgrad())}
 )
 
 

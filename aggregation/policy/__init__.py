@@ -2,11 +2,11 @@
 
 People write TOML (``docs/policy.md`` explains each key); the system speaks canonical JSON (RFC 8785), whose SHA-256
 names the policy in barriers, aggregates and manifests. Staleness weights are computed once, when the TOML is read, and
-stand in the document as integers. Read ``v4`` (the newest format), ``v3``, ``v2`` and ``v1`` (frozen), ``checks``,
+stand in the document as integers. Read ``v5`` (the newest format), ``v4`` to ``v1`` (frozen), ``checks``,
 ``reading``.
 """
 
-from aggregation.policy.checks import SUM_LIMIT, UPDATE_BYTES_LIMIT, VERSIONS_MAX_LIMIT
+from aggregation.policy.checks import BY_EXAMPLES, SUM_LIMIT, UPDATE_BYTES_LIMIT, VERSIONS_MAX_LIMIT
 from aggregation.policy.policy import Policy
 from aggregation.policy.reading import (
     BYTE_ORDER_MARK,
@@ -16,12 +16,14 @@ from aggregation.policy.reading import (
     policy_from_mapping,
     policy_from_toml,
 )
-from aggregation.policy.v2 import FixedPointPolicy, ServerPolicy, UpdatesPolicy, WindowPolicy
-from aggregation.policy.v3 import BufferPolicy, SharesPolicy, StalenessPolicy
+from aggregation.policy.v2 import FixedPointPolicy, UpdatesPolicy, WindowPolicy
+from aggregation.policy.v3 import SharesPolicy, StalenessPolicy
 from aggregation.policy.v4 import DefencePolicy, MergePolicy
+from aggregation.policy.v5 import BufferPolicy, SchedulePolicy, SelectionPolicy, ServerPolicy, WeightsPolicy
 
 __all__ = [
     "BYTE_ORDER_MARK",
+    "BY_EXAMPLES",
     "FORMATS",
     "NEWEST",
     "SUM_LIMIT",
@@ -32,10 +34,13 @@ __all__ = [
     "FixedPointPolicy",
     "MergePolicy",
     "Policy",
+    "SchedulePolicy",
+    "SelectionPolicy",
     "ServerPolicy",
     "SharesPolicy",
     "StalenessPolicy",
     "UpdatesPolicy",
+    "WeightsPolicy",
     "WindowPolicy",
     "policy_from_canonical",
     "policy_from_mapping",

@@ -11,14 +11,22 @@ from aggregation.defences import DEFENCES, SCORES_REMEMBERED
 from aggregation.errors import UsageProblem
 from aggregation.merges import BUCKETS_MAX, BYZANTINE_MAX, ITERATIONS_MAX, MERGES, merge_named
 from aggregation.optimizers import OPTIMIZERS
-from aggregation.policy.v4 import DocumentV4
+from aggregation.optimizers.sgd import Sgd
+from aggregation.policy.v5 import DocumentV5
+from aggregation.schedules import SCHEDULES
+from aggregation.selection import SELECTIONS
 from aggregation.weights.divisors import DIVISORS
+from aggregation.weights.divisors.weights import ByWeights
 from aggregation.weights.staleness import STALENESS_KINDS, WEIGHT_ONE
 
 VERSIONS_MAX_LIMIT: Final = 10_000
 UPDATE_BYTES_LIMIT: Final = 64 << 20
 SHARES_MAX: Final = 8
 """Of one device and version."""
+SLOTS_MAX: Final = 10_000
+EXAMPLES_LIMIT: Final = 65_536
+"""Of ``weights.examples_max``: so that an update of one example weighs something."""
+BY_EXAMPLES: Final = "examples"
 SUM_LIMIT: Final = (1 << 63) - 1
 MAGNITUDE_MAX: Final = 128
 """The largest level of any codec: the bound of what rounding a coefficient can add to an element."""
@@ -58,7 +66,7 @@ def _check_name(key: str, name: str, known: Collection[str]) -> None:
         raise UsageProblem("FLV-2001", message, hint=HINT)
 
 
-def check(document: DocumentV4, peers: str = "defence") -> None:
+def check(document: DocumentV5, peers: str = "defence") -> None:
     """Check what the types cannot say: ranges, then names, then keys against each other, then overflow.
 
     ``peers`` is the section in which the document's format has the keys of the defence ``peers``.
@@ -83,6 +91,8 @@ def check(document: DocumentV4, peers: str = "defence") -> None:
     _check_name("server.optimizer", document.server.optimizer, OPTIMIZERS)
     _check_name("server.divide_by", document.server.divide_by, DIVISORS)
     _check_name("merge.kind", document.merge.kind, MERGES)
+    _check_name("selection.kind", document.selection.kind, SELECTIONS)
+    _check_name("schedule.kind", document.schedule.kind, SCHEDULES)
     if document.window.records_max < document.window.updates_max:
         raise refused(
             "window.records_max",
@@ -91,10 +101,12 @@ def check(document: DocumentV4, peers: str = "defence") -> None:
         )
     _check_shares(document, peers)
     _check_merge(document)
+    _check_selection(document)
+    _check_server(document)
     _check_overflow(document)
 
 
-def _check_shares(document: DocumentV4, peers: str) -> None:
+def _check_shares(document: DocumentV5, peers: str) -> None:
     shares, defence = document.shares, document.defence
     if defence.history_updates_min > defence.history_updates:
         raise refused(
@@ -108,7 +120,7 @@ def _check_shares(document: DocumentV4, peers: str) -> None:
         )
 
 
-def _check_merge(document: DocumentV4) -> None:
+def _check_merge(document: DocumentV5) -> None:
     merge = document.merge
     least, most = merge_named(merge.kind).buckets_min, merge_named(merge.kind).buckets_max
     if not least <= merge.buckets <= most:
@@ -120,7 +132,28 @@ def _check_merge(document: DocumentV4) -> None:
         raise refused("merge.byzantine", merge.byzantine, bound)
 
 
-def check_filled(document: DocumentV4) -> None:
+def _check_selection(document: DocumentV5) -> None:
+    selection, buffer = document.selection, document.buffer
+    for key, value, unused in (("share", selection.share, 1.0), ("slots", selection.slots, 1)):
+        if value != unused and selection.kind != key:
+            raise refused(f"selection.{key}", value, f"left out, or selection.kind = {key!r}")
+    if buffer.quorum > buffer.updates:
+        raise refused("buffer.quorum", buffer.quorum, f"at most buffer.updates = {buffer.updates}")
+
+
+def _check_server(document: DocumentV5) -> None:
+    server = document.server
+    if server.nesterov and (server.optimizer != Sgd.name or server.momentum == 0.0):
+        raise refused(
+            "server.nesterov", server.nesterov, f"false without {Sgd.name!r} and a momentum above 0"
+        )
+    if document.weights.by == BY_EXAMPLES and server.divide_by != ByWeights.name:
+        raise refused(
+            "server.divide_by", server.divide_by, f"{ByWeights.name!r} with weights.by = {BY_EXAMPLES!r}"
+        )
+
+
+def check_filled(document: DocumentV5) -> None:
     """Refuse buckets that a version cannot fill; where a policy is written, not where a document is read."""
     if document.merge.buckets > document.buffer.updates:
         raise refused(
@@ -130,7 +163,7 @@ def check_filled(document: DocumentV4) -> None:
         )
 
 
-def ranges(document: DocumentV4, peers: str = "defence") -> list[tuple[str, float, float, float]]:
+def ranges(document: DocumentV5, peers: str = "defence") -> list[tuple[str, float, float, float]]:
     """(key, value, least, greatest) of every key that is a number."""
     tiny, huge = 1e-12, 1e12
     staleness, server, defence = document.staleness, document.server, document.defence
@@ -148,6 +181,14 @@ def ranges(document: DocumentV4, peers: str = "defence") -> list[tuple[str, floa
         ("window.seconds_max", document.window.seconds_max, 0.01, 86_400.0),
         ("buffer.updates", document.buffer.updates, 1, 100_000_000),
         ("buffer.seconds_max", document.buffer.seconds_max, 0.01, 604_800.0),
+        ("buffer.quorum", document.buffer.quorum, 1, 100_000_000),
+        ("weights.examples_max", document.weights.examples_max, 1, EXAMPLES_LIMIT),
+        ("selection.share", document.selection.share, 1e-6, 1.0),
+        ("selection.slots", document.selection.slots, 1, SLOTS_MAX),
+        ("schedule.versions", document.schedule.versions, 1, 1_000_000_000),
+        ("schedule.factor", document.schedule.factor, 0.0, 1.0),
+        ("schedule.warmup_versions", document.schedule.warmup_versions, 0, 1_000_000_000),
+        ("server.delay_versions_max", server.delay_versions_max, 0, VERSIONS_MAX_LIMIT),
         ("server.learning_rate", server.learning_rate, tiny, huge),
         ("server.momentum", server.momentum, 0.0, 0.999999),
         ("server.beta_1", server.beta_1, 0.0, 0.999999),
@@ -173,7 +214,7 @@ def ranges(document: DocumentV4, peers: str = "defence") -> list[tuple[str, floa
     ]
 
 
-def _check_overflow(document: DocumentV4) -> None:
+def _check_overflow(document: DocumentV5) -> None:
     """No sum of a version may leave int64.
 
     After clipping, one update adds at most ``norm_clip * 2**exponent`` to an element, plus the rounding of

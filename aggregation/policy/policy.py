@@ -8,9 +8,10 @@ from typing import Final
 import msgspec
 
 from aggregation.policy import v1, v2, v3
-from aggregation.policy.v2 import FixedPointPolicy, ServerPolicy, UpdatesPolicy, WindowPolicy
-from aggregation.policy.v3 import BufferPolicy, SharesPolicy, StalenessPolicy
+from aggregation.policy.v2 import FixedPointPolicy, UpdatesPolicy, WindowPolicy
+from aggregation.policy.v3 import SharesPolicy, StalenessPolicy
 from aggregation.policy.v4 import DefencePolicy, MergePolicy
+from aggregation.policy.v5 import BufferPolicy, SchedulePolicy, SelectionPolicy, ServerPolicy, WeightsPolicy
 
 BEFORE_V3: Final = frozenset({v1.FORMAT, v2.FORMAT})
 """Formats in which no device has a share and no window is late: records of their tasks are those of before."""
@@ -29,11 +30,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     document: bytes
     updates: UpdatesPolicy
+    weights: WeightsPolicy
+    selection: SelectionPolicy
     staleness: StalenessPolicy
     window: WindowPolicy
     buffer: BufferPolicy
     shares: SharesPolicy
     server: ServerPolicy
+    schedule: SchedulePolicy
     defence: DefencePolicy
     merge: MergePolicy
     fixed_point: FixedPointPolicy
@@ -56,6 +60,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def says_buckets(self) -> bool:
         """Whether its format has buckets: then windows say what stands in each, be it one."""
         return self.format not in BEFORE_V4
+
+    @property
+    def in_rounds(self) -> bool:
+        """Whether versions are made in synchronous rounds: of updates to the newest version alone."""
+        return self.buffer.mode == "rounds"
 
     @property
     def updates_per_version_max(self) -> int:

@@ -19,17 +19,18 @@ import rfc8785
 
 from aggregation.defences import DEFENCES
 from aggregation.errors import UsageProblem
-from aggregation.policy import v1, v2, v3, v4
-from aggregation.policy.checks import HINT, check, check_filled, check_weights, refused
+from aggregation.policy import v1, v2, v3, v4, v5
+from aggregation.policy.checks import BY_EXAMPLES, HINT, check, check_filled, check_weights, refused
 from aggregation.policy.policy import Policy
 from aggregation.policy.v1 import DocumentV1, meaning_of_v1
 from aggregation.policy.v2 import DocumentV2
 from aggregation.policy.v3 import DocumentV3, StalenessPolicy, as_v2, meaning_of_v2
 from aggregation.policy.v4 import DocumentV4, as_v3, meaning_of_v3
+from aggregation.policy.v5 import DocumentV5, as_v4, meaning_of_v4
 from aggregation.weights.divisors.weights import ByWeights
 from aggregation.weights.staleness import staleness_weights
 
-NEWEST: Final = v4.FORMAT
+NEWEST: Final = v5.FORMAT
 POLICIES_CACHED_MAX: Final = 32
 """A task has few policies, and every partition and version asks for the same ones."""
 BYTE_ORDER_MARK: Final = "\ufeff"
@@ -42,52 +43,60 @@ UPGRADE_HINT: Final = (
     "a later format needs a later Fluvial: upgrade this process; docs/policy.md lists the formats"
 )
 
-Document = TypeVar("Document", DocumentV1, DocumentV2, DocumentV3, DocumentV4)
+Document = TypeVar("Document", DocumentV1, DocumentV2, DocumentV3, DocumentV4, DocumentV5)
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     """How documents of one format are read: what they mean in the newest, and their bytes from keys and values."""
 
-    meaning: Callable[[Mapping[str, Any]], DocumentV4]
-    encode: Callable[[DocumentV4], bytes]
+    meaning: Callable[[Mapping[str, Any]], DocumentV5]
+    encode: Callable[[DocumentV5], bytes]
     strict: bool
     """Whether a document has to be in canonical form. v1's readers never asked."""
     peers: str = "anomaly"
     """The section with the keys of the defence ``peers``."""
 
 
-def _meaning_of_v1(document: Mapping[str, Any]) -> DocumentV4:
-    return _in_v4(meaning_of_v1(_convert(document, DocumentV1)))
+def _meaning_of_v1(document: Mapping[str, Any]) -> DocumentV5:
+    return _in_v5(meaning_of_v1(_convert(document, DocumentV1)))
 
 
-def _encode_v1(meaning: DocumentV4) -> bytes:
-    sections = msgspec.to_builtins(as_v2(as_v3(meaning)))
+def _encode_v1(meaning: DocumentV5) -> bytes:
+    sections = msgspec.to_builtins(as_v2(as_v3(as_v4(meaning))))
     del sections["format"]
     return rfc8785.dumps(msgspec.to_builtins(_convert(sections, DocumentV1)))
 
 
-def _meaning_of_v2(document: Mapping[str, Any]) -> DocumentV4:
-    return _in_v4(_convert(document, DocumentV2))
+def _meaning_of_v2(document: Mapping[str, Any]) -> DocumentV5:
+    return _in_v5(_convert(document, DocumentV2))
 
 
-def _encode_v2(meaning: DocumentV4) -> bytes:
-    return rfc8785.dumps(msgspec.to_builtins(as_v2(as_v3(meaning))))
+def _encode_v2(meaning: DocumentV5) -> bytes:
+    return rfc8785.dumps(msgspec.to_builtins(as_v2(as_v3(as_v4(meaning)))))
 
 
-def _meaning_of_v3(document: Mapping[str, Any]) -> DocumentV4:
-    return _in_v4(_convert(document, DocumentV3))
+def _meaning_of_v3(document: Mapping[str, Any]) -> DocumentV5:
+    return _in_v5(_convert(document, DocumentV3))
 
 
-def _encode_v3(meaning: DocumentV4) -> bytes:
-    return rfc8785.dumps(msgspec.to_builtins(as_v3(meaning)))
+def _encode_v3(meaning: DocumentV5) -> bytes:
+    return rfc8785.dumps(msgspec.to_builtins(as_v3(as_v4(meaning))))
 
 
-def _meaning_of_v4(document: Mapping[str, Any]) -> DocumentV4:
-    return _convert(document, DocumentV4)
+def _meaning_of_v4(document: Mapping[str, Any]) -> DocumentV5:
+    return _in_v5(_convert(document, DocumentV4))
 
 
-def _encode_v4(meaning: DocumentV4) -> bytes:
+def _encode_v4(meaning: DocumentV5) -> bytes:
+    return rfc8785.dumps(msgspec.to_builtins(as_v4(meaning)))
+
+
+def _meaning_of_v5(document: Mapping[str, Any]) -> DocumentV5:
+    return _convert(document, DocumentV5)
+
+
+def _encode_v5(meaning: DocumentV5) -> bytes:
     return rfc8785.dumps(msgspec.to_builtins(meaning))
 
 
@@ -97,13 +106,15 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
         v2.FORMAT: Format(_meaning_of_v2, _encode_v2, strict=True),
         v3.FORMAT: Format(_meaning_of_v3, _encode_v3, strict=True, peers="defence"),
         v4.FORMAT: Format(_meaning_of_v4, _encode_v4, strict=True, peers="defence"),
+        v5.FORMAT: Format(_meaning_of_v5, _encode_v5, strict=True, peers="defence"),
     }
 )
 """Every format that this version of Fluvial reads, oldest first."""
-_DOCUMENTS: Final[Mapping[str, type[DocumentV2 | DocumentV3 | DocumentV4]]] = {
+_DOCUMENTS: Final[Mapping[str, type[DocumentV2 | DocumentV3 | DocumentV4 | DocumentV5]]] = {
     v2.FORMAT: DocumentV2,
     v3.FORMAT: DocumentV3,
     v4.FORMAT: DocumentV4,
+    v5.FORMAT: DocumentV5,
 }
 """Those whose names of families are open: a name that v1 has not may be one of theirs."""
 
@@ -177,15 +188,18 @@ def policy_from_canonical(data: bytes) -> Policy:
     return _policy(name, data, meaning)
 
 
-def _policy(name: str, document: bytes, meaning: DocumentV4) -> Policy:
+def _policy(name: str, document: bytes, meaning: DocumentV5) -> Policy:
     return Policy(
         format=name,
         document=document,
         updates=meaning.updates,
+        weights=meaning.weights,
+        selection=meaning.selection,
         staleness=meaning.staleness,
         window=meaning.window,
         buffer=meaning.buffer,
         server=meaning.server,
+        schedule=meaning.schedule,
         shares=meaning.shares,
         defence=meaning.defence,
         merge=meaning.merge,
@@ -215,16 +229,17 @@ def _once_a_format(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _with_divisor(keys: dict[str, Any]) -> dict[str, Any]:
-    """``server.divide_by`` where nobody said one and a guide weighs updates: by their weights."""
-    defence, server = keys.get("defence"), keys.get("server", {})
+    """``server.divide_by`` where nobody said one and a guide or examples weigh updates: by their weights."""
+    defence, weights, server = keys.get("defence"), keys.get("weights"), keys.get("server", {})
     kind = defence.get("kind") if isinstance(defence, Mapping) else None
     guided = isinstance(kind, str) and kind in DEFENCES and DEFENCES[kind].guided
-    if not guided or not isinstance(server, Mapping) or "divide_by" in server:
+    weighed = guided or (isinstance(weights, Mapping) and weights.get("by") == BY_EXAMPLES)
+    if not weighed or not isinstance(server, Mapping) or "divide_by" in server:
         return keys
     return keys | {"server": {**server, "divide_by": ByWeights.name}}
 
 
-def _with_weights(meaning: DocumentV4) -> DocumentV4:
+def _with_weights(meaning: DocumentV5) -> DocumentV5:
     staleness = meaning.staleness
     weights = staleness_weights(staleness.kind, staleness, versions_max=staleness.versions_max)
     check_weights(weights)
@@ -253,7 +268,7 @@ def _convert(document: Mapping[str, Any], kind: type[Document]) -> Document:
 
 
 def _hint(document: Mapping[str, Any], kind: type[Document]) -> str:
-    if kind in {DocumentV3, DocumentV4} and "anomaly" in document:
+    if kind in {DocumentV3, DocumentV4, DocumentV5} and "anomaly" in document:
         return ANOMALY_HINT
     later = next((name for name in reversed(tuple(FORMATS)) if _reads_as(name, document)), None)
     return f'that is of a later format: write format = "{later}"' if later else HINT
@@ -264,14 +279,16 @@ def _reads_as(name: str, document: Mapping[str, Any]) -> bool:
     if kind is None:
         return False
     try:
-        check(_in_v4(msgspec.convert(dict(document) | {"format": name}, kind)), FORMATS[name].peers)
+        check(_in_v5(msgspec.convert(dict(document) | {"format": name}, kind)), FORMATS[name].peers)
     except (msgspec.ValidationError, UsageProblem):
         return False
     return True
 
 
-def _in_v4(document: DocumentV2 | DocumentV3 | DocumentV4) -> DocumentV4:
+def _in_v5(document: DocumentV2 | DocumentV3 | DocumentV4 | DocumentV5) -> DocumentV5:
     """What a document means in the newest words."""
     if isinstance(document, DocumentV2):
         document = meaning_of_v2(document)
-    return meaning_of_v3(document) if isinstance(document, DocumentV3) else document
+    if isinstance(document, DocumentV3):
+        document = meaning_of_v3(document)
+    return meaning_of_v4(document) if isinstance(document, DocumentV4) else document

@@ -11,7 +11,7 @@ Windows follow each other in a partition, so a dropped one goes into a version a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aggregation.defences import Histograms
 from aggregation.defences.usual import pooled
@@ -31,6 +31,15 @@ def scaled(number: int, weight: int) -> int:
     return (number * weight + HALF) // WEIGHT_ONE
 
 
+class FoldedUnder(Protocol):
+    """A window, by its record or as a manifest names it."""
+
+    @property
+    def version(self) -> int:
+        """The version that its partition was at."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Lateness:
     """How much windows weigh in the version after ``version``.
@@ -41,12 +50,12 @@ class Lateness:
     version: int = 0
     weights: tuple[int, ...] = ()
 
-    def versions_of(self, aggregate: Aggregate) -> int:
-        """How many versions late a window is.
+    def versions_of(self, aggregate: FoldedUnder) -> int:
+        """How many versions late a window is; 0 where lateness is nothing.
 
         One of a version above ours is not late: there is a newer version then, and ours will not become true.
         """
-        return max(0, self.version - aggregate.version)
+        return max(0, self.version - aggregate.version) if self.weights else 0
 
     def weight_of(self, aggregate: Aggregate) -> int:
         """What is left of a window, in units of 1/65536; 0: it is dropped."""
@@ -65,7 +74,12 @@ ON_TIME: Final = Lateness()
 
 
 def lateness_under(policy: Policy, version: int) -> Lateness:
-    """The lateness of windows that are merged after ``version``, with the policy in force there."""
+    """The lateness of windows that are merged after ``version``, with the policy in force there.
+
+    In rounds a window of an earlier round is dropped: its round is over.
+    """
+    if policy.in_rounds:
+        return Lateness(version, (WEIGHT_ONE,))
     return Lateness(version, policy.staleness.weights) if policy.buffer.late_windows else ON_TIME
 
 
@@ -75,12 +89,15 @@ class MergedWindows:
 
     windows: tuple[Aggregate, ...]
     weights: tuple[int, ...]
+    late: int = 0
+    """How many versions late the latest of those is that count and hold an update."""
 
     @classmethod
     def of(cls, windows: Iterable[Aggregate], lateness: Lateness) -> MergedWindows:
         """With the weights that ``lateness`` gives."""
         taken = tuple(windows)
-        return cls(taken, tuple(map(lateness.weight_of, taken)))
+        late = (lateness.versions_of(one) for one in taken if one.accepted and lateness.weight_of(one))
+        return cls(taken, tuple(map(lateness.weight_of, taken)), max(late, default=0))
 
     @property
     def counting(self) -> tuple[Aggregate, ...]:
@@ -101,6 +118,16 @@ class MergedWindows:
     def dropped(self) -> int:
         """Accepted updates in windows that were dropped."""
         return sum(one.accepted for one in self.windows) - self.accepted
+
+    @property
+    def staleness_max(self) -> int:
+        """The largest staleness of an update in its window, in versions."""
+        return max((one.staleness_max for one in self.counting), default=0)
+
+    @property
+    def delay(self) -> int:
+        """A bound of how many versions old an update's base is: the largest staleness and the largest lateness."""
+        return self.staleness_max + self.late
 
     @property
     def weight_total(self) -> int:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from aggregation.codecs import Direction, Peaks, direction_between, mean_of_groups
 from aggregation.errors import IntegrityProblem
 from aggregation.optimizers import ServerStep, Sums, read_only
-from aggregation.policy import Policy
+from aggregation.policy import Policy, ServerPolicy
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.buckets import one_of
 from aggregation.server.cone import turned
@@ -42,6 +42,8 @@ def choose(
 ) -> tuple[Aggregate, ...]:
     """Which aggregates make the next version: the first that hold ``buffer.updates``, or all at the deadline.
 
+    At the deadline they have to hold ``buffer.quorum``.
+
     Empty when it is not time yet. Never more than ``updates_per_version_max`` updates, the bound of the
     overflow check, but for a single window that was filled under an earlier, larger policy: it is a version
     by itself. A window that is too late fills nothing and goes along: a version has an update that counts.
@@ -56,7 +58,7 @@ def choose(
         updates += accepted
         if updates >= policy.buffer.updates:
             return tuple(chosen)
-    return tuple(chosen) if updates and deadline_passed else ()
+    return tuple(chosen) if deadline_passed and updates >= policy.buffer.quorum else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,11 @@ def merge(
     updates: int,
     weight_total: int,
     policy: Policy,
+    server: ServerPolicy,
     layout: Layout,
     guide: Direction | None = None,
 ) -> Step:
-    """One global step.
+    """One global step, with the policy's ``server`` as it is for this version, see ``rates.server_at``.
 
     ``total`` is the exact sum over ``updates`` updates of the weight ``weight_total``, after lateness; the sums alone,
     int64[``layout.sum_elements``], where no window is late and there is one bucket. ``guide`` is the one that the
@@ -97,10 +100,10 @@ def merge(
             f"a version of {updates} updates with the weight {weight_total}, expected 1 or more of each",
         )
     total = total if isinstance(total, Total) else Total(total)
-    divisor = divisor_of(policy.server.divide_by, updates=updates, weight_total=weight_total)
+    divisor = divisor_of(server.divide_by, updates=updates, weight_total=weight_total)
     weights = layout.trainable.parameters
     model = np.empty(layout.parameters, dtype=np.float32)
-    step = ServerStep(policy.server, parent.model[:weights], parent.optimizer, after=model[:weights])
+    step = ServerStep(server, parent.model[:weights], parent.optimizer, after=model[:weights])
     unit = float(1 << policy.fixed_point.exponent)
     sums = turned(one_of(total, weights, policy.merge), guide, policy, layout.trainable)
     peaks = _step_in_pieces(step, sums, 1.0 / unit, divisor, layout.trainable)

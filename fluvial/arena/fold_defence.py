@@ -22,6 +22,7 @@ from aggregation.server.aggregates import Aggregate
 from aggregation.server.buckets import factors_of
 from aggregation.server.lateness import MergedWindows, lateness_under
 from aggregation.server.merge import Checkpoint, Step, merge
+from aggregation.server.rates import server_at
 from aggregation.server.totals import WindowSums, add_windows
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.arena.attacks.shape import Rules, Sent
@@ -176,6 +177,7 @@ class FoldDefence(Versions):
             updates=merged.accepted,
             weight_total=merged.weight_total,
             policy=self._policy,
+            server=server_at(self._policy, self.version + 1, merged.delay),
             layout=self._layout,
             guide=None if guide is None else guide.direction,
         )

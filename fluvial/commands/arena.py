@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fluvial.terminal.output import Output
 
 QUICK_ATTACKS: Final = ("sign-flip", "inner-product", "backdoor-patch", "inside-the-bound")
+ALL: Final = "all"
 QUICK_VERSIONS: Final = 12
 TOLD_EVERY_S: Final = 5.0
 SEEDS_MAX: Final = 100
@@ -102,13 +103,13 @@ def arena(
         tasks=_words(tasks),
         alphas=_numbers("--dirichlet", dirichlet, 0.0, float("inf")),
         shares=_numbers("--malicious", malicious, 0.0, 1.0),
-        attacks=tuple(ATTACKS) if attacks == "all" else _words(attacks),
+        attacks=tuple(ATTACKS) if attacks == ALL else _words(attacks),
         defences=_defences(defences),
         seeds=seeds,
         root=Root(root_examples, root_classes),
     )
     if quick:
-        plan = _quick(plan, chosen=attacks != "all")
+        plan = _quick(plan, chosen=attacks != ALL)
     plan.check()
     _play(plan, invocation, None if fresh else invocation.home / "cache" / "arena", report)
     return 0

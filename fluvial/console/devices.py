@@ -23,8 +23,10 @@ PLACED: Final = frozenset(
             for reason in (
                 RejectionReason.WRONG_PARTITION,
                 RejectionReason.FUTURE_BASE,
+                RejectionReason.ROUND_OVER,
                 RejectionReason.TOO_STALE,
                 RejectionReason.UNKNOWN_BASE,
+                RejectionReason.NOT_SELECTED,
                 RejectionReason.DUPLICATE,
                 RejectionReason.NOT_FINITE,
                 RejectionReason.OUT_OF_RANGE,

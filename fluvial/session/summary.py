@@ -227,6 +227,7 @@ def honest_refused_line(refused: Mapping[str, int]) -> str:
         RejectionReason.ANOMALOUS.outcome: "an outlier's update is refused whoever sent it (defence.* in the policy)",
         RejectionReason.OVER_SHARE.outcome: "a device has its share of each version (shares.* in the policy)",
         RejectionReason.QUARANTINED.outcome: "most of a device's last updates were outliers (defence.quarantine_*)",
+        RejectionReason.ROUND_OVER.outcome: "a slow device's round was over (buffer.mode in the policy)",
         RejectionReason.TOO_STALE.outcome: "a slow device's base was too old (staleness.versions_max in the policy)",
     }
     reasons = "; ".join(why[outcome] for outcome in sorted(refused) if outcome in why)

@@ -267,7 +267,7 @@ class _Drive:
                 member.last_base = -1
 
     def _begin_rounds(self) -> None:
-        """Every free device whose region has a version that is new to it fetches that version and starts."""
+        """Every free device whose region has a version that is new to it fetches it and, if it may, starts."""
         self._bell.silence()
         now = time.monotonic()
         for region, idle in self._idle.items():
@@ -282,6 +282,9 @@ class _Drive:
             self._idle[region] = [member for member in idle if member.last_base >= announcement.version]
             for member in ready:
                 member.last_base = base.version
+                if not member.author.is_selected(base):
+                    self._idle[region].append(member)
+                    continue
                 due = now + member.round_seconds(self._config)
                 heapq.heappush(self._rounds, (due, member.index, member, base))
 

@@ -187,6 +187,13 @@ class Device:
         """An earlier version, by its manifest. UsageProblem FLV-2507 when there is none of that number."""
         return self._bases.at(version)
 
+    def is_selected(self, base: Base) -> bool:
+        """Whether this device may answer ``base``, by the lot of the task's policy: ask before training.
+
+        Where it may not, what it publishes is ``not_selected``; fetch a newer version and ask again.
+        """
+        return self.author.is_selected(base)
+
     def train(self, base: Base, task: Task, examples: Examples) -> LocalResult:
         """Train the task's model from ``base`` on this device's examples; what ``learning.training`` raises."""
         from learning.binding import bind

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from aggregation.codecs import VALUE_BYTES, CodecName, EncodedTensor, below_zero, data_bytes, encode_update
 from aggregation.errors import UsageProblem
 from aggregation.partitioning import murmur2, partition_of
+from aggregation.selection import Candidate, is_selected
 from schemas import avro
 from schemas.certificates import CERTIFICATE_BYTES_MAX
 from schemas.topics import updates_topic
@@ -98,6 +99,11 @@ class Author:
         """The id of this device's one contribution to ``base``: a retry has the same."""
         text = f"{self.genesis.task}/{self.region}/{self.device_id}/{base.version}/{base.sha256}"
         return hashlib.sha256(text.encode()).hexdigest()[:UPDATE_ID_HEX]
+
+    def is_selected(self, base: Base) -> bool:
+        """Whether the task's policy lets this device answer ``base``: an update of one that it does not is refused."""
+        candidate = Candidate(self.genesis.task, self.device_id, base.version, base.sha256)
+        return is_selected(base.policy.selection, candidate)
 
     def publication(self, value: bytes, update_id: str, region: str | None = None) -> Publication:
         """``value``, addressed to this device's partition of its own region's log, or of ``region``'s."""

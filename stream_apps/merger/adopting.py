@@ -18,8 +18,10 @@ from functools import partial
 
 from aggregation.errors import IntegrityProblem
 from aggregation.server.merge import Checkpoint
+from aggregation.server.rates import server_at
 from backends.object_store import StoreUnavailable
 from backends.outages import UNREADABLE, retry_through_outage
+from schemas.manifest_rules import delay_of, rules_after
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import Manifest, decode_manifest
 from schemas.objects import sha256_hex
@@ -260,13 +262,15 @@ class Adopting:
 
     def _derive_again(self, manifest: Manifest, parent: Version) -> Checkpoint:
         """Write the files of an announced version that have gone."""
-        layout = self._context.layout
+        layout, policy = self._context.layout, self._policies.of(parent.policy_sha256)
+        rules = rules_after(parent.number, policy, self._context.signer.domain)
         derived = derive(
             parent.checkpoint,
             sums_of(self._context, manifest),
             updates=manifest.accepted,
             weight_total=manifest.weight_total,
-            policy=self._policies.of(parent.policy_sha256),
+            policy=policy,
+            server=server_at(policy, manifest.version, delay_of(manifest, rules)),
             layout=layout,
             guide=direction_of_guide(self._store.guide(manifest.guide_sha256, layout, self._context.trust)),
         )

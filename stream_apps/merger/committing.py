@@ -18,6 +18,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.lateness import MergedWindows
+from aggregation.server.rates import server_at
 from aggregation.server.totals import WindowSums
 from backends.crash_points import crash_point
 from backends.log import Headers
@@ -123,6 +124,7 @@ class Committing:
                 updates=merged.accepted,
                 weight_total=merged.weight_total,
                 policy=policy,
+                server=server_at(policy, head.number + 1, merged.delay),
                 layout=layout,
                 guide=direction_of_guide(guide),
             )

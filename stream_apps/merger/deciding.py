@@ -61,7 +61,7 @@ def next_manifest(
         dropped=merged.dropped,
         weight_total=merged.weight_total,
         staleness_total=sum(aggregate.staleness_total for aggregate in counting),
-        staleness_max=max((aggregate.staleness_max for aggregate in counting), default=0),
+        staleness_max=merged.staleness_max,
         update_bytes=sum(aggregate.update_bytes for aggregate in counting),
         usual=pools_of(merged.pools(head.pools) if says else Histograms()),
         guide_sha256=guide_sha256,

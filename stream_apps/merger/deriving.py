@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aggregation.codecs import Direction
 from aggregation.layout import Layout
-from aggregation.policy import Policy
+from aggregation.policy import Policy, ServerPolicy
 from aggregation.server.merge import Checkpoint, merge
 from aggregation.server.totals import WindowSums, add_windows
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
@@ -43,12 +43,14 @@ def derive(
     updates: int,
     weight_total: int,
     policy: Policy,
+    server: ServerPolicy,
     layout: Layout,
     guide: Direction | None = None,
 ) -> Derived:
     """One global step from ``parent``; the sums of ``windows``, of which none is dropped, are taken one at a time.
 
-    ``updates`` and ``weight_total`` are of these, the weight after lateness; ``guide`` is the version's.
+    ``updates`` and ``weight_total`` are of these, the weight after lateness; ``server`` is the policy's
+    for this version; ``guide`` is the version's.
 
     Raises ``IntegrityProblem`` (FLV-3004) where no policy allows such sums, counts or weights.
     """
@@ -58,6 +60,7 @@ def derive(
         updates=updates,
         weight_total=weight_total,
         policy=policy,
+        server=server,
         layout=layout,
         guide=guide,
     )

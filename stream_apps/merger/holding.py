@@ -26,6 +26,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.fold.rules import CERTIFICATE
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.lateness import MergedWindows
+from aggregation.server.rates import server_at
 from aggregation.server.totals import WindowSums
 from aggregation.weights.fixed_point import WEIGHT_ONE
 from schemas.certificates import Identity
@@ -211,7 +212,7 @@ class Holding:
         return found
 
     def _derive(self, merged: MergedWindows, parent: Version, windows: Windows, guide_sha256: str) -> Derived:
-        layout = self._context.layout
+        layout, policy = self._context.layout, self._policies.of(parent.policy_sha256)
         bounding = Bounding(self._context, self._policies, windows.judging.is_given)
 
         def refuse_lie(one: Aggregate, problem: IntegrityProblem | None) -> None:
@@ -234,7 +235,8 @@ class Holding:
             ),
             updates=merged.accepted,
             weight_total=merged.weight_total,
-            policy=self._policies.of(parent.policy_sha256),
+            policy=policy,
+            server=server_at(policy, parent.number + 1, merged.delay),
             layout=layout,
             guide=direction_of_guide(self._store.guide(guide_sha256, layout, self._context.trust)),
         )

@@ -22,6 +22,7 @@ class Server:
     optimizer: str
     learning_rate: float = 0.5
     momentum: float = 0.0
+    nesterov: bool = False
     beta_1: float = 0.9
     beta_2: float = 0.99
     adaptivity: float = 0.001
@@ -31,6 +32,7 @@ VARIANTS = {
     "defaults": {},
     "another rate": {"learning_rate": 0.013},
     "momentum": {"momentum": 0.9},
+    "momentum that looks ahead": {"momentum": 0.9, "nesterov": True},
     "no memory": {"beta_1": 0.0, "beta_2": 0.0},
     "a long memory": {"beta_1": 0.999999, "beta_2": 0.999999},
     "hardly adaptive": {"adaptivity": 1e12},

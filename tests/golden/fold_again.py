@@ -107,6 +107,7 @@ def merge_again(again: Again, sums: Mapping[Slot, Mapping[int, bytes]], store: T
             updates=manifest.accepted,
             weight_total=manifest.weight_total,
             policy=policy,
+            server=policy.server,
             layout=layout,
         )
         checkpoint = step.checkpoint

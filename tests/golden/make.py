@@ -192,9 +192,18 @@ def replay(records: list[bytes]) -> tuple[list[Verdict], list[Aggregate], list[b
         updates=sum(a.accepted for a in aggregates),
         weight_total=sum(a.weight_total for a in aggregates),
         policy=rules(),
+        server=rules().server,
         layout=LAYOUT,
     )
-    again = merge(step.checkpoint, sums[0], updates=1, weight_total=1, policy=rules(), layout=LAYOUT)
+    again = merge(
+        step.checkpoint,
+        sums[0],
+        updates=1,
+        weight_total=1,
+        policy=rules(),
+        server=rules().server,
+        layout=LAYOUT,
+    )
     return verdicts, aggregates, payloads, Checkpoint(again.checkpoint.model, again.checkpoint.optimizer)
 
 
@@ -208,6 +217,7 @@ def hashes() -> dict[str, Any]:
         updates=1,
         weight_total=1,
         policy=rules(),
+        server=rules().server,
         layout=LAYOUT,
     ).reference
     return {

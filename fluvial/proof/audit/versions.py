@@ -18,6 +18,7 @@ from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate, Slot
 from aggregation.server.lateness import MergedWindows
 from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.rates import server_at
 from aggregation.server.totals import WindowSums, add_windows
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
@@ -280,6 +281,7 @@ class Remerge:
                 updates=merged.accepted,
                 weight_total=merged.weight_total,
                 policy=policy,
+                server=server_at(policy, version, merged.delay),
                 layout=self._layout,
                 guide=self._guide(version),
             )

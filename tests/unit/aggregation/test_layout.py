@@ -153,7 +153,15 @@ def test_a_model_of_very_many_tensors_goes_all_the_way() -> None:
     assert state.window.sums is not None
 
     parent = Checkpoint(model, initial_state(policy.server, layout.parameters))
-    step = merge(parent, state.window.sums, updates=1, weight_total=1 << 16, policy=policy, layout=layout)
+    step = merge(
+        parent,
+        state.window.sums,
+        updates=1,
+        weight_total=1 << 16,
+        policy=policy,
+        server=policy.server,
+        layout=layout,
+    )
     data = encode_model(step.checkpoint.model, layout)
     assert decode_model(data, layout).tobytes() == step.checkpoint.model.tobytes()
     assert np.array_equal(decode_direction(encode_direction(step.reference), layout).q, step.reference.q)

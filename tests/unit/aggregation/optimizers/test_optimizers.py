@@ -20,7 +20,8 @@ class TestSgd(OptimizerLaws):
         if not server.momentum:
             return delta, {}
         velocity = server.momentum * state["velocity"] + delta
-        return velocity, {"velocity": velocity}
+        ahead = delta + server.momentum * velocity
+        return ahead if server.nesterov else velocity, {"velocity": velocity}
 
     def test_with_momentum_it_has_a_velocity(self) -> None:
         assert list(initial_state(self.server(momentum=0.9), P)) == ["velocity"]
@@ -30,6 +31,37 @@ class TestSgd(OptimizerLaws):
         after, state = server_step(self.server(), model, {"velocity": np.ones(P)}, deltas()[0])
         assert after.tobytes() == (0.5 * deltas()[0]).astype(np.float32).tobytes()
         assert state == {}
+
+
+class TestAdagrad(OptimizerLaws):
+    name = "adagrad"
+    array_names = ("m", "v")
+
+    def naive(self, server: Server, state: dict[str, float], delta: float) -> tuple[float, dict[str, float]]:
+        m = server.beta_1 * state["m"] + (1.0 - server.beta_1) * delta
+        v = state["v"] + delta * delta
+        return m / (math.sqrt(v) + server.adaptivity), {"m": m, "v": v}
+
+
+class TestAmsgrad(OptimizerLaws):
+    name = "amsgrad"
+    array_names = ("m", "v", "v_max")
+
+    def naive(self, server: Server, state: dict[str, float], delta: float) -> tuple[float, dict[str, float]]:
+        m = server.beta_1 * state["m"] + (1.0 - server.beta_1) * delta
+        v = server.beta_2 * state["v"] + (1.0 - server.beta_2) * (delta * delta)
+        v_max = max(state["v_max"], v)
+        return m / (math.sqrt(v_max) + server.adaptivity), {"m": m, "v": v, "v_max": v_max}
+
+    def test_one_large_delta_keeps_the_rate_low_for_ever(self) -> None:
+        large, small = np.full(P, 10.0), np.full(P, 0.1)
+        model, state = server_step(
+            self.server(), np.zeros(P, dtype=np.float32), initial_state(self.server(), P), large
+        )
+        for _ in range(50):
+            model, state = server_step(self.server(), model, state, small)
+        assert np.all(state["v"] < state["v_max"])
+        assert np.allclose(state["v_max"], 0.01 * 10.0**2)
 
 
 class TestAdam(OptimizerLaws):

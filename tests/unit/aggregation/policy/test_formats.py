@@ -27,7 +27,7 @@ from aggregation.policy import (
 )
 from fluvial.local.policies import layered_policy, read_policy_file
 from tests.factories import policy
-from tests.unit.aggregation.policy.released import RELEASED, V1, V2, V3, V4
+from tests.unit.aggregation.policy.released import RELEASED, V1, V2, V3, V4, V5
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,13 +97,75 @@ def test_to_v3_all_updates_are_added_and_devices_count_alike_in_the_usual_norm()
 def test_who_writes_a_usual_norm_into_an_older_policy_is_told_which_format_has_it() -> None:
     with pytest.raises(UsageProblem) as caught:
         policy_from_toml("[defence]\nusual_norm_by = 'updates'\n", default_format=v3.FORMAT)
-    assert v4.FORMAT in str(caught.value.hint)
+    assert NEWEST in str(caught.value.hint)
 
 
 def test_who_writes_a_merge_into_an_older_policy_is_told_which_format_has_it() -> None:
     with pytest.raises(UsageProblem) as caught:
         policy_from_toml("[merge]\nbuckets = 1\n", default_format=v3.FORMAT)
-    assert v4.FORMAT in str(caught.value.hint)
+    assert NEWEST in str(caught.value.hint)
+
+
+def test_to_v4_nothing_of_v5_is_on() -> None:
+    old, new = policy_from_canonical(V4), policy_from_canonical(V5)
+    for section in ("weights", "selection", "schedule", "buffer", "server"):
+        assert getattr(old, section) == getattr(new, section)
+    assert not old.in_rounds
+    said = json.loads(V5)
+    assert said.pop("weights") == {"by": "updates", "examples_max": 1000}
+    assert said.pop("selection") == {"kind": "all", "share": 1.0, "slots": 1}
+    schedule = {"kind": "constant", "versions": 100, "factor": 0.1, "warmup_versions": 0}
+    assert said.pop("schedule") == schedule
+    assert (said["buffer"].pop("mode"), said["buffer"].pop("quorum")) == ("buffer", 1)
+    assert (said["server"].pop("nesterov"), said["server"].pop("delay_versions_max")) == (False, 0)
+    assert said | {"format": v4.FORMAT} == json.loads(V4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[weights]\nby = 'examples'\n",
+        "[buffer]\nmode = 'rounds'\n",
+        "[schedule]\n",
+        "[selection]\nshare = 0.5\n",
+    ],
+)
+def test_who_writes_a_key_of_v5_into_an_older_policy_is_told_which_format_has_it(text: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        policy_from_toml(text, default_format=v4.FORMAT)
+    assert caught.value.error_id == "FLV-2001"
+
+
+def test_by_examples_sums_are_divided_by_their_weights_unless_it_is_said() -> None:
+    assert policy(format=NEWEST, weights={"by": "examples"}).server.divide_by == "weights"
+    with pytest.raises(UsageProblem, match=r"server\.divide_by = 'updates'") as caught:
+        policy(format=NEWEST, weights={"by": "examples"}, server={"divide_by": "updates"})
+    assert caught.value.error_id == "FLV-2002"
+
+
+CONTRADICTIONS = {
+    "a share without its lot": ({"selection": {"share": 0.5}}, "selection.share"),
+    "a share beside slots": ({"selection": {"kind": "slots", "slots": 4, "share": 0.5}}, "selection.share"),
+    "slots without their lot": (
+        {"selection": {"kind": "share", "share": 0.5, "slots": 2}},
+        "selection.slots",
+    ),
+    "a share that is nobody": ({"selection": {"kind": "share", "share": 0.0}}, "selection.share"),
+    "a quorum above the buffer": ({"buffer": {"updates": 5, "quorum": 6}}, "buffer.quorum"),
+    "to look ahead without momentum": ({"server": {"nesterov": True}}, "server.nesterov"),
+    "to look ahead with adam": (
+        {"server": {"optimizer": "adam", "momentum": 0.9, "nesterov": True}},
+        "server.nesterov",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sections", "key"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_keys_that_contradict_each_other_are_refused_by_name(sections: dict[str, Any], key: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        policy(format=NEWEST, **sections)
+    assert caught.value.error_id == "FLV-2002"
+    assert key in caught.value.message
 
 
 def test_a_clip_that_v2_allows_is_taken_by_v3() -> None:
@@ -164,6 +226,11 @@ REFUSED = {
     "a v3 document that is not canonical": (json.dumps(json.loads(V3)).encode(), "FLV-2001"),
     "a v3 document with v4's section": (rfc8785.dumps(json.loads(V3) | {"merge": {}}), "FLV-2001"),
     "a v4 document without its section": (rfc8785.dumps(json.loads(V3) | {"format": v4.FORMAT}), "FLV-2001"),
+    "a v4 document with v5's section": (rfc8785.dumps(json.loads(V4) | {"schedule": {}}), "FLV-2001"),
+    "a v5 document without its sections": (
+        rfc8785.dumps(json.loads(V4) | {"format": "fluvial/policy/v5"}),
+        "FLV-2001",
+    ),
     "a v1 document with a key too many": (rfc8785.dumps(json.loads(V1) | {"lots": {}}), "FLV-2001"),
     "a byte order mark": (b"\xef\xbb\xbf" + V1, "FLV-2001"),
     "UTF-16": (V1.decode().encode("utf-16"), "FLV-2001"),

@@ -14,6 +14,7 @@ from aggregation.policy.v1 import DocumentV1
 from aggregation.policy.v2 import DocumentV2
 from aggregation.policy.v3 import DocumentV3
 from aggregation.policy.v4 import DocumentV4
+from aggregation.policy.v5 import DocumentV5
 from schemas.documents.genesis_v1 import GenesisV1
 from schemas.documents.genesis_v2 import GenesisV2
 from schemas.documents.genesis_v3 import GenesisV3
@@ -29,6 +30,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "fluvial/policy/v2": DocumentV2,
     "fluvial/policy/v3": DocumentV3,
     "fluvial/policy/v4": DocumentV4,
+    "fluvial/policy/v5": DocumentV5,
     "fluvial/genesis/v1": GenesisV1,
     "fluvial/genesis/v2": GenesisV2,
     "fluvial/genesis/v3": GenesisV3,
@@ -95,7 +97,7 @@ def test_a_key_planted_into_a_section_of_a_released_policy_is_noticed(name: str,
     assert set(found) - set(released()[name]) == {f"{section}.planted"}
 
 
-@pytest.mark.parametrize("entry", ranges(DocumentV4()), ids=lambda entry: str(entry[0]))
+@pytest.mark.parametrize("entry", ranges(DocumentV5()), ids=lambda entry: str(entry[0]))
 def test_a_released_policy_is_read_for_ever_so_no_range_may_become_narrower(
     entry: tuple[str, float, float, float],
 ) -> None:

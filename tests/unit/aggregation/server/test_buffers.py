@@ -61,6 +61,7 @@ def version(rules: Policy, site: Site, parent: Checkpoint | None = None) -> Chec
         updates=window.accepted,
         weight_total=window.weight_total,
         policy=rules,
+        server=rules.server,
         layout=BUFFERED,
     )
     return step.checkpoint
@@ -101,7 +102,13 @@ def test_the_weights_are_what_they_would_be_without_buffers(codec: str, optimize
         assert (a.norm, a.clip, a.cosine, a.norm_deviations) == (b.norm, b.clip, b.cosine, b.norm_deviations)
     parent = Checkpoint(delta(99), initial_state(one.server, WEIGHTS))
     expected = merge(
-        parent, second.sums, updates=5, weight_total=second.weight_total, policy=one, layout=LAYOUT
+        parent,
+        second.sums,
+        updates=5,
+        weight_total=second.weight_total,
+        policy=one,
+        server=one.server,
+        layout=LAYOUT,
     )
     found = version(one, site)
     assert found.model[:WEIGHTS].tobytes() == expected.checkpoint.model.tobytes()

@@ -96,7 +96,9 @@ def merged(windows: list[tuple[npt.NDArray[np.int64], int]], left: list[int]) ->
     weight_total = sum(naive.late_weight(of, weight) for (_, of), weight in zip(windows, left, strict=True))
     parent = Checkpoint(np.zeros(LAYOUT.parameters, dtype=np.float32), {})
     plain = policy(server={"divide_by": "weights"})
-    step = merge(parent, total, updates=7, weight_total=weight_total, policy=plain, layout=LAYOUT)
+    step = merge(
+        parent, total, updates=7, weight_total=weight_total, policy=plain, server=plain.server, layout=LAYOUT
+    )
     return step.checkpoint.model
 
 
@@ -136,7 +138,9 @@ def test_windows_that_are_not_late_give_the_bits_that_they_always_gave() -> None
     flat = add_sums((sums for sums, _ in made), LAYOUT.sum_elements)
     parent = Checkpoint(np.zeros(LAYOUT.parameters, dtype=np.float32), {})
     plain = policy(server={"divide_by": "weights"})
-    step = merge(parent, flat, updates=7, weight_total=120_000, policy=plain, layout=LAYOUT)
+    step = merge(
+        parent, flat, updates=7, weight_total=120_000, policy=plain, server=plain.server, layout=LAYOUT
+    )
     assert merged(made, [WEIGHT_ONE] * 3).tobytes() == step.checkpoint.model.tobytes()
 
 

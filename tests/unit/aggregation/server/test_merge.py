@@ -196,7 +196,9 @@ def test_a_window_of_an_earlier_larger_policy_is_merged_by_itself() -> None:
     assert len(chosen) == 1
     parent = Checkpoint(np.zeros(LAYOUT.parameters, dtype=np.float32), {})
     total = np.full(LAYOUT.parameters, 5 << 32, dtype=np.int64)
-    step = merge(parent, total, updates=5, weight_total=5 << 16, policy=small, layout=LAYOUT)
+    step = merge(
+        parent, total, updates=5, weight_total=5 << 16, policy=small, server=small.server, layout=LAYOUT
+    )
     assert step.checkpoint.model.tolist() == [1.0] * LAYOUT.parameters
 
 
@@ -245,6 +247,7 @@ def test_a_version_of_nothing_is_refused(updates: int, weight: int) -> None:
             updates=updates,
             weight_total=weight,
             policy=policy(),
+            server=policy().server,
             layout=LAYOUT,
         )
     assert caught.value.error_id == "FLV-3004"
@@ -282,7 +285,13 @@ def test_one_version_is_fedbuffs_step(learning_rate: float) -> None:
     sums, weight_total, deltas, taus = folded(one, 12)
     model = delta(99).astype(np.float32)
     step = merge(
-        Checkpoint(model, {}), sums, updates=12, weight_total=weight_total, policy=one, layout=LAYOUT
+        Checkpoint(model, {}),
+        sums,
+        updates=12,
+        weight_total=weight_total,
+        policy=one,
+        server=one.server,
+        layout=LAYOUT,
     )
     expected = naive.fedbuff_step(
         model.astype(np.float64), deltas, taus, norm_clip=1.0, learning_rate=learning_rate
@@ -295,7 +304,9 @@ def test_dividing_by_weights_gives_the_weighted_mean() -> None:
     one = policy(window={"updates_max": 8}, server={"divide_by": "weights"}, anomaly={"enabled": False})
     sums, weight_total, deltas, taus = folded(one, 8)
     parent = Checkpoint(np.zeros(LAYOUT.parameters, dtype=np.float32), {})
-    step = merge(parent, sums, updates=8, weight_total=weight_total, policy=one, layout=LAYOUT)
+    step = merge(
+        parent, sums, updates=8, weight_total=weight_total, policy=one, server=one.server, layout=LAYOUT
+    )
     weights = [1 / np.sqrt(1 + tau) for tau in taus]
     expected = sum(w * d for w, d in zip(weights, deltas, strict=True)) / sum(weights)
     assert step.checkpoint.model == pytest.approx(expected, abs=1e-5)
@@ -305,7 +316,15 @@ def test_the_reference_is_the_direction_of_the_step() -> None:
     one = policy(window={"updates_max": 8}, anomaly={"enabled": False})
     sums, weight_total, _, _ = folded(one, 8)
     model = delta(99).astype(np.float32)
-    step = merge(Checkpoint(model, {}), sums, updates=8, weight_total=weight_total, policy=one, layout=LAYOUT)
+    step = merge(
+        Checkpoint(model, {}),
+        sums,
+        updates=8,
+        weight_total=weight_total,
+        policy=one,
+        server=one.server,
+        layout=LAYOUT,
+    )
     moved = step.checkpoint.model.astype(np.float64) - model
     there = step.reference.q * np.repeat(step.reference.scales, np.diff(LAYOUT.starts))
     assert float(moved @ there / np.linalg.norm(moved) / np.linalg.norm(there)) > 0.999

@@ -64,7 +64,9 @@ def test_versions_have_the_checkers_bits_whatever_the_pieces(
     theirs: tuple[Any, Any] = (model, {})
     for seed in range(4):
         total, weight = totals(seed), 9 << 16
-        step = merge(ours, total, updates=11, weight_total=weight, policy=rules, layout=LAYOUT)
+        step = merge(
+            ours, total, updates=11, weight_total=weight, policy=rules, server=rules.server, layout=LAYOUT
+        )
         delta = arithmetic.mean_delta(total, 11, weight, document)
         after, state = arithmetic.server_step(server_keys, *theirs, delta, server_keys["learning_rate"])
         reference = arithmetic.direction_from(arithmetic.direction_bytes(theirs[0], after, layout), layout)
@@ -161,7 +163,9 @@ def test_a_merge_allocates_what_it_returns_and_hardly_more(server: str, arrays: 
     parent, total = Checkpoint(np.zeros(size, dtype=np.float32), state), np.ones(size, dtype=np.int64)
 
     def step() -> object:
-        return merge(parent, total, updates=1, weight_total=1 << 16, policy=rules, layout=layout)
+        return merge(
+            parent, total, updates=1, weight_total=1 << 16, policy=rules, server=rules.server, layout=layout
+        )
 
     step()  # loads the loops
     returned = size * (4 + 8 * arrays + 1)

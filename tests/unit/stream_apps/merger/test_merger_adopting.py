@@ -220,6 +220,7 @@ class Planted:
             updates=sum(one.accepted for one in inputs),
             weight_total=sum(one.weight_total for one in inputs),
             policy=self.context.policy,
+            server=self.context.policy.server,
             layout=layout,
         )
         self.derived = derived

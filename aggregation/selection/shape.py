@@ -1,0 +1,59 @@
+"""The one shape of a selection: a function of what is public about a device and a version.
+
+There is no server whose word would have to be believed: the device draws its lot, the fold draws it again, and so does
+an audit. Nothing is kept a device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from typing import ClassVar, Final, NamedTuple, Protocol
+
+DRAWN_BYTES: Final = 8
+DRAWN_END: Final = 1 << 8 * DRAWN_BYTES
+"""Lots are whole numbers below this."""
+
+
+class Candidate(NamedTuple):
+    """A device, by its id, before the task's version ``version``, whose model's SHA-256 (hex) is ``model_sha256``."""
+
+    task: str
+    device_id: str
+    version: int
+    model_sha256: str
+
+
+class SelectionParameters(Protocol):
+    """What a policy says of the selection; each member reads what it needs."""
+
+    @property
+    def kind(self) -> str:
+        """The member's name."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """For ``share``: of all devices so much, above 0 to 1."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """For ``slots``: each device's turn comes once in so many versions."""
+        ...
+
+
+class Selection(ABC):
+    """One selection. Pure: the same arguments give the same answer everywhere."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:
+        """Whether this device may answer this version."""
+
+
+def drawn(prefix: bytes, *parts: str) -> int:
+    """The first eight bytes, big-endian, of SHA-256(``prefix`` 0 part 0 part ...), parts in UTF-8."""
+    text = b"\0".join((prefix, *(part.encode() for part in parts)))
+    return int.from_bytes(hashlib.sha256(text).digest()[:DRAWN_BYTES], "big")

@@ -1,0 +1,24 @@
+"""``share``: a random share of all devices, drawn anew with each version (McMahan et al. 2017, algorithm 1).
+
+What is drawn with is the version's model, which nobody knows before it is made: so no device can be made to be among a
+version's. The server of the paper draws a fixed number; here each device is drawn by itself, so the number varies.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from aggregation.selection.shape import DRAWN_END, Candidate, Selection, SelectionParameters, drawn
+
+_PREFIX: Final = b"fluvial/lot/v1"
+
+
+class Share(Selection):
+    """Lot("fluvial/lot/v1", model's hash, device id) < share · 2^64."""
+
+    name: ClassVar[str] = "share"
+
+    def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:
+        """See ``Selection``."""
+        end = int(parameters.share * DRAWN_END)  # exact: a product with a power of two
+        return drawn(_PREFIX, candidate.model_sha256, candidate.device_id) < end

@@ -1,0 +1,20 @@
+"""``slots``: each device's turn comes once in so many versions, so over time all may contribute equally often."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from aggregation.selection.shape import Candidate, Selection, SelectionParameters, drawn
+
+_PREFIX: Final = b"fluvial/slot/v1"
+
+
+class Slots(Selection):
+    """Lot("fluvial/slot/v1", task, device id) ≡ version (mod slots)."""
+
+    name: ClassVar[str] = "slots"
+
+    def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:
+        """See ``Selection``."""
+        slot = drawn(_PREFIX, candidate.task, candidate.device_id) % parameters.slots
+        return slot == candidate.version % parameters.slots

@@ -1,0 +1,214 @@
+"""Synchronous rounds, lots, and weights by examples: what the fold lets in, and what a merge makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregation.fold.rejections import RejectionReason
+from aggregation.policy import Policy
+from aggregation.reasons import Reason
+from aggregation.selection import Candidate, is_selected
+from aggregation.server.aggregates import Aggregate
+from aggregation.server.lateness import MergedWindows, lateness_under
+from aggregation.server.merge import choose
+from aggregation.weights.examples import by_examples
+from aggregation.weights.fixed_point import WEIGHT_ONE
+from tests import factories
+from tests.factories import (
+    NOW_MS,
+    TASK,
+    Site,
+    barrier,
+    devices,
+    model_sha,
+    state_of,
+    update,
+)
+
+
+def policy(**sections: Any) -> Policy:
+    return factories.policy(format="fluvial/policy/v5", **sections)
+
+
+def aggregate(sequence: int = 0, **changed: Any) -> Aggregate:
+    return replace(factories.aggregate("eu", 0, sequence), **changed)
+
+
+def site_of(rules: Policy, version: int = 0) -> Site:
+    site = Site(state_of(rules))
+    for number in range(1, version + 1):
+        site.fold(barrier(number, rules))
+    return site
+
+
+def rounds(**buffer: Any) -> Policy:
+    return policy(buffer={"mode": "rounds", "updates": 5} | buffer)
+
+
+# -- rounds
+
+
+def test_in_rounds_only_the_newest_version_is_answered() -> None:
+    site = site_of(rounds(), 2)
+    ones = devices(4)
+    assert site.fold(update(ones[0], base=2)).outcome == "accepted"
+    late = site.fold(update(ones[1], base=1))
+    assert (late.outcome, late.because.reason) == ("round_over", Reason.ROUND_OVER)
+    assert late.because.text == "the round of version 1 is over, the task is at version 2"
+    assert site.fold(update(ones[2], base=-5)).outcome == "round_over"
+    assert site.fold(update(ones[3], base=3)).outcome == "future_base"
+
+
+def test_a_late_answer_uses_nothing_up() -> None:
+    site = site_of(rounds(), 1)
+    (one,) = devices(1)
+    shares, counted = len(site.state.shares), site.state.counted.pairs
+    assert site.fold(update(one, base=0)).outcome == "round_over"
+    assert (len(site.state.shares), site.state.counted.pairs) == (shares, counted)
+    assert site.fold(update(one, base=1)).outcome == "accepted"
+
+
+def test_a_base_that_is_young_in_time_is_late_all_the_same() -> None:
+    rules = policy(buffer={"mode": "rounds"}, staleness={"seconds_max": 600.0})
+    site = Site(state_of(rules))
+    site.fold(barrier(1, rules, timestamp_ms=NOW_MS))
+    assert site.fold(update(devices(1)[0], base=0, timestamp_ms=NOW_MS + 1)).outcome == "round_over"
+
+
+def test_a_window_of_an_earlier_round_is_dropped_and_named() -> None:
+    rules = rounds()
+    early, current = aggregate(version=3, accepted=4), aggregate(version=4, accepted=2, sequence=1)
+    merged = MergedWindows.of([early, current], lateness_under(rules, 4))
+    assert merged.weights == (0, WEIGHT_ONE)
+    assert (merged.accepted, merged.dropped) == (2, 4)
+
+
+def test_late_windows_do_not_count_in_rounds_whatever_the_policy_says_of_them() -> None:
+    for late in (True, False):
+        lateness = lateness_under(rounds(late_windows=late), 4)
+        assert lateness.weight_of(aggregate(version=3)) == 0
+        assert lateness.weight_of(aggregate(version=4)) == WEIGHT_ONE
+
+
+@pytest.mark.parametrize("mode", ["rounds", "buffer"])
+@pytest.mark.parametrize(
+    ("accepted", "late", "chosen"),
+    [((2, 2), False, 0), ((2, 2), True, 0), ((2, 1, 1), True, 0), ((2, 3), False, 2), ((2, 2, 9), False, 3)],
+)
+def test_at_the_deadline_a_version_has_its_quorum(
+    mode: str,
+    accepted: tuple[int, ...],
+    late: bool,  # noqa: FBT001
+    chosen: int,
+) -> None:
+    rules = policy(buffer={"mode": mode, "updates": 5, "quorum": 5})
+    waiting = [aggregate(version=1, accepted=many, sequence=at) for at, many in enumerate(accepted)]
+    assert len(choose(waiting, rules, deadline_passed=late, lateness=lateness_under(rules, 1))) == chosen
+    fewer = policy(buffer={"mode": mode, "updates": 5, "quorum": 4})
+    by_deadline = len(accepted) if late else chosen
+    assert len(choose(waiting, fewer, deadline_passed=late, lateness=lateness_under(fewer, 1))) == by_deadline
+
+
+def test_updates_of_an_earlier_round_fill_no_quorum() -> None:
+    rules = policy(buffer={"mode": "rounds", "updates": 5, "quorum": 2})
+    waiting = [aggregate(version=0, accepted=4), aggregate(version=1, accepted=1, sequence=1)]
+    assert choose(waiting, rules, deadline_passed=True, lateness=lateness_under(rules, 1)) == ()
+    waiting.append(aggregate(version=1, accepted=1, sequence=2))
+    assert len(choose(waiting, rules, deadline_passed=True, lateness=lateness_under(rules, 1))) == 3
+
+
+# -- delays
+
+
+def test_the_delay_is_the_largest_staleness_and_the_largest_lateness() -> None:
+    rules = policy(staleness={"versions_max": 6})
+    windows = [
+        aggregate(version=7, accepted=3, staleness_max=4),
+        aggregate(version=5, accepted=2, staleness_max=1, sequence=1),
+        aggregate(version=1, accepted=0, staleness_max=0, sequence=2),
+        aggregate(version=0, accepted=2, staleness_max=6, sequence=3),
+    ]
+    merged = MergedWindows.of(windows, lateness_under(rules, 7))
+    assert merged.weights[-1] == 0, "it is dropped: its delay is nobody's"
+    assert (merged.staleness_max, merged.late, merged.delay) == (4, 2, 6)
+    never = policy(staleness={"versions_max": 6}, buffer={"late_windows": False})
+    assert MergedWindows.of(windows[:2], lateness_under(never, 7)).delay == 4
+
+
+# -- lots
+
+
+def test_who_was_not_selected_is_refused_and_uses_nothing_up() -> None:
+    rules = policy(selection={"kind": "share", "share": 0.5})
+    site, seen = site_of(rules, 1), set[str]()
+    for one in devices(12):
+        verdict = site.fold(update(one, base=1))
+        chosen = is_selected(rules.selection, Candidate(TASK, one, 1, model_sha(1)))
+        assert verdict.outcome == ("accepted" if chosen else "not_selected")
+        assert (one in site.state.counted.get(1, ())) is chosen
+        seen.add(verdict.outcome)
+        if not chosen:
+            assert verdict.because.text == f"{one} was not selected to answer version 1"
+    assert seen == {"accepted", "not_selected"}
+
+
+def test_the_lot_is_the_bases_not_the_partitions() -> None:
+    rules = policy(selection={"kind": "slots", "slots": 3})
+    site = site_of(rules, 5)
+    for one in devices(6):
+        for base in (3, 4, 5):
+            chosen = is_selected(rules.selection, Candidate(TASK, one, base, model_sha(base)))
+            assert (site.fold(update(one, base=base)).outcome == "not_selected") is not chosen
+
+
+def test_the_lot_is_drawn_after_the_base_and_before_the_duplicate() -> None:
+    rules = policy(selection={"kind": "slots", "slots": 10_000})
+    site = site_of(rules)
+    one = next(
+        one for one in devices(9) if not is_selected(rules.selection, Candidate(TASK, one, 0, model_sha(0)))
+    )
+    assert site.fold(replace(update(one), base_sha256="0" * 64)).outcome == "unknown_base"
+    assert site.fold(update(one)).outcome == "not_selected"
+    assert site.fold(update(one)).outcome == "not_selected"
+
+
+@pytest.mark.parametrize("reason", [RejectionReason.ROUND_OVER, RejectionReason.NOT_SELECTED])
+def test_both_say_what_to_do(reason: RejectionReason) -> None:
+    assert "train" in reason.hint_for_devices
+    assert reason.error_id in {"FLV-2122", "FLV-2123"}
+
+
+# -- examples
+
+
+@given(st.integers(1, WEIGHT_ONE), st.integers(-(1 << 63), (1 << 63) - 1), st.integers(1, WEIGHT_ONE))
+def test_what_examples_leave_of_a_weight_is_at_least_one_and_never_more(
+    weight: int, examples: int, most: int
+) -> None:
+    left = by_examples(weight, examples, most)
+    assert 1 <= left <= weight
+    assert by_examples(weight, most, most) == weight == by_examples(weight, 1 << 62, most)
+    assert left <= by_examples(weight, min(examples, most) + 1, most)
+
+
+def test_an_update_weighs_by_its_examples_and_a_boast_buys_the_bound() -> None:
+    rules = policy(weights={"by": "examples", "examples_max": 100}, staleness={"kind": "constant"})
+    site = site_of(rules)
+    claims = dict(zip(devices(6), (50, 100, 1, 0, -7, 1 << 62), strict=True))
+    weights = [
+        site.fold(replace(update(one), num_examples=claimed)).weight for one, claimed in claims.items()
+    ]
+    assert weights == [32768, 65536, 655, 655, 655, 65536]
+    assert site.state.window.weight_total == sum(weights)
+
+
+def test_examples_come_on_top_of_staleness() -> None:
+    rules = policy(weights={"by": "examples", "examples_max": 10}, staleness={"versions_max": 3})
+    site = site_of(rules, 2)
+    verdict = site.fold(replace(update(devices(1)[0], base=1), num_examples=5))
+    assert verdict.weight == rules.staleness.weights[1] * 5 // 10

@@ -1,0 +1,91 @@
+"""What every selection keeps, and what each is by its formula."""
+
+from __future__ import annotations
+
+import hashlib
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregation.errors import UsageProblem
+from aggregation.policy import SelectionPolicy
+from aggregation.selection import SELECTIONS, Candidate, is_selected, selection_named
+from tests.factories import model_sha
+
+DEVICES = 2000
+RULES = {
+    "all": SelectionPolicy(),
+    "share": SelectionPolicy(kind="share", share=0.3),
+    "slots": SelectionPolicy(kind="slots", slots=5),
+}
+
+
+def candidate(number: int, version: int = 0) -> Candidate:
+    return Candidate("digits", f"device-{number:04d}", version, model_sha(version))
+
+
+def chosen(rules: SelectionPolicy, version: int) -> set[int]:
+    return {number for number in range(DEVICES) if is_selected(rules, candidate(number, version))}
+
+
+def test_every_member_is_tried() -> None:
+    assert RULES.keys() == SELECTIONS.keys()
+    assert all(SELECTIONS[name].name == name for name in SELECTIONS)
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_it_takes_about_the_part_that_it_says_in_every_version(name: str) -> None:
+    part = {"all": 1.0, "share": 0.3, "slots": 0.2}[name]
+    for version in range(10):
+        assert abs(len(chosen(RULES[name], version)) / DEVICES - part) < 0.05
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_over_time_nobody_is_left_out(name: str) -> None:
+    seen = set[int]()
+    for version in range(60):
+        seen |= chosen(RULES[name], version)
+    assert seen == set(range(DEVICES))
+
+
+def test_shares_of_two_versions_have_little_to_do_with_each_other() -> None:
+    one, other = chosen(RULES["share"], 1), chosen(RULES["share"], 2)
+    assert abs(len(one & other) / DEVICES - 0.3 * 0.3) < 0.03
+
+
+def test_a_larger_share_holds_the_smaller_one() -> None:
+    assert chosen(RULES["share"], 3) < chosen(SelectionPolicy(kind="share", share=0.4), 3)
+
+
+def test_in_slots_everybodys_turn_comes_once_in_so_many_versions() -> None:
+    turns = [chosen(RULES["slots"], version) for version in range(5)]
+    assert sorted(number for turn in turns for number in turn) == list(range(DEVICES))
+    assert chosen(RULES["slots"], 5) == turns[0]
+
+
+@given(st.floats(1e-6, 1.0), st.integers(0, 1 << 40))
+def test_a_share_is_exactly_that_part_of_all_lots(share: float, number: int) -> None:
+    one = candidate(0, 7)._replace(device_id=str(number))
+    text = b"fluvial/lot/v1\0" + one.model_sha256.encode() + b"\0" + one.device_id.encode()
+    lot = int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
+    expected = lot < int(Fraction(share) * 2**64)
+    assert is_selected(SelectionPolicy(kind="share", share=share), one) is expected
+
+
+def test_slots_are_of_a_task_and_a_device() -> None:
+    text = b"fluvial/slot/v1\0" + b"digits" + b"\0" + "gerät".encode()
+    slot = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % 7
+    for version in range(14):
+        one = Candidate("digits", "gerät", version, model_sha(version))
+        assert is_selected(SelectionPolicy(kind="slots", slots=7), one) is (version % 7 == slot)
+
+
+def test_a_share_of_all_is_everybody() -> None:
+    assert len(chosen(SelectionPolicy(kind="share", share=1.0), 4)) == DEVICES
+
+
+def test_an_unknown_selection_is_refused_with_the_names_that_there_are() -> None:
+    with pytest.raises(UsageProblem, match="all, share, slots"):
+        selection_named("lottery")
