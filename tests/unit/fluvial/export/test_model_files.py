@@ -95,6 +95,10 @@ def says(metadata: dict[str, Any], exporting: Exporting) -> bool:
     ) and metadata["fluvial.genesis_sha256"] == exporting.found.genesis_sha256
 
 
+def loaded_script(path: Path, **more: Any) -> Any:
+    return torch.jit.load(path, **more)  # type: ignore[no-untyped-call]
+
+
 X = torch.linspace(-2, 3, 12).reshape(3, 4)
 
 
@@ -117,7 +121,7 @@ def test_torchscript_runs_without_the_class_and_gives_what_the_module_gives(
     made, path = exporting(file_of(NETWORK)), tmp_path / "own.pt"
     made.write("torchscript", path)
     extra = {METADATA_FILE: ""}
-    script = torch.jit.load(path, _extra_files=extra)
+    script = loaded_script(path, _extra_files=extra)
     assert says(json.loads(extra[METADATA_FILE]), made)
     assert torch.equal(script(X), made.model.module()(X)), "a batch of another size than the example's"
     assert not list(tmp_path.glob("*.part"))
@@ -129,7 +133,7 @@ def test_what_cannot_be_compiled_is_traced(tmp_path: Path, exporting: Callable[.
         tmp_path / "own.pt",
     )
     made.write("torchscript", path)
-    assert torch.equal(torch.jit.load(path)(X), made.model.module()(X))
+    assert torch.equal(loaded_script(path)(X), made.model.module()(X))
 
 
 class Moody(torch.nn.Module):
@@ -164,7 +168,7 @@ def test_without_data_the_shape_of_an_input_is_asked_for(
         made.write("torchscript", tmp_path / "x")
     assert "--input-shape" in raised.value.hint
     Exporting(made.found, made.model, (4,)).write("torchscript", tmp_path / "own.pt")
-    assert torch.jit.load(tmp_path / "own.pt")(X).shape == (3, 2)
+    assert loaded_script(tmp_path / "own.pt")(X).shape == (3, 2)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("onnx") is not None, reason="onnx is installed here")
