@@ -78,9 +78,9 @@ def get(invocation: Invocation, *, task_name: str | None, version: int | None, o
 )
 @click.option(
     "--input-shape",
-    metavar="N[,N...]",
+    metavar="SIZES",
     callback=lambda _context, _parameter, text: _shape(text),
-    help="Of one input, for TorchScript and ONNX. Default: the first of the task's data.",
+    help="Of one input, such as 1,28,28, for TorchScript and ONNX. Default: as in the task's data.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Default: TASK-VERSION and the format's ending.")
 @json_option

@@ -190,6 +190,7 @@ def test_onnx_without_its_packages_says_what_to_install(
     assert main([*command, "--input-shape", "1,x"]) == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "flavour"), [(file_of(NETWORK), "pytorch"), (ESTIMATOR, "sklearn")], ids=["torch", "sklearn"]
 )
