@@ -9,11 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from aggregation.policy import Policy, policy_from_mapping
+from aggregation.schedules import SCHEDULES
+from aggregation.selection import SELECTIONS, Candidate
+from aggregation.selection import is_selected as is_lot
+from aggregation.server.lateness import lateness_under
+from aggregation.server.rates import server_at
+from aggregation.weights.examples import by_examples
 from fluvial.proof.checker import arithmetic, late
 from fluvial.proof.checker.lots import is_selected, weight_by_examples
 from fluvial.proof.checker.optimizers import OPTIMIZERS
 from fluvial.proof.checker.rates import rate_of
+from tests import factories
 from tests.factories import TASK, devices, model_sha
 from tests.vectors.__main__ import FOLDER
 
@@ -92,6 +102,68 @@ def test_the_checker_makes_the_versions_of_the_vectors(case: dict[str, Any]) -> 
     assert arithmetic.model_bytes(np.concatenate([after, values]), layout).hex() == case["model"]
     assert arithmetic.optimizer_bytes(state).hex() == case["optimizer"]
     assert arithmetic.direction_bytes(before[:size], after, trained).hex() == case["reference"]
+
+
+# -- the code
+
+
+@st.composite
+def learning(draw: st.DrawFn) -> Policy:
+    """A policy of v5 with any schedule, lot, weights and delays."""
+    kind, selection = draw(st.sampled_from(sorted(SCHEDULES))), draw(st.sampled_from(sorted(SELECTIONS)))
+    schedule = {
+        "kind": kind,
+        "versions": draw(st.one_of(st.integers(1, 30), st.integers(1, 10**9))),
+        "factor": draw(st.floats(0.0, 1.0)),
+        "warmup_versions": draw(st.one_of(st.integers(0, 30), st.integers(0, 10**9))),
+    }
+    chosen: dict[str, Any] = {"kind": selection}
+    if selection == "share":
+        chosen["share"] = draw(st.floats(1e-6, 1.0))
+    if selection == "slots":
+        chosen["slots"] = draw(st.integers(1, 10_000))
+    server = {
+        "learning_rate": draw(st.floats(1e-12, 1e12)),
+        "delay_versions_max": draw(st.integers(0, 20)),
+        "divide_by": "weights",
+    }
+    return policy_from_mapping(
+        {
+            "format": "fluvial/policy/v5",
+            "schedule": schedule,
+            "selection": chosen,
+            "server": server,
+            "buffer": {
+                "mode": draw(st.sampled_from(["buffer", "rounds"])),
+                "late_windows": draw(st.booleans()),
+            },
+            "weights": {"by": "examples", "examples_max": draw(st.integers(1, 65_536))},
+        }
+    )
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    learning(),
+    st.one_of(st.integers(1, 100), st.integers(1, 10**10)),
+    st.integers(0, 40),
+    st.integers(1, 65_536),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.integers(0, 1 << 30),
+)
+def test_the_code_and_the_checker_say_the_same_of_any_policy(
+    policy: Policy, version: int, delay: int, weight: int, examples: int, number: int
+) -> None:
+    said = json.loads(policy.canonical())
+    assert rate_of(said, version, delay) == server_at(policy, version, delay).learning_rate
+    left = by_examples(weight, examples, policy.weights.examples_max)
+    assert weight_by_examples(said, weight, examples) == left
+    model, device = model_sha(number % 97), f"d-{number}"
+    lot = is_lot(policy.selection, Candidate(TASK, device, version, model))
+    assert is_selected(said, TASK, version, model, device) == lot
+    window = factories.aggregate("eu", 0, 0)
+    kept = lateness_under(policy, window.version + delay).weight_of(window)
+    assert late.weight_left(said, window.version + delay, window.version) == kept
 
 
 # -- lots
