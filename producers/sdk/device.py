@@ -187,12 +187,14 @@ class Device:
         """An earlier version, by its manifest. UsageProblem FLV-2507 when there is none of that number."""
         return self._bases.at(version)
 
-    def is_selected(self, base: Base) -> bool:
+    def is_selected(self, base: Base, waited_s: float = 0.0) -> bool:
         """Whether this device may answer ``base``, by the lot of the task's policy: ask before training.
 
-        Where it may not, what it publishes is ``not_selected``; fetch a newer version and ask again.
+        Where it may not, what it publishes is ``not_selected``. Then fetch a newer version and ask again; or, where
+        none comes, ask again with ``waited_s``, for how many seconds this device has known ``base``: a selection
+        widens with every ``buffer.seconds_max`` of the policy.
         """
-        return self.author.is_selected(base)
+        return self.author.is_selected(base, waited_s)
 
     def train(self, base: Base, task: Task, examples: Examples) -> LocalResult:
         """Train the task's model from ``base`` on this device's examples; what ``learning.training`` raises."""
