@@ -117,7 +117,6 @@ def test_rounds_lots_rates_and_a_merge_train_and_audit_to_the_same_bits(home: Pa
                 envelopes += [(p, record.offset, envelope)] if envelope.kind == "ClientUpdate" else []
     assert {(one.schema.version, one.record["codec"]) for _, _, one in envelopes} == {(2, "int4")}
     assert "not_selected" not in json.dumps(told)  # devices draw their lot before they train
-    Path("/work/mine/told.json").write_text(json.dumps(told))
     p, offset, _ = envelopes[0]
     shown = fluvial(home, "inspect", "local", str(p), str(offset), "--task", "digits")["payload"]
     assert shown["norm"] > 0.0
