@@ -109,7 +109,7 @@ def arena(
         root=Root(root_examples, root_classes),
     )
     if quick:
-        plan = _quick(plan, chosen=attacks != "all")
+        plan = _quick(plan, chosen=attacks != ALL)
     plan.check()
     _play(plan, invocation, None if fresh else invocation.home / "cache" / "arena", report)
     return 0

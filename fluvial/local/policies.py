@@ -66,7 +66,7 @@ def require_reachable(policy: Policy, devices: int) -> None:
     if policy.buffer.quorum > devices:
         raise UsageProblem(
             "FLV-2002",
-            f"buffer.quorum = {policy.buffer.quorum} asks for more updates of a version than {devices} devices can send",
+            f"buffer.quorum = {policy.buffer.quorum} asks for more updates of a version than {devices} devices send",
             hint="lower buffer.quorum, or run more devices: each answers a version once",
         )
 
