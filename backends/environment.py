@@ -119,6 +119,18 @@ def prices_file(environ: Mapping[str, str] | None = None) -> Path | None:
     return expanded(Path(chosen)).resolve() if chosen else None
 
 
+def flower_python(environ: Mapping[str, str] | None = None) -> Path | None:
+    """FLUVIAL_FLOWER_PYTHON, when it is set: the interpreter in which Flower apps run."""
+    environ = os.environ if environ is None else environ
+    chosen = environ.get("FLUVIAL_FLOWER_PYTHON")
+    return expanded(Path(chosen)) if chosen else None
+
+
+def use_flower_python(python: Path) -> None:
+    """As if FLUVIAL_FLOWER_PYTHON said ``python``: for this process and those that it starts."""
+    os.environ["FLUVIAL_FLOWER_PYTHON"] = str(python.absolute())
+
+
 def variables_that_nobody_reads(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """FLUVIAL_ variables that are set and mean nothing, each with the one that may be meant ("" for none)."""
     return unknown_variables(os.environ if environ is None else environ)

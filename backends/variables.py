@@ -20,6 +20,7 @@ KNOWN: Final = frozenset(
         "CACHE",
         "CRASH_AT",
         "DASHBOARDS",  # read by docker-compose.yml alone
+        "FLOWER_PYTHON",
         "HOME",
         "KAFKA_CA_FILE",
         "KAFKA_CERTIFICATE_FILE",

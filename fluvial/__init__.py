@@ -29,6 +29,7 @@ from fluvial._siblings import own_module, settle
 if TYPE_CHECKING:
     from backends.environment import load_settings
     from backends.settings import Settings
+    from fluvial.flower.app import FlowerApp
     from fluvial.reading.models import Model, load_model
     from fluvial.session.simulation import simulate
     from learning.config import TrainConfig
@@ -46,6 +47,7 @@ __all__ = [
     "Dataset",
     "Device",
     "Examples",
+    "FlowerApp",
     "Model",
     "Settings",
     "Task",
@@ -64,6 +66,7 @@ _HOMES: Final = {
     "Dataset": "learning.datasets",
     "Device": "producers.sdk.device",
     "Examples": "learning.datasets",
+    "FlowerApp": "fluvial.flower.app",
     "Model": "fluvial.reading.models",
     "Settings": "backends.settings",
     "Task": "learning.task",

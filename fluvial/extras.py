@@ -15,6 +15,7 @@ MODULES: Final = {
     "all": ("jinja2", "matplotlib", "pyarrow"),
     "tracking": ("mlflow", "tensorboard"),
     "pkcs11": ("pkcs11",),
+    "flower": ("flwr",),
 }  # fmt: skip
 """The modules that an extra adds to those of the extras before it."""
 
@@ -54,7 +55,7 @@ EXTRAS_OF_COMMANDS: Final = {
 }
 """What a command needs to do all that it can; ``new`` and ``completion`` need none."""
 
-OF_OPTIONS: Final = frozenset({"pkcs11"})
+OF_OPTIONS: Final = frozenset({"pkcs11", "flower"})
 """Extras that no command needs, but what one may be asked for."""
 
 

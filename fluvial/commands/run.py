@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Unpack
 import click
 
 from aggregation.fold.rejections import ACCEPTED
+from fluvial.commands.flower_option import flower_options, task_file_asked
 from fluvial.commands.run_plan import (
     Options,
     aim_from,
@@ -58,7 +59,8 @@ def new(invocation: Invocation, name: str) -> None:
 
 
 @click.command()
-@click.argument("file")
+@click.argument("file", required=False)
+@flower_options
 @click.option(
     "--devices",
     type=click.IntRange(1, 10_000),
@@ -104,13 +106,13 @@ def new(invocation: Invocation, name: str) -> None:
 def run(
     invocation: Invocation,
     /,
-    file: str,
+    file: str | None,
     policy: Path | None,
     simulate: bool,  # noqa: FBT001 (click passes it by name)
     no_check: bool,  # noqa: FBT001
     **options: Unpack[Options],
 ) -> int:
-    """Train the task in FILE (or a shipped one: digits, fashion) and audit what came out."""
+    """Train the task in FILE (or a shipped one: digits, fashion), or a Flower app, and audit what came out."""
     from fluvial.local.checking import check_users, devices_of_task
     from fluvial.local.policies import read_policy_file
     from fluvial.session.aim import parse_until
@@ -118,6 +120,7 @@ def run(
 
     if simulate:
         refuse_without_effect()
+    file = task_file_asked(file, options, invocation.output)
     task = load_task(file)  # its mistakes are shown before anything is started
     text = read_policy_file(policy)
     course = None if simulate else course_of(invocation, task, file, options)

@@ -75,6 +75,8 @@ class Options(TypedDict):
     until: str | None
     patience: int
     origin: str | None
+    flower: str | None
+    flower_server: str
 
 
 def going_on_options(function: _Function) -> _Function:

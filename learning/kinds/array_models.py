@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregation.errors import UsageProblem
+from aggregation.layout import BUFFERS
 from learning.kinds.protocol import Anatomy, Flat, Model, ModelTensor, Values
 from schemas.tensor_files import FLOATS, RawTensor, float32_of
 
@@ -63,14 +64,22 @@ class ArrayKind(ABC):
         del make, where
         return lambda: copy.deepcopy(first)
 
+    def statistics(self, model: Model) -> frozenset[str]:
+        """Which of the arrays are running statistics, and no weights: none."""
+        del model
+        return frozenset()
+
     def anatomy(self, model: Model) -> Anatomy:
-        """Every learned array; nothing is tied, frozen or a buffer."""
-        tensors = tuple(
-            ModelTensor(name, array.shape, dtype=str(array.dtype))
-            for name, array in self.arrays(model).items()
-            if array.size
-        )
-        return Anatomy(self.name, tensors, {}, {})
+        """Every learned array, statistics behind the weights; nothing is tied or frozen."""
+        statistics = self.statistics(model)
+        weights, buffers = [], []
+        for name, array in self.arrays(model).items():
+            if array.size and name in statistics:
+                positive = name.endswith("_var") and bool((array >= 0).all())
+                buffers.append(ModelTensor(name, array.shape, BUFFERS, str(array.dtype), positive))
+            elif array.size:
+                weights.append(ModelTensor(name, array.shape, dtype=str(array.dtype)))
+        return Anatomy(self.name, (*weights, *buffers), {}, {})
 
     def load(self, model: Model, anatomy: Anatomy, flat: Flat) -> None:
         """Write float32[P] into the arrays, in place; FLV-2213, FLV-2220."""

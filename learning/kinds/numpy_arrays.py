@@ -1,7 +1,8 @@
 """A dict of numpy arrays: the layout is its floating-point arrays, in the dict's order.
 
 ``train(model, data, config)`` changes them in place or puts others of the same shape and dtype into the dict. What else
-the dict holds is each round as ``model()`` made it.
+the dict holds is each round as ``model()`` made it. Where its names are those of a torch module with norms, their
+running statistics are buffers, as they are in the module itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import numpy as np
 
 from learning.kinds.array_models import Array, ArrayKind
 from learning.kinds.protocol import Kind
+
+_COUNTER: Final = "num_batches_tracked"
+_STATISTICS: Final = ("running_mean", "running_var")
 
 
 class NumpyArrays(ArrayKind):
@@ -27,6 +31,12 @@ class NumpyArrays(ArrayKind):
             for name, value in model.items()
             if isinstance(value, np.ndarray) and value.dtype.kind == "f"
         }
+
+    def statistics(self, model: Mapping[str, Any]) -> frozenset[str]:
+        """Of a torch module's ``state_dict()`` as arrays: a norm that counts its batches has a mean and a variance."""
+        norms = [name.removesuffix(_COUNTER) for name in map(str, model) if name.endswith(_COUNTER)]
+        found = {f"{norm}{statistic}" for norm in norms for statistic in _STATISTICS}
+        return frozenset(found & self.arrays(model).keys())
 
     def nothing_to_learn(self, made: Mapping[str, Any]) -> tuple[str, str]:
         """A dict without arrays is no model."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from aggregation.errors import ConnectionProblem, IntegrityProblem, TimeoutProblem
+from aggregation.policy import SelectionPolicy, WeightsPolicy
 from producers.sdk.bases import Base, Bases
 from producers.sdk.device import Device, Receipt
 from producers.sdk.updates import Author, Contribution
@@ -30,6 +31,10 @@ ROUND_S = 0.8
 STALE, TWICE = 0.15, 0.1
 SAT_OUT = 0.3
 """How often a device sits a version out and answers it with the next, where that is more than its share."""
+EVERYBODY, ALIKE = SelectionPolicy(), WeightsPolicy()
+UNASKED = 0.3
+"""How often a device answers a version without asking whether it is selected."""
+EXAMPLES_MAX = 40
 Acknowledge = Callable[[str, str, Receipt], None]
 
 
@@ -92,7 +97,7 @@ class SimulatedDevice:
         self._process = process
         self._bases: list[Base] = []
         self._waiting: list[Base] = []
-        self._has_a_share = genesis.first_policy.counts_shares
+        self._policy = genesis.first_policy
         self._acknowledge = acknowledge
         self._region = region
         signer = remembering(factories.device_signer(device_id, region).of_task(genesis.domain))
@@ -115,19 +120,26 @@ class SimulatedDevice:
             self._bases.append(base)
             self._process.block(rng.random() ** 2 * ROUND_S)
             chosen = rng.choice(self._bases) if rng.random() < STALE else base
-            if self._has_a_share and rng.random() < SAT_OUT:
+            if self._policy.selection != EVERYBODY and self._sits_out(base, rng):
+                continue
+            if self._policy.counts_shares and rng.random() < SAT_OUT:
                 self._waiting.append(base)
                 continue
             for one in [*self._waiting, *[chosen] * (2 if rng.random() < TWICE else 1)]:
                 self._publish(one, rng)
             self._waiting.clear()
 
+    def _sits_out(self, base: Base, rng: random.Random) -> bool:
+        return not self.device.is_selected(base) and rng.random() > UNASKED
+
     def _publish(self, base: Base, rng: random.Random) -> None:
         generator = np.random.default_rng(rng.getrandbits(32))
         layout = self.device.author.genesis.tensor_layout
         delta = generator.normal(0.05, 0.2, layout.parameters)
         delta[layout.trainable.parameters :] **= 2  # variances, on every scale
-        outcome = Contribution(delta.astype(np.float32), num_examples=10, loss=0.5)
+        counted = self._policy.weights != ALIKE
+        examples = int(generator.integers(0, EXAMPLES_MAX)) if counted else 10
+        outcome = Contribution(delta.astype(np.float32), num_examples=examples, loss=0.5)
         while True:
             try:
                 receipt = self.device.publish(base, outcome)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from aggregation.fold import state as partition_state
 from aggregation.fold.rejections import ACCEPTED
+from aggregation.server.lateness import lateness_under
 from fluvial.proof.checker import fold as checker_fold
 from schemas.manifests import decode_manifest
 from schemas.objects import manifest_key, model_key
-from schemas.topics import models_topic, topics_of, updates_topic, verdicts_topic
+from schemas.records import Unverified, aggregate_in
+from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict
 from stream_apps.worker import merged_windows
 from tests import factories
@@ -31,6 +33,9 @@ from tests.simulation.staff import Staff
 from tests.simulation.strikes import FAULTY_S, Strikes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aggregation.server.aggregates import Aggregate, Slot
     from producers.sdk.device import Receipt
 
 QUIET_S = 1.5
@@ -193,6 +198,23 @@ class Federation:
             f"after {HEALING_S_MAX:g} s without faults: {'; '.join(self.undrained()) or 'still growing'}"
         )
 
+    def _waiting(self, cursors: Mapping[str, tuple[int, ...]]) -> list[Aggregate]:
+        """The published windows that no version holds."""
+        found: dict[tuple[Slot, int], Aggregate] = {}
+        for slot in self.genesis.slots:
+            region, partition = slot
+            after = cursors[region][partition] if cursors else 0
+            for record in self.log.records[aggregates_topic(TASK, region), partition]:
+                one = aggregate_in(record.value, record.timestamp_ms, self.trust, TASK, slot)
+                told = (aggregates_topic(TASK, region), partition), record.offset
+                if (
+                    not isinstance(one, Unverified)
+                    and one.sequence >= after
+                    and told not in self.strikes.liar.told
+                ):
+                    found[slot, one.sequence] = one
+        return list(found.values())
+
     def undrained(self) -> list[str]:
         """What still waits: offsets without a verdict, accepted updates of which no version says what became."""
         found = []
@@ -210,8 +232,12 @@ class Federation:
         manifests = [self.objects.objects[manifest_key(TASK, number + 1)] for number in range(version)]
         made = [decode_manifest(data) for data in manifests]
         merged = sum(one.accepted + one.dropped for one in made)
-        if merged != accepted:
+        waiting = self._waiting(made[-1].cursors if made else {})
+        if merged + sum(one.accepted for one in waiting) != accepted:
             found.append(f"{accepted} updates are accepted, {merged} are in versions")
+        # What comes after its round waits for an update that counts; those who count, for their quorum.
+        if lateness_under(self.policy, version).updates_of(waiting) >= self.policy.buffer.quorum:
+            found.append(f"windows of {sum(one.accepted for one in waiting)} updates wait")
         if model_key(TASK, version) not in self.objects.objects:
             found.append(f"version {version} has no model")
         return found

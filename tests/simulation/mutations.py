@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.defence_mutations import DEFENCE_MUTATIONS
+from tests.simulation.learning_mutations import LEARNING_MUTATIONS
 from tests.simulation.mutation import (
     ADMISSION,
     AGGREGATES,
@@ -368,4 +369,5 @@ MUTATIONS = (
         ),
     ),
     *DEFENCE_MUTATIONS,
+    *LEARNING_MUTATIONS,
 )

@@ -10,7 +10,8 @@ from tests import factories
 if TYPE_CHECKING:
     from aggregation.policy import Policy
 
-NEWEST: Final = "fluvial/policy/v4"
+NEWEST: Final = "fluvial/policy/v5"
+MERGES_CAME: Final = "fluvial/policy/v4"
 EARLIER: Final = "fluvial/policy/v3"
 _SIZES: Final[dict[str, Any]] = {
     "window": {"updates_max": 3, "records_max": 9, "seconds_max": 1.0},
@@ -32,7 +33,7 @@ _GUIDE: Final = _USUAL | {
 }
 
 
-def _newest(defence: dict[str, Any], format_name: str = NEWEST, **sections: Any) -> Policy:
+def _later(defence: dict[str, Any], format_name: str = MERGES_CAME, **sections: Any) -> Policy:
     return factories.policy(
         format=format_name, **_SIZES | {"staleness": _TIME, "defence": defence} | sections
     )
@@ -42,24 +43,55 @@ _SHORT: Final[dict[str, Any]] = {"buffer": {"updates": 3, "seconds_max": 1.0}}
 """More versions: what is usual with a guide is known from the second on."""
 
 
-MEDIAN: Final = _newest(_USUAL, shares={"saved_max": 1})
+MEDIAN: Final = _later(_USUAL, shares={"saved_max": 1})
 """With shares that are soon used up, half of all norms above the usual, and windows that weigh as late as they come."""
-GUIDED: Final = _newest(_GUIDE, **_SHORT)
+GUIDED: Final = _later(_GUIDE, **_SHORT)
 """With guardians, a cone, and quarantines that begin and end within a run."""
-WAITING: Final = _newest(_GUIDE | {"guide_missing": "wait"}, EARLIER, **_SHORT)
-"""Versions wait for a guide; of the format before the newest."""
+WAITING: Final = _later(_GUIDE | {"guide_missing": "wait"}, EARLIER, **_SHORT)
+"""Versions wait for a guide; of the format that guides came with."""
 MERGED: Final = tuple(
-    _newest(
+    _later(
         _USUAL, buffer={"updates": 6, "seconds_max": 2.0}, merge={"kind": kind, "buckets": 4, "iterations": 3}
     )
     for kind, merge in MERGES.items()
     if merge.robust
 )
 """With sums in buckets, and each merge that tells them apart."""
+_SERVER: Final[dict[str, Any]] = _SIZES["server"] | {"divide_by": "weights"}
+LEARNING: Final = (
+    _later(
+        _USUAL,
+        NEWEST,
+        buffer={"mode": "rounds", "updates": 4, "quorum": 2, "seconds_max": 2.0},
+        weights={"by": "examples", "examples_max": 20},
+        schedule={"kind": "cosine", "versions": 6, "warmup_versions": 2},
+        server=_SERVER | {"nesterov": True},
+    ),
+    _later(
+        _USUAL,
+        NEWEST,
+        selection={"kind": "share", "share": 0.7},
+        staleness={"versions_max": 4, "seconds_max": 3.0},
+        buffer={"updates": 2, "seconds_max": 0.6},
+        server={"optimizer": "amsgrad", "learning_rate": 0.6, "delay_versions_max": 1},
+    ),
+    _later(
+        {"kind": "none"},
+        NEWEST,
+        selection={"kind": "slots", "slots": 2},
+        weights={"by": "examples", "examples_max": 40},
+        schedule={"kind": "step", "versions": 2, "factor": 0.5},
+        server={"optimizer": "adagrad", "learning_rate": 0.2, "divide_by": "weights"},
+        **_SHORT,
+    ),
+)
+"""Rounds with a quorum, by examples; lots by share and a rate that follows delays; lots by slots and one that falls."""
 
 
 def policy_of(seed: int) -> Policy:
-    """The policy of a seed's run: of each twelve four run under v3 or later, two guided and one with buckets."""
+    """The policy of a seed's run: of each twelve five are of v3 or later: two guided, one with buckets, one of v5."""
+    if seed % 12 == 6:
+        return LEARNING[seed // 12 % len(LEARNING)]
     if seed % 3 != 2:
         return FIRST
     merged = MERGED[seed // 12 % len(MERGED)]

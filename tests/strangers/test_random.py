@@ -1,4 +1,4 @@
-"""Random logs under policy v3, of every defence, folded by the code and by the Go program: the same to the byte."""
+"""Random logs under policies since v3, of every defence, folded by code and Go program: the same to the byte."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from tests.vectors.replaying import Log, folded_case
 
 pytestmark = pytest.mark.needs("go")
 
-SEEDS = range(4)
+NEWER = [{}, test_checker_fold.BUCKETED, {}, test_checker_fold.BUCKETED, *test_checker_fold.LEARNING.values()]
+SEEDS = range(len(NEWER))
 
 
 def case(seed: int, kind: str, per_version: int) -> dict[str, Any]:
     """A log of 120 records, and what it comes to."""
     shares = {"per_version": per_version, "saved_max": per_version}
-    newer = test_checker_fold.BUCKETED if seed % 2 else {}
+    newer = NEWER[seed]
     policy = test_checker_fold.rules(kind, shares=shares, **newer)
     made = test_checker_fold.random_log(seed, policy)
     log = Log(policy)
@@ -44,5 +45,7 @@ def test_random_logs_come_to_the_same(stranger: Stranger, tmp_path: Path) -> Non
         "duplicate",
         "too_stale",
         "revoked",
+        "round_over",
+        "not_selected",
     } <= outcomes
     assert stranger("vectors", written(tmp_path / "schemas", "logs.json", cases))["problems"] == []

@@ -14,7 +14,10 @@ import pytest
 
 from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import ACCEPTED
+from aggregation.layout import Layout
 from aggregation.partitioning import partition_of
+from aggregation.policy import Policy
+from aggregation.selection import Candidate, is_selected
 from schemas.manifests import NEWEST_GENESIS, Genesis, Region, decode_genesis
 from schemas.topics import updates_topic
 from tests import factories
@@ -62,15 +65,19 @@ SPOILED = {
     "digests.json": ["sha256"],
     "encodings.json": ["reason"],
     "envelopes.json": ["signed", "signature", "envelope"],
+    "examples.json": ["weighs"],
     "genesis.json": ["good", "sum_elements", "slots"],
     "heads.json": ["signed", "verdicts_sha256", "header"],
+    "lateness.json": ["weight"],
     "logs.json": ["windows.state", "verdicts.norm", "windows.sums", "windows.closed_by"],
+    "lots.json": ["selected"],
     "manifests.json": ["sha256", "good"],
     "merges.json": ["optimizer", "model", "reference"],
     "names.json": ["keys.facts"],
     "norms.json": ["cosine", "norm", "added", "clip"],
     "partitions.json": ["murmur2", "partitions.64"],
     "policies.json": ["good", "sha256"],
+    "rates.json": ["rate"],
     "records.json": ["bytes"],
     "robust.json": ["total", "coefficients", "bucket_weights"],
     "schemas.json": ["header", "sha256", "canonical_form"],
@@ -133,11 +140,9 @@ def test_it_finds_what_was_changed_in_the_store(stranger: Stranger, tmp_path: Pa
     assert found["problems"] != []
 
 
-@pytest.mark.parametrize("layout", [LAYOUT, BUFFERED], ids=["weights", "with buffers"])
-@pytest.mark.parametrize("codec", ["int8", "int4", "float32"])
-def test_the_fold_accepts_what_it_signs(stranger: Stranger, codec: str, layout: Any) -> None:
-    rules = factories.policy(updates={"codecs": [codec], "norm_clip": 0.25})
-    pems, device = authorities(), "d-0042"
+def asked(rules: Policy, layout: Layout, device: str, codec: str) -> tuple[bytes, dict[str, Any]]:
+    """A genesis document, and what the program is asked for: an update of this device to its version 0."""
+    pems = authorities()
     genesis = Genesis(
         task=TASK,
         regions={"eu": Region(3, pems["eu"]), "us": Region(1, pems["us"])},
@@ -150,7 +155,7 @@ def test_the_fold_accepts_what_it_signs(stranger: Stranger, codec: str, layout: 
         format=NEWEST_GENESIS,
     ).canonical()
     values, edges = factories.delta(7, layout), layout.starts.tolist()
-    told = {
+    return genesis, {
         "genesis": genesis.decode(),
         "certificate": factories.device_signer(device).certificate.hex(),
         "private_key": factories.key(f"eu/device/{device}").private_bytes_raw().hex(),
@@ -164,6 +169,14 @@ def test_the_fold_accepts_what_it_signs(stranger: Stranger, codec: str, layout: 
             for t, name in enumerate(layout.names)
         },
     }
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, BUFFERED], ids=["weights", "with buffers"])
+@pytest.mark.parametrize("codec", ["int8", "int4", "float32"])
+def test_the_fold_accepts_what_it_signs(stranger: Stranger, codec: str, layout: Any) -> None:
+    rules = factories.policy(updates={"codecs": [codec], "norm_clip": 0.25})
+    device = "d-0042"
+    genesis, told = asked(rules, layout, device, codec)
     made = stranger("update", SCHEMAS, told=told)
     home = partition_of(device, 3)
     assert (made["topic"], made["partition"], made["key"]) == (updates_topic(TASK, "eu"), home, device)
@@ -175,3 +188,16 @@ def test_the_fold_accepts_what_it_signs(stranger: Stranger, codec: str, layout: 
         verdict.detail
     )
     assert verdict.norm == pytest.approx(0.25, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "selection", [{"kind": "share", "share": 0.5}, {"kind": "slots", "slots": 2}], ids=["share", "slots"]
+)
+def test_it_publishes_only_where_it_is_selected(stranger: Stranger, selection: dict[str, Any]) -> None:
+    """The client asks for its lot as the fold does: what it does not publish would have been refused."""
+    rules = factories.policy(format="fluvial/policy/v5", selection=selection)
+    told = {device: asked(rules, LAYOUT, device, "int8")[1] for device in factories.devices(8)}
+    published = {device: "value" in stranger("update", SCHEMAS, told=one) for device, one in told.items()}
+    lots = {device: Candidate(TASK, device, 0, model_sha(0)) for device in told}
+    assert published == {device: is_selected(rules.selection, lot) for device, lot in lots.items()}
+    assert len(set(published.values())) == 2

@@ -12,7 +12,8 @@ from aggregation.codecs import Direction
 from aggregation.defences import NormHistory, Seen, Usual, defence_named
 from aggregation.layout import Layout
 from aggregation.merges import MERGES, Bucket
-from aggregation.policy import Policy, policy_from_mapping
+from aggregation.optimizers import OPTIMIZERS
+from aggregation.policy import Policy, ServerPolicy, policy_from_mapping
 from aggregation.server.lateness import weight_after
 from aggregation.server.merge import Checkpoint, merge
 from aggregation.server.totals import WindowSums, add_windows
@@ -238,7 +239,7 @@ def _window_of(layout: Layout, many: int, count: int, weight: int, seed: int) ->
     return sums
 
 
-def _merge_case(
+def merge_case(
     rules: Policy,
     layout: Layout,
     *,
@@ -246,13 +247,17 @@ def _merge_case(
     seed: int,
     left: tuple[int, ...] = (),
     guide: Direction | None = None,
+    server: ServerPolicy | None = None,
 ) -> dict[str, Any]:
-    """``left``: what lateness leaves of each window; () for a version that says nothing of it, nor has a ``guide``."""
+    """``left``: what lateness leaves of each window; () for a version that says nothing of it, nor has a ``guide``.
+
+    ``server`` is the policy's as it is for this version, where that differs.
+    """
     weights = layout.trainable.parameters
     model = delta(700 + seed, layout)
     optimizer: dict[str, npt.NDArray[np.float64]] = {}
     if state == "kept":
-        names = {"sgd": ("velocity",), "adam": ("m", "v"), "yogi": ("m", "v")}[rules.server.optimizer]
+        names = OPTIMIZERS[rules.server.optimizer].state_names(rules.server)
         optimizer = {
             name: np.abs(delta(800 + n, layout).astype(np.float64))[:weights] for n, name in enumerate(names)
         }
@@ -281,7 +286,7 @@ def _merge_case(
         updates=updates,
         weight_total=weight_total,
         policy=rules,
-        server=rules.server,
+        server=server or rules.server,
         layout=layout,
         guide=guide,
     )
@@ -349,24 +354,24 @@ def merge_cases() -> dict[str, Any]:
             if state == "kept" and server["optimizer"] == "sgd" and not server.get("momentum")
             else state
         )
-        cases.append(_merge_case(rules, layout, state=kept, seed=seed))
+        cases.append(merge_case(rules, layout, state=kept, seed=seed))
     for seed, divide_by in enumerate(DIVISORS, len(rows)):
         rules = policy_from_mapping({"server": {"learning_rate": 0.5, "divide_by": divide_by}})
         left = (65536, 24105, 0, 20724) if seed % 2 else (32768, 46341, 65536, 1)
-        cases.append(_merge_case(rules, BUFFERED, state="none", seed=seed, left=left))
+        cases.append(merge_case(rules, BUFFERED, state="none", seed=seed, left=left))
     one_late = policy_from_mapping({"server": {"learning_rate": 0.5, "divide_by": "weights"}})
-    cases.append(_merge_case(one_late, BUFFERED, state="none", seed=len(rows) + 2, left=(0, 46341)))
+    cases.append(merge_case(one_late, BUFFERED, state="none", seed=len(rows) + 2, left=(0, 46341)))
     for seed, (least, factor, aside) in enumerate(CONES, len(rows) + 3):
         rules = policy_from_mapping({"defence": {"kind": "guide", "step_cosine_min": least}})
         step = delta(900 + 10 * seed, LAYOUT) * np.float32(factor) + delta(7) * np.float32(aside)
         guide = codecs.direction_of(step.astype(np.float64), LAYOUT)
-        cases.append(_merge_case(rules, LAYOUT, state="none", seed=seed, left=(65536, 46341), guide=guide))
+        cases.append(merge_case(rules, LAYOUT, state="none", seed=seed, left=(65536, 46341), guide=guide))
     for seed, name in enumerate(ROBUST, len(rows) + 3 + len(CONES)):
         sections = {"merge": {"kind": name, "buckets": 4}, "server": {"learning_rate": 0.5}}
         guided = {"defence": {"kind": "guide", "step_cosine_min": 0.9}} if name == ROBUST[0] else {}
         guide = codecs.direction_of(delta(7, BUFFERED.trainable).astype(np.float64), BUFFERED.trainable)
         cases.append(
-            _merge_case(
+            merge_case(
                 policy_from_mapping(sections | guided),
                 BUFFERED,
                 state="none",

@@ -112,6 +112,7 @@ def _of_the_newest() -> list[dict[str, Any]]:
         "three of seven": {"merge": {"kind": "mixing", "buckets": 7, "byzantine": 3}},
         "no iteration": {"merge": {"kind": "geometric_median", "buckets": 3, "iterations": 0}},
         "buckets as text": {"merge": {"buckets": "1"}},
+        **_learning(),
     }
     cases = []
     for what, sections in changed.items():
@@ -128,3 +129,52 @@ def _of_the_newest() -> list[dict[str, Any]]:
             }
         )
     return cases
+
+
+def _learning() -> dict[str, dict[str, Any]]:
+    """Keys of v5, each by itself and against others, and what is out of their bounds."""
+    by_examples = {"by": "examples", "examples_max": 1}
+    rows: dict[str, dict[str, Any]] = {
+        "everything of v5": {
+            "weights": by_examples,
+            "selection": {"kind": "share", "share": 1e-6},
+            "schedule": {"kind": "cosine", "versions": 1, "factor": 0.5, "warmup_versions": 1_000_000_000},
+            "buffer": {"mode": "rounds", "quorum": 20},
+            "server": {
+                "momentum": 0.5,
+                "nesterov": True,
+                "divide_by": "weights",
+                "delay_versions_max": 10_000,
+            },
+        },
+        "by examples, divided by updates": {"weights": by_examples},
+        "by something else": {"weights": {"by": "loss"}},
+        "a share of everybody": {"selection": {"share": 0.5}},
+        "a share where there are slots": {"selection": {"kind": "slots", "slots": 2, "share": 0.5}},
+        "slots where there is a share": {"selection": {"kind": "share", "share": 0.5, "slots": 2}},
+        "10,000 slots": {"selection": {"kind": "slots", "slots": 10_000}},
+        "no such selection": {"selection": {"kind": "loss"}},
+        "a quorum above the buffer": {"buffer": {"quorum": 21}},
+        "no such mode": {"buffer": {"mode": "sync"}},
+        "nesterov without momentum": {"server": {"nesterov": True}},
+        "nesterov of adam": {"server": {"optimizer": "adam", "momentum": 0.5, "nesterov": True}},
+        "nesterov as a number": {"server": {"momentum": 0.5, "nesterov": 1}},
+        "adagrad": {"server": {"optimizer": "adagrad"}},
+        "amsgrad": {"server": {"optimizer": "amsgrad"}},
+        "no such schedule": {"schedule": {"kind": "linear"}},
+    }
+    bounds = {
+        "weights.examples_max": (0, 65_537),
+        "selection.share": (1e-7, 1.5),
+        "selection.slots": (0, 10_001),
+        "buffer.quorum": (0,),
+        "schedule.versions": (0, 1_000_000_001),
+        "schedule.factor": (-0.1, 1.1),
+        "schedule.warmup_versions": (-1, 1_000_000_001),
+        "server.delay_versions_max": (-1, 10_001),
+    }
+    for place, values in bounds.items():
+        section, _, key = place.partition(".")
+        kind = {"kind": {"share": "share", "slots": "slots"}.get(key)} if section == "selection" else {}
+        rows |= {f"{place} {value}": {section: {key: value} | kind} for value in values}
+    return rows

@@ -65,7 +65,8 @@ class Chain:
                 self.totals[version] = late.Sums(self.shelf.task.parameters)
             total = self.totals[version]
             total.add(sums, weights_in(record), named.get("weight_total", 0), weight)
-            total.latest = max(total.latest, version - 1 - record["version"])
+            if "weight" in named:  # else its manifest knows of no lateness
+                total.latest = max(total.latest, version - 1 - record["version"])
 
 
 def read_chain(shelf: Shelf, findings: Findings) -> Chain:

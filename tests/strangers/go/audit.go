@@ -448,7 +448,9 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 		total.add(window.Sums, window.bucketWeights(), window.number("accepted"), window.number("weight_total"), weight)
 		if weight > 0 {
 			counting = append(counting, window.Histograms)
-			latest = max64(latest, before.versionsLate(version-1, window.number("version"), window.number("accepted")))
+			if late {
+				latest = max64(latest, before.versionsLate(version-1, window.number("version"), window.number("accepted")))
+			}
 		}
 	}
 	if late {

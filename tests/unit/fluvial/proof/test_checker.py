@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,7 +71,7 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
             | {"layout": factories.BUFFERED},
             name,
         )
-        for optimizer, name in zip(OPTIMIZERS, CODECS, strict=True)
+        for optimizer, name in zip(OPTIMIZERS, cycle(CODECS), strict=False)
     },
 }
 

@@ -39,6 +39,17 @@ from tests.unit.schemas.test_manifests import genesis
 
 FORMAT = "fluvial/policy/v3"
 BUCKETED: dict[str, Any] = {"format": "fluvial/policy/v4", "merge": {"kind": "krum", "buckets": 3}}
+NEWEST = "fluvial/policy/v5"
+LEARNING: dict[str, dict[str, Any]] = {
+    "rounds": {"format": NEWEST, "buffer": {"mode": "rounds"}, "selection": {"kind": "slots", "slots": 2}},
+    "a share": {
+        "format": NEWEST,
+        "selection": {"kind": "share", "share": 0.6},
+        "weights": {"by": "examples", "examples_max": 40},
+        "server": {"divide_by": "weights"},
+    },
+}
+"""What a policy of v5 says beside."""
 OLD = "fluvial/policy/v2"
 
 
@@ -82,7 +93,8 @@ class Log:
     def update(self, device: str, base: int, factor: float, seed: int, codec: str = "int8") -> None:
         values = (factor * factories.delta(seed % 5)).astype(np.float32)
         tensors = factories.encoded(values, codec, seed)
-        self.add(factories.update_bytes(device, base=base, seed=seed, tensors=tensors, codec=codec))
+        fields: dict[str, Any] = {"base": base, "seed": seed, "tensors": tensors, "codec": codec}
+        self.add(factories.update_bytes(device, num_examples=seed % 9 * 7, **fields))
 
     def guide(self, version: int, *, by: Role = Role.GUARDIAN, task: str = TASK, factor: float = 1.0) -> str:
         signer = factories.signer("control", by, "g-1")
@@ -222,7 +234,7 @@ def outcomes_of(log: Log) -> list[str]:
     st.integers(0, 1 << 30),
     st.sampled_from(sorted(DEFENCES)),
     st.sampled_from([0, 1, 2]),
-    st.sampled_from([{}, BUCKETED]),
+    st.sampled_from([{}, BUCKETED, *LEARNING.values()]),
 )
 def test_both_folds_say_the_same_of_every_log(
     seed: int, kind: str, per_version: int, newer: dict[str, Any]
@@ -237,6 +249,13 @@ def test_the_logs_have_every_outcome_in_them() -> None:
         seen |= set(outcomes_of(random_log(seed, rules("guide"))))
     expected = {"accepted", "anomalous", "over_share", "quarantined", "duplicate", "too_stale", "revoked"}
     assert expected <= seen
+
+
+@pytest.mark.parametrize(
+    ("name", "outcomes"), [("rounds", {"round_over", "not_selected"}), ("a share", {"not_selected"})]
+)
+def test_the_logs_of_v5_have_its_outcomes_in_them(name: str, outcomes: set[str]) -> None:
+    assert outcomes | {"accepted", "duplicate"} <= set(outcomes_of(random_log(1, rules(**LEARNING[name]))))
 
 
 @pytest.mark.parametrize("kind", ["peers", "none"])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fluvial.proof.checker import late
+from fluvial.proof.checker import arithmetic, late
 from fluvial.proof.checker.lots import is_selected, weight_by_examples
 from fluvial.proof.checker.optimizers import OPTIMIZERS
 from fluvial.proof.checker.rates import rate_of
 from tests.factories import TASK, devices, model_sha
+from tests.vectors.__main__ import FOLDER
 
 OLD: dict[str, Any] = {"server": {"learning_rate": 0.7}, "buffer": {"late_windows": True}}
 """What of a policy before v5 is asked for."""
@@ -29,6 +32,66 @@ def choosing(**selection: Any) -> dict[str, Any]:
 
 def chosen(policy: dict[str, Any], base: int, names: list[str]) -> list[str]:
     return [name for name in names if is_selected(policy, TASK, base, model_sha(base), name)]
+
+
+# -- vectors
+
+
+def cases(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((FOLDER / name).read_text())["cases"]
+    return found
+
+
+def test_the_checker_agrees_with_every_vector_of_v5() -> None:
+    for one in cases("lots.json"):
+        place = (one["task"], one["base_version"], one["base_sha256"], one["device_id"])
+        assert is_selected(one, *place) == one["selected"], one
+    for one in cases("examples.json"):
+        assert weight_by_examples(one, one["weight"], one["num_examples"]) == one["weighs"], one
+    for one in cases("lateness.json"):
+        assert late.weight_left(one, one["parent"], one["version"]) == one["weight"], one
+    for one in cases("rates.json"):
+        assert rate_of(one, one["version"], one["delay_versions"]) == one["rate"], one
+
+
+@pytest.mark.parametrize("case", [one for one in cases("merges.json") if "schedule" in one])
+def test_the_checker_makes_the_versions_of_the_vectors(case: dict[str, Any]) -> None:
+    parent, windows = case["version"] - 1, case["windows"]
+    left = [late.weight_left(case, parent, one["version"]) for one in windows]
+    assert left == [one["weight"] for one in windows]
+    counting = [one for one, weight in zip(windows, left, strict=True) if weight]
+    latest = max(max(0, parent - one["version"]) for one in counting if one["accepted"])
+    delay = late.delay_of(case, max(one["staleness_max"] for one in counting), latest)
+    rate = rate_of(case, case["version"], delay)
+    assert rate == case["rate"]
+    edges = [0, *accumulate(math.prod(one["shape"]) for one in case["layout"])]
+    layout = [
+        arithmetic.Tensor(
+            one["name"], tuple(one["shape"]), edges[t], edges[t + 1], one["section"] == "buffers"
+        )
+        for t, one in enumerate(case["layout"])
+    ]
+    trained = [one for one in layout if not one.is_buffer]
+    sums, size = late.Sums(trained[-1].end), trained[-1].end
+    for one, weight in zip(windows, left, strict=True):
+        if weight:
+            numbers = np.array([int(text) for text in one["sums"].split()], dtype=np.int64)
+            sums.add(numbers, [one["weight_total"]], one["weight_total"], weight)
+    weighs = sum(late.weight_after(one["weight_total"], one["weight"]) for one in windows)
+    policy = {
+        "server": case["server"],
+        "fixed_point": {"exponent": case["exponent"]},
+        "merge": {"kind": "mean"},
+    }
+    accepted = sum(one["accepted"] for one in counting)
+    delta = arithmetic.mean_delta(sums.combined(policy), accepted, weighs, policy)
+    before = arithmetic.model_from(bytes.fromhex(case["parent_model"]), layout)
+    state = arithmetic.optimizer_from(bytes.fromhex(case["parent_optimizer"]))
+    after, state = arithmetic.server_step(case["server"], before[:size], state, delta, rate)
+    values = sums.means() if layout[-1].is_buffer else np.zeros(0, dtype=np.float32)
+    assert arithmetic.model_bytes(np.concatenate([after, values]), layout).hex() == case["model"]
+    assert arithmetic.optimizer_bytes(state).hex() == case["optimizer"]
+    assert arithmetic.direction_bytes(before[:size], after, trained).hex() == case["reference"]
 
 
 # -- lots

@@ -96,6 +96,22 @@ class TestNumpy(KindLaws):
     }
 
 
+def test_a_state_dict_of_torch_has_the_statistics_of_its_norms_as_buffers(tmp_path: Path) -> None:
+    statistics = "dict(weight=np.ones(2), running_mean=np.zeros(2), running_var=np.ones(2))"
+    norms = f"{{f'{{n}}.{{k}}': v for n in ('a', 'b') for k, v in {statistics}.items()}}"
+    counted = f"dict({norms}, **{{'a.num_batches_tracked': np.array(3), 'w': np.zeros(4, 'f4'), 'b0': np.zeros(2)}})"
+    task = written(tmp_path, NUMBERS + OF_ARRAYS + f"\ndef model():\n    return {counted}")
+    layout = task.anatomy.layout
+    assert [(one.name, one.nonnegative) for one in layout.tensors if one.section == "buffers"] == [
+        *(("a.running_mean", False), ("a.running_var", True)),
+    ]
+    assert layout.names[:6] == ("a.weight", "b.weight", "b.running_mean", "b.running_var", "w", "b0")
+    model, flat = task.fresh_model(), np.arange(layout.parameters, dtype=np.float32)
+    task.kind.load(model, task.anatomy, flat)
+    assert task.kind.values(model, task.anatomy).tolist() == flat.tolist()
+    assert model["a.running_var"].tolist() == [16.0, 17.0]
+
+
 def test_what_a_round_does_beside_its_arrays_is_gone_in_the_next(tmp_path: Path) -> None:
     task = written(tmp_path, arrays(f"{IN_PLACE}; model['steps'] += 1; assert model['steps'] == 1"))
     base = initial_parameters(task, 0)

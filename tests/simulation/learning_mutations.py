@@ -1,0 +1,66 @@
+"""What is taken away of rounds, lots, weights by examples and rates, one rule a mutation."""
+
+from __future__ import annotations
+
+from tests.simulation.mutation import ADMISSION, Mutation
+
+LATENESS, RATES, SCHEDULES = (
+    "aggregation/server/lateness.py",
+    "aggregation/server/rates.py",
+    "aggregation/schedules/table.py",
+)
+
+LEARNING_MUTATIONS = (
+    Mutation(
+        "rounds: an older version may be answered",
+        ((ADMISSION, "    if base < version and state.policy.in_rounds:\n", "    if False:\n"),),
+    ),
+    Mutation(
+        "the lot: whoever is not selected counts",
+        (
+            (
+                ADMISSION,
+                "    if not is_selected(state.policy.selection, ",
+                "    if not is_selected(type(state.policy.selection)(), ",
+            ),
+        ),
+    ),
+    Mutation(
+        "the base of the lot: it is drawn for the newest version",
+        (
+            (
+                ADMISSION,
+                "Candidate(state.task, update.device_id, base, expected)",
+                "Candidate(state.task, update.device_id, version, state.models[version])",
+            ),
+        ),
+    ),
+    Mutation(
+        "weights by examples: an update weighs as much as any other",
+        (
+            (
+                ADMISSION,
+                " if by.by == BY_EXAMPLES else weight\n",
+                " if False else weight\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the end of a round: windows that come after it count",
+        (
+            (
+                LATENESS,
+                "        return Lateness(version, (WEIGHT_ONE,))\n",
+                "        return Lateness(version, ())\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the warm-up: the first versions go at the full rate",
+        ((SCHEDULES, "    if steps < warming:\n", "    if False:\n"),),
+    ),
+    Mutation(
+        "the rate of delays: a delayed version goes as far as any other",
+        ((RATES, "    if 0 < server.delay_versions_max < delay:\n", "    if False:\n"),),
+    ),
+)

@@ -1,0 +1,140 @@
+"""Vectors of logs under ``fluvial/policy/v5``: rounds, lots, weights by examples, and older policies beside."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from aggregation.policy import Policy, policy_from_mapping
+from aggregation.selection import Candidate, is_selected
+from tests.factories import DOMAIN, TASK, delta, device_signer, devices, merger_signer, model_sha, tick_bytes
+from tests.vectors.learning import V5
+from tests.vectors.replaying import Log
+from tests.vectors.shares import barrier, rules, update
+
+
+def chosen(**sections: Any) -> Policy:
+    """A policy of v5 in which everything happens soon."""
+    small: dict[str, Any] = {
+        "format": V5,
+        "window": {"updates_max": 6, "records_max": 100},
+        "staleness": {"versions_max": 2},
+        "updates": {"norm_clip": 0.5, "codecs": ["int8", "float32", "int4"]},
+        "shares": {"per_version": 8, "saved_max": 8},
+    }
+    return policy_from_mapping(small | sections)
+
+
+def selected(policy: Policy, device: str, base: int) -> bool:
+    """Whether a device may answer a version of these logs."""
+    return is_selected(policy.selection, Candidate(TASK, device, base, model_sha(base)))
+
+
+def split(policy: Policy, base: int, names: list[str]) -> tuple[list[str], list[str]]:
+    """Who may answer a version, and who may not."""
+    those = [name for name in names if selected(policy, name, base)]
+    return those, [name for name in names if name not in those]
+
+
+def rounds() -> Log:
+    """Only the newest version is answered; a Barrier ends the round, and the policy after it may know none."""
+    one, other = chosen(buffer={"mode": "rounds"}), chosen()
+    log, names, value = Log(one), devices(9), delta(5)
+    for each in (one, other):
+        log.keep(each.canonical())
+    log.add(update(names[0], 0, value), "of the first round")
+    log.add(update(names[0], 0, value), "a duplicate")
+    log.add(update(names[1], 1, value), "of a round to come")
+    log.add(barrier(1, one), "ends the round: its window ends with it")
+    log.add(update(names[1], 0, value), "its round is over, though its base is young")
+    log.add(update(names[1], 0, value, base_sha256=""), "and of another model: its round is over")
+    log.add(update(names[0], 0, value), "over, though it is a duplicate as well")
+    log.add(update(names[1], -1, value), "of a round that never was: over")
+    log.add(update(names[1], 1, value), "nothing was used up: it counts")
+    log.add(update(names[2], 1, value, "float32"), "counts")
+    log.add(barrier(3, one), "the next but one")
+    log.add(update(names[2], 2, value), "of a round that this partition never saw: over")
+    log.add(barrier(4, other), "no rounds from here on")
+    log.add(update(names[3], 3, value), "one version late: counts")
+    log.add(barrier(5, one), "and rounds again")
+    log.add(update(names[4], 4, value), "over")
+    log.add(tick_bytes(len(log.records) - 1), "closes a window that has a count and no update")
+    return log
+
+
+def lots() -> Log:
+    """By share: another few for each version, by its model; whoever is not among them keeps all that it has."""
+    half = chosen(selection={"kind": "share", "share": 0.5}, shares={"per_version": 1, "saved_max": 1})
+    everybody = chosen(selection={"kind": "share", "share": 1.0})
+    log, names, value = Log(half), devices(12), delta(5)
+    for each in (half, everybody):
+        log.keep(each.canonical())
+    those, others = split(half, 0, names)
+    log.add(update(those[0], 0, value), "selected")
+    log.add(update(others[0], 0, value), "not selected")
+    log.add(update(others[0], 0, value, base_sha256="0" * 64), "another model: that comes first")
+    log.add(update(others[0], 0, value), "again: nothing is remembered")
+    log.add(barrier(1, half), "another version, another lot")
+    now, before = split(half, 1, names)
+    moved = [name for name in now if name in others]
+    kept = [name for name in before if name in those and name != those[0]]
+    log.add(update(moved[0], 1, value), "selected now, and has its share still")
+    log.add(update(kept[0], 1, value), "not selected for this version")
+    log.add(update(kept[0], 0, value), "but for the one before: the lot goes by the base")
+    log.add(update(those[0], 0, value), "selected, and a duplicate")
+    log.add(barrier(2, everybody), "a share of 1")
+    for name in others[:3]:
+        log.add(update(name, 0, value), "the policy in force selects everybody, for older bases too")
+    log.add(barrier(3, half), "half again")
+    _, out = split(half, 3, names)
+    log.add(update(out[0], 3, value), "not selected")
+    log.add(tick_bytes(len(log.records) - 1), "closes the window")
+    return log
+
+
+def slots() -> Log:
+    """By turns, in a task whose signatures name it; one of three versions is everybody's."""
+    one = chosen(selection={"kind": "slots", "slots": 3}, buffer={"mode": "rounds"})
+    log, names, value = Log(one, domain=DOMAIN), devices(6), delta(5)
+    log.keep(one.canonical())
+    for version in range(6):
+        if version:
+            log.add(barrier(version, one, by=merger_signer().of_task(DOMAIN)), "the next version")
+        for name in names[:4]:
+            by = device_signer(name).of_task(DOMAIN)
+            log.add(
+                update(name, version, value, by=by),
+                "its turn" if selected(one, name, version) else "not its turn",
+            )
+    return log
+
+
+def examples() -> Log:
+    """By examples, after staleness and the defence's factor; a claim of more than counts is one of so many."""
+    one = chosen(
+        weights={"by": "examples", "examples_max": 100}, defence={"kind": "guide"}, shares={"per_version": 2}
+    )
+    old = rules()
+    log, names, value = Log(one), devices(12), delta(5)
+    for each in (one, old):
+        log.keep(each.canonical())
+    for name, said in zip(names, (1, 10, 33, 99, 100, 1 << 40), strict=False):
+        log.add(update(name, 0, value, num_examples=said), f"{said} examples; the sixth fills the window")
+    log.add(barrier(1, one, usual_share=1), "what is usual: one update a device")
+    log.add(update(names[6], 0, value, num_examples=50), "a version late, and half of the examples")
+    log.add(
+        update(names[0], 1, value, num_examples=0), "above its share, and no example at all: counts as one"
+    )
+    log.add(update(names[7], 1, value, num_examples=-7), "a number below 0: as one")
+    log.add(barrier(2, old), "v3: examples are nothing")
+    log.add(update(names[8], 2, value, num_examples=1), "its whole weight")
+    log.add(tick_bytes(len(log.records) - 1), "closes the window")
+    return log
+
+
+LOGS: Final = {
+    "rounds": rounds,
+    "lots by share": lots,
+    "lots by slots": slots,
+    "weights by examples": examples,
+}
+"""Each by its name."""
