@@ -112,7 +112,7 @@ def run(
     no_check: bool,  # noqa: FBT001
     **options: Unpack[Options],
 ) -> int:
-    """Train the task in FILE (or a shipped one: digits, fashion), or a Flower app, and audit what came out."""
+    """Train the task in FILE (or a shipped one, such as digits), or a Flower app, and audit what came out."""
     from fluvial.local.checking import check_users, devices_of_task
     from fluvial.local.policies import read_policy_file
     from fluvial.session.aim import parse_until
