@@ -36,7 +36,7 @@ def is_selected(
     selection = policy.get("selection", {"kind": "all"})
     if selection["kind"] == "share":
         # A float is a fraction, exactly: nothing is rounded before the comparison.
-        winning = Fraction(selection["share"]) * 2 ** min(turns, DOUBLINGS_MAX) * ALL_TICKETS
+        winning = Fraction(selection["share"]) * (ALL_TICKETS << min(turns, DOUBLINGS_MAX))
         return _ticket(LOT, model_sha256, device) < math.floor(min(winning, Fraction(ALL_TICKETS)))
     if selection["kind"] == "slots":
         slots = int(selection["slots"])
