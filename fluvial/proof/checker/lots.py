@@ -23,7 +23,8 @@ def is_synchronous(policy: dict[str, Any]) -> bool:
 
 def turns_of(policy: dict[str, Any], since_ms: int, now_ms: int) -> int:
     """How many deadlines of a version have passed ``now_ms`` where it stands since then; 0 in its first one."""
-    return max(0, math.trunc((now_ms - since_ms) / 1000.0 / policy["buffer"]["seconds_max"]))
+    deadline_s = float(policy["buffer"]["seconds_max"])
+    return max(0, math.trunc((now_ms - since_ms) / 1000.0 / deadline_s))
 
 
 def is_selected(
