@@ -163,11 +163,11 @@ def audited(task_file: Path, devices: int, versions: int) -> tuple[_Simulation, 
         train_config=task.config,
     )
     asyncio.run(simulation.to_the_end(versions, None))
-    genesis = simulation._federation.genesis
+    genesis = simulation.engine.genesis
     known = TaskFile(
         task=genesis.task, genesis_sha256=genesis.sha256, reference=str(task_file), regions=("eu",)
     )
-    sources = Sources(lambda _purpose: MemoryReader(simulation._log), simulation._store.store)
+    sources = Sources(lambda _purpose: MemoryReader(simulation.engine.log), simulation.engine.objects)
     return simulation, audit_task(IN_MEMORY, known, sources=lambda: sources, jobs=1)
 
 
@@ -175,7 +175,7 @@ def test_of_millions_of_parameters_one_percent_travels_and_the_audit_is_identica
     file = tmp_path / "large.py"
     file.write_text(LARGE, encoding="utf-8")
     simulation, report = audited(file, devices=3, versions=2)
-    task, genesis = simulation._task, simulation._federation.genesis
+    task, genesis = simulation.task, simulation.engine.genesis
     every = sum(value.numel() for value in task.fresh_model().parameters())
     learned = genesis.tensor_layout.parameters
     assert every > 2_000_000
@@ -183,12 +183,16 @@ def test_of_millions_of_parameters_one_percent_travels_and_the_audit_is_identica
     topic = updates_topic(genesis.task, "eu")
     sizes = [
         len(record.value or b"")
-        for record in MemoryReader(simulation._log).read(topic, 0, 0, simulation._log.end(topic, 0))
+        for record in MemoryReader(simulation.engine.log).read(
+            topic, 0, 0, simulation.engine.log.end(topic, 0)
+        )
         if record.key
     ]
     assert learned < max(sizes) < 1.5 * learned
     assert report.identical
-    state = whole_state(genesis, simulation._parameters, frozen_of(genesis, simulation._store.get_object))
+    state = whole_state(
+        genesis, simulation.evaluations.parameters, frozen_of(genesis, simulation.engine.store.get_object)
+    )
     whole = model_with(task, state)
     assert set(state) == set(whole.state_dict())
     scored = task.evaluate(whole.eval(), task.data().test)
