@@ -30,6 +30,7 @@ RISING_SPREAD: Final = 1 / 24
 """Of a day: the standard deviation of when devices of one time zone rise."""
 _PACE, _DELAY, _PHASE, _LOST, _LOST_AT = 0, 2, 4, 6, 7
 Delays = Literal["none", "lognormal", "pareto"]
+NO_DELAYS: Final = "none"
 
 
 class Population(Protocol):
@@ -120,7 +121,7 @@ class Drawn:
     @property
     def name(self) -> str:
         """See ``Population``."""
-        tail = "" if self.delays == "none" else f"({self.tail:g})"
+        tail = "" if self.delays == NO_DELAYS else f"({self.tail:g})"
         day = "" if self.always_there else f", {self.awake:.0%} of a day of {self.day_s:g} s"
         lost = f", {self.dropouts:.0%} lost" if self.dropouts else ""
         return f"{self.devices} devices, delays {self.delays}{tail}{day}{lost}"
@@ -152,7 +153,7 @@ class Drawn:
         return seconds, lost
 
     def _delay(self, devices: Indices, number: int) -> Floats:
-        if self.delays == "none":
+        if self.delays == NO_DELAYS:
             return np.ones(devices.shape)
         if self.delays == "lognormal":
             found: Floats = np.exp(self.tail * normal(self.seed, _DELAY, devices, number))
