@@ -111,6 +111,7 @@ class Crowd:
         self._nobody_until_s = 0.0
         self._lost_in_a_row = 0
         self._head_since_s = 0.0
+        self._selects = False
         self._has_unselected = False
 
     # -- beginning
@@ -119,11 +120,15 @@ class Crowd:
         """Devices begin until ``at_once`` of them train, or nobody who is there has not had the version."""
         if not announced:
             return
-        version = max(one.version for one in announced.values())
-        if version != self._version:
-            self._go_on_to(version)
+        newest = max(announced.values(), key=lambda one: one.version)
+        policy = self._engine.bases.announced(newest).policy
+        in_rounds, self._selects = policy.buffer.mode == "rounds", policy.selection.kind != "all"
+        if newest.version != self._version:
+            self._go_on_to(newest.version, in_rounds=in_rounds)
         now_s = self._engine.clock.now_s
-        free = self._at_once - len(self._going)
+        free = self._at_once - len(self._done if in_rounds else self._going)
+        if free <= 0 and in_rounds:
+            self._nobody_until_s = math.inf  # the round has its cohort
         if free > 0 and now_s >= self._nobody_until_s:
             devices = self._who(free, now_s, announced)
             if len(devices) < free:
@@ -131,8 +136,14 @@ class Crowd:
             self._start(devices, announced, now_s)
         self._work_ahead()
 
-    def _go_on_to(self, version: int) -> None:
+    def _go_on_to(self, version: int, *, in_rounds: bool) -> None:
+        """There is a new version. In rounds, what is under way for an older one would be refused: its devices stop."""
         self._version = version
+        if in_rounds:
+            for _, device, going in self._rounds:
+                self._going.discard(device)
+                self._ledger.round_ended(self._engine.clock.now_s - going.began_s, lost=True)
+            self._rounds.clear()
         self._done.clear()
         self._nobody_until_s = 0.0
         self._head_since_s = self._engine.clock.now_s
@@ -149,6 +160,8 @@ class Crowd:
         return self._head_since_s + (turns + 1) * seconds_max
 
     def _selected(self, device: int, announced: Mapping[str, Announcement], now_s: float) -> bool:
+        if not self._selects:
+            return True
         base = self._engine.bases.announced(announced[self._work.region(device)])
         selected = self._work.may_answer(device, base, now_s - self._head_since_s)
         self._has_unselected = self._has_unselected or not selected

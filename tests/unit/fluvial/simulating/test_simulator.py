@@ -182,6 +182,16 @@ def test_when_every_round_is_lost_it_says_so(tmp_path: Path) -> None:
     assert caught.value.error_id == "FLV-6453"
 
 
+def test_in_rounds_a_cohort_trains_and_who_is_late_stops(tmp_path: Path) -> None:
+    plan = replace(PLAN, population=Drawn(devices=24, tail=2.0), at_once=8, versions=5)
+    outcome = played(tmp_path, plan, rules(buffer={"updates": 5, "mode": "rounds", "seconds_max": 1000.0}))
+    assert outcome.ledger.outcomes.keys() == {"accepted"}
+    assert [point.staleness for point in outcome.points] == [0.0] * 5
+    ledger = outcome.ledger
+    assert 4 * 8 + 5 <= ledger.rounds <= 5 * 8
+    assert ledger.rounds_lost == ledger.rounds - ledger.updates > 0
+
+
 # -- synthetic
 
 SYNTHETIC = Plan(
@@ -195,6 +205,13 @@ def test_a_large_crowd_without_training_makes_versions(tmp_path: Path) -> None:
     assert outcome.ledger.outcomes.keys() == {"accepted"}
     again = simulate_crowd(SYNTHETIC, rules(buffer={"updates": 20}, window={"seconds_max": 15.0}))
     assert same(outcome, again)
+
+
+def test_windows_of_equal_sums_share_their_objects_and_outlive_each_other() -> None:
+    alike = Drawn(devices=4, speed_spread=0.0, delays="none")
+    plan = Plan(population=alike, at_once=4, versions=140, synthetic=20, signed=False)
+    outcome = simulate_crowd(plan, rules(buffer={"updates": 4}))
+    assert len(outcome.points) == 140
 
 
 def test_synthetic_devices_sign_where_asked() -> None:
