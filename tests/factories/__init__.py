@@ -26,6 +26,7 @@ from tests.factories.deltas import HashRandom, delta, encoded
 from tests.factories.events import aggregate, barrier, tick, update
 from tests.factories.records import (
     barrier_bytes,
+    pardon_bytes,
     revoke_bytes,
     tick_bytes,
     update_bytes,
@@ -81,6 +82,7 @@ __all__ = [
     "model_sha",
     "operator_signer",
     "policy",
+    "pardon_bytes",
     "revoke_bytes",
     "rsa_key",
     "sha",
