@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fluvial.flower.app import FlowerApp
     from fluvial.reading.models import Model, load_model
     from fluvial.session.simulation import simulate
+    from learning.adapters import lora, without_lora
     from learning.config import TrainConfig
     from learning.datasets import Dataset, Examples
     from learning.estimators import fitted
@@ -57,8 +58,10 @@ __all__ = [
     "load_model",
     "load_settings",
     "load_task",
+    "lora",
     "score",
     "simulate",
+    "without_lora",
 ]
 
 _HOMES: Final = {
@@ -76,8 +79,10 @@ _HOMES: Final = {
     "load_model": "fluvial.reading.models",
     "load_settings": "backends.environment",
     "load_task": "learning.task",
+    "lora": "learning.adapters",
     "score": "learning.helpers",
     "simulate": "fluvial.session.simulation",
+    "without_lora": "learning.adapters",
 }
 
 

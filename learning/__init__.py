@@ -7,6 +7,7 @@ here, under one name::
 
     learning.fit(model, data, config, loss)     minibatch SGD, in place, over one device's examples
     learning.fitted(estimator, features=64, classes=10)   one of scikit-learn, with its arrays
+    learning.lora(model, rank=8)                a frozen base with adapters of low rank, which are trained
     learning.score(model, data)                 {"loss": ..., "accuracy": ...} of a classifier
     learning.Dataset(train=(x, y), test=(x, y)) what ``data()`` returns
     learning.digits(), learning.fashion()       the shipped data sets
@@ -20,6 +21,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from learning.adapters import lora, without_lora
     from learning.config import TrainConfig
     from learning.datasets import Dataset, Examples, digits, fashion
     from learning.estimators import fitted
@@ -36,7 +38,9 @@ __all__ = [
     "fit",
     "fitted",
     "load_task",
+    "lora",
     "score",
+    "without_lora",
 ]
 
 _HOMES: Final = {
@@ -49,7 +53,9 @@ _HOMES: Final = {
     "fit": "learning.helpers",
     "fitted": "learning.estimators",
     "load_task": "learning.task",
+    "lora": "learning.adapters",
     "score": "learning.helpers",
+    "without_lora": "learning.adapters",
 }
 
 

@@ -1,4 +1,4 @@
-"""Examples as numpy arrays, and the two data sets that ship: ``digits`` and ``fashion``. No torch here.
+"""Examples as numpy arrays, and two data sets of pictures that ship: ``digits`` and ``fashion``. No torch here.
 
 Nothing is fetched from the network: digits lie in the scikit-learn wheel, Fashion-MNIST in a Debian package.
 """
@@ -6,11 +6,10 @@ Nothing is fetched from the network: digits lie in the scikit-learn wheel, Fashi
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import re
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
+from learning.package_files import text_of
 
 Array = NDArray[Any]
 Pair = tuple[ArrayLike, ArrayLike]
@@ -188,30 +188,21 @@ def digits() -> Dataset:
     The split is fixed and stratified: of each class, in the file's order, every fifth example is for testing.
     Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository.
     """
-    table = _digits_table()
+    table = np.loadtxt(
+        text_of("sklearn", "datasets/data/digits.csv.gz", "digits").splitlines(), delimiter=","
+    )  # 64 grey values of 0 … 16, then the label
     labels = table[:, -1].astype(np.int64)
-    held_out = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        held_out[np.flatnonzero(labels == label)[_TEST_EVERY - 1 :: _TEST_EVERY]] = True
+    test = held_out(labels)
     x = (table[:, :-1] / 16.0).astype(np.float32)
-    return Dataset(train=(x[~held_out], labels[~held_out]), test=(x[held_out], labels[held_out]))
+    return Dataset(train=(x[~test], labels[~test]), test=(x[test], labels[test]))
 
 
-def _digits_table() -> Array:
-    """float64[1797, 65]: 64 grey values of 0 … 16, then the label."""
-    # Read from scikit-learn's own data file: importing scikit-learn for it would cost every process seconds.
-    found = importlib.util.find_spec("sklearn")
-    folders = list(found.submodule_search_locations or []) if found is not None else []
-    for folder in folders:
-        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
-        if file.is_file():
-            with gzip.open(file, "rt", encoding="ascii") as lines:
-                return np.loadtxt(lines, delimiter=",")
-    raise EnvironmentProblem(
-        "FLV-2206",
-        "the digits data set is not on this machine: scikit-learn, which carries it, was not found",
-        hint="pip install scikit-learn",
-    )
+def held_out(groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool[n]: of each group int64[n], in order, every fifth."""
+    chosen = np.zeros(len(groups), dtype=bool)
+    for group in np.unique(groups):
+        chosen[np.flatnonzero(groups == group)[_TEST_EVERY - 1 :: _TEST_EVERY]] = True
+    return chosen
 
 
 @lru_cache(maxsize=2)
@@ -262,7 +253,3 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             where=str(path),
             hint="apt-get install --reinstall dataset-fashion-mnist",
         ) from error
-
-
-SHIPPED: Final[dict[str, Callable[[], Dataset]]] = {"digits": digits, "fashion": fashion}
-"""The data sets a task file may name: ``DATA = "digits"``."""

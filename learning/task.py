@@ -5,7 +5,7 @@ The file holds four functions and, if it likes, four settings and two functions 
     def model() -> torch.nn.Module
     def train(model, data, config) -> dict[str, float]   in place, on one device's Examples; reports "loss"
     def evaluate(model, data) -> dict[str, float]        on held-out Examples; reports "loss"
-    def data() -> Dataset                                or DATA = "digits" | "fashion"
+    def data() -> Dataset                                or DATA = "digits", or another that ships
     def local_data(path) -> (x, y)                        instead of data(), or beside it: a real device's own examples
     CONFIG = {"epochs": …, "batch_size": …, "learning_rate": …, and settings of its own}
     POLICY = {…}                                           laid over the task's policy, as it is
@@ -33,7 +33,7 @@ import numpy as np
 
 from aggregation.errors import UsageProblem
 from learning.config import TrainConfig, config_from_overrides
-from learning.datasets import SHIPPED, Dataset, Examples
+from learning.datasets import Dataset, Examples
 from learning.guide_data import guide_data_in
 from learning.kinds import kind_of
 from learning.kinds.protocol import Anatomy, Kind, Model
@@ -41,6 +41,7 @@ from learning.local_data import LOCAL_DATA, has_data, local_examples, no_data
 from learning.metric import declared_metric
 from learning.names import check_task_name
 from learning.randomness import seeded
+from learning.shipped import SHIPPED
 from learning.userfile import call_users, import_users
 from schemas.manifests import Metric
 
@@ -166,6 +167,12 @@ class Task:
         return replace(self, config=config_from_overrides(overrides, where=where, given=settings))
 
     @property
+    def shipped_data(self) -> str:
+        """Which of the shipped data sets is its data, by name; "" where it has its own."""
+        own = getattr(self._module, "data", None)
+        return "" if callable(own) else str(getattr(self._module, "DATA", ""))
+
+    @property
     def has_data(self) -> bool:
         """Whether it has data for all; else every device, and the evaluator, brings its own."""
         return has_data(self._module)
@@ -203,7 +210,7 @@ class Task:
 
 
 def load_task(reference: str, settings: Mapping[str, Any] = NO_SETTINGS) -> Task:
-    """The task named ``reference``: a shipped one ("digits", "fashion") or the path of a .py file.
+    """The task named ``reference``: a shipped one ("digits", "fashion", …) or the path of a .py file.
 
     ``settings`` are laid over its CONFIG: what was given by ``--set``, as its task.json has it.
     The file is imported and model() is called once; data() waits until it is needed.

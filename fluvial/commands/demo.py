@@ -150,7 +150,8 @@ def _plan(home: Path, reference: str, options: Options, output: Output) -> RunPl
     from fluvial.local.policies import quick_policy
     from fluvial.session.going_on import free_task_name
     from fluvial.session.plan import RunPlan
-    from learning.task import load_task, shipped_tasks
+    from learning.shipped import GUIDED
+    from learning.task import load_task
     from producers.fleet.population import FleetConfig
 
     task = load_task(reference)
@@ -179,7 +180,7 @@ def _plan(home: Path, reference: str, options: Options, output: Output) -> RunPl
         store=options["store"],
         secured=options["secured"],
         policy_defaults=quick_policy(
-            devices - attackers - misbehaving, defence=GUIDE if reference in shipped_tasks() else ""
+            devices - attackers - misbehaving, defence=GUIDE if reference in GUIDED else ""
         ),
         console=not options["no_console"],
     )

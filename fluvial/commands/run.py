@@ -112,7 +112,7 @@ def run(
     no_check: bool,  # noqa: FBT001
     **options: Unpack[Options],
 ) -> int:
-    """Train the task in FILE (or a shipped one: digits, fashion), or a Flower app, and audit what came out."""
+    """Train the task in FILE (or a shipped one, such as digits), or a Flower app, and audit what came out."""
     from fluvial.local.checking import check_users, devices_of_task
     from fluvial.local.policies import read_policy_file
     from fluvial.session.aim import parse_until
@@ -178,7 +178,8 @@ def _simulate(
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import layered_policy, quick_policy
     from fluvial.reading.quality import Quality, in_a_line
-    from fluvial.session.simulation import VersionFacts, simulate
+    from fluvial.session.engine import VersionFacts
+    from fluvial.session.simulation import simulate
     from schemas.task_metric import ACCURACY, LOSS, metric_among, values_of
 
     output = invocation.output

@@ -87,7 +87,7 @@ def create(
     encrypt: bool,
     no_check: bool,
 ) -> None:
-    """Create a task from REFERENCE: a shipped one (digits, fashion) or your own .py file. Repeating it is harmless."""
+    """Create a task from REFERENCE: a shipped one, such as digits, or your own .py file. Repeating it is harmless."""
     from fluvial.local.checking import check_users
     from fluvial.local.create import create_task, parse_regions
     from fluvial.local.policies import read_policy_file

@@ -11,20 +11,22 @@ if TYPE_CHECKING:
 
 
 def check_users(task: Task | str, output: Reporter, *, seed: int = 0) -> CheckReport | None:
-    """``check_first`` for a task of the user's own; those that ship were checked when they were made."""
+    """``check_first``; tasks that ship were checked when they were made, unless they are given other settings."""
     from learning.task import SHIPPED_TASKS_FOLDER, load_task
 
     loaded = load_task(task) if isinstance(task, str) else task
     is_shipped = loaded.path.parent == SHIPPED_TASKS_FOLDER
-    return None if is_shipped else check_first(loaded, output, seed=seed)
+    as_shipped = is_shipped and loaded.config == loaded.with_settings({}).config
+    return None if as_shipped else check_first(loaded, output, seed=seed)
 
 
 def devices_of_task(task: Task, asked: int | None, default: int, output: Reporter) -> int:
     """How many devices a task is run with: ``learning.parts.devices_of``; natural parts are said."""
     from learning.parts import devices_of, parts_in_words
+    from learning.shipped import WITH_PARTS
     from learning.task import SHIPPED_TASKS_FOLDER
 
-    if task.path.parent == SHIPPED_TASKS_FOLDER:
+    if task.path.parent == SHIPPED_TASKS_FOLDER and task.shipped_data not in WITH_PARTS:
         return default if asked is None else asked
     data = task.data()
     number = devices_of(data, asked, default)

@@ -89,7 +89,7 @@ def test_a_file_beside_the_task_can_be_imported(tmp_path: Path) -> None:
     assert task.name == "mine"
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion"])
+@pytest.mark.parametrize("name", ["breast_cancer", "charlm", "diabetes", "digits", "fashion"])
 def test_shipped_tasks_load_by_name(name: str) -> None:
     task = load_task(name)
     assert task.name == name
