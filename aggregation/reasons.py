@@ -306,12 +306,12 @@ class Reason(Enum):
         lambda offset, why: f"parked by the operator's Skip at offset {offset}: {why}",
     )  # fmt: skip
     PARDON = (
-        408, "control", {"device_id": str, "reason": str},
-        lambda device, why: f"the quarantine of {device} ends here: {why}",
+        408, "control", {"device_id": str, "until": int, "reason": str},
+        lambda device, until, why: f"the quarantine of {device} until version {until} ends here: {why}",
     )  # fmt: skip
-    PARDON_OF_NOBODY = (
-        409, "control", {"device_id": str, "reason": str},
-        lambda device, why: f"{device} is not in quarantine here, so that nothing is lifted: {why}",
+    PARDON_OF_NOTHING = (
+        409, "control", {"device_id": str, "until": int, "reason": str},
+        lambda device, until, why: f"{device} is in no quarantine until version {until} here, nothing is lifted: {why}",
     )  # fmt: skip
     CONTROL_OF_ANOTHER_TASK = 411, "wrong_task", {"task": str}, lambda task: f"it is for the task {task!r}"
     CONTROL_OF_ANOTHER_REGION = (

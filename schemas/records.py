@@ -332,9 +332,8 @@ def _translate(
         case "Skip":
             return _skip(record, barred_as)
         case "Pardon":
-            return Pardon(
-                record["task"], record["region"], record["device_id"], record["reason"], barred_as
-            )
+            place = record["task"], record["region"], record["device_id"]
+            return Pardon(*place, record["until"], record["reason"], barred_as)
         case kind:
             raise ValueError(f"no translation for {kind}")  # INGRESS_KINDS and this match disagree: a defect
 

@@ -162,11 +162,12 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Pardon:
-    """An authenticated Pardon: the quarantine of a device of this partition ends here."""
+    """An authenticated Pardon: the quarantine of a device that would last until version ``until`` ends here."""
 
     task: str
     region: str
     device_id: str
+    until: int
     reason: str
     signer: str = ""
 

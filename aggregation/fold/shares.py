@@ -92,13 +92,13 @@ class Shares:
             self.quarantined[device] = min(UNTIL_MAX, share.version + defence.quarantine_versions)
             share.refused = share.scored = 0
 
-    def lift(self, device: str, version: int) -> bool:
-        """Whether a device is in quarantine at ``version``; if so, not any more.
+    def lift(self, device: str, until: int) -> bool:
+        """Whether a device is in the quarantine that lasts until version ``until``; if so, not any more.
 
         What was scored was forgotten when the quarantine began, and nothing is scored in it: the device begins anew. Its
         tokens and what was accepted of it stay.
         """
-        if self.quarantined.get(device, version) <= version:
+        if self.quarantined.get(device) != until:
             return False
         del self.quarantined[device]
         return True

@@ -264,9 +264,9 @@ def _fold_pardon(state: PartitionState, offset: int, pardon: Pardon) -> tuple[Ef
     if elsewhere:
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
-    lifted = state.shares.lift(pardon.device_id, state.version)
-    reason = Reason.PARDON if lifted else Reason.PARDON_OF_NOBODY
-    why = because(reason, pardon.device_id, pardon.reason)
+    lifted = state.shares.lift(pardon.device_id, pardon.until)
+    reason = Reason.PARDON if lifted else Reason.PARDON_OF_NOTHING
+    why = because(reason, pardon.device_id, pardon.until, pardon.reason)
     return (Verdict(offset, CONTROL, why), *_close_if_full(state))
 
 

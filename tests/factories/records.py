@@ -91,9 +91,10 @@ def revoke_bytes(
     return (by or operator_signer()).sign("Revoke", fields)
 
 
-def pardon_bytes(device_id: str, *, by: Signer | None = None, **changed: Any) -> bytes:
+def pardon_bytes(device_id: str, until: int, *, by: Signer | None = None, **changed: Any) -> bytes:
     """A signed Pardon."""
-    fields = {"task": TASK, "region": REGION, "device_id": device_id, "reason": "its data is mended"}
+    reason = "its data is mended"
+    fields = {"task": TASK, "region": REGION, "device_id": device_id, "until": until, "reason": reason}
     return (by or operator_signer()).sign("Pardon", fields | changed)
 
 

@@ -313,7 +313,10 @@ def _pardoned() -> tuple[Log, list[dict[str, Any]]]:
     log, header = Log(old, domain=DOMAIN), avro.schema_for("Pardon").header
     for one in (old, new):
         log.keep(one.canonical())
-    operator, worker, (name,) = operator_signer("op-2").of_task(DOMAIN), worker_signer(), devices(1)
+    (operator, worker), (name,) = (
+        (one.of_task(DOMAIN) for one in (operator_signer("op-2"), worker_signer())),
+        devices(1),
+    )
     rows = []
 
     def probe(number: int, value: bytes, *also: int) -> None:
@@ -322,17 +325,17 @@ def _pardoned() -> tuple[Log, list[dict[str, Any]]]:
 
     probe(4, header, 6)
     probe(8, envelope("Tick", header, b"\x30"), 9, 12, 16)
-    probe(8, pardon_bytes(name, by=operator))
+    probe(8, pardon_bytes(name, 9, by=operator))
     log.add(shares.barrier(1, new, by=merger_signer().of_task(DOMAIN)))
     probe(9, envelope("Tick", header, b"\x30"), 12, 16)
     probe(16, operator.sign_payload("Pardon", header + b"\x02"))
-    probe(51, envelope("Pardon", header, worker.certificate), 16)
-    probe(52, pardon_bytes(name, by=operator, task="other", region="us"), 53)
+    probe(51, pardon_bytes(name, 9, by=worker, task="other", region="us"), 52, 53)
+    probe(52, pardon_bytes(name, 9, by=operator, task="other", region="us"), 53)
     by = operator_signer().of_task(DOMAIN)
     log.add(revoke_bytes("", f"{serial_of(operator.certificate):x}", by=by))
-    probe(53, pardon_bytes(name, by=operator, region="us"), 55)
-    probe(55, pardon_bytes(name, by=operator))
-    probe(56, pardon_bytes(name, by=by))
+    probe(53, pardon_bytes(name, 9, by=operator, region="us"), 55)
+    probe(55, pardon_bytes(name, 9, by=operator))
+    probe(56, pardon_bytes(name, 9, by=by))
     return log, rows
 
 

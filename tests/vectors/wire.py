@@ -73,7 +73,13 @@ LATER_FIELDS: Final[dict[str, dict[str, Any]]] = {
         "guide_sha256": factories.sha("guide 2"),
         "guide_bytes": 1234,
     },
-    "Pardon": {"task": TASK, "region": "eu", "device_id": "d-0007", "reason": "its data is mended"},
+    "Pardon": {
+        "task": TASK,
+        "region": "eu",
+        "device_id": "d-0007",
+        "until": 40,
+        "reason": "its data is mended",
+    },
 }
 """Of what came with ``fluvial/policy/v3`` and later."""
 _SIGNERS: Final = {

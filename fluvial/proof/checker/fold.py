@@ -300,7 +300,7 @@ class Partition:
             certificate = self._task.certificate_name(record["certificate_serial"])
             self._revoked |= {record["device_id"], certificate} - {""}
         elif kind == "Pardon":
-            self._standing.quarantined.pop(record["device_id"], None)
+            self._standing.pardon(record["device_id"], record["until"])
         return verdict_of(offset, "control"), close and bool(self._window.counts)
 
     def _adopt(self, barrier: dict[str, Any]) -> None:

@@ -247,10 +247,13 @@ func (p *Partition) obey(verdict *Verdict, kind string, record Record, timestamp
 	case "Skip":
 		verdict.refuse("control", 406, record["offset"], record["reason"])
 	case "Pardon":
-		device := record["device_id"].(string)
-		_, quarantined := p.quarantined[device]
-		delete(p.quarantined, device)
-		verdict.refuse("control", map[bool]int64{true: 408, false: 409}[quarantined], device, record["reason"])
+		device, until := record["device_id"].(string), record["until"].(int64)
+		ends, quarantined := p.quarantined[device]
+		lifts := quarantined && ends == until
+		if lifts {
+			delete(p.quarantined, device)
+		}
+		verdict.refuse("control", map[bool]int64{true: 408, false: 409}[lifts], device, until, record["reason"])
 	case "Barrier":
 		p.barriers = append(p.barriers, record)
 		own := p.version

@@ -51,7 +51,7 @@ def forged(kind: str) -> list[bytes]:
         "Barrier": lambda by: barrier_bytes(1, POLICY, by=by),
         "Tick": lambda by: tick_bytes(0, by=by),
         "Revoke": lambda by: revoke_bytes("d-0002", by=by),
-        "Pardon": lambda by: pardon_bytes("d-0002", by=by),
+        "Pardon": lambda by: pardon_bytes("d-0002", 9, by=by),
     }
     holders = {
         "Barrier": (CONTROL, Role.MERGER),

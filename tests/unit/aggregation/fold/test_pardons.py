@@ -51,8 +51,8 @@ def held(*names: str, rules: Policy | None = None) -> Site:
     return site
 
 
-def pardon(device: str, **changed: Any) -> Pardon:
-    return replace(Pardon(TASK, REGION, device, "its data is mended"), **changed)
+def pardon(device: str, until: int = 9, **changed: Any) -> Pardon:
+    return replace(Pardon(TASK, REGION, device, until, "its data is mended"), **changed)
 
 
 def test_the_quarantine_of_one_device_ends_where_the_pardon_stands() -> None:
@@ -60,8 +60,8 @@ def test_the_quarantine_of_one_device_ends_where_the_pardon_stands() -> None:
     assert site.fold(update(ONE, base=1)).outcome == "quarantined"
     verdict = site.fold(pardon(ONE))
     assert (verdict.outcome, verdict.because.reason) == ("control", Reason.PARDON)
-    assert verdict.because.values == (ONE, "its data is mended")
-    assert verdict.because.text == f"the quarantine of {ONE} ends here: its data is mended"
+    assert verdict.because.values == (ONE, 9, "its data is mended")
+    assert verdict.because.text == f"the quarantine of {ONE} until version 9 ends here: its data is mended"
     assert site.fold(update(ONE, base=1)).outcome == "accepted"
     assert site.fold(update(OTHER, base=1)).outcome == "quarantined"
 
@@ -79,7 +79,7 @@ def test_what_was_scored_is_forgotten_and_what_it_had_stays() -> None:
         assert site.fold(update(ONE, base=version, tensors=ZEROS)).outcome == "anomalous"
     (before,) = [share for name, share in site.state.shares if name == ONE]
     said = (before.version, before.tokens, before.accepted)
-    site.fold(pardon(ONE))
+    assert site.fold(pardon(ONE, 11)).because.reason is Reason.PARDON
     (after,) = [share for name, share in site.state.shares if name == ONE]
     assert (after.version, after.tokens, after.accepted, after.refused, after.scored) == (*said, 0, 0)
     assert site.fold(update(ONE, base=2)).outcome == "duplicate"
@@ -97,22 +97,41 @@ def test_of_a_device_that_is_in_no_quarantine_it_changes_nothing_and_says_so(dev
     assert site.fold(update(OTHER, base=1)).outcome == "accepted"
     before = snapshot(site.state)
     verdict = site.fold(pardon(device))
-    assert (verdict.outcome, verdict.because.reason) == ("control", Reason.PARDON_OF_NOBODY)
-    assert "not in quarantine here" in verdict.because.text
+    assert (verdict.outcome, verdict.because.reason) == ("control", Reason.PARDON_OF_NOTHING)
+    assert verdict.because.text.startswith(f"{device} is in no quarantine until version 9 here")
     assert_only_the_offset(before, site)
 
 
 def test_a_second_one_finds_nothing_to_lift() -> None:
     site = held(ONE)
     reasons = [site.fold(pardon(ONE)).because.reason for _ in range(3)]
-    assert reasons == [Reason.PARDON, Reason.PARDON_OF_NOBODY, Reason.PARDON_OF_NOBODY]
+    assert reasons == [Reason.PARDON, Reason.PARDON_OF_NOTHING, Reason.PARDON_OF_NOTHING]
 
 
 def test_a_quarantine_that_ended_by_itself_is_none() -> None:
     site, rules = held(ONE), strict()
     for version in range(2, 10):
         site.fold(barrier(version, rules))
-    assert site.fold(pardon(ONE)).because.reason is Reason.PARDON_OF_NOBODY
+    assert site.fold(pardon(ONE)).because.reason is Reason.PARDON_OF_NOTHING
+
+
+def test_a_copy_of_an_old_pardon_lifts_no_later_quarantine() -> None:
+    """Anybody may write an operator's record into the log again."""
+    site, rules, copied = held(ONE), strict(), pardon_bytes(ONE, 9)
+    assert site.append(copied).because.reason is Reason.PARDON
+    assert site.fold(update(ONE, base=1, tensors=ZEROS)).outcome == "anomalous"
+    site.fold(barrier(2, rules))
+    assert site.append(copied).because.reason is Reason.PARDON_OF_NOTHING
+    assert site.fold(update(ONE, base=2)).outcome == "quarantined"
+    assert site.append(pardon_bytes(ONE, 10)).because.reason is Reason.PARDON
+
+
+@pytest.mark.parametrize("until", [8, 10, 0, -9, 1 << 62])
+def test_one_that_names_another_end_lifts_nothing(until: int) -> None:
+    site = held(ONE)
+    before = snapshot(site.state)
+    assert site.fold(pardon(ONE, until)).because.reason is Reason.PARDON_OF_NOTHING
+    assert_only_the_offset(before, site)
 
 
 @pytest.mark.parametrize(
@@ -137,13 +156,13 @@ def test_one_for_elsewhere_or_of_a_revoked_operator_lifts_nothing(
 @pytest.mark.parametrize("number", [3, 4])
 def test_a_policy_before_v5_knows_no_pardon(number: int) -> None:
     site = held(ONE, rules=strict(f"fluvial/policy/v{number}"))
-    assert site.append(pardon_bytes(ONE)).outcome == "unknown_schema"
+    assert site.append(pardon_bytes(ONE, 9)).outcome == "unknown_schema"
     assert site.fold(update(ONE, base=1)).outcome == "quarantined"
 
 
 def test_the_bytes_of_an_operator_are_such_an_event() -> None:
     site = held(ONE)
-    verdict = site.append(pardon_bytes(ONE, by=operator_signer("op-2"), reason="r" * 5000))
+    verdict = site.append(pardon_bytes(ONE, 9, by=operator_signer("op-2"), reason="r" * 5000))
     assert verdict.because.reason is Reason.PARDON
     assert site.append(update_bytes(ONE, base=1)).outcome == "accepted"
 
