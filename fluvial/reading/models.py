@@ -65,20 +65,28 @@ class Model:
         model from a file has to be told. Needs ``fluvial[learning]``. UsageProblem FLV-2213 when the weights are not
         that model's; FLV-2218 when nothing says which task; what finding and loading its program raises.
         """
-        from learning.task import load_task
         from learning.tensors import model_with
 
-        if task is None and self._find_program is None:
+        found = task or self.program()
+        model = model_with(found, self.state)
+        with found.kind.mode(model, training=False):  # as it is used, not as it is trained
+            return model
+
+    def program(self) -> Task:
+        """The task that the weights are of: the file that it was created with, or what the task carries of it.
+
+        UsageProblem FLV-2218 when nothing says which; what finding and loading its program raises.
+        """
+        from learning.task import load_task
+
+        if self._find_program is None:
             raise UsageProblem(
                 "FLV-2218",
                 "nothing says which task file these weights belong to",
                 where=self.task,
                 hint='give it: `model.module(load_task("mine.py"))`',
             )
-        found = task or load_task(self._find_program() if self._find_program else self.reference)
-        model = model_with(found, self.state)
-        with found.kind.mode(model, training=False):  # as it is used, not as it is trained
-            return model
+        return load_task(self._find_program())
 
 
 def load_model(
@@ -107,7 +115,11 @@ def load_model(
     """
     if isinstance(task, str | Path) and Path(task).suffix in FILE_SUFFIXES:
         return _from_file(Path(task))
-    found = find_version(task, version, settings=settings, home=home, genesis_sha256=genesis_sha256)
+    return model_of(find_version(task, version, settings=settings, home=home, genesis_sha256=genesis_sha256))
+
+
+def model_of(found: FoundVersion) -> Model:
+    """The model of a version that was found."""
     given, genesis, base = found.reference, found.genesis, found.base
 
     def program() -> str:
@@ -135,6 +147,11 @@ class FoundVersion:
     reference: str
     home: Path
     anchored: bool
+
+    @property
+    def genesis_sha256(self) -> str:
+        """The hash of the task's genesis document, which an auditor trusts."""
+        return sha256_hex(self.genesis.canonical())
 
     def file(self) -> bytes:
         """All of the model, as torch loads it strictly."""
