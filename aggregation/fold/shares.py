@@ -95,8 +95,8 @@ class Shares:
     def lift(self, device: str, until: int) -> bool:
         """Whether a device is in the quarantine that lasts until version ``until``; if so, not any more.
 
-        What was scored was forgotten when the quarantine began, and nothing is scored in it: the device begins anew. Its
-        tokens and what was accepted of it stay.
+        What was scored was forgotten when the quarantine began, and nothing is scored in it: the device begins anew.
+        Its tokens and what was accepted of it stay.
         """
         if self.quarantined.get(device) != until:
             return False

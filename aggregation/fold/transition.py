@@ -61,21 +61,31 @@ def fold_into(state: PartitionState, offset: int, event: Event) -> tuple[Effect,
             effects = _fold_update(state, offset, event)
         case RejectedRecord(rejection, why, device_id):
             effects = _refuse(state, Verdict(offset, rejection.outcome, why, device_id))
-        case Barrier():
-            effects = _fold_barrier(state, offset, event)
-        case Tick():
-            effects = _fold_tick(state, offset, event)
-        case Revoke():
-            effects = _fold_revoke(state, offset, event)
-        case Skip():
-            effects = _fold_skip(state, offset, event)
-        case Pardon():
-            effects = _fold_pardon(state, offset, event)
         case Parked():
             effects = _fold_skipped(state, offset, event)
+        case Barrier() | Tick() | Revoke() | Skip() | Pardon():
+            effects = _fold_control(state, offset, event)
         case _:
             assert_never(event)
     return effects
+
+
+def _fold_control(
+    state: PartitionState, offset: int, event: Barrier | Tick | Revoke | Skip | Pardon
+) -> tuple[Effect, ...]:
+    match event:
+        case Barrier():
+            return _fold_barrier(state, offset, event)
+        case Tick():
+            return _fold_tick(state, offset, event)
+        case Revoke():
+            return _fold_revoke(state, offset, event)
+        case Skip():
+            return _fold_skip(state, offset, event)
+        case Pardon():
+            return _fold_pardon(state, offset, event)
+        case _:
+            assert_never(event)
 
 
 def _fold_update(state: PartitionState, offset: int, update: Update) -> tuple[Effect, ...]:

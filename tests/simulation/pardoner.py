@@ -1,4 +1,4 @@
-"""An operator who lifts quarantines: those that stand, those of before, of others, and now and then in the wrong place."""
+"""An operator who lifts quarantines: those that stand, earlier ones, others, and now and then in the wrong place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors of logs under ``fluvial/policy/v5``: rounds, lots, weights by examples, pardons, and older policies beside."""
+"""Vectors of logs under ``fluvial/policy/v5``: rounds, lots, weights by examples, pardons; older policies beside."""
 
 from __future__ import annotations
 

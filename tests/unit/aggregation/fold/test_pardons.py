@@ -143,7 +143,7 @@ def test_one_that_names_another_end_lifts_nothing(until: int) -> None:
     ],
 )
 def test_one_for_elsewhere_or_of_a_revoked_operator_lifts_nothing(
-    changed: dict[str, str], outcome: str
+    changed: dict[str, Any], outcome: str
 ) -> None:
     site = held(ONE)
     site.state.revoked.add("certificate:ab12")

@@ -1,4 +1,4 @@
-"""Logs in which operators lift quarantines: the code's fold and the checker's say the same of every record and state."""
+"""Logs in which operators lift quarantines: the two folds say the same of every record and state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.unit.fluvial.proof.test_checker_fold import NEWEST, Log, outcomes_of,
 
 
 def log_of_pardons(seed: int, format_name: str = NEWEST, length: int = 120) -> Log:
-    """Devices half of whose updates are anomalous, and Pardons of all kinds: right ones, copies, for elsewhere, forged."""
+    """Devices half of whose updates are anomalous, and Pardons: right ones, copies, for elsewhere, forged."""
     rng, names = random.Random(seed), devices(4)
     log, version = Log(rules("median", format=format_name, shares={"per_version": 2, "saved_max": 4})), 0
     made: list[bytes] = []
@@ -25,8 +25,9 @@ def log_of_pardons(seed: int, format_name: str = NEWEST, length: int = 120) -> L
                 log.add(made[-1])
             case 5:
                 region, task = rng.choice([("eu", "other"), ("us", TASK), ("eu", TASK)])
-                fields = {"region": region, "task": task, "by": merger_signer() if task == TASK else None}
-                log.add(rng.choice([*made[-9:], pardon_bytes(rng.choice(names), version + 2, **fields)]))
+                by = merger_signer() if task == TASK else None
+                wrong = pardon_bytes(rng.choice(names), version + 2, by=by, region=region, task=task)
+                log.add(rng.choice([*made[-9:], wrong]))
             case 6:
                 log.add(tick_bytes(rng.randrange(n + 1)))
             case _:
