@@ -94,6 +94,12 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
     "park": (
         ('park --task mine --region local --partition 0 --offset 1234 --reason "FLV-3202"', "one record"),
     ),
+    "pardon": (
+        (
+            'pardon phone-17 --task mine --region local --reason "its data are mended"',
+            "its updates are judged again",
+        ),
+    ),
     "worker": (("worker --task mine --region local --name worker-1", "folds that region's updates"),),
     "merger": (("merger --task mine", "makes versions"),),
     "evaluator": (("evaluator --task mine", "evaluates each"),),
