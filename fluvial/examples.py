@@ -28,6 +28,7 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("run mine.py", "on the local stack, signed and audited"),
         ("run mine.py --continue --versions 10", "ten more versions on top"),
         ("run mine.py --from mine@20 --name tuned", "a new task, from a checkpoint"),
+        ("run --flower package.client_app:app --simulate", "a Flower app, as it is"),
         ("run mine.py --until accuracy=0.95 --versions 100", "ends when it is reached"),
         ("run mine.py --fresh --set learning_rate=0.05", "a new task, another setting"),
     ),
