@@ -20,7 +20,7 @@ from fluvial.reading.state_files import read_state
 from producers.sdk.bases import Bases, arrays_of
 from schemas.objects import sha256_hex
 from schemas.states import frozen_of, state_file, whole_state
-from schemas.tensor_files import FLOATS, float32_of
+from schemas.tensor_files import FLOATS, float32_of, read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,13 +58,16 @@ class Model:
     state: Mapping[str, RawTensor] = field(default_factory=dict, repr=False)
     _find_program: Callable[[], str] | None = field(default=None, repr=False)
 
-    def module(self, task: Task | None = None) -> LibraryModel:
+    def module(self, task: Task | None = None, *, private: Path | str | None = None) -> LibraryModel:
         """The user's own ``torch.nn.Module``, whole: what ``model()`` of the task file makes, in this version's state.
 
         Without ``task`` its program is loaded: the file that it was created with, or what the task carries of it. A
-        model from a file has to be told. Needs ``fluvial[learning]``. UsageProblem FLV-2213 when the weights are not
-        that model's; FLV-2218 when nothing says which task; what finding and loading its program raises.
+        model from a file has to be told. ``private``: a device's file of its private layers, for a task that has such;
+        without it they are as ``model()`` made them, which is said. Needs ``fluvial[learning]``. UsageProblem FLV-2213
+        when the weights are not that model's, FLV-2254 when the private layers are not; FLV-2218 when nothing says
+        which task; what finding and loading its program raises.
         """
+        from learning.private import in_words
         from learning.task import load_task
         from learning.tensors import model_with
 
@@ -76,7 +79,15 @@ class Model:
                 hint='give it: `model.module(load_task("mine.py"))`',
             )
         found = task or load_task(self._find_program() if self._find_program else self.reference)
-        model = model_with(found, self.state)
+        if found.private and private is None:
+            log.warning(
+                "%d tensors of this model are private (%s): no version has them, and they are as model() made them; "
+                "a device's own are given by module(private=...)",
+                len(found.private),
+                in_words(found.private),
+            )
+        own = None if private is None else read_tensors(Path(private).read_bytes())
+        model = model_with(found, self.state, own)
         with found.kind.mode(model, training=False):  # as it is used, not as it is trained
             return model
 

@@ -194,8 +194,18 @@ class Device:
         """
         return self.author.is_selected(base)
 
-    def train(self, base: Base, task: Task, examples: Examples) -> LocalResult:
-        """Train the task's model from ``base`` on this device's examples; what ``learning.training`` raises."""
+    def train(
+        self,
+        base: Base,
+        task: Task,
+        examples: Examples,
+        private: Mapping[str, RawTensor] | None = None,
+    ) -> LocalResult:
+        """Train the task's model from ``base`` on this device's examples; what ``learning.training`` raises.
+
+        Where the task has private layers, ``private`` are those that the last round gave, as ``result.private``: they
+        are the device's, and whoever makes it keeps them (``producers.sdk.private_layers.PrivateLayers`` in a folder).
+        """
         from learning.binding import bind
         from learning.training import train_locally
 
@@ -203,7 +213,11 @@ class Device:
         if self._bound is None or self._bound[0] is not task:
             self._bound = (task, bind(task, self._bases.genesis, self._bases.store.get_object))
         return train_locally(
-            self._bound[1], base.parameters, examples, task.config.at(seed=seed, version=base.version)
+            self._bound[1],
+            base.parameters,
+            examples,
+            task.config.at(seed=seed, version=base.version),
+            private=private,
         )
 
     def arrays(self, base: Base) -> dict[str, npt.NDArray[np.float32]]:
