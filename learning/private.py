@@ -16,22 +16,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from aggregation.errors import UsageProblem
 from aggregation.layout import WEIGHTS
 from learning.kinds.protocol import Anatomy, Kind, Model
 from schemas.tensor_files import RawTensor
 
-if TYPE_CHECKING:
-    from learning.task import Task
-
 PRIVATE: Final = "PRIVATE"
 State = Mapping[str, RawTensor]
 """A device's private tensors by name."""
 TORCH: Final = "torch"
 NAMES_SHOWN: Final = 4
+
+
+class Task(Protocol):
+    """What is asked of a task: ``learning.task.Task`` is one."""
+
+    @property
+    def private(self) -> tuple[str, ...]:
+        """The names of its private tensors."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        ...
 
 
 def private_in(module: ModuleType, kind: Kind, model: Model, where: str) -> tuple[str, ...]:
