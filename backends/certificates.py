@@ -45,8 +45,10 @@ def leaf_certificate(
     authority: x509.Certificate,
     authority_key: Ed25519PrivateKey,
     days: float,
+    *,
+    serial: int | None = None,
 ) -> x509.Certificate:
-    """What its CA signs for a holder; it ends after ``days`` days."""
+    """What its CA signs for a holder; it ends after ``days`` days. ``serial``: None for a random one."""
     issuer, role, name = holder
     # A broker that takes this certificate goes by the whole subject: a device called ``admin`` is none.
     subject = x509.Name(
@@ -58,7 +60,7 @@ def leaf_certificate(
     )
     san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{issuer}/{role}/{name}")])
     return (
-        _builder(subject, authority.subject, public, days)
+        _builder(subject, authority.subject, public, days, serial)
         .add_extension(san, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(authority_key, None)
@@ -66,7 +68,7 @@ def leaf_certificate(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: Ed25519PublicKey, days: float
+    subject: x509.Name, issuer: x509.Name, public: Ed25519PublicKey, days: float, serial: int | None = None
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
@@ -74,7 +76,7 @@ def _builder(
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public)
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + dt.timedelta(days=days))
     )

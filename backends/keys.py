@@ -153,6 +153,27 @@ def renew(
     return path
 
 
+class Issuer:
+    """A CA of this machine, for keys that nobody keeps: what it certifies is written nowhere.
+
+    ``keeping`` is that of the CA's key. UsageProblem FLV-2302 (no CA); what the keeping of its key raises.
+    """
+
+    def __init__(self, folder: Path, issuer: str, keeping: Keeping) -> None:
+        file = _file(authority_path(folder, issuer), f"fluvial ca init --region {issuer}")
+        self._certificate = file.certificate
+        self._key = provider_of(file).key_of(file, keeping.settings.of_authority())
+
+    def certify(self, region: str, role: Role, name: str, key: Ed25519PrivateKey, serial: int) -> KeyPair:
+        """``key`` and a new certificate of it, of that serial number. UsageProblem FLV-2301 (name)."""
+        _check_name("name", name)
+        holder = holder_of(region, role, name)
+        made = leaf_certificate(
+            holder, key.public_key(), self._certificate, self._key, LEAF_DAYS, serial=serial
+        )
+        return KeyPair(made.public_bytes(serialization.Encoding.DER), key)
+
+
 def _place_of(folder: Path, region: str, role: Role, name: str) -> Path:
     _check_name("name", name)
     _check_name("region", region)

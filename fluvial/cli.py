@@ -59,6 +59,12 @@ COMMANDS: Final[dict[str, Entry]] = {
         "fluvial.commands.run:new", _START, "Write a task file to edit: your model in three functions."
     ),
     "run": Entry("fluvial.commands.run:run", _START, "Train a task file on the local stack."),
+    "simulate": Entry(
+        "fluvial.commands.simulate:simulate", _START, "Simulate a crowd of devices in virtual time."
+    ),
+    "compare": Entry(
+        "fluvial.commands.compare:compare", _START, "Train policies side by side on the same crowd."
+    ),
     "up": Entry("fluvial.commands.stack:up", _STACK, "Start Kafka and the object store on this machine."),
     "down": Entry("fluvial.commands.stack:down", _STACK, "Stop them; data stays."),
     "doctor": Entry(

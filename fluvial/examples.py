@@ -31,6 +31,15 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("run mine.py --until accuracy=0.95 --versions 100", "ends when it is reached"),
         ("run mine.py --fresh --set learning_rate=0.05", "a new task, another setting"),
     ),
+    "simulate": (
+        ("simulate digits --devices 500 --processes 2", "500 devices in virtual time"),
+        ("simulate mine.py --delays pareto --dropouts 0.1", "heavy tails, lost rounds"),
+        ("simulate --synthetic 10000 --devices 100000 --updates 100000", "what a crowd's size does"),
+    ),
+    "compare": (
+        ("compare policy.toml policy.toml --seeds 3", "side by side, over three seeds"),
+        ("compare policy.toml --target accuracy=0.8 --report compare.html", "what it takes, with curves"),
+    ),
     "up": (("up", "Kafka and an object store on this machine"), ("up --store file", "a folder, not MinIO")),
     "down": (("down", "data stays"), ("down --delete-data --yes", "and data goes")),
     "doctor": (("doctor", "a table of checks"), ("doctor --json", "for a program")),

@@ -58,7 +58,8 @@ def fit(
     optimizer (momentum, weight_decay, betas, …). A file that passes ``**config.extra`` takes all of it from CONFIG and
     ``--set``. private: the task file's PRIVATE; algorithms act on the rest. held_out: the share of its examples, 0 to
     0.9, that a device keeps for itself: "base_loss" (and for classes "base_accuracy") say how the version does on them
-    with this device's private layers, "local_loss" and "local_accuracy" how its own model does after the round.
+    with this device's private layers, "local_loss" and "local_accuracy" how its own model does after the round, and
+    "num_examples" how many examples it trained on.
 
     Raises UsageProblem FLV-2207 for a name or a setting that does not exist or is out of bounds.
 
@@ -96,7 +97,7 @@ def fit(
     if local_steps is not None:
         told["local_steps"] = float(steps)
     if kept is not None:
-        told |= _prefixed("local", score(model, kept, loss))
+        told |= {"num_examples": float(len(mine))} | _prefixed("local", score(model, kept, loss))
     return {"loss": mean} | told
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 
@@ -23,12 +24,17 @@ from learning.private import State, evaluator_has_none, hide, put, taken
 from learning.randomness import seeded
 from learning.task import LossNotFiniteProblem, Task
 
+NUM_EXAMPLES: Final = "num_examples"
+"""The number among train()'s that says how many examples it trained on."""
+EXAMPLES_MAX: Final = 1 << 53
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalResult:
     """delta: float32[P], unclipped: local − base of the weights, and local values of the buffers.
 
-    num_examples: trained on. loss: metrics["loss"].
+    num_examples: trained on; what train() reports of that name, 1 or more, else the length of the data. loss:
+    metrics["loss"].
 
     metrics: what train() reports, and the device's "cohort" where the task has ``cohorts``.
 
@@ -82,7 +88,15 @@ def train_locally(
             where=str(task.path),
             hint='lower CONFIG["learning_rate"], or scale the inputs to about 0 … 1',
         )
-    return LocalResult(delta=delta, num_examples=len(data), loss=metrics["loss"], metrics=told, private=own)
+    return LocalResult(
+        delta=delta, num_examples=_examples(metrics, data), loss=metrics["loss"], metrics=told, private=own
+    )
+
+
+def _examples(metrics: Mapping[str, float], data: Examples) -> int:
+    """How many examples a round counts: a task whose data are elsewhere says it itself, in ``NUM_EXAMPLES``."""
+    said = metrics.get(NUM_EXAMPLES, 0.0)
+    return round(min(said, EXAMPLES_MAX)) if said >= 1.0 else len(data)
 
 
 def evaluate_parameters(

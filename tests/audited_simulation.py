@@ -39,9 +39,9 @@ def simulated(file: Path, *, devices: int, versions: int) -> _Simulation:
 
 def audited(simulation: _Simulation) -> AuditReport:
     """The audit of all that it has logged and stored."""
-    genesis = simulation._federation.genesis
+    genesis = simulation.engine.genesis
     known = TaskFile(task=genesis.task, genesis_sha256=genesis.sha256, reference="", regions=("eu",))
-    sources = Sources(lambda _purpose: MemoryReader(simulation._log), simulation._store.store)
+    sources = Sources(lambda _purpose: MemoryReader(simulation.engine.log), simulation.engine.objects)
     return audit_task(IN_MEMORY, known, sources=lambda: sources, jobs=1)
 
 
@@ -49,7 +49,7 @@ def updates_of(simulation: _Simulation) -> list[bytes]:
     """What devices have published, as it stands in the log."""
     found = []
     for region, partition, offset in simulation._published:
-        topic = updates_topic(simulation._federation.genesis.task, region)
-        (record,) = MemoryReader(simulation._log).read(topic, partition, offset, offset + 1)
+        topic = updates_topic(simulation.engine.genesis.task, region)
+        (record,) = MemoryReader(simulation.engine.log).read(topic, partition, offset, offset + 1)
         found.append(record.value or b"")
     return found

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.policy import Policy
-from aggregation.selection import Candidate, is_selected
 from schemas.envelope import open_envelope
 from schemas.topics import updates_topic
 from tests import factories
@@ -33,7 +32,7 @@ def policy_of(**sections: Any) -> Policy:
     """A policy of v5 whose arithmetic is the algorithm's alone: nothing is clipped, judged, shared out or coarse."""
     plain: dict[str, Any] = {
         "window": {"updates_max": 60, "records_max": 500},
-        "staleness": {"kind": "constant", "versions_max": 10, "seconds_max": 0.0},
+        "staleness": {"kind": "constant", "versions_max": 10, "seconds_max": 600.0},
         "buffer": {"updates": 60},
         "updates": {"norm_clip": 100.0, "norm_max": 1000.0, "codecs": ["float32"]},
         "defence": {"kind": "none", "quarantine_refusals": 0},
@@ -92,12 +91,6 @@ def send(one: SmallFederation, region: str, partition: int, device: str, base: i
         region, device, base=base, codec="float32", tensors=tensors, seed=number, num_examples=examples
     )
     one.append(region, partition, said)
-
-
-def selected(one: SmallFederation, device: str, base: int) -> bool:
-    """Whether a device may answer a version."""
-    lot = Candidate(one.task, device, base, one.models[base])
-    return is_selected(one.policy.selection, lot)
 
 
 # -- what stands in its log

@@ -15,7 +15,7 @@ from aggregation.fold.rejections import REJECTIONS
 from aggregation.partitioning import partition_of
 from aggregation.policy import BY_EXAMPLES
 from aggregation.reasons import Because, Reason, because
-from aggregation.selection import Candidate, is_selected
+from aggregation.selection import Candidate, is_selected, turns_after
 from aggregation.weights.examples import by_examples
 from aggregation.weights.fixed_point import WEIGHT_FRACTION_BITS, WEIGHT_ONE
 
@@ -130,11 +130,21 @@ def _wrong_base(state: PartitionState, update: Update) -> RejectedUpdate | None:
     if expected != update.base_sha256:
         hashes = (expected[:SHA256_SHOWN], update.base_sha256[:SHA256_SHOWN])
         return RejectedUpdate(because(Reason.ANOTHER_MODEL, base, *hashes))
-    if not is_selected(state.policy.selection, Candidate(state.task, update.device_id, base, expected)):
+    if not _is_selected(state, update, expected):
         return RejectedUpdate(because(Reason.NOT_SELECTED, update.device_id, base))
     if update.device_id in state.counted.get(base, ()):
         return RejectedUpdate(because(Reason.CONTRIBUTED, update.device_id, base))
     return None
+
+
+def _is_selected(state: PartitionState, update: Update, model_sha256: str) -> bool:
+    """Whether the device may answer its base; everybody may answer one of which is not known since when it stands."""
+    since_ms = state.stands_since_ms(update.base_version)
+    if since_ms is None:
+        return True
+    turns = turns_after((update.timestamp_ms - since_ms) / 1000.0, state.policy.buffer.seconds_max)
+    candidate = Candidate(state.task, update.device_id, update.base_version, model_sha256, turns)
+    return is_selected(state.policy.selection, candidate)
 
 
 def _share_of(state: PartitionState, update: Update) -> Share | None:

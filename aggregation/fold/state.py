@@ -135,6 +135,14 @@ class PartitionState:
         age_s = (timestamp_ms - self.superseded[base]) / 1000.0
         return age_s if age_s > self.policy.staleness.seconds_max else None
 
+    def stands_since_ms(self, base: int) -> int | None:
+        """The LogAppendTime of the barrier by which this partition came to ``base``.
+
+        None where that is not known: of version 0, and where no base before it is remembered.
+        """
+        before = max((one for one in self.superseded if one < base), default=None)
+        return None if before is None else self.superseded[before]
+
     def supersede(self, version: int, timestamp_ms: int) -> None:
         """A barrier to ``version`` stands at that time: from then on the base before it grows old.
 

@@ -15,6 +15,7 @@ from aggregation.optimizers.sgd import Sgd
 from aggregation.policy.v5 import DocumentV5
 from aggregation.schedules import SCHEDULES
 from aggregation.selection import SELECTIONS
+from aggregation.selection.everybody import Everybody
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.divisors.weights import ByWeights
 from aggregation.weights.staleness import STALENESS_KINDS, WEIGHT_ONE
@@ -137,6 +138,9 @@ def _check_selection(document: DocumentV5) -> None:
     for key, value, unused in (("share", selection.share, 1.0), ("slots", selection.slots, 1)):
         if value != unused and selection.kind != key:
             raise refused(f"selection.{key}", value, f"left out, or selection.kind = {key!r}")
+    if selection.kind != Everybody.name and document.staleness.seconds_max <= 0.0:
+        bound = f"above 0 with selection.kind = {selection.kind!r}, for lots widen with time"
+        raise refused("staleness.seconds_max", document.staleness.seconds_max, bound)
     if buffer.quorum > buffer.updates:
         raise refused("buffer.quorum", buffer.quorum, f"at most buffer.updates = {buffer.updates}")
 

@@ -2,6 +2,9 @@
 
 There is no server whose word would have to be believed: the device draws its lot, the fold draws it again, and so does
 an audit. Nothing is kept a device.
+
+Where too few come, more are asked: every ``buffer.seconds_max`` that a version stands is a turn, and with each the
+selection widens, until it is everybody. Else a version whose few devices are away would be the task's last one.
 """
 
 from __future__ import annotations
@@ -16,12 +19,16 @@ DRAWN_END: Final = 1 << 8 * DRAWN_BYTES
 
 
 class Candidate(NamedTuple):
-    """A device, by its id, before the task's version ``version``, whose model's SHA-256 (hex) is ``model_sha256``."""
+    """A device, by its id, before the task's version ``version``, whose model's SHA-256 (hex) is ``model_sha256``.
+
+    ``turns``: how many deadlines have passed since that version came.
+    """
 
     task: str
     device_id: str
     version: int
     model_sha256: str
+    turns: int = 0
 
 
 class SelectionParameters(Protocol):
@@ -51,6 +58,11 @@ class Selection(ABC):
     @abstractmethod
     def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:
         """Whether this device may answer this version."""
+
+
+def turns_after(seconds: float, seconds_max: float) -> int:
+    """How many deadlines of ``seconds_max`` fit into ``seconds``; 0 where that is below 0."""
+    return max(0, int(seconds / seconds_max))
 
 
 def drawn(prefix: bytes, *parts: str) -> int:

@@ -10,15 +10,17 @@ from typing import ClassVar, Final
 
 from aggregation.selection.shape import DRAWN_END, Candidate, Selection, SelectionParameters, drawn
 
+DOUBLINGS_MAX: Final = 64
 _PREFIX: Final = b"fluvial/lot/v1"
 
 
 class Share(Selection):
-    """Lot("fluvial/lot/v1", model's hash, device id) < share · 2^64."""
+    """Lot("fluvial/lot/v1", model's hash, device id) < min(1, share · 2^turns) · 2^64: each turn doubles the share."""
 
     name: ClassVar[str] = "share"
 
     def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:
         """See ``Selection``."""
-        end = int(parameters.share * DRAWN_END)  # exact: a product with a power of two
+        widened = parameters.share * float(1 << min(candidate.turns, DOUBLINGS_MAX))
+        end = int(min(1.0, widened) * DRAWN_END)  # both products are with powers of two, so they are exact
         return drawn(_PREFIX, candidate.model_sha256, candidate.device_id) < end

@@ -10,11 +10,11 @@ _PREFIX: Final = b"fluvial/slot/v1"
 
 
 class Slots(Selection):
-    """Lot("fluvial/slot/v1", task, device id) ≡ version (mod slots)."""
+    """(version - Lot("fluvial/slot/v1", task, device id)) mod slots <= turns: each turn admits the version before's."""
 
     name: ClassVar[str] = "slots"
 
     def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:
         """See ``Selection``."""
-        slot = drawn(_PREFIX, candidate.task, candidate.device_id) % parameters.slots
-        return slot == candidate.version % parameters.slots
+        slot = drawn(_PREFIX, candidate.task, candidate.device_id)
+        return (candidate.version - slot) % parameters.slots <= candidate.turns

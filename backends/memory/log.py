@@ -1,4 +1,4 @@
-"""A log in memory: topics of partitions, each a list of records in order. Thread-safe; kept for as long as it lives."""
+"""A log in memory: topics of partitions, each a list of records in order. Thread-safe; kept until it is forgotten."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class MemoryLog:
         self._records: dict[Place, list[LogRecord]] = {
             (topic, number): [] for topic, count in self.partitions.items() for number in range(count)
         }
+        self._first: dict[Place, int] = {}
         self._appended = threading.Condition()
 
     def append(
@@ -34,35 +35,50 @@ class MemoryLog:
         now_ms = round(self._clock.time() * 1000)
         with self._appended:
             records = self._of(topic, partition)
-            records.append(LogRecord(topic, partition, len(records), now_ms, key, value, headers))
+            offset = self._first.get((topic, partition), 0) + len(records)
+            records.append(LogRecord(topic, partition, offset, now_ms, key, value, headers))
             self._appended.notify_all()
-            return Position(topic, partition, len(records) - 1)
+            return Position(topic, partition, offset)
 
     def load(self, record: LogRecord) -> None:
         """Put a record where it stood, with its own time: for logs that were kept elsewhere. FLV-3001 leaves no gap."""
         with self._appended:
             records = self._of(record.topic, record.partition)
-            if record.offset != len(records):
-                raise IntegrityProblem(
-                    "FLV-3001",
-                    f"gap in the log: expected offset {len(records)}, got {record.offset}",
-                    where=f"{record.topic}[{record.partition}]",
-                )
+            expected = self._first.get((record.topic, record.partition), 0) + len(records)
+            if record.offset != expected:
+                raise _gap(record.topic, record.partition, expected, record.offset)
             records.append(record)
             self._appended.notify_all()
 
     def end(self, topic: str, partition: int) -> int:
         """One past the last offset."""
         with self._appended:
-            return len(self._of(topic, partition))
+            return self._first.get((topic, partition), 0) + len(self._of(topic, partition))
+
+    def first(self, topic: str, partition: int) -> int:
+        """The first offset that is not forgotten."""
+        with self._appended:
+            return self._first.get((topic, partition), 0)
 
     def record(self, topic: str, partition: int, offset: int) -> LogRecord:
-        """One record; waits until it is there."""
+        """One record; waits until it is there. FLV-3001 for one that is forgotten."""
         with self._appended:
             records = self._of(topic, partition)
-            while offset >= len(records):
+            first = self._first.get((topic, partition), 0)
+            while offset - first >= len(records):
                 self._appended.wait(WAIT_S)
-            return records[offset]
+            if offset < first:
+                raise _gap(topic, partition, first, offset)
+            return records[offset - first]
+
+    def forget_before(self, topic: str, partition: int, offset: int) -> None:
+        """Let the records before ``offset`` go, as a broker's retention does; offsets stay what they are."""
+        with self._appended:
+            records = self._of(topic, partition)
+            first = self._first.get((topic, partition), 0)
+            gone = min(max(offset - first, 0), len(records))
+            del records[:gone]
+            self._first[topic, partition] = first + gone
 
     def _of(self, topic: str, partition: int) -> list[LogRecord]:
         try:
@@ -71,6 +87,12 @@ class MemoryLog:
             raise UsageProblem(
                 "FLV-3103", f"there is no topic {topic}", hint="list the tasks with `fluvial task list`"
             ) from None
+
+
+def _gap(topic: str, partition: int, expected: int, got: int) -> IntegrityProblem:
+    return IntegrityProblem(
+        "FLV-3001", f"gap in the log: expected offset {expected}, got {got}", where=f"{topic}[{partition}]"
+    )
 
 
 class MemoryWriter:
@@ -130,8 +152,8 @@ class MemoryReader:
         pass
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        """(0, one past the last offset)."""
-        return 0, self._log.end(topic, partition)
+        """(the first offset that is not forgotten, one past the last)."""
+        return self._log.first(topic, partition), self._log.end(topic, partition)
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[LogRecord]:
         """The records ``start`` to ``end`` - 1, in order. Waits for records that are not there yet."""
@@ -141,7 +163,9 @@ class MemoryReader:
     def last(self, topic: str, partition: int) -> LogRecord | None:
         """The newest record of a partition; None when it is empty."""
         end = self._log.end(topic, partition)
-        return self._log.record(topic, partition, end - 1) if end else None
+        return (
+            self._log.record(topic, partition, end - 1) if end > self._log.first(topic, partition) else None
+        )
 
     def partitions(self, topic: str) -> list[int]:
         """The partitions of a topic; UsageProblem (FLV-3103) when there is no such topic."""

@@ -1,4 +1,4 @@
-"""An object store in memory. Thread-safe; kept for as long as it lives."""
+"""An object store in memory. Thread-safe; kept until it is forgotten."""
 
 from __future__ import annotations
 
@@ -54,6 +54,11 @@ class MemoryStore:
         check_prefix(prefix)
         with self._lock:
             return iter(sorted(key for key in self._objects if key.startswith(prefix)))
+
+    def forget(self, key: str) -> None:
+        """Let an object go, if it is there."""
+        with self._lock:
+            self._objects.pop(key, None)
 
     def describe(self) -> str:
         """One line for humans."""

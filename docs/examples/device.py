@@ -64,7 +64,7 @@ def main() -> None:
         x, y = own_examples(device.device_id)
         version = -1
         for _ in range(chosen.rounds):
-            base = device.fetch(newer_than=version)
+            base = device.fetch_selected(newer_than=version)
             version = base.version
             local, loss = trained(device.arrays(base), x, y)
 

@@ -232,7 +232,7 @@ def _rounds(  # noqa: PLR0917 (the command's own values)
     for _ in range(rounds):
         try:
             with invocation.output.waiting(f"version {version + 1} or newer"):
-                base = one.fetch(newer_than=version, timeout_s=timeout_s)
+                base = one.fetch_selected(newer_than=version, timeout_s=timeout_s)
         except TimeoutProblem as error:
             if in_a_row:
                 raise no_round_succeeds(failed, 1, in_a_row) from error

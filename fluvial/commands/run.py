@@ -178,7 +178,8 @@ def _simulate(
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import layered_policy, quick_policy
     from fluvial.reading.quality import Quality, in_a_line
-    from fluvial.session.simulation import VersionFacts, simulate
+    from fluvial.session.engine import VersionFacts
+    from fluvial.session.simulation import simulate
     from schemas.task_metric import ACCURACY, LOSS, metric_among, values_of
 
     output = invocation.output

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fluvial.flower.records import Refused, arrays_of, numbers
+from fluvial.flower.records import Refused, arrays_of, numbers, weighed
 from fluvial.flower.strategies import LEGACY, Training
 from fluvial.flower.wire import Arrays, Document, FrameError, read_frame, write_frame
 
@@ -80,7 +80,8 @@ class Host:
             raise Refused("reply", f"it has {len(records)} records of arrays, and a model is one")
         record = next(iter(records.values()))
         names = request["names"] if self._legacy else [str(name) for name in record]
-        return {"names": names, "metrics": self._metrics(reply)}, arrays_of(record)
+        told = self._metrics(reply) | weighed(self._told(reply), self._weighed_by)
+        return {"names": names, "metrics": told}, arrays_of(record)
 
     def evaluate(self, request: Document, arrays: Arrays) -> tuple[Document, Arrays]:
         """What the app, or one client, says of a model."""
@@ -154,16 +155,24 @@ class Host:
             )
         return self._contexts[key]
 
+    @property
+    def _weighed_by(self) -> tuple[str, ...]:
+        """What a reply may call the number of its examples."""
+        own = self._training.weighed_by if self._training else "num-examples"
+        return tuple(dict.fromkeys((own, "num-examples", "num_examples")))
+
     def _metrics(self, reply: Any) -> dict[str, float]:
         """Every number of a reply by name; of a list, each with its place."""
-        weighed_by = self._training.weighed_by if self._training else "num-examples"
-        ignored = {weighed_by, "num-examples", "num_examples"}
         found: dict[str, float] = {}
-        status = {name for name in reply.config_records if name.endswith(".status")}
-        records = {name: record for name, record in reply.config_records.items() if name not in status}
-        for record in [*reply.metric_records.values(), *records.values()]:
-            found |= numbers(record, ignored)
+        for record in self._told(reply):
+            found |= numbers(record, self._weighed_by)
         return found
+
+    @staticmethod
+    def _told(reply: Any) -> list[Any]:
+        """The records of a reply that say something: no arrays, and no status."""
+        said = [record for name, record in reply.config_records.items() if not name.endswith(".status")]
+        return [*reply.metric_records.values(), *said]
 
 
 def _as_client(one: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 
 class Refused(Exception):
@@ -30,6 +30,16 @@ def arrays_of(record: Any) -> list[np.ndarray]:
             raise Refused("reply", f"{name} is an array of {made.dtype}, not of numbers")
         arrays.append(made)
     return arrays
+
+
+def weighed(records: Iterable[Mapping[str, Any]], names: Collection[str]) -> dict[str, float]:
+    """How many examples a reply says that its round was on, as ``num_examples``; nothing where it does not."""
+    for record in records:
+        for name in names:
+            value = record.get(name)
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 1:
+                return {"num_examples": float(value)}
+    return {}
 
 
 def numbers(record: Mapping[str, Any], ignored: Collection[str]) -> dict[str, float]:

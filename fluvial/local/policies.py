@@ -61,6 +61,16 @@ def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
+def require_reachable(policy: Policy, devices: int) -> None:
+    """Refuse a policy under which so many devices can make no version at all: UsageProblem FLV-2002."""
+    if policy.buffer.quorum > devices:
+        raise UsageProblem(
+            "FLV-2002",
+            f"buffer.quorum = {policy.buffer.quorum} asks for more updates of a version than {devices} devices send",
+            hint="lower buffer.quorum, or run more devices: each answers a version once",
+        )
+
+
 def buffer_updates_for(honest_devices: int) -> int:
     """FedBuff's K for a fleet: most of its honest devices, since each contributes only once a version."""
     return max(1, min(BUFFER_UPDATES_MAX, honest_devices * 4 // 5))

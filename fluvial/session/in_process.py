@@ -23,7 +23,9 @@ from aggregation.server.aggregates import Slot
 from backends.clock import Clock
 from backends.log import LogRecord, RecordReader, RecordWriter
 from backends.memory.log import MemoryLog
+from backends.observer import UNOBSERVED, Observer
 from backends.store.task_store import TaskStore
+from schemas.certificates import Trust
 from schemas.envelope import KeyPair
 from schemas.manifests import Genesis
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic
@@ -54,7 +56,8 @@ class Guardian(Protocol):
 class InProcessFederation:
     """A worker of every region and a merger. ``start`` it, then append to the log and ``settle``.
 
-    ``open_reader`` takes what the reader is for. ``workers`` maps each region to its worker's keys.
+    ``open_reader`` takes what the reader is for. ``workers`` maps each region to its worker's keys. ``trust``: by what
+    signatures are judged, None for the genesis' CAs. ``observer`` is told what the loops do.
     """
 
     def __init__(
@@ -67,11 +70,14 @@ class InProcessFederation:
         workers: Mapping[str, KeyPair],
         merger: KeyPair,
         clock: Clock,
+        trust: Trust | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self.genesis = genesis
         self.store = store
         self.clock = clock
-        self.trust = genesis.trust
+        self.trust = trust or genesis.trust
+        self._observer = observer
         self._writer = writer
         self._open_reader = open_reader
         self.workers = {
@@ -101,6 +107,7 @@ class InProcessFederation:
             open_reader=self._open_reader,
             trust=self.trust,
             clock=self.clock,
+            observer=self._observer,
         )
 
     async def start(self) -> None:
@@ -133,8 +140,8 @@ class InProcessFederation:
                     continue
                 topic = updates_topic(self.genesis.task, slot[0])
                 _, end = reader.bounds(topic, slot[1])
-                for record in reader.read(topic, slot[1], offset, end):
-                    await self.workers[slot[0]].process(record)
+                if records := tuple(reader.read(topic, slot[1], offset, end)):
+                    await self.workers[slot[0]].process_all(records)
                 self._folded[slot] = end
                 stopped = self.workers[slot[0]].partitions[slot[1]].stopped
                 if stopped is not None:
@@ -177,6 +184,16 @@ class InProcessFederation:
             worker = self.workers[region]
             await worker.tick(range(self.genesis.regions[region].partitions))
         self._writer.flush()
+
+    @property
+    def folded(self) -> Mapping[Slot, int]:
+        """The offset of each updates log before which all is folded."""
+        return dict(self._folded)
+
+    @property
+    def taken(self) -> Mapping[Slot, int]:
+        """The offset of each aggregates log before which the merger has taken all."""
+        return dict(self._taken)
 
     @property
     def updates_waiting(self) -> int:

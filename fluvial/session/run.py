@@ -270,11 +270,12 @@ class _Session:
 
 def check_policy(plan: RunPlan) -> None:
     """Refuse a wrong policy before anything is started: UsageProblem FLV-2001 to 2003, or 22xx for the task file."""
-    from fluvial.local.policies import layered_policy
+    from fluvial.local.policies import layered_policy, require_reachable
     from learning.task import load_task
 
-    task = load_task(plan.reference, plan.given)
-    layered_policy(explicit=plan.policy_text, task=task.policy_overrides, defaults=plan.policy_defaults)
+    task, said = load_task(plan.reference, plan.given), plan.policy_text
+    policy = layered_policy(explicit=said, task=task.policy_overrides, defaults=plan.policy_defaults)
+    require_reachable(policy, plan.devices)
 
 
 def _audit(settings: Settings, task_file: TaskFile, output: Output) -> AuditReport:

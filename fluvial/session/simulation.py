@@ -13,7 +13,6 @@ import heapq
 import math
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,52 +20,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from aggregation.codecs import DEFAULT_CODEC
 from aggregation.defences import defence_named
 from aggregation.errors import UsageProblem
 from aggregation.policy import Policy
-from backends import keys
 from backends.folders import temporary_folder
-from backends.memory.clock import ManualClock
-from backends.memory.log import MemoryReader, MemoryWriter
-from backends.memory.store import MemoryStore
-from backends.store.task_store import TaskStore
-from fluvial.local.create import MERGER, check_regions, first_version, make_keys, worker_name
+from backends.memory.log import MemoryReader
+from fluvial.local.create import check_regions, first_version, make_keys
 from fluvial.local.policies import layered_policy, quick_policy
 from fluvial.reading.quality import Quality
-from fluvial.session.evaluating import evaluated
+from fluvial.session.engine import TICK_S, Engine, Evaluations, VersionFacts
 from fluvial.session.guided import guide
-from fluvial.session.in_process import InProcessFederation, memory_log_of
 from fluvial.session.patience import simulated_dead_end
 from producers.fleet.behaviours import Behaviour
 from producers.fleet.failures import ROUNDS_FAILED_MAX, FailedRounds
 from producers.fleet.population import FleetConfig, Member, next_behaviour, populate
 from producers.fleet.rounds import Rounds
-from producers.sdk.bases import Base, Bases
-from schemas.certificates import CONTROL as CONTROL_REGION
-from schemas.certificates import Role
-from schemas.checkpoints import decode_model
-from schemas.objects import model_key
-from schemas.records import Announcement, announcement_in
 from schemas.task_metric import LOSS, metric_among, values_of
-from schemas.topics import models_topic, verdicts_topic
+from schemas.topics import verdicts_topic
 from schemas.verdicts import decode_verdict
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from aggregation.codecs import CodecName
     from aggregation.fold.events import Verdict
-    from learning import Examples, Task, TrainConfig
+    from learning import Task, TrainConfig
     from producers.fleet.failures import FailedRound
-    from schemas.manifests import Manifest, Metric
+    from producers.sdk.bases import Base
+    from schemas.manifests import Metric
+    from schemas.records import Announcement
 
 ONE_REGION: Final[Mapping[str, int]] = {"local": 1}
 ROUND_S: Final = 1.0
 """The median of a device's round, in seconds of the simulated clock."""
-TICK_S: Final = 0.25
 DEVICES: Final = 40
 VERSIONS_MAX: Final = 100_000
 
@@ -81,22 +69,6 @@ class UpdateFacts:
     device: int
     honest: bool
     verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class VersionFacts:
-    """One version. ``metrics`` are those of the held-out examples, ``step_norm`` the L2 norm of its weights' step.
-
-    ``problem``: why ``evaluate()`` gave no finite loss, at the user's line; "" where it did.
-    """
-
-    version: int
-    metrics: Mapping[str, float]
-    step_norm: float
-    updates: int
-    staleness_mean: float
-    model_sha256: str
-    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -215,7 +187,7 @@ def _run_to_its_end(
 
 
 class _Simulation:
-    """The devices of one run and the federation that they work for. Time is the clock's.
+    """The devices of one run, a fleet's, and the engine that they work for.
 
     ``stopping``, once set, ends it at the next round's end: nobody waits for its result any more.
     """
@@ -237,8 +209,7 @@ class _Simulation:
 
         self.stopping = threading.Event()
         self._config = config
-        self._held_out: Examples = (data := task.data()).test
-        shards = device_data(data, config.devices, config.alpha, config.seed)
+        shards = device_data(data := task.data(), config.devices, config.alpha, config.seed)
         self._metric, _ = metric_or_problem(task, config.seed)
         make_keys(folder, regions, guided=defence_named(policy.defence.kind).guided)
         first = first_version(
@@ -250,93 +221,68 @@ class _Simulation:
             seed=config.seed,
             metric=self._metric,
         )
-        genesis, self._store = first.genesis, TaskStore(MemoryStore(), task.name)
-        first.write(self._store)
-        self._task = bind(task, genesis, self._store.get_object)
-        # A whole second: how time stamps are rounded must not depend on the moment of the run.
-        self._clock = ManualClock(float(int(time.time())))
-        self._log = memory_log_of(genesis, self._clock)
-        self._federation = InProcessFederation(
-            genesis,
-            self._store,
-            writer=MemoryWriter(self._log),
-            open_reader=lambda _purpose: MemoryReader(self._log),
-            workers={
-                region: keys.load_key_pair(keys.signer_path(folder, region, Role.WORKER, worker_name(region)))
-                for region in regions
-            },
-            merger=keys.load_key_pair(keys.signer_path(folder, CONTROL_REGION, Role.MERGER, MERGER)),
-            clock=self._clock,
-        )
-        guide(self._federation, self._task, folder, seed=config.seed, train_config=train_config)
-        self._bases = Bases(self._store, genesis, clock=self._clock)
-        self._members = populate(genesis, folder, config, device_ids(data, config.devices))
+        self.engine = engine = Engine(first, folder)
+        self.task = bound = bind(task, first.genesis, engine.store.get_object)
+        guide(engine.federation, bound, folder, seed=config.seed, train_config=train_config)
+        self.evaluations = Evaluations(engine, first, bound, data.test)
+        self._members = populate(first.genesis, folder, config, device_ids(data, config.devices))
         self._work = Rounds(
             self._members,
-            self._task,
+            bound,
             shards,
-            layout=self._bases.layout,
+            layout=engine.bases.layout,
             codec=config.codec,
             train_config=train_config,
             message_bytes_max=sys.maxsize,
-            now_ms=lambda: round(self._clock.time() * 1000),
+            now_ms=lambda: engine.now_ms,
             on_failure=on_failure or (lambda *_: None),  # the result counts them
         )
         self._rounds: list[tuple[float, int, Member, Base]] = []
         self._idle = list(self._members)
-        self._announced: dict[str, Announcement] = {}
-        self._heard = 0
         self._published: dict[tuple[str, int, int], tuple[int, bool]] = {}
-        self._parameters = decode_model(first.model, genesis.tensor_layout)
         self._versions: list[VersionFacts] = []
 
     async def to_the_end(
         self, versions: int, on_version: Callable[[VersionFacts], object] | None
     ) -> SimulationResult:
-        await self._federation.start()
-        self._tell(versions, on_version)
-        while len(self._versions) < versions and not self.stopping.is_set():
-            self._begin_rounds()
-            self._clock.advance_to(self._next_moment())
-            self._end_rounds()
-            await self._federation.fold()
-            await self._federation.tick()
-            await self._federation.settle()
-            self._tell(versions, on_version)
+        await self.engine.play(self, lambda: self._told(versions, on_version))
         return SimulationResult(
-            self._parameters, self._metric, self._versions, self._updates(), self._work.failed
+            self.evaluations.parameters, self._metric, self._versions, self._updates(), self._work.failed
         )
 
-    def _next_moment(self) -> float:
+    def next_moment(self) -> float:
         """The next round's end, or the next tick if that is sooner or everybody waits for a version."""
-        tick = self._clock.now_s + TICK_S
+        federation = self.engine.federation
+        tick = self.engine.clock.now_s + TICK_S
         if self._rounds:
             return min(tick, self._rounds[0][0])
         again = [one for one in self._members if 0 < one.failures < ROUNDS_FAILED_MAX]
-        if not self._federation.updates_waiting and again:
+        if not federation.updates_waiting and again:
             for member in again:
                 member.last_base = -1
-        elif not self._federation.updates_waiting:
+        elif not federation.updates_waiting:
             judged = [update.verdict for update in self._updates()]
-            raise simulated_dead_end(self._federation.merger.head.number, judged, self._work.failing)
+            raise simulated_dead_end(self.engine.head, judged, self._work.failing)
         return tick
 
-    def _begin_rounds(self) -> None:
+    def begin(self, announced: Mapping[str, Announcement]) -> None:
         """Every free device whose region has a version that is new to it fetches that version and starts."""
         waiting = []
         for member in self._idle:
-            announcement = self._announced.get(member.author.region)
+            announcement = announced.get(member.author.region)
             if announcement is None or member.last_base >= announcement.version:
                 waiting.append(member)
                 continue
-            base = self._bases.announced(announcement)
+            base = self.engine.bases.announced(announcement)
             member.last_base = base.version
-            due_s = self._clock.now_s + member.round_seconds(self._config)
+            due_s = self.engine.clock.now_s + member.round_seconds(self._config)
             heapq.heappush(self._rounds, (due_s, member.index, member, base))
         self._idle = waiting
 
-    def _end_rounds(self) -> None:
-        while self._rounds and self._rounds[0][0] <= self._clock.now_s:
+    def play_until(self, now_s: float) -> None:
+        """Every round that ends by then publishes."""
+        self.engine.clock.advance_to(now_s)
+        while self._rounds and self._rounds[0][0] <= self.engine.clock.now_s:
             _, _, member, base = heapq.heappop(self._rounds)
             self._contribute(member, base)
             self._idle.append(member)
@@ -344,54 +290,27 @@ class _Simulation:
     def _contribute(self, member: Member, base: Base) -> None:
         behaviour = next_behaviour(member, self._config)
         for what in self._work.make(member, base, behaviour):
-            at = self._log.append(what.topic, what.partition, what.key, what.value, ())
+            at = self.engine.log.append(what.topic, what.partition, what.key, what.value, ())
             honest = behaviour is Behaviour.HONEST
             self._published[what.region, at.partition, at.offset] = (member.index, honest)
 
-    def _tell(self, versions: int, on_version: Callable[[VersionFacts], object] | None) -> None:
-        """What the merger has announced, and every version that is new, evaluated."""
-        genesis = self._federation.genesis
-        topic = models_topic(genesis.task)
-        end = self._log.end(topic, 0)
-        for record in MemoryReader(self._log).read(topic, 0, self._heard, end):
-            announcement = announcement_in(record.value, record.timestamp_ms, self._federation.trust)
-            if isinstance(announcement, Announcement) and announcement.belongs_to(
-                genesis.task, genesis.regions
-            ):
-                self._announced[announcement.region] = announcement
-        self._heard = end
-        head = min(versions, self._federation.merger.head.number)
+    def _told(self, versions: int, on_version: Callable[[VersionFacts], object] | None) -> bool:
+        """Every version that is new, evaluated; whether that is all."""
+        head = min(versions, self.engine.head)
         for number in range(len(self._versions) + 1, head + 1):
-            facts = self._evaluated(self._store.manifest(number))
+            facts = self.evaluations.of(number)
             self._versions.append(facts)
             if on_version is not None and on_version(facts) is True:
-                self.stopping.set()
-                return
-
-    def _evaluated(self, manifest: Manifest) -> VersionFacts:
-        data = self._store.store.get(model_key(self._task.name, manifest.version))
-        parameters = decode_model(data, self._bases.layout)
-        weights = slice(self._bases.layout.trainable.parameters)
-        step = parameters[weights].astype(np.float64) - self._parameters[weights].astype(np.float64)
-        self._parameters = parameters
-        metrics, problem = evaluated(self._task, parameters, self._held_out)
-        return VersionFacts(
-            version=manifest.version,
-            metrics=metrics,
-            step_norm=float(np.linalg.norm(step)),
-            updates=manifest.accepted,
-            staleness_mean=manifest.staleness_total / manifest.accepted,
-            model_sha256=manifest.model_sha256,
-            problem=problem,
-        )
+                return True
+        return len(self._versions) >= versions or self.stopping.is_set()
 
     def _updates(self) -> list[UpdateFacts]:
         """Every record of a device with its verdict, in the order of the logs, partition by partition."""
         found = []
-        genesis = self._federation.genesis
+        genesis, log = self.engine.genesis, self.engine.log
         for region, partition in genesis.slots:
             topic = verdicts_topic(genesis.task, region)
-            for record in MemoryReader(self._log).read(topic, partition, 0, self._log.end(topic, partition)):
+            for record in MemoryReader(log).read(topic, partition, 0, log.end(topic, partition)):
                 verdict = decode_verdict(record.value or b"")
                 known = self._published.get((region, partition, verdict.offset))
                 if known is not None:

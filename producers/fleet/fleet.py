@@ -214,6 +214,7 @@ class _Drive:
         self._appended = 0
         self._failed = 0
         self._versions: dict[str, int] = {}
+        self._seen_at: dict[str, float] = {}
         self._started = self._told = time.monotonic()
         self._told_total = 0
 
@@ -278,17 +279,17 @@ class _Drive:
             announcement = self._announcements.latest(region)
             if announcement is None:
                 continue
-            self._versions[region] = announcement.version
+            if self._versions.get(region) != announcement.version:
+                self._versions[region], self._seen_at[region] = announcement.version, now
             ready = [member for member in idle if member.last_base < announcement.version]
             if not ready:
                 continue
-            base = self._bases.announced(announcement)
-            self._idle[region] = [member for member in idle if member.last_base >= announcement.version]
+            base, waited_s = self._bases.announced(announcement), now - self._seen_at[region]
+            ready = [member for member in ready if member.author.is_selected(base, waited_s)]
+            begun = {member.index for member in ready}
+            self._idle[region] = [member for member in idle if member.index not in begun]
             for member in ready:
                 member.last_base = base.version
-                if not member.author.is_selected(base):
-                    self._idle[region].append(member)
-                    continue
                 due = now + member.round_seconds(self._config)
                 heapq.heappush(self._rounds, (due, member.index, member, base))
 

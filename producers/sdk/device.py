@@ -70,6 +70,8 @@ log = logging.getLogger("fluvial.device")
 
 ANNOUNCEMENT_TIMEOUT_S: Final = 60.0
 VERDICT_TIMEOUT_S: Final = 60.0
+TURN_ASKED_EVERY_S: Final = 1.0
+"""A device that waits for its turn looks at least so often whether it has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +185,41 @@ class Device:
         announcement = self._announcements.wait_for(self.author.region, newer_than + 1, timeout_s)
         return self._bases.announced(announcement)
 
+    def fetch_selected(self, *, newer_than: int = -1, timeout_s: float = ANNOUNCEMENT_TIMEOUT_S) -> Base:
+        """The newest version above ``newer_than`` that this device may answer, see ``is_selected``; waits for its turn.
+
+        TimeoutProblem FLV-2502 if there is no such version in time, FLV-2508 if there is, and it is not its turn.
+        """
+        clock, base, known_at = self._clock, None, 0.0
+        until = clock.monotonic() + timeout_s
+        while base is None or not self.is_selected(base, clock.monotonic() - known_at):
+            left_s = until - clock.monotonic()
+            if base is not None and left_s <= 0.0:
+                raise not_its_turn(self.device_id, base, timeout_s)
+            step_s = (
+                left_s if base is None else min(left_s, base.policy.buffer.seconds_max, TURN_ASKED_EVERY_S)
+            )
+            try:
+                base = self.fetch(newer_than=newer_than if base is None else base.version, timeout_s=step_s)
+            except TimeoutProblem:
+                if base is None:
+                    raise
+            else:
+                known_at = clock.monotonic()
+        return base
+
     def fetch_version(self, version: int) -> Base:
         """An earlier version, by its manifest. UsageProblem FLV-2507 when there is none of that number."""
         return self._bases.at(version)
 
-    def is_selected(self, base: Base) -> bool:
+    def is_selected(self, base: Base, waited_s: float = 0.0) -> bool:
         """Whether this device may answer ``base``, by the lot of the task's policy: ask before training.
 
-        Where it may not, what it publishes is ``not_selected``; fetch a newer version and ask again.
+        Where it may not, what it publishes is ``not_selected``. Then fetch a newer version and ask again; or, where
+        none comes, ask again with ``waited_s``, for how many seconds this device has known ``base``: a selection
+        widens with every ``buffer.seconds_max`` of the policy.
         """
-        return self.author.is_selected(base)
+        return self.author.is_selected(base, waited_s)
 
     def train(
         self,
@@ -373,4 +400,15 @@ def _unfit(genesis: Genesis, region: str, key: Path | str, reason: str) -> Usage
         f"the certificate is not a device's of region {region} in the task {genesis.task}: {reason}",
         where=str(key),
         hint=f"issue one with `fluvial ca issue --task {genesis.task} --region {region} --role device NAME`",
+    )
+
+
+def not_its_turn(device_id: str, base: Base, timeout_s: float) -> TimeoutProblem:
+    """FLV-2508, ready to raise."""
+    kind = base.policy.selection.kind
+    return TimeoutProblem(
+        "FLV-2508",
+        f"{device_id} may not answer version {base.version}, and within {timeout_s:g} s no other came that it may",
+        hint=f"wait longer: under selection.kind = {kind!r} more devices are asked with every "
+        f"{base.policy.buffer.seconds_max:g} s that a version stands",
     )

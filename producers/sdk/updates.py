@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aggregation.codecs import VALUE_BYTES, CodecName, EncodedTensor, below_zero, data_bytes, encode_update
 from aggregation.errors import UsageProblem
 from aggregation.partitioning import murmur2, partition_of
-from aggregation.selection import Candidate, is_selected
+from aggregation.selection import Candidate, is_selected, turns_after
 from schemas import avro
 from schemas.certificates import CERTIFICATE_BYTES_MAX
 from schemas.topics import updates_topic
@@ -100,10 +100,14 @@ class Author:
         text = f"{self.genesis.task}/{self.region}/{self.device_id}/{base.version}/{base.sha256}"
         return hashlib.sha256(text.encode()).hexdigest()[:UPDATE_ID_HEX]
 
-    def is_selected(self, base: Base) -> bool:
-        """Whether the task's policy lets this device answer ``base``: an update of one that it does not is refused."""
-        candidate = Candidate(self.genesis.task, self.device_id, base.version, base.sha256)
-        return is_selected(base.policy.selection, candidate)
+    def is_selected(self, base: Base, waited_s: float = 0.0) -> bool:
+        """Whether the task's policy lets this device answer ``base``: an update of one that it does not is refused.
+
+        ``waited_s``: for how long the device knows that ``base`` is the newest version, at the least.
+        """
+        turns = turns_after(waited_s, base.policy.buffer.seconds_max)
+        candidate = Candidate(self.genesis.task, self.device_id, base.version, base.sha256, turns)
+        return base.version == 0 or is_selected(base.policy.selection, candidate)
 
     def publication(self, value: bytes, update_id: str, region: str | None = None) -> Publication:
         """``value``, addressed to this device's partition of its own region's log, or of ``region``'s."""

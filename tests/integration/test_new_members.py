@@ -1,5 +1,8 @@
-"""A policy with members that v1 has not, the codec int4, the optimizer yogi and a merge of buckets: trained, audited,
-checked for real."""
+"""A policy with much that v1 has not, trained, audited and checked for real.
+
+Synchronous rounds of a random share of the devices, weighed by examples; the codec int4, the optimizer amsgrad with a
+rate that warms up and falls, and a merge of buckets.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +36,34 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN_S = 480.0
 VERSIONS = 4
 POLICY = """
-format = "fluvial/policy/v4"
+format = "fluvial/policy/v5"
 
 [updates]
 codecs = ["int4"]
 
+[buffer]
+mode = "rounds"
+updates = 3
+quorum = 2
+seconds_max = 4.0
+
+[selection]
+kind = "share"
+share = 0.8
+
+[weights]
+by = "examples"
+examples_max = 200
+
 [server]
-optimizer = "yogi"
+optimizer = "amsgrad"
 learning_rate = 0.05
+delay_versions_max = 2
+
+[schedule]
+kind = "cosine"
+versions = 10
+warmup_versions = 2
 
 [merge]
 kind = "geometric_median"
@@ -72,7 +95,7 @@ def fluvial(home: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_int4_yogi_and_a_merge_train_and_audit_to_the_same_bits(home: Path, tmp_path: Path) -> None:
+def test_rounds_lots_rates_and_a_merge_train_and_audit_to_the_same_bits(home: Path, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text(POLICY)
     told = fluvial(
@@ -85,7 +108,7 @@ def test_int4_yogi_and_a_merge_train_and_audit_to_the_same_bits(home: Path, tmp_
     # What the devices sent, and what the merger kept, is what the policy asked for.
     settings, task = load_settings(home), read_task_file(home, "digits")
     store = TaskStore(open_object_store(settings.store), "digits")
-    assert store.genesis(task.genesis_sha256).first_policy.server.optimizer == "yogi"
+    assert store.genesis(task.genesis_sha256).first_policy.in_rounds
     with LogReader(settings, "test-new-members") as reader:
         topic, envelopes = updates_topic("digits", "local"), []
         for p in range(2):
@@ -93,6 +116,7 @@ def test_int4_yogi_and_a_merge_train_and_audit_to_the_same_bits(home: Path, tmp_
                 envelope = open_envelope(record.value or b"")
                 envelopes += [(p, record.offset, envelope)] if envelope.kind == "ClientUpdate" else []
     assert {(one.schema.version, one.record["codec"]) for _, _, one in envelopes} == {(2, "int4")}
+    assert "not_selected" not in json.dumps(told)  # devices draw their lot before they train
     p, offset, _ = envelopes[0]
     shown = fluvial(home, "inspect", "local", str(p), str(offset), "--task", "digits")["payload"]
     assert shown["norm"] > 0.0

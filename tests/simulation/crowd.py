@@ -32,7 +32,7 @@ STALE, TWICE = 0.15, 0.1
 SAT_OUT = 0.3
 """How often a device sits a version out and answers it with the next, where that is more than its share."""
 EVERYBODY, ALIKE = SelectionPolicy(), WeightsPolicy()
-UNASKED = 0.3
+UNASKED = 0.5
 """How often a device answers a version without asking whether it is selected."""
 EXAMPLES_MAX = 40
 Acknowledge = Callable[[str, str, Receipt], None]

@@ -17,23 +17,11 @@ LEARNING_MUTATIONS = (
     ),
     Mutation(
         "the lot: whoever is not selected counts",
-        (
-            (
-                ADMISSION,
-                "    if not is_selected(state.policy.selection, ",
-                "    if not is_selected(type(state.policy.selection)(), ",
-            ),
-        ),
+        ((ADMISSION, "    if not _is_selected(state, update, expected):\n", "    if False:\n"),),
     ),
     Mutation(
-        "the base of the lot: it is drawn for the newest version",
-        (
-            (
-                ADMISSION,
-                "Candidate(state.task, update.device_id, base, expected)",
-                "Candidate(state.task, update.device_id, version, state.models[version])",
-            ),
-        ),
+        "the widening of a lot: nobody else may answer, however long a version stands",
+        ((ADMISSION, "turns_after((update.timestamp_ms - since_ms) / 1000.0, ", "turns_after(0.0, "),),
     ),
     Mutation(
         "weights by examples: an update weighs as much as any other",

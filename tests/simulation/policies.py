@@ -70,19 +70,19 @@ LEARNING: Final = (
     _later(
         _USUAL,
         NEWEST,
-        selection={"kind": "share", "share": 0.7},
+        selection={"kind": "share", "share": 0.4},
         staleness={"versions_max": 4, "seconds_max": 3.0},
-        buffer={"updates": 2, "seconds_max": 0.6},
+        buffer={"updates": 2, "seconds_max": 1.5},
         server={"optimizer": "amsgrad", "learning_rate": 0.6, "delay_versions_max": 1},
     ),
     _later(
         {"kind": "none"},
         NEWEST,
-        selection={"kind": "slots", "slots": 2},
+        selection={"kind": "slots", "slots": 3},
         weights={"by": "examples", "examples_max": 40},
         schedule={"kind": "step", "versions": 2, "factor": 0.5},
         server={"optimizer": "adagrad", "learning_rate": 0.2, "divide_by": "weights"},
-        **_SHORT,
+        buffer={"updates": 2, "seconds_max": 1.5},
     ),
 )
 """Rounds with a quorum, by examples; lots by share and a rate that follows delays; lots by slots and one that falls."""

@@ -194,10 +194,23 @@ def test_the_fold_accepts_what_it_signs(stranger: Stranger, codec: str, layout: 
     "selection", [{"kind": "share", "share": 0.5}, {"kind": "slots", "slots": 2}], ids=["share", "slots"]
 )
 def test_it_publishes_only_where_it_is_selected(stranger: Stranger, selection: dict[str, Any]) -> None:
-    """The client asks for its lot as the fold does: what it does not publish would have been refused."""
-    rules = factories.policy(format="fluvial/policy/v5", selection=selection)
-    told = {device: asked(rules, LAYOUT, device, "int8")[1] for device in factories.devices(8)}
-    published = {device: "value" in stranger("update", SCHEMAS, told=one) for device, one in told.items()}
-    lots = {device: Candidate(TASK, device, 0, model_sha(0)) for device in told}
-    assert published == {device: is_selected(rules.selection, lot) for device, lot in lots.items()}
-    assert len(set(published.values())) == 2
+    """The client draws its lot as the fold does: what it does not publish would have been refused."""
+    rules = factories.policy(format="fluvial/policy/v5", selection=selection, buffer={"seconds_max": 4.0})
+    place = {"base_version": 1, "base_sha256": model_sha(1)}
+    told = {device: asked(rules, LAYOUT, device, "int8")[1] for device in factories.devices(6)}
+
+    def published(**changed: Any) -> list[str]:
+        return [
+            device
+            for device, one in told.items()
+            if "value" in stranger("update", SCHEMAS, told=one | changed)
+        ]
+
+    def selected(turns: int) -> list[str]:
+        lots = {device: Candidate(TASK, device, 1, model_sha(1), turns) for device in told}
+        return [device for device, lot in lots.items() if is_selected(rules.selection, lot)]
+
+    assert published(**place) == published(**place, waited_s=3.99) == selected(0)
+    assert 0 < len(selected(0)) < len(told)
+    assert published(**place, waited_s=4.0) == selected(1) == list(told)
+    assert published() == list(told), "version 0 is everybody's"

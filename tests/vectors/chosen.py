@@ -6,7 +6,17 @@ from typing import Any, Final
 
 from aggregation.policy import Policy, policy_from_mapping
 from aggregation.selection import Candidate, is_selected
-from tests.factories import DOMAIN, TASK, delta, device_signer, devices, merger_signer, model_sha, tick_bytes
+from tests.factories import (
+    DOMAIN,
+    NOW_MS,
+    TASK,
+    delta,
+    device_signer,
+    devices,
+    merger_signer,
+    model_sha,
+    tick_bytes,
+)
 from tests.vectors.learning import V5
 from tests.vectors.replaying import Log
 from tests.vectors.shares import barrier, rules, update
@@ -24,14 +34,14 @@ def chosen(**sections: Any) -> Policy:
     return policy_from_mapping(small | sections)
 
 
-def selected(policy: Policy, device: str, base: int) -> bool:
-    """Whether a device may answer a version of these logs."""
-    return is_selected(policy.selection, Candidate(TASK, device, base, model_sha(base)))
+def selected(policy: Policy, device: str, base: int, turns: int = 0) -> bool:
+    """Whether a device may answer a version of these logs, after so many deadlines."""
+    return is_selected(policy.selection, Candidate(TASK, device, base, model_sha(base), turns))
 
 
-def split(policy: Policy, base: int, names: list[str]) -> tuple[list[str], list[str]]:
+def split(policy: Policy, base: int, names: list[str], turns: int = 0) -> tuple[list[str], list[str]]:
     """Who may answer a version, and who may not."""
-    those = [name for name in names if selected(policy, name, base)]
+    those = [name for name in names if selected(policy, name, base, turns)]
     return those, [name for name in names if name not in those]
 
 
@@ -63,37 +73,52 @@ def rounds() -> Log:
 
 def lots() -> Log:
     """By share: another few for each version, by its model; whoever is not among them keeps all that it has."""
-    half = chosen(selection={"kind": "share", "share": 0.5}, shares={"per_version": 1, "saved_max": 1})
-    everybody = chosen(selection={"kind": "share", "share": 1.0})
-    log, names, value = Log(half), devices(12), delta(5)
-    for each in (half, everybody):
+    some = chosen(
+        selection={"kind": "share", "share": 0.3},
+        shares={"per_version": 1, "saved_max": 1},
+        staleness={"versions_max": 9},
+        buffer={"seconds_max": 2.0},
+    )
+    everybody = chosen(selection={"kind": "share", "share": 1.0}, staleness={"versions_max": 9})
+    log, names, value = Log(some), devices(16), delta(5)
+    for each in (some, everybody):
         log.keep(each.canonical())
-    those, others = split(half, 0, names)
-    log.add(update(those[0], 0, value), "selected")
-    log.add(update(others[0], 0, value), "not selected")
-    log.add(update(others[0], 0, value, base_sha256="0" * 64), "another model: that comes first")
-    log.add(update(others[0], 0, value), "again: nothing is remembered")
-    log.add(barrier(1, half), "another version, another lot")
-    now, before = split(half, 1, names)
+    log.add(update(split(some, 0, names)[1][0], 0, value), "version 0 is everybody's")
+    log.add(barrier(1, some), "a version, a lot")
+    those, others = split(some, 1, names)
+    log.add(update(those[0], 1, value), "selected")
+    log.add(update(others[0], 1, value), "not selected")
+    log.add(update(others[0], 1, value, base_sha256="0" * 64), "another model: that comes first")
+    log.add(update(others[0], 1, value), "again: nothing is remembered")
+    log.add(barrier(2, some), "another version, another lot")
+    now, out = split(some, 2, names)
     moved = [name for name in now if name in others]
-    kept = [name for name in before if name in those and name != those[0]]
-    log.add(update(moved[0], 1, value), "selected now, and has its share still")
-    log.add(update(kept[0], 1, value), "not selected for this version")
-    log.add(update(kept[0], 0, value), "but for the one before: the lot goes by the base")
-    log.add(update(those[0], 0, value), "selected, and a duplicate")
-    log.add(barrier(2, everybody), "a share of 1")
-    for name in others[:3]:
-        log.add(update(name, 0, value), "the policy in force selects everybody, for older bases too")
-    log.add(barrier(3, half), "half again")
-    _, out = split(half, 3, names)
-    log.add(update(out[0], 3, value), "not selected")
+    kept = [name for name in out if name in those and name != those[0]]
+    log.add(update(moved[0], 2, value), "selected now, and has its share still")
+    log.add(update(kept[0], 2, value), "not selected for this version")
+    log.add(update(kept[0], 1, value), "but for the one before: the lot goes by the base")
+    log.add(update(those[0], 1, value), "selected, and a duplicate")
+    twice = [name for name in split(some, 2, names, turns=1)[0] if name in out and name not in those]
+    log.add(update(twice[0], 2, value), "not yet", NOW_MS + 1999)
+    log.add(update(twice[0], 2, value), "a deadline has passed: twice the share", NOW_MS + 2000)
+    log.add(update(twice[1], 1, value), "by the time of its own base, which is the same", NOW_MS - 5000)
+    rest = [name for name in out if name not in split(some, 2, names, turns=1)[0]]
+    log.add(update(rest[0], 2, value), "nobody else yet", NOW_MS + 3999)
+    log.add(update(rest[0], 2, value), "everybody", NOW_MS + 4000)
+    log.add(barrier(3, everybody), "a share of 1")
+    log.add(update(rest[1], 2, value), "the policy in force selects everybody, for older bases too")
+    log.add(barrier(4, some), "some again", NOW_MS + 9000)
+    log.add(update(split(some, 4, names)[1][0], 4, value), "not selected, before its barrier in time", NOW_MS)
+    log.add(update(split(some, 4, names)[1][0], 4, value), "not selected", NOW_MS + 9000)
+    log.add(barrier(5, some, floor=5), "what came before is forgotten, and since when this one stands")
+    log.add(update(split(some, 5, names)[1][0], 5, value), "so everybody may answer it")
     log.add(tick_bytes(len(log.records) - 1), "closes the window")
     return log
 
 
 def slots() -> Log:
-    """By turns, in a task whose signatures name it; one of three versions is everybody's."""
-    one = chosen(selection={"kind": "slots", "slots": 3}, buffer={"mode": "rounds"})
+    """By turns, in a task whose signatures name it; one of three versions is everybody's, and later those before it."""
+    one = chosen(selection={"kind": "slots", "slots": 3}, buffer={"mode": "rounds", "seconds_max": 0.7})
     log, names, value = Log(one, domain=DOMAIN), devices(6), delta(5)
     log.keep(one.canonical())
     for version in range(6):
@@ -101,10 +126,11 @@ def slots() -> Log:
             log.add(barrier(version, one, by=merger_signer().of_task(DOMAIN)), "the next version")
         for name in names[:4]:
             by = device_signer(name).of_task(DOMAIN)
-            log.add(
-                update(name, version, value, by=by),
-                "its turn" if selected(one, name, version) else "not its turn",
-            )
+            turn = not version or selected(one, name, version)
+            log.add(update(name, version, value, by=by), "its turn" if turn else "not its turn")
+    for name, later_ms in ((names[4], 699), (names[4], 700), (names[5], 1399), (names[5], 1400)):
+        by = device_signer(name).of_task(DOMAIN)
+        log.add(update(name, 5, value, by=by), f"{later_ms} ms after the barrier", NOW_MS + later_ms)
     return log
 
 

@@ -28,7 +28,7 @@ EXACT: Final = 1 << 53
 """Lots below this are binary64 numbers."""
 
 
-def _lot(selection: dict[str, Any], task: str, base: int, device: str) -> dict[str, Any]:
+def _lot(selection: dict[str, Any], task: str, base: int, device: str, turns: int = 0) -> dict[str, Any]:
     rule = {"kind": "all", "share": 1.0, "slots": 1} | selection
     policy = policy_from_mapping({"format": V5, "selection": selection})
     model = model_sha(base % 2)
@@ -38,7 +38,8 @@ def _lot(selection: dict[str, Any], task: str, base: int, device: str) -> dict[s
         "base_version": base,
         "base_sha256": model,
         "device_id": device,
-        "selected": is_selected(policy.selection, Candidate(task, device, base, model)),
+        "turns": turns,
+        "selected": is_selected(policy.selection, Candidate(task, device, base, model, turns)),
     }
 
 
@@ -59,11 +60,15 @@ def lot_cases() -> dict[str, Any]:
     for share, device, base in product(SHARES, names, (0, 1)):
         cases.append(_lot({"kind": "share", "share": share}, TASK, base, device))
     edge, share = _edge()
-    around = (share, math.nextafter(share, 1.0))
-    cases += [_lot({"kind": "share", "share": one}, TASK, 0, edge) for one in around]
+    edges = (share, math.nextafter(share, 1.0))
+    cases += [_lot({"kind": "share", "share": one}, TASK, 0, edge) for one in edges]
     assert [case["selected"] for case in cases[-2:]] == [False, True]
     for slots, device, base in product(SLOTS, names[:4], BASES):
         cases.append(_lot({"kind": "slots", "slots": slots}, TASK if base else "another", base, device))
+    for turns in (1, 2, 19, 20, 64, 65, 1 << 40):
+        for share in SHARES[3:]:
+            cases.append(_lot({"kind": "share", "share": share}, TASK, 5, names[1], turns))
+        cases += [_lot({"kind": "slots", "slots": slots}, TASK, 5, names[2], turns) for slots in SLOTS]
     assert {case["selection"]["kind"] for case in cases} == set(SELECTIONS)
     return document(
         "whether a device may answer a version: the policy's selection, task, version, model", cases

@@ -153,6 +153,10 @@ def _learning() -> dict[str, dict[str, Any]]:
         "a share where there are slots": {"selection": {"kind": "slots", "slots": 2, "share": 0.5}},
         "slots where there is a share": {"selection": {"kind": "share", "share": 0.5, "slots": 2}},
         "10,000 slots": {"selection": {"kind": "slots", "slots": 10_000}},
+        "a lot that cannot widen": {
+            "selection": {"kind": "slots", "slots": 2},
+            "staleness": {"seconds_max": 0},
+        },
         "no such selection": {"selection": {"kind": "loss"}},
         "a quorum above the buffer": {"buffer": {"quorum": 21}},
         "no such mode": {"buffer": {"mode": "sync"}},

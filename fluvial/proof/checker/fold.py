@@ -23,7 +23,7 @@ from fluvial.proof.checker import arithmetic, buffers, encoding, wire
 from fluvial.proof.checker.buckets import bucket_of, buckets_in, counts_buckets
 from fluvial.proof.checker.codecs import form_of
 from fluvial.proof.checker.encoding import Undecodable
-from fluvial.proof.checker.lots import is_selected, is_synchronous, weight_by_examples
+from fluvial.proof.checker.lots import is_selected, is_synchronous, turns_of, weight_by_examples
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling, times
 from fluvial.proof.checker.task import Damaged, Shelf
@@ -192,9 +192,11 @@ class Partition:
             return "too_stale"
         if self._models.get(base) != update["base_sha256"]:
             return "unknown_base"
-        device = update["device_id"]
-        if not is_selected(self._policy, self._task.name, base, self._models[base], device):
-            return "not_selected"
+        device, since_ms = update["device_id"], self._standing.since_ms(base)
+        if since_ms is not None:  # else everybody may
+            turns = turns_of(self._policy, since_ms, self._now_ms)
+            if not is_selected(self._policy, self._task.name, base, self._models[base], device, turns=turns):
+                return "not_selected"
         return "duplicate" if device in self._counted.get(base, set()) else ""
 
     def _wrong_form(self, update: dict[str, Any]) -> str:

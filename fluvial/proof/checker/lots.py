@@ -13,6 +13,7 @@ from typing import Any, Final
 LOT: Final = b"fluvial/lot/v1"
 SLOT: Final = b"fluvial/slot/v1"
 ALL_TICKETS: Final = 2**64
+DOUBLINGS_MAX: Final = 64
 
 
 def is_synchronous(policy: dict[str, Any]) -> bool:
@@ -20,16 +21,27 @@ def is_synchronous(policy: dict[str, Any]) -> bool:
     return bool(policy["buffer"].get("mode") == "rounds")
 
 
-def is_selected(policy: dict[str, Any], task: str, base: int, model_sha256: str, device: str) -> bool:
-    """Whether a device may answer version ``base``, whose model's hash in hex is ``model_sha256``."""
+def turns_of(policy: dict[str, Any], since_ms: int, now_ms: int) -> int:
+    """How many deadlines of a version have passed ``now_ms`` where it stands since then; 0 in its first one."""
+    deadline_s = float(policy["buffer"]["seconds_max"])
+    return max(0, math.trunc((now_ms - since_ms) / 1000.0 / deadline_s))
+
+
+def is_selected(
+    policy: dict[str, Any], task: str, base: int, model_sha256: str, device: str, *, turns: int
+) -> bool:
+    """Whether a device may answer version ``base``, whose model's hash in hex is ``model_sha256``, in its turn.
+
+    A share doubles with each of a version's ``turns``; of slots one more may answer, that of the version before.
+    """
     selection = policy.get("selection", {"kind": "all"})
     if selection["kind"] == "share":
         # A float is a fraction, exactly: nothing is rounded before the comparison.
-        winning = Fraction(selection["share"]) * ALL_TICKETS
-        return _ticket(LOT, model_sha256, device) < math.floor(winning)
+        winning = Fraction(selection["share"]) * (ALL_TICKETS << min(turns, DOUBLINGS_MAX))
+        return _ticket(LOT, model_sha256, device) < math.floor(min(winning, Fraction(ALL_TICKETS)))
     if selection["kind"] == "slots":
         slots = int(selection["slots"])
-        return (_ticket(SLOT, task, device) - base) % slots == 0
+        return (base - _ticket(SLOT, task, device)) % slots <= turns
     return True
 
 

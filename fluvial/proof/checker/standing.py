@@ -115,6 +115,11 @@ class Standing:
         """The oldest base that may be welcome, where by versions alone it is ``by_versions``."""
         return min([by_versions, *self.superseded])
 
+    def since_ms(self, base: int) -> int | None:
+        """When the barrier of ``base`` stood here: it superseded the one before. None where that is not remembered."""
+        before = [one for one in self.superseded if one < base]
+        return self.superseded[max(before)] if before else None
+
     def too_old(self, base: int, by_versions: int, timestamp_ms: int, policy: dict[str, Any]) -> bool:
         """Whether a base that is older than ``by_versions`` is so in time too."""
         if base >= by_versions or base not in self.superseded:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _WIDTH_IN: Final = 5.4
 _HEIGHT_IN: Final = 2.6
 _ROW_IN: Final = 0.52
+_LEGEND_COLUMNS: Final = 3
 TALL_ROWS_MIN: Final = 7
 """From so many rows on, a chart of rows is as high as two others."""
 _INK, _GRID = "#0a0b0c", "#0a0b0d"
@@ -75,6 +76,27 @@ def curve(name: str, label: str, points: Sequence[tuple[int, float]], *, series:
         points,
         draw,
     )
+
+
+def curves(
+    name: str, x_label: str, y_label: str, lines: Mapping[str, Sequence[Sequence[tuple[float, float]]]]
+) -> str:
+    """Lines of (x, y) by label, several of a label in one colour; an empty string where there is no point."""
+
+    def draw(axes: Axes) -> None:
+        for color, (label, several) in zip(_SERIES, lines.items(), strict=False):
+            for number, points in enumerate(several):
+                x, y = [point[0] for point in points], [point[1] for point in points]
+                marker = "o" if len(points) == 1 else None
+                axes.plot(
+                    x, y, color=color, linewidth=1.4, marker=marker, label=label if number == 0 else None
+                )
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        _legend_above(axes, min(len(lines), _LEGEND_COLUMNS))
+
+    content = [points for several in lines.values() for points in several if points]
+    return _svg(name, f"{y_label} against {x_label} of {', '.join(lines)}", content, draw)
 
 
 def stacked_rows(name: str, label: str, rows: Sequence[str], series: Mapping[str, Sequence[int]]) -> str:

@@ -22,6 +22,7 @@ type updateRequest struct {
 	CreatedAtMs int64                `json:"created_at_ms"`
 	Change      map[string][]float64 `json:"change"` // local − base of the weights, the values of buffers
 	Examples    int64                `json:"num_examples"`
+	WaitedS     float64              `json:"waited_s"` // for how long it has known the base
 }
 
 // encodeTensor rounds to the nearest level; how to round is the client's choice.
@@ -100,7 +101,9 @@ func runUpdate(registry *Registry) error {
 	if err != nil {
 		return err
 	}
-	if !policy.Selection.selects(genesis.Task, request.BaseVersion, request.BaseSHA256, me.Name) {
+	turns := max64(0, int64(request.WaitedS/policy.Buffer.SecondsMax))
+	selected := policy.Selection.selects(genesis.Task, request.BaseVersion, request.BaseSHA256, me.Name, turns)
+	if request.BaseVersion > 0 && !selected {
 		return json.NewEncoder(os.Stdout).Encode(map[string]any{"selected": false})
 	}
 	layout := layoutOf(genesis.Layout)

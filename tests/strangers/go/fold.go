@@ -348,7 +348,7 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as
 		verdict.refuse("unknown_base", 309, base)
 	case model != record["base_sha256"]:
 		verdict.refuse("unknown_base", 310, base, cut(model, 12), cut(record["base_sha256"].(string), 12))
-	case !limits.Selection.selects(p.task, base, model, signer.Name):
+	case !p.lets(signer.Name, base, as.timestampMs):
 		verdict.refuse("not_selected", 331, signer.Name, base)
 	case p.counted[base][signer.Name]:
 		verdict.refuse("duplicate", 311, signer.Name, base)

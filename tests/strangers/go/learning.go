@@ -35,7 +35,9 @@ const (
 	slotDomain  = "fluvial/slot/v1"
 	halfPi      = 1.5707963267948966
 	cosineTerms = 12
-	stepsMax    = 64
+
+	doublingsMax = 64
+	stepsMax     = 64
 )
 
 // learns says whether the policy's format has rounds, lots, weights by examples and schedules.
@@ -47,7 +49,7 @@ func (policy *Policy) rounds() bool { return policy.Buffer.Mode == "rounds" }
 // learnsSoundly is what the keys of v5 have to be to each other.
 func (policy *Policy) learnsSoundly() bool {
 	one, server := policy.Selection, policy.Server
-	return policy.Buffer.Quorum <= policy.Buffer.Updates &&
+	return policy.Buffer.Quorum <= policy.Buffer.Updates && (one.Kind == "all" || policy.Staleness.SecondsMax > 0) &&
 		(one.Share == 1 || one.Kind == "share") && (one.Slots == 1 || one.Kind == "slots") &&
 		(!server.Nesterov || server.Optimizer == "sgd" && server.Momentum > 0) &&
 		(policy.Weights.By != "examples" || server.DivideBy == "weights")
@@ -58,14 +60,37 @@ func drawn(domain, subject, device string) uint64 {
 	return binary.BigEndian.Uint64(seen[:8])
 }
 
-// selects says whether a device may answer a version of the task that has this model.
-func (one Selection) selects(task string, base int64, model, device string) bool {
+// turns are how many deadlines of a base have passed; false where it is not known since when it stands.
+func (p *Partition) turns(base, timestampMs int64) (int64, bool) {
+	before := int64(-1)
+	for version := range p.superseded {
+		if version < base {
+			before = max64(before, version)
+		}
+	}
+	if before < 0 {
+		return 0, false
+	}
+	seconds := float64(timestampMs-p.superseded[before]) / 1000
+	return max64(0, int64(seconds/p.policy.Buffer.SecondsMax)), true
+}
+
+// lets says whether a device may answer a base of this partition.
+func (p *Partition) lets(device string, base, timestampMs int64) bool {
+	turns, known := p.turns(base, timestampMs)
+	return !known || p.policy.Selection.selects(p.task, base, p.models[base], device, turns)
+}
+
+// selects says whether a device may answer a version of the task that has this model, after so many deadlines.
+func (one Selection) selects(task string, base int64, model, device string, turns int64) bool {
 	switch one.Kind {
 	case "share":
-		whole := math.Floor(math.Ldexp(one.Share, 64))
+		whole := math.Floor(math.Ldexp(one.Share, 64+int(min64(turns, doublingsMax))))
 		return whole >= math.Ldexp(1, 64) || drawn(lotDomain, model, device) < uint64(whole)
 	case "slots":
-		return int64(drawn(slotDomain, task, device)%uint64(one.Slots)) == base%one.Slots
+		slots := one.Slots
+		slot := int64(drawn(slotDomain, task, device) % uint64(slots))
+		return (base%slots-slot+slots)%slots <= turns
 	default:
 		return true
 	}

@@ -817,9 +817,10 @@ func (r *runner) lot(raw json.RawMessage) {
 		Base      int64     `json:"base_version"`
 		Model     string    `json:"base_sha256"`
 		Device    string    `json:"device_id"`
+		Turns     int64     `json:"turns"`
 		Selected  bool      `json:"selected"`
 	}](raw)
-	r.equal("selected", one.Selection.selects(one.Task, one.Base, one.Model, one.Device), one.Selected)
+	r.equal("selected", one.Selection.selects(one.Task, one.Base, one.Model, one.Device, one.Turns), one.Selected)
 }
 
 func (r *runner) examples(raw json.RawMessage) {

@@ -101,6 +101,8 @@ def problem_of(text: str) -> str:
         elif word != "...":
             arguments += 1
     known = sum(isinstance(one, click.Argument) for one in command.params)
+    if any(one.nargs < 0 for one in command.params if isinstance(one, click.Argument)):
+        return ""  # as many as one likes
     return f"{command.name} takes {known} arguments, not {arguments}" if arguments > known else ""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from learning.training import LocalResult, evaluate_parameters, train_locally
 
 NOISY = """
 import random
+from dataclasses import replace
 import numpy as np
 import torch
 from torch import nn
@@ -71,6 +74,19 @@ def test_a_round_returns_the_difference_to_its_base(task: Task) -> None:
     assert np.array_equal(base, before)
     after = evaluate_parameters(task, base + result.delta, shard())
     assert after["loss"] < evaluate_parameters(task, base, shard())["loss"]
+
+
+@pytest.mark.parametrize(
+    ("said", "counted"), [(120, 120), (1.0, 1), (2.5, 2), (1e300, 1 << 53), (0, 36), (0.5, 36), (-3, 36)]
+)
+def test_a_task_may_say_itself_how_many_examples_it_trained_on(task: Task, said: float, counted: int) -> None:
+    own = ModuleType("own")
+    vars(own).update(vars(task._module))
+    vars(own)["train"] = lambda *round_: task._module.train(*round_) | {"num_examples": said}
+    base, tasks = initial_parameters(task, 0), replace(task, _module=own)
+    result = train_locally(tasks, base, shard(), task.config)
+    assert result.num_examples == counted
+    assert result.metrics["num_examples"] == said
 
 
 def test_a_read_only_base_is_welcome(task: Task) -> None:

@@ -141,7 +141,7 @@ def test_of_millions_of_parameters_one_percent_travels_and_the_audit_is_identica
     file = tmp_path / "large.py"
     file.write_text(LARGE, encoding="utf-8")
     simulation = simulated(file, devices=3, versions=2)
-    task, genesis = simulation._task, simulation._federation.genesis
+    task, genesis = simulation.task, simulation.engine.genesis
     every = sum(value.numel() for value in task.fresh_model().parameters())
     learned = genesis.tensor_layout.parameters
     assert every > 2_000_000
@@ -150,7 +150,8 @@ def test_of_millions_of_parameters_one_percent_travels_and_the_audit_is_identica
     assert sizes
     assert learned < max(sizes) < 1.5 * learned
     assert audited(simulation).identical
-    state = whole_state(genesis, simulation._parameters, frozen_of(genesis, simulation._store.get_object))
+    frozen = frozen_of(genesis, simulation.engine.store.get_object)
+    state = whole_state(genesis, simulation.evaluations.parameters, frozen)
     whole = model_with(task, state)
     assert set(state) == set(whole.state_dict())
     scored = task.evaluate(whole.eval(), task.data().test)

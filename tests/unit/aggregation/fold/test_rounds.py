@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aggregation.errors import UsageProblem
 from aggregation.fold.rejections import RejectionReason
 from aggregation.policy import Policy
 from aggregation.reasons import Reason
@@ -142,13 +143,31 @@ def test_the_delay_is_the_largest_staleness_and_the_largest_lateness() -> None:
 
 # -- lots
 
+SLOTS: dict[str, Any] = {"selection": {"kind": "slots", "slots": 4}, "buffer": {"seconds_max": 10.0}}
+
+
+def selected(rules: Policy, device: str, base: int, turns: int = 0) -> bool:
+    return is_selected(rules.selection, Candidate(TASK, device, base, model_sha(base), turns))
+
+
+def timed(rules: Policy, *seconds: float) -> Site:
+    """A partition whose barriers to version 1, 2, ... stand at those seconds."""
+    site = Site(state_of(rules))
+    for number, at in enumerate(seconds, start=1):
+        site.fold(barrier(number, rules, timestamp_ms=NOW_MS + int(at * 1000)))
+    return site
+
+
+def outcome(site: Site, device: str, base: int, seconds: float) -> str:
+    return site.fold(update(device, base=base, timestamp_ms=NOW_MS + int(seconds * 1000))).outcome
+
 
 def test_who_was_not_selected_is_refused_and_uses_nothing_up() -> None:
     rules = policy(selection={"kind": "share", "share": 0.5})
-    site, seen = site_of(rules, 1), set[str]()
+    site, seen = timed(rules, 0.0), set[str]()
     for one in devices(12):
-        verdict = site.fold(update(one, base=1))
-        chosen = is_selected(rules.selection, Candidate(TASK, one, 1, model_sha(1)))
+        verdict = site.fold(update(one, base=1, timestamp_ms=NOW_MS))
+        chosen = selected(rules, one, 1)
         assert verdict.outcome == ("accepted" if chosen else "not_selected")
         assert (one in site.state.counted.get(1, ())) is chosen
         seen.add(verdict.outcome)
@@ -157,24 +176,62 @@ def test_who_was_not_selected_is_refused_and_uses_nothing_up() -> None:
     assert seen == {"accepted", "not_selected"}
 
 
+def test_everybody_may_answer_version_0() -> None:
+    site = Site(state_of(policy(**SLOTS)))
+    assert {outcome(site, one, 0, 0.0) for one in devices(9)} == {"accepted"}
+
+
 def test_the_lot_is_the_bases_not_the_partitions() -> None:
-    rules = policy(selection={"kind": "slots", "slots": 3})
-    site = site_of(rules, 5)
+    rules = policy(**SLOTS)
+    site = timed(rules, 0, 1, 2, 3, 4)
     for one in devices(6):
         for base in (3, 4, 5):
-            chosen = is_selected(rules.selection, Candidate(TASK, one, base, model_sha(base)))
-            assert (site.fold(update(one, base=base)).outcome == "not_selected") is not chosen
+            assert (outcome(site, one, base, 4.5) != "not_selected") is selected(rules, one, base)
 
 
 def test_the_lot_is_drawn_after_the_base_and_before_the_duplicate() -> None:
     rules = policy(selection={"kind": "slots", "slots": 10_000})
-    site = site_of(rules)
-    one = next(
-        one for one in devices(9) if not is_selected(rules.selection, Candidate(TASK, one, 0, model_sha(0)))
-    )
-    assert site.fold(replace(update(one), base_sha256="0" * 64)).outcome == "unknown_base"
-    assert site.fold(update(one)).outcome == "not_selected"
-    assert site.fold(update(one)).outcome == "not_selected"
+    site = timed(rules, 0.0)
+    one = next(one for one in devices(9) if not selected(rules, one, 1))
+    other = replace(update(one, base=1, timestamp_ms=NOW_MS), base_sha256="0" * 64)
+    assert site.fold(other).outcome == "unknown_base"
+    assert [outcome(site, one, 1, 0.0), outcome(site, one, 1, 0.0)] == ["not_selected"] * 2
+
+
+def test_where_too_few_come_more_are_asked_by_the_time_in_the_log() -> None:
+    rules = policy(**SLOTS)
+    for one in devices(12):
+        turn = next(turn for turn in range(4) if selected(rules, one, 2, turn))
+        site = timed(rules, 0, 100)
+        for after_s in (-50.0, 0.0, 9.999, 10.0, 19.999, 20.0, 30.0):
+            expected = "accepted" if max(0, int(after_s / 10.0)) >= turn else "not_selected"
+            found = outcome(site, one, 2, 100 + after_s)
+            assert found == expected
+            if found == "accepted":
+                break
+
+
+def test_an_older_base_stands_since_its_own_barrier() -> None:
+    rules = policy(**SLOTS)
+    site = timed(rules, 0, 35, 36)
+    assert [site.state.stands_since_ms(base) for base in range(4)] == [
+        None, NOW_MS, NOW_MS + 35_000, NOW_MS + 36_000
+    ]  # fmt: skip
+    for one in devices(8):
+        assert outcome(site, one, 1, 37.0) == "accepted", "three turns have gone since its barrier"
+
+
+def test_a_partition_that_skipped_a_version_knows_since_when_its_newest_stands() -> None:
+    rules = policy(**SLOTS)
+    site = timed(rules, 5)
+    site.fold(barrier(7, rules, timestamp_ms=NOW_MS + 20_000))
+    assert site.state.stands_since_ms(7) == NOW_MS + 20_000
+
+
+def test_lots_need_times() -> None:
+    with pytest.raises(UsageProblem, match=r"staleness\.seconds_max") as caught:
+        policy(selection={"kind": "slots", "slots": 4}, staleness={"seconds_max": 0.0})
+    assert caught.value.error_id == "FLV-2002"
 
 
 @pytest.mark.parametrize("reason", [RejectionReason.ROUND_OVER, RejectionReason.NOT_SELECTED])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from aggregation.errors import UsageProblem
 from aggregation.policy import SelectionPolicy
-from aggregation.selection import SELECTIONS, Candidate, is_selected, selection_named
+from aggregation.selection import SELECTIONS, Candidate, is_selected, selection_named, turns_after
 from tests.factories import model_sha
 
 DEVICES = 2000
@@ -84,6 +85,40 @@ def test_slots_are_of_a_task_and_a_device() -> None:
 
 def test_a_share_of_all_is_everybody() -> None:
     assert len(chosen(SelectionPolicy(kind="share", share=1.0), 4)) == DEVICES
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_with_every_turn_it_widens_until_it_is_everybody(name: str) -> None:
+    rules, version = RULES[name], 3
+    taken = [
+        {
+            number
+            for number in range(300)
+            if is_selected(rules, candidate(number, version)._replace(turns=turns))
+        }
+        for turns in (0, 1, 2, 3, 4, 64, 10**9)
+    ]
+    assert all(one <= other for one, other in pairwise(taken))
+    assert len(taken[4]) == 300
+
+
+def test_a_turn_doubles_a_share_and_admits_one_more_slot() -> None:
+    turned = {
+        number
+        for number in range(DEVICES)
+        if is_selected(RULES["share"], candidate(number, 3)._replace(turns=1))
+    }
+    assert turned == chosen(SelectionPolicy(kind="share", share=0.6), 3)
+    turned = {
+        number
+        for number in range(DEVICES)
+        if is_selected(RULES["slots"], candidate(number, 3)._replace(turns=1))
+    }
+    assert turned == chosen(RULES["slots"], 3) | chosen(RULES["slots"], 2)
+
+
+def test_turns_are_whole_deadlines() -> None:
+    assert [turns_after(seconds, 10.0) for seconds in (-25.0, 0.0, 9.999, 10.0, 29.9)] == [0, 0, 0, 1, 2]
 
 
 def test_an_unknown_selection_is_refused_with_the_names_that_there_are() -> None:

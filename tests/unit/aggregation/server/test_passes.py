@@ -32,6 +32,9 @@ SERVERS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam", "beta_2": 0.999},
     "yogi": {"optimizer": "yogi", "learning_rate": 0.013},
     "by weights": {"optimizer": "adam", "divide_by": "weights"},
+    "nesterov": {"momentum": 0.9, "nesterov": True, "learning_rate": 0.1},
+    "adagrad": {"optimizer": "adagrad", "learning_rate": 0.05},
+    "amsgrad": {"optimizer": "amsgrad", "beta_2": 0.9},
 }
 EXTREME = (-(1 << 62), (1 << 62) - 1, 0, 1, -1, 1 << 53, (1 << 53) + 1)
 
@@ -53,9 +56,8 @@ def test_versions_have_the_checkers_bits_whatever_the_pieces(
     monkeypatch: pytest.MonkeyPatch, server: str, piece: int
 ) -> None:
     monkeypatch.setattr(merging, "PIECE_ELEMENTS", piece)
-    rules = policy(format="fluvial/policy/v2", server=SERVERS[server])
-    keys = ("optimizer", "learning_rate", "momentum", "beta_1", "beta_2", "adaptivity", "divide_by")
-    server_keys = {key: getattr(rules.server, key) for key in keys}
+    rules = policy(format="fluvial/policy/v5", server=SERVERS[server])
+    server_keys = {key: getattr(rules.server, key) for key in rules.server.__struct_fields__}
     document = {"server": server_keys, "fixed_point": {"exponent": rules.fixed_point.exponent}}
     spans = zip(LAYOUT.tensors, pairwise(LAYOUT.starts.tolist()), strict=True)
     layout = [arithmetic.Tensor(spec.name, spec.shape, *span) for spec, span in spans]

@@ -9,7 +9,7 @@ import pytest
 
 from aggregation.errors import UsageProblem
 from fluvial.cli import main
-from fluvial.local.policies import layered_policy, read_policy_file
+from fluvial.local.policies import layered_policy, read_policy_file, require_reachable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +78,11 @@ def test_a_simulation_obeys_the_policy(tmp_path: Path, capsys: pytest.CaptureFix
     assert said["versions"] == 2 and said["verdicts"]["accepted"] >= 6
     assert main([*common, "--policy", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["model_sha256"] == said["model_sha256"]
+
+
+def test_a_quorum_that_the_devices_cannot_reach_is_refused_before_anything_starts() -> None:
+    policy = layered_policy(explicit="[buffer]\nquorum = 7\n", task={}, defaults="[buffer]\nupdates = 9\n")
+    require_reachable(policy, 7)
+    with pytest.raises(UsageProblem, match=r"buffer\.quorum = 7 .* than 6 devices") as caught:
+        require_reachable(policy, 6)
+    assert caught.value.error_id == "FLV-2002"

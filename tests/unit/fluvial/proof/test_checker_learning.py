@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from aggregation.policy import Policy, policy_from_mapping
+from aggregation.schedules import SCHEDULES
+from aggregation.selection import SELECTIONS, Candidate, turns_after
+from aggregation.selection import is_selected as is_lot
+from aggregation.server.lateness import lateness_under
+from aggregation.server.rates import server_at
+from aggregation.weights.examples import by_examples
 from fluvial.proof.checker import arithmetic, late
-from fluvial.proof.checker.lots import is_selected, weight_by_examples
+from fluvial.proof.checker.lots import is_selected, turns_of, weight_by_examples
 from fluvial.proof.checker.optimizers import OPTIMIZERS
 from fluvial.proof.checker.rates import rate_of
+from tests import factories
 from tests.factories import TASK, devices, model_sha
 from tests.vectors.__main__ import FOLDER
 
@@ -30,8 +40,8 @@ def choosing(**selection: Any) -> dict[str, Any]:
     return {"selection": {"kind": "all", "share": 1.0, "slots": 1} | selection}
 
 
-def chosen(policy: dict[str, Any], base: int, names: list[str]) -> list[str]:
-    return [name for name in names if is_selected(policy, TASK, base, model_sha(base), name)]
+def chosen(policy: dict[str, Any], base: int, names: list[str], turns: int = 0) -> list[str]:
+    return [name for name in names if is_selected(policy, TASK, base, model_sha(base), name, turns=turns)]
 
 
 # -- vectors
@@ -45,7 +55,7 @@ def cases(name: str) -> list[dict[str, Any]]:
 def test_the_checker_agrees_with_every_vector_of_v5() -> None:
     for one in cases("lots.json"):
         place = (one["task"], one["base_version"], one["base_sha256"], one["device_id"])
-        assert is_selected(one, *place) == one["selected"], one
+        assert is_selected(one, *place, turns=one["turns"]) == one["selected"], one
     for one in cases("examples.json"):
         assert weight_by_examples(one, one["weight"], one["num_examples"]) == one["weighs"], one
     for one in cases("lateness.json"):
@@ -94,6 +104,70 @@ def test_the_checker_makes_the_versions_of_the_vectors(case: dict[str, Any]) -> 
     assert arithmetic.direction_bytes(before[:size], after, trained).hex() == case["reference"]
 
 
+# -- the code
+
+
+@st.composite
+def learning(draw: st.DrawFn) -> Policy:
+    """A policy of v5 with any schedule, lot, weights and delays."""
+    kind, selection = draw(st.sampled_from(sorted(SCHEDULES))), draw(st.sampled_from(sorted(SELECTIONS)))
+    schedule = {
+        "kind": kind,
+        "versions": draw(st.one_of(st.integers(1, 30), st.integers(1, 10**9))),
+        "factor": draw(st.floats(0.0, 1.0)),
+        "warmup_versions": draw(st.one_of(st.integers(0, 30), st.integers(0, 10**9))),
+    }
+    chosen: dict[str, Any] = {"kind": selection}
+    if selection == "share":
+        chosen["share"] = draw(st.floats(1e-6, 1.0))
+    if selection == "slots":
+        chosen["slots"] = draw(st.integers(1, 10_000))
+    server = {
+        "learning_rate": draw(st.floats(1e-12, 1e12)),
+        "delay_versions_max": draw(st.integers(0, 20)),
+        "divide_by": "weights",
+    }
+    return policy_from_mapping(
+        {
+            "format": "fluvial/policy/v5",
+            "schedule": schedule,
+            "selection": chosen,
+            "server": server,
+            "buffer": {
+                "mode": draw(st.sampled_from(["buffer", "rounds"])),
+                "late_windows": draw(st.booleans()),
+            },
+            "weights": {"by": "examples", "examples_max": draw(st.integers(1, 65_536))},
+        }
+    )
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    learning(),
+    st.one_of(st.integers(1, 100), st.integers(1, 10**10)),
+    st.integers(0, 40),
+    st.integers(1, 65_536),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.integers(0, 1 << 30),
+)
+def test_the_code_and_the_checker_say_the_same_of_any_policy(
+    policy: Policy, version: int, delay: int, weight: int, examples: int, number: int
+) -> None:
+    said = json.loads(policy.canonical())
+    assert rate_of(said, version, delay) == server_at(policy, version, delay).learning_rate
+    left = by_examples(weight, examples, policy.weights.examples_max)
+    assert weight_by_examples(said, weight, examples) == left
+    model, device = model_sha(number % 97), f"d-{number}"
+    turns = turns_after(delay * 1000 / 1000.0, policy.buffer.seconds_max)
+    assert turns_of(said, number, number + 1000 * delay) == turns
+    lot = is_lot(policy.selection, Candidate(TASK, device, version, model, turns))
+    assert is_selected(said, TASK, version, model, device, turns=turns) == lot
+    window = factories.aggregate("eu", 0, 0)
+    kept = lateness_under(policy, window.version + delay).weight_of(window)
+    assert late.weight_left(said, window.version + delay, window.version) == kept
+
+
 # -- lots
 
 
@@ -121,6 +195,24 @@ def test_with_slots_every_device_has_one_turn_in_so_many_versions() -> None:
         assert taken == list(range(taken[0], 40, 7)) and taken[0] < 7, name
     starts = [taken[0] for taken in turns.values()]
     assert min(starts.count(slot) for slot in range(7)) > 20
+
+
+def test_with_every_deadline_more_may_answer_until_everybody_may() -> None:
+    names = devices(400)
+    rules = {"share": choosing(kind="share", share=0.1), "slots": choosing(kind="slots", slots=5)}
+    for rule in rules.values():
+        taken = [set(chosen(rule, 3, names, turns)) for turns in range(6)]
+        assert all(one < other for one, other in pairwise(taken[:5])) and len(taken[4]) == len(names)
+    assert set(chosen(rules["share"], 3, names, 2)) == set(
+        chosen(choosing(kind="share", share=0.4), 3, names)
+    )
+    earlier = {*chosen(rules["slots"], 3, names), *chosen(rules["slots"], 2, names)}
+    assert set(chosen(rules["slots"], 3, names, 1)) == earlier
+
+
+def test_deadlines_are_counted_whole_from_the_barrier_on() -> None:
+    buffer = {"buffer": {"seconds_max": 1.5}}
+    assert [turns_of(buffer, 10_000, at) for at in (0, 10_000, 11_499, 11_500, 14_499)] == [0, 0, 0, 1, 2]
 
 
 # -- weights

@@ -41,6 +41,8 @@ SERVERS: dict[str, dict[str, object]] = {
     "sgd with momentum": {"momentum": 0.5},
     "adam": {"optimizer": "adam", "learning_rate": 0.02},
     "yogi": {"optimizer": "yogi", "learning_rate": 0.02},
+    "adagrad": {"optimizer": "adagrad", "learning_rate": 0.2},
+    "amsgrad": {"optimizer": "amsgrad", "learning_rate": 0.02},
 }
 TOO_FAST = {"adam, too fast": {"optimizer": "adam", "learning_rate": 0.3}}
 EVEN, STALE = 0.2, 1.5

@@ -11,7 +11,8 @@ import pytest
 
 from aggregation.errors import UsageProblem
 from aggregation.policy import Policy, policy_from_mapping
-from fluvial.session.simulation import SimulationResult, VersionFacts, simulate
+from fluvial.session.engine import VersionFacts
+from fluvial.session.simulation import SimulationResult, simulate
 from learning.config import TrainConfig
 from learning.task import Task, load_task
 
