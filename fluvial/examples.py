@@ -105,6 +105,13 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("fleet --task mine --devices 20", "until Ctrl-C"),
         ("fleet --task mine --devices 20 --versions 30", "until version 30 is announced"),
     ),
+    "model export": (
+        ("model export --task mine --format torchscript", "a file that runs with torch alone"),
+        (
+            "model export --task mine --version 12 --format onnx --out model.onnx",
+            "an earlier one, for ONNX Runtime",
+        ),
+    ),
     "model get": (
         ("model get --task mine", "the newest, to mine-VERSION.safetensors"),
         ("model get --task mine --version 12 --out model.safetensors", "an earlier one"),

@@ -16,6 +16,7 @@ MODULES: Final = {
     "tracking": ("mlflow", "tensorboard"),
     "pkcs11": ("pkcs11",),
     "flower": ("flwr",),
+    "onnx": ("onnx", "onnxscript"),
 }  # fmt: skip
 """The modules that an extra adds to those of the extras before it."""
 
@@ -55,7 +56,7 @@ EXTRAS_OF_COMMANDS: Final = {
 }
 """What a command needs to do all that it can; ``new`` and ``completion`` need none."""
 
-OF_OPTIONS: Final = frozenset({"pkcs11", "flower"})
+OF_OPTIONS: Final = frozenset({"pkcs11", "flower", "onnx"})
 """Extras that no command needs, but what one may be asked for."""
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import sysconfig
-from functools import cache
 from pathlib import Path
 from typing import Final
 
-from benchmarks.peer_runs import Peer
+from tests.other_environments import python_with
 
 VENDORED: Final = Path(__file__).parent / "vendor" / "flower"
-_FLWR: Final = Peer("Flower", ("flwr==1.42.0",))
 
 DIGITS: Final = '''
 """In place of the template's task.py, which fetches CIFAR-10: the same functions, on the digits of scikit-learn."""
@@ -147,13 +143,9 @@ app = ServerApp(server_fn=server_fn)
 '''
 
 
-@cache
 def python_with_flower() -> Path:
-    """The interpreter of an environment with ``flwr``, which has torch and scikit-learn from this one."""
-    folder = _FLWR.environment()
-    packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    (packages / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return folder / "bin" / "python"
+    """The interpreter of an environment with the real ``flwr``."""
+    return python_with("Flower", "flwr==1.42.0")
 
 
 def template(name: str, folder: Path) -> Path:

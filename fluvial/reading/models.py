@@ -20,7 +20,7 @@ from fluvial.reading.state_files import read_state
 from producers.sdk.bases import Bases, arrays_of
 from schemas.objects import sha256_hex
 from schemas.states import frozen_of, state_file, whole_state
-from schemas.tensor_files import FLOATS, float32_of, read_tensors
+from schemas.tensor_files import FLOATS, float32_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,21 +64,14 @@ class Model:
         Without ``task`` its program is loaded: the file that it was created with, or what the task carries of it. A
         model from a file has to be told. ``private``: a device's file of its private layers, for a task that has such;
         without it they are as ``model()`` made them, which is said. Needs ``fluvial[learning]``. UsageProblem FLV-2213
-        when the weights are not that model's, FLV-2254 when the private layers are not; FLV-2218 when nothing says
+        when the weights are not that model's, FLV-2254 when the private layers are not, FLV-2219 or FLV-4112
+        when there is no such file; FLV-2218 when nothing says
         which task; what finding and loading its program raises.
         """
         from learning.private import in_words
-        from learning.task import load_task
         from learning.tensors import model_with
 
-        if task is None and self._find_program is None:
-            raise UsageProblem(
-                "FLV-2218",
-                "nothing says which task file these weights belong to",
-                where=self.task,
-                hint='give it: `model.module(load_task("mine.py"))`',
-            )
-        found = task or load_task(self._find_program() if self._find_program else self.reference)
+        found = task or self.program()
         if found.private and private is None:
             log.warning(
                 "%d tensors of this model are private (%s): no version has them, and they are as model() made them; "
@@ -86,10 +79,26 @@ class Model:
                 len(found.private),
                 in_words(found.private),
             )
-        own = None if private is None else read_tensors(Path(private).read_bytes())
+        own = None if private is None else read_state(Path(private))
         model = model_with(found, self.state, own)
         with found.kind.mode(model, training=False):  # as it is used, not as it is trained
             return model
+
+    def program(self) -> Task:
+        """The task that the weights are of: the file that it was created with, or what the task carries of it.
+
+        UsageProblem FLV-2218 when nothing says which; what finding and loading its program raises.
+        """
+        from learning.task import load_task
+
+        if self._find_program is None:
+            raise UsageProblem(
+                "FLV-2218",
+                "nothing says which task file these weights belong to",
+                where=self.task,
+                hint='give it: `model.module(load_task("mine.py"))`',
+            )
+        return load_task(self._find_program())
 
 
 def load_model(
@@ -118,7 +127,11 @@ def load_model(
     """
     if isinstance(task, str | Path) and Path(task).suffix in FILE_SUFFIXES:
         return _from_file(Path(task))
-    found = find_version(task, version, settings=settings, home=home, genesis_sha256=genesis_sha256)
+    return model_of(find_version(task, version, settings=settings, home=home, genesis_sha256=genesis_sha256))
+
+
+def model_of(found: FoundVersion) -> Model:
+    """The model of a version that was found."""
     given, genesis, base = found.reference, found.genesis, found.base
 
     def program() -> str:
@@ -146,6 +159,11 @@ class FoundVersion:
     reference: str
     home: Path
     anchored: bool
+
+    @property
+    def genesis_sha256(self) -> str:
+        """The hash of the task's genesis document, which an auditor trusts."""
+        return sha256_hex(self.genesis.canonical())
 
     def file(self) -> bytes:
         """All of the model, as torch loads it strictly."""

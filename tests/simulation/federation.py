@@ -17,7 +17,7 @@ from aggregation.fold.rejections import ACCEPTED
 from aggregation.server.lateness import lateness_under
 from fluvial.proof.checker import fold as checker_fold
 from schemas.manifests import decode_manifest
-from schemas.objects import manifest_key, model_key
+from schemas.objects import manifest_key, model_key, optimizer_key, sha256_hex
 from schemas.records import Unverified, aggregate_in
 from schemas.topics import aggregates_topic, models_topic, topics_of, updates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict
@@ -238,8 +238,17 @@ class Federation:
         # What comes after its round waits for an update that counts; those who count, for their quorum.
         if lateness_under(self.policy, version).updates_of(waiting) >= self.policy.buffer.quorum:
             found.append(f"windows of {sum(one.accepted for one in waiting)} updates wait")
-        if model_key(TASK, version) not in self.objects.objects:
-            found.append(f"version {version} has no model")
+        files = (
+            {}
+            if not made
+            else {
+                model_key(TASK, version): made[-1].model_sha256,
+                optimizer_key(TASK, version): made[-1].optimizer_sha256,
+            }
+        )
+        for key, sha256 in files.items():
+            if sha256_hex(self.objects.objects.get(key, b"")) != sha256:  # there may be a planted one
+                found.append(f"{key} is not written yet")
         return found
 
 

@@ -90,7 +90,8 @@ def requirements(extra: str) -> Iterator[Requirement]:
             yield requirement
 
 
-@pytest.mark.parametrize("extra", sorted(MODULES.keys() - {"flower"}))  # which has an environment of its own
+# Two extras have environments of their own: tests/other_environments.py.
+@pytest.mark.parametrize("extra", sorted(MODULES.keys() - {"flower", "onnx"}))
 def test_the_modules_of_an_extra_are_those_of_its_packages(extra: str) -> None:
     top_levels: dict[str, set[str]] = {}
     for module, distributions in importlib.metadata.packages_distributions().items():

@@ -54,6 +54,8 @@ SCHEDULES: dict[str, tuple[dict[str, Any], twins.Rate]] = {
         twins.warmed(0.8, 3, twins.cosine(0.8, 4, 0.0)),
     ),
 }
+SLOW_LANE = {"constant", "cosine"}
+"""Tried in the others as well."""
 ADAPTIVE = {"rate": 0.05, "beta_1": 0.9, "beta_2": 0.95, "tau": 1e-3}
 
 
@@ -107,7 +109,7 @@ def test_the_adaptive_optimizers_are_those_of_the_paper(kind: str) -> None:
     require(one, lambda model, log: twins.adaptive(model, log, kind, **ADAPTIVE))
 
 
-@pytest.mark.parametrize("tau_c", [2, 9])
+@pytest.mark.parametrize("tau_c", [2, pytest.param(9, marks=pytest.mark.long)])
 def test_fadas_goes_slower_where_delays_are_large(tau_c: int) -> None:
     """Wang et al. 2024, algorithm 1."""
     one = lived(policy_of(server=keys("amsgrad") | {"learning_rate": 0.4, "delay_versions_max": tau_c}))
@@ -125,7 +127,9 @@ def test_momentum_is_the_papers(ahead: str) -> None:
     require(one, lambda model, log: twin(model, log, 0.5, 0.8))
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in SLOW_LANE else name for name in SCHEDULES]
+)
 def test_a_schedule_is_a_function_of_the_version(name: str) -> None:
     """Loshchilov and Hutter 2017, equation 5; Goyal et al. 2017, section 2.2."""
     schedule, rate = SCHEDULES[name]
