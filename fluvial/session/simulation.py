@@ -241,6 +241,8 @@ class _Simulation:
         self._idle = list(self._members)
         self._published: dict[tuple[str, int, int], tuple[int, bool]] = {}
         self._versions: list[VersionFacts] = []
+        self._since_s: dict[int, float] = {}
+        self._unselected = 0
 
     async def to_the_end(
         self, versions: int, on_version: Callable[[VersionFacts], object] | None
@@ -260,20 +262,24 @@ class _Simulation:
         if not federation.updates_waiting and again:
             for member in again:
                 member.last_base = -1
-        elif not federation.updates_waiting:
+        elif not federation.updates_waiting and not self._unselected:
             judged = [update.verdict for update in self._updates()]
             raise simulated_dead_end(self.engine.head, judged, self._work.failing)
         return tick
 
     def begin(self, announced: Mapping[str, Announcement]) -> None:
-        """Every free device whose region has a version that is new to it fetches that version and starts."""
-        waiting = []
+        """Every free device whose region has a version that is new to it fetches it and, if it may, starts."""
+        waiting, self._unselected, now_s = [], 0, self.engine.clock.now_s
         for member in self._idle:
             announcement = announced.get(member.author.region)
             if announcement is None or member.last_base >= announcement.version:
                 waiting.append(member)
                 continue
             base = self.engine.bases.announced(announcement)
+            if not member.author.is_selected(base, now_s - self._since_s.setdefault(base.version, now_s)):
+                waiting.append(member)
+                self._unselected += 1
+                continue
             member.last_base = base.version
             due_s = self.engine.clock.now_s + member.round_seconds(self._config)
             heapq.heappush(self._rounds, (due_s, member.index, member, base))

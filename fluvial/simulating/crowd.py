@@ -9,11 +9,13 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
 from aggregation.errors import UsageProblem
+from aggregation.selection import turns_after
 from fluvial.session.patience import DeadEnd, advice
 from fluvial.simulating.work import nobody_succeeds
 
@@ -47,6 +49,10 @@ class Work(Protocol):
 
     def region(self, device: int) -> str:
         """Of a device."""
+        ...
+
+    def may_answer(self, device: int, base: Base, waited_s: float) -> bool:
+        """Whether the policy selects it for ``base``, which it knows for so many seconds."""
         ...
 
     def begin(self, device: int, base: Base) -> Any:
@@ -105,6 +111,7 @@ class Crowd:
         self._nobody_until_s = 0.0
         self._lost_in_a_row = 0
         self._head_since_s = 0.0
+        self._has_unselected = False
 
     # -- beginning
 
@@ -118,11 +125,9 @@ class Crowd:
         now_s = self._engine.clock.now_s
         free = self._at_once - len(self._going)
         if free > 0 and now_s >= self._nobody_until_s:
-            devices = self._who(free, now_s)
+            devices = self._who(free, now_s, announced)
             if len(devices) < free:
-                self._nobody_until_s = (
-                    math.inf if self._population.always_there else self._population.next_change(now_s)
-                )
+                self._nobody_until_s = min(self._next_turn(now_s), self._next_change(now_s))
             self._start(devices, announced, now_s)
         self._work_ahead()
 
@@ -132,21 +137,42 @@ class Crowd:
         self._nobody_until_s = 0.0
         self._head_since_s = self._engine.clock.now_s
 
-    def _who(self, wanted: int, now_s: float) -> Indices:
+    def _next_change(self, now_s: float) -> float:
+        return math.inf if self._population.always_there else self._population.next_change(now_s)
+
+    def _next_turn(self, now_s: float) -> float:
+        """When the policy selects more devices, if there are any that it has not selected."""
+        if not self._has_unselected:
+            return math.inf
+        seconds_max = self._engine.bases.at(0).policy.buffer.seconds_max
+        turns = turns_after(now_s - self._head_since_s, seconds_max)
+        return self._head_since_s + (turns + 1) * seconds_max
+
+    def _selected(self, device: int, announced: Mapping[str, Announcement], now_s: float) -> bool:
+        base = self._engine.bases.announced(announced[self._work.region(device)])
+        selected = self._work.may_answer(device, base, now_s - self._head_since_s)
+        self._has_unselected = self._has_unselected or not selected
+        return selected
+
+    def _who(self, wanted: int, now_s: float, announced: Mapping[str, Announcement]) -> Indices:
         """int64[≤ wanted], each able to begin, in the order in which they do."""
+        self._has_unselected = False
         number = self._population.devices
         if number <= LOOKED_THROUGH_MAX or 2 * (len(self._done | self._going) + wanted) > number:
             able = self._population.available(everybody := np.arange(number), now_s)
             able[list(self._done)] = False
             able[list(self._going)] = False
-            found: Indices = self._random.permutation(everybody[able])[:wanted]
-            return found
+            tried = self._random.permutation(everybody[able]).tolist()
+            found = (one for one in tried if self._selected(one, announced, now_s))
+            return np.array(list(islice(found, wanted)), dtype=np.int64)
         chosen: dict[int, None] = {}
         for _ in range(TRIES):
             drawn = self._random.integers(0, number, 2 * (wanted - len(chosen)) + 16)
             there = drawn[self._population.available(drawn, now_s)]
             chosen |= dict.fromkeys(
-                one for one in there.tolist() if one not in self._done and one not in self._going
+                one
+                for one in there.tolist()
+                if one not in self._done and one not in self._going and self._selected(one, announced, now_s)
             )
             if len(chosen) >= wanted:
                 break

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from backends import keys
-from producers.sdk.updates import Author
+from producers.sdk.updates import Author, may_answer
 from schemas.certificates import Identity, Role, Trust
 from schemas.envelope import KeyPair
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from producers.sdk.bases import Base
     from schemas.manifests import Genesis
 
 AUTHORS_KEPT: Final = 4096
@@ -81,14 +82,21 @@ class Authors:
         )
         self._known: OrderedDict[int, Author] = OrderedDict()
 
+    def name(self, device: int) -> str:
+        """The device's id."""
+        return self._names[device] if self._names else f"d-{device:06d}"
+
+    def may_answer(self, device: int, base: Base, waited_s: float) -> bool:
+        """Whether it may answer ``base``, the newest version for so many seconds; no key is made to know it."""
+        return may_answer(self._genesis.task, self.name(device), base, waited_s)
+
     def of(self, device: int) -> Author:
         """The device's author: the same key each time, whether it is remembered or made again."""
         known = self._known.get(device)
         if known is not None:
             self._known.move_to_end(device)
             return known
-        region = self.regions[device % len(self.regions)]
-        name = self._names[device] if self._names else f"d-{device:06d}"
+        region, name = self.regions[device % len(self.regions)], self.name(device)
         pair = self._pair(region, name, device)
         made = Author(self._genesis, region, name, pair.of_task(self._domain), self._seed)
         self._known[device] = made

@@ -72,6 +72,10 @@ class TrainedWork:
         """See ``Work``."""
         return self._authors.regions[device % len(self._authors.regions)]
 
+    def may_answer(self, device: int, base: Base, waited_s: float) -> bool:
+        """See ``Work``."""
+        return self._authors.may_answer(device, base, waited_s)
+
     def begin(self, device: int, base: Base) -> Future[Trained | Failed] | None:
         """See ``Work``."""
         return self._trainers.begin(self._job(device, base))
@@ -150,6 +154,10 @@ class SyntheticWork:
     def region(self, device: int) -> str:
         """See ``Work``."""
         return self._authors.regions[device % len(self._authors.regions)]
+
+    def may_answer(self, device: int, base: Base, waited_s: float) -> bool:
+        """See ``Work``."""
+        return self._authors.may_answer(device, base, waited_s)
 
     def begin(self, device: int, base: Base) -> None:
         """See ``Work``: there is nothing to do."""

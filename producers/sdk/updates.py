@@ -101,13 +101,8 @@ class Author:
         return hashlib.sha256(text.encode()).hexdigest()[:UPDATE_ID_HEX]
 
     def is_selected(self, base: Base, waited_s: float = 0.0) -> bool:
-        """Whether the task's policy lets this device answer ``base``: an update of one that it does not is refused.
-
-        ``waited_s``: for how long the device knows that ``base`` is the newest version, at the least.
-        """
-        turns = turns_after(waited_s, base.policy.buffer.seconds_max)
-        candidate = Candidate(self.genesis.task, self.device_id, base.version, base.sha256, turns)
-        return base.version == 0 or is_selected(base.policy.selection, candidate)
+        """Whether the task's policy lets this device answer ``base``; see ``may_answer``."""
+        return may_answer(self.genesis.task, self.device_id, base, waited_s)
 
     def publication(self, value: bytes, update_id: str, region: str | None = None) -> Publication:
         """``value``, addressed to this device's partition of its own region's log, or of ``region``'s."""
@@ -115,6 +110,16 @@ class Author:
         partition = partition_of(self.device_id, self.genesis.regions[there].partitions)
         topic = updates_topic(self.genesis.task, there)
         return Publication(there, topic, partition, self.device_id.encode(), value, update_id)
+
+
+def may_answer(task: str, device_id: str, base: Base, waited_s: float) -> bool:
+    """Whether the task's policy lets a device answer ``base``: an update of one that it does not is refused.
+
+    ``waited_s``: for how long the device knows that ``base`` is the newest version, at the least.
+    """
+    turns = turns_after(waited_s, base.policy.buffer.seconds_max)
+    candidate = Candidate(task, device_id, base.version, base.sha256, turns)
+    return base.version == 0 or is_selected(base.policy.selection, candidate)
 
 
 def clipped_update(

@@ -50,6 +50,19 @@ def test_the_same_arguments_give_the_same_models_and_verdicts(task: Task) -> Non
     assert first.updates == second.updates
 
 
+@pytest.mark.parametrize("selection", [{"kind": "slots", "slots": 6}, {"kind": "share", "share": 0.2}])
+def test_devices_draw_their_lots_and_where_too_few_are_selected_more_are(
+    task: Task, selection: dict[str, object]
+) -> None:
+    policy = rules(
+        selection=selection, buffer={"updates": 6, "quorum": 6, "seconds_max": 2.0, "mode": "rounds"}
+    )
+    result = small(task, policy=policy)
+    assert len(result.versions) == 4
+    assert {one.verdict.outcome for one in result.updates} <= {"accepted", "round_over"}
+    assert all(facts.updates >= 6 for facts in result.versions)
+
+
 def test_another_seed_gives_another_model(task: Task) -> None:
     assert small(task).versions[-1].model_sha256 != small(task, seed=1).versions[-1].model_sha256
 

@@ -218,3 +218,15 @@ def test_updates_of_a_synthetic_crowd_move_the_model() -> None:
     shas = [point.model_sha256 for point in outcome.points]
     assert len(set(shas)) == len(shas)
     assert np.isfinite([point.staleness for point in outcome.points]).all()
+
+
+@pytest.mark.parametrize("selection", [{"kind": "slots", "slots": 6}, {"kind": "share", "share": 0.1}])
+@pytest.mark.parametrize("devices", [24, 5000])
+def test_devices_draw_their_lots_and_where_too_few_are_selected_more_are(
+    selection: dict[str, object], devices: int
+) -> None:
+    buffer: dict[str, object] = {"updates": 6, "quorum": 6, "seconds_max": 30.0, "mode": "rounds"}
+    plan = replace(PLAN, population=replace(CROWD, devices=devices), synthetic=50, signed=False)
+    outcome = simulate_crowd(plan, rules(selection=selection, buffer=buffer))
+    assert len(outcome.points) == PLAN.versions
+    assert set(outcome.ledger.outcomes) <= {"accepted", "round_over"}
