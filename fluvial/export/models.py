@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -90,8 +89,10 @@ class Exporting:
             return write_tensors(
                 whole_state(found.genesis, found.base.parameters, found.frozen), self.metadata
             )
+        from learning.kinds import torch_exports
+
         task = self.model.program()
-        write: Callable[..., bytes] = getattr(import_module("learning.kinds.torch_exports"), f"{form}_file")
+        write: Callable[..., bytes] = getattr(torch_exports, f"{form}_file")
         return write(self.model.module(task), self._example(task), self.metadata)
 
     def _mlflow(self, path: Path) -> None:
