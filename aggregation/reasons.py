@@ -305,6 +305,14 @@ class Reason(Enum):
         407, "skipped", {"skip_offset": int, "reason": str},
         lambda offset, why: f"parked by the operator's Skip at offset {offset}: {why}",
     )  # fmt: skip
+    PARDON = (
+        408, "control", {"device_id": str, "until": int, "reason": str},
+        lambda device, until, why: f"the quarantine of {device} until version {until} ends here: {why}",
+    )  # fmt: skip
+    PARDON_OF_NOTHING = (
+        409, "control", {"device_id": str, "until": int, "reason": str},
+        lambda device, until, why: f"{device} is in no quarantine until version {until} here, nothing is lifted: {why}",
+    )  # fmt: skip
     CONTROL_OF_ANOTHER_TASK = 411, "wrong_task", {"task": str}, lambda task: f"it is for the task {task!r}"
     CONTROL_OF_ANOTHER_REGION = (
         412,

@@ -9,7 +9,7 @@ import gzip
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,12 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from aggregation.errors import EnvironmentProblem, UsageProblem
 from learning.package_files import text_of
+from learning.sources import MALFORMED, is_source, pair_of, parts_of
 
 Array = NDArray[Any]
-Pair = tuple[ArrayLike, ArrayLike]
+Source = Any
+"""What ``Examples.of`` takes."""
 FASHION_FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
 _PAIR: Final = 2
-_MALFORMED: Final = "the task's data is malformed: "
 _TEST_EVERY: Final = 5  # every fifth example of a class is held out: 1,438 digits to train on, 359 to test on
 
 
@@ -54,6 +55,16 @@ class Examples:
     def __len__(self) -> int:
         return len(self.x)
 
+    @classmethod
+    def of(cls, source: Source, *, x: str | Sequence[str] = (), y: str = "") -> Examples:
+        """The examples of a pair of arrays, a data set or loader of torch, columns, a table, a file or a folder.
+
+        x, y: the columns that are meant, where the source has names; without, y is the one called label, target or y,
+        and x are the others. In the source's own order, also of a loader that shuffles, and all at once: what draws
+        (augmentation) is drawn once. Raises UsageProblem FLV-2205; see ``learning.sources``.
+        """
+        return cls(*pair_of(source, x, y))
+
     def subset(self, indices: ArrayLike) -> Examples:
         """The examples at ``indices`` (int64[k]), in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
@@ -76,15 +87,13 @@ class Examples:
         return self.y
 
 
-Side = Examples | Pair
-
-
 class Dataset:
     """Training examples, which the devices have, and held-out test examples, for the evaluator.
 
-    Each side is an ``Examples`` or a pair (x, y) of arrays. ``train`` is split among the devices. Instead of it,
-    ``parts`` says who has what: one part a device, by its name (a hospital, a speaker, a store), which becomes the
-    device's id: lower-case, with ``-`` for what an id cannot hold. Raises UsageProblem FLV-2205 if malformed.
+    Each side is a pair (x, y) of arrays, an ``Examples``, or what ``Examples.of`` takes. ``train`` is split among the
+    devices. Instead of it, ``parts`` says who has what: one part a device, by its name (a hospital, a speaker, a
+    store), which becomes the device's id: lower-case, with ``-`` for what an id cannot hold; or a folder that has one
+    folder or file a device. Raises UsageProblem FLV-2205 if malformed.
     """
 
     __slots__ = ("_train", "parts", "test")
@@ -94,7 +103,11 @@ class Dataset:
     test: Examples
 
     def __init__(
-        self, train: Side | None = None, test: Side | None = None, *, parts: Mapping[Any, Side] | None = None
+        self,
+        train: Source | None = None,
+        test: Source | None = None,
+        *,
+        parts: Mapping[Any, Source] | str | Path | None = None,
     ) -> None:
         if (train is None) == (parts is None):
             raise _malformed(
@@ -126,6 +139,8 @@ class Dataset:
 def _parts(parts: object) -> dict[str, Examples]:
     from schemas.certificates import NAME_PATTERN
 
+    if isinstance(parts, str | Path):
+        parts = parts_of(Path(parts))
     if not isinstance(parts, Mapping) or not parts:
         raise _malformed('parts must be a dict such as {"hospital-a": (x, y)}, with one part or more')
     named: dict[str, Examples] = {}
@@ -144,15 +159,16 @@ def _parts(parts: object) -> dict[str, Examples]:
     return named
 
 
-def _examples(side: object, name: str) -> Examples:
+def _examples(side: Any, name: str) -> Examples:
     if isinstance(side, Examples):
         return side
-    if not isinstance(side, tuple | list) or len(side) != _PAIR:
+    pair = isinstance(side, tuple | list) and len(side) == _PAIR
+    if not pair and not is_source(side):
         raise _malformed(f"{name} must be a pair (x, y) of arrays, got {type(side).__name__}")
     try:
-        return Examples(side[0], side[1])
+        return Examples(side[0], side[1]) if pair else Examples.of(side)
     except UsageProblem as problem:
-        raise _malformed(f"{name}: {problem.message.removeprefix(_MALFORMED)}") from problem
+        raise _malformed(f"{name}: {problem.message.removeprefix(MALFORMED)}") from problem
 
 
 def _numeric(values: ArrayLike, name: str, *, small_integers_are_floats: bool) -> Array:
@@ -176,7 +192,7 @@ def _numeric(values: ArrayLike, name: str, *, small_integers_are_floats: bool) -
 def _malformed(message: str) -> UsageProblem:
     return UsageProblem(
         "FLV-2205",
-        f"{_MALFORMED}{message}",
+        f"{MALFORMED}{message}",
         hint="return learning.Dataset(train=(x, y), test=(x, y)) from data(), with numpy arrays",
     )
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-import numpy as np
-
 from aggregation.errors import UsageProblem
 from learning.datasets import Examples
+from learning.sources import FILES, MALFORMED, pair_of
 from learning.users_examples import users_examples
 
 LOCAL_DATA: Final = "local_data"
@@ -43,17 +41,19 @@ def no_data(task: str, file: str) -> UsageProblem:
 
 def _arrays(file: Path, path: str) -> tuple[Any, Any]:
     hint = "define local_data(path) in the task file, or write the file with: numpy.savez(path, x=x, y=y)"
-    if Path(path).suffix != ".npz":
+    place = Path(path)
+    if not place.is_dir() and place.suffix not in FILES:
         raise UsageProblem(
             "FLV-2234",
-            f"nothing says how to read {path}: the task file has no local_data(path), and only .npz needs none",
+            f"nothing says how to read {path}: the task file has no local_data(path), and only {', '.join(FILES)} and "
+            "folders of these need none",
             where=str(file),
             hint=hint,
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["x"], arrays["y"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        return pair_of(place)
+    except UsageProblem as problem:
+        reason = problem.message.removeprefix(MALFORMED)
         raise UsageProblem(
-            "FLV-2234", f"{path} cannot be read: {error}", where=str(file), hint=hint
-        ) from error
+            "FLV-2234", f"{path} cannot be used: {reason}", where=str(file), hint=hint
+        ) from problem

@@ -198,7 +198,8 @@ class Task:
     def local_data(self, path: str) -> Examples:
         """The examples of whoever runs this at ``path``: what ``local_data(path)`` of the file makes of it.
 
-        Without that function, a .npz file with the arrays x and y. Raises UsageProblem FLV-2234, FLV-2205.
+        Without that function, a .npz, a .csv or a folder, as ``Examples.of`` reads it. Raises UsageProblem FLV-2234,
+        FLV-2205.
         """
         return local_examples(self._module, self.path, path)
 

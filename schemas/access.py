@@ -28,7 +28,7 @@ ROLES: Final[tuple[AccessRole, ...]] = (
     "device", "worker", "merger", "evaluator", "guardian", "operator", "reader",
 )  # fmt: skip
 """``guardian`` is of tasks whose policy is guided.
-``reader`` looks and writes nothing: audits, the console, exports. ``operator`` also revokes and parks.
+``reader`` looks and writes nothing: audits, the console, exports. ``operator`` also revokes, parks and pardons.
 
 Who creates and removes tasks administers the cluster, and is none of these.
 """

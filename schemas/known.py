@@ -25,6 +25,8 @@ SINCE_POLICY_V3: Final = {"Guide": 1, "GuideAnnouncement": 1} | dict.fromkeys(
 """The first version of a record that policies before v3 do not know: to them it is an unknown schema, for ever."""
 SINCE_POLICY_V4: Final = {"RegionalAggregate": 3}
 """The same of policies before v4."""
+SINCE_POLICY_V5: Final = {"Pardon": 1}
+"""The same of policies before v5."""
 
 
 def is_later(schema: Schema, policy: Policy) -> bool:
@@ -36,8 +38,11 @@ def is_later(schema: Schema, policy: Policy) -> bool:
 
 def is_unknown(schema: Schema, policy: Policy) -> bool:
     """Whether a schema is later than all that the policy's format knows, whatever stands where it is named."""
-    never = schema.version + 1
-    since_v3, since_v4 = (since.get(schema.name, never) for since in (SINCE_POLICY_V3, SINCE_POLICY_V4))
-    return (not policy.counts_shares and schema.version >= since_v3) or (
-        not policy.says_buckets and schema.version >= since_v4
+    not_yet = (
+        (policy.counts_shares, SINCE_POLICY_V3),
+        (policy.says_buckets, SINCE_POLICY_V4),
+        (policy.knows_pardons, SINCE_POLICY_V5),
+    )
+    return any(
+        schema.version >= since.get(schema.name, schema.version + 1) for known, since in not_yet if not known
     )

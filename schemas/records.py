@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from aggregation.defences import Usual
-from aggregation.fold.events import Barrier, Event, RejectedRecord, Revoke, Skip, Tick, Update
+from aggregation.fold.events import Barrier, Event, Pardon, RejectedRecord, Revoke, Skip, Tick, Update
 from aggregation.fold.rejections import REJECTIONS, RejectionReason
 from aggregation.policy import UPDATE_BYTES_LIMIT, Policy
 from aggregation.reasons import Because, Reason, because
@@ -39,10 +39,11 @@ SIGNERS: Final = {
     "ModelAnnouncement": Role.MERGER,
     "Revoke": Role.OPERATOR,
     "Skip": Role.OPERATOR,
+    "Pardon": Role.OPERATOR,
 }
 """Which role may sign which record."""
 
-CONTROL_KINDS: Final = frozenset({"Barrier", "Tick", "Revoke", "Skip"})
+CONTROL_KINDS: Final = frozenset({"Barrier", "Tick", "Revoke", "Skip", "Pardon"})
 """What stands in an updates topic beside updates."""
 INGRESS_KINDS: Final = frozenset({"ClientUpdate", *CONTROL_KINDS})
 DEVICE_TEXT_MAX: Final = 64
@@ -330,6 +331,9 @@ def _translate(
             return _revoke(record, barred_as, rules)
         case "Skip":
             return _skip(record, barred_as)
+        case "Pardon":
+            place = record["task"], record["region"], record["device_id"]
+            return Pardon(*place, record["until"], record["reason"], barred_as)
         case kind:
             raise ValueError(f"no translation for {kind}")  # INGRESS_KINDS and this match disagree: a defect
 

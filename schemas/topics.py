@@ -94,7 +94,7 @@ def topics_of(task: str, partitions: Mapping[str, int], *, guided: bool = False)
     """
     table: list[Topic] = []
     for region, count in sorted(partitions.items()):
-        ingress = ("ClientUpdate", "Barrier", "Tick", "Revoke", "Skip")
+        ingress = ("ClientUpdate", "Barrier", "Tick", "Revoke", "Skip", "Pardon")
         table.append(Topic(updates_topic(task, region), ingress, "device_id", count, FOREVER_MS))
         table.append(Topic(verdicts_topic(task, region), ("Verdict",), "device_id", count, FOREVER_MS))
         table.append(

@@ -161,6 +161,18 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Pardon:
+    """An authenticated Pardon: the quarantine of a device that would last until version ``until`` ends here."""
+
+    task: str
+    region: str
+    device_id: str
+    until: int
+    reason: str
+    signer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Parked:
     """What is folded in the place of a record that makes the fold raise: the Skip at ``skip_offset`` names it.
 
@@ -171,7 +183,7 @@ class Parked:
     reason: str
 
 
-Event = Update | Barrier | Tick | Revoke | Skip | Parked | RejectedRecord
+Event = Update | Barrier | Tick | Revoke | Skip | Pardon | Parked | RejectedRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,17 @@ class Shares:
             self.quarantined[device] = min(UNTIL_MAX, share.version + defence.quarantine_versions)
             share.refused = share.scored = 0
 
+    def lift(self, device: str, until: int) -> bool:
+        """Whether a device is in the quarantine that lasts until version ``until``; if so, not any more.
+
+        What was scored was forgotten when the quarantine began, and nothing is scored in it: the device begins anew.
+        Its tokens and what was accepted of it stay.
+        """
+        if self.quarantined.get(device) != until:
+            return False
+        del self.quarantined[device]
+        return True
+
     def forget_before(self, version: int) -> None:
         """The task is at ``version``: forget who was silent for long, and whose quarantine is over."""
         gone = [device for device, one in self._by_device.items() if one.version <= version - SHARE_VERSIONS]

@@ -210,6 +210,10 @@ class PartitionState:
             assert said == (self.window.accepted, self.window.weight_total), "the buckets do not add up"
         assert list(self.superseded) == sorted(self.superseded), "bases were not superseded in their order"
         assert all(base in self.models for base in self.superseded), "a dead version grows old"
+        quarantined = self.shares.quarantined
+        assert not any(
+            one.scored for device, one in self.shares if quarantined.get(device, 0) > self.version
+        ), "something was scored in quarantine"
         assert self.policy_sha256 == self.policy.sha256, "the policy is not the one its hash names"
 
 

@@ -19,6 +19,7 @@ from aggregation.fold.events import (
     Barrier,
     Effect,
     Event,
+    Pardon,
     Parked,
     RejectedRecord,
     Revoke,
@@ -60,19 +61,31 @@ def fold_into(state: PartitionState, offset: int, event: Event) -> tuple[Effect,
             effects = _fold_update(state, offset, event)
         case RejectedRecord(rejection, why, device_id):
             effects = _refuse(state, Verdict(offset, rejection.outcome, why, device_id))
-        case Barrier():
-            effects = _fold_barrier(state, offset, event)
-        case Tick():
-            effects = _fold_tick(state, offset, event)
-        case Revoke():
-            effects = _fold_revoke(state, offset, event)
-        case Skip():
-            effects = _fold_skip(state, offset, event)
         case Parked():
             effects = _fold_skipped(state, offset, event)
+        case Barrier() | Tick() | Revoke() | Skip() | Pardon():
+            effects = _fold_control(state, offset, event)
         case _:
             assert_never(event)
     return effects
+
+
+def _fold_control(
+    state: PartitionState, offset: int, event: Barrier | Tick | Revoke | Skip | Pardon
+) -> tuple[Effect, ...]:
+    match event:
+        case Barrier():
+            return _fold_barrier(state, offset, event)
+        case Tick():
+            return _fold_tick(state, offset, event)
+        case Revoke():
+            return _fold_revoke(state, offset, event)
+        case Skip():
+            return _fold_skip(state, offset, event)
+        case Pardon():
+            return _fold_pardon(state, offset, event)
+        case _:
+            assert_never(event)
 
 
 def _fold_update(state: PartitionState, offset: int, update: Update) -> tuple[Effect, ...]:
@@ -256,6 +269,17 @@ def _fold_skip(state: PartitionState, offset: int, skip: Skip) -> tuple[Effect, 
     return (Verdict(offset, CONTROL, why), *_close_if_full(state))
 
 
+def _fold_pardon(state: PartitionState, offset: int, pardon: Pardon) -> tuple[Effect, ...]:
+    elsewhere = _control_elsewhere(state, offset, pardon)
+    if elsewhere:
+        return _refuse(state, elsewhere)
+    state.next_offset = offset + 1
+    lifted = state.shares.lift(pardon.device_id, pardon.until)
+    reason = Reason.PARDON if lifted else Reason.PARDON_OF_NOTHING
+    why = because(reason, pardon.device_id, pardon.until, pardon.reason)
+    return (Verdict(offset, CONTROL, why), *_close_if_full(state))
+
+
 def _fold_skipped(state: PartitionState, offset: int, skipped: Parked) -> tuple[Effect, ...]:
     if skipped.skip_offset <= offset:
         raise ValueError(f"the Skip at offset {skipped.skip_offset} cannot name the record at {offset}")
@@ -264,7 +288,7 @@ def _fold_skipped(state: PartitionState, offset: int, skipped: Parked) -> tuple[
 
 
 def _control_elsewhere(
-    state: PartitionState, offset: int, event: Barrier | Tick | Revoke | Skip
+    state: PartitionState, offset: int, event: Barrier | Tick | Revoke | Skip | Pardon
 ) -> Verdict | None:
     """The verdict on a control record that is meant for another task, region or partition, or whose signer is revoked.
 

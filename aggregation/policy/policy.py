@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from aggregation.policy import v1, v2, v3
+from aggregation.policy import v1, v2, v3, v4
 from aggregation.policy.v2 import FixedPointPolicy, UpdatesPolicy, WindowPolicy
 from aggregation.policy.v3 import SharesPolicy, StalenessPolicy
 from aggregation.policy.v4 import DefencePolicy, MergePolicy
@@ -18,6 +18,9 @@ BEFORE_V3: Final = frozenset({v1.FORMAT, v2.FORMAT})
 
 BEFORE_V4: Final = BEFORE_V3 | {v3.FORMAT}
 """Formats in which sums stand in one bucket: windows do not say how many."""
+
+BEFORE_V5: Final = BEFORE_V4 | {v4.FORMAT}
+"""Formats in which a quarantine ends by itself alone: no operator's Pardon lifts it."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +63,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def says_buckets(self) -> bool:
         """Whether its format has buckets: then windows say what stands in each, be it one."""
         return self.format not in BEFORE_V4
+
+    @property
+    def knows_pardons(self) -> bool:
+        """Whether its format knows the record by which an operator lifts a quarantine."""
+        return self.format not in BEFORE_V5
 
     @property
     def in_rounds(self) -> bool:

@@ -28,7 +28,7 @@ data_option = click.option(
     "--data",
     default="",
     metavar="PATH",
-    help="Examples of one's own: what local_data(PATH) in the task file returns; a .npz with x and y needs none.",
+    help="Examples of one's own: what local_data(PATH) in the task file returns; a .npz, .csv or folder needs none.",
 )
 
 

@@ -18,8 +18,6 @@ from schemas.states import state_metadata, whole_state
 from schemas.tensor_files import write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from fluvial.reading.models import FoundVersion, Model
@@ -89,10 +87,10 @@ class Exporting:
             return write_tensors(
                 whole_state(found.genesis, found.base.parameters, found.frozen), self.metadata
             )
-        from learning.kinds import torch_exports
+        from learning.kinds.torch_exports import onnx_file, torchscript_file
 
         task = self.model.program()
-        write: Callable[..., bytes] = getattr(torch_exports, f"{form}_file")
+        write = onnx_file if form == "onnx" else torchscript_file
         return write(self.model.module(task), self._example(task), self.metadata)
 
     def _mlflow(self, path: Path) -> None:

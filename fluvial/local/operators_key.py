@@ -1,4 +1,4 @@
-"""The key that signs what an operator decides: Revokes and Skips."""
+"""The key that signs what an operator decides: Revokes, Skips and Pardons."""
 
 from __future__ import annotations
 

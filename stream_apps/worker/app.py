@@ -2,7 +2,7 @@
 
 ::
 
-    fl.<task>.updates.<region>[p]     signed envelopes: ClientUpdate, Barrier, Tick, Revoke
+    fl.<task>.updates.<region>[p]     signed envelopes: ClientUpdate, Barrier, Tick, Revoke, Skip, Pardon
         │  fold_region: one actor a partition (isolated), records in offset order
         ▼
     PartitionWorker.process           decode → authenticate → fold (pure) → effects

@@ -26,6 +26,7 @@ from tests.factories.deltas import HashRandom, delta, encoded
 from tests.factories.events import aggregate, barrier, tick, update
 from tests.factories.records import (
     barrier_bytes,
+    pardon_bytes,
     revoke_bytes,
     tick_bytes,
     update_bytes,
@@ -80,6 +81,7 @@ __all__ = [
     "merger_signer",
     "model_sha",
     "operator_signer",
+    "pardon_bytes",
     "policy",
     "revoke_bytes",
     "rsa_key",

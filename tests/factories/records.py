@@ -91,6 +91,13 @@ def revoke_bytes(
     return (by or operator_signer()).sign("Revoke", fields)
 
 
+def pardon_bytes(device_id: str, until: int, *, by: Signer | None = None, **changed: Any) -> bytes:
+    """A signed Pardon."""
+    reason = "its data is mended"
+    fields = {"task": TASK, "region": REGION, "device_id": device_id, "until": until, "reason": reason}
+    return (by or operator_signer()).sign("Pardon", fields | changed)
+
+
 def verdict_bytes(verdict: Verdict, rules: RecordRules = CANONICAL_RULES) -> bytes:
     """A verdict as it stands in its topic, by default in a new task's."""
     return encode_verdict(verdict, rules)

@@ -28,7 +28,7 @@ from aggregation.fold.events import Event
 from schemas.certificates import Role
 from tests import factories
 
-POLICY = factories.policy(updates={"bytes_max": 1 << 20})
+POLICY = factories.policy(format="fluvial/policy/v5", updates={"bytes_max": 1 << 20})
 TIMESTAMP_MS = factories.NOW_MS
 TRUST = factories.trust()
 SIGNERS = {
@@ -37,6 +37,7 @@ SIGNERS = {
     "Tick": factories.worker_signer(),
     "Revoke": factories.operator_signer(),
     "Skip": factories.operator_signer(),
+    "Pardon": factories.operator_signer(),
     "RegionalAggregate": factories.signer("eu", Role.WORKER, "w-1"),
 }
 KINDS = sorted(SIGNERS)

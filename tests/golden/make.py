@@ -237,6 +237,18 @@ def skip() -> bytes:
     return operator_signer().sign("Skip", fields)
 
 
+def pardon() -> bytes:
+    """A signed Pardon."""
+    fields = {
+        "task": TASK,
+        "region": "eu",
+        "device_id": "d-0007",
+        "until": 40,
+        "reason": "its data is mended",
+    }
+    return operator_signer().sign("Pardon", fields)
+
+
 def v4() -> bytes:
     """The payload of the same window under a policy of v4."""
     newer = GUIDED_TOML.replace("policy/v3", "policy/v4").replace("[defence]\n", USUAL_TOML)
@@ -318,6 +330,7 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "tick.v1.avro": lambda: tick_bytes(3),
         "revoke.v1.avro": lambda: revoke_bytes("d-0001", "ab12"),
         "skip.v1.avro": skip,
+        "pardon.v1.avro": pardon,
         "model_announcement.v1.avro": announcement,
         "guide_announcement.v1.avro": guide_announcement,
         "regional_aggregate.v1.avro": lambda: worker_signer().sign_payload("RegionalAggregate", payloads[0]),

@@ -21,6 +21,16 @@ DEFENCE_MUTATIONS = (
         ((SHARES, "        if most and share.refused.bit_count() >= most:\n", "        if False:\n"),),
     ),
     Mutation(
+        "pardons: a quarantine that an operator lifts goes on",
+        (
+            (
+                SHARES,
+                "        del self.quarantined[device]\n        return True\n",
+                "        return True\n",
+            ),
+        ),
+    ),
+    Mutation(
         "state in the snapshot: who had a share is forgotten",
         (
             (

@@ -26,6 +26,7 @@ from tests import factories
 from tests.simulation.defect import Defect
 from tests.simulation.memory_log import MemoryLog, seeded
 from tests.simulation.memory_store import MemoryObjects, StoreFaults
+from tests.simulation.pardoner import Pardoner
 from tests.simulation.policies import policy_of
 from tests.simulation.scenario import EPOCH_MS, LAYOUT, PARTITIONS, TASK, genesis_of, trust_of
 from tests.simulation.scheduler import VirtualLoop
@@ -147,6 +148,8 @@ class Federation:
             self.defect.install()
             self.staff.hire()
             self.strikes.plan()
+            if self.policy.knows_pardons:
+                Pardoner(self).look_on()
             self._expire()
             self._advance(FAULTY_S)
             self._heal()

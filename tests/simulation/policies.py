@@ -45,10 +45,10 @@ _SHORT: Final[dict[str, Any]] = {"buffer": {"updates": 3, "seconds_max": 1.0}}
 
 MEDIAN: Final = _later(_USUAL, shares={"saved_max": 1})
 """With shares that are soon used up, half of all norms above the usual, and windows that weigh as late as they come."""
-GUIDED: Final = _later(_GUIDE, **_SHORT)
-"""With guardians, a cone, and quarantines that begin and end within a run."""
+GUIDED: Final = _later(_GUIDE | {"quarantine_versions": 9}, NEWEST, **_SHORT)
+"""With guardians, a cone, and quarantines that end by themselves hardly ever: an operator lifts them."""
 WAITING: Final = _later(_GUIDE | {"guide_missing": "wait"}, EARLIER, **_SHORT)
-"""Versions wait for a guide; of the format that guides came with."""
+"""Versions wait for a guide; of the format that guides came with. Quarantines begin and end within a run."""
 MERGED: Final = tuple(
     _later(
         _USUAL, buffer={"updates": 6, "seconds_max": 2.0}, merge={"kind": kind, "buckets": 4, "iterations": 3}

@@ -12,6 +12,7 @@ from aggregation.fold.rules import CANONICAL_RULES
 from tests.strangers.program import Stranger
 from tests.strangers.test_mutated import written
 from tests.unit.fluvial.proof import test_checker_fold
+from tests.unit.fluvial.proof.test_checker_pardons import log_of_pardons
 from tests.vectors.replaying import Log, folded_case
 
 pytestmark = pytest.mark.needs("go")
@@ -25,17 +26,24 @@ def case(seed: int, kind: str, per_version: int) -> dict[str, Any]:
     shares = {"per_version": per_version, "saved_max": per_version}
     newer = NEWER[seed]
     policy = test_checker_fold.rules(kind, shares=shares, **newer)
-    made = test_checker_fold.random_log(seed, policy)
-    log = Log(policy)
+    return replayed(f"{kind} {seed}", test_checker_fold.random_log(seed, policy))
+
+
+def replayed(name: str, made: test_checker_fold.Log) -> dict[str, Any]:
+    """What a log comes to, as the vectors have it."""
+    log = Log(made.policy)
     for timestamp_ms, value in made.records:
         log.add(value, timestamp_ms=timestamp_ms)
     for key in made.objects.keys(""):
         log.keep(made.objects.get(key))
-    return folded_case(f"{kind} {seed}", log, CANONICAL_RULES) | {"canonical": True}
+    return folded_case(name, log, CANONICAL_RULES) | {"canonical": True}
 
 
 def test_random_logs_come_to_the_same(stranger: Stranger, tmp_path: Path) -> None:
     cases = [case(seed, kind, seed % 3) for seed in SEEDS for kind in DEFENCES]
+    pardons = [replayed(f"pardons {seed}", log_of_pardons(seed)) for seed in range(4)]
+    assert {408, 409} <= {verdict["reason"] for one in pardons for verdict in one["verdicts"]}
+    cases += pardons
     outcomes = {verdict["outcome"] for one in cases for verdict in one["verdicts"]}
     assert {
         "accepted",

@@ -28,6 +28,7 @@ from tests.factories import (
     key,
     merger_signer,
     operator_signer,
+    pardon_bytes,
     revoke_bytes,
     signer,
     tick_bytes,
@@ -306,6 +307,38 @@ def _chosen() -> tuple[Log, list[dict[str, Any]]]:
     return log, rows
 
 
+def _pardoned() -> tuple[Log, list[dict[str, Any]]]:
+    """A Pardon under a policy of v4, which does not know it, and under one of v5, in a genesis of v5."""
+    old, new = chosen.strict(shares.V4), chosen.strict()
+    log, header = Log(old, domain=DOMAIN), avro.schema_for("Pardon").header
+    for one in (old, new):
+        log.keep(one.canonical())
+    (operator, worker), (name,) = (
+        (one.of_task(DOMAIN) for one in (operator_signer("op-2"), worker_signer())),
+        devices(1),
+    )
+    rows = []
+
+    def probe(number: int, value: bytes, *also: int) -> None:
+        rows.append({"offset": len(log.records), "check": number, "also": list(also)})
+        log.add(value, f"fails check {number}: a Pardon")
+
+    probe(4, header, 6)
+    probe(8, envelope("Tick", header, b"\x30"), 9, 12, 16)
+    probe(8, pardon_bytes(name, 9, by=operator))
+    log.add(shares.barrier(1, new, by=merger_signer().of_task(DOMAIN)))
+    probe(9, envelope("Tick", header, b"\x30"), 12, 16)
+    probe(16, operator.sign_payload("Pardon", header + b"\x02"))
+    probe(51, pardon_bytes(name, 9, by=worker, task="other", region="us"), 52, 53)
+    probe(52, pardon_bytes(name, 9, by=operator, task="other", region="us"), 53)
+    by = operator_signer().of_task(DOMAIN)
+    log.add(revoke_bytes("", f"{serial_of(operator.certificate):x}", by=by))
+    probe(53, pardon_bytes(name, 9, by=operator, region="us"), 55)
+    probe(55, pardon_bytes(name, 9, by=operator))
+    probe(56, pardon_bytes(name, 9, by=by))
+    return log, rows
+
+
 def check_cases() -> dict[str, Any]:
     """Every check with its probes."""
     cases = []
@@ -316,6 +349,7 @@ def check_cases() -> dict[str, Any]:
         "a policy of v3": _shared(),
         "records of v3 under a policy of v2": _later(),
         "policies of v5": _chosen(),
+        "records of v5": _pardoned(),
     }
     for name, (log, rows) in tried.items():
         cases.append(case_of(name, log) | {"checks": rows})

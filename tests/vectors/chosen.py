@@ -1,8 +1,10 @@
-"""Vectors of logs under ``fluvial/policy/v5``: rounds, lots, weights by examples, and older policies beside."""
+"""Vectors of logs under ``fluvial/policy/v5``: rounds, lots, weights by examples, pardons; older policies beside."""
 
 from __future__ import annotations
 
 from typing import Any, Final
+
+import numpy as np
 
 from aggregation.policy import Policy, policy_from_mapping
 from aggregation.selection import Candidate, is_selected
@@ -15,11 +17,16 @@ from tests.factories import (
     devices,
     merger_signer,
     model_sha,
+    operator_signer,
+    pardon_bytes,
+    revoke_bytes,
     tick_bytes,
+    worker_signer,
 )
 from tests.vectors.learning import V5
+from tests.vectors.logs import serial_of
 from tests.vectors.replaying import Log
-from tests.vectors.shares import barrier, rules, update
+from tests.vectors.shares import V4, barrier, rules, update
 
 
 def chosen(**sections: Any) -> Policy:
@@ -157,10 +164,88 @@ def examples() -> Log:
     return log
 
 
+def strict(format_name: str = V5, **sections: Any) -> Policy:
+    """One update that changes nothing brings a device into quarantine, for nine versions."""
+    defence = {"quarantine_refusals": 1, "quarantine_versions": 9}
+    return rules(format_name=format_name, defence=defence, **sections)
+
+
+def pardons() -> Log:
+    """An operator lifts quarantines: of a device that is in one, of others, and under a policy that knows none."""
+    one, old = strict(shares={"per_version": 1, "saved_max": 3}), strict(V4)
+    log, names, value = Log(one, partitions=2), devices(6, partitions=2), delta(5)
+    zeros = np.zeros_like(value)
+    for each in (one, old):
+        log.keep(each.canonical())
+    log.add(pardon_bytes(names[0], 9), "of a device that nobody knows")
+    log.add(update(names[0], 0, value), "counts: one of its three contributions")
+    log.add(pardon_bytes(names[0], 9), "of a device that is in no quarantine")
+    log.add(barrier(1, one), "the next version")
+    log.add(update(names[0], 1, zeros), "changes nothing: quarantine, and its second contribution")
+    log.add(update(names[1], 1, zeros), "another one's")
+    log.add(update(names[0], 0, value), "a duplicate")
+    log.add(pardon_bytes(names[0], 10, region="us"), "of another region")
+    log.add(pardon_bytes(names[0], 10, task="other", region="us"), "of another task")
+    log.add(pardon_bytes(names[0], 10, by=worker_signer()), "by a worker: forged")
+    log.add(pardon_bytes("", 10), "of no device")
+    log.add(pardon_bytes(names[0].upper(), 10), "of a name that no device has")
+    for until in (9, 11, 0, -10):
+        log.add(pardon_bytes(names[0], until), "of a quarantine with another end")
+    log.add(barrier(2, one), "two versions later")
+    log.add(update(names[0], 2, value), "in quarantine still")
+    pardon = pardon_bytes(names[0], 10, reason="é" * 201)
+    log.add(pardon, "ends it; of its reason the verdict has 200 characters")
+    log.add(update(names[0], 2, value), "counts; what it contributed before stays")
+    log.add(pardon, "again: nothing is left to lift")
+    log.add(update(names[1], 2, value), "the other one is in quarantine still")
+    log.add(tick_bytes(17), "closes the window: its state says who is in quarantine")
+    log.add(barrier(3, one), "the next version")
+    log.add(update(names[0], 3, zeros), "quarantine anew, from here on")
+    log.add(pardon, "a copy of one that lifted an earlier quarantine lifts no later one")
+    log.add(barrier(4, old), "v4: a Pardon is bytes that nobody knows")
+    log.add(pardon_bytes(names[0], 12), "unknown")
+    log.add(update(names[0], 4, value), "in quarantine")
+    log.add(barrier(5, one), "v5 again")
+    log.add(pardon_bytes(names[0], 12), "ends it")
+    log.add(pardon_bytes(names[1], 10), "and the other one's")
+    log.add(update(names[0], 5, value), "counts")
+    log.add(update(names[1], 5, value), "counts")
+    log.add(tick_bytes(len(log.records) - 4), "closes the window")
+    return log
+
+
+def pardons_of_a_task() -> Log:
+    """Where signatures name the task: one signed for another, and one of an operator that was revoked."""
+    one = strict()
+    log, names, value = Log(one, domain=DOMAIN), devices(3), delta(5)
+    log.keep(one.canonical())
+    operator, other = (operator_signer(name).of_task(DOMAIN) for name in ("op-1", "op-2"))
+
+    def sent(name: str, base: int, note: str, *, changes: bool = True) -> None:
+        by = device_signer(name).of_task(DOMAIN)
+        log.add(update(name, base, value if changes else np.zeros_like(value), by=by), note)
+
+    for name in names:
+        sent(name, 0, "changes nothing: quarantine", changes=False)
+    log.add(barrier(1, one, by=merger_signer().of_task(DOMAIN)), "the next version")
+    log.add(pardon_bytes(names[0], 9), "signed for no task")
+    log.add(pardon_bytes(names[0], 9, by=other), "ends it")
+    log.add(revoke_bytes("", f"{serial_of(other.certificate):x}", by=operator), "bars that operator")
+    log.add(pardon_bytes(names[1], 9, by=other), "of a revoked operator")
+    log.add(pardon_bytes(names[2], 9, by=operator), "of another one: ends it")
+    sent(names[0], 1, "counts: it was pardoned before the Revoke")
+    sent(names[1], 1, "in quarantine")
+    sent(names[2], 1, "counts")
+    log.add(tick_bytes(4, by=worker_signer().of_task(DOMAIN)), "closes the window")
+    return log
+
+
 LOGS: Final = {
     "rounds": rounds,
     "lots by share": lots,
     "lots by slots": slots,
     "weights by examples": examples,
+    "pardons": pardons,
+    "pardons of a task": pardons_of_a_task,
 }
 """Each by its name."""

@@ -73,8 +73,15 @@ LATER_FIELDS: Final[dict[str, dict[str, Any]]] = {
         "guide_sha256": factories.sha("guide 2"),
         "guide_bytes": 1234,
     },
+    "Pardon": {
+        "task": TASK,
+        "region": "eu",
+        "device_id": "d-0007",
+        "until": 40,
+        "reason": "its data is mended",
+    },
 }
-"""Of what came with ``fluvial/policy/v3``."""
+"""Of what came with ``fluvial/policy/v3`` and later."""
 _SIGNERS: Final = {
     "Guide": ("control", Role.GUARDIAN, "g-1"),
     "GuideAnnouncement": ("control", Role.GUARDIAN, "g-1"),
@@ -82,6 +89,7 @@ _SIGNERS: Final = {
     "Tick": ("eu", Role.WORKER, "w-1"),
     "Revoke": ("control", Role.OPERATOR, "op-1"),
     "Skip": ("control", Role.OPERATOR, "op-1"),
+    "Pardon": ("control", Role.OPERATOR, "op-1"),
     "ModelAnnouncement": ("control", Role.MERGER, "m-1"),
 }
 

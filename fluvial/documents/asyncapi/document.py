@@ -19,7 +19,7 @@ from schemas.vouching import HEADER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION: Final = "1.2.0"
+VERSION: Final = "1.3.0"
 """The document's own. Something removed or changed needs a new major version, something added a new minor one."""
 AVRO: Final = "application/vnd.apache.avro;version=1.9.0"
 BINDING: Final = "0.5.0"
@@ -41,6 +41,7 @@ KEYLESS: Final = {
         "description": "What is revoked; one stands in every partition of the region.",
     },
     "Skip": {"type": "string", "const": "operator"},
+    "Pardon": {"type": "string", "description": "The device's id; one stands in its partition."},
 }
 """What control records have for a key: they are no device's, and are put into their partition by its number."""
 KEYS: Final[dict[str, dict[str, Any]]] = {

@@ -66,6 +66,13 @@ RECORDS: Final[dict[str, dict[str, Any]]] = {
     "Tick": _WINDOW | {"window_first_offset": 640},
     "Revoke": {"task": TASK, "device_id": DEVICE, "certificate_serial": "", "reason": "the device was lost"},
     "Skip": _WINDOW | {"offset": 655, "reason": "the fold raised on it"},
+    "Pardon": {
+        "task": TASK,
+        "region": REGION,
+        "device_id": DEVICE,
+        "until": 40,
+        "reason": "its data is mended",
+    },
     "Verdict": {
         "offset": 641,
         "outcome": "accepted",

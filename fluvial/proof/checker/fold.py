@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fluvial.proof.checker import arithmetic, buffers, encoding, wire
-from fluvial.proof.checker.buckets import bucket_of, buckets_in, counts_buckets
+from fluvial.proof.checker.buckets import bucket_of, buckets_in
 from fluvial.proof.checker.codecs import form_of
 from fluvial.proof.checker.encoding import Undecodable
+from fluvial.proof.checker.known import is_later, newest_update
 from fluvial.proof.checker.lots import is_selected, is_synchronous, turns_of, weight_by_examples
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling, times
@@ -30,23 +31,11 @@ from fluvial.proof.checker.task import Damaged, Shelf
 from fluvial.proof.checker.window import Closed, Folded, Verdict, Window, verdict_of
 from fluvial.proof.checker.wire import Sealed, Signer
 
-UPDATE_SCHEMAS: Final = {None: 1} | {f"fluvial/policy/v{number}": 2 for number in (2, 3, 4, 5)}
-"""The newest version of ClientUpdate that a policy's format takes; a v1 document does not say its format."""
-LATER: Final = {"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2}
-"""The first versions of records that policies before v3 do not know."""
-LATEST: Final = {"RegionalAggregate": 3}
-"""Those that policies before v4 do not know."""
 TEXT_CHARACTERS_MAX: Final = 64
 """Of an update id."""
 SKIPPED: Final = "skipped"
 COUNTED_MAX: Final = 1_000_000
 """(device, base) pairs that a partition remembers; beyond that the oldest base is welcome no more."""
-
-
-def _is_later(policy: dict[str, Any], kind: str, version: int) -> bool:
-    """Whether the policy's format does not know that version of a record, wherever it is named."""
-    before_v3 = not counts_shares(policy) and version >= LATER.get(kind, version + 1)
-    return before_v3 or (not counts_buckets(policy) and version >= LATEST.get(kind, version + 1))
 
 
 class Partition:
@@ -110,11 +99,10 @@ class Partition:
             sealed = wire.open_sealed(self._task.notary, value)
         except Undecodable as error:
             named = error.schema
-            later = named is not None and _is_later(self._policy, named.name, named.version)
+            later = named is not None and is_later(self._policy, named.name, named.version)
             return None, "unknown_schema" if later else error.outcome
-        newest = UPDATE_SCHEMAS[self._policy.get("format")]
-        too_new = sealed.kind == "ClientUpdate" and sealed.schema_version > newest
-        if too_new or _is_later(self._policy, sealed.kind, sealed.schema_version):
+        too_new = sealed.kind == "ClientUpdate" and sealed.schema_version > newest_update(self._policy)
+        if too_new or is_later(self._policy, sealed.kind, sealed.schema_version):
             return None, "unknown_schema"
         return (sealed, "") if sealed.kind in wire.IN_UPDATES_TOPICS else (None, "undecodable")
 
@@ -311,6 +299,8 @@ class Partition:
         elif kind == "Revoke":
             certificate = self._task.certificate_name(record["certificate_serial"])
             self._revoked |= {record["device_id"], certificate} - {""}
+        elif kind == "Pardon":
+            self._standing.pardon(record["device_id"], record["until"])
         return verdict_of(offset, "control"), close and bool(self._window.counts)
 
     def _adopt(self, barrier: dict[str, Any]) -> None:

@@ -109,6 +109,11 @@ class Standing:
             self.quarantined[device] = min(2**63 - 1, had.version + policy["defence"]["quarantine_versions"])
             had.refused = []
 
+    def pardon(self, device: str, until: int) -> None:
+        """An operator lifts the quarantine of that device that ends at that version, if there is one."""
+        if (device, until) in self.quarantined.items():
+            del self.quarantined[device]
+
     # -- bases
 
     def oldest(self, by_versions: int) -> int:

@@ -30,6 +30,7 @@ SIGNED_BY: Final = {
     "ModelAnnouncement": "merger",
     "Revoke": "operator",
     "Skip": "operator",
+    "Pardon": "operator",
     "Guide": "guardian",
     "GuideAnnouncement": "guardian",
 }
@@ -37,7 +38,7 @@ SIGNED_BY: Final = {
 
 OF_CONTROL: Final = frozenset({"merger", "operator", "guardian"})
 """Roles that the control CA vouches for; regional ones vouch for the others."""
-IN_UPDATES_TOPICS: Final = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip"})
+IN_UPDATES_TOPICS: Final = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip", "Pardon"})
 CONTROL: Final = "control"
 CERTIFICATE_BYTES_MAX: Final = 4096
 CACHED_BYTES_MAX: Final = 8192

@@ -71,6 +71,7 @@ type Registry struct {
 	all      []*Schema
 	beforeV3 *Registry // what a policy before v3 knows
 	beforeV4 *Registry // before v4
+	beforeV5 *Registry // before v5
 }
 
 // sinceV3 is the first version of a record that came with fluvial/policy/v3.
@@ -78,6 +79,9 @@ var sinceV3 = map[string]int{"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "
 
 // sinceV4 is the same of fluvial/policy/v4.
 var sinceV4 = map[string]int{"RegionalAggregate": 3}
+
+// sinceV5 is the same of fluvial/policy/v5.
+var sinceV5 = map[string]int{"Pardon": 1}
 
 func isBefore(schema *Schema, since map[string]int) bool {
 	first, there := since[schema.Name]
@@ -135,7 +139,8 @@ func loadSchemas(folder string) (*Registry, error) {
 		registry.byHeader[string(schema.Header)] = schema
 		registry.all = append(registry.all, schema)
 	}
-	registry.beforeV4 = registry.before(sinceV4)
+	registry.beforeV5 = registry.before(sinceV5)
+	registry.beforeV4 = registry.beforeV5.before(sinceV4)
 	registry.beforeV3 = registry.beforeV4.before(sinceV3)
 	return registry, nil
 }

@@ -183,6 +183,8 @@ func (p *Partition) open(value []byte, there bool, timestampMs int64) (*Envelope
 		known = known.beforeV3
 	case !p.policy.countsBuckets():
 		known = known.beforeV4
+	case !p.policy.knowsPardons():
+		known = known.beforeV5
 	}
 	envelope, err := known.openEnvelope(value, p.trust.canonical)
 	if err != nil {
@@ -244,6 +246,14 @@ func (p *Partition) obey(verdict *Verdict, kind string, record Record, timestamp
 		verdict.refuse("control", 405, record["device_id"], record["certificate_serial"], record["reason"])
 	case "Skip":
 		verdict.refuse("control", 406, record["offset"], record["reason"])
+	case "Pardon":
+		device, until := record["device_id"].(string), record["until"].(int64)
+		ends, quarantined := p.quarantined[device]
+		lifts := quarantined && ends == until
+		if lifts {
+			delete(p.quarantined, device)
+		}
+		verdict.refuse("control", map[bool]int64{true: 408, false: 409}[lifts], device, until, record["reason"])
 	case "Barrier":
 		p.barriers = append(p.barriers, record)
 		own := p.version

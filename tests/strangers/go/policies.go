@@ -112,6 +112,9 @@ func (policy *Policy) countsShares() bool {
 // countsBuckets says whether its format has merges.
 func (policy *Policy) countsBuckets() bool { return formatNumbers[policy.Format] >= 4 }
 
+// knowsPardons says whether its format knows the record that lifts a quarantine.
+func (policy *Policy) knowsPardons() bool { return formatNumbers[policy.Format] >= 5 }
+
 // buckets are how many a window has.
 func (policy *Policy) buckets() int64 { return max64(1, policy.Merge.Buckets) }
 

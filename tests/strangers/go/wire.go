@@ -19,14 +19,14 @@ import (
 
 var signedBy = map[string]string{
 	"ClientUpdate": "device", "Tick": "worker", "RegionalAggregate": "worker", "Barrier": "merger",
-	"ModelAnnouncement": "merger", "Revoke": "operator", "Skip": "operator", "Guide": "guardian",
+	"ModelAnnouncement": "merger", "Revoke": "operator", "Skip": "operator", "Pardon": "operator", "Guide": "guardian",
 	"GuideAnnouncement": "guardian",
 }
 
 // roles, and whether the control CA vouches for them.
 var roles = map[string]bool{"device": false, "worker": false, "merger": true, "operator": true, "guardian": true}
 
-var inUpdates = map[string]bool{"ClientUpdate": true, "Barrier": true, "Tick": true, "Revoke": true, "Skip": true}
+var inUpdates = map[string]bool{"ClientUpdate": true, "Barrier": true, "Tick": true, "Revoke": true, "Skip": true, "Pardon": true}
 
 // Identity is who holds a certificate.
 type Identity struct {

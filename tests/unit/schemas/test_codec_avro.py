@@ -26,6 +26,7 @@ NAMES = [
     "Tick",
     "Revoke",
     "Skip",
+    "Pardon",
     "RegionalAggregate",
     "ModelAnnouncement",
     "PartitionState",

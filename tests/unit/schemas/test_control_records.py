@@ -17,6 +17,8 @@ from tests.factories import (
     key,
     merger_signer,
     operator_signer,
+    pardon_bytes,
+    policy,
     revoke_bytes,
     signer,
     state_of,
@@ -49,11 +51,13 @@ def forged(kind: str) -> list[bytes]:
         "Barrier": lambda by: barrier_bytes(1, POLICY, by=by),
         "Tick": lambda by: tick_bytes(0, by=by),
         "Revoke": lambda by: revoke_bytes("d-0002", by=by),
+        "Pardon": lambda by: pardon_bytes("d-0002", 9, by=by),
     }
     holders = {
         "Barrier": (CONTROL, Role.MERGER),
         "Tick": ("eu", Role.WORKER),
         "Revoke": (CONTROL, Role.OPERATOR),
+        "Pardon": (CONTROL, Role.OPERATOR),
     }
     signers = [device_signer(DEVICE), worker_signer(), merger_signer(), operator_signer()]
     signers.append(signer(CONTROL, Role.GUARDIAN, "g-1"))
@@ -72,9 +76,9 @@ def forged(kind: str) -> list[bytes]:
     return [make[kind](by=one) for one in wrong]
 
 
-@pytest.mark.parametrize("kind", ["Barrier", "Tick", "Revoke"])
+@pytest.mark.parametrize("kind", ["Barrier", "Tick", "Revoke", "Pardon"])
 def test_a_forged_control_record_is_a_bad_signature_and_changes_nothing(kind: str) -> None:
-    site = Site(state_of(POLICY))
+    site = Site(state_of(policy(format="fluvial/policy/v5") if kind == "Pardon" else POLICY))
     site.append(GOOD)
     records = forged(kind)
     assert len(records) >= 8

@@ -13,10 +13,10 @@ from aggregation.fold.rejections import RejectionReason
 from aggregation.fold.transition import fold_into
 from aggregation.policy import FORMATS
 from aggregation.reasons import Reason, because
-from fluvial.proof.checker import fold
+from fluvial.proof.checker import known
 from schemas import avro as codec
 from schemas.certificates import Role
-from schemas.known import SINCE_POLICY_V3, SINCE_POLICY_V4, UPDATE_SCHEMAS
+from schemas.known import SINCE_POLICY_V3, SINCE_POLICY_V4, SINCE_POLICY_V5, UPDATE_SCHEMAS
 from schemas.records import decode_record
 from tests.factories import (
     NOW_MS,
@@ -128,7 +128,7 @@ def test_a_device_that_has_had_its_share_is_over_it_and_one_that_was_refused_too
 
 SINCE = {
     (name, first): generation
-    for generation, since in ((3, SINCE_POLICY_V3), (4, SINCE_POLICY_V4))
+    for generation, since in ((3, SINCE_POLICY_V3), (4, SINCE_POLICY_V4), (5, SINCE_POLICY_V5))
     for name, first in since.items()
 }
 """By record and version: the format of policies that it came with."""
@@ -154,8 +154,8 @@ def test_to_an_older_policy_what_came_later_is_unknown_wherever_it_stands(
 
 
 def test_the_checker_knows_the_same_later_records() -> None:
-    assert fold.LATER == SINCE_POLICY_V3
-    assert fold.LATEST == SINCE_POLICY_V4
+    assert known.SINCE == {3: SINCE_POLICY_V3, 4: SINCE_POLICY_V4, 5: SINCE_POLICY_V5}
+    assert known.UPDATES == UPDATE_SCHEMAS
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,10 @@ def random_log(seed: int, policy: Policy, length: int = 120) -> Log:
                 )
             case 2:
                 log.add(factories.tick_bytes(rng.randrange(n + 1)))
+            case 3 if policy.knows_pardons:
+                region = "us" if rng.random() < 0.1 else "eu"
+                until = version + rng.choice([0, 1, 1, 2, 2, 3])
+                log.add(factories.pardon_bytes(rng.choice([*names, "nobody"]), until, region=region))
             case 3:
                 log.add(b"junk" if rng.random() < 0.8 else factories.revoke_bytes(rng.choice(names)))
             case kind:

@@ -23,13 +23,16 @@ TASKS = {
     "scikit_learn": ("accuracy", 0.7),
     "numpy_model": ("accuracy", 0.7),
     "natural_parts": ("accuracy", 0.6),
+    "torch_dataset": ("accuracy", 0.6),
+    "columns": ("accuracy", 0.6),
+    "device_folders": ("accuracy", 0.6),
 }
 """By which of its numbers a task is judged, and what it has to reach."""
 PROGRAMS = {"analysis", "device", "pretrain", "small_device"}
 """Those that are no tasks; tests of their own run them."""
 
 
-LONG = {"language_model", "batchnorm_cnn"}
+LONG = {"language_model", "batchnorm_cnn", "torch_dataset"}
 """Half a minute each: the slow lane's."""
 
 

@@ -1,0 +1,32 @@
+"""Which versions of records a policy's format knows: schemas/meaning.md. All others are of an unknown schema to it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+FIRST_FORMAT: Final = "fluvial/policy/v1"
+"""Of a document that does not say its format."""
+UPDATES: Final = {FIRST_FORMAT: 1} | {f"fluvial/policy/v{number}": 2 for number in (2, 3, 4, 5)}
+"""The newest version of ClientUpdate that a policy's format takes."""
+SINCE: Final = {
+    3: {"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2},
+    4: {"RegionalAggregate": 3},
+    5: {"Pardon": 1},
+}
+"""The first versions of records that came with a policy's format, by its number."""
+
+
+def newest_update(policy: dict[str, Any]) -> int:
+    """The newest version of ClientUpdate that the policy takes."""
+    return UPDATES[_format_of(policy)]
+
+
+def is_later(policy: dict[str, Any], kind: str, version: int) -> bool:
+    """Whether the policy's format does not know that version of a record, wherever it is named."""
+    number = int(_format_of(policy).rpartition("v")[2])
+    later = [records for since, records in SINCE.items() if since > number]
+    return any(kind in records and version >= records[kind] for records in later)
+
+
+def _format_of(policy: dict[str, Any]) -> str:
+    return str(policy.get("format", FIRST_FORMAT))
