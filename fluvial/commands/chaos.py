@@ -9,6 +9,7 @@ import click
 
 from aggregation.defences import DEFENCES
 from aggregation.errors import UsageProblem
+from fluvial.commands.policy_option import PolicyFile
 from fluvial.proof.chaos.plan import PLAIN, SECURITIES, ChaosPlan, Security
 from fluvial.terminal.invocation import Invocation, pass_invocation
 from fluvial.terminal.numbers import Number
@@ -56,8 +57,10 @@ KINDS: Final = "kill,pause,network,disk"
 )
 @click.option(
     "--policy",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Policy (TOML, docs/policy.md). One that is guided has guardians started, and hit.",
+    type=PolicyFile(),
+    metavar="FILE|NAME",
+    help="Policy: a TOML file (docs/policy.md), or the name of one that ships. "
+    "One that is guided has guardians started, and hit.",
 )
 @click.option(
     "--defence",

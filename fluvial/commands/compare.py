@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Unpack
 import click
 
 from fluvial.commands.crowd_options import CrowdOptions, crowd_options, plan_from
+from fluvial.commands.policy_option import PolicyFile
 from fluvial.commands.simulate import failure_told, told_of, warn_unsigned
 from fluvial.terminal.invocation import (
     Invocation,
@@ -34,8 +35,8 @@ SEEDS_MAX: Final = 100
     "policies",
     nargs=-1,
     required=True,
-    metavar="A.toml [B.toml]",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="A [B]",
+    type=PolicyFile(),
 )
 @click.option(
     "--task",
@@ -71,7 +72,7 @@ def compare(
     no_check: bool,
     **options: Unpack[CrowdOptions],
 ) -> int:
-    """Train the policies in TOML files side by side, and say what each needs.
+    """Train policies side by side, TOML files or names of those that ship, and say what each needs.
 
     Each has the same seeds, devices, data and delays. The table has means over the seeds: where the --target was
     reached, else at the end; the page draws every curve against versions, updates, bytes, virtual seconds and client

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
+from fluvial.commands.policy_option import named, policy_option
 from fluvial.commands.run_plan import evaluation_option, stall_option
 from fluvial.terminal.invocation import Invocation, no_check_option, pass_invocation, traceback_option
 from fluvial.terminal.run_options import alpha_option, secured_option, store_option, workers_option
@@ -38,6 +39,7 @@ class Options(TypedDict):
     workers: int
     chaos: int
     alpha: float
+    policy: Path | None
     store: Literal["auto", "minio", "file"]
     no_console: bool
     secured: bool | None
@@ -87,6 +89,7 @@ class Options(TypedDict):
     help="Kill workers or the merger with -9 so many times.",
 )
 @alpha_option
+@policy_option
 @store_option
 @click.option("--no-console", is_flag=True, help="Serve no live page while it runs.")
 @secured_option
@@ -147,7 +150,7 @@ def demo(
 def _plan(home: Path, reference: str, options: Options, output: Output) -> RunPlan:
     from fluvial.local.checking import devices_of_task
     from fluvial.local.create import parse_regions
-    from fluvial.local.policies import quick_policy
+    from fluvial.local.policies import quick_policy, read_policy_file
     from fluvial.session.going_on import free_task_name
     from fluvial.session.plan import RunPlan
     from learning.shipped import GUIDED
@@ -179,6 +182,8 @@ def _plan(home: Path, reference: str, options: Options, output: Output) -> RunPl
         evaluation_s=options["evaluation_s"],
         store=options["store"],
         secured=options["secured"],
+        policy_text=read_policy_file(options["policy"]),
+        policy_from=named(options["policy"]),
         policy_defaults=quick_policy(
             devices - attackers - misbehaving, defence=GUIDE if reference in GUIDED else ""
         ),
@@ -214,6 +219,6 @@ def command_of(invocation: Invocation, plan: RunPlan) -> str:
         "--workers": plan.workers,
         "--chaos": plan.chaos,
         "--alpha": plan.alpha,
-    }
+    } | ({"--policy": plan.policy_from} if plan.policy_from else {})
     arguments = shlex.join(str(word) for pair in words.items() for word in pair)
     return f"{invocation.command} demo {arguments}"

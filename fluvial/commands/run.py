@@ -11,6 +11,7 @@ import click
 
 from aggregation.fold.rejections import ACCEPTED
 from fluvial.commands.flower_option import flower_options, task_file_asked
+from fluvial.commands.policy_option import policy_option
 from fluvial.commands.run_plan import (
     Options,
     aim_from,
@@ -86,11 +87,7 @@ def new(invocation: Invocation, name: str) -> None:
     help="Of the model, devices and data split.",
 )
 @alpha_option
-@click.option(
-    "--policy",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Policy (TOML, docs/policy.md); it goes before the task file's POLICY.",
-)
+@policy_option
 @store_option
 @secured_option
 @click.option(

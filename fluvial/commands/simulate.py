@@ -9,6 +9,7 @@ import click
 
 from aggregation.errors import UsageProblem
 from fluvial.commands.crowd_options import CrowdOptions, crowd_options, plan_from
+from fluvial.commands.policy_option import policy_option
 from fluvial.terminal.invocation import (
     Invocation,
     json_option,
@@ -38,11 +39,7 @@ TOLD_EVERY_S: Final = 2.0
     metavar="PARAMETERS",
     help="Instead of a task: updates of so many parameters that nobody trained, to see what a crowd's size does.",
 )
-@click.option(
-    "--policy",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Policy (TOML, docs/policy.md); it goes before the task file's POLICY.",
-)
+@policy_option
 @crowd_options
 @click.option(
     "--curve",

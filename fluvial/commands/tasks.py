@@ -9,6 +9,7 @@ import click
 
 from aggregation.errors import UsageProblem
 from fluvial.commands.acls import acls
+from fluvial.commands.policy_option import PolicyFile
 from fluvial.commands.task_life import discard, list_tasks, rm, show, stop, task_document
 from fluvial.terminal.invocation import (
     Invocation,
@@ -54,8 +55,9 @@ for _command in (list_tasks, show, stop, rm, discard, acls):
 @click.option(
     "--policy",
     "policy_path",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A policy in TOML (docs/policy.md). It goes before the task file's POLICY.",
+    type=PolicyFile(),
+    metavar="FILE|NAME",
+    help="Policy: a TOML file (docs/policy.md), or the name of one that ships. It goes before the task file's POLICY.",
 )
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Draws the first model."

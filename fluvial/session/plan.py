@@ -68,7 +68,7 @@ class RunPlan:
 
     ``given``: settings over the task's CONFIG. ``named``: the name is the user's choice. ``further``: the task to go on
     with; then ``versions`` more are made on top of ``first_version``, which the run fills in with the sum.
-    ``secured``: as ``LocalStack`` takes it.
+    ``secured``: as ``LocalStack`` takes it. ``policy_from``: where ``policy_text`` was read, as a command names it.
     """
 
     reference: str
@@ -85,6 +85,7 @@ class RunPlan:
     store: StoreChoice = "auto"
     secured: bool | None = None
     policy_text: str = ""
+    policy_from: str = ""
     policy_defaults: str = ""
     each_version: bool = False
     console: bool = False
