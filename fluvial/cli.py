@@ -79,6 +79,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "fluvial.commands.certificates:revoke", _RUN, "Bar a device, or anybody's certificate, from a task."
     ),
     "park": Entry("fluvial.commands.park:park", _RUN, "Park a record that makes the fold itself raise."),
+    "pardon": Entry("fluvial.commands.pardon:pardon", _RUN, "End a device's quarantine."),
     "worker": Entry("fluvial.commands.processes:worker", _RUN, "Run a regional worker."),
     "merger": Entry("fluvial.commands.processes:merger", _RUN, "Run the global merger."),
     "evaluator": Entry(

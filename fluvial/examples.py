@@ -28,6 +28,7 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ("run mine.py", "on the local stack, signed and audited"),
         ("run mine.py --continue --versions 10", "ten more versions on top"),
         ("run mine.py --from mine@20 --name tuned", "a new task, from a checkpoint"),
+        ("run --flower package.client_app:app --simulate", "a Flower app, as it is"),
         ("run mine.py --until accuracy=0.95 --versions 100", "ends when it is reached"),
         ("run mine.py --fresh --set learning_rate=0.05", "a new task, another setting"),
     ),
@@ -93,6 +94,12 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
     ),
     "park": (
         ('park --task mine --region local --partition 0 --offset 1234 --reason "FLV-3202"', "one record"),
+    ),
+    "pardon": (
+        (
+            'pardon phone-17 --task mine --region local --reason "its data are mended"',
+            "its updates are judged again",
+        ),
     ),
     "worker": (("worker --task mine --region local --name worker-1", "folds that region's updates"),),
     "merger": (("merger --task mine", "makes versions"),),

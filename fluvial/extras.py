@@ -31,6 +31,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "ca": "device",
     "revoke": "device",
     "park": "worker",
+    "pardon": "worker",
     "worker": "worker",
     "merger": "worker",
     "evaluator": "worker,learning",

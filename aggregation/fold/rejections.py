@@ -147,8 +147,8 @@ class RejectionReason(Enum):
     QUARANTINED = (
         "quarantined",
         "FLV-2121",
-        "most of its last updates were anomalous: see them with `fluvial devices`; revoke it, or wait for the end",
-        "mend what the last refused updates name, then wait: the quarantine ends by itself",
+        "most of its last updates were anomalous (`fluvial devices`): revoke it, wait, or end it with `fluvial pardon`",
+        "mend what the last refused updates name, then wait, or ask an operator to end the quarantine",
     )
     ROUND_OVER = (
         "round_over",

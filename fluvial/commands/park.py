@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from backends.shown import one_line
+from fluvial.commands.operators_record import append_signed, reason_option, timeout_option, verdict_within
 from fluvial.commands.tasks import check_known_region, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 from fluvial.terminal.key_place import operator_key_option
-from fluvial.terminal.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from aggregation.fold.events import Verdict
     from aggregation.server.aggregates import Slot
     from backends.log import LogRecord, Position
     from fluvial.reading.task_view import TaskView
-    from fluvial.terminal.output import Output, Waiting
-    from schemas.envelope import Signer
-
-REASON_CHARACTERS_MAX: Final = 200
-CONFIRMED_S_MAX: Final = 30.0
-VERDICT_POLL_S: Final = 0.5
-
-
-def _check_reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not 1 <= len(value.strip()) <= REASON_CHARACTERS_MAX:
-        raise click.BadParameter(
-            f"expected 1 to {REASON_CHARACTERS_MAX} characters, got {len(value.strip())}"
-        )
-    return value.strip()
+    from fluvial.terminal.output import Output
 
 
 @click.command()
@@ -42,17 +28,8 @@ def _check_reason(_context: click.Context, _parameter: click.Parameter, value: s
 @click.option(
     "--offset", type=click.IntRange(0), required=True, help="Where the partition stands: FLV-3202 names it."
 )
-@click.option(
-    "--reason", required=True, callback=_check_reason, help="For people; it stands in the log for ever."
-)
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=POSITIVE,
-    default=60.0,
-    show_default=True,
-    help="Seconds to wait for the verdict.",
-)
+@reason_option
+@timeout_option
 @operator_key_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
@@ -73,6 +50,7 @@ def park(
 
     The record stays in the log and counts as `skipped`. One that can be folded after all is folded as if nothing were.
     """
+    from fluvial.local.create import OPERATOR
     from fluvial.local.operators_key import operators_key
     from fluvial.reading.task_view import open_task
     from fluvial.reading.verdicts import verdict_document
@@ -86,7 +64,14 @@ def park(
         what = _description(view, record)
         output.say(f"the record: {_sentence(record, what)}")
         output.confirm(f"park it for ever, so that {region}[{partition}] goes on without it?", yes=yes)
-        position = _append(view, slot, offset, reason, key_pair.of_task(view.trust.domain))
+        position = append_signed(
+            view,
+            slot,
+            "Skip",
+            {"partition": partition, "offset": offset, "reason": reason},
+            signer=key_pair.of_task(view.trust.domain),
+            key=OPERATOR,
+        )
         output.say(f"the Skip stands at {position.topic}[{position.partition}]@{position.offset}")
         verdict = _await_parked(output, view, slot, offset, position=position, timeout_s=timeout_s)
     output.document(
@@ -180,25 +165,6 @@ def _sentence(record: LogRecord, what: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _append(view: TaskView, slot: Slot, offset: int, reason: str, signer: Signer) -> Position:
-    """Append the signed Skip to the very partition, return once the broker has it."""
-    from backends.kafka.writing import LogWriter
-    from fluvial.local.create import OPERATOR
-    from schemas.topics import updates_topic
-
-    region, partition = slot
-    record = {"task": view.task, "region": region, "partition": partition, "offset": offset, "reason": reason}
-    writer = LogWriter(view.settings, f"fluvial-park-{view.task}")
-    appended = writer.append(
-        updates_topic(view.task, region),
-        signer.sign("Skip", record),
-        key=OPERATOR.encode(),
-        partition=partition,
-    )
-    writer.flush(CONFIRMED_S_MAX)
-    return appended.result(timeout=0)
-
-
 def _await_parked(
     output: Output, view: TaskView, slot: Slot, offset: int, *, position: Position, timeout_s: float
 ) -> Verdict:
@@ -211,7 +177,7 @@ def _await_parked(
 
     where = f"{position.topic}[{position.partition}]@{offset}, its Skip at {position.offset}"
     with output.waiting(f"a worker of {slot[0]} to park offset {offset}") as waiting:
-        verdict = _verdict_within(view, slot, offset, timeout_s, waiting)
+        verdict = verdict_within(view, slot, offset, timeout_s, waiting)
     if verdict is None:
         raise TimeoutProblem(
             "FLV-6432",
@@ -227,15 +193,3 @@ def _await_parked(
             hint="nothing is left to do: the Skip changes nothing",
         )
     return verdict
-
-
-def _verdict_within(
-    view: TaskView, slot: Slot, offset: int, timeout_s: float, waiting: Waiting
-) -> Verdict | None:
-    from fluvial.reading.verdicts import read_verdicts
-
-    while True:
-        verdict = next(read_verdicts(view.reader, view.task, slot, offset, offset + 1), None)
-        if verdict is not None or waiting.seconds > timeout_s:
-            return verdict
-        time.sleep(VERDICT_POLL_S)

@@ -67,6 +67,8 @@ def show_devices(output: Output, found: Devices, *, quarantined: bool) -> int:
             f"showing {len(found.shown)} of {found.total}   {held} in quarantine; accepted is of the last "
             f"{SHARE_VERSIONS} versions, anomalous of the last scored updates"
         )
+        if held and found.pardons:
+            output.say(f"an operator ends a quarantine: {pardon_command(found.task)}")
     elif any(one.version is not None for one in found.partitions):
         output.print(
             "no device is in quarantine"
@@ -88,10 +90,17 @@ def show_devices(output: Output, found: Devices, *, quarantined: bool) -> int:
     return 1 if problems else 0
 
 
+def pardon_command(task: str) -> str:
+    """What an operator enters who ends a device's quarantine."""
+    return f"`fluvial pardon DEVICE --task {task} --region REGION --reason TEXT`"
+
+
 def _row(one: DeviceStanding) -> tuple[object, ...]:
     state = Text("-")
-    if one.until is not None:
+    if one.quarantined:
         state = Text(f"since version {one.since}, until {one.until}", style="bold red")
+    elif one.lifted is not None:
+        state = Text(f"lifted @{one.lifted}")
     if one.revoked:
         state = Text("revoked", style="bold red")
     anomalous = f"{one.anomalous} of {one.scored}"

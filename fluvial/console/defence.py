@@ -19,7 +19,7 @@ from fluvial.console.limits import DEFENCE_PARTITIONS_MAX, ROWS_MAX
 from fluvial.console.pages import runbook
 from fluvial.console.queries import Query, number, text_of
 from fluvial.console.refusals import explanation, require_region
-from fluvial.reading.devices import PartitionDevices, Refusal, partition_devices
+from fluvial.reading.devices import PartitionDevices, Refusal, Told, partition_devices
 from schemas.manifest_inputs import usual_of
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def defence_page(asked: Page, query: Query) -> dict[str, Any]:
         "partitions_of": len(slots),
         "runbook": runbook("poisoning"),
         "command": asked.say("devices"),
+        "pardon": asked.say("pardon DEVICE --region REGION --reason TEXT") if policy.knows_pardons else None,
     }
 
 
@@ -110,9 +111,9 @@ def _partition(asked: Page, slot: Slot, window: Aggregate | None, refusals: list
     if window is None:
         return PartitionDevices(slot, None, None, ())
 
-    def newest() -> tuple[Mapping[str, Refusal], int]:
+    def newest() -> Told:
         anomalous = (one for one in refusals if one.slot == slot and one.verdict.outcome == RULES[0])
-        return {one.verdict.device_id: Refusal(one.verdict, one.timestamp_ms) for one in anomalous}, 0
+        return Told({one.verdict.device_id: Refusal(one.verdict, one.timestamp_ms) for one in anomalous})
 
     return partition_devices(asked.objects, window, asked.head, newest)
 

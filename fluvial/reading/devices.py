@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aggregation.defences import SCORES_REMEMBERED, SHARE_VERSIONS
 from aggregation.errors import FluvialError, IntegrityProblem, UsageProblem
 from aggregation.fold.rejections import RejectionReason
+from aggregation.reasons import Reason
 from fluvial.reading.replay import read_aggregates
 from fluvial.reading.verdicts import verdict_document
 from schemas.avro import CodecError
@@ -44,6 +46,18 @@ class Refusal:
     written_ms: int
 
 
+class Told(NamedTuple):
+    """What the newest verdicts tell of a partition's devices, and how many records among them are none.
+
+    ``refusals``: each device's newest anomalous one. ``lifted``: the offset of the Pardon that ended a quarantine, by
+    device and by the version until which that would have lasted.
+    """
+
+    refusals: Mapping[str, Refusal]
+    strays: int = 0
+    lifted: Mapping[tuple[str, int], int] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceStanding:
     """One device at the task's newest version, by the newest window of its partition.
@@ -51,6 +65,7 @@ class DeviceStanding:
     accepted: updates of the last ``SHARE_VERSIONS`` versions. anomalous: of its last ``scored`` ones, at most
     ``SCORES_REMEMBERED``; both begin at 0 again with a quarantine. since, until: the version at which its quarantine
     began, and the first without it; None outside. refusal: None where none stands in the verdicts that were read.
+    lifted: the offset of the Pardon that has ended this quarantine behind the window; None where none has.
     """
 
     slot: Slot
@@ -62,11 +77,12 @@ class DeviceStanding:
     until: int | None
     revoked: bool
     refusal: Refusal | None
+    lifted: int | None = None
 
     @property
     def quarantined(self) -> bool:
         """Whether its updates are refused for now."""
-        return self.until is not None
+        return self.until is not None and self.lifted is None
 
     @property
     def by_suspicion(self) -> tuple[Any, ...]:
@@ -86,6 +102,7 @@ class DeviceStanding:
             "quarantined": self.quarantined,
             "quarantined_since": self.since,
             "quarantined_until": self.until,
+            "lifted_at": self.lifted,
             "revoked": self.revoked,
             "last_anomalous": None if self.refusal is None else _refusal_document(self.slot, self.refusal),
         }
@@ -136,6 +153,8 @@ class Devices:
     partitions: tuple[PartitionDevices, ...]
     shown: tuple[DeviceStanding, ...]
     total: int
+    pardons: bool = False
+    """Whether an operator can lift quarantines of this task."""
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
@@ -164,7 +183,8 @@ def read_devices(view: TaskView, slots: Sequence[Slot], *, quarantined: bool, li
         (one for partition in found for one in partition.devices if one.quarantined or not quarantined),
         key=lambda one: one.by_suspicion,
     )
-    return Devices(view.task, found, tuple(wanted[:limit]), len(wanted))
+    pardons = view.genesis.first_policy.knows_pardons
+    return Devices(view.task, found, tuple(wanted[:limit]), len(wanted), pardons)
 
 
 def _require_shares(view: TaskView, policy: Policy) -> None:
@@ -178,22 +198,27 @@ def _require_shares(view: TaskView, policy: Policy) -> None:
     )
 
 
+def partition_of_task(view: TaskView, slot: Slot) -> PartitionDevices:
+    """One partition's devices, at the task's newest version; what cannot be read of it is its ``problem``."""
+    return _partition(view, slot, view.head())
+
+
 def _partition(view: TaskView, slot: Slot, head: int) -> PartitionDevices:
     window = _newest_window(view, slot)
     if window is None:
         return PartitionDevices(slot, None, None, ())
-    return partition_devices(view.objects, window, head, lambda: _refusals(view, slot))
+    return partition_devices(view.objects, window, head, lambda: _told(view, slot))
 
 
 def partition_devices(
     objects: TaskStore,
     window: Aggregate,
     head: int,
-    refusals: Callable[[], tuple[Mapping[str, Refusal], int]],
+    told: Callable[[], Told],
 ) -> PartitionDevices:
     """A partition's devices as its ``window`` has them, at version ``head``; one object of the store, and a policy.
 
-    ``refusals`` gives each device's newest anomalous verdict, and how many records among the verdicts are none.
+    ``told`` gives what the newest verdicts say.
     """
     slot = window.slot
     try:
@@ -206,9 +231,9 @@ def partition_devices(
     # The barriers of newer versions may stand behind the window, and an idle partition closes none for them.
     version = max(head, standings.version)
     standings.shares.forget_before(version)
-    known, strays = refusals()
+    known = told()
     devices = tuple(_standings(slot, standings, version, policy, known))
-    return PartitionDevices(slot, window, version, devices, strays=strays)
+    return PartitionDevices(slot, window, version, devices, strays=known.strays)
 
 
 def _newest_window(view: TaskView, slot: Slot) -> Aggregate | None:
@@ -234,7 +259,7 @@ def _newest_window(view: TaskView, slot: Slot) -> Aggregate | None:
 
 
 def _standings(
-    slot: Slot, standings: Standings, version: int, policy: Policy, refusals: Mapping[str, Refusal]
+    slot: Slot, standings: Standings, version: int, policy: Policy, told: Told
 ) -> Iterator[DeviceStanding]:
     shares = standings.shares
     for device in sorted({device for device, _ in shares} | shares.quarantined.keys()):
@@ -248,12 +273,13 @@ def _standings(
             None if until is None else max(0, until - policy.defence.quarantine_versions),
             until,
             device in standings.revoked,
-            refusals.get(device),
+            told.refusals.get(device),
+            None if until is None else told.lifted.get((device, until)),
         )
 
 
-def _refusals(view: TaskView, slot: Slot) -> tuple[dict[str, Refusal], int]:
-    """Each device's newest ``anomalous`` verdict among the newest ones, and how many of these records are none.
+def _told(view: TaskView, slot: Slot) -> Told:
+    """What the newest verdicts of a partition tell of its devices.
 
     A verdict of an offset beyond the log's end is none either: whoever planted it must not hide those that come.
     """
@@ -261,6 +287,7 @@ def _refusals(view: TaskView, slot: Slot) -> tuple[dict[str, Refusal], int]:
     _, log_end = view.reader.bounds(updates_topic(view.task, slot[0]), slot[1])
     low, high = view.reader.bounds(topic, slot[1])
     found: dict[str, Refusal] = {}
+    lifted: dict[tuple[str, int], int] = {}
     strays = 0
     for record in view.reader.read(topic, slot[1], max(low, high - VERDICTS_READ_MAX), high):
         try:
@@ -271,10 +298,13 @@ def _refusals(view: TaskView, slot: Slot) -> tuple[dict[str, Refusal], int]:
         if verdict.offset >= log_end:
             strays += 1
             continue
+        if verdict.because.reason is Reason.PARDON:
+            named = verdict.because.named
+            lifted[str(named["device_id"]), int(named["until"])] = verdict.offset
         known = found.get(verdict.device_id)
         if verdict.outcome == _SCORED_OUTCOME and (known is None or known.verdict.offset <= verdict.offset):
             found[verdict.device_id] = Refusal(verdict, record.timestamp_ms)
-    return found, strays
+    return Told(found, strays, lifted)
 
 
 def _refusal_document(slot: Slot, refusal: Refusal) -> dict[str, Any]:

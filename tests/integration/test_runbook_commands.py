@@ -47,6 +47,7 @@ NOT_RUN = {
     r"fluvial (worker|merger|evaluator|guardian|fleet|canary) .*": GOES_ON,
     r"fluvial (up|down)": "it starts or stops the stack on which other tests are: test_stack.py, test_outages.py",
     r"fluvial park .*": "it needs a record that makes the fold raise: test_park_command.py",
+    r"fluvial pardon .*": "it needs a device in quarantine: test_suspects.py",
     r"fluvial task discard .*": "it needs a version that somebody planted: test_planted.py",
     r"fluvial task stop .*": "it stops processes of other tests: test_task_life.py",
     r"fluvial --home .* (worker|merger) .*": "it is another release's: test_rolling_upgrade.py",

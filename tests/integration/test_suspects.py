@@ -1,14 +1,23 @@
-"""``fluvial devices`` against the real stack, as a person or a script calls it."""
+"""``fluvial devices`` and ``fluvial pardon`` against the real stack, as a person or a script calls them."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from backends.kafka.reading import LogReader
 from fluvial import cli
+from fluvial.proof.audit import audit_task
+from schemas.topics import updates_topic
 from tests import factories
+from tests.integration.test_park_command import write_operator_key
 from tests.small_federation import PARTITIONS, SmallFederation, declare
 
 if TYPE_CHECKING:
@@ -16,7 +25,9 @@ if TYPE_CHECKING:
 
     from backends.settings import Settings
 
-TASK, BEFORE_V3 = "suspects", "suspects-of-v2"
+TASK, BEFORE_V3, PARDONS = "suspects", "suspects-of-v2", "pardons"
+DEVICE, HONEST = factories.devices(2)
+WORKER_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +89,111 @@ def test_a_task_before_v3_says_that_it_keeps_no_shares(
     answer = capsys.readouterr()
     assert json.loads(answer.out)["error"]["id"] == "FLV-6208"
     assert "fluvial/policy/v2, before v3" in answer.err
+
+
+# -- pardons
+
+
+@pytest.fixture(scope="module")
+def strict(stack: Settings) -> Iterator[SmallFederation]:
+    """A task of v5 in which one update of zeros is enough: its device is in quarantine until version 9."""
+    declare(stack, PARDONS, {"eu": 1})
+    defence = {"quarantine_refusals": 1, "quarantine_versions": 9}
+    policy = factories.policy(format="fluvial/policy/v5", defence=defence)
+    made = SmallFederation(stack, task=PARDONS, policy=policy, partitions={"eu": 1})
+    made.write_task_file()
+    write_operator_key(made)
+    zeros = factories.encoded(np.zeros(made.layout.parameters, np.float32), "float32", layout=made.layout)
+    made.append("eu", 0, made.update("eu", DEVICE, tensors=zeros, codec="float32"))
+    made.append("eu", 0, made.update("eu", HONEST))
+    made.close_windows()
+    made.fold()
+    made.merge()
+    yield made
+    shutil.rmtree(stack.home / "tasks" / PARDONS)
+
+
+def end_of_log(federation: SmallFederation) -> int:
+    with LogReader(federation.settings, "test-end") as reader:
+        return reader.bounds(updates_topic(federation.task, "eu"), 0)[1]
+
+
+@contextmanager
+def worker(federation: SmallFederation) -> Iterator[None]:
+    """Folds what is written while the block runs."""
+    failed: list[BaseException] = []
+    end = end_of_log(federation)
+
+    def run() -> None:
+        try:
+            deadline = time.monotonic() + WORKER_S
+            while end_of_log(federation) == end:
+                assert time.monotonic() < deadline, "nobody wrote anything"
+                time.sleep(0.05)
+            federation.fold()
+        except BaseException as error:  # noqa: BLE001 - shown below
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    yield
+    thread.join(WORKER_S)
+    assert not failed, failed
+
+
+def pardon(
+    federation: SmallFederation,
+    capsys: pytest.CaptureFixture[str],
+    device: str,
+    *more: str,
+    task: str = PARDONS,
+) -> tuple[int, dict[str, Any], str]:
+    """Run the command with --json: exit code, document, stderr."""
+    arguments = ["--home", str(federation.settings.home), "pardon", device, "--task", task, "--region", "eu"]
+    code = cli.main([*arguments, "--reason", " its data are mended ", "--yes", "--json", *more])
+    captured = capsys.readouterr()
+    return code, json.loads(captured.out), captured.err
+
+
+def test_an_operator_ends_a_quarantine(strict: SmallFederation, capsys: pytest.CaptureFixture[str]) -> None:
+    end = end_of_log(strict)
+    code, document, _ = pardon(strict, capsys, HONEST)
+    assert (code, document["error"]["id"]) == (4, "FLV-6435")
+    assert end_of_log(strict) == end
+    with worker(strict):
+        code, document, told = pardon(strict, capsys, DEVICE)
+    lifted_at = document["offset"]
+    assert (code, document["lifted"], document["until"], document["reason"]) == (
+        0,
+        True,
+        9,
+        "its data are mended",
+    )
+    assert (
+        document["verdict"]["detail"]
+        == f"the quarantine of {DEVICE} until version 9 ends here: its data are mended"
+    )
+    assert f"{DEVICE} is in quarantine since version 0, until 9" in told
+    with worker(strict):
+        code, document, _ = pardon(strict, capsys, DEVICE)
+    assert (code, document["lifted"], document["verdict"]["outcome"]) == (0, False, "control")
+    code, document, _ = pardon(strict, capsys, DEVICE, "--timeout", "0.5")
+    assert (code, document["error"]["id"]) == (3, "FLV-6436")
+    assert call(strict, "--json", task=PARDONS) == 0
+    stands = {one["device_id"]: one for one in json.loads(capsys.readouterr().out)["devices"]}
+    assert (stands[DEVICE]["quarantined"], stands[DEVICE]["lifted_at"]) == (False, lifted_at)
+    strict.append("eu", 0, strict.update("eu", DEVICE, seed=5))
+    strict.close_windows()
+    strict.fold()
+    assert strict.merge().accepted == 1
+    code, document, _ = pardon(strict, capsys, DEVICE)
+    assert (code, document["error"]["id"]) == (4, "FLV-6435")
+    assert audit_task(strict.settings, strict.task_file, jobs=1).identical
+
+
+def test_a_task_before_v5_knows_no_pardon(
+    federation: SmallFederation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_operator_key(federation)
+    code, document, _ = pardon(federation, capsys, DEVICE, task=TASK)
+    assert (code, document["error"]["id"]) == (4, "FLV-6434")

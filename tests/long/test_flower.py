@@ -143,6 +143,7 @@ def test_a_server_of_before_messages_says_the_first_model_the_steps_and_the_metr
         a, b = a - 0.3 * (error * x).mean(), b - 0.3 * error.mean()
     trained = train_locally(task, first, task.data().parts["client-1"], task.config)
     np.testing.assert_allclose(trained.delta, [a - 0.5, b], rtol=1e-5)
+    assert trained.num_examples == len(x)
 
 
 def test_the_same_round_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

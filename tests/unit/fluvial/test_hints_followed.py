@@ -110,6 +110,7 @@ CANNOT = {
         ),
     ],
     "its test in test_park.py needs a parked record": ["FLV-6430", "FLV-6431", "FLV-6432"],
+    "its test in test_suspects.py needs a device in quarantine": ["FLV-6434", "FLV-6435", "FLV-6436"],
     "the console prints it for a browser": ["FLV-6504", "FLV-6508", "FLV-6509"],
     "it names a value and shows it": [
         "FLV-2219",

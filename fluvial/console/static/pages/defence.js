@@ -82,6 +82,8 @@ function suspects(ctx, data) {
       ],
     }),
     command(data.command),
+    data.pardon && data.quarantined ? h("p", { class: "note" }, "An operator ends a quarantine, once the device is mended:") : null,
+    data.pardon && data.quarantined ? command(data.pardon, "pardon") : null,
   );
 }
 

@@ -273,3 +273,30 @@ def test_junk_behind_the_windows_and_among_the_verdicts_hides_nobody() -> None:
     assert after.shown == before.shown
     assert sum(one.strays for one in after.partitions) == 2
     assert "2 records among the verdicts of eu[0] are not of this log" in said(after)[2]
+
+
+def test_a_quarantine_that_an_operator_lifts_says_so_until_a_window_has_it_and_names_the_command() -> None:
+    federation = federation_of(format="fluvial/policy/v5")
+    play(federation, REFUSALS)
+    first = read(federation).shown[0]
+    assert first.quarantined and first.until is not None
+    assert "fluvial pardon DEVICE" in said(read(federation))[2]
+    operator = federation.signer(factories.operator_signer())
+    value = factories.pardon_bytes(LIAR, first.until, by=operator, task=federation.task)
+    at = federation.append("eu", 0, value)
+    federation.fold()
+    lifted = of(read(federation), LIAR)
+    assert (lifted.quarantined, lifted.until, lifted.lifted) == (False, first.until, at)
+    assert lifted.document()["lifted_at"] == at
+    assert f"lifted @{at}" in said(read(federation))[1]
+    assert read(federation, quarantined=True).total == 0
+    seal(federation)
+    federation.append("eu", 0, federation.update("eu", HONEST[0], seed=7777))
+    federation.close_windows()
+    federation.fold()
+    after = of(read(federation), LIAR)
+    assert (after.quarantined, after.until, after.lifted) == (False, None, None)
+
+
+def test_where_no_pardon_is_known_none_is_named(held: SmallFederation) -> None:
+    assert "pardon" not in said(read(held))[2]
