@@ -48,6 +48,11 @@ def keys_folder(home: Path, task: str) -> Path:
     return task_folder(home, task) / "keys"
 
 
+def private_folder(home: Path, task: str) -> Path:
+    """Where this machine's devices keep what never leaves them, a folder a device."""
+    return task_folder(home, task) / "private"
+
+
 def write_task_file(home: Path, file: TaskFile) -> None:
     """Record a task, all or nothing."""
     folder = task_folder(home, file.task)

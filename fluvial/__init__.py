@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from learning.config import TrainConfig
     from learning.datasets import Dataset, Examples
     from learning.estimators import fitted
-    from learning.helpers import fit, score
+    from learning.helpers import fit, personal_score, score
     from learning.task import Task, load_task
     from producers.sdk.device import Device
     from producers.sdk.updates import Contribution
@@ -59,6 +59,7 @@ __all__ = [
     "load_settings",
     "load_task",
     "lora",
+    "personal_score",
     "score",
     "simulate",
     "without_lora",
@@ -80,6 +81,7 @@ _HOMES: Final = {
     "load_settings": "backends.environment",
     "load_task": "learning.task",
     "lora": "learning.adapters",
+    "personal_score": "learning.helpers",
     "score": "learning.helpers",
     "simulate": "fluvial.session.simulation",
     "without_lora": "learning.adapters",

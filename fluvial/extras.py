@@ -45,6 +45,8 @@ EXTRAS_OF_COMMANDS: Final = {
     "verdicts": "worker",
     "devices": "worker",
     "arena": "all",
+    "simulate": "all",
+    "compare": "all",
     "logs": "device",
     "tap": "device",
     "parquet": "all",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from learning.config import TrainConfig
     from learning.datasets import Dataset, Examples, digits, fashion
     from learning.estimators import fitted
-    from learning.helpers import fit, score
+    from learning.helpers import fit, personal_score, score
     from learning.task import Task, load_task
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "fitted",
     "load_task",
     "lora",
+    "personal_score",
     "score",
     "without_lora",
 ]
@@ -54,6 +55,7 @@ _HOMES: Final = {
     "fitted": "learning.estimators",
     "load_task": "learning.task",
     "lora": "learning.adapters",
+    "personal_score": "learning.helpers",
     "score": "learning.helpers",
     "without_lora": "learning.adapters",
 }

@@ -52,7 +52,7 @@ def anatomy_of(genesis: Genesis, frozen: Mapping[str, RawTensor]) -> Anatomy:
 def anatomy_for(document_format: str, task: Task, model: LibraryModel) -> Anatomy:
     """What a task of this genesis format has of ``model``."""
     if document_format not in BEFORE_V3:
-        return task.kind.anatomy(model)
+        return task.anatomy_of(model)
     from learning.kinds.torch_module import anatomy_before_v3
 
     return anatomy_before_v3(model)

@@ -1,6 +1,6 @@
 """A task: one file that says what is learned. Loading it, and turning every mistake in it into a clear error.
 
-The file holds four functions and, if it likes, four settings and two functions more::
+The file holds four functions and, if it likes, some settings and functions more::
 
     def model() -> torch.nn.Module
     def train(model, data, config) -> dict[str, float]   in place, on one device's Examples; reports "loss"
@@ -11,6 +11,7 @@ The file holds four functions and, if it likes, four settings and two functions 
     POLICY = {…}                                           laid over the task's policy, as it is
     METRIC = "r2"  or  ("wer", "lower")                    which number of evaluate() judges a version
     NAME = "…"                                             else the file's name
+    PRIVATE = ["head.*"]                                   layers that each device keeps to itself
     def cohorts(data) -> int array[n]                      a group, 0 to 99, of each example; else 10 made up
     def guide_data() -> (x, y)                             a guardian's root set; else some held-out examples
 """
@@ -40,6 +41,7 @@ from learning.kinds.protocol import Anatomy, Kind, Model
 from learning.local_data import LOCAL_DATA, has_data, local_examples, no_data
 from learning.metric import declared_metric
 from learning.names import check_task_name
+from learning.private import private_in, without
 from learning.randomness import seeded
 from learning.shipped import SHIPPED
 from learning.userfile import call_users, import_users
@@ -104,7 +106,16 @@ class Task:
     @cached_property
     def anatomy(self) -> Anatomy:
         """What its models are made of."""
-        return self.kind.anatomy(self._first)
+        return self.anatomy_of(self._first)
+
+    @cached_property
+    def private(self) -> tuple[str, ...]:
+        """The tensors that each device keeps, by name: ``learning.private``. Raises UsageProblem FLV-2252."""
+        return private_in(self._module, self.kind, self._first, str(self.path))
+
+    def anatomy_of(self, model: Model) -> Anatomy:
+        """What a model that ``model`` has made is made of: private tensors are frozen, as they are in it."""
+        return without(self.kind.anatomy(model), self.private, model)
 
     @cached_property
     def _first(self) -> Model:
@@ -131,6 +142,13 @@ class Task:
         return bound
 
     def _check_fits(self, anatomy: Anatomy) -> None:
+        shared = next((name for name in self.private if name in anatomy.layout.names), "")
+        if shared:
+            raise UsageProblem(
+                "FLV-2252",
+                f"PRIVATE has {shared}, which the task's devices learn together: its genesis has it in the layout",
+                hint="use the task file that the task was created with, or make a new task: `fluvial run --fresh`",
+            )
         model = self.fresh_model()
         known = {*anatomy.layout.names, *anatomy.frozen, *self.anatomy.tied}
         strange = next((name for name in self.kind.form(model) if name not in known), "")
@@ -217,7 +235,8 @@ def load_task(reference: str, settings: Mapping[str, Any] = NO_SETTINGS) -> Task
     The file is imported and model() is called once; data() waits until it is needed.
     Raises UsageProblem: FLV-2200 no such task, FLV-2201 bad name, FLV-2202 the file fails on import,
     FLV-2203 a function is missing, FLV-2204 an unusable model, FLV-2205 an unknown DATA,
-    FLV-2207 bad CONFIG or POLICY, FLV-2240 and FLV-2241 bad METRIC, FLV-2245 a setting that is nearly one of CONFIG's.
+    FLV-2207 bad CONFIG or POLICY, FLV-2252 bad PRIVATE, FLV-2240 and FLV-2241 bad METRIC,
+    FLV-2245 a setting that is nearly one of CONFIG's.
     """
     path = _find(reference)
     source = path.read_bytes()
@@ -234,7 +253,7 @@ def load_task(reference: str, settings: Mapping[str, Any] = NO_SETTINGS) -> Task
         metric=declared_metric(module, where),
         _module=module,
     )
-    _ = task.kind  # which makes a model, once
+    _ = task.private  # which makes a model, once
     return task
 
 

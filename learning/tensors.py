@@ -13,6 +13,7 @@ from aggregation.errors import UsageProblem
 from aggregation.layout import WEIGHTS
 from learning.kinds import kind_of
 from learning.kinds.protocol import Flat, Model
+from learning.private import State, put
 from learning.randomness import seeded
 
 if TYPE_CHECKING:
@@ -49,14 +50,18 @@ def load_parameters(model: Model, flat: Flat) -> None:
     kind.load(model, kind.anatomy(model), flat)
 
 
-def model_with(task: Task, state: Mapping[str, RawTensor]) -> Model:
-    """The task's own model in this state. Raises UsageProblem FLV-2213 when it is another model's."""
+def model_with(task: Task, state: Mapping[str, RawTensor], private: State | None = None) -> Model:
+    """The task's own model in this state, with a device's ``private`` layers where they are given.
+
+    Raises UsageProblem FLV-2213 when the state is another model's, FLV-2254 when the private layers are.
+    """
     model = task.fresh_model()
     try:
         task.kind.load_state(model, state)
     except UsageProblem as problem:
         problem.where = problem.where or str(task.path)
         raise
+    put(task, model, private)
     return model
 
 
@@ -74,4 +79,5 @@ def initial_parameters(task: Task, seed: int) -> Flat:
 
     The same for the same seed and torch version; the process's own random state is left as it was.
     """
-    return parameters_of(first_model(task, seed))
+    model = first_model(task, seed)
+    return task.kind.values(model, task.anatomy_of(model)).astype(np.float32)

@@ -8,7 +8,7 @@ nothing of what ``train()`` or ``evaluate()`` does to either reaches the next.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -19,9 +19,10 @@ from aggregation.layout import Layout
 from learning.cohorts import declared_cohort
 from learning.config import TrainConfig
 from learning.datasets import Examples
-from learning.kinds.protocol import Flat, Model
+from learning.kinds.protocol import Anatomy, Flat, Model
+from learning.private import State, evaluator_has_none, hide, put, taken
 from learning.randomness import seeded
-from learning.task import Task
+from learning.task import LossNotFiniteProblem, Task
 
 NUM_EXAMPLES: Final = "num_examples"
 """The number among train()'s that says how many examples it trained on."""
@@ -36,16 +37,24 @@ class LocalResult:
     metrics["loss"].
 
     metrics: what train() reports, and the device's "cohort" where the task has ``cohorts``.
+
+    private: the device's private tensors after the round, by name: they are in no update, and its next round needs
+    them. Empty where the task has none.
     """
 
     delta: Flat
     num_examples: int
     loss: float
     metrics: dict[str, float]
+    private: State = field(default_factory=dict)
 
 
-def train_locally(task: Task, flat_parameters: Flat, data: Examples, config: TrainConfig) -> LocalResult:
+def train_locally(
+    task: Task, flat_parameters: Flat, data: Examples, config: TrainConfig, private: State | None = None
+) -> LocalResult:
     """Train ``task`` from float32[P] on one device's examples.
+
+    ``private``: the device's private layers, as its last round left them; None where it has none yet.
 
     The delta is local minus what the model held of ``flat_parameters`` when training began: a tensor in bfloat16 holds
     the nearest bfloat16 values, and a ``train()`` that does nothing gives exactly 0, whatever the dtypes.
@@ -53,19 +62,21 @@ def train_locally(task: Task, flat_parameters: Flat, data: Examples, config: Tra
 
     Random draws (shuffling, dropout) follow from config.seed and config.version; threads take turns.
     UsageProblem FLV-2208 if train() fails, ends in NaN, changes the layout or what is frozen; FLV-2213 if P is not the
-    model's; FLV-2220 if a value is too large for a tensor's dtype.
+    model's; FLV-2220 if a value is too large for a tensor's dtype; FLV-2254 if the private layers are another model's.
     """
     base = np.asarray(flat_parameters)
     kind, anatomy = task.kind, task.anatomy
     with seeded(config.seed, config.version):
         model = _model_with(task, base)
+        put(task, model, private)
         form, held = kind.form(model), kind.values(model, anatomy)
         with kind.mode(model, training=True):
             metrics = task.train(model, data.copy(), config)
         _check_form(form, kind.form(model), str(task.path))
         local = kind.values(model, anatomy)
         told = declared_cohort(task, data) | metrics
-        _check_frozen(kind.moved(model, anatomy), str(task.path))
+        _check_frozen(kind.moved(model, _fixed(anatomy, task.private)), str(task.path))
+        own = taken(task, model)
     with np.errstate(invalid="ignore", over="ignore"):
         delta = (local - held).astype(np.float32)
     buffers = slice(anatomy.layout.trainable.parameters, None)
@@ -77,7 +88,9 @@ def train_locally(task: Task, flat_parameters: Flat, data: Examples, config: Tra
             where=str(task.path),
             hint='lower CONFIG["learning_rate"], or scale the inputs to about 0 … 1',
         )
-    return LocalResult(delta=delta, num_examples=_examples(metrics, data), loss=metrics["loss"], metrics=told)
+    return LocalResult(
+        delta=delta, num_examples=_examples(metrics, data), loss=metrics["loss"], metrics=told, private=own
+    )
 
 
 def _examples(metrics: Mapping[str, float], data: Examples) -> int:
@@ -86,15 +99,40 @@ def _examples(metrics: Mapping[str, float], data: Examples) -> int:
     return round(min(said, EXAMPLES_MAX)) if said >= 1.0 else len(data)
 
 
-def evaluate_parameters(task: Task, flat: Flat, dataset: Examples) -> dict[str, float]:
+def evaluate_parameters(
+    task: Task, flat: Flat, dataset: Examples, private: State | None = None
+) -> dict[str, float]:
     """The metrics of the model float32[P] on held-out examples: "loss", and what else the task reports.
 
-    Raises UsageProblem FLV-2209 if evaluate() fails, FLV-2213 if P is not the model's, FLV-2220 as in training.
+    ``private``: the layers of the device that evaluates for itself. Without, whoever evaluates for all has nobody's,
+    and they are NaN: what is said is said of what is shared, or FLV-2253 where evaluate() cannot go without them.
+
+    Raises UsageProblem FLV-2209 if evaluate() fails, FLV-2213 if P is not the model's, FLV-2220 as in training,
+    FLV-2253 and FLV-2254 of private layers.
     """
     with seeded(0):
         model = _model_with(task, np.asarray(flat))
+        put(task, model, private)
+        if private is None:
+            hide(task, model)
         with task.kind.mode(model, training=False):
-            return task.evaluate(model, dataset.copy())
+            try:
+                return task.evaluate(model, dataset.copy())
+            except LossNotFiniteProblem:
+                if task.private and private is None:
+                    _blame_private(task, np.asarray(flat), dataset)
+                raise
+
+
+def _blame_private(task: Task, flat: Flat, dataset: Examples) -> None:
+    """UsageProblem FLV-2253 if the loss is finite once private layers hold anything: then these are what it lacks."""
+    model = _model_with(task, flat)
+    with task.kind.mode(model, training=False):
+        try:
+            task.evaluate(model, dataset.copy())
+        except LossNotFiniteProblem:
+            return
+    raise evaluator_has_none(task)
 
 
 def _model_with(task: Task, flat: Flat) -> Model:
@@ -102,6 +140,14 @@ def _model_with(task: Task, flat: Flat) -> Model:
     model = task.fresh_model()
     task.kind.load(model, task.anatomy, flat)
     return model
+
+
+def _fixed(anatomy: Anatomy, private: tuple[str, ...]) -> Anatomy:
+    """What training may not change of what is frozen: private layers are frozen to others only."""
+    if not private:
+        return anatomy
+    kept = {name: raw for name, raw in anatomy.frozen.items() if name not in private}
+    return replace(anatomy, frozen=kept)
 
 
 def local_of(flat_parameters: Flat, delta: Flat, layout: Layout) -> Flat:

@@ -107,8 +107,8 @@ def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -
     from backends.store.factory import open_object_store
     from backends.store.task_store import TaskStore
     from backends.tasks import keys_folder
-    from producers.sdk.device import device_id_of
     from producers.sdk.updates import Author
+    from producers.sdk.whose_key import device_id_of
     from schemas.canaries import canary_name
     from schemas.certificates import Role
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from producers.fleet.failures import FailedRounds
     from producers.sdk.bases import Base
     from producers.sdk.device import Device, Receipt
+    from producers.sdk.private_layers import PrivateLayers
 
 CLIP_WORTH_SAYING: Final = 0.999
 
@@ -195,13 +196,17 @@ def run_device(
     A round whose training fails is counted, and the device tries again at the next version. Exit 1 if an update was
     refused or a round failed.
     """
+    from backends.tasks import private_folder
+    from producers.sdk.private_layers import PrivateLayers
+
     chosen = check_choice(shard, data)
     file, one = _open(
         invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec, seed=seed
     )
     with one:
         task, examples = load_program_and_data(invocation, file, one, chosen, data=data, given=given)
-        refused, failed = _rounds(invocation, one, task, examples, rounds, timeout_s)
+        own = PrivateLayers(private_folder(invocation.home, file.task), one.author.genesis.sha256)
+        refused, failed = _rounds(invocation, one, task, examples, own, rounds, timeout_s)
     invocation.output.line(
         {"rounds": rounds, "refused": refused, "failed_rounds": failed.document()}, terminal=True
     )
@@ -211,7 +216,13 @@ def run_device(
 
 
 def _rounds(  # noqa: PLR0917 (the command's own values)
-    invocation: Invocation, one: Device, task: Task, examples: Examples, rounds: int, timeout_s: float
+    invocation: Invocation,
+    one: Device,
+    task: Task,
+    examples: Examples,
+    own: PrivateLayers,
+    rounds: int,
+    timeout_s: float,
 ) -> tuple[int, FailedRounds]:
     """So many rounds: how many updates were refused, and the rounds that failed. FLV-6310: the last ones all did."""
     from producers.fleet.failures import ROUNDS_FAILED_MAX, FailedRounds, no_round_succeeds
@@ -227,7 +238,7 @@ def _rounds(  # noqa: PLR0917 (the command's own values)
                 raise no_round_succeeds(failed, 1, in_a_row) from error
             raise
         version = base.version
-        outcome = _trained(invocation, one, base, task, examples, failed)
+        outcome = _trained(invocation, one, base, task, examples, own, failed)
         in_a_row = 0 if outcome is not None else in_a_row + 1
         if in_a_row >= min(ROUNDS_FAILED_MAX, rounds):
             raise no_round_succeeds(failed, 1, in_a_row)
@@ -245,14 +256,21 @@ def _rounds(  # noqa: PLR0917 (the command's own values)
 
 
 def _trained(  # noqa: PLR0917
-    invocation: Invocation, one: Device, base: Base, task: Task, examples: Examples, failed: FailedRounds
+    invocation: Invocation,
+    one: Device,
+    base: Base,
+    task: Task,
+    examples: Examples,
+    own: PrivateLayers,
+    failed: FailedRounds,
 ) -> LocalResult | None:
     """One local training; None when it failed, which is taken down in ``failed``."""
     from producers.fleet.failures import failed_round
 
     started = time.monotonic()
     try:
-        outcome = one.train(base, task, examples)
+        outcome = one.train(base, task, examples, private=own.of(one.device_id))
+        own.keep(one.device_id, outcome.private)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 (users' code may raise anything)

@@ -58,17 +58,29 @@ class Model:
     state: Mapping[str, RawTensor] = field(default_factory=dict, repr=False)
     _find_program: Callable[[], str] | None = field(default=None, repr=False)
 
-    def module(self, task: Task | None = None) -> LibraryModel:
+    def module(self, task: Task | None = None, *, private: Path | str | None = None) -> LibraryModel:
         """The user's own ``torch.nn.Module``, whole: what ``model()`` of the task file makes, in this version's state.
 
         Without ``task`` its program is loaded: the file that it was created with, or what the task carries of it. A
-        model from a file has to be told. Needs ``fluvial[learning]``. UsageProblem FLV-2213 when the weights are not
-        that model's; FLV-2218 when nothing says which task; what finding and loading its program raises.
+        model from a file has to be told. ``private``: a device's file of its private layers, for a task that has such;
+        without it they are as ``model()`` made them, which is said. Needs ``fluvial[learning]``. UsageProblem FLV-2213
+        when the weights are not that model's, FLV-2254 when the private layers are not, FLV-2219 or FLV-4112
+        when there is no such file; FLV-2218 when nothing says
+        which task; what finding and loading its program raises.
         """
+        from learning.private import in_words
         from learning.tensors import model_with
 
         found = task or self.program()
-        model = model_with(found, self.state)
+        if found.private and private is None:
+            log.warning(
+                "%d tensors of this model are private (%s): no version has them, and they are as model() made them; "
+                "a device's own are given by module(private=...)",
+                len(found.private),
+                in_words(found.private),
+            )
+        own = None if private is None else read_state(Path(private))
+        model = model_with(found, self.state, own)
         with found.kind.mode(model, training=False):  # as it is used, not as it is trained
             return model
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from learning import Examples, Task, TrainConfig
+    from learning.private import State
 
 PROCESSES_MAX: Final = 256
 _SPAWN: Final = multiprocessing.get_context("spawn")
@@ -39,12 +40,16 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One local round: ``device`` of a split trains from float32[P] with a config that has its seed and version."""
+    """One local round: ``device`` of a split trains from float32[P] with a config that has its seed and version.
+
+    private: its private layers as its last round left them; None where it has none yet.
+    """
 
     split: Split
     device: int
     parameters: npt.NDArray[np.float32]
     config: TrainConfig
+    private: State | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +60,7 @@ class Trained:
     num_examples: int
     loss: float
     metrics: Mapping[str, float]
+    private: State
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +92,16 @@ class Workshop:
         if job.split != self._split:
             self._open(job.split)
         try:
-            made = train_locally(self._bound, job.parameters, self._shards[job.device], job.config)
+            made = train_locally(
+                self._bound, job.parameters, self._shards[job.device], job.config, private=job.private
+            )
         except KeyboardInterrupt:
             raise
         except FluvialError as error:
             return Failed(error.error_id, error.message, error.where, error.hint)
         except BaseException as error:  # noqa: BLE001 (users' code may raise anything)
             return Failed("FLV-9000", f"{type(error).__name__}: {error}", "", "")
-        return Trained(made.delta, made.num_examples, made.loss, made.metrics)
+        return Trained(made.delta, made.num_examples, made.loss, made.metrics, made.private)
 
     def _open(self, split: Split) -> None:
         """The devices' shards, and the task as the genesis of this seed binds it: with its frozen tensors."""

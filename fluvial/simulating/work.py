@@ -10,6 +10,7 @@ from aggregation.codecs import encode_delta
 from aggregation.errors import FluvialError, UsageProblem
 from fluvial.simulating.training import Failed, Job
 from producers.fleet.failures import FailedRounds, failed_round
+from producers.sdk.private_layers import PrivateLayers
 from producers.sdk.updates import (
     Contribution,
     check_size,
@@ -65,6 +66,7 @@ class TrainedWork:
         self._codec = codec
         self._on_failure = on_failure
         self._in_a_row = 0
+        self._private = PrivateLayers()
 
     def region(self, device: int) -> str:
         """See ``Work``."""
@@ -95,6 +97,7 @@ class TrainedWork:
             )
             value = seal_update(author, record)
             check_size(value, base.policy, _MESSAGE_BYTES_MAX)
+            self._private.keep(author.device_id, done.private)
         except FluvialError as error:
             self._fail(author.device_id, author.region, base.version, error)
             return None
@@ -103,7 +106,9 @@ class TrainedWork:
 
     def _job(self, device: int, base: Base) -> Job:
         seed = (self._split.seed << 20) + device
-        return Job(self._split, device, base.parameters, self._config.at(seed=seed, version=base.version))
+        config = self._config.at(seed=seed, version=base.version)
+        private = self._private.of(self._authors.of(device).device_id)
+        return Job(self._split, device, base.parameters, config, private)
 
     def _fail(self, device: str, region: str, base_version: int, error: FluvialError) -> None:
         failed = failed_round(device=device, region=region, base_version=base_version, error=error)

@@ -22,6 +22,7 @@ class FedAvg:
 
     name: ClassVar[str] = "fedavg"
     needs_base: ClassVar[bool] = False
+    head_epochs: ClassVar[int] = 0
     pull: ClassVar[float] = NO_PULL
 
     def add_to_gradients(self, parameters: Sequence[nn.Parameter], base: Sequence[Tensor]) -> None:

@@ -29,6 +29,7 @@ class FedNova:
 
     name: ClassVar[str] = "fednova"
     needs_base: ClassVar[bool] = True
+    head_epochs: ClassVar[int] = 0
     pull: ClassVar[float] = NO_PULL
 
     def add_to_gradients(self, parameters: Sequence[nn.Parameter], base: Sequence[Tensor]) -> None:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-LOW, HIGH, WHAT, REQUIRED = "low", "high", "what", "required"
+LOW, HIGH, WHAT, REQUIRED, WHOLE = "low", "high", "what", "required", "whole"
 """Keys of a setting's metadata."""
 NO_PULL: Final = 0.0
 
 
 def setting(default: float | None, *, low: float, high: float, what: str) -> Any:
-    """A field of an algorithm: a number from ``low`` to ``high``; with no default, the task has to give it."""
-    metadata = {LOW: low, HIGH: high, WHAT: what, REQUIRED: default is None}
+    """A field of an algorithm: a number from ``low`` to ``high``, whole where the default is; without one, required."""
+    metadata = {LOW: low, HIGH: high, WHAT: what, REQUIRED: default is None, WHOLE: isinstance(default, int)}
     return field(default=math.nan if default is None else default, metadata=metadata)
 
 
@@ -50,6 +50,11 @@ class Algorithm(Protocol):
     @property
     def needs_base(self) -> bool:
         """Whether it looks at the model that the round began with; else ``base`` may be empty."""
+        ...
+
+    @property
+    def head_epochs(self) -> int:
+        """Passes in which private layers alone are trained, before the rest is; 0 trains all at once."""
         ...
 
     @property

@@ -12,7 +12,8 @@ from aggregation.errors import UsageProblem
 from learning.algorithms.fedavg import FedAvg
 from learning.algorithms.fednova import FedNova
 from learning.algorithms.fedprox import FedProx
-from learning.algorithms.shape import HIGH, LOW, REQUIRED, WHAT, Algorithm
+from learning.algorithms.fedrep import FedRep
+from learning.algorithms.shape import HIGH, LOW, REQUIRED, WHAT, WHOLE, Algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ Names = str | Sequence[str]
 """One name of the table, or several that work together: ("fedprox", "fednova")."""
 
 ALGORITHMS: Final[Mapping[str, Callable[..., Algorithm]]] = {
-    made.name: made for made in (FedAvg, FedProx, FedNova)
+    made.name: made for made in (FedAvg, FedProx, FedNova, FedRep)
 }
 
 
@@ -62,11 +63,12 @@ def _check(name: str, key: str, value: object, bounds: Mapping[str, Any], *, giv
     low, high, what = bounds[LOW], bounds[HIGH], bounds[WHAT]
     if not given and not bounds[REQUIRED]:
         return
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    kind = int if bounds[WHOLE] else int | float
+    number = isinstance(value, kind) and not isinstance(value, bool)
     if not (number and math.isfinite(value) and low <= value <= high):  # type: ignore[arg-type]
         raise UsageProblem(
             "FLV-2207",
-            f"{name} needs {key}, {what}: a number from {low:g} to {high:g}"
+            f"{name} needs {key}, {what}: {'an integer' if bounds[WHOLE] else 'a number'} from {low:g} to {high:g}"
             + (f", got {value!r}" if given else ""),
             hint=f"give it to fluvial.fit(..., {key}=…), or in CONFIG where the file passes `**config.extra`",
         )

@@ -82,9 +82,9 @@ class TorchModule:
     def anatomy(self, model: nn.Module) -> Anatomy:
         """The trained parameters, then the buffers, both in the order of ``state_dict()``; the rest is frozen."""
         tied = dict(_tied(model))
-        trained = {tied.get(name, name) for name, value in _state(model) if _is_trained(value)}
+        trained = {tied.get(name, name) for name, value in state_of(model) if _is_trained(value)}
         weights, buffers, frozen = [], [], {}
-        for name, value in _state(model):
+        for name, value in state_of(model):
             if name in tied:
                 continue
             shape, dtype = tuple(value.shape), _dtype_of(value)
@@ -94,7 +94,7 @@ class TorchModule:
                 positive = name.rpartition(".")[2] == "running_var" and bool((value >= 0).all())
                 buffers.append(ModelTensor(name, shape, BUFFERS, dtype, positive))
             else:
-                frozen[name] = _raw(value)
+                frozen[name] = raw_of(value)
         return Anatomy(self.name, (*weights, *buffers), tied, frozen)
 
     def load(self, model: nn.Module, anatomy: Anatomy, flat: Flat) -> None:
@@ -106,7 +106,7 @@ class TorchModule:
                 f"the model takes float32[{layout.parameters}] parameters, got {flat.dtype}{list(flat.shape)}",
                 hint=_RIGHT_FILE,
             )
-        state = dict(_state(model))
+        state = dict(state_of(model))
         expected = {tensor.name: tensor.shape for tensor in anatomy.tensors}
         for name, shape in (expected | {name: raw.shape for name, raw in anatomy.frozen.items()}).items():
             _check_shape(name, shape, state.get(name))
@@ -125,13 +125,13 @@ class TorchModule:
                         "either is a new task",
                     )
             for name, raw in anatomy.frozen.items():
-                wanted = _tensor(raw).to(state[name].dtype)
+                wanted = tensor_of(raw).to(state[name].dtype)
                 if not torch.equal(state[name], wanted):
                     state[name].copy_(wanted)
 
     def load_state(self, model: nn.Module, state: Mapping[str, RawTensor]) -> None:
         """Write a whole state into the module, in place; FLV-2213."""
-        own, tied = dict(_state(model)), dict(_tied(model))
+        own, tied = dict(state_of(model)), dict(_tied(model))
         found: dict[str, RawTensor] = {}
         for name, raw in state.items():
             value = own.get(name)
@@ -146,7 +146,7 @@ class TorchModule:
                 )
         with torch.no_grad():
             for name, raw in found.items():
-                wanted = _tensor(raw).to(own[name].dtype)
+                wanted = tensor_of(raw).to(own[name].dtype)
                 if not torch.equal(
                     own[name], wanted
                 ):  # some cannot be written to, such as an expanded tensor
@@ -154,18 +154,18 @@ class TorchModule:
 
     def values(self, model: nn.Module, anatomy: Anatomy) -> Values:
         """A copy of what the module holds, in layout order, each tensor in C order."""
-        state = dict(_state(model))
+        state = dict(state_of(model))
         chosen = [state[tensor.name].detach() for tensor in anatomy.tensors]
         wide = torch.float64 if any(value.dtype == torch.float64 for value in chosen) else torch.float32
         return np.concatenate([value.to("cpu", wide).reshape(-1).numpy() for value in chosen])  # a copy
 
     def moved(self, model: nn.Module, anatomy: Anatomy) -> str:
         """A floating-point tensor that is frozen and was changed; counters may count."""
-        state = dict(_state(model))
+        state = dict(state_of(model))
         for name, raw in anatomy.frozen.items():
             value = state.get(name)
             if value is not None and value.is_floating_point():
-                wanted = _tensor(raw).to(value.dtype)
+                wanted = tensor_of(raw).to(value.dtype)
                 if not torch.equal(value.detach().to("cpu"), wanted):
                     return name
         return ""
@@ -187,7 +187,7 @@ class TorchModule:
 
 def raw_state(state: Mapping[str, object]) -> dict[str, RawTensor]:
     """The tensors of a ``state_dict()``."""
-    return {name: _raw(value) for name, value in state.items() if isinstance(value, Tensor)}
+    return {name: raw_of(value) for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def anatomy_before_v3(model: nn.Module) -> Anatomy:
@@ -197,7 +197,7 @@ def anatomy_before_v3(model: nn.Module) -> Anatomy:
     return Anatomy(KIND.name, tuple(tensors), {}, {})
 
 
-def _state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def state_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the state, the parameters themselves among them."""
     for name, value in model.state_dict(keep_vars=True).items():
         if isinstance(value, Tensor):
@@ -205,7 +205,7 @@ def _state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _floats(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    for name, value in _state(model):
+    for name, value in state_of(model):
         if value.is_floating_point() and value.numel() > 0:
             yield name, value
 
@@ -213,7 +213,7 @@ def _floats(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _tied(model: nn.Module) -> Iterator[tuple[str, str]]:
     """Each name that is an earlier tensor once more, and that tensor's name."""
     first: dict[tuple[int, torch.Size, tuple[int, ...], torch.dtype], str] = {}
-    for name, value in _state(model):
+    for name, value in state_of(model):
         if value.numel() == 0:
             continue
         place = (value.data_ptr(), value.shape, value.stride(), value.dtype)
@@ -247,12 +247,14 @@ def _check_shape(name: str, shape: tuple[int, ...], value: Tensor | None) -> Non
         )
 
 
-def _raw(value: Tensor) -> RawTensor:
+def raw_of(value: Tensor) -> RawTensor:
+    """A copy of a tensor."""
     flat = value.detach().to("cpu").contiguous().reshape(-1)
     return RawTensor(_dtype_of(value), tuple(value.shape), flat.view(torch.uint8).numpy().copy())
 
 
-def _tensor(raw: RawTensor) -> Tensor:
+def tensor_of(raw: RawTensor) -> Tensor:
+    """A tensor of these bytes."""
     data = raw.data if raw.data.flags.writeable else raw.data.copy()
     return torch.from_numpy(data).view(getattr(torch, raw.dtype)).reshape(raw.shape)
 

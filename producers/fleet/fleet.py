@@ -24,7 +24,7 @@ from backends.observer import UNOBSERVED, Observer
 from backends.programs import find_program
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
-from backends.tasks import keys_folder
+from backends.tasks import keys_folder, private_folder
 from producers.fleet.activity import ActivityFile
 from producers.fleet.behaviours import Behaviour
 from producers.fleet.bell import Bell, RoundAbandoned, StopAskedError
@@ -34,6 +34,7 @@ from producers.fleet.rounds import Rounds
 from producers.fleet.summary import FleetSummary
 from producers.sdk.announcements import Announcements
 from producers.sdk.bases import Bases
+from producers.sdk.private_layers import PrivateLayers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,6 +139,7 @@ class Fleet:
                 bases=Bases(store, genesis, check=self._bell.raise_if_stopping),
                 writer=LogWriter(settings, f"fluvial-fleet-{name}", observer=self._observer),
                 observer=self._observer,
+                private=PrivateLayers(private_folder(settings.home, name), genesis.sha256),
                 journal=journal,
                 activity=activity,
                 announcements=announcements,
@@ -179,6 +181,7 @@ class _Drive:
         bell: Bell,
         speaker: Speaker,
         observer: Observer,
+        private: PrivateLayers,
     ) -> None:
         self._observer = observer
         self._config = config
@@ -199,6 +202,7 @@ class _Drive:
             message_bytes_max=message_bytes_max,
             now_ms=lambda: time.time_ns() // 1_000_000,
             on_failure=self._round_failed,
+            private=private,
             trains=activity.trains,
             observer=observer,
         )

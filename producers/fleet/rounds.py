@@ -19,6 +19,7 @@ from producers.fleet.failures import (
     hopeless,
     no_round_succeeds,
 )
+from producers.sdk.private_layers import PrivateLayers
 from producers.sdk.updates import check_size
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 class Rounds:
     """What ``members`` make of ``task``, each on its own of ``shards``; ``on_failure`` hears of every failed round.
 
-    Its second argument is whether it is the first of its kind. ``now_ms``: milliseconds since 1970 UTC. ``trains`` is
+    Its second argument is whether it is the first of its kind. ``private``: where private layers wait for the next
+    round; None for this process. ``now_ms``: milliseconds since 1970 UTC. ``trains`` is
     told which device's training begins, and "" at its end.
     """
 
@@ -52,6 +54,7 @@ class Rounds:
         message_bytes_max: int,
         now_ms: Callable[[], int],
         on_failure: Callable[[FailedRound, bool], None],
+        private: PrivateLayers | None = None,
         trains: Callable[[str], None] = lambda _device: None,
         observer: Observer = UNOBSERVED,
     ) -> None:
@@ -67,6 +70,7 @@ class Rounds:
         self._message_bytes_max = message_bytes_max
         self._now_ms = now_ms
         self._on_failure = on_failure
+        self._private = private or PrivateLayers()
         self._observer = observer
         self._failed_at = 0.0
 
@@ -117,17 +121,26 @@ class Rounds:
         from learning.training import train_locally
 
         config = self._train_config.at(seed=member.training_seed, version=base.version)
+        device_id = member.author.device_id
+        outcome = train_locally(
+            self._task,
+            base.parameters,
+            self._shards[member.index],
+            config,
+            private=self._private.of(device_id),
+        )
         turn = Round(
             author=member.author,
             base=base,
             layout=self._layout,
             codec=self._codec,
-            outcome=train_locally(self._task, base.parameters, self._shards[member.index], config),
+            outcome=outcome,
             created_at_ms=self._now_ms(),
         )
         made = perform(behaviour, turn)
         for what in made:
             check_size(what.value, base.policy, self._message_bytes_max)
+        self._private.keep(device_id, outcome.private)
         return made
 
     def _take_down(self, member: Member, base: Base, error: BaseException) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aggregation.codecs import DEFAULT_CODEC, update_of
-from aggregation.errors import FluvialError, TimeoutProblem, UsageProblem
+from aggregation.errors import FluvialError, TimeoutProblem
 from aggregation.partitioning import murmur2
 from backends.clock import SYSTEM_CLOCK, Clock
 from backends.environment import load_settings
@@ -44,8 +44,8 @@ from producers.sdk.updates import (
     honest_record,
     seal_update,
 )
+from producers.sdk.whose_key import device_id_of
 from schemas.avro import CodecError
-from schemas.certificates import BadCertificateError, Role
 from schemas.states import base_as_held, frozen_of, state_file, update_of_state
 from schemas.topics import verdicts_topic
 from schemas.verdicts import decode_verdict
@@ -62,8 +62,6 @@ if TYPE_CHECKING:
     from backends.settings import Settings
     from learning import Examples, Task
     from learning.training import LocalResult
-    from schemas.envelope import KeyPair
-    from schemas.manifests import Genesis
     from schemas.tensor_files import RawTensor
 
 log = logging.getLogger("fluvial.device")
@@ -221,8 +219,18 @@ class Device:
         """
         return self.author.is_selected(base, waited_s)
 
-    def train(self, base: Base, task: Task, examples: Examples) -> LocalResult:
-        """Train the task's model from ``base`` on this device's examples; what ``learning.training`` raises."""
+    def train(
+        self,
+        base: Base,
+        task: Task,
+        examples: Examples,
+        private: Mapping[str, RawTensor] | None = None,
+    ) -> LocalResult:
+        """Train the task's model from ``base`` on this device's examples; what ``learning.training`` raises.
+
+        Where the task has private layers, ``private`` are those that the last round gave, as ``result.private``: they
+        are the device's, and whoever makes it keeps them (``producers.sdk.private_layers.PrivateLayers`` in a folder).
+        """
         from learning.binding import bind
         from learning.training import train_locally
 
@@ -230,7 +238,11 @@ class Device:
         if self._bound is None or self._bound[0] is not task:
             self._bound = (task, bind(task, self._bases.genesis, self._bases.store.get_object))
         return train_locally(
-            self._bound[1], base.parameters, examples, task.config.at(seed=seed, version=base.version)
+            self._bound[1],
+            base.parameters,
+            examples,
+            task.config.at(seed=seed, version=base.version),
+            private=private,
         )
 
     def arrays(self, base: Base) -> dict[str, npt.NDArray[np.float32]]:
@@ -354,39 +366,6 @@ def _verdict_in(record: LogRecord) -> Verdict | None:
         return decode_verdict(record.value or b"")
     except CodecError:
         return None
-
-
-def device_id_of(key_pair: KeyPair, genesis: Genesis, region: str, key: Path | str) -> str:
-    """The id in a device's certificate; FLV-2407 or FLV-2506 unless this region's CA issued it to a device."""
-    check_region(genesis, region)
-    try:
-        identity = genesis.trust.identify(key_pair.certificate)
-    except BadCertificateError as error:
-        raise _unfit(genesis, region, key, str(error)) from error
-    if identity.role is not Role.DEVICE:
-        raise _unfit(genesis, region, key, f"it is a {identity.role.value}'s")
-    if identity.region != region:
-        raise _unfit(genesis, region, key, f"it is of region {identity.region}")
-    return identity.name
-
-
-def check_region(genesis: Genesis, region: str) -> None:
-    """UsageProblem FLV-2407 unless the task has ``region``."""
-    if region not in genesis.regions:
-        raise UsageProblem(
-            "FLV-2407",
-            f"the task {genesis.task} has no region {region!r}, it has {', '.join(sorted(genesis.regions))}",
-            hint="name one of them with `--region`; a task's regions are fixed when it is created",
-        )
-
-
-def _unfit(genesis: Genesis, region: str, key: Path | str, reason: str) -> UsageProblem:
-    return UsageProblem(
-        "FLV-2506",
-        f"the certificate is not a device's of region {region} in the task {genesis.task}: {reason}",
-        where=str(key),
-        hint=f"issue one with `fluvial ca issue --task {genesis.task} --region {region} --role device NAME`",
-    )
 
 
 def not_its_turn(device_id: str, base: Base, timeout_s: float) -> TimeoutProblem:

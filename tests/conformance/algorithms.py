@@ -72,6 +72,10 @@ class AlgorithmLaws:
     name: ClassVar[str]
     settings: ClassVar[dict[str, Any]] = {}
 
+    def change(self, config: TrainConfig, **settings: Any) -> Weights:
+        """What a round of this algorithm changes of what is published."""
+        return change(config, algorithm=self.name, **self.settings | settings)
+
     @abstractmethod
     def naive_gradient(self, gradient: Weights, weights: Weights, base: Weights) -> Weights:
         """What each step goes by."""
@@ -104,18 +108,18 @@ class AlgorithmLaws:
     @pytest.mark.parametrize("which", ROUNDS)
     def test_a_round_is_the_papers_formula(self, which: str, momentum: float) -> None:
         config = TrainConfig(seed=4, version=2, learning_rate=0.05, **ROUNDS[which])  # type: ignore[arg-type]
-        got = change(config, algorithm=self.name, momentum=momentum, **self.settings)
+        got = self.change(config, momentum=momentum)
         assert got == pytest.approx(self.naive_round(config, momentum), rel=1e-9, abs=1e-12)
 
     def test_the_same_round_gives_the_same_bits(self) -> None:
         config = TrainConfig(seed=4, version=2)
-        first = change(config, algorithm=self.name, **self.settings)
-        assert change(config, algorithm=self.name, **self.settings).tobytes() == first.tobytes()
+        first = self.change(config)
+        assert self.change(config).tobytes() == first.tobytes()
 
     def test_each_of_its_settings_has_bounds_and_an_error_that_names_it(self) -> None:
         for key in self.settings:
             for bad in (float("nan"), float("inf"), -1.0, 1e300, "much", None, True):
                 with pytest.raises(UsageProblem, match=f"{self.name} needs {key}") as caught:
-                    change(TrainConfig(), algorithm=self.name, **self.settings | {key: bad})
+                    self.change(TrainConfig(), **{key: bad})
                 assert caught.value.error_id == "FLV-2207"
                 assert key in caught.value.hint

@@ -9,6 +9,7 @@ from aggregation.fold.rejections import ACCEPTED, CONTROL
 from schemas import avro as codec
 from schemas.avro import HEADER_BYTES, MARKER
 from schemas.envelope import ENVELOPE, Signer
+from schemas.known import SINCE_POLICY_V5
 from schemas.records import INGRESS_KINDS
 from tests.fuzz.mutator import STALE, UNAUTHENTIC, Moment, Mutator, mutation
 
@@ -271,14 +272,21 @@ def _any_value(m: Mutator, schema: Any) -> Any:
 
 
 def _control_kinds() -> list[str]:
-    """The kinds of control records that an updates topic takes."""
-    return sorted(INGRESS_KINDS - {"ClientUpdate"})
+    """The kinds of control records that an updates topic takes under a policy of any format."""
+    return sorted(INGRESS_KINDS - {"ClientUpdate"} - SINCE_POLICY_V5.keys())
 
 
 @mutation("bad_signature")
 def a_control_record_by_a_device(m: Mutator, at: Moment) -> bytes:
     kind = m.random.choice(_control_kinds())
     return m.device(at).signer.sign(kind, _control(m, at, kind))
+
+
+@mutation("unknown_schema")
+def a_control_record_of_a_later_policy(m: Mutator, at: Moment) -> bytes:
+    """To the policies here, which are older, whoever signed it."""
+    kind, signer = m.random.choice(sorted(SINCE_POLICY_V5)), m.random.choice([m.cast.operator, m.cast.worker])
+    return signer.sign(kind, _control(m, at, kind))
 
 
 @mutation("bad_signature")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,22 +11,10 @@ from torch import nn
 
 import learning
 from aggregation.errors import UsageProblem
-from backends.memory.log import MemoryReader
-from backends.tasks import TaskFile
-from fluvial.local.policies import layered_policy, quick_policy
-from fluvial.proof.audit import audit_task
-from fluvial.proof.audit.sources import Sources
-from fluvial.session.simulation import _Simulation
 from learning.adapters import LoraLinear
-from learning.task import load_task
 from learning.tensors import model_with
-from producers.fleet.population import FleetConfig
 from schemas.states import frozen_of, whole_state
-from schemas.topics import updates_topic
-from tests.small_federation import IN_MEMORY
-
-if TYPE_CHECKING:
-    from fluvial.proof.audit import AuditReport
+from tests.audited_simulation import audited, simulated, updates_of
 
 LARGE = """
 import torch
@@ -151,48 +137,21 @@ def test_what_cannot_be_is_refused_and_leaves_the_model_as_it_was(
     assert not any(isinstance(part, LoraLinear) for part in model.modules())
 
 
-def audited(task_file: Path, devices: int, versions: int) -> tuple[_Simulation, AuditReport]:
-    """A simulation of ``task_file``, and the audit of all that it logged and stored."""
-    task = load_task(str(task_file))
-    simulation = _Simulation(
-        task,
-        FleetConfig(devices=devices, round_s=1.0),
-        policy=layered_policy(task=task.policy_overrides, defaults=quick_policy(devices)),
-        regions={"eu": 1},
-        folder=task_file.parent / "keys",
-        train_config=task.config,
-    )
-    asyncio.run(simulation.to_the_end(versions, None))
-    genesis = simulation.engine.genesis
-    known = TaskFile(
-        task=genesis.task, genesis_sha256=genesis.sha256, reference=str(task_file), regions=("eu",)
-    )
-    sources = Sources(lambda _purpose: MemoryReader(simulation.engine.log), simulation.engine.objects)
-    return simulation, audit_task(IN_MEMORY, known, sources=lambda: sources, jobs=1)
-
-
 def test_of_millions_of_parameters_one_percent_travels_and_the_audit_is_identical(tmp_path: Path) -> None:
     file = tmp_path / "large.py"
     file.write_text(LARGE, encoding="utf-8")
-    simulation, report = audited(file, devices=3, versions=2)
+    simulation = simulated(file, devices=3, versions=2)
     task, genesis = simulation.task, simulation.engine.genesis
     every = sum(value.numel() for value in task.fresh_model().parameters())
     learned = genesis.tensor_layout.parameters
     assert every > 2_000_000
     assert learned == 2 * 4 * (1024 + 1024) + 10 < every / 100
-    topic = updates_topic(genesis.task, "eu")
-    sizes = [
-        len(record.value or b"")
-        for record in MemoryReader(simulation.engine.log).read(
-            topic, 0, 0, simulation.engine.log.end(topic, 0)
-        )
-        if record.key
-    ]
+    sizes = [len(value) for value in updates_of(simulation)]
+    assert sizes
     assert learned < max(sizes) < 1.5 * learned
-    assert report.identical
-    state = whole_state(
-        genesis, simulation.evaluations.parameters, frozen_of(genesis, simulation.engine.store.get_object)
-    )
+    assert audited(simulation).identical
+    frozen = frozen_of(genesis, simulation.engine.store.get_object)
+    state = whole_state(genesis, simulation.evaluations.parameters, frozen)
     whole = model_with(task, state)
     assert set(state) == set(whole.state_dict())
     scored = task.evaluate(whole.eval(), task.data().test)

@@ -16,6 +16,7 @@ TASKS = {
     "own_model": ("accuracy", 0.7),
     "pretrained": ("accuracy", 0.7),
     "lora": ("accuracy", 0.3),
+    "personal": ("accuracy", 0.6),
     "batchnorm_cnn": ("accuracy", 0.5),
     "language_model": ("perplexity", 22.0),
     "regression": ("r2", 0.25),

@@ -6,13 +6,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import learning
 from aggregation.errors import UsageProblem
 from learning.algorithms import ALGORITHMS, LocalSteps
 from learning.algorithms.fednova import accumulation
 from learning.config import TrainConfig, config_from_overrides
 from learning.datasets import Examples
-from tests.conformance.algorithms import FEATURES, AlgorithmLaws, Round, Weights, change, examples
+from tests.conformance.algorithms import FEATURES, AlgorithmLaws, Round, Weights, change, examples, squares
 
 
 class TestFedAvg(AlgorithmLaws):
@@ -109,12 +112,98 @@ class TestFedNova(AlgorithmLaws):
             change(TrainConfig(), algorithm="fednova")
 
 
+class Headed(nn.Module):
+    """(x w) s + t in float64: a representation w, and a head (s, t) that stays on the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64))
+        self.head = nn.Linear(1, 1, dtype=torch.float64)
+        with torch.no_grad():
+            self.head.weight.fill_(0.5)
+            self.head.bias.fill_(0.25)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.head((x.double() @ self.w)[:, None])
+        return outputs[:, 0]
+
+
+class TestFedRep(AlgorithmLaws):
+    name = "fedrep"
+    settings: ClassVar[dict[str, Any]] = {"head_epochs": 4}
+
+    def change(self, config: TrainConfig, **settings: Any) -> Weights:
+        model = Headed()
+        before = model.w.detach().clone()
+        given = self.settings | settings
+        learning.fit(model, examples(), config, squares, algorithm=self.name, private="head.*", **given)
+        changed: Weights = (model.w.detach() - before).numpy()
+        return changed
+
+    def naive_round(self, config: TrainConfig, momentum: float) -> Weights:
+        data = examples()
+        w, head = np.array([0.5, -1.0, 2.0]), np.array([0.5, 0.25])
+
+        def passes(count: int, of_head: bool) -> None:  # noqa: FBT001
+            nonlocal w, head
+            order_of = np.random.default_rng([config.seed, config.version])
+            velocity = np.zeros(2 if of_head else FEATURES)
+            for _ in range(count):
+                order = order_of.permutation(len(data))
+                for start in range(0, len(data), config.batch_size):
+                    batch = order[start : start + config.batch_size]
+                    x, y = data.x[batch].astype(np.float64), data.y[batch].astype(np.float64)
+                    error = 2 * ((x @ w) * head[0] + head[1] - y) / len(batch)
+                    gradient = (
+                        np.array([error @ (x @ w), error.sum()]) if of_head else head[0] * (x.T @ error)
+                    )
+                    velocity = momentum * velocity + gradient
+                    if of_head:
+                        head = head - config.learning_rate * velocity
+                    else:
+                        w = w - config.learning_rate * velocity
+
+        passes(4, of_head=True)
+        passes(config.epochs, of_head=False)
+        changed: Weights = w - np.array([0.5, -1.0, 2.0])
+        return changed
+
+    def naive_gradient(self, gradient: Weights, weights: Weights, base: Weights) -> Weights:
+        return gradient
+
+    def naive_change(self, changed: Weights, done: Round) -> Weights:
+        return changed
+
+    def test_the_head_is_trained_while_the_body_stands_still_and_the_other_way_round(self) -> None:
+        only_head, both = Headed(), Headed()
+        config = TrainConfig(epochs=1, learning_rate=1e-9)
+        learning.fit(
+            only_head, examples(), config, squares, algorithm="fedrep", private="head.*", head_epochs=9
+        )
+        assert only_head.w.detach().numpy() == pytest.approx(both.w.detach().numpy(), abs=1e-6)
+        assert all(one.requires_grad for one in only_head.parameters())
+
+    def test_without_private_layers_there_is_no_head(self) -> None:
+        with pytest.raises(UsageProblem, match="fedrep trains private layers first") as caught:
+            change(TrainConfig(), algorithm="fedrep")
+        assert "private=PRIVATE" in caught.value.hint
+
+    def test_layers_that_stay_are_near_no_base_and_are_not_scaled(self) -> None:
+        config = TrainConfig(epochs=3, batch_size=5, learning_rate=0.02)
+        heads = []
+        for settings in ({}, {"algorithm": "fednova", "tau_eff": 100.0}):
+            model = Headed()
+            learning.fit(model, examples(), config, squares, private="head.*", **settings)  # type: ignore[arg-type]
+            heads.append(model.head.weight.item())
+        assert heads[0] == heads[1]
+
+
 def test_every_algorithm_is_held_to_the_laws() -> None:
     assert {one.name for one in AlgorithmLaws.__subclasses__()} == set(ALGORITHMS)
 
 
 def test_an_unknown_algorithm_is_refused_with_what_was_meant() -> None:
-    with pytest.raises(UsageProblem, match="there are fedavg, fedprox, fednova") as caught:
+    with pytest.raises(UsageProblem, match="there are fedavg, fedprox, fednova, fedrep") as caught:
         change(TrainConfig(), algorithm="fedproxx")
     assert "did you mean algorithm='fedprox'?" in caught.value.hint
 

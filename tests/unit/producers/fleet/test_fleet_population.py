@@ -14,8 +14,8 @@ from backends.settings import KeySettings
 from producers.fleet.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour
 from producers.fleet.journal import Entry, Journal, read_journal
 from producers.fleet.population import FleetConfig, Member, device_name, next_behaviour, populate
-from producers.sdk.device import device_id_of
 from producers.sdk.updates import Author
+from producers.sdk.whose_key import device_id_of
 from schemas.certificates import Role
 from schemas.manifests import Genesis, Region
 from tests import factories
