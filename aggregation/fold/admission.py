@@ -15,7 +15,7 @@ from aggregation.fold.rejections import REJECTIONS
 from aggregation.partitioning import partition_of
 from aggregation.policy import BY_EXAMPLES
 from aggregation.reasons import Because, Reason, because
-from aggregation.selection import Candidate, is_selected, turns_after
+from aggregation.selection import Candidate, is_selected, selection_named
 from aggregation.weights.examples import by_examples
 from aggregation.weights.fixed_point import WEIGHT_FRACTION_BITS, WEIGHT_ONE
 
@@ -138,13 +138,15 @@ def _wrong_base(state: PartitionState, update: Update) -> RejectedUpdate | None:
 
 
 def _is_selected(state: PartitionState, update: Update, model_sha256: str) -> bool:
-    """Whether the device may answer its base; everybody may answer one of which is not known since when it stands."""
-    since_ms = state.stands_since_ms(update.base_version)
-    if since_ms is None:
+    """Whether the device may answer its base, see ``PartitionState.turns_of``."""
+    rules = state.policy.selection
+    if not selection_named(rules.kind).selective:
         return True
-    turns = turns_after((update.timestamp_ms - since_ms) / 1000.0, state.policy.buffer.seconds_max)
+    turns = state.turns_of(update.base_version, update.timestamp_ms)
+    if turns is None:
+        return True
     candidate = Candidate(state.task, update.device_id, update.base_version, model_sha256, turns)
-    return is_selected(state.policy.selection, candidate)
+    return is_selected(rules, candidate)
 
 
 def _share_of(state: PartitionState, update: Update) -> Share | None:

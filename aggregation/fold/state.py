@@ -26,6 +26,7 @@ from aggregation.fold.contributions import Contributions
 from aggregation.fold.events import Barrier
 from aggregation.fold.rejections import ACCEPTED
 from aggregation.fold.shares import Shares
+from aggregation.selection import turns_after
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,8 +141,20 @@ class PartitionState:
 
         None where that is not known: of version 0, and where no base before it is remembered.
         """
-        before = max((one for one in self.superseded if one < base), default=None)
+        before = next((one for one in reversed(self.superseded) if one < base), None)
         return None if before is None else self.superseded[before]
+
+    def turns_of(self, base: int, timestamp_ms: int) -> int | None:
+        """How many deadlines had passed of ``base`` as the newest version, at a record of that LogAppendTime.
+
+        What passes once a newer version is there does not count. Where it is not known since when it stands: None for
+        version 0 and for the newest one, which everybody may answer, and 0 for the others.
+        """
+        since_ms = self.stands_since_ms(base)
+        if since_ms is None:
+            return None if base in {0, self.version} else 0
+        until_ms = min(timestamp_ms, self.superseded.get(base, timestamp_ms))
+        return turns_after((until_ms - since_ms) / 1000.0, self.policy.buffer.seconds_max)
 
     def supersede(self, version: int, timestamp_ms: int) -> None:
         """A barrier to ``version`` stands at that time: from then on the base before it grows old.

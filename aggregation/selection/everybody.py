@@ -11,6 +11,7 @@ class Everybody(Selection):
     """See the module."""
 
     name: ClassVar[str] = "all"
+    selective: ClassVar[bool] = False
 
     def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:  # noqa: ARG002 (it asks nothing)
         """See ``Selection``."""

@@ -3,8 +3,9 @@
 There is no server whose word would have to be believed: the device draws its lot, the fold draws it again, and so does
 an audit. Nothing is kept a device.
 
-Where too few come, more are asked: every ``buffer.seconds_max`` that a version stands is a turn, and with each the
-selection widens, until it is everybody. Else a version whose few devices are away would be the task's last one.
+Where too few come, more are asked: every ``buffer.seconds_max`` that a version is the newest is a turn, and with each
+the selection widens, until it is everybody. Else a version whose few devices are away would be the task's last one.
+Once there is a next version, nobody more is selected for this one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DRAWN_END: Final = 1 << 8 * DRAWN_BYTES
 class Candidate(NamedTuple):
     """A device, by its id, before the task's version ``version``, whose model's SHA-256 (hex) is ``model_sha256``.
 
-    ``turns``: how many deadlines have passed since that version came.
+    ``turns``: how many deadlines passed since that version came, and before the next one did.
     """
 
     task: str
@@ -54,6 +55,8 @@ class Selection(ABC):
     """One selection. Pure: the same arguments give the same answer everywhere."""
 
     name: ClassVar[str]
+    selective: ClassVar[bool] = True
+    """Whether it leaves anybody out."""
 
     @abstractmethod
     def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:

@@ -1,7 +1,9 @@
 """``share``: a random share of all devices, drawn anew with each version (McMahan et al. 2017, algorithm 1).
 
-What is drawn with is the version's model, which nobody knows before it is made: so no device can be made to be among a
-version's. The server of the paper draws a fixed number; here each device is drawn by itself, so the number varies.
+What is drawn with is the version's model, which nobody knows before it is made: so devices cannot be made beforehand
+for a version's lot. (Whoever knows all other updates of a version, and sends the last, may try variants of its own, and
+so choose among models and among lots.) The server of the paper draws a fixed number; here each device is drawn by
+itself, so the number varies.
 """
 
 from __future__ import annotations

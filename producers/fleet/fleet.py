@@ -29,7 +29,7 @@ from producers.fleet.activity import ActivityFile
 from producers.fleet.behaviours import Behaviour
 from producers.fleet.bell import Bell, RoundAbandoned, StopAskedError
 from producers.fleet.journal import Entry, Journal, Outcome, newest_bases
-from producers.fleet.population import next_behaviour, populate
+from producers.fleet.population import next_behaviour, populate, selected_now
 from producers.fleet.rounds import Rounds
 from producers.fleet.summary import FleetSummary
 from producers.sdk.announcements import Announcements
@@ -269,7 +269,7 @@ class _Drive:
         """Let devices that failed try their version again, once it is plain that no newer one comes soon."""
         if not self._rounds:
             for member in self.rounds.again(time.monotonic()):
-                member.last_base = -1
+                member.last_base, member.asked = -1, (-1, -1)
 
     def _begin_rounds(self) -> None:
         """Every free device whose region has a version that is new to it fetches it and, if it may, starts."""
@@ -285,7 +285,7 @@ class _Drive:
             if not ready:
                 continue
             base, waited_s = self._bases.announced(announcement), now - self._seen_at[region]
-            ready = [member for member in ready if member.author.is_selected(base, waited_s)]
+            ready = selected_now(ready, base, waited_s)
             begun = {member.index for member in ready}
             self._idle[region] = [member for member in idle if member.index not in begun]
             for member in ready:

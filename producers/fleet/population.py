@@ -10,15 +10,17 @@ import numpy as np
 
 from aggregation.codecs import CODECS, DEFAULT_CODEC, CodecName
 from aggregation.errors import UsageProblem
+from aggregation.selection import turns_after
 from backends import keys
 from producers.fleet.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour
 from producers.sdk.updates import Author
 from schemas.certificates import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from producers.sdk.bases import Base
     from schemas.manifests import Genesis
 
 DEVICES_MAX: Final = 100_000
@@ -88,7 +90,8 @@ class FleetConfig:
 class Member:
     """One device of a fleet. ``pace`` multiplies the median round time; ``rounds`` counts what it has done.
 
-    ``failures``: how many of its rounds have failed since the last that did not.
+    ``failures``: how many of its rounds have failed since the last that did not. ``asked``: the version and turn for
+    which it has drawn its lot.
     """
 
     index: int
@@ -98,6 +101,7 @@ class Member:
     rounds: int = 0
     last_base: int = -1
     failures: int = 0
+    asked: tuple[int, int] = (-1, -1)
 
     @property
     def training_seed(self) -> int:
@@ -155,3 +159,12 @@ def next_behaviour(member: Member, config: FleetConfig) -> Behaviour:
     if member.random.random() >= config.misbehaviour_rate:
         return Behaviour.HONEST
     return MISBEHAVIOURS[int(member.random.integers(len(MISBEHAVIOURS)))]
+
+
+def selected_now(members: Iterable[Member], base: Base, waited_s: float) -> list[Member]:
+    """Those who may answer ``base``, the newest version for so many seconds; each draws its lot once a turn."""
+    turn = base.version, turns_after(waited_s, base.policy.buffer.seconds_max)
+    asking = [member for member in members if member.asked != turn]
+    for member in asking:
+        member.asked = turn
+    return [member for member in asking if member.author.is_selected(base, waited_s)]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from schemas.envelope import Signer
     from schemas.manifests import Genesis
 
+TURNS_LATE: Final = 1
+"""How many turns a device that was not selected at first lets pass before it takes its own."""
 UPDATE_ID_HEX: Final = 32
 _FRAMING_BYTES_MAX: Final = CERTIFICATE_BYTES_MAX + 2048
 _TENSOR_FRAMING_BYTES: Final = 40
@@ -115,9 +117,11 @@ class Author:
 def may_answer(task: str, device_id: str, base: Base, waited_s: float) -> bool:
     """Whether the task's policy lets a device answer ``base``: an update of one that it does not is refused.
 
-    ``waited_s``: for how long the device knows that ``base`` is the newest version, at the least.
+    ``waited_s``: for how long the device knows that ``base`` is the newest version, at the least. The log counts turns
+    by its own times, which may step back where a broker gives way to another: so a device that waits for its turn comes
+    ``TURNS_LATE`` turns after it.
     """
-    turns = turns_after(waited_s, base.policy.buffer.seconds_max)
+    turns = max(0, turns_after(waited_s, base.policy.buffer.seconds_max) - TURNS_LATE)
     candidate = Candidate(task, device_id, base.version, base.sha256, turns)
     return base.version == 0 or is_selected(base.policy.selection, candidate)
 

@@ -112,6 +112,8 @@ def lots() -> Log:
     rest = [name for name in out if name not in split(some, 2, names, turns=1)[0]]
     log.add(update(rest[0], 2, value), "nobody else yet", NOW_MS + 3999)
     log.add(update(rest[0], 2, value), "everybody", NOW_MS + 4000)
+    spare = [name for name in others if name not in {*moved, *kept, *twice, rest[0], others[0]}]
+    log.add(update(spare[0], 1, value), "the one before was never the newest for so long", NOW_MS + 4000)
     log.add(barrier(3, everybody), "a share of 1")
     log.add(update(rest[1], 2, value), "the policy in force selects everybody, for older bases too")
     log.add(barrier(4, some), "some again", NOW_MS + 9000)
@@ -119,6 +121,9 @@ def lots() -> Log:
     log.add(update(split(some, 4, names)[1][0], 4, value), "not selected", NOW_MS + 9000)
     log.add(barrier(5, some, floor=5), "what came before is forgotten, and since when this one stands")
     log.add(update(split(some, 5, names)[1][0], 5, value), "so everybody may answer it")
+    log.add(barrier(6, some), "but once it is not the newest any more", NOW_MS + 60_000)
+    log.add(update(split(some, 5, names)[1][1], 5, value), "only its first lot is left", NOW_MS + 90_000)
+    log.add(update(split(some, 6, names)[1][1], 6, value), "of the newest more are asked", NOW_MS + 90_000)
     log.add(tick_bytes(len(log.records) - 1), "closes the window")
     return log
 

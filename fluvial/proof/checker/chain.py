@@ -27,7 +27,15 @@ from fluvial.proof.checker.task import (
     version_key,
 )
 
-_NEEDED: Final = ("accepted", "weight_total", "model_sha256", "optimizer_sha256", "cursors", "counts")
+_NEEDED: Final = (
+    "accepted",
+    "weight_total",
+    "staleness_max",
+    "model_sha256",
+    "optimizer_sha256",
+    "cursors",
+    "counts",
+)
 _NEEDED_OF_INPUTS: Final = ("first_offset", "next_offset", "accepted", "sum_sha256", "sha256")
 
 
@@ -113,6 +121,7 @@ def _require_types(manifest: dict[str, Any]) -> None:
         "version",
         "weight",
         "weight_total",
+        "staleness_max",
     )
     rows = [manifest, *manifest["inputs"]]
     numbers = [row[key] for row in rows for key in (*whole, "floor") if key in row]

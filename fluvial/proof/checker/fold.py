@@ -180,12 +180,21 @@ class Partition:
             return "too_stale"
         if self._models.get(base) != update["base_sha256"]:
             return "unknown_base"
-        device, since_ms = update["device_id"], self._standing.since_ms(base)
-        if since_ms is not None:  # else everybody may
-            turns = turns_of(self._policy, since_ms, self._now_ms)
-            if not is_selected(self._policy, self._task.name, base, self._models[base], device, turns=turns):
-                return "not_selected"
+        device, turns = update["device_id"], self._turns(base)
+        if turns is not None and not is_selected(
+            self._policy, self._task.name, base, self._models[base], device, turns=turns
+        ):
+            return "not_selected"
         return "duplicate" if device in self._counted.get(base, set()) else ""
+
+    def _turns(self, base: int) -> int | None:
+        """How many deadlines the base had as the newest version; None: everybody may answer it."""
+        since_ms = self._standing.since_ms(base)
+        if since_ms is None:
+            return None if base in (0, self.version) else 0
+        gone_ms = self._standing.superseded.get(base)
+        until_ms = self._now_ms if gone_ms is None or gone_ms > self._now_ms else gone_ms
+        return turns_of(self._policy, since_ms, until_ms)
 
     def _wrong_form(self, update: dict[str, Any]) -> str:
         if update["codec"] not in self._policy["updates"]["codecs"]:

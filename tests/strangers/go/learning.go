@@ -60,7 +60,7 @@ func drawn(domain, subject, device string) uint64 {
 	return binary.BigEndian.Uint64(seen[:8])
 }
 
-// turns are how many deadlines of a base have passed; false where it is not known since when it stands.
+// turns are how many deadlines a base had as the newest version; false where everybody may answer it.
 func (p *Partition) turns(base, timestampMs int64) (int64, bool) {
 	before := int64(-1)
 	for version := range p.superseded {
@@ -69,9 +69,13 @@ func (p *Partition) turns(base, timestampMs int64) (int64, bool) {
 		}
 	}
 	if before < 0 {
-		return 0, false
+		return 0, base != 0 && base != p.version
 	}
-	seconds := float64(timestampMs-p.superseded[before]) / 1000
+	until := timestampMs
+	if gone, is := p.superseded[base]; is {
+		until = min64(until, gone)
+	}
+	seconds := float64(until-p.superseded[before]) / 1000
 	return max64(0, int64(seconds/p.policy.Buffer.SecondsMax)), true
 }
 

@@ -218,7 +218,35 @@ def test_an_older_base_stands_since_its_own_barrier() -> None:
         None, NOW_MS, NOW_MS + 35_000, NOW_MS + 36_000
     ]  # fmt: skip
     for one in devices(8):
-        assert outcome(site, one, 1, 37.0) == "accepted", "three turns have gone since its barrier"
+        assert outcome(site, one, 1, 37.0) == "accepted", "it was the newest for three turns"
+
+
+def test_once_there_is_a_newer_version_nobody_more_is_selected_for_the_older_one() -> None:
+    rules = policy(**SLOTS)
+    for one in devices(12):
+        site = timed(rules, 0, 12, 13)
+        turn = next(turn for turn in range(4) if selected(rules, one, 1, turn))
+        found = outcome(site, one, 1, 500.0)
+        assert (found != "not_selected") is (turn <= 1), (
+            "it had one turn and a bit, whenever the answer comes"
+        )
+
+
+def test_the_oldest_base_that_is_remembered_is_no_way_around_the_lot() -> None:
+    rules = policy(**SLOTS, staleness={"versions_max": 2, "seconds_max": 0.5})
+    site = timed(rules, *(5.0 * number for number in range(1, 9)))
+    oldest = min(site.state.models)
+    assert (oldest, site.state.stands_since_ms(oldest)) == (6, None)
+    for one in devices(12):
+        assert (outcome(site, one, oldest, 40.0) != "not_selected") is selected(rules, one, oldest)
+
+
+def test_a_newest_version_of_which_no_time_is_known_is_everybodys() -> None:
+    rules = policy(**SLOTS)
+    site = Site(state_of(rules))
+    site.fold(barrier(3, rules, timestamp_ms=NOW_MS, floor=3))
+    assert site.state.stands_since_ms(3) is None
+    assert {outcome(site, one, 3, 0.0) for one in devices(9)} == {"accepted"}
 
 
 def test_a_partition_that_skipped_a_version_knows_since_when_its_newest_stands() -> None:

@@ -22,6 +22,7 @@ from tests.unit.fluvial.proof.spoiling import (
     drop_verdict,
     early_device,
     edit_manifest,
+    edit_manifest_as_bytes,
     edited_aggregate,
     flip,
     fork_in_announcement,
@@ -83,6 +84,21 @@ DAMAGE: dict[str, tuple[Callable[[Copy], None], set[int], dict[str, int]]] = {
     "a flipped byte in an optimizer state": (lambda d: flip(d, optimizer_key(d.task, 3)), {4}, {}),
     "a manifest with another model": (lambda d: edit_manifest(d, 4, model_sha256="a" * 64), {4}, {}),
     "a manifest with other counts": (lambda d: edit_manifest(d, 4, counts={"accepted": 1}), {4}, {}),
+    "a manifest whose largest staleness is a text": (
+        lambda d: edit_manifest_as_bytes(d, 4, staleness_max="1"),
+        {2},
+        {},
+    ),
+    "a manifest whose largest staleness is a list": (
+        lambda d: edit_manifest_as_bytes(d, 4, staleness_max=[1]),
+        {2},
+        {},
+    ),
+    "a manifest without a largest staleness": (
+        lambda d: edit_manifest_as_bytes(d, 4, staleness_max=None),
+        {2},
+        {},
+    ),
     "a manifest with other cursors": (
         lambda d: edit_manifest(d, 4, cursors={"eu": [9, 9], "us": [9]}),
         {3},
