@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.simulation.mutation import ADMISSION, Mutation
 
-LATENESS, RATES, SCHEDULES = (
+STATE, LATENESS, RATES, SCHEDULES = (
+    "aggregation/fold/state.py",
     "aggregation/server/lateness.py",
     "aggregation/server/rates.py",
     "aggregation/schedules/table.py",
@@ -21,7 +22,7 @@ LEARNING_MUTATIONS = (
     ),
     Mutation(
         "the widening of a lot: nobody else may answer, however long a version stands",
-        ((ADMISSION, "turns_after((update.timestamp_ms - since_ms) / 1000.0, ", "turns_after(0.0, "),),
+        ((STATE, "turns_after((until_ms - since_ms) / 1000.0, ", "turns_after(0.0, "),),
     ),
     Mutation(
         "weights by examples: an update weighs as much as any other",

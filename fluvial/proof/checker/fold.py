@@ -24,7 +24,7 @@ from fluvial.proof.checker.buckets import bucket_of, buckets_in
 from fluvial.proof.checker.codecs import form_of
 from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.known import is_later, newest_update
-from fluvial.proof.checker.lots import is_selected, is_synchronous, turns_of, weight_by_examples
+from fluvial.proof.checker.lots import is_selected, is_synchronous, weight_by_examples
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling, times
 from fluvial.proof.checker.task import Damaged, Shelf
@@ -180,21 +180,13 @@ class Partition:
             return "too_stale"
         if self._models.get(base) != update["base_sha256"]:
             return "unknown_base"
-        device, turns = update["device_id"], self._turns(base)
+        device = update["device_id"]
+        turns = self._standing.turns(base, self.version, self._now_ms, self._policy)
         if turns is not None and not is_selected(
             self._policy, self._task.name, base, self._models[base], device, turns=turns
         ):
             return "not_selected"
         return "duplicate" if device in self._counted.get(base, set()) else ""
-
-    def _turns(self, base: int) -> int | None:
-        """How many deadlines the base had as the newest version; None: everybody may answer it."""
-        since_ms = self._standing.since_ms(base)
-        if since_ms is None:
-            return None if base in (0, self.version) else 0
-        gone_ms = self._standing.superseded.get(base)
-        until_ms = self._now_ms if gone_ms is None or gone_ms > self._now_ms else gone_ms
-        return turns_of(self._policy, since_ms, until_ms)
 
     def _wrong_form(self, update: dict[str, Any]) -> str:
         if update["codec"] not in self._policy["updates"]["codecs"]:

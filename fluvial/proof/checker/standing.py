@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from fluvial.proof.checker import arithmetic, wire
 from fluvial.proof.checker.encoding import Undecodable
+from fluvial.proof.checker.lots import turns_of
 from fluvial.proof.checker.task import Shelf
 
 VERSIONS: Final = 8
@@ -124,6 +125,15 @@ class Standing:
         """When the barrier of ``base`` stood here: it superseded the one before. None where that is not remembered."""
         before = [one for one in self.superseded if one < base]
         return self.superseded[max(before)] if before else None
+
+    def turns(self, base: int, version: int, now_ms: int, policy: dict[str, Any]) -> int | None:
+        """How many deadlines the base had as the newest version; None: everybody may answer it."""
+        since_ms = self.since_ms(base)
+        if since_ms is None:
+            return None if base in (0, version) else 0
+        gone_ms = self.superseded.get(base)
+        until_ms = now_ms if gone_ms is None or gone_ms > now_ms else gone_ms
+        return turns_of(policy, since_ms, until_ms)
 
     def too_old(self, base: int, by_versions: int, timestamp_ms: int, policy: dict[str, Any]) -> bool:
         """Whether a base that is older than ``by_versions`` is so in time too."""
