@@ -157,7 +157,8 @@ def test_a_broker_that_ends_by_itself_is_started_again(scene: Scene) -> None:
 
 
 def test_a_part_dies_at_its_crash_point_and_then_runs_without_one(scene: Scene, tmp_path: Path) -> None:
-    scene.until((tmp_path / "seen").exists)
+    # What it wrote, and not that the file is there: killed between the two, it would never have been seen.
+    scene.until(lambda: (tmp_path / "seen").exists() and (tmp_path / "seen").read_text().endswith("\n"))
     engine = scene.plan(("kill", "fleet", 0.0, "worker.resumed:1"))
     scene.until(lambda: bool(engine.records))
     scene.until(lambda: len((tmp_path / "seen").read_text().split()) == 3)
