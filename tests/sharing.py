@@ -26,7 +26,6 @@ LONGEST_FIRST: Final = (
     "integration/test_recovery.py",
     "integration/test_faults.py",
     "integration/test_dashboard_queries.py",
-    "integration/test_asyncapi_live.py",
     "integration/test_console_browser.py",
     "simulation/test_simulation.py",
     "integration/",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from aggregation.errors import UsageProblem
-from aggregation.selection import turns_after
+from aggregation.selection import selection_named, turns_after
 from fluvial.session.patience import DeadEnd, advice
 from fluvial.simulating.work import nobody_succeeds
 
@@ -122,7 +122,7 @@ class Crowd:
             return
         newest = max(announced.values(), key=lambda one: one.version)
         policy = self._engine.bases.announced(newest).policy
-        in_rounds, self._selects = policy.buffer.mode == "rounds", policy.selection.kind != "all"
+        in_rounds, self._selects = policy.in_rounds, selection_named(policy.selection.kind).selective
         if newest.version != self._version:
             self._go_on_to(newest.version, in_rounds=in_rounds)
         now_s = self._engine.clock.now_s

@@ -296,6 +296,7 @@ def test_packages_of_these_names_from_the_index_do_not_matter(tmp_path: Path) ->
     assert '"simulated": true' in output_of(folder, *command, path=site)
 
 
+@pytest.mark.long
 def test_a_task_with_files_of_our_names_trains_in_a_folder_of_its_own(tmp_path: Path) -> None:
     write(
         clashing(tmp_path), {"mine.py": "from schemas import WHOSE\nfrom ops import WHOSE as OTHER\n" + TASK}
