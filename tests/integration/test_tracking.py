@@ -102,6 +102,7 @@ def steps(server: str, metric: str) -> list[tuple[int, float]]:
     return sorted((one.step, one.value) for one in history)
 
 
+@pytest.mark.long
 def test_mlflow_has_a_run_with_every_version_and_a_second_telling_adds_what_is_new(
     federation: SmallFederation, track: Track, server: str
 ) -> None:
