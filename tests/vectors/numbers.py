@@ -14,7 +14,7 @@ from aggregation.layout import Layout
 from aggregation.merges import MERGES, Bucket
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy import Policy, ServerPolicy, policy_from_mapping
-from aggregation.server.lateness import weight_after
+from aggregation.weights.fixed_point import weight_after
 from aggregation.server.merge import Checkpoint, merge
 from aggregation.server.totals import WindowSums, add_windows
 from aggregation.weights.divisors import DIVISORS
