@@ -26,7 +26,7 @@ class Bounding:
         self._given = given
 
     def said_problem(self, one: Aggregate) -> IntegrityProblem | None:
-        """FLV-3004 where its policy is unknown, or has it say other things: before its sums, so many models, are read."""
+        """FLV-3004 where its policy is unknown, or it says other things: before its sums, many models, are read."""
         if self._given(one):
             return None
         policy = self._policies.known(one.policy_sha256)

@@ -330,7 +330,7 @@ def _bases_fit(one: Aggregate) -> bool:
     return not said or (
         totals == (one.accepted, one.weight_total)
         and all(earlier < later for earlier, later in pairwise(named))
-        and 0 <= named[0]
+        and named[0] >= 0
         and named[-1] <= one.version
         and all(0 < each.accepted <= each.weight <= each.accepted * WEIGHT_ONE for each in said)
     )
