@@ -68,7 +68,8 @@ def encode_state(state: PartitionState) -> bytes:
         ordered = sorted(state.shares.quarantined.items())
         parts += _list_of([_string(device) + _long(until) for device, until in ordered])
     if version > 2:  # noqa: PLR2004 (the first with edges)
-        parts += _list_of([])
+        places = sorted(state.edges.items(), key=lambda entry: entry[0].encode())
+        parts += _list_of([_string(edge) + _long(at.sequence) + _string(at.sha256) for edge, at in places])
     return b"".join(parts)
 
 

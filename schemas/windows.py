@@ -14,7 +14,7 @@ from aggregation.fold.bases import Base
 from aggregation.fold.contributions import Contributions
 from aggregation.fold.events import Guide, WindowClosed
 from aggregation.fold.shares import Share, Shares
-from aggregation.fold.state import OpenWindow, PartitionState
+from aggregation.fold.state import EdgePlace, OpenWindow, PartitionState
 from aggregation.merges import Bucket
 from aggregation.server.aggregates import Aggregate
 from schemas import avro as codec
@@ -182,6 +182,7 @@ def restore_state(
         usual=Usual(*(record.get(f"usual_{name}", 0) for name in ("norm", "cosine", "share"))),
         guide=guide,
         guide_sha256=record.get("guide_sha256", ""),
+        edges={one["edge"]: EdgePlace(one["sequence"], one["sha256"]) for one in record.get("edges", ())},
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aggregation.policy import Policy
     from aggregation.server.aggregates import Aggregate
 
+
 def sum_bound(policy: Policy, *, accepted: int, weight_total: int) -> int:
     """What no weight's sum is above, in units of 2**-exponent, in a window of so many updates and such a weight.
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aggregation.policy import Policy
     from aggregation.server.aggregates import Aggregate
 
+
 class FoldedUnder(Protocol):
     """A window, by its record or as a manifest names it."""
 
