@@ -19,6 +19,7 @@ from aggregation.defences.usual import (
     SHARE_BUCKETS,
     SHARE_UNIT,
     SQUARES_MAX,
+    share_count,
 )
 from aggregation.fold.rejections import ACCEPTED, AGGREGATED
 from aggregation.fold.state import LIVE_MAX
@@ -34,17 +35,19 @@ if TYPE_CHECKING:
     from aggregation.layout import Layout
     from aggregation.policy import Policy
 
+LEAST_COUNT: Final = share_count(SHARE_BUCKETS)
+"""What an update counts in a histogram at least."""
 DIGIT_BITS: Final = 32
 """Of one of a buffer's digits that an update adds."""
 SIGNIFICANT_BITS: Final = 24
 """Of the largest sum that are squared; the rest is rounded down."""
 
 
-def wrong_form(window: EdgeWindow, policy: Policy) -> str:
-    """Which of its totals cannot be, in one word; "" where all may."""
+def wrong_form(window: EdgeWindow, policy: Policy, version: int) -> str:
+    """Which of its totals cannot be, in one word; "" where all may. ``version`` is that of the log above."""
     if not _counts_fit(window):
         return "counts"
-    if not _bases_fit(window, policy):
+    if not _bases_fit(window, policy, version):
         return "bases"
     if not _staleness_fits(window):
         return "staleness"
@@ -67,9 +70,10 @@ def _counts_fit(window: EdgeWindow) -> bool:
     return window.accepted == own or (window.accepted > own and window.counts.get(AGGREGATED, 0) > 0)
 
 
-def _bases_fit(window: EdgeWindow, policy: Policy) -> bool:
+def _bases_fit(window: EdgeWindow, policy: Policy, version: int) -> bool:
     limits, said = policy.staleness, window.bases
     oldest = window.version - (limits.versions_max if limits.seconds_max <= 0.0 else LIVE_MAX)
+    oldest = max(oldest, version - LIVE_MAX)
     return (
         all(earlier.base < later.base for earlier, later in pairwise(said))
         and all(max(0, oldest) <= one.base <= window.version for one in said)
@@ -87,23 +91,37 @@ def _staleness_fits(window: EdgeWindow) -> bool:
 
 def _histograms_fit(window: EdgeWindow, policy: Policy) -> bool:
     squares = SQUARES_MAX if policy.defence.usual_norm_by == BY_SQUARES else 1
-    said, counted = window.histograms, window.accepted * SHARE_UNIT
+    said, accepted = window.histograms, window.accepted
+    counted = sum(count for _, count in said.shares) if policy.shares.per_version else SHARE_UNIT * accepted
     return (
-        _fits(said.norms, 0, NORM_BUCKETS - 1, window.accepted, counted * squares)
-        and _fits(said.cosines, -COSINE_STEPS, COSINE_STEPS, window.accepted, counted)
-        and _fits(said.shares, 1, SHARE_BUCKETS, window.accepted, counted)
+        _ascends(said.shares, 1, SHARE_BUCKETS, accepted)
+        and (_shares_fit(said.shares, accepted) if policy.shares.per_version else not said.shares)
+        and _fits(said.norms, 0, NORM_BUCKETS - 1, accepted, counted * squares)
+        and _fits(said.cosines, -COSINE_STEPS, COSINE_STEPS, accepted, counted)
     )
 
 
-def _fits(histogram: Histogram, least: int, most: int, entries: int, counted: int) -> bool:
+def _shares_fit(shares: Histogram, accepted: int) -> bool:
+    """Whether each of so many updates counts once, by its device's share."""
+    return (
+        all(count % share_count(own) == 0 for own, count in shares)
+        and sum(count // share_count(own) for own, count in shares) == accepted
+    )
+
+
+def _ascends(histogram: Histogram, least: int, most: int, entries: int) -> bool:
     buckets = [bucket for bucket, _ in histogram]
     return (
         len(histogram) <= entries
         and all(earlier < later for earlier, later in pairwise(buckets))
         and all(least <= bucket <= most for bucket in buckets)
-        and all(count >= 1 for _, count in histogram)
-        and sum(count for _, count in histogram) <= counted
+        and all(count >= LEAST_COUNT for _, count in histogram)
     )
+
+
+def _fits(histogram: Histogram, least: int, most: int, entries: int, counted: int) -> bool:
+    total = sum(count for _, count in histogram)
+    return _ascends(histogram, least, most, entries) and total <= counted
 
 
 def wrong_sums(sums: npt.NDArray[np.int64], window: EdgeWindow, layout: Layout) -> str:

@@ -81,7 +81,7 @@ def _wrong(state: PartitionState, event: EdgeAggregate) -> Because | None:
         return because(Reason.EDGE_POLICY, edge, *hashes)
     if window.accepted > policy.edges.updates_max:
         return because(Reason.EDGE_TOO_MANY, edge, window.accepted, policy.edges.updates_max)
-    flaw = wrong_form(window, policy)
+    flaw = wrong_form(window, policy, state.version)
     if not flaw and event.sums is not None:
         flaw = wrong_sums(event.sums, window, state.layout)
     if flaw:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from aggregation.errors import UsageProblem
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
+from aggregation.fold.rejections import OUTCOMES
 from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 SHORT_HASH: Final = 12
 _ORDINARY_REASONS: Final = frozenset({"genesis", "version"})
-OUTCOMES: Final = (ACCEPTED, CONTROL, PARKED, *(rejection.outcome for rejection in RejectionReason))
 
 task_option = click.option("--task", "task_name", help="Default: the newest on this machine.")
 
