@@ -12,7 +12,7 @@ import numpy as np
 from aggregation.defences import Histograms
 from aggregation.fold.events import EdgeAggregate, EdgeWindow
 from aggregation.reasons import Because, Reason, because
-from aggregation.regions import parent_of
+from aggregation.regions import EDGE_PARTITIONS, is_edge, parent_of
 from schemas import avro as codec
 from schemas import canonical
 from schemas.checkpoints import encode_sums
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from aggregation.fold.rules import RecordRules
     from aggregation.server.aggregates import Aggregate
+    from schemas.certificates import Trust
+    from schemas.manifests import Genesis
 
     Sums = npt.NDArray[np.int64]
 
@@ -37,6 +39,16 @@ NAME_SHOWN_MAX: Final = 64
 """Characters of a region's name in a verdict."""
 AGGREGATE, WIDTH, SUMS, SHA256 = "aggregate", "width", "sums", "sha256"
 """What can be wrong with one, in verdicts."""
+
+
+def partitions_of(genesis: Genesis, region: str) -> int:
+    """How many partitions the log of a region has, or of an edge below one; KeyError for a name that is neither."""
+    return EDGE_PARTITIONS if is_edge(region, genesis.regions) else genesis.regions[region].partitions
+
+
+def trust_of(genesis: Genesis, region: str) -> Trust:
+    """Whom to trust in the topics of windows and verdicts of a region, or of an edge below one."""
+    return genesis.trust.of_edges() if is_edge(region, genesis.regions) else genesis.trust
 
 
 def edge_record(one: Aggregate, payload: bytes, model_sha256: str, sums: Sums | None) -> dict[str, Any]:

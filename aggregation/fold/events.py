@@ -270,7 +270,8 @@ class WindowClosed:
     """A window's content, ready to become an aggregate.
 
     ``sums`` is int64[``layout.sum_elements_of(buckets)``], or None when nothing was accepted. ``histograms``,
-    ``buckets`` and ``bases`` (ascending) are None where the policy is of a format that knows none.
+    ``buckets`` and ``bases`` (ascending) are None where the policy is of a format that knows none. ``model_sha256`` is
+    the model of ``version``; no record of the window says it.
     """
 
     sequence: int
@@ -289,6 +290,7 @@ class WindowClosed:
     histograms: Histograms | None = None
     buckets: tuple[Bucket, ...] | None = None
     bases: tuple[Base, ...] | None = None
+    model_sha256: str = ""
 
 
 Effect = Verdict | WindowClosed

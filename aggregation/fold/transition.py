@@ -368,6 +368,7 @@ def _close(state: PartitionState) -> tuple[WindowClosed]:
         histograms=window.counting.closed() if state.policy.counts_shares else None,
         buckets=_buckets_of(state) if state.policy.says_buckets else None,
         bases=tuple(sorted(window.bases.values())) if state.policy.says_bases else None,
+        model_sha256=state.models[state.version],
     )
     state.sequence += 1
     state.window = OpenWindow(first_offset=state.next_offset)

@@ -77,7 +77,12 @@ class Edge:
     def updates(self, *devices: str, base: int = 0, **changed: Any) -> None:
         """Updates of devices below this edge."""
         for number, device in enumerate(devices):
-            fields: dict[str, Any] = {"region": self.name, "seed": number, "base": base, "layout": self.layout}
+            fields: dict[str, Any] = {
+                "region": self.name,
+                "seed": number,
+                "base": base,
+                "layout": self.layout,
+            }
             self.fold(update(device, **(fields | changed)))
 
     def close(self) -> None:
