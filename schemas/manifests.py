@@ -20,18 +20,7 @@ from aggregation.layout import DTYPE, WEIGHTS, Layout, TensorSpec
 from aggregation.policy import Policy, policy_from_canonical
 from aggregation.weights.fixed_point import WEIGHT_ONE
 from schemas.certificates import Trust
-from schemas.documents import genesis_v1, genesis_v4, manifest_v1, manifest_v2
-from schemas.documents.genesis_rules import (
-    BEFORE_V3 as BEFORE_V3,  # noqa: PLC0414 (who knows documents looks for them here)
-    BEFORE_V4 as BEFORE_V4,  # noqa: PLC0414
-    BEFORE_V5 as BEFORE_V5,  # noqa: PLC0414
-    BEFORE_V6 as BEFORE_V6,  # noqa: PLC0414
-    CONTROL_GENESIS as CONTROL_GENESIS,  # noqa: PLC0414
-    KEYS_OF_A_TENSOR,
-    NEWEST_GENESIS as NEWEST_GENESIS,  # noqa: PLC0414
-    require_sayable_keys,
-    require_sayable_layout,
-)
+from schemas.documents import genesis_rules, genesis_v1, genesis_v4, manifest_v1, manifest_v2
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS, decode_document, encode_document
 from schemas.objects import sha256_hex
 from schemas.signing import SignatureDomain
@@ -115,6 +104,12 @@ class Records(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     verdicts: Literal[1, 2] = 2
 
 
+BEFORE_V3: Final = genesis_rules.BEFORE_V3
+BEFORE_V4: Final = genesis_rules.BEFORE_V4
+BEFORE_V5: Final = genesis_rules.BEFORE_V5
+BEFORE_V6: Final = genesis_rules.BEFORE_V6
+NEWEST_GENESIS: Final = genesis_rules.NEWEST_GENESIS
+CONTROL_GENESIS: Final = genesis_rules.CONTROL_GENESIS
 _KEYS_SINCE_V3: Final = ("model", "code", "metric", "parent")
 
 
@@ -144,9 +139,11 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """ValueError for what the format cannot say: an older document would lose it in silence."""
-        require_sayable_layout(self.format, self.layout)
+        genesis_rules.require_sayable_layout(self.format, self.layout)
         given = [key for key in _KEYS_SINCE_V3 if getattr(self, key) != _DEFAULTS[key]]
-        require_sayable_keys(self.format, given, records=self.records is not None, nonce=self.nonce)
+        genesis_rules.require_sayable_keys(
+            self.format, given, records=self.records is not None, nonce=self.nonce
+        )
         if self.format not in BEFORE_V4 and self.records is None:
             msgspec.structs.force_setattr(self, "records", Records())
         if self.records is not None:
@@ -155,7 +152,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def canonical(self) -> bytes:
         """The document's bytes, in its format."""
         keys = msgspec.to_builtins(self)
-        said = KEYS_OF_A_TENSOR[self.format]
+        said = genesis_rules.KEYS_OF_A_TENSOR[self.format]
         keys["layout"] = [{key: tensor[key] for key in said} for tensor in keys["layout"]]
         if self.format in BEFORE_V3:
             keys = {key: value for key, value in keys.items() if key not in _KEYS_SINCE_V3}
