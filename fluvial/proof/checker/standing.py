@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from fluvial.proof.checker import arithmetic, wire
 from fluvial.proof.checker.encoding import Undecodable
+from fluvial.proof.checker.known import number_of
 from fluvial.proof.checker.lots import turns_of
 from fluvial.proof.checker.task import Shelf
 
@@ -26,6 +27,8 @@ NORMS: Final = (1e-100, 1e100)
 """Of a guide."""
 GUIDE_ENVELOPE_BYTES_MAX: Final = 16_384
 """What a guide's object has at most, beside a byte a weight and eight a tensor; a larger one is none."""
+EDGES_SINCE: Final = 6
+"""The number of the policy format whose states say which edges were heard."""
 PEERS: Final = ("norm_deviations_max", "cosine_min", "history_updates", "history_updates_min")
 
 
@@ -184,9 +187,12 @@ class Standing:
         if not counts_shares(policy):
             self.devices, self.quarantined = {}, {}
 
-    def snapshot(self) -> dict[str, Any]:
-        """The fields of a PartitionState since v2 that v1 has not."""
-        return {
+    def snapshot(self, policy: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a PartitionState that v1 has not, by the policy's format: none, v2's, v3's."""
+        if not counts_shares(policy):
+            return {}
+        edges = {"edges": []} if number_of(policy) >= EDGES_SINCE else {}
+        return edges | {
             "guide_sha256": self.guide_sha256,
             "usual_norm": float(self.usual["norm"]),
             "usual_cosine": self.usual["cosine"],
