@@ -15,6 +15,7 @@ from aggregation import codecs
 from aggregation.defences import BY_SQUARES, defence_named, square_count
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.admission import Admitted, RejectedUpdate, admit
+from aggregation.fold.bases import Base
 from aggregation.fold.events import (
     Barrier,
     Effect,
@@ -151,6 +152,8 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
     window.buckets = tuple(
         one.plus(admitted.weight) if place == bucket else one for place, one in enumerate(window.buckets)
     )
+    base = update.base_version
+    window.bases[base] = window.bases.get(base, Base(base)).plus(admitted.weight)
     window.counts[ACCEPTED] += 1
     window.weight_total += admitted.weight
     window.staleness_total += admitted.staleness
@@ -334,6 +337,7 @@ def _close(state: PartitionState) -> tuple[WindowClosed]:
         sums=window.sums,
         histograms=window.counting.closed() if state.policy.counts_shares else None,
         buckets=_buckets_of(state) if state.policy.says_buckets else None,
+        bases=tuple(sorted(window.bases.values())) if state.policy.says_bases else None,
     )
     state.sequence += 1
     state.window = OpenWindow(first_offset=state.next_offset)
