@@ -16,14 +16,14 @@ from fluvial.proof.checker.arithmetic import Ints, Model, Tensor
 PREFIX: Final = "control:"
 SECTIONS: Final = ("weights", "buffers", "control")
 """Of a layout, in their order."""
-BEFORE_V6: Final[dict[str, Any]] = {"devices": 1000, "norm_clip": 1.0}
-"""What a policy means that has no section ``control``."""
+DEVICES_BEFORE_V6: Final = 1000
+"""Of a policy that has no section ``control``; its deltas are clipped as the weights' are."""
 
 
 def rule_of(policy: dict[str, Any]) -> dict[str, Any]:
     """The section ``control`` of a policy."""
-    found: dict[str, Any] = policy.get("control", BEFORE_V6)
-    return found
+    found: dict[str, Any] | None = policy.get("control")
+    return found or {"devices": DEVICES_BEFORE_V6, "norm_clip": policy["updates"]["norm_clip"]}
 
 
 def flaw_of(layout: list[dict[str, Any]]) -> str:

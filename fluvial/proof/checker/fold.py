@@ -129,10 +129,12 @@ class Partition:
     def _update(self, offset: int, sealed: Sealed, update: dict[str, Any]) -> Verdict:
         names = {name: update[name] for name in ("device_id", "update_id", "base_version")}
         assert sealed.signer is not None
+        cohort = sealed.signer.cohort
+        crowded = self._window.is_full_of(cohort, self._policy)
         outcome = (
             self._not_ours(update, sealed.signer.serial)
-            or self._wrong_base(update, sealed.signer.cohort)
-            or self._standing.refusal(update["device_id"], self.version, self._policy)
+            or self._wrong_base(update, cohort)
+            or self._standing.refusal(update["device_id"], self.version, self._policy, crowded=crowded)
         )
         if outcome:
             return self._refuse(verdict_of(offset, outcome, **names))
@@ -212,6 +214,7 @@ class Partition:
         window = self._window
         self._add(device, held, squares, weight, clip)
         window.bases.add(base, 1, weight)
+        window.count_cohort(sealed.signer)
         window.counts["accepted"] = window.counts.get("accepted", 0) + 1
         window.weight_total += weight
         window.staleness_total += staleness
@@ -227,9 +230,7 @@ class Partition:
             offset, "accepted", **names, **scores, staleness=staleness, weight=weight, clip=clip
         )
 
-    def _add(
-        self, device: str, held: Contents, squares: list[float | int], weight: int, clip: float
-    ) -> None:
+    def _add(self, device: str, held: Contents, squares: list[float | int], weight: int, clip: float) -> None:
         """Add an accepted update to the sums: its weights in its device's bucket, buffers and control beside."""
         task, policy, count = self._task, self._policy, buckets_in(self._policy)
         bucket = bucket_of(self._models[self.version], device, count)

@@ -90,14 +90,16 @@ class Standing:
         known = self.devices.get(device)
         return Had(version, shares["saved_max"]) if known is None else known.at(version, shares)
 
-    def refusal(self, device: str, version: int, policy: dict[str, Any]) -> str:
-        """``over_share``, ``quarantined`` or "", at ``version``."""
+    def refusal(self, device: str, version: int, policy: dict[str, Any], *, crowded: bool) -> str:
+        """``over_share``, ``quarantined`` or "", at ``version``.
+
+        ``crowded``: the window has taken as many updates of the device's cohort as it may.
+        """
         had = self.of(device, version, policy)
-        if had is None:
-            return ""
-        if had.tokens < 1:
+        if crowded or (had is not None and had.tokens < 1):
             return "over_share"
-        return "quarantined" if self.quarantined.get(device, 0) > version else ""
+        in_quarantine = had is not None and self.quarantined.get(device, 0) > version
+        return "quarantined" if in_quarantine else ""
 
     def scored(self, device: str, had: Had | None, policy: dict[str, Any], *, accepted: bool) -> None:
         """An update of a device was scored."""
@@ -191,7 +193,7 @@ class Standing:
         """The fields of a PartitionState that v1 has not, by the policy's format: none, v2's, v3's."""
         if not counts_shares(policy):
             return {}
-        edges = {"edges": []} if number_of(policy) >= EDGES_SINCE else {}
+        edges: dict[str, Any] = {"edges": []} if number_of(policy) >= EDGES_SINCE else {}
         return edges | {
             "guide_sha256": self.guide_sha256,
             "usual_norm": float(self.usual["norm"]),

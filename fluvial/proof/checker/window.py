@@ -13,7 +13,7 @@ from fluvial.proof.checker.buckets import Buckets
 from fluvial.proof.checker.known import number_of
 from fluvial.proof.checker.standing import Tally, counts_shares
 from fluvial.proof.checker.task import Task
-from fluvial.proof.checker.wire import Sealed
+from fluvial.proof.checker.wire import Sealed, Signer
 
 SINCE_POLICY: Final = 6
 """The number of the policy format whose windows say by base what they hold."""
@@ -72,6 +72,17 @@ class Window:
     tally: Tally = field(default_factory=Tally)
     buckets: Buckets = field(default_factory=Buckets)
     bases: Bases = field(default_factory=Bases)
+    cohorts: dict[str, int] = field(default_factory=dict)
+
+    def is_full_of(self, cohort: str, policy: dict[str, Any]) -> bool:
+        """Whether as many updates of a certified cohort were accepted as the policy lets one window have."""
+        most = policy.get("shares", {}).get("cohort_window_max", 0)
+        return bool(cohort) and most > 0 and self.cohorts.get(cohort, 0) >= most
+
+    def count_cohort(self, signer: Signer | None) -> None:
+        """An update was accepted whose signer's certificate may name a cohort."""
+        if signer is not None:
+            self.cohorts[signer.cohort] = self.cohorts.get(signer.cohort, 0) + 1
 
     def room(self, task: Task, bucket: int, buckets: int) -> tuple[arithmetic.Ints, ...]:
         """The sums of the weights in a bucket of so many, those of the buffers, and those of control; int64."""

@@ -78,12 +78,13 @@ type openWindow struct {
 	sums                                        []int64
 	buckets                                     map[int64]*[2]int64 // accepted updates and their weight
 	bases                                       map[int64]baseCount
+	cohorts                                     map[string]int64 // accepted updates
 	tally                                       *tally
 	contributors                                hash.Hash
 }
 
 func newWindow(first int64) *openWindow {
-	return &openWindow{first: first, counts: map[string]int64{}, buckets: map[int64]*[2]int64{}, bases: map[int64]baseCount{}, tally: newTally(), contributors: sha256.New()}
+	return &openWindow{first: first, counts: map[string]int64{}, buckets: map[int64]*[2]int64{}, bases: map[int64]baseCount{}, cohorts: map[string]int64{}, tally: newTally(), contributors: sha256.New()}
 }
 
 // Partition is the state of one partition's fold. object loads what a barrier names.
@@ -317,6 +318,7 @@ type arrived struct {
 	size, timestampMs, examples int64
 	control                     []part
 	controlScales               []float64
+	cohort                      string
 }
 
 // update judges a ClientUpdate, and counts it if it is accepted: checks 18 to 50.
@@ -371,9 +373,12 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as
 		verdict.refuse("duplicate", 311, signer.Name, base)
 	case share != nil && share.tokens < 1:
 		verdict.refuse("over_share", 326, signer.Name, p.version, limits.Shares.PerVersion)
+	case p.isFullOf(signer.Cohort):
+		verdict.refuse("over_share", 332, signer.Cohort, p.version, limits.Shares.CohortWindowMax)
 	case share != nil && p.quarantined[signer.Name] > p.version:
 		verdict.refuse("quarantined", 327, signer.Name, p.quarantined[signer.Name])
 	default:
+		as.cohort = signer.Cohort
 		p.content(verdict, record, share, as)
 	}
 }
@@ -550,6 +555,7 @@ func (p *Partition) count(verdict *Verdict, parts []part, scales, squares []floa
 		}
 	}
 	p.policy.addVariates(window.sums[at:], as.control, as.controlScales, verdict.Weight)
+	window.cohorts[as.cohort]++
 	counted := window.bases[verdict.BaseVersion]
 	window.bases[verdict.BaseVersion] = baseCount{counted.accepted + 1, counted.weight + verdict.Weight}
 	window.weight += verdict.Weight

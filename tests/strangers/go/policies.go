@@ -37,10 +37,13 @@ type Policy struct {
 		LateWindows bool    `json:"late_windows"`
 		Mode        string  `json:"mode"`
 		Quorum      int64   `json:"quorum"`
+		SecondsMin  float64 `json:"seconds_min"`
 	} `json:"buffer"`
 	Shares struct {
 		PerVersion int64 `json:"per_version"`
 		SavedMax   int64 `json:"saved_max"`
+
+		CohortWindowMax int64 `json:"cohort_window_max"`
 	} `json:"shares"`
 	Weights   Weights   `json:"weights"`
 	Selection Selection `json:"selection"`
@@ -127,8 +130,8 @@ var keysOfPolicy = map[string]string{
 	"updates":     "bytes_max norm_clip norm_max codecs",
 	"staleness":   "kind versions_max seconds_max:3 exponent hinge_versions hinge_slope weights",
 	"window":      "updates_max records_max seconds_max",
-	"buffer":      "updates seconds_max late_windows:3 mode:5 quorum:5",
-	"shares":      "per_version:3 saved_max:3",
+	"buffer":      "updates seconds_min:6 seconds_max late_windows:3 mode:5 quorum:5",
+	"shares":      "per_version:3 saved_max:3 cohort_window_max:6",
 	"server":      "optimizer learning_rate momentum beta_1 beta_2 adaptivity divide_by nesterov:5 delay_versions_max:5 mixing:6",
 	"anomaly":     "enabled:2 norm_deviations_max:2 cosine_min:2 history_updates:2 history_updates_min:2",
 	"defence":     "kind:3 usual_norm_by:4 norm_clip_medians:3 norm_clip_floor:3 norm_deviations_max:3 cosine_min:3 history_updates:3 history_updates_min:3 guide_cosine_min:3 guide_versions_max:3 step_cosine_min:3 guide_missing:3 quarantine_refusals:3 quarantine_versions:3",
@@ -179,6 +182,7 @@ var bounds = map[string][2]float64{
 	"weights.examples_max": {1, 65536}, "buffer.quorum": {1, 100000000}, "selection.share": {0, 1}, "selection.slots": {1, 10000},
 	"schedule.versions": {1, 1e9}, "schedule.factor": {0, 1}, "schedule.warmup_versions": {0, 1e9}, "server.delay_versions_max": {0, 10000},
 	"control.devices": {1, 1e9}, "control.norm_clip": {1e-12, 1e12}, "edges.updates_max": {0, 1e6},
+	"shares.cohort_window_max": {0, 1e6}, "buffer.seconds_min": {0, 604800},
 }
 
 var kinds = map[string][]string{
@@ -241,7 +245,7 @@ func readPolicy(data []byte) (*Policy, error) {
 		return nil, errDocument
 	}
 	if !policy.varies() {
-		policy.Control = beforeV6
+		policy.Control = Control{devicesBeforeV6, policy.Updates.NormClip}
 	}
 	if !policy.countsShares() {
 		policy.Defence = Defence{

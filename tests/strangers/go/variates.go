@@ -25,8 +25,8 @@ const (
 	cohortsMax    = 64
 )
 
-// beforeV6 is what a policy means that has no section "control".
-var beforeV6 = Control{Devices: 1000, NormClip: 1}
+// devicesBeforeV6 are those of a policy that has no section "control".
+const devicesBeforeV6 = 1000
 
 var cohortPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,30}[a-z0-9])?$`)
 
@@ -43,7 +43,7 @@ func (policy *Policy) variesSoundly() bool {
 		}
 		most = math.Max(most, share)
 	}
-	return most > 0 && len(chosen.Cohorts) <= cohortsMax && (len(chosen.Cohorts) == 0 || chosen.Kind == "cohorts") &&
+	return most > 0 && policy.Buffer.SecondsMin <= policy.Buffer.SecondsMax && len(chosen.Cohorts) <= cohortsMax && (len(chosen.Cohorts) == 0 || chosen.Kind == "cohorts") &&
 		(!policy.Server.Mixing && policy.Edges.UpdatesMax == 0 || policy.Merge.Kind == "mean")
 }
 
@@ -143,4 +143,10 @@ func mix(mean []float64, total *Total, parent int64, model func(version int64) [
 			mean[i] += float64(factor * apart)
 		}
 	}
+}
+
+// isFullOf says whether the open window has taken as many updates of a cohort as the policy lets one have.
+func (p *Partition) isFullOf(cohort string) bool {
+	most := p.policy.Shares.CohortWindowMax
+	return most > 0 && cohort != "" && p.window.cohorts[cohort] >= most
 }
