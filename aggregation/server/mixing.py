@@ -1,7 +1,7 @@
 """Mixing (``server.mixing``): an update is a model to be mixed in, and not a step to be added.
 
-FedAsync (Xie, Koyejo and Gupta 2019, "Asynchronous Federated Optimization", algorithm 1) makes x' = (1 - a s) x + a s y,
-a its mixing rate, s a staleness weight and y the model that a device trained from version b. The update says y - x_b, so
+FedAsync (Xie, Koyejo, Gupta 2019, "Asynchronous Federated Optimization", algorithm 1) makes x' = (1 - a s) x + a s y,
+with a the mixing rate, s a staleness weight and y what a device trained from version b. The update says y - x_b, so
 y - x is that and x_b - x. Of a version's windows that count, with W_b what updates that answered b weigh after
 lateness, in 1/65536, and ``divisor`` that of the mean delta d::
 
@@ -57,9 +57,9 @@ def mixed_bases(
     for one, weight in windows:
         for base in one.bases if weight else ():
             weighs[base.base] += weight_after(base.weight, weight)
-    for base in sorted(weighs):
-        if base < version:
-            yield MixedBase(weighs[base], read(base))
+    for number in sorted(weighs):
+        if number < version:
+            yield MixedBase(weighs[number], read(number))
 
 
 def mix_into(
