@@ -214,6 +214,8 @@ def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
         findings.violate(4, "the files of version 0 are not what the genesis document names")
         return
     model = arithmetic.model_from(files[0] or b"", layout)
+    if model[layout[-1].end - sum(one.end - one.begin for one in shelf.task.control) :].any():
+        findings.violate(4, "the control variates of version 0 are not 0")
     optimizer = arithmetic.optimizer_from(files[1] or b"")
     reference = ""
     for version in chain.versions[1:]:

@@ -5,7 +5,6 @@ By schemas/meaning.md. Karimireddy et al. 2020, algorithm 1, with option II on t
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import numpy as np
@@ -52,7 +51,6 @@ def added(
     squares = [arithmetic.squares_and_dot(part, None)[0] for part in parts]
     norm, most = arithmetic.norm_of(squares, scales), rule_of(policy)["norm_clip"]
     factor = weight / arithmetic.WEIGHT_ONE * (most / norm if norm > most else 1.0)
-    assert len(parts) == len(layout) and math.isfinite(norm)
     exponent = policy["fixed_point"]["exponent"]
     found = [
         arithmetic.added(part, scale, square, factor, exponent)

@@ -399,6 +399,11 @@ func (c *chain) begin(first *Policy, pinned string) error {
 	if c.checkpoint.Model, err = readModel(model, c.layout); err != nil {
 		return err
 	}
+	for _, variate := range c.checkpoint.Model[c.layout.W+c.layout.B:] {
+		if variate != 0 {
+			return fmt.Errorf("a control variate of version 0 is %v, not 0", variate)
+		}
+	}
 	if c.checkpoint.Optimizer, err = readOptimizer(optimizer); err != nil {
 		return err
 	}

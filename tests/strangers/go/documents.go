@@ -154,7 +154,8 @@ func readGenesis(data []byte) (*Genesis, error) {
 	if !hasKeys(data, keys) {
 		return nil, errDocument
 	}
-	if one.Format == "fluvial/genesis/v6" && !isVariedSoundly(one.Layout) {
+	if one.Format == "fluvial/genesis/v6" && !isVariedSoundly(one.Layout) ||
+		one.Format < "fluvial/genesis/v6" && len(layoutOf(one.Layout).Control) > 0 {
 		return nil, errDocument
 	}
 	if one.Format < "fluvial/genesis/v4" {

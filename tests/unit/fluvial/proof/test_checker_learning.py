@@ -52,10 +52,11 @@ def cases(name: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_checker_agrees_with_every_vector_of_v5() -> None:
+def test_the_checker_agrees_with_every_vector_of_lots_weights_and_rates() -> None:
     for one in cases("lots.json"):
         place = (one["task"], one["base_version"], one["base_sha256"], one["device_id"])
-        assert is_selected(one, *place, turns=one["turns"]) == one["selected"], one
+        lot = is_selected(one, *place, turns=one["turns"], cohort=one.get("cohort", ""))
+        assert lot == one["selected"], one
     for one in cases("examples.json"):
         assert weight_by_examples(one, one["weight"], one["num_examples"]) == one["weighs"], one
     for one in cases("lateness.json"):
@@ -83,10 +84,11 @@ def test_the_checker_makes_the_versions_of_the_vectors(case: dict[str, Any]) -> 
     for one, weight in zip(windows, left, strict=True):
         if weight:
             numbers = np.array([int(text) for text in one["sums"].split()], dtype=np.int64)
-            sums.add(numbers, [one["weight_total"]], one["weight_total"], weight)
+            buckets = [each["weight"] for each in one.get("buckets", [{"weight": one["weight_total"]}])]
+            sums.add(numbers, buckets, one["weight_total"], weight)
             sums.answered(one, weight)
     weighs = sum(late.weight_after(one["weight_total"], one["weight"]) for one in windows)
-    policy = case | {"fixed_point": {"exponent": case["exponent"]}, "merge": {"kind": "mean"}}
+    policy = {"merge": {"kind": "mean"}} | case | {"fixed_point": {"exponent": case["exponent"]}}
     divisor = arithmetic.divisor_of(sum(one["accepted"] for one in counting), weighs, policy)
     delta = arithmetic.mean_delta(sums.combined(policy), divisor, policy)
     before = arithmetic.model_from(bytes.fromhex(case["parent_model"]), layout)
@@ -129,7 +131,7 @@ def layout_of(tensors: list[dict[str, Any]]) -> list[arithmetic.Tensor]:
 
 @st.composite
 def learning(draw: st.DrawFn) -> Policy:
-    """A policy of v5 with any schedule, lot, weights and delays."""
+    """A policy of v6 with any schedule, lot, weights and delays."""
     kind, selection = draw(st.sampled_from(sorted(SCHEDULES))), draw(st.sampled_from(sorted(SELECTIONS)))
     schedule = {
         "kind": kind,
@@ -140,6 +142,9 @@ def learning(draw: st.DrawFn) -> Policy:
     chosen: dict[str, Any] = {"kind": selection}
     if selection == "share":
         chosen["share"] = draw(st.floats(1e-6, 1.0))
+    if selection == "cohorts":
+        names, shares = st.sampled_from(["a", "b", "c-1"]), st.floats(0.0, 1.0)
+        chosen |= {"share": draw(st.floats(1e-9, 1.0)), "cohorts": draw(st.dictionaries(names, shares))}
     if selection == "slots":
         chosen["slots"] = draw(st.integers(1, 10_000))
     server = {
@@ -149,7 +154,7 @@ def learning(draw: st.DrawFn) -> Policy:
     }
     return policy_from_mapping(
         {
-            "format": "fluvial/policy/v5",
+            "format": "fluvial/policy/v6",
             "schedule": schedule,
             "selection": chosen,
             "server": server,
@@ -181,8 +186,9 @@ def test_the_code_and_the_checker_say_the_same_of_any_policy(
     model, device = model_sha(number % 97), f"d-{number}"
     turns = turns_after(delay * 1000 / 1000.0, policy.buffer.seconds_max)
     assert turns_of(said, number, number + 1000 * delay) == turns
-    lot = is_lot(policy.selection, Candidate(TASK, device, version, model, turns))
-    assert is_selected(said, TASK, version, model, device, turns=turns) == lot
+    cohort = ("", "a", "b", "c-1", "d")[number % 5]
+    lot = is_lot(policy.selection, Candidate(TASK, device, version, model, turns, cohort))
+    assert is_selected(said, TASK, version, model, device, turns=turns, cohort=cohort) == lot
     window = factories.aggregate("eu", 0, 0)
     kept = lateness_under(policy, window.version + delay).weight_of(window)
     assert late.weight_left(said, window.version + delay, window.version) == kept
