@@ -263,8 +263,9 @@ class Reason(Enum):
         lambda edge, policy, own: f"{edge} folded it under the policy {policy}, in force is {own}",
     )  # fmt: skip
     EDGE_TOO_MANY = (
-        345, "bad_aggregate", {"edge": str, "accepted": int, "updates_max": int},
-        lambda edge, accepted, allowed: f"a window of {edge} with {accepted} updates, the policy allows {allowed}",
+        345, "over_share", {"edge": str, "accepted": int, "updates_max": int},
+        lambda edge, accepted, allowed: f"with this window {edge} has {accepted} updates at this version, the policy "
+        f"allows {allowed}",
     )  # fmt: skip
     EDGE_FORM = (
         346, "bad_aggregate", {"edge": str, "flaw": str},

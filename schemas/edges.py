@@ -70,8 +70,8 @@ def edge_record(one: Aggregate, payload: bytes, model_sha256: str, sums: Sums | 
 
 def width_of(sums: Sums) -> int:
     """The fewest bytes, 1 to 8, that hold each of int64[n], n above 0, in two's complement."""
-    low, high = int(sums.min()), int(sums.max())
-    bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1
+    ends = (int(sums.min()), int(sums.max()))
+    bits = max((one if one >= 0 else ~one).bit_length() for one in ends) + 1
     return -(-bits // 8)
 
 

@@ -182,7 +182,7 @@ def restore_state(
         usual=Usual(*(record.get(f"usual_{name}", 0) for name in ("norm", "cosine", "share"))),
         guide=guide,
         guide_sha256=record.get("guide_sha256", ""),
-        edges={one["edge"]: EdgePlace(one["sequence"], one["sha256"]) for one in record.get("edges", ())},
+        edges={one["edge"]: _edge(one) for one in record.get("edges", ())},
     )
 
 
@@ -193,6 +193,10 @@ def direction_of_guide(guide: Guide | None) -> Direction | None:
 
 def _shares_of(record: Mapping[str, Any]) -> Shares:
     return Shares(map(_share, record.get("shares", ())), map(_quarantined, record.get("quarantined", ())))
+
+
+def _edge(entry: Mapping[str, Any]) -> EdgePlace:
+    return EdgePlace(*(entry[name] for name in EdgePlace._fields))
 
 
 def _share(entry: Mapping[str, Any]) -> tuple[str, Share]:

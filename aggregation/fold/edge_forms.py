@@ -23,7 +23,7 @@ from aggregation.defences.usual import (
 )
 from aggregation.fold.rejections import ACCEPTED, AGGREGATED
 from aggregation.fold.state import LIVE_MAX
-from aggregation.layout import VALUE_DIGITS, WEIGHTS
+from aggregation.layout import CONTROL, VALUE_DIGITS, WEIGHTS
 from aggregation.policy.reach import clipped_units, reach_of, weight_bound
 from aggregation.weights.fixed_point import WEIGHT_ONE
 
@@ -150,9 +150,13 @@ def _buffers_fit(digits: npt.NDArray[np.int64], window: EdgeWindow, buffers: Lay
 
 def is_beyond(sums: npt.NDArray[np.int64], window: EdgeWindow, layout: Layout, policy: Policy) -> str:
     """The section of whose sums so many clipped updates of that weight cannot make one so long; "" where they can."""
-    exponent = policy.fixed_point.exponent
-    clipped = clipped_units(policy.updates.norm_clip, exponent)
-    return WEIGHTS if is_longer(sums[: layout.trainable.parameters], window, clipped) else ""
+    exponent, first = policy.fixed_point.exponent, sums.size - layout.control.parameters
+    weights, control = sums[: layout.trainable.parameters], sums[first:]
+    if is_longer(weights, window, clipped_units(policy.updates.norm_clip, exponent)):
+        return WEIGHTS
+    if control.size and is_longer(control, window, clipped_units(policy.control.norm_clip, exponent)):
+        return CONTROL
+    return ""
 
 
 def is_longer(sums: npt.NDArray[np.int64], window: EdgeWindow, clipped: int) -> bool:

@@ -1,8 +1,8 @@
 """Whether an edge's window counts in the log above it, and what it adds there. Checks all, then changes.
 
-An edge is believed as much as the devices that it speaks for, and no more: so many updates as the policy allows, each
-of a weight of at most 1 and of a clipped norm, in windows that follow each other. Whether its own log gives the window
-is what an audit sees, who walks down.
+An edge is believed as much as the devices that it speaks for, and no more: so many updates a version as the policy
+allows, each of a weight of at most 1 and of a clipped norm, in windows that follow each other. Whether its own log
+gives the window is what an audit sees, who walks down.
 
 The checks run from cheap and certain to dear; the first that fails gives the verdict. From the chain's on, the edge's
 place has moved, whatever becomes of the window.
@@ -64,9 +64,12 @@ def judge_edge(state: PartitionState, event: EdgeAggregate) -> JudgedEdge:
     place = state.edges.get(edge, EdgePlace())
     if window.sequence < place.sequence:
         return JudgedEdge(because(Reason.EDGE_AGAIN, edge, window.sequence, place.sequence))
-    if (window.sequence, window.previous_sha256) != place:
+    if (window.sequence, window.previous_sha256) != (place.sequence, place.sha256):
         return JudgedEdge(because(Reason.EDGE_GAP, edge, window.sequence, place.sequence))
-    denied = wrong_base(state, window.version, event.model_sha256, event.timestamp_ms) or _wrong(state, event)
+    counted = place.accepted_at(state.version) + window.accepted
+    denied = wrong_base(state, window.version, event.model_sha256, event.timestamp_ms) or _wrong(
+        state, event, counted
+    )
     if denied:
         return JudgedEdge(denied, moves=True)
     late, weights = state.version - window.version, state.policy.staleness.weights
@@ -74,13 +77,14 @@ def judge_edge(state: PartitionState, event: EdgeAggregate) -> JudgedEdge:
     return JudgedEdge(why, moves=True, staleness=late, weight=weights[min(late, len(weights) - 1)])
 
 
-def _wrong(state: PartitionState, event: EdgeAggregate) -> Because | None:
+def _wrong(state: PartitionState, event: EdgeAggregate, counted: int) -> Because | None:
+    """``counted``: how many updates of the edge count at this version, with these."""
     window, policy, edge = event.window, state.policy, event.edge
     if window.policy_sha256 != state.policy_sha256:
         hashes = (window.policy_sha256[:SHA256_SHOWN], state.policy_sha256[:SHA256_SHOWN])
         return because(Reason.EDGE_POLICY, edge, *hashes)
-    if window.accepted > policy.edges.updates_max:
-        return because(Reason.EDGE_TOO_MANY, edge, window.accepted, policy.edges.updates_max)
+    if counted > policy.edges.updates_max:
+        return because(Reason.EDGE_TOO_MANY, edge, counted, policy.edges.updates_max)
     flaw = wrong_form(window, policy, state.version)
     if not flaw and event.sums is not None:
         flaw = wrong_sums(event.sums, window, state.layout)
@@ -95,7 +99,13 @@ def _wrong(state: PartitionState, event: EdgeAggregate) -> Because | None:
 
 
 def count_edge(state: PartitionState, offset: int, event: EdgeAggregate, judged: JudgedEdge) -> None:
-    """Add what ``judge_edge`` has taken to the open window, and move the edge's place."""
+    """Add what ``judge_edge`` has taken to the open window, and to what the edge has had at this version.
+
+    Its place has moved before, see ``move_place``.
+    """
+    place, version = state.edges[event.edge], state.version
+    accepted = place.accepted_at(version) + event.window.accepted
+    state.edges[event.edge] = place._replace(version=version, accepted=accepted)
     state.window.counts[AGGREGATED] += 1
     if event.sums is not None:
         _add(state, offset, event, judged)
@@ -103,7 +113,8 @@ def count_edge(state: PartitionState, offset: int, event: EdgeAggregate, judged:
 
 def move_place(state: PartitionState, event: EdgeAggregate) -> None:
     """The edge's next window is the one after this."""
-    state.edges[event.edge] = EdgePlace(event.window.sequence + 1, event.window.sha256)
+    place = state.edges.get(event.edge, EdgePlace())
+    state.edges[event.edge] = place._replace(sequence=event.window.sequence + 1, sha256=event.window.sha256)
 
 
 def _add(state: PartitionState, offset: int, event: EdgeAggregate, judged: JudgedEdge) -> None:

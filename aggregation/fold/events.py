@@ -39,7 +39,8 @@ class RejectedRecord:
 class Update:
     """An authenticated ClientUpdate. Tensor *t* is ``names[t]``, ``shapes[t]``, ``scales[t]``, ``data[t]``.
 
-    The weights' tensors come first, as ``codec`` encodes them, then the buffers', as ``codecs.values`` does.
+    The weights' tensors come first, as ``codec`` encodes them, then the buffers', as ``codecs.values`` does,
+    then those of the control variates, by ``codec`` again.
 
     ``data`` may be views of the record's bytes, in the place of copies.
 

@@ -52,10 +52,20 @@ LIVE_MAX: Final = 10_000
 
 
 class EdgePlace(NamedTuple):
-    """How far an edge has come in a partition: the number of its next window, and the SHA-256 (hex) of its last."""
+    """How far an edge has come in a partition: the number of its next window, and the SHA-256 (hex) of its last.
+
+    ``accepted`` updates of it were counted while the partition was at ``version``, that of its last window that
+    counted.
+    """
 
     sequence: int = 0
     sha256: str = NO_SHA256
+    version: int = 0
+    accepted: int = 0
+
+    def accepted_at(self, version: int) -> int:
+        """How many updates of it were counted at a version of the partition, of those that are not past."""
+        return self.accepted if self.version == version else 0
 
 
 @dataclass(slots=True)

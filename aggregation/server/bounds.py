@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from aggregation.server.aggregates import Aggregate
 
 
-def sum_bound(policy: Policy, *, accepted: int, weight_total: int) -> int:
+def sum_bound(policy: Policy, *, accepted: int, weight_total: int, norm_clip: float | None = None) -> int:
     """What no weight's sum is above, in units of 2**-exponent, in a window of so many updates and such a weight.
 
-    ``weight_total`` is in 1/65536. Under a policy with edges some of it may have been rounded, see ``weight_bound``.
+    ``weight_total`` is in 1/65536. ``norm_clip`` is by default that of the weights. Under a policy with edges some of
+    the weight may have been rounded, see ``weight_bound``.
     """
-    clipped = clipped_units(policy.updates.norm_clip, policy.fixed_point.exponent)
+    clip = policy.updates.norm_clip if norm_clip is None else norm_clip
     weighs = weight_bound(accepted, weight_total) if policy.knows_edges else weight_total
-    return reach_of(clipped, accepted=accepted, weight_total=weighs)
+    return reach_of(clipped_units(clip, policy.fixed_point.exponent), accepted=accepted, weight_total=weighs)
 
 
 def largest_sum(weights: npt.NDArray[np.int64]) -> int:
@@ -38,7 +39,7 @@ def largest_sum(weights: npt.NDArray[np.int64]) -> int:
 def beyond_bound(
     one: Aggregate, sums: npt.NDArray[np.int64], policy: Policy, layout: Layout
 ) -> tuple[int, int] | None:
-    """Of the first bucket whose sums are beyond what its updates can come to: (its largest, the bound). Else None.
+    """Of the first bucket, or control, whose sums no updates come to: (its largest, the bound). Else None.
 
     ``sums`` is int64[``layout.sum_elements_of(one.bucket_count)``], of a window that was folded under ``policy``.
     """
@@ -48,4 +49,7 @@ def beyond_bound(
         bound = sum_bound(policy, accepted=said.accepted, weight_total=said.weight)
         if reach > bound:
             return reach, bound
-    return None
+    control = largest_sum(sums[sums.size - layout.control.parameters :])
+    clip = policy.control.norm_clip
+    bound = sum_bound(policy, accepted=one.accepted, weight_total=one.weight_total, norm_clip=clip)
+    return (control, bound) if control > bound else None

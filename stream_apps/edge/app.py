@@ -35,7 +35,7 @@ from schemas.envelope import KeyPair
 from schemas.manifests import Genesis
 from schemas.windows import EncodedWindow
 from stream_apps.credentials import own_identity, require_valid
-from stream_apps.edge.downlink import Downlink, run_in_thread
+from stream_apps.edge.downlink import Downlink, Ways, run_in_thread
 from stream_apps.edge.place import EdgeStand
 from stream_apps.edge.progress import Progress
 from stream_apps.edge.uplink import Uplink
@@ -130,10 +130,12 @@ class _Links:
         self._downlink = Downlink(
             stand,
             context.trust,
-            reader=LogReader(parent, f"fluvial-{name}-down"),
-            own=context.open_reader("copies"),
-            writer=context.writer,
-            clock=context.clock,
+            Ways(
+                LogReader(parent, f"fluvial-{name}-down"),
+                context.open_reader("copies"),
+                context.writer,
+                context.clock,
+            ),
             barriers=progress("barriers"),
             announcements=progress("announcements"),
         )

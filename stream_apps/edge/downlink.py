@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from aggregation.errors import FluvialError
 from aggregation.fold.events import Barrier, Revoke
 from aggregation.regions import is_within, root_of
+from backends.clock import Clock
 from backends.crash_points import crash_point
 from backends.log import FLUSH_TIMEOUT_S, RecordReader, RecordWriter
 from backends.outages import retry_through_outage
@@ -25,7 +26,6 @@ from schemas.objects import sha256_hex
 from schemas.records import Announcement, announcement_in, barrier_in, revoke_in
 
 if TYPE_CHECKING:
-    from backends.clock import Clock
     from backends.log import LogRecord
     from schemas.certificates import Trust
     from stream_apps.edge.place import EdgeStand
@@ -50,29 +50,26 @@ class Copied:
     progress: Progress
 
 
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """``reader`` reads above, ``own`` reads the edge's own topics, ``writer`` writes them."""
+
+    reader: RecordReader
+    own: RecordReader
+    writer: RecordWriter
+    clock: Clock
+
+
 class Downlink:
-    """Copies for one edge while it has its log. ``reader`` reads above, ``own`` reads the edge's own topics."""
+    """Copies for one edge while it has its log."""
 
     def __init__(
-        self,
-        stand: EdgeStand,
-        trust: Trust,
-        *,
-        reader: RecordReader,
-        own: RecordReader,
-        writer: RecordWriter,
-        clock: Clock,
-        barriers: Progress,
-        announcements: Progress,
+        self, stand: EdgeStand, trust: Trust, ways: Ways, *, barriers: Progress, announcements: Progress
     ) -> None:
         self._stand = stand
         self._trust = trust
-        self._reader = reader
-        self._own = own
-        self._writer = writer
-        self._clock = clock
         self._log = _Copying(
-            self,
+            ways,
             Copied(
                 stand.parent_updates,
                 stand.parent_partition,
@@ -83,7 +80,7 @@ class Downlink:
             ),
         )
         self._news = _Copying(
-            self,
+            ways,
             Copied(
                 stand.parent_models,
                 0,
@@ -96,7 +93,7 @@ class Downlink:
 
     def look(self) -> int:
         """Copy what is there; how many records that were. Blocks, and waits for outages to end."""
-        announced = self._log.waiting("see what was announced", lambda: self._news.end())
+        announced = self._log.waiting("see what was announced", self._news.end)
         copied = self._log.through(self._log.waiting("see where the log ends", self._log.end))
         return copied + self._news.through(announced)
 
@@ -128,19 +125,19 @@ class Downlink:
 class _Copying:
     """One source and its copy. Where a fresh process does not know, it looks what stands in the copy already."""
 
-    def __init__(self, link: Downlink, what: Copied) -> None:
-        self._link = link
+    def __init__(self, ways: Ways, what: Copied) -> None:
+        self._ways = ways
         self._what = what
         self._next: int | None = None
         self._standing: set[str] = set()
 
     def waiting(self, what: str, action: Callable[[], int]) -> int:
         """An answer, as long as it takes."""
-        return retry_through_outage(f"{what} of {self._what.source}", action, clock=self._link._clock)
+        return retry_through_outage(f"{what} of {self._what.source}", action, clock=self._ways.clock)
 
     def end(self) -> int:
         """Where the source ends."""
-        return self._link._reader.bounds(self._what.source, self._what.partition)[1]
+        return self._ways.reader.bounds(self._what.source, self._what.partition)[1]
 
     def through(self, end: int) -> int:
         """Copy what stands below ``end``; how many records that were."""
@@ -154,20 +151,20 @@ class _Copying:
     def _begin(self) -> int:
         """Where to go on reading; takes in what stands in the copy of what comes from there on."""
         what, note = self._what, self._what.progress.load()
-        low, end = self._link._own.bounds(what.target, 0)
+        low, end = self._ways.own.bounds(what.target, 0)
         if note.written > end:  # the copy is another one than was noted
             log.warning("%s was cut or made anew: it is looked through again", what.target)
             note = type(note)(note.task_sha256, 0, 0)
         start = max(low, note.written)
-        for record in self._link._own.read(what.target, 0, start, end) if start < end else ():
+        for record in self._ways.own.read(what.target, 0, start, end) if start < end else ():
             if kind_of(record.value or b"") in what.kinds:
                 self._standing.add(sha256_hex(record.value or b""))
-        return max(note.read, self._link._reader.bounds(what.source, what.partition)[0])
+        return max(note.read, self._ways.reader.bounds(what.source, what.partition)[0])
 
     def _some(self, end: int) -> int:
-        what, writer = self._what, self._link._writer
+        what, writer = self._what, self._ways.writer
         at, copied = self._next or 0, 0
-        for record in self._link._reader.read(what.source, what.partition, at, end):
+        for record in self._ways.reader.read(what.source, what.partition, at, end):
             value = record.value or b""
             at = record.offset + 1
             if kind_of(value) in what.kinds and what.is_ours(record):
@@ -188,7 +185,7 @@ class _Copying:
     def _note(self, at: int) -> None:
         if self._next != at:
             self._next = at
-            self._what.progress.save(at, self._link._own.bounds(self._what.target, 0)[1])
+            self._what.progress.save(at, self._ways.own.bounds(self._what.target, 0)[1])
 
 
 def run_in_thread(

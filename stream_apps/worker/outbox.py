@@ -41,7 +41,7 @@ VERDICTS_TOGETHER_MAX: Final = 64
 """Verdicts that wait for others before they are handed to the producer."""
 
 HandedOn = Callable[[WindowClosed, EncodedWindow], None]
-"""What else is done with each window, in sequence; on a thread that may block. A fold that is repeated hands it again."""
+"""What else is done with each window, in sequence; on a thread, it may block. Who folds again hands it on again."""
 
 log = logging.getLogger("fluvial.worker")
 

@@ -146,7 +146,7 @@ def test_windows_that_follow_each_other_are_a_chain() -> None:
     forked = replace(second, window=replace(second.window, previous_sha256=sha("another")))
     assert reason(site, forked) is Reason.EDGE_GAP
     assert reason(site, second) is Reason.EDGE_WINDOW
-    assert site.state.edges == {EDGE: EdgePlace(2, second.window.sha256)}
+    assert site.state.edges == {EDGE: EdgePlace(2, second.window.sha256, 0, 4)}
     assert site.state.window.accepted == 4
 
 
@@ -158,6 +158,35 @@ def test_a_refused_window_is_behind_and_the_next_one_follows_it() -> None:
     assert reason(site, lie) is Reason.EDGE_TOO_MANY
     assert reason(site, first) is Reason.EDGE_AGAIN
     assert reason(site, second) is Reason.EDGE_WINDOW
+
+
+def test_an_edge_has_so_many_updates_a_version_in_however_many_windows() -> None:
+    rules = edge_policy(edges={"updates_max": 4}, window={"updates_max": 100})
+    edge, site = Edge(rules), Site(state_of(rules))
+    two = [edge.window(*devices(2, start=10 * number)) for number in range(5)]
+    assert [reason(site, one) for one in two[:3]] == [
+        Reason.EDGE_WINDOW,
+        Reason.EDGE_WINDOW,
+        Reason.EDGE_TOO_MANY,
+    ]
+    verdict = site.verdicts[-1]
+    assert (verdict.outcome, verdict.because.values) == ("over_share", (EDGE, 6, 4))
+    assert site.state.edges[EDGE] == EdgePlace(3, two[2].window.sha256, 0, 4)
+    site.fold(barrier(1, rules))
+    assert [reason(site, one) for one in two[3:]] == [Reason.EDGE_WINDOW, Reason.EDGE_WINDOW]
+    assert site.state.edges[EDGE][2:] == (1, 4)
+
+
+def test_control_variates_are_bounded_by_their_own_norm() -> None:
+    rules = edge_policy(control={"norm_clip": 0.001})
+    layout = LAYOUT.with_control()
+    edge = Edge(rules, layout=layout)
+    event = edge.window(*ONES[:2])
+    assert reason(Site(state_of(rules, layout=layout)), event) is Reason.EDGE_WINDOW
+    sums = np.array(event.sums)
+    sums[-layout.control.parameters :] *= 50
+    site = Site(state_of(rules, layout=layout))
+    assert site.fold(replace(event, sums=sums)).because.values == (EDGE, "control")
 
 
 # -- what is refused
