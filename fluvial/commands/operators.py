@@ -9,6 +9,7 @@ import click
 
 from aggregation.errors import UsageProblem
 from aggregation.fold.rejections import OUTCOMES
+from fluvial.commands.edge_options import EdgeOptions, edge_options
 from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
@@ -281,6 +282,7 @@ def inspect(invocation: Invocation, region: str, partition: int, offset: str, ta
     help="The genesis document to trust. Default: the one that this machine knows.",
 )
 @click.option("--jobs", type=int, metavar="N", help="Processes. Default: one a core.")
+@edge_options
 @click.option(
     "--every",
     "every_s",
@@ -300,6 +302,7 @@ def audit(
     last: int | None,
     genesis: str | None,
     jobs: int | None,
+    edges: EdgeOptions,
     every_s: float | None,
     run_id: str | None,
     metrics_port: int,
@@ -317,7 +320,9 @@ def audit(
 
     def once() -> AuditReport:
         require_broker(settings)
-        report = audit_task(settings, file, first=first, last=last, jobs=jobs, output=output)
+        report = audit_task(
+            settings, file, first=first, last=last, jobs=jobs, output=output, edges=edges.asked(settings)
+        )
         _remember(invocation, report, run_id)
         return report
 

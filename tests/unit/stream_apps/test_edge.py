@@ -177,7 +177,7 @@ def test_a_window_that_the_edges_log_does_not_give_is_named(made: Callable[..., 
         place = lying.uplink._stand
         federation.writer.append_now(place.parent_updates, value, partition=place.parent_partition)
 
-    lying.uplink.publish = lie  # type: ignore[method-assign,assignment]
+    lying.uplink.publish = lie  # type: ignore[method-assign]
     federation.send(2, seed=77)
     federation.settle_edges()
     federation.fold()

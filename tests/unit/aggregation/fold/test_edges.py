@@ -337,7 +337,7 @@ def naive_is_longer(sums: list[int], accepted: int, weight_total: int, clipped: 
         return True
     k = max(0, largest.bit_length() - 24)
     bound = reach + (reach >> 50) + 1 + (129 * accepted + 2**k) * root
-    return sum((one >> k) ** 2 for one in sums) * 4**k > bound**2
+    return bool(sum((one >> k) ** 2 for one in sums) * 4**k > bound**2)
 
 
 @given(
