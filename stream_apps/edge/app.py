@@ -18,6 +18,7 @@ import logging
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import faust
 
@@ -42,6 +43,9 @@ from stream_apps.edge.uplink import Uplink
 from stream_apps.process_context import ProcessContext, open_process_context
 from stream_apps.worker.app import app_of
 from stream_apps.worker.region import RegionWorker
+
+JOIN_S_MAX: Final = 5.0
+"""How long an ending process waits for what is being copied; what is cut off is copied by the next one."""
 
 log = logging.getLogger("fluvial.edge")
 
@@ -81,7 +85,13 @@ def build_app(
     await_right_topics(settings, [stand.models])
     links = _Links(context, stand, keys.edge, parent, data_folder)
     worker = RegionWorker(context, edge, links.hand_on)
-    return app_of(worker, settings, identity, data_folder=data_folder, assigned_to=links.assigned)
+    app = app_of(worker, settings, identity, data_folder=data_folder, assigned_to=links.assigned)
+
+    async def ending(*_: object, **__: object) -> None:
+        await links.assigned(has_any=False)
+
+    app.on_before_shutdown.connect(ending, weak=False)
+    return app
 
 
 def require_edge(genesis: Genesis, edge: str) -> None:
@@ -111,6 +121,7 @@ class _Links:
         self._context = context
         self._policy: Policy = context.policy
         self._stopped: threading.Event | None = None
+        self._thread: threading.Thread | None = None
         self._problem: FluvialError | None = None
         name, sha256 = context.name, context.genesis_sha256.hex()
 
@@ -147,14 +158,16 @@ class _Links:
         self._uplink.publish(closed, encoded, self._policy.updates.bytes_max)
 
     async def assigned(self, has_any: bool) -> None:  # noqa: FBT001 (one fact, which a callback takes)
-        """Begin or end to work."""
+        """Begin or end to work; at the end, once what is under way is done."""
         if has_any and self._stopped is None:
             await asyncio.to_thread(self._uplink.begin, self._policy)
             self._stopped = threading.Event()
-            run_in_thread(self._downlink, self._stopped, self._failed)
+            self._thread = run_in_thread(self._downlink, self._stopped, self._failed)
         elif not has_any and self._stopped is not None:
             self._stopped.set()
             self._stopped = None
+            if self._thread is not None:
+                await asyncio.to_thread(self._thread.join, JOIN_S_MAX)
 
     def _failed(self, error: FluvialError) -> None:
         """Without what comes down the edge stands still: the next window says so, and the process ends."""
