@@ -1,9 +1,8 @@
-"""``fluvial/policy/v6``: control variates, mixing, lots and limits by cohort, and edges.
+"""``fluvial/policy/v6``: control variates, mixing, lots by cohort, and edges.
 
 Beside v5's keys it has ``server.mixing``, ``selection.cohorts``, ``shares.cohort_window_max``, ``buffer.seconds_min``
-and the sections ``control`` and ``edges``. What older
-formats mean in these words: ``meaning_of_v5``. Its keys never change: a new key is a new format
-(``docs/extending.md``).
+and the sections ``control`` and ``edges``. What older formats mean in these words: ``meaning_of_v5``. Its keys never
+change: a new key is a new format (``docs/extending.md``).
 """
 
 from __future__ import annotations
@@ -32,6 +31,32 @@ class ControlPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     norm_clip: float = 1.0
 
 
+class BufferPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the merger makes a version: at FedBuff's K or at a deadline; in a buffer, or in synchronous rounds.
+
+    ``quorum``: at the deadline a version has at least so many updates; until there are, it is waited for.
+    ``seconds_min``: and no version is made sooner than that after the one before it.
+    """
+
+    mode: Literal["buffer", "rounds"] = "buffer"
+    updates: int = 20
+    quorum: int = 1
+    seconds_min: float = 0.0
+    seconds_max: float = 10.0
+    late_windows: bool = True
+
+
+class SharesPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often one device may contribute: a token bucket. 0 a version: as often as it has bases to answer.
+
+    ``cohort_window_max``: so many updates of one certified cohort are accepted in a window; 0: as many as come.
+    """
+
+    per_version: int = 1
+    saved_max: int = 2
+    cohort_window_max: int = 0
+
+
 class SelectionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may contribute to a version; see ``aggregation.selection`` for the members.
 
@@ -46,32 +71,6 @@ class SelectionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __hash__(self) -> int:
         """A mapping has no hash of its own."""
         return hash((self.kind, self.share, self.slots, tuple(sorted(self.cohorts.items()))))
-
-
-class BufferPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When the merger makes a version: at FedBuff's K or at a deadline; in a buffer, or in synchronous rounds.
-
-    ``quorum``: at the deadline a version has at least so many updates; until there are, it is waited for.
-    ``seconds_min``: no sooner after the version before; 0: as soon as there are enough updates.
-    """
-
-    mode: Literal["buffer", "rounds"] = "buffer"
-    updates: int = 20
-    quorum: int = 1
-    seconds_min: float = 0.0
-    seconds_max: float = 10.0
-    late_windows: bool = True
-
-
-class SharesPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often one device may contribute: a token bucket. 0 a version: as often as it has bases to answer.
-
-    ``cohort_window_max``: of the devices of one certified cohort at most so many updates count in a window; 0: any.
-    """
-
-    per_version: int = 1
-    saved_max: int = 2
-    cohort_window_max: int = 0
 
 
 class ServerPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
