@@ -18,6 +18,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.fold.admission import Admitted, RejectedUpdate, admit
 from aggregation.fold.bases import Base
 from aggregation.fold.edges import CLIP, count_edge, judge_edge, move_place
+from aggregation.fold.elsewhere import control_elsewhere
 from aggregation.fold.events import (
     Barrier,
     EdgeAggregate,
@@ -230,7 +231,7 @@ def _refuse(state: PartitionState, verdict: Verdict) -> tuple[Effect, ...]:
 
 
 def _fold_barrier(state: PartitionState, offset: int, barrier: Barrier) -> tuple[Effect, ...]:
-    elsewhere = _control_elsewhere(state, offset, barrier)
+    elsewhere = control_elsewhere(state, offset, barrier)
     if elsewhere:
         return _refuse(state, elsewhere)
     if not state.applies(barrier):
@@ -283,7 +284,7 @@ def _check_scale(state: PartitionState, policy: Policy) -> None:
 
 
 def _fold_tick(state: PartitionState, offset: int, tick: Tick) -> tuple[Effect, ...]:
-    elsewhere = _control_elsewhere(state, offset, tick)
+    elsewhere = control_elsewhere(state, offset, tick)
     if elsewhere:
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
@@ -295,7 +296,7 @@ def _fold_tick(state: PartitionState, offset: int, tick: Tick) -> tuple[Effect, 
 
 
 def _fold_revoke(state: PartitionState, offset: int, revoke: Revoke) -> tuple[Effect, ...]:
-    elsewhere = _control_elsewhere(state, offset, revoke)
+    elsewhere = control_elsewhere(state, offset, revoke)
     if elsewhere:
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
@@ -306,7 +307,7 @@ def _fold_revoke(state: PartitionState, offset: int, revoke: Revoke) -> tuple[Ef
 
 def _fold_skip(state: PartitionState, offset: int, skip: Skip) -> tuple[Effect, ...]:
     """A Skip acts where the record stands that it names; here it changes nothing, whether it parked that one or not."""
-    elsewhere = _control_elsewhere(state, offset, skip)
+    elsewhere = control_elsewhere(state, offset, skip)
     if elsewhere:
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
@@ -315,7 +316,7 @@ def _fold_skip(state: PartitionState, offset: int, skip: Skip) -> tuple[Effect, 
 
 
 def _fold_pardon(state: PartitionState, offset: int, pardon: Pardon) -> tuple[Effect, ...]:
-    elsewhere = _control_elsewhere(state, offset, pardon)
+    elsewhere = control_elsewhere(state, offset, pardon)
     if elsewhere:
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
@@ -330,37 +331,6 @@ def _fold_skipped(state: PartitionState, offset: int, skipped: Parked) -> tuple[
         raise ValueError(f"the Skip at offset {skipped.skip_offset} cannot name the record at {offset}")
     why = because(Reason.PARKED, skipped.skip_offset, skipped.reason)
     return _refuse(state, Verdict(offset, PARKED, why))
-
-
-def _control_elsewhere(
-    state: PartitionState, offset: int, event: Barrier | Tick | Revoke | Skip | Pardon
-) -> Verdict | None:
-    """The verdict on a control record that is meant for another task, region or partition, or whose signer is revoked.
-
-    None if it is ours.
-    """
-    if event.task != state.task:
-        why = because(Reason.CONTROL_OF_ANOTHER_TASK, event.task)
-    elif _is_elsewhere(state, event):
-        why = because(Reason.CONTROL_OF_ANOTHER_REGION, "" if isinstance(event, Revoke) else event.region)
-    elif isinstance(event, Tick | Skip) and event.partition != state.partition:
-        why = because(Reason.CONTROL_OF_ANOTHER_PARTITION, event.partition)
-    elif event.signer and event.signer in state.revoked:
-        why = because(Reason.SIGNER_REVOKED, event.signer.rpartition(":")[2])
-    else:
-        return None
-    return Verdict(offset, why.reason.outcome, why)
-
-
-def _is_elsewhere(state: PartitionState, event: Barrier | Tick | Revoke | Skip | Pardon) -> bool:
-    """Whether it names another region. A barrier of one above is ours too, all else is of its own log's offsets."""
-    match event:
-        case Revoke():
-            return False
-        case Barrier():
-            return not state.obeys(event)
-        case _:
-            return event.region != state.region
 
 
 def _close_if_full(state: PartitionState) -> tuple[WindowClosed, ...]:
