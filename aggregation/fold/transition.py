@@ -254,6 +254,8 @@ def _fold_barrier(state: PartitionState, offset: int, barrier: Barrier) -> tuple
     state.shares.forget_before(state.version)
     if not state.policy.counts_shares:
         state.shares = Shares()
+    if not state.policy.says_bases:
+        state.edges = {}  # a snapshot of such a policy has no room for them
     why = because(Reason.BARRIER, barrier.version, barrier.reason)
     return (Verdict(offset, CONTROL, why), *closed)
 

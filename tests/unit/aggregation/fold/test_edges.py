@@ -31,6 +31,7 @@ from tests.factories import (
     devices,
     edge_policy,
     model_sha,
+    policy,
     sha,
     snapshot,
     state_of,
@@ -391,3 +392,12 @@ def test_without_edges_a_barrier_names_its_region() -> None:
     edge = Edge(edge_policy(edges={"updates_max": 0}))
     edge.fold(barrier(1, edge.rules, region="eu"))
     assert edge.site.state.version == 0
+
+
+def test_a_policy_of_before_forgets_edges() -> None:
+    edge, site = Edge(RULES), above()
+    site.fold(edge.window(*ONES[:2]))
+    site.fold(barrier(1, edge_policy(edges={"updates_max": 0})))
+    assert site.state.edges.keys() == {EDGE}
+    site.fold(barrier(2, policy(format="fluvial/policy/v5")))
+    assert site.state.edges == {}
