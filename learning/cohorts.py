@@ -1,8 +1,14 @@
-"""Which cohort an example, and a device, belongs to: what a task's ``cohorts(data)`` says, checked."""
+"""Which cohort an example, and a device, belongs to: what a task's ``cohorts(data)`` says, checked.
+
+A device says it in its updates' metrics, for whoever looks on. Where a policy chooses devices by cohort, it is what the
+device's certificate names that counts: ``certified_cohorts`` are the names for devices whose CA is at hand, as in a
+fleet or a simulation.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -36,6 +42,12 @@ def cohort_ids(task: Task, data: Examples) -> NDArray[Any] | None:
             hint="end cohorts() with: return numpy.asarray(groups, dtype=int)",
         )
     return ids
+
+
+def certified_cohorts(task: Task, shards: Iterable[Examples]) -> list[str]:
+    """What the certificate of each shard's device is to name: its cohort's number, "" where it has none."""
+    said = (declared_cohort(task, shard) for shard in shards)
+    return [f"{one[COHORT]:.0f}" if one else "" for one in said]
 
 
 def declared_cohort(task: Task, data: Examples) -> dict[str, float]:

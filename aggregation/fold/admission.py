@@ -145,7 +145,8 @@ def _is_selected(state: PartitionState, update: Update, model_sha256: str) -> bo
     turns = state.turns_of(update.base_version, update.timestamp_ms)
     if turns is None:
         return True
-    candidate = Candidate(state.task, update.device_id, update.base_version, model_sha256, turns)
+    base, cohort = update.base_version, update.certified_cohort
+    candidate = Candidate(state.task, update.device_id, base, model_sha256, turns, cohort)
     return is_selected(rules, candidate)
 
 

@@ -204,6 +204,7 @@ class _Simulation:
         on_failure: Callable[[FailedRound, bool], None] | None = None,
     ) -> None:
         from learning.binding import bind
+        from learning.cohorts import certified_cohorts
         from learning.parts import device_data, device_ids
         from learning.trial import metric_or_problem
 
@@ -225,7 +226,9 @@ class _Simulation:
         self.task = bound = bind(task, first.genesis, engine.store.get_object)
         guide(engine.federation, bound, folder, seed=config.seed, train_config=train_config)
         self.evaluations = Evaluations(engine, first, bound, data.test)
-        self._members = populate(first.genesis, folder, config, device_ids(data, config.devices))
+        cohorts = certified_cohorts(bound, shards) if policy.selects_cohorts else ()
+        ids = device_ids(data, config.devices)
+        self._members = populate(first.genesis, folder, config, ids, cohorts=cohorts)
         self._work = Rounds(
             self._members,
             bound,

@@ -26,6 +26,7 @@ from fluvial.simulating.signing import Authors, Believing
 from fluvial.simulating.synthetic import first_synthetic
 from fluvial.simulating.training import Split
 from fluvial.simulating.work import SyntheticWork, TrainedWork
+from producers.sdk.cohorts import check_somebody
 from producers.fleet.failures import FailedRounds
 from schemas.task_metric import metric_among, values_of
 
@@ -115,7 +116,7 @@ def simulate_crowd(
 
     ``on_point`` is called after each version, ``on_failure`` after each failed round, with whether it is the first of
     its kind. Raises UsageProblem: FLV-2405 (regions), FLV-2217 (nothing more can be accepted), FLV-2232 (more devices
-    than the data has parts), FLV-6310 (no round succeeds), FLV-6450 (a guided policy without a task), FLV-6453 (all
+    than the data has parts), FLV-2511 (the policy selects nobody), FLV-6310 (no round succeeds), FLV-6450 (a guided policy without a task), FLV-6453 (all
     rounds are lost), FLV-2248 (the aim); EnvironmentProblem FLV-6452; and what loading the data raises.
     """
     check_regions(plan.regions)
@@ -198,25 +199,38 @@ class _Simulation:
             )
         return first_synthetic(plan.synthetic, regions=plan.regions, policy=policy, folder=self._folder)
 
-    def _authors(self, names: Sequence[str] = ()) -> Authors:
-        plan = self._plan
-        return Authors(self._engine.genesis, self._folder, seed=plan.seed, signed=plan.signed, names=names)
+    def _authors(self, names: Sequence[str] = (), cohorts: Sequence[str] = ()) -> Authors:
+        plan, policy = self._plan, self._engine.genesis.first_policy
+        cohorts = (plan.population.cohorts or cohorts) if policy.knows_cohorts else ()
+        check_somebody(policy, cohorts or [""])
+        return Authors(
+            self._engine.genesis,
+            self._folder,
+            seed=plan.seed,
+            signed=plan.signed,
+            names=names,
+            cohorts=cohorts,
+        )
 
     def _synthetic(self) -> Work:
         return SyntheticWork(self._engine, self._authors(), codec=self._plan.codec, seed=self._plan.seed)
 
     def _trained(self, training: Training, first: FirstVersion) -> Work:
         from learning.binding import bind
-        from learning.parts import device_ids
+        from learning.cohorts import certified_cohorts
+        from learning.parts import device_data, device_ids
 
         plan, engine, task = self._plan, self._engine, training.task
         devices, data = plan.population.devices, task.data()
         bound = bind(task, first.genesis, engine.store.get_object)
         guide(engine.federation, bound, self._folder, seed=plan.seed, train_config=task.config)
         self._evaluations = Evaluations(engine, first, bound, data.test)
+        cohorts: Sequence[str] = ()
+        if first.genesis.first_policy.selects_cohorts and not plan.population.cohorts:
+            cohorts = certified_cohorts(bound, device_data(data, devices, plan.alpha, plan.seed))
         return TrainedWork(
             engine,
-            self._authors(device_ids(data, devices)),
+            self._authors(device_ids(data, devices), cohorts),
             training.trainers,
             split=Split(devices, plan.alpha, plan.seed),
             config=task.config,

@@ -101,6 +101,7 @@ class Fleet:
         again; what loading the task, its data and the store raise.
         """
         from learning.binding import bind
+        from learning.cohorts import certified_cohorts
         from learning.parts import device_data, device_ids, devices_of
         from learning.task import load_task
 
@@ -122,7 +123,9 @@ class Fleet:
             shards = device_data(data, config.devices, config.alpha, config.seed)
             ids = device_ids(data, config.devices)
             keeping = Keeping(settings.key)
-            members = populate(genesis, keys_folder(settings.home, name), config, ids, keeping)
+            cohorts = certified_cohorts(task, shards) if genesis.first_policy.selects_cohorts else ()
+            folder = keys_folder(settings.home, name)
+            members = populate(genesis, folder, config, ids, keeping, cohorts=cohorts)
             bases_of = newest_bases(self._journal_path)
             for member in members:  # a fleet that goes on does not repeat what is in the log
                 member.last_base = bases_of.get(member.author.device_id, member.last_base)

@@ -35,6 +35,7 @@ from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from producers.sdk.announcements import Announcements
 from producers.sdk.bases import Base, Bases, arrays_of, flat_of
+from producers.sdk.cohorts import check_cohort_known, is_ever_selected
 from producers.sdk.updates import (
     Author,
     Contribution,
@@ -44,7 +45,7 @@ from producers.sdk.updates import (
     honest_record,
     seal_update,
 )
-from producers.sdk.whose_key import device_id_of
+from producers.sdk.whose_key import holder_of_key
 from schemas.avro import CodecError
 from schemas.states import base_as_held, frozen_of, state_file, update_of_state
 from schemas.topics import verdicts_topic
@@ -142,8 +143,9 @@ class Device:
         store = TaskStore(open_object_store(settings.store), task)
         genesis = store.genesis(genesis_sha256)
         key_pair = load_key_pair(key, settings.key)
-        device_id = device_id_of(key_pair, genesis, region, key)
-        author = Author(genesis, region, device_id, key_pair.of_task(genesis.domain), seed)
+        holder = holder_of_key(key_pair, genesis, region, key)
+        signer = key_pair.of_task(genesis.domain)
+        author = Author(genesis, region, holder.name, signer, seed, holder.cohort)
         device = cls(
             settings,
             author,
@@ -303,10 +305,12 @@ class Device:
     def publish(self, base: Base, outcome: Outcome) -> Receipt:
         """Clip, quantize, sign and append; returns when the broker has it.
 
-        UsageProblem FLV-2501 (too large, before anything is sent), FLV-2504 (not a delta of this layout);
+        UsageProblem FLV-2501 (too large, before anything is sent), FLV-2504 (not a delta of this layout), FLV-2509 (its
+        certificate names a cohort, and the policy knows none);
         ConnectionProblem FLV-3100 and TimeoutProblem FLV-3102 when the broker does not confirm. Publishing again
         after those is safe: a second copy is a ``duplicate``.
         """
+        check_cohort_known(base.policy, self.author.cohort)
         created_at_ms = round(self._clock.time() * 1000)
         record = honest_record(
             self.author,
