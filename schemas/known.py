@@ -17,6 +17,7 @@ UPDATE_SCHEMAS: Final = {
     "fluvial/policy/v3": 2,
     "fluvial/policy/v4": 2,
     "fluvial/policy/v5": 2,
+    "fluvial/policy/v6": 2,
 }
 """The newest ClientUpdate that a policy's format takes; a newer one is of an unknown schema."""
 SINCE_POLICY_V3: Final = {"Guide": 1, "GuideAnnouncement": 1} | dict.fromkeys(
