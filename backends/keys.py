@@ -117,8 +117,8 @@ def issue(
 ) -> Path:
     """Issue a key and certificate, a device's with its ``cohort`` in it. An existing one is left as it is.
 
-    UsageProblem FLV-2301 (name), FLV-2302 (no CA), FLV-2510 (cohort); what the keeping of its key, and of the CA's, raises. FLV-2319: the
-    file is written, and the token did not take the certificate.
+    UsageProblem FLV-2301 (name), FLV-2302 (no CA), FLV-2510 (cohort); what the keeping of its key, and of the CA's,
+    raises. FLV-2319: the file is written, and the token did not take the certificate.
     """
     path = _place_of(folder, region, role, name)
     check_cohort(role, cohort)
@@ -144,8 +144,8 @@ def renew(
     """Put a new certificate in the place of an issued one, of a new key or of the same, all or nothing.
 
     A key stays encrypted that was so. One in a token stays the same unless ``keeping`` names another. A device's cohort
-    stays unless ``cohort`` is another, "" for none. UsageProblem FLV-2301 (name), FLV-2302 (no CA, or nothing to renew),
-    FLV-2510 (cohort); what the keeping of its key, and of the CA's, raises.
+    stays unless ``cohort`` is another, "" for none. UsageProblem FLV-2301 (name), FLV-2302 (no CA, or nothing to
+    renew), FLV-2510 (cohort); what the keeping of its key, and of the CA's, raises.
     """
     path = _place_of(folder, region, role, name)
     file = _file(path, f"fluvial ca issue --region {region} --role {role.value} {name}")

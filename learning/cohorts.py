@@ -8,13 +8,15 @@ fleet or a simulation.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aggregation.errors import UsageProblem
+from aggregation.policy import Policy
+from aggregation.selection import selection_named
 from learning.datasets import Examples
 from learning.task import Task
 
@@ -44,8 +46,13 @@ def cohort_ids(task: Task, data: Examples) -> NDArray[Any] | None:
     return ids
 
 
-def certified_cohorts(task: Task, shards: Iterable[Examples]) -> list[str]:
-    """What the certificate of each shard's device is to name: its cohort's number, "" where it has none."""
+def certified_cohorts(policy: Policy, task: Task, shards: Iterable[Examples]) -> Sequence[str]:
+    """What the certificate of each shard's device is to name: its cohort's number, "" where it has none.
+
+    () where the policy does not choose by cohort.
+    """
+    if not selection_named(policy.selection.kind).asks_cohort:
+        return ()
     said = (declared_cohort(task, shard) for shard in shards)
     return [f"{one[COHORT]:.0f}" if one else "" for one in said]
 

@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from aggregation.policy import checks as policies
 from aggregation.reasons import Because, Reason, Value, because
 from schemas.der import Certificate, NotDerError, NotOursError, read_certificate, subject_of
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 CONTROL: Final = "control"
 NAME_PATTERN: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
+COHORT_PATTERN: Final = re.compile(policies.COHORT_PATTERN)
 COHORT_PREFIX: Final = "urn:fluvial:cohort:"
 _COHORT_URI: Final = re.compile(f"{COHORT_PREFIX}(?P<cohort>{COHORT_PATTERN.pattern})")
 CACHED_CERTIFICATES_MAX: Final = 65_536

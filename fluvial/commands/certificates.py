@@ -31,7 +31,6 @@ token_option = click.option(
 )
 
 
-
 def _cohort_option(text: str) -> Callable[[Any], Any]:
     return click.option("--cohort", metavar="NAME", help=text)
 

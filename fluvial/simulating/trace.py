@@ -212,7 +212,9 @@ def _require_one_cohort(path: Path, name: str, own: list[Stretch]) -> None:
     for one in own[1:]:
         if one.cohort != first.cohort:
             said = f"{_shown(one.cohort)}, and by line {first.line} {_shown(first.cohort)}"
-            raise _refused(path, one.line, f"device {_shown(name)} is of the cohort {said}: a certificate names one")
+            raise _refused(
+                path, one.line, f"device {_shown(name)} is of the cohort {said}: a certificate names one"
+            )
 
 
 def _shown(text: str) -> str:

@@ -10,8 +10,8 @@ from aggregation.codecs import encode_delta
 from aggregation.errors import FluvialError, UsageProblem
 from fluvial.simulating.training import Failed, Job
 from producers.fleet.failures import FailedRounds, failed_round
-from producers.sdk.cohorts import is_ever_selected
 from producers.sdk.private_layers import PrivateLayers
+from producers.sdk.turns import is_ever_selected
 from producers.sdk.updates import (
     Contribution,
     check_size,

@@ -122,9 +122,8 @@ class Fleet:
             config = replace(config, devices=devices_of(data, asked, config.devices))
             shards = device_data(data, config.devices, config.alpha, config.seed)
             ids = device_ids(data, config.devices)
-            keeping = Keeping(settings.key)
-            cohorts = certified_cohorts(task, shards) if genesis.first_policy.selects_cohorts else ()
-            folder = keys_folder(settings.home, name)
+            keeping, folder = Keeping(settings.key), keys_folder(settings.home, name)
+            cohorts = certified_cohorts(genesis.first_policy, task, shards)
             members = populate(genesis, folder, config, ids, keeping, cohorts=cohorts)
             bases_of = newest_bases(self._journal_path)
             for member in members:  # a fleet that goes on does not repeat what is in the log

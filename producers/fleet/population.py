@@ -13,7 +13,7 @@ from aggregation.errors import UsageProblem
 from aggregation.selection import turns_after
 from backends import keys
 from producers.fleet.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour
-from producers.sdk.cohorts import check_somebody
+from producers.sdk.turns import check_somebody
 from producers.sdk.updates import Author
 from schemas.certificates import Role, cohort_in
 

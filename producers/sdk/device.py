@@ -35,7 +35,7 @@ from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from producers.sdk.announcements import Announcements
 from producers.sdk.bases import Base, Bases, arrays_of, flat_of
-from producers.sdk.cohorts import check_cohort_known, is_ever_selected
+from producers.sdk.turns import check_cohort_known, not_its_turn
 from producers.sdk.updates import (
     Author,
     Contribution,
@@ -195,7 +195,7 @@ class Device:
         while base is None or not self.is_selected(base, clock.monotonic() - known_at):
             left_s = until - clock.monotonic()
             if base is not None and left_s <= 0.0:
-                raise not_its_turn(self.device_id, base, timeout_s)
+                raise not_its_turn(self.author, base, timeout_s)
             step_s = (
                 left_s if base is None else min(left_s, base.policy.buffer.seconds_max, TURN_ASKED_EVERY_S)
             )
@@ -370,14 +370,3 @@ def _verdict_in(record: LogRecord) -> Verdict | None:
         return decode_verdict(record.value or b"")
     except CodecError:
         return None
-
-
-def not_its_turn(device_id: str, base: Base, timeout_s: float) -> TimeoutProblem:
-    """FLV-2508, ready to raise."""
-    kind = base.policy.selection.kind
-    return TimeoutProblem(
-        "FLV-2508",
-        f"{device_id} may not answer version {base.version}, and within {timeout_s:g} s no other came that it may",
-        hint=f"wait longer: under selection.kind = {kind!r} more devices are asked with every "
-        f"{base.policy.buffer.seconds_max:g} s that a version stands",
-    )

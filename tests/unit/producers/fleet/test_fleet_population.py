@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -54,7 +56,7 @@ def authorities(tmp_path: Path) -> tuple[Path, Genesis]:
         regions=regions,
         control_authority=pems["control"],
         layout=(),
-        policy={},
+        policy=json.loads(factories.policy().canonical()),
         model_sha256="",
         optimizer_sha256="",
     )
@@ -180,3 +182,24 @@ def test_a_certificate_of_another_tasks_authority_does_not_fit(authorities: tupl
     with pytest.raises(UsageProblem, match="not issued by the CA") as caught:
         holder_of_key(keys.load_key_pair(path), other, "eu", path)
     assert caught.value.error_id == "FLV-2506"
+
+
+def test_devices_of_a_fleet_have_the_cohorts_of_their_certificates(authorities: tuple[Path, Genesis]) -> None:
+    folder, genesis = authorities
+    members = populate(genesis, folder, FleetConfig(devices=3), cohorts=["old", "", "3"])
+    assert [one.author.cohort for one in members] == ["old", "", "3"]
+    again = populate(genesis, folder, FleetConfig(devices=3), cohorts=["new", "new", "new"])
+    assert [one.author.cohort for one in again] == ["old", "", "3"], "certificates are not made again"
+
+
+def test_a_fleet_that_the_policy_never_selects_does_not_begin(authorities: tuple[Path, Genesis]) -> None:
+    folder, genesis = authorities
+    selection = {"kind": "cohorts", "share": 0.0, "cohorts": {"old": 1.0, "away": 0.0}}
+    asked = msgspec.structs.replace(
+        genesis,
+        policy=json.loads(factories.policy(format="fluvial/policy/v6", selection=selection).canonical()),
+    )
+    with pytest.raises(UsageProblem) as caught:
+        populate(asked, folder, FleetConfig(devices=2), cohorts=["away", ""])
+    assert caught.value.error_id == "FLV-2511"
+    assert len(populate(asked, folder, FleetConfig(devices=3), cohorts=["", "", "old"])) == 3

@@ -1,16 +1,21 @@
-"""A device's cohort beside its task's policy: what could never be accepted is said before anybody works for it."""
+"""A device's turns: whether and when its task's policy lets it answer, by what is public.
+
+What could never be accepted is said before anybody works for it.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aggregation.errors import UsageProblem
+from aggregation.errors import TimeoutProblem, UsageProblem
 from aggregation.selection import selection_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aggregation.policy import Policy
+    from producers.sdk.bases import Base
+    from producers.sdk.updates import Author
 
 
 def is_ever_selected(policy: Policy, cohort: str) -> bool:
@@ -43,3 +48,22 @@ def check_somebody(policy: Policy, cohorts: Iterable[str]) -> None:
             hint="give one of them a share above 0, or issue certificates of the cohorts that the policy names "
             "(`fluvial ca issue --cohort NAME`)",
         )
+
+
+def not_its_turn(author: Author, base: Base, timeout_s: float) -> TimeoutProblem:
+    """FLV-2508, ready to raise."""
+    kind, seconds = base.policy.selection.kind, base.policy.buffer.seconds_max
+    if is_ever_selected(base.policy, author.cohort):
+        hint = (
+            f"wait longer: under selection.kind = {kind!r} more devices are asked with every {seconds:g} s that a "
+            "version stands"
+        )
+    else:
+        named = f"the cohort {author.cohort!r}" if author.cohort else "none of the cohorts"
+        hint = f"it is of {named}, whose share is 0 in the policy (selection.cohorts): waiting does not change that"
+    return TimeoutProblem(
+        "FLV-2508",
+        f"{author.device_id} may not answer version {base.version}, and within {timeout_s:g} s no other came that it "
+        "may",
+        hint=hint,
+    )
