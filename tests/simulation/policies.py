@@ -10,6 +10,7 @@ from tests import factories
 if TYPE_CHECKING:
     from aggregation.policy import Policy
 
+COHORTS_CAME: Final = "fluvial/policy/v6"
 NEWEST: Final = "fluvial/policy/v5"
 MERGES_CAME: Final = "fluvial/policy/v4"
 EARLIER: Final = "fluvial/policy/v3"
@@ -84,8 +85,17 @@ LEARNING: Final = (
         server={"optimizer": "adagrad", "learning_rate": 0.2, "divide_by": "weights"},
         buffer={"updates": 2, "seconds_max": 1.5},
     ),
+    _later(
+        {"kind": "none"},
+        COHORTS_CAME,
+        selection={"kind": "cohorts", "share": 0.4, "cohorts": {"old": 0.9, "away": 0.0}},
+        staleness={"versions_max": 4, "seconds_max": 3.0},
+        buffer={"updates": 2, "seconds_max": 1.5},
+    ),
 )
-"""Rounds with a quorum, by examples; lots by share and a rate that follows delays; lots by slots and one that falls."""
+"""Rounds with a quorum, by examples; lots by share and a rate that follows delays; lots by slots and one that falls;
+lots by cohort.
+"""
 
 
 def policy_of(seed: int) -> Policy:
