@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from aggregation.codecs import CodecName, Direction
+    from aggregation.fold.bases import Base
     from aggregation.fold.rejections import RejectionReason
     from aggregation.merges import Bucket
     from aggregation.policy import Policy
@@ -38,7 +39,8 @@ class RejectedRecord:
 class Update:
     """An authenticated ClientUpdate. Tensor *t* is ``names[t]``, ``shapes[t]``, ``scales[t]``, ``data[t]``.
 
-    The weights' tensors come first, as ``codec`` encodes them, then the buffers', as ``codecs.values`` does.
+    The weights' tensors come first, as ``codec`` encodes them, then the buffers', as ``codecs.values`` does,
+    then those of the control variates, by ``codec`` again.
 
     ``data`` may be views of the record's bytes, in the place of copies.
 
@@ -222,8 +224,8 @@ class Verdict:
 class WindowClosed:
     """A window's content, ready to become an aggregate.
 
-    ``sums`` is int64[``layout.sum_elements_of(buckets)``], or None when nothing was accepted. ``histograms`` and
-    ``buckets`` are None where the policy is of a format that knows none.
+    ``sums`` is int64[``layout.sum_elements_of(buckets)``], or None when nothing was accepted. ``histograms``,
+    ``buckets`` and ``bases`` (ascending) are None where the policy is of a format that knows none.
     """
 
     sequence: int
@@ -241,6 +243,7 @@ class WindowClosed:
     sums: npt.NDArray[np.int64] | None
     histograms: Histograms | None = None
     buckets: tuple[Bucket, ...] | None = None
+    bases: tuple[Base, ...] | None = None
 
 
 Effect = Verdict | WindowClosed

@@ -65,7 +65,7 @@ def test_a_layout_can_be_made_of_specs() -> None:
 
 def test_there_is_no_other_section() -> None:
     with pytest.raises(KeyError):
-        Layout.of(MIXED).section("control")
+        Layout.of(MIXED).section("gradients")
 
 
 def test_a_section_is_part_of_what_a_layout_is() -> None:

@@ -21,6 +21,7 @@ from schemas.documents.genesis_v2 import GenesisV2
 from schemas.documents.genesis_v3 import GenesisV3
 from schemas.documents.genesis_v4 import GenesisV4
 from schemas.documents.genesis_v5 import GenesisV5
+from schemas.documents.genesis_v6 import GenesisV6
 from schemas.documents.manifest_v1 import ManifestV1
 from schemas.documents.manifest_v2 import ManifestV2
 from schemas.documents.manifest_v3 import ManifestV3
@@ -38,6 +39,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "fluvial/genesis/v3": GenesisV3,
     "fluvial/genesis/v4": GenesisV4,
     "fluvial/genesis/v5": GenesisV5,
+    "fluvial/genesis/v6": GenesisV6,
     "fluvial/manifest/v1": ManifestV1,
     "fluvial/manifest/v2": ManifestV2,
     "fluvial/manifest/v3": ManifestV3,

@@ -1,0 +1,61 @@
+"""The models of versions that a version mixes in (``aggregation.server.mixing``), as their manifests name them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregation.errors import IntegrityProblem
+from backends.object_store import ObjectNotFound
+from schemas.checkpoints import decode_model
+from stream_apps.process_context import ProcessContext
+
+REMEMBERED_BYTES_MAX: Final = 256 << 20
+"""Of the models that were read last: what answers one version answers the next one too."""
+
+
+class Models:
+    """Reads versions' models of one task, each held to the hash in its signed manifest."""
+
+    def __init__(self, context: ProcessContext) -> None:
+        self._context = context
+        self._store = context.store
+        self._remembered: OrderedDict[int, npt.NDArray[np.float32]] = OrderedDict()
+
+    def read(self, version: int) -> npt.NDArray[np.float32]:
+        """The model of a version, float32[P], read-only.
+
+        IntegrityProblem FLV-3004 where the store has no such version, FLV-4103 where its file is another, and what its
+        manifest raises.
+        """
+        if version not in self._remembered:
+            self._remember(version, self._read(version))
+        self._remembered.move_to_end(version)
+        return self._remembered[version]
+
+    def _read(self, version: int) -> npt.NDArray[np.float32]:
+        trust, layout = self._context.trust, self._context.layout
+        try:
+            sha256 = (
+                self._store.signed_manifest(version, trust).model_sha256
+                if version
+                else self._context.genesis.model_sha256
+            )
+            model = decode_model(self._store.model_bytes(version, sha256), layout)
+        except ObjectNotFound as error:
+            raise IntegrityProblem(
+                "FLV-3004",
+                f"updates of a version answered version {version}, and the store does not have its model",
+                where=self._store.store.describe(),
+                hint="restore the task's objects from a backup; `fluvial audit` names what is missing",
+            ) from error
+        model.flags.writeable = False
+        return model
+
+    def _remember(self, version: int, model: npt.NDArray[np.float32]) -> None:
+        self._remembered[version] = model
+        while len(self._remembered) > max(1, REMEMBERED_BYTES_MAX // max(1, model.nbytes)):
+            self._remembered.popitem(last=False)
