@@ -114,6 +114,12 @@ class Layout:
         """Elements of weights and buffers: what a device's model has; the rest of a version is control variates."""
         return self.parameters - self.control.parameters
 
+    def without_control(self) -> Layout:
+        """The layout of weights and buffers alone."""
+        if not self.control.tensors:
+            return self
+        return Layout(tuple(tensor for tensor in self.tensors if tensor.section != CONTROL))
+
     def with_control(self) -> Layout:
         """This layout, of weights and buffers, with a control variate for each tensor of the weights.
 

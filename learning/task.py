@@ -35,6 +35,7 @@ import numpy as np
 
 from aggregation.errors import UsageProblem
 from learning.config import TrainConfig, config_from_overrides
+from learning.control import asks_for_control
 from learning.datasets import Dataset, Examples
 from learning.guide_data import guide_data_in
 from learning.kinds import kind_of
@@ -116,7 +117,13 @@ class Task:
 
     def anatomy_of(self, model: Model) -> Anatomy:
         """What a model that ``model`` has made is made of: private tensors are frozen, as they are in it."""
-        return without(self.kind.anatomy(model), self.private, model)
+        made = without(self.kind.anatomy(model), self.private, model)
+        return replace(made, control=self.asks_for_control)
+
+    @property
+    def asks_for_control(self) -> bool:
+        """Whether its devices train with control variates, by its CONFIG: see ``learning.control``."""
+        return asks_for_control(self.config.extra)
 
     @cached_property
     def _first(self) -> Model:

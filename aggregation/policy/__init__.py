@@ -17,10 +17,17 @@ from aggregation.policy.reading import (
     policy_from_toml,
 )
 from aggregation.policy.v2 import FixedPointPolicy, UpdatesPolicy, WindowPolicy
-from aggregation.policy.v3 import SharesPolicy, StalenessPolicy
+from aggregation.policy.v3 import StalenessPolicy
 from aggregation.policy.v4 import DefencePolicy, MergePolicy
-from aggregation.policy.v5 import BufferPolicy, SchedulePolicy, WeightsPolicy
-from aggregation.policy.v6 import ControlPolicy, EdgesPolicy, SelectionPolicy, ServerPolicy
+from aggregation.policy.v5 import SchedulePolicy, WeightsPolicy
+from aggregation.policy.v6 import (
+    BufferPolicy,
+    ControlPolicy,
+    EdgesPolicy,
+    SelectionPolicy,
+    ServerPolicy,
+    SharesPolicy,
+)
 
 __all__ = [
     "BYTE_ORDER_MARK",

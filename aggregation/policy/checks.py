@@ -36,6 +36,7 @@ COHORT_PATTERN: Final = "[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?"
 """What a cohort may be called; certificates name them."""
 SHARE_MIN: Final = 1e-6
 """Of all devices. With cohorts it may be nobody, where some cohort has a share."""
+COHORT_WINDOW_MAX: Final = 1_000_000
 EDGE_UPDATES_MAX: Final = 1_000_000
 EXAMPLES_LIMIT: Final = 65_536
 """Of ``weights.examples_max``: so that an update of one example weighs something."""
@@ -160,6 +161,9 @@ def _check_selection(document: DocumentV6) -> None:
     if selection.kind != Everybody.name and document.staleness.seconds_max <= 0.0:
         bound = f"above 0 with selection.kind = {selection.kind!r}, for lots widen with time"
         raise refused("staleness.seconds_max", document.staleness.seconds_max, bound)
+    if buffer.seconds_min > buffer.seconds_max:
+        bound = f"at most buffer.seconds_max = {buffer.seconds_max:g}"
+        raise refused("buffer.seconds_min", buffer.seconds_min, bound)
     if buffer.quorum > buffer.updates:
         raise refused("buffer.quorum", buffer.quorum, f"at most buffer.updates = {buffer.updates}")
 
@@ -234,6 +238,7 @@ def ranges(document: DocumentV6, peers: str = "defence") -> list[tuple[str, floa
         ("window.records_max", document.window.records_max, 1, 10_000_000),
         ("window.seconds_max", document.window.seconds_max, 0.01, 86_400.0),
         ("buffer.updates", document.buffer.updates, 1, 100_000_000),
+        ("buffer.seconds_min", document.buffer.seconds_min, 0.0, 604_800.0),
         ("buffer.seconds_max", document.buffer.seconds_max, 0.01, 604_800.0),
         ("buffer.quorum", document.buffer.quorum, 1, 100_000_000),
         ("weights.examples_max", document.weights.examples_max, 1, EXAMPLES_LIMIT),
@@ -250,6 +255,7 @@ def ranges(document: DocumentV6, peers: str = "defence") -> list[tuple[str, floa
         ("server.adaptivity", server.adaptivity, tiny, huge),
         ("shares.per_version", document.shares.per_version, 0, SHARES_MAX),
         ("shares.saved_max", document.shares.saved_max, 0, SHARES_MAX),
+        ("shares.cohort_window_max", document.shares.cohort_window_max, 0, COHORT_WINDOW_MAX),
         ("control.devices", document.control.devices, 1, 1_000_000_000),
         ("control.norm_clip", document.control.norm_clip, tiny, huge),
         ("edges.updates_max", document.edges.updates_max, 0, EDGE_UPDATES_MAX),

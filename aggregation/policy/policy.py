@@ -9,10 +9,17 @@ import msgspec
 
 from aggregation.policy import v1, v2, v3, v4, v5
 from aggregation.policy.v2 import FixedPointPolicy, UpdatesPolicy, WindowPolicy
-from aggregation.policy.v3 import SharesPolicy, StalenessPolicy
+from aggregation.policy.v3 import StalenessPolicy
 from aggregation.policy.v4 import DefencePolicy, MergePolicy
-from aggregation.policy.v5 import BufferPolicy, SchedulePolicy, WeightsPolicy
-from aggregation.policy.v6 import ControlPolicy, EdgesPolicy, SelectionPolicy, ServerPolicy
+from aggregation.policy.v5 import SchedulePolicy, WeightsPolicy
+from aggregation.policy.v6 import (
+    BufferPolicy,
+    ControlPolicy,
+    EdgesPolicy,
+    SelectionPolicy,
+    ServerPolicy,
+    SharesPolicy,
+)
 
 BEFORE_V3: Final = frozenset({v1.FORMAT, v2.FORMAT})
 """Formats in which no device has a share and no window is late: records of their tasks are those of before."""

@@ -1,8 +1,8 @@
 """``fluvial/policy/v6``: control variates, mixing, lots by cohort, and edges.
 
-Beside v5's keys it has ``server.mixing``, ``selection.cohorts`` and the sections ``control`` and ``edges``. What older
-formats mean in these words: ``meaning_of_v5``. Its keys never change: a new key is a new format
-(``docs/extending.md``).
+Beside v5's keys it has ``server.mixing``, ``selection.cohorts``, ``shares.cohort_window_max``, ``buffer.seconds_min``
+and the sections ``control`` and ``edges``. What older formats mean in these words: ``meaning_of_v5``. Its keys never
+change: a new key is a new format (``docs/extending.md``).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import msgspec
 
 from aggregation.policy import v5
 from aggregation.policy.v2 import FixedPointPolicy, UpdatesPolicy, WindowPolicy
-from aggregation.policy.v3 import SharesPolicy, StalenessPolicy
+from aggregation.policy.v3 import StalenessPolicy
 from aggregation.policy.v4 import DefencePolicy, MergePolicy
-from aggregation.policy.v5 import BufferPolicy, SchedulePolicy, WeightsPolicy
+from aggregation.policy.v5 import SchedulePolicy, WeightsPolicy
 
 FORMAT: Final = "fluvial/policy/v6"
 
@@ -29,6 +29,32 @@ class ControlPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     devices: int = 1000
     norm_clip: float = 1.0
+
+
+class BufferPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the merger makes a version: at FedBuff's K or at a deadline; in a buffer, or in synchronous rounds.
+
+    ``quorum``: at the deadline a version has at least so many updates; until there are, it is waited for.
+    ``seconds_min``: and no version is made sooner than that after the one before it.
+    """
+
+    mode: Literal["buffer", "rounds"] = "buffer"
+    updates: int = 20
+    quorum: int = 1
+    seconds_min: float = 0.0
+    seconds_max: float = 10.0
+    late_windows: bool = True
+
+
+class SharesPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often one device may contribute: a token bucket. 0 a version: as often as it has bases to answer.
+
+    ``cohort_window_max``: so many updates of one certified cohort are accepted in a window; 0: as many as come.
+    """
+
+    per_version: int = 1
+    saved_max: int = 2
+    cohort_window_max: int = 0
 
 
 class SelectionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,7 +119,12 @@ class DocumentV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 SECTIONS_SINCE_V6: Final = ("control", "edges")
-KEYS_SINCE_V6: Final = (("server", "mixing"), ("selection", "cohorts"))
+KEYS_SINCE_V6: Final = (
+    ("server", "mixing"),
+    ("selection", "cohorts"),
+    ("shares", "cohort_window_max"),
+    ("buffer", "seconds_min"),
+)
 
 
 def meaning_of_v5(document: v5.DocumentV5) -> DocumentV6:

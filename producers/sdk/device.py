@@ -254,9 +254,8 @@ class Device:
     ) -> LocalResult:
         """Train the task's model from ``base`` on this device's examples; what ``learning.training`` raises.
 
-        NotNowProblem FLV-2512, before anything is done, where the device may not take part now.
-
-        Where the task has private layers, ``private`` are those that the last round gave, as ``result.private``: they
+        NotNowProblem FLV-2512, before anything is done, where the device may not take part now. Where the task has
+        private layers or control variates, ``private`` are those that the last round gave, as ``result.private``: they
         are the device's, and whoever makes it keeps them (``producers.sdk.private_layers.PrivateLayers`` in a folder).
         """
         from learning.binding import bind
@@ -275,8 +274,11 @@ class Device:
         )
 
     def arrays(self, base: Base) -> dict[str, npt.NDArray[np.float32]]:
-        """``base`` as read-only arrays by tensor name, in the model's shapes: for training in any framework."""
-        return arrays_of(base.parameters, self._bases.layout)
+        """``base`` as read-only arrays by tensor name, in the model's shapes: for training in any framework.
+
+        Of a task with control variates it has the model's own tensors.
+        """
+        return arrays_of(base.parameters, self._bases.layout.without_control())
 
     def contribution(
         self,
@@ -303,7 +305,7 @@ class Device:
                 log.warning(note)
             return replace(found, metrics=metrics or {})
         layout = self._bases.layout
-        local = flat_of(trained, layout)
+        local = flat_of(trained, layout.without_control())
         held = base_as_held(self.author.genesis, local, base.parameters)
         update = update_of(local, held, layout)
         return Contribution(update, num_examples, loss, metrics or {})

@@ -133,7 +133,9 @@ def may_answer(task: str, device_id: str, base: Base, waited_s: float, cohort: s
 def clipped_update(
     update: npt.NDArray[np.float32], layout: Layout, norm_clip: float
 ) -> npt.NDArray[np.float32]:
-    """``update`` float32[P] with its weights ``clipped``; buffers are values and stay as they are."""
+    """``update`` float32[P] with its weights ``clipped``; all else stays as it is: buffers are values, and the
+    fold clips control deltas.
+    """
     weights = layout.trainable.parameters
     if weights == update.size:
         return clipped(update, norm_clip)
@@ -163,7 +165,7 @@ def check_delta(delta: npt.NDArray[np.float32], layout: Layout) -> None:
             f"the delta has {broken} values that are NaN or infinite, every value has to be finite",
             hint='lower CONFIG["learning_rate"] in the task file, or scale the inputs to about 0 … 1',
         )
-    below = below_zero(delta[layout.trainable.parameters :], layout.buffers)
+    below = below_zero(delta[layout.trainable.parameters : layout.model_parameters], layout.buffers)
     if below:
         raise UsageProblem(
             "FLV-2504",
@@ -264,8 +266,9 @@ def largest_update_bytes(layout: Layout, policy: Policy) -> int:
 
 def update_bytes_max(layout: Layout, codecs: Iterable[CodecName]) -> int:
     """An upper bound of one signed update's bytes, in the widest of ``codecs``."""
+    coded = (*layout.trainable.tensors, *layout.control.tensors)
     elements = VALUE_BYTES * layout.buffers.parameters + max(
-        sum(data_bytes(codec, spec.size) for spec in layout.trainable.tensors) for codec in codecs
+        sum(data_bytes(codec, spec.size) for spec in coded) for codec in codecs
     )
     framing = sum(
         len(spec.name.encode()) + _DIMENSION_BYTES * len(spec.shape) + _TENSOR_FRAMING_BYTES

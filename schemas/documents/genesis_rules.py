@@ -68,7 +68,7 @@ def require_sayable_layout(form: str, layout: Iterable[Tensor]) -> None:
         if form in BEFORE_V6 - BEFORE_V3 and tensor.section == CONTROL:
             raise ValueError(f"{form} has no section {CONTROL}: {CONTROL_GENESIS} has")
     if form not in BEFORE_V6:
-        genesis_v6.require_no_control_names(layout)
+        genesis_v6.require_sound_control(layout)
 
 
 def require_sayable_keys(form: str, since_v3: Collection[str], *, records: bool, nonce: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from aggregation.layout import CONTROL, is_control_name
+from aggregation.layout import CONTROL, DTYPE, is_control_name
 from schemas.documents.genesis_v4 import require_canonical
 from schemas.documents.genesis_v5 import require_nonce
 
@@ -93,7 +93,7 @@ class RecordsV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GenesisV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A whole v5 document. ``nonce``: 32 random bytes, hex, drawn when the task was made."""
+    """A whole v6 document. ``nonce``: 32 random bytes, hex, drawn when the task was made."""
 
     task: str
     nonce: str
@@ -112,9 +112,9 @@ class GenesisV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["fluvial/genesis/v6"]
 
     def __post_init__(self) -> None:
-        """ValueError where the nonce is none, or a tensor is called like a control variate and is none."""
+        """ValueError where the nonce is none, or control variates are not what they have to be."""
         require_nonce(self.nonce)
-        require_no_control_names(self.layout)
+        require_sound_control(self.layout)
 
 
 class NamedTensor(Protocol):
@@ -130,9 +130,18 @@ class NamedTensor(Protocol):
         """Where it stands."""
         ...
 
+    @property
+    def dtype(self) -> str:
+        """What a device holds it in."""
+        ...
 
-def require_no_control_names(layout: Iterable[NamedTensor]) -> None:
-    """ValueError where a weight or buffer is called like a control variate."""
+
+def require_sound_control(layout: Iterable[NamedTensor]) -> None:
+    """ValueError where a weight or buffer is called like a control variate, or one of these is no float32."""
     for tensor in layout:
         if tensor.section != CONTROL and is_control_name(tensor.name):
             raise ValueError(f"{FORMAT} has no weight or buffer called {tensor.name!r}: rename it in model()")
+        if tensor.section == CONTROL and tensor.dtype != DTYPE:
+            raise ValueError(
+                f"{FORMAT} has control variates of {DTYPE}, not {tensor.name!r} of {tensor.dtype}"
+            )

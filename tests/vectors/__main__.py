@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.vectors import (
-    bucketed,
     checks,
     defences,
     digests,
@@ -28,6 +27,7 @@ from tests.vectors import (
     robust,
     signatures,
     tables,
+    varied,
     wire,
 )
 from tests.vectors.writing import text_of
@@ -60,8 +60,8 @@ FILES: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "examples.json": learning.example_cases,
     "lateness.json": learning.lateness_cases,
     "rates.json": learning.rate_cases,
-    "merges.json": learning.merge_cases,
-    "logs.json": bucketed.log_cases,
+    "merges.json": varied.merge_cases,
+    "logs.json": varied.log_cases,
     "checks.json": checks.check_cases,
 }
 

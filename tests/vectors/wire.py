@@ -157,6 +157,8 @@ def records() -> dict[str, Any]:
     of_v4 = _derived(factories.policy(format="fluvial/policy/v4"))
     newest = [(name, of_v3[name]) for name in ("RegionalAggregate", "PartitionState")]
     newest.append(("RegionalAggregate", of_v4["RegionalAggregate"]))
+    of_v6 = _derived(factories.policy(format="fluvial/policy/v6"))
+    newest += [(name, of_v6[name]) for name in ("RegionalAggregate", "PartitionState")]
     for name, record in [*rows, ("Verdict", later), *LATER_FIELDS.items(), *newest]:
         data = avro.encode_as(name, 2, record) if record is later else avro.encode(name, record)
         cases.append(
