@@ -145,7 +145,10 @@ def _varied() -> dict[str, dict[str, Any]]:
             "server": {"mixing": True},
             "control": {"devices": 1, "norm_clip": 0.5},
             "edges": {"updates_max": 1_000_000},
+            "shares": {"per_version": 0, "cohort_window_max": 7},
+            "buffer": {"seconds_min": 10},
         },
+        "a version sooner than its deadline allows": {"buffer": {"seconds_min": 10.5}},
         "cohorts without any": cohorts(0.5),
         "cohorts of which nobody is selected": cohorts(0.0, phones=0.0),
         "64 cohorts": cohorts(**dict(list(many.items())[:64])),
@@ -168,6 +171,8 @@ def _varied() -> dict[str, dict[str, Any]]:
         "control.devices": (0, 1_000_000_001),
         "control.norm_clip": (1e-13, 1e13),
         "edges.updates_max": (-1, 1_000_001),
+        "shares.cohort_window_max": (-1, 1_000_001),
+        "buffer.seconds_min": (-0.5,),
     }
     for place, values in bounds.items():
         section, _, key = place.partition(".")

@@ -14,7 +14,7 @@ SINCE: Final = {
     3: {"Guide": 1, "GuideAnnouncement": 1, "Barrier": 2, "RegionalAggregate": 2, "PartitionState": 2},
     4: {"RegionalAggregate": 3},
     5: {"Pardon": 1},
-    6: {"RegionalAggregate": 4, "PartitionState": 3, "EdgeAggregate": 1},
+    6: {"RegionalAggregate": 4, "PartitionState": 3},
 }
 """The first versions of records that came with a policy's format, by its number."""
 GUARDIANS_SINCE: Final = 3
