@@ -283,6 +283,12 @@ class Reason(Enum):
         331, "not_selected", {"device_id": str, "base": int},
         lambda device, base: f"{device} was not selected to answer version {base}",
     )  # fmt: skip
+    COHORT_OVER_SHARE = (
+        332, "over_share", {"cohort": str, "version": int, "window_max": int},
+        lambda cohort, version, most: (
+            f"the window at version {version} has {most} updates of the cohort {cohort}, the policy's most"
+        ),
+    )  # fmt: skip
 
     # -- control records
     BARRIER = (

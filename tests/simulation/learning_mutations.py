@@ -31,6 +31,10 @@ LEARNING_MUTATIONS = (
         ),
     ),
     Mutation(
+        "the cap of a cohort: it may fill a window",
+        ((ADMISSION, "    if cohort and 0 < most <= state.window.cohorts[cohort]:\n", "    if False:\n"),),
+    ),
+    Mutation(
         "the widening of a lot: nobody else may answer, however long a version stands",
         ((STATE, "turns_after((until_ms - since_ms) / 1000.0, ", "turns_after(0.0, "),),
     ),

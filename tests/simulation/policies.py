@@ -88,6 +88,7 @@ LEARNING: Final = (
     _later(
         {"kind": "none"},
         COHORTS_CAME,
+        shares={"cohort_window_max": 1, "saved_max": 1},
         selection={"kind": "cohorts", "share": 0.4, "cohorts": {"old": 0.9, "away": 0.0}},
         staleness={"versions_max": 4, "seconds_max": 3.0},
         buffer={"updates": 2, "seconds_max": 1.5},

@@ -104,3 +104,57 @@ def test_a_policy_that_selects_nobody_or_means_nothing_is_refused(
     with pytest.raises(UsageProblem, match=key.replace(".", r"\.")) as caught:
         rules(selection=selection)
     assert caught.value.error_id == "FLV-2002"
+
+
+# -- a cohort's part of a window
+
+
+def capped(**sections: Any) -> Policy:
+    everybody = {"selection": {"kind": "all"}, "shares": {"cohort_window_max": 2}}
+    return rules(**everybody | {"window": {"updates_max": 8, "records_max": 40}} | sections)
+
+
+@pytest.mark.parametrize("per_version", [0, 1])
+def test_of_one_cohort_so_many_updates_count_in_a_window(per_version: int) -> None:
+    shares = {"cohort_window_max": 2, "per_version": per_version, "saved_max": 1}
+    site, ones = Site(state_of(capped(shares=shares))), devices(12)
+    first = [site.fold(update(one, certified_cohort="old")) for one in ones[:3]]
+    assert [one.outcome for one in first] == ["accepted", "accepted", "over_share"]
+    refused = first[2].because
+    assert (refused.reason, refused.values) == (Reason.COHORT_OVER_SHARE, ("old", 0, 2))
+    assert ones[2] not in site.state.counted.get(0, ()), "it used nothing up"
+    assert ones[2] not in dict(site.state.shares)
+    assert site.fold(update(ones[3], certified_cohort="new")).outcome == "accepted"
+    nameless = [site.fold(update(one)).outcome for one in ones[4:9]]
+    assert nameless == ["accepted"] * 5, "who is of no cohort is not capped"
+    assert site.state.window.accepted == 0, "the window is full, and the next one open"
+    assert site.fold(update(ones[2], certified_cohort="old")).outcome == "accepted"
+
+
+def test_a_window_that_closes_for_another_reason_begins_anew_too() -> None:
+    policy = capped()
+    site, ones = Site(state_of(policy)), devices(4)
+    for one in ones[:2]:
+        site.fold(update(one, certified_cohort="old"))
+    assert site.fold(update(ones[2], certified_cohort="old")).outcome == "over_share"
+    site.fold(barrier(1, policy, timestamp_ms=NOW_MS))
+    assert site.fold(update(ones[2], base=1, certified_cohort="old")).outcome == "accepted"
+
+
+def test_the_cap_is_behind_a_devices_own_share_and_before_the_form_of_what_it_sent() -> None:
+    shares = {"cohort_window_max": 1, "per_version": 1, "saved_max": 1}
+    site, (one, other) = Site(state_of(capped(shares=shares))), devices(2)
+    site.fold(update(one, certified_cohort="old"))
+    site.fold(barrier(1, capped(shares=shares), timestamp_ms=NOW_MS))
+    assert site.fold(update(one, base=1, certified_cohort="old", timestamp_ms=NOW_MS)).outcome == "accepted"
+    late = site.fold(update(one, base=0, seed=3, certified_cohort="old", timestamp_ms=NOW_MS))
+    assert late.outcome == "duplicate"
+    odd = update(other, base=1, certified_cohort="old", names=("a",), timestamp_ms=NOW_MS)
+    assert site.fold(odd).because.reason is Reason.COHORT_OVER_SHARE
+
+
+def test_to_older_policies_no_cohort_is_capped() -> None:
+    older = factories.policy(format="fluvial/policy/v5")
+    assert older.shares.cohort_window_max == 0
+    site = Site(state_of(older))
+    assert {site.fold(update(one, certified_cohort="old")).outcome for one in devices(4)} == {"accepted"}
