@@ -85,8 +85,14 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
         return _refused(unknown_schema(envelope.schema.header))
     if envelope.kind not in INGRESS_KINDS:
         return _refused(because(Reason.ANOTHER_TOPIC, envelope.kind))
-    known = {"guardians": policy.counts_shares, "edges": policy.knows_edges}
-    signer = authenticate(envelope, timestamp_ms, trust, **known)
+    signer = authenticate(
+        envelope,
+        timestamp_ms,
+        trust,
+        guardians=policy.counts_shares,
+        cohorts=policy.knows_cohorts,
+        edges=policy.knows_edges,
+    )
     if isinstance(signer, RejectedRecord):
         return signer
     try:  # only now: decoding costs memory and time that a stranger must not be able to spend
@@ -291,14 +297,15 @@ def authenticate(
     trust: Trust,
     *,
     guardians: bool = True,
+    cohorts: bool = True,
     edges: bool | None = None,
 ) -> Identity | RejectedRecord:
     """Who signed the envelope, if that role may sign this kind; an update's signer has to be its device.
 
-    ``guardians`` and ``edges``: whether these are known, see ``Trust.identify``.
+    ``guardians``, ``cohorts`` and ``edges``: whether these are known, see ``Trust.identify``.
     """
     try:
-        signer = trust.identify(envelope.certificate, guardians=guardians, edges=edges)
+        signer = trust.identify(envelope.certificate, guardians=guardians, cohorts=cohorts, edges=edges)
     except BadCertificateError as error:
         return _unauthentic(envelope, error.because)
     if not signer.valid_at(timestamp_ms):
@@ -380,4 +387,5 @@ def _update(
         cohort=COHORTS.get(record["client_metrics"].get("cohort")),
         signer=by,
         timestamp_ms=size_and_time[1],
+        certified_cohort=signer.cohort,
     )

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final, Self
 
 from aggregation.errors import TimeoutProblem
 from aggregation.fold.events import Revoke
-from aggregation.regions import root_of
+from aggregation.regions import is_edge, root_of
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
+from producers.sdk.pace import VERSIONS_REMEMBERED
 from schemas.announcing import Announcers
 from schemas.records import Announcement, Flaw, Unverified
 from schemas.topics import edge_models_topic, models_topic
@@ -44,7 +45,7 @@ class _ClosedError(Exception):
 class Announcements:
     """A background follower of one task's announcements; one serves any number of devices of all regions.
 
-    With ``edge`` it follows what that edge has copied, for the devices below it.
+    Where ``region`` is an edge, it follows what that has copied, for the devices below it.
 
     ``on_news`` is called on the follower's thread whenever a region got another version. Close it, or use ``with``.
     An error that ends the follower is raised again by the next call of ``latest`` or ``wait_for``.
@@ -56,15 +57,17 @@ class Announcements:
         genesis: Genesis,
         on_news: Callable[[], None] | None = None,
         *,
-        edge: str = "",
+        region: str = "",
     ) -> None:
         self._settings = settings
         self._genesis = genesis
-        self._topic = edge_models_topic(genesis.task, edge) if edge else models_topic(genesis.task)
+        below = is_edge(region, genesis.regions)
+        self._topic = edge_models_topic(genesis.task, region) if below else models_topic(genesis.task)
         self._announcers = Announcers(genesis.trust, genesis.task)
         self._on_news = on_news
         self._latest: dict[str, Announcement] = {}
         self._by_merger: dict[str, dict[str, Announcement]] = {}
+        self._times_ms: dict[str, dict[int, int]] = {}
         self._caught_up = False
         self._unverified = 0
         self._changed = threading.Condition()
@@ -91,6 +94,11 @@ class Announcements:
         with self._changed:
             self._raise_error()
             return self._latest.get(self._root(region)) if self._caught_up else None
+
+    def times_ms(self, region: str) -> tuple[tuple[int, int], ...]:
+        """(version, LogAppendTime in ms) of the last versions that were announced to ``region``, ascending."""
+        with self._changed:
+            return tuple(sorted(self._times_ms.get(region, {}).items()))
 
     def wait_for(self, region: str, version: int, timeout_s: float) -> Announcement:
         """The newest announcement of at least ``version``; TimeoutProblem (FLV-2502) when none comes in time."""
@@ -179,9 +187,17 @@ class Announcements:
         if before is not None and before.version >= found.version:
             return
         known[found.merger] = found
+        self._remember_time(found, record.timestamp_ms)
         while len(known) > MERGERS_MAX:
             del known[min(known, key=lambda merger: known[merger].version)]
         self._choose(found.region)
+
+    def _remember_time(self, found: Announcement, timestamp_ms: int) -> None:
+        with self._changed:
+            times = self._times_ms.setdefault(found.region, {})
+            times.setdefault(found.version, timestamp_ms)
+            while len(times) > VERSIONS_REMEMBERED:
+                del times[min(times)]
 
     def _choose(self, region: str) -> None:
         """The highest version of a merger whose certificate was not revoked; of another one where there is none."""
