@@ -65,10 +65,12 @@ _FOREVER_MS: Final = 1 << 62
 class Replaying(Believing):
     """The trust of a genesis, which takes this process' workers and merger at their word, too."""
 
-    def identify(self, der: bytes, *, guardians: bool = True) -> Identity:
+    def identify(
+        self, der: bytes, *, guardians: bool = True, cohorts: bool = True, edges: bool | None = None
+    ) -> Identity:
         """See ``Trust``; what begins with ``PART`` is a part of this process."""
         if not der.startswith(PART):
-            return super().identify(der, guardians=guardians)
+            return super().identify(der, guardians=guardians, cohorts=cohorts, edges=edges)
         role, region, name = der[len(PART) :].decode().split("/")
         key = cast("Ed25519PublicKey", NOBODY)
         return Identity(region, Role(role), name, name, 0, _FOREVER_MS, key)
