@@ -179,8 +179,8 @@ def wrong_base(state: PartitionState, base: int, base_sha256: str, timestamp_ms:
 
 def _may_not_answer(state: PartitionState, update: Update) -> Because | None:
     """Why a device may not, or not again, answer a base that is a good one."""
-    base = update.base_version
-    if not _is_selected(state, update, state.models[base]):
+    base, expected = update.base_version, state.models[update.base_version]
+    if not _is_selected(state, update, expected):
         return because(Reason.NOT_SELECTED, update.device_id, base)
     if update.device_id in state.counted.get(base, ()):
         return because(Reason.CONTRIBUTED, update.device_id, base)
