@@ -12,8 +12,10 @@ import msgspec
 from backends.settings import Settings
 
 PREFIX: Final = "FLUVIAL_"
+PARENT: Final = "FLUVIAL_PARENT_"
+"""Of an edge's second connection, see ``backends.parent_settings``."""
 
-KNOWN: Final = frozenset(
+_HERE: Final = frozenset(
     PREFIX + name
     for name in (
         "BOOTSTRAP_SERVERS",
@@ -73,6 +75,11 @@ KNOWN: Final = frozenset(
         "UPDATE_BYTES_MAX",
     )
 )
+KNOWN: Final = _HERE | {
+    PARENT + name.removeprefix(PREFIX)
+    for name in _HERE
+    if name.startswith((f"{PREFIX}KAFKA_", f"{PREFIX}BOOTSTRAP_"))
+}
 _OF_A_CLUSTER: Final = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )

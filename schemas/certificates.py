@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from aggregation.reasons import Because, Reason, Value, because
+from aggregation.regions import root_of
 from schemas.der import Certificate, NotDerError, NotOursError, read_certificate, subject_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Role(Enum):
     MERGER = "merger"
     OPERATOR = "operator"
     GUARDIAN = "guardian"
+    EDGE = "edge"
 
 
 _MALFORMED: Final = (
@@ -60,8 +62,16 @@ _MALFORMED: Final = (
 """What ``cryptography`` raises on bytes that only look like a certificate; they have no common base."""
 
 _ROLES: Final = {role.value: role for role in Role}
-_FIRST_ROLES: Final = {name: role for name, role in _ROLES.items() if role is not Role.GUARDIAN}
-"""Those that there were before guardians."""
+_KNOWN_ROLES: Final = {
+    (guardians, edges): {
+        name: role
+        for name, role in _ROLES.items()
+        if (guardians or role is not Role.GUARDIAN) and (edges or role is not Role.EDGE)
+    }
+    for guardians in (False, True)
+    for edges in (False, True)
+}
+"""Roles by whether guardians and edges are known: at first there were neither."""
 ISSUED_BY_CONTROL: Final = frozenset({Role.MERGER, Role.OPERATOR, Role.GUARDIAN})
 
 
@@ -102,7 +112,8 @@ class Trust:
     """The CAs of a task: ``authorities`` maps each region, and ``control``, to its CA certificate.
 
     ``rules`` are those of the task's records: every record that is judged by these CAs is read by them.
-    ``domain`` is for which task they have to be signed.
+    ``domain`` is for which task they have to be signed. ``edges``: whether the names of edges below a region are known
+    where no policy says so, as in an edge's own topics.
 
     ``identify`` remembers what it verified, up to ``CACHED_CERTIFICATES_MAX`` certificates of
     ``CACHED_CERTIFICATE_BYTES_MAX`` in all, and beyond that forgets who was not seen for longest: who it remembers
@@ -113,6 +124,7 @@ class Trust:
     authorities: Mapping[str, x509.Certificate]
     rules: RecordRules
     domain: SignatureDomain
+    edges: bool = False
     _known: OrderedDict[bytes, Identity] = field(default_factory=OrderedDict, repr=False)
     _known_bytes: int = field(default=0, repr=False)
 
@@ -122,30 +134,41 @@ class Trust:
         found = {region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in pems.items()}
         return cls(found, rules, domain)
 
-    def identify(self, der: bytes, *, guardians: bool = True) -> Identity:
+    def of_edges(self) -> Trust:
+        """The same CAs for who reads the topics of edges."""
+        return Trust(self.authorities, self.rules, self.domain, edges=True)
+
+    def identify(self, der: bytes, *, guardians: bool = True, edges: bool | None = None) -> Identity:
         """The identity behind a certificate; raises ``BadCertificateError`` with the reason.
 
-        Without ``guardians`` there is no such role, as there was none to the Fluvial of policies before v3.
+        Without ``guardians`` there is no such role, as there was none to the Fluvial of policies before v3. Without
+        ``edges`` (None: as ``Trust.edges`` says) there is no such role, and no region but those that have a CA.
         """
-        known = self._known
+        known, edges = self._known, self.edges if edges is None else edges
+        roles = _KNOWN_ROLES[guardians, edges]
         identity = known.get(der)
-        if identity is not None and (guardians or identity.role is not Role.GUARDIAN):
+        if (
+            identity is not None
+            and identity.role in roles.values()
+            and (edges or identity.region in self.authorities)
+        ):
             with contextlib.suppress(KeyError):  # another thread has just forgotten it
                 known.move_to_end(der)
             return identity
-        identity = self._verify(der, _ROLES if guardians else _FIRST_ROLES)
+        identity = self._verify(der, roles, edges=edges)
         if known.setdefault(der, identity) is identity:
             self._known_bytes += len(der)
         while len(known) > CACHED_CERTIFICATES_MAX or self._known_bytes > CACHED_CERTIFICATE_BYTES_MAX:
             self._known_bytes -= len(known.popitem(last=False)[0])
         return identity
 
-    def _verify(self, der: bytes, roles: Mapping[str, Role]) -> Identity:
+    def _verify(self, der: bytes, roles: Mapping[str, Role], *, edges: bool) -> Identity:
         if len(der) > CERTIFICATE_BYTES_MAX:
             raise _bad(Reason.CERTIFICATE_TOO_LARGE, len(der), CERTIFICATE_BYTES_MAX)
-        return self._by_us(der, roles) if self.rules.canonical else self._by_library(der, roles)
+        read = self._by_us if self.rules.canonical else self._by_library
+        return read(der, roles, edges=edges)
 
-    def _by_us(self, der: bytes, roles: Mapping[str, Role]) -> Identity:
+    def _by_us(self, der: bytes, roles: Mapping[str, Role], *, edges: bool) -> Identity:
         """By one reading of the bytes; a library is asked about the signature only."""
         try:
             read = read_certificate(der)
@@ -156,7 +179,7 @@ class Trust:
         region, role, name = _name_in(read.uris, roles)
         if read.key is None:
             raise _bad(Reason.KEY_NOT_ED25519)
-        issuer = self._issuer(region, role)
+        issuer = self._issuer(region, role, edges=edges)
         if not _issued(read, issuer):
             raise _bad(Reason.NOT_ISSUED, region)
         if read.is_authority:
@@ -171,16 +194,17 @@ class Trust:
             public_key=Ed25519PublicKey.from_public_bytes(read.key),
         )
 
-    def _issuer(self, region: str, role: Role) -> x509.Certificate:
-        """The CA that may vouch for a role of a region."""
-        issuer = self.authorities.get(region)
+    def _issuer(self, region: str, role: Role, *, edges: bool) -> x509.Certificate:
+        """The CA that may vouch for a role of a region; for those of an edge it is that of the region above."""
+        root = root_of(region, self.authorities) if edges else region
+        issuer = None if root == CONTROL != region else self.authorities.get(root)
         if issuer is None:
             raise _bad(Reason.NO_CA, region)
         if (role in ISSUED_BY_CONTROL) != (region == CONTROL):
             raise _bad(Reason.CA_MAY_NOT, region, role.value)
         return issuer
 
-    def _by_library(self, der: bytes, roles: Mapping[str, Role]) -> Identity:
+    def _by_library(self, der: bytes, roles: Mapping[str, Role], *, edges: bool) -> Identity:
         """As a library reads it: for tasks of before."""
         try:
             certificate = x509.load_der_x509_certificate(der)
@@ -190,7 +214,7 @@ class Trust:
             raise _bad(Reason.NOT_A_CERTIFICATE, library=str(error)) from error
         if not isinstance(public_key, Ed25519PublicKey):
             raise _bad(Reason.KEY_NOT_ED25519)
-        issuer = self._issuer(region, role)
+        issuer = self._issuer(region, role, edges=edges)
         try:
             certificate.verify_directly_issued_by(issuer)
         except (*_MALFORMED, TypeError, InvalidSignature) as error:

@@ -7,6 +7,7 @@ updates of a window give the same bits in any order.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
@@ -16,8 +17,10 @@ from aggregation.defences import BY_SQUARES, defence_named, square_count
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.admission import Admitted, RejectedUpdate, admit
 from aggregation.fold.bases import Base
+from aggregation.fold.edges import CLIP, count_edge, judge_edge, move_place
 from aggregation.fold.events import (
     Barrier,
+    EdgeAggregate,
     Effect,
     Event,
     Pardon,
@@ -65,6 +68,8 @@ def fold_into(state: PartitionState, offset: int, event: Event) -> tuple[Effect,
     match event:
         case Update():
             effects = _fold_update(state, offset, event)
+        case EdgeAggregate():
+            effects = _fold_edge(state, offset, event)
         case RejectedRecord(rejection, why, device_id):
             effects = _refuse(state, Verdict(offset, rejection.outcome, why, device_id))
         case Parked():
@@ -134,6 +139,20 @@ def _fold_update(state: PartitionState, offset: int, update: Update) -> tuple[Ef
             return _refuse(state, verdict)
         case _:
             assert_never(judged)
+
+
+def _fold_edge(state: PartitionState, offset: int, event: EdgeAggregate) -> tuple[Effect, ...]:
+    judged = judge_edge(state, event)
+    why = judged.because
+    verdict = Verdict(offset, why.reason.outcome, why, event.edge, base_version=event.window.version)
+    if judged.moves:
+        move_place(state, event)
+    if not judged.counts:
+        return _refuse(state, verdict)
+    count_edge(state, offset, event, judged)
+    state.next_offset = offset + 1
+    taken = replace(verdict, staleness=judged.staleness, weight=judged.weight, clip=CLIP)
+    return (taken, *_close_if_full(state))
 
 
 def _count(state: PartitionState, offset: int, update: Update, admitted: Admitted) -> None:
@@ -322,8 +341,8 @@ def _control_elsewhere(
     """
     if event.task != state.task:
         why = because(Reason.CONTROL_OF_ANOTHER_TASK, event.task)
-    elif not isinstance(event, Revoke) and event.region != state.region:
-        why = because(Reason.CONTROL_OF_ANOTHER_REGION, event.region)
+    elif _is_elsewhere(state, event):
+        why = because(Reason.CONTROL_OF_ANOTHER_REGION, "" if isinstance(event, Revoke) else event.region)
     elif isinstance(event, Tick | Skip) and event.partition != state.partition:
         why = because(Reason.CONTROL_OF_ANOTHER_PARTITION, event.partition)
     elif event.signer and event.signer in state.revoked:
@@ -331,6 +350,17 @@ def _control_elsewhere(
     else:
         return None
     return Verdict(offset, why.reason.outcome, why)
+
+
+def _is_elsewhere(state: PartitionState, event: Barrier | Tick | Revoke | Skip | Pardon) -> bool:
+    """Whether it names another region. A barrier of one above is ours too, all else is of its own log's offsets."""
+    match event:
+        case Revoke():
+            return False
+        case Barrier():
+            return not state.obeys(event)
+        case _:
+            return event.region != state.region
 
 
 def _close_if_full(state: PartitionState) -> tuple[WindowClosed, ...]:
@@ -361,6 +391,7 @@ def _close(state: PartitionState) -> tuple[WindowClosed]:
         histograms=window.counting.closed() if state.policy.counts_shares else None,
         buckets=_buckets_of(state) if state.policy.says_buckets else None,
         bases=tuple(sorted(window.bases.values())) if state.policy.says_bases else None,
+        model_sha256=state.models[state.version],
     )
     state.sequence += 1
     state.window = OpenWindow(first_offset=state.next_offset)

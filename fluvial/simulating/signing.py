@@ -65,10 +65,10 @@ class Believing(Trust):
         """The same CAs and rules; the domain is the same for all but updates."""
         return cls(trust.authorities, trust.rules, _unsigned(trust.domain))
 
-    def identify(self, der: bytes, *, guardians: bool = True) -> Identity:
+    def identify(self, der: bytes, *, guardians: bool = True, edges: bool | None = None) -> Identity:
         """See ``Trust``; what begins with ``MARK`` is a device's word."""
         if not der.startswith(MARK):
-            return super().identify(der, guardians=guardians)
+            return super().identify(der, guardians=guardians, edges=edges)
         region, _, name = der[len(MARK) :].decode().partition("/")
         return Identity(region, Role.DEVICE, name, name, 0, _FOREVER_MS, cast("Ed25519PublicKey", NOBODY))
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from aggregation.codecs import DEFAULT_CODEC, update_of
 from aggregation.errors import FluvialError, TimeoutProblem
 from aggregation.partitioning import murmur2
+from aggregation.regions import is_edge
 from backends.clock import SYSTEM_CLOCK, Clock
 from backends.environment import load_settings
 from backends.kafka.reading import LogReader
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from backends.settings import Settings
     from learning import Examples, Task
     from learning.training import LocalResult
+    from schemas.manifests import Genesis
     from schemas.tensor_files import RawTensor
 
 log = logging.getLogger("fluvial.device")
@@ -133,6 +135,8 @@ class Device:
 
         ``key``: a file (``fluvial ca issue`` writes one), plain or encrypted, or the ``pkcs11:`` URI of one in a token.
 
+        ``region`` may be an edge below one: ``settings`` then have the address of its Kafka.
+
         Without ``settings``, the addresses come from FLUVIAL_* variables or the stack on this machine (FLV-1001).
         ``genesis_sha256`` is the trust anchor: without it, the store is believed. UsageProblem FLV-2407 (region),
         FLV-2506 (a certificate that does not fit); FLV-2302 to FLV-2319 (the key); what the store raises. Where a token
@@ -149,7 +153,7 @@ class Device:
             author,
             bases=Bases(store, genesis),
             writer=writer or LogWriter(settings, f"fluvial-device-{author.device_id}"),
-            announcements=announcements or Announcements(settings, genesis),
+            announcements=announcements or Announcements(settings, genesis, edge=_edge(region, genesis)),
             codec=codec,
             observer=observer,
         )
@@ -381,3 +385,8 @@ def not_its_turn(device_id: str, base: Base, timeout_s: float) -> TimeoutProblem
         hint=f"wait longer: under selection.kind = {kind!r} more devices are asked with every "
         f"{base.policy.buffer.seconds_max:g} s that a version stands",
     )
+
+
+def _edge(region: str, genesis: Genesis) -> str:
+    """The edge that ``region`` names, "" where it is a region of the task."""
+    return region if is_edge(region, genesis.regions) else ""

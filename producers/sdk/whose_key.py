@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aggregation.errors import UsageProblem
+from aggregation.regions import is_edge
 from schemas.certificates import BadCertificateError, Role
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def device_id_of(key_pair: KeyPair, genesis: Genesis, region: str, key: Path | s
     """The id in a device's certificate; FLV-2407 or FLV-2506 unless this region's CA issued it to a device."""
     check_region(genesis, region)
     try:
-        identity = genesis.trust.identify(key_pair.certificate)
+        identity = genesis.trust.identify(key_pair.certificate, edges=is_edge(region, genesis.regions))
     except BadCertificateError as error:
         raise _unfit(genesis, region, key, str(error)) from error
     if identity.role is not Role.DEVICE:
@@ -29,8 +30,8 @@ def device_id_of(key_pair: KeyPair, genesis: Genesis, region: str, key: Path | s
 
 
 def check_region(genesis: Genesis, region: str) -> None:
-    """UsageProblem FLV-2407 unless the task has ``region``."""
-    if region not in genesis.regions:
+    """UsageProblem FLV-2407 unless the task has ``region``, or it is an edge below one."""
+    if region not in genesis.regions and not is_edge(region, genesis.regions):
         raise UsageProblem(
             "FLV-2407",
             f"the task {genesis.task} has no region {region!r}, it has {', '.join(sorted(genesis.regions))}",

@@ -35,6 +35,7 @@ READERS: Final = {
 UNSIGNED_BY: Final = {"Verdict": ("worker",), "JSON": ("evaluator",)}
 KEYLESS: Final = {
     "Barrier": {"type": "null", "description": "None: one stands in every partition."},
+    "EdgeAggregate": {"type": "string", "description": "The edge's name; it stands in its partition."},
     "Tick": {"type": "null", "description": "None: it stands in the partition whose window it closes."},
     "Revoke": {
         "type": "string",

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aggregation.errors import Finding
+from fluvial.proof.audit.edges import Walked
 from fluvial.proof.audit.findings import Findings
-from fluvial.proof.audit.partitions import FoldedPartition
+from fluvial.proof.audit.folded import FoldedPartition
 from fluvial.proof.audit.strays import Strays, writers
 from schemas.topics import aggregates_topic, models_topic, verdicts_topic
 
@@ -33,6 +34,8 @@ class AuditReport:
     seconds: float
     jobs: int
     announcement_strays: Strays = field(default_factory=Strays)
+    edges: Walked = field(default_factory=Walked)
+    """What was found below the regions."""
 
     @property
     def identical(self) -> bool:
@@ -112,6 +115,8 @@ class AuditReport:
             "identical": self.identical,
             "digest": self.digest,
             "partitions": [_partition(partition) for partition in self.partitions],
+            "edges": [_partition(one) for one in self.edges.partitions],
+            "edges_not_walked": [one._asdict() for one in self.edges.left],
             "records": self.records,
             "updates": self.updates,
             "announcements": self.announcements,
