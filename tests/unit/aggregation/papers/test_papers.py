@@ -106,7 +106,7 @@ def test_fedasync_mixes_one_update_after_another() -> None:
 
 def test_fedasync_mixes_whole_models() -> None:
     """Xie, Koyejo, Gupta 2019, algorithm 1."""
-    sections = {"buffer": {"updates": 1}, "window": {"updates_max": 1}}
+    sections: dict[str, Any] = {"buffer": {"updates": 1}, "window": {"updates_max": 1}}
     server = {"learning_rate": 0.6, "mixing": True}
     policy = policy_of(V6, staleness={"kind": "polynomial", "exponent": 0.5}, server=server, **sections)
     one = lived_alone(policy)
