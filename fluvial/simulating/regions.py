@@ -97,7 +97,7 @@ class Facts:
 
     def beyond(self, known: set[str]) -> list[Window | Decision]:
         """The facts whose names are not ``known``: what is to be sent to who knows these."""
-        facts = [*self.windows.values(), *self.decisions.values()]
+        facts: list[Window | Decision] = [*self.windows.values(), *self.decisions.values()]
         return [fact for fact in facts if fact.name not in known]
 
     @property
@@ -236,10 +236,10 @@ class Chains:
                 following[one.slot, one.sequence, one.previous_sha256] = window
         for slot, cursor in chain.cursors.items():
             at, before, version = cursor, chain.last[slot], 0
-            while (window := following.get((slot, at, before))) is not None:
-                version = max(version, self.seen_from(chain, window).version)
-                found.append(((version, *slot, at), window))
-                at, before = at + 1, window.name
+            while (after := following.get((slot, at, before))) is not None:
+                version = max(version, self.seen_from(chain, after).version)
+                found.append(((version, *slot, at), after))
+                at, before = at + 1, after.name
         return [window for _, window in sorted(found, key=lambda one: one[0])]
 
 

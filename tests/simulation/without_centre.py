@@ -237,7 +237,7 @@ def undone_after_all_had_adopted_it(seed: int, steps: int = 60) -> bool:
 def violations(seed: int, steps: int = 60) -> tuple[list[str], Regions]:
     """What does not hold of a run that is cut and healed a few times."""
     regions, found = Regions(seed), []
-    settled = []
+    settled: list[str] = []
     for part in range(4):
         regions.play(steps // 4)
         if part == 1:
