@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aggregation.errors import IntegrityProblem
 from aggregation.fold.bases import Base
 from aggregation.server.lateness import weight_after
 from aggregation.server.mixing import MixedBase, mix_into, mixed_bases
+from schemas.checkpoints import encode_model
 from schemas.objects import model_key
 from stream_apps.merger.merger import Merger
 from stream_apps.merger.models import Models, bases_of
@@ -58,20 +58,23 @@ def test_what_an_adopted_version_mixed_in_is_what_its_windows_say(federation: Sm
     assert list(bases_of(context, last, policy_of(V6))) == []
 
 
-def test_a_base_that_the_store_has_not_is_named(federation: SmallFederation) -> None:
-    models = Models(context_of(federation))
+def test_a_model_that_is_missing_or_another_is_waited_for(
+    federation: SmallFederation, caplog: pytest.LogCaptureFixture
+) -> None:
+    models, store = Models(context_of(federation)), federation.objects.store
     assert models.read(0) is models.read(0)
-    with pytest.raises(IntegrityProblem, match="answered version 99") as caught:
-        models.read(99)
-    assert caught.value.error_id == "FLV-3004"
-
-
-def test_a_model_that_somebody_put_in_its_place_is_not_mixed_in(federation: SmallFederation) -> None:
     key = model_key(federation.task, 1)
-    federation.objects.store.put(key, federation.objects.store.get(model_key(federation.task, 2)))
-    with pytest.raises(IntegrityProblem) as caught:
-        Models(context_of(federation)).read(1)
-    assert caught.value.error_id == "FLV-4103"
+    right, clock = store.get(key), federation.clock
+    store.put(key, store.get(model_key(federation.task, 2)))
+    sleep = clock.sleep
+
+    def restored(seconds: float) -> None:
+        store.put(key, right)
+        sleep(seconds)
+
+    clock.sleep = restored  # type: ignore[method-assign]
+    assert encode_model(models.read(1), federation.layout) == right
+    assert "waiting to read the model of version 1, which updates answered" in caplog.text
 
 
 def test_bases_weigh_what_lateness_leaves_and_the_parent_and_dropped_windows_bring_none() -> None:
