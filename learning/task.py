@@ -14,6 +14,7 @@ The file holds four functions and, if it likes, some settings and functions more
     PRIVATE = ["head.*"]                                   layers that each device keeps to itself
     def cohorts(data) -> int array[n]                      a group, 0 to 99, of each example; else 10 made up
     def guide_data() -> (x, y)                             a guardian's root set; else some held-out examples
+    def can_run(data) -> True, or why not in words         whether this device may take part now
 """
 
 from __future__ import annotations
@@ -185,6 +186,17 @@ class Task:
         where = str(self.path)
         overrides = _mapping(self._module, "CONFIG", where)
         return replace(self, config=config_from_overrides(overrides, where=where, given=settings))
+
+    @property
+    def can_run(self) -> Callable[[Examples], object] | None:
+        """The file's ``can_run``, which says whether a device with these examples may take part now; None without one.
+
+        What it raises is FLV-2513, at its line.
+        """
+        own = getattr(self._module, "can_run", None)
+        if not callable(own):
+            return None
+        return lambda examples: call_users(self.path, "can_run()", "FLV-2513", lambda: own(examples))
 
     @property
     def shipped_data(self) -> str:

@@ -184,7 +184,8 @@ def _is_selected(state: PartitionState, update: Update, model_sha256: str) -> bo
     turns = state.turns_of(update.base_version, update.timestamp_ms)
     if turns is None:
         return True
-    candidate = Candidate(state.task, update.device_id, update.base_version, model_sha256, turns)
+    base, cohort = update.base_version, update.certified_cohort
+    candidate = Candidate(state.task, update.device_id, base, model_sha256, turns, cohort)
     return is_selected(rules, candidate)
 
 
@@ -194,12 +195,14 @@ def _share_of(state: PartitionState, update: Update) -> Share | None:
 
 
 def _over_share(state: PartitionState, update: Update, share: Share | None) -> RejectedUpdate | None:
-    device = update.device_id
+    device, limits, cohort = update.device_id, state.policy.shares, update.certified_cohort
+    if share is not None and share.tokens < 1:
+        return RejectedUpdate(because(Reason.OVER_SHARE, device, state.version, limits.per_version))
+    most = limits.cohort_window_max
+    if cohort and 0 < most <= state.window.cohorts[cohort]:
+        return RejectedUpdate(because(Reason.COHORT_OVER_SHARE, cohort, state.version, most))
     if share is None:
         return None
-    if share.tokens < 1:
-        why = because(Reason.OVER_SHARE, device, state.version, state.policy.shares.per_version)
-        return RejectedUpdate(why)
     until = state.shares.quarantined.get(device)
     if until is not None and until > state.version:
         return RejectedUpdate(because(Reason.QUARANTINED, device, until))

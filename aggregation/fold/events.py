@@ -47,6 +47,7 @@ class Update:
     ``signer`` is its certificate's name among what is revoked; "": the serial.
     ``record_bytes`` is the size of the whole record, envelope included. ``cohort`` is what the device says of itself,
     0 to 99, else None: for whoever looks on; the fold does not read it. ``timestamp_ms`` is the record's LogAppendTime.
+    ``certified_cohort`` is what the CA says of it, "" for none: a lot may go by that.
     """
 
     task: str
@@ -67,6 +68,7 @@ class Update:
     cohort: int | None = None
     signer: str = ""
     timestamp_ms: int = 0
+    certified_cohort: str = ""
 
 
 @dataclass(frozen=True, slots=True)

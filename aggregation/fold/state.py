@@ -56,7 +56,7 @@ class OpenWindow:
 
     ``sums`` is int64[``layout.sum_elements_of(buckets)``] once something was accepted, and ``buckets`` has an entry for
     each bucket of the policy then; before, they are None and (). ``bases`` has what was accepted by the version that it
-    answered.
+    answered, ``cohorts`` how many updates by the cohort that their certificates name, "" for none.
     """
 
     first_offset: int
@@ -68,6 +68,7 @@ class OpenWindow:
     sums: npt.NDArray[np.int64] | None = None
     buckets: tuple[Bucket, ...] = ()
     bases: dict[int, Base] = field(default_factory=dict)
+    cohorts: Counter[str] = field(default_factory=Counter)
     counting: Counting = field(default_factory=Counting)
     contributors: Any = field(default_factory=hashlib.sha256)
 
@@ -227,6 +228,10 @@ class PartitionState:
         bases = self.window.bases.values()
         said = (sum(one.accepted for one in bases), sum(one.weight for one in bases))
         assert said == (self.window.accepted, self.window.weight_total), "the bases do not add up"
+        most = self.policy.shares.cohort_window_max
+        assert not most or all(number <= most for cohort, number in self.window.cohorts.items() if cohort), (
+            "a cohort has more of the window than the policy allows"
+        )
         assert list(self.superseded) == sorted(self.superseded), "bases were not superseded in their order"
         assert all(base in self.models for base in self.superseded), "a dead version grows old"
         quarantined = self.shares.quarantined

@@ -163,6 +163,7 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
     base = update.base_version
     window.bases[base] = window.bases.get(base, Base(base)).plus(admitted.weight)
     window.counts[ACCEPTED] += 1
+    window.cohorts[update.certified_cohort] += 1
     window.weight_total += admitted.weight
     window.staleness_total += admitted.staleness
     window.staleness_max = max(window.staleness_max, admitted.staleness)

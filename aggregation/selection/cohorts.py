@@ -15,7 +15,16 @@ class Cohorts(Selection):
     """
 
     name: ClassVar[str] = "cohorts"
+    asks_cohort: ClassVar[bool] = True
 
     def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:
         """See ``Selection``."""
-        return is_drawn(parameters.cohorts.get(candidate.cohort, parameters.share), candidate)
+        return is_drawn(_share_of(parameters, candidate.cohort), candidate)
+
+    def selects_ever(self, parameters: SelectionParameters, cohort: str) -> bool:
+        """See ``Selection``."""
+        return _share_of(parameters, cohort) > 0.0
+
+
+def _share_of(parameters: SelectionParameters, cohort: str) -> float:
+    return parameters.cohorts.get(cohort, parameters.share)

@@ -67,10 +67,22 @@ class Selection(ABC):
     name: ClassVar[str]
     selective: ClassVar[bool] = True
     """Whether it leaves anybody out."""
+    asks_cohort: ClassVar[bool] = False
+    """Whether it goes by what a device's certificate names."""
+    foresees: ClassVar[bool] = False
+    """Whether a lot is known before its version is made."""
 
     @abstractmethod
     def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:
         """Whether this device may answer this version."""
+
+    def selects_ever(self, parameters: SelectionParameters, cohort: str) -> bool:  # noqa: ARG002 (most ask nothing)
+        """Whether a device of that cohort ("" for none) is selected for a version after so many turns."""
+        return True
+
+    def versions_until(self, parameters: SelectionParameters, candidate: Candidate) -> int:  # noqa: ARG002 (see above)
+        """How many versions later the device's next lot is, or may be: 1 or more."""
+        return 1
 
 
 def turns_after(seconds: float, seconds_max: float) -> int:

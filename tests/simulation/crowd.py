@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
+from zlib import crc32
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from aggregation.policy import SelectionPolicy, WeightsPolicy
 from producers.sdk.bases import Base, Bases
 from producers.sdk.device import Device, Receipt
 from producers.sdk.updates import Author, Contribution
+from schemas.certificates import Role
 from schemas.records import Announcement, Unverified, announcement_in
 from schemas.topics import aggregates_topic, models_topic, updates_topic
 from tests import factories
@@ -75,6 +77,11 @@ class Followed:
                     self._latest[one.region] = one
 
 
+def _cohort_of(device_id: str) -> str:
+    """What its certificate names: one of the policy's, one that no policy names, or nothing."""
+    return ("old", "away", "elsewhere", "")[crc32(device_id.encode()) % 4]
+
+
 class SimulatedDevice:
     """One device for the length of a run: fetch, train, publish, again and again; unsure means again."""
 
@@ -100,8 +107,10 @@ class SimulatedDevice:
         self._policy = genesis.first_policy
         self._acknowledge = acknowledge
         self._region = region
-        signer = remembering(factories.device_signer(device_id, region).of_task(genesis.domain))
-        author = Author(genesis, region, device_id, signer)
+        cohort = _cohort_of(device_id) if self._policy.knows_cohorts else ""
+        uris = factories.names_of(region, Role.DEVICE, device_id, cohort)
+        signer = remembering(factories.device_signer(device_id, region, uris=uris).of_task(genesis.domain))
+        author = Author(genesis, region, device_id, signer, cohort=cohort)
         writer = MemoryWriter(process, log, unsure=unsure)
         bases = Bases(store, genesis, clock=clock)
         self.device = Device(

@@ -24,6 +24,20 @@ LEARNING_MUTATIONS = (
         ((ADMISSION, "    if not _is_selected(state, update, expected):\n", "    if False:\n"),),
     ),
     Mutation(
+        "the cohort: all have the share of whoever is of none",
+        (
+            (
+                ADMISSION,
+                "    base, cohort = update.base_version, update.certified_cohort\n",
+                '    base, cohort = update.base_version, ""\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "the cap of a cohort: it may fill a window",
+        ((ADMISSION, "    if cohort and 0 < most <= state.window.cohorts[cohort]:\n", "    if False:\n"),),
+    ),
+    Mutation(
         "the widening of a lot: nobody else may answer, however long a version stands",
         ((STATE, "turns_after((until_ms - since_ms) / 1000.0, ", "turns_after(0.0, "),),
     ),

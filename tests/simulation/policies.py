@@ -85,8 +85,18 @@ LEARNING: Final = (
         server={"optimizer": "adagrad", "learning_rate": 0.2, "divide_by": "weights"},
         buffer={"updates": 2, "seconds_max": 1.5},
     ),
+    _later(
+        {"kind": "none"},
+        VARIATES_CAME,
+        shares={"cohort_window_max": 1, "saved_max": 1},
+        selection={"kind": "cohorts", "share": 0.4, "cohorts": {"old": 0.9, "away": 0.0}},
+        staleness={"versions_max": 4, "seconds_max": 3.0},
+        buffer={"updates": 2, "seconds_max": 1.5},
+    ),
 )
-"""Rounds with a quorum, by examples; lots by share and a rate that follows delays; lots by slots and one that falls."""
+"""Rounds with a quorum, by examples; lots by share and a rate that follows delays; lots by slots and one that falls;
+lots by cohort.
+"""
 
 
 VARIED: Final = (

@@ -163,7 +163,7 @@ def test_to_an_older_policy_what_came_later_is_unknown_wherever_it_stands(
 
 def test_the_checker_knows_the_same_later_records() -> None:
     released = (SINCE_POLICY_V3, SINCE_POLICY_V4, SINCE_POLICY_V5, SINCE_POLICY_V6)
-    assert known.SINCE == dict(enumerate(released, 3))
+    assert dict(enumerate(released, 3)) == known.SINCE
     assert known.UPDATES == UPDATE_SCHEMAS
 
 

@@ -105,6 +105,25 @@ def test_a_share_of_0_never_widens(turns: int) -> None:
     assert taken == (of_cohort(set(range(DEVICES)), "new") if turns >= 64 else set())
 
 
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_who_is_ever_selected_is_who_is_selected_after_very_many_turns(name: str) -> None:
+    rules = (RULES[name], SelectionPolicy(kind=name, share=0.0, cohorts={"old": 0.0, "new": 0.5}))
+    for one in rules if name == "cohorts" else rules[:1]:
+        for number in range(30):
+            asked = candidate(number, 3)._replace(turns=10**6)
+            assert selection_named(name).selects_ever(one, asked.cohort) is is_selected(one, asked)
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_only_who_asks_for_the_cohort_goes_by_it(name: str) -> None:
+    one = {number: candidate(number, 3) for number in range(300)}
+    by_cohort = any(
+        is_selected(RULES[name], asked._replace(cohort="new")) != is_selected(RULES[name], asked)
+        for asked in one.values()
+    )
+    assert by_cohort is selection_named(name).asks_cohort
+
+
 @given(st.floats(1e-6, 1.0), st.integers(0, 1 << 40))
 def test_a_share_is_exactly_that_part_of_all_lots(share: float, number: int) -> None:
     one = candidate(0, 7)._replace(device_id=str(number))
@@ -135,7 +154,7 @@ def test_with_every_turn_it_widens_until_it_is_everybody(name: str) -> None:
             for number in range(300)
             if is_selected(rules, candidate(number, version)._replace(turns=turns))
         }
-        for turns in (0, 1, 2, 3, 4, 64, 10**9)
+        for turns in (0, 1, 2, 3, 5, 64, 10**9)
     ]
     assert all(one <= other for one, other in pairwise(taken))
     assert len(taken[4]) == 300
@@ -161,5 +180,5 @@ def test_turns_are_whole_deadlines() -> None:
 
 
 def test_an_unknown_selection_is_refused_with_the_names_that_there_are() -> None:
-    with pytest.raises(UsageProblem, match="all, share, slots"):
+    with pytest.raises(UsageProblem, match="all, share, slots, cohorts"):
         selection_named("lottery")
