@@ -252,10 +252,9 @@ def _rounds(  # noqa: PLR0917 (the command's own values)
             raise
         try:
             outcome = _trained(invocation, one, base, task, examples, own, failed)
-        except (
-            NotNowProblem
-        ) as problem:  # it was able when it fetched: it answers this base, or a newer one, later
-            invocation.output.say(problem.message)
+        except NotNowProblem as later:
+            # It was able when it fetched: it answers this base, or a newer one, later.
+            invocation.output.say(later.message)
             continue
         done, version = done + 1, base.version
         in_a_row = 0 if outcome is not None else in_a_row + 1

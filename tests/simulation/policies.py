@@ -88,8 +88,9 @@ LEARNING: Final = (
     _later(
         {"kind": "none"},
         VARIATES_CAME,
-        shares={"cohort_window_max": 1, "saved_max": 1},
-        selection={"kind": "cohorts", "share": 0.4, "cohorts": {"old": 0.9, "away": 0.0}},
+        shares={"cohort_window_max": 1, "saved_max": 2},
+        window={"updates_max": 6, "records_max": 18, "seconds_max": 3.0},
+        selection={"kind": "cohorts", "share": 0.2, "cohorts": {"old": 1.0, "away": 0.0}},
         staleness={"versions_max": 4, "seconds_max": 3.0},
         buffer={"updates": 2, "seconds_max": 1.5},
     ),

@@ -13,6 +13,7 @@ from aggregation.selection import Candidate, is_selected
 from producers.sdk.bases import Base
 from producers.sdk.device import Device
 from producers.sdk.updates import TURNS_LATE, Author, Contribution
+from schemas.records import Announcement
 from tests import factories
 from tests.factories import TASK, model_sha
 
@@ -55,13 +56,20 @@ class Versions:
         self.clock.sleep(comes_in_s)
         return version
 
+    def times_ms(self, _region: str) -> list[tuple[int, int]]:
+        newest = min(self.last, int((self.clock.now - self.began) / self.every))
+        return [(one, round(1000 * (self.began + one * self.every))) for one in range(newest + 1)][-16:]
+
 
 class Models:
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+        self.rules = policy
+
+    def policy(self, _sha256: str) -> Policy:
+        return self.rules
 
     def announced(self, version: int) -> Base:
-        return Base(version, model_sha(version), np.zeros(1, dtype=np.float32), self.policy)
+        return Base(version, model_sha(version), np.zeros(1, dtype=np.float32), self.rules)
 
 
 def device(rules: Policy, *, every: float, last: int = 1000, cohort: str = "") -> tuple[Device, Hours]:
@@ -184,3 +192,23 @@ def test_what_an_older_policy_would_refuse_is_not_published(number: int) -> None
     with pytest.raises(UsageProblem) as caught:
         one.publish(one.fetch(), Contribution(np.zeros(1, dtype=np.float32), 1, 0.0))
     assert caught.value.error_id == "FLV-2509"
+
+
+def test_a_device_that_sleeps_until_its_turn_is_selected_when_it_wakes() -> None:
+    """The announcements of ``Versions`` are numbers; here they are told as they are."""
+    rules = slots(6)
+    one, clock = device(rules, every=5.0)
+    clock.sleep(31.0)
+    announced, models, wait_for = cast("Any", one._announcements), cast("Any", one._bases), Versions.wait_for
+
+    def told(*words: Any) -> Announcement:
+        version = wait_for(announced, *words)
+        return Announcement(TASK, "eu", version, "", model_sha(version), rules.sha256)
+
+    announced.wait_for = told
+    models.announced = lambda one: Models.announced(models, one.version)
+    turn = one.next_turn(newer_than=6)
+    assert turn.version == next(v for v in range(7, 13) if (v - turn_of(rules)) % 6 == 0)
+    clock.sleep(turn.wait_s)
+    base = one.fetch(newer_than=6)
+    assert base.version == turn.version and one.is_selected(base)
