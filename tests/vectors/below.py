@@ -75,7 +75,9 @@ class Chain:
     sequence: int = 0
     previous_sha256: str = ""
 
-    def send(self, change: Callable[[Fields], Fields] | None = None, *, moves: bool = True, **said: Any) -> bytes:
+    def send(
+        self, change: Callable[[Fields], Fields] | None = None, *, moves: bool = True, **said: Any
+    ) -> bytes:
         """The record of a window: the edge's last one as if it were the next, its aggregate changed, then ``said``.
 
         ``change`` gets the aggregate's fields and gives those that differ; of these ``sums`` are the window's, int64[n].
@@ -115,7 +117,9 @@ def heard() -> Log:
     log.add(first.send(), "the first window of an edge: three updates")
     log.add(update(names[9], 0, value), "an update of the region itself")
     log.add(second.send(), "of another edge")
-    log.add(first.send(moves=False, by=edge_signer(EDGE, "box-2")), "the next one, by another key of the edge")
+    log.add(
+        first.send(moves=False, by=edge_signer(EDGE, "box-2")), "the next one, by another key of the edge"
+    )
     log.add(first.send(moves=False), "the same again: a copy has no turn")
     first.sequence += 1
     log.add(update(names[10], 0, value, "float32"), "with the windows' updates too many: closes the window")
@@ -133,7 +137,9 @@ def heard() -> Log:
     late.edge.updates(*names[7:8], base=0)
     late.edge.close()
     late.sequence, late.previous_sha256 = first.sequence, first.previous_sha256
-    log.add(late.send(), "a window of two bases, a version late, with an update that was a version late in it")
+    log.add(
+        late.send(), "a window of two bases, a version late, with an update that was a version late in it"
+    )
     log.add(late.send(nothing), "a window that accepted nothing: it only moves the edge's place")
     log.add(late.send(lambda _: {"version": 0}), "of a version that it was not folded at, says its model")
     log.add(late.send(lambda _: {"version": 3}), "of a version to come")
