@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from schemas.records import Announcement, announcement_in
 from schemas.topics import edge_models_topic, updates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict
 from stream_apps.edge.app import require_edge
+from stream_apps.edge.downlink import run_in_thread
+from stream_apps.edge.progress import Progress
 from tests.edged import EdgedFederation
 from tests.factories import devices, edge_policy, edge_signer, operator_signer, revoke_bytes
 from tests.small_federation import IN_MEMORY
@@ -294,3 +297,20 @@ def test_a_log_above_that_was_made_anew_is_read_from_its_beginning(
     anew.round()
     assert len(kinds(anew, "eu.e1", "Barrier")) == 2
     assert audit(anew, demanded=True).identical
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), UsageProblem("FLV-3103", "no such topic")])
+def test_whatever_ends_the_way_down_is_told(
+    made: Callable[..., EdgedFederation], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A disk that is full would else leave an edge that hears of no version any more, and says nothing."""
+
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    federation = made()
+    edge = federation.running["eu.e1"]
+    monkeypatch.setattr(Progress, "save", full)
+    told: list[Exception] = []
+    run_in_thread(edge.downlink, threading.Event(), told.append).join(timeout=60.0)
+    assert told == [error]
