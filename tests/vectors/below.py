@@ -16,34 +16,30 @@ from aggregation.policy import Policy
 from schemas import avro
 from schemas.certificates import Role
 from schemas.checkpoints import encode_sums
-from schemas.edges import edge_record, packed, unpacked, width_of
+from schemas.edges import edge_record, packed, unpacked
 from schemas.envelope import Signer
 from schemas.objects import sha256_hex
 from schemas.windows import aggregate_of
+from tests import factories
 from tests.factories import (
-    BUFFERED,
     EDGE,
     LAYOUT,
     Edge,
-    barrier_bytes,
     delta,
     device_signer,
     devices,
     edge_signer,
-    model_sha,
     operator_signer,
     revoke_bytes,
-    sha,
     signer,
     tick_bytes,
     update_bytes,
-    worker_signer,
 )
 from tests.vectors.learning import V5
 from tests.vectors.logs import serial_of
 from tests.vectors.replaying import Log
 from tests.vectors.shares import barrier, update
-from tests.vectors.varied import VARIED, varied
+from tests.vectors.varied import VARIED, moves, varied, varied_tensors
 
 Fields = dict[str, Any]
 Ints = npt.NDArray[np.int64]
@@ -75,10 +71,12 @@ class Chain:
     sequence: int = 0
     previous_sha256: str = ""
 
-    def send(self, change: Callable[[Fields], Fields] | None = None, *, moves: bool = True, **said: Any) -> bytes:
+    def send(
+        self, change: Callable[[Fields], Fields] | None = None, *, moves: bool = True, **said: Any
+    ) -> bytes:
         """The record of a window: the edge's last one as if it were the next, its aggregate changed, then ``said``.
 
-        ``change`` gets the aggregate's fields and gives those that differ; of these ``sums`` are the window's, int64[n].
+        ``change`` gets the aggregate's fields and gives those that differ; ``sums`` are the window's, int64[n].
         ``moves``: the next one follows it.
         """
         record = self.edge.records[-1]
@@ -88,7 +86,7 @@ class Chain:
         changed = {} if change is None else change(fields)
         if "sums" in changed:
             sums = changed.pop("sums")
-            changed["sum_sha256"] = sha256_hex(encode_sums(sums))
+            changed["sum_sha256"] = "" if sums is None else sha256_hex(encode_sums(sums))
         payload = avro.encode_as("RegionalAggregate", 4, fields | changed)
         made = edge_record(aggregate_of(fields | changed, payload), payload, record["model_sha256"], sums)
         made |= {"region": record["region"], "edge": record["edge"]}
@@ -115,7 +113,9 @@ def heard() -> Log:
     log.add(first.send(), "the first window of an edge: three updates")
     log.add(update(names[9], 0, value), "an update of the region itself")
     log.add(second.send(), "of another edge")
-    log.add(first.send(moves=False, by=edge_signer(EDGE, "box-2")), "the next one, by another key of the edge")
+    log.add(
+        first.send(moves=False, by=edge_signer(EDGE, "box-2")), "the next one, by another key of the edge"
+    )
     log.add(first.send(moves=False), "the same again: a copy has no turn")
     first.sequence += 1
     log.add(update(names[10], 0, value, "float32"), "with the windows' updates too many: closes the window")
@@ -133,12 +133,14 @@ def heard() -> Log:
     late.edge.updates(*names[7:8], base=0)
     late.edge.close()
     late.sequence, late.previous_sha256 = first.sequence, first.previous_sha256
-    log.add(late.send(), "a window of two bases, a version late, with an update that was a version late in it")
+    log.add(
+        late.send(), "a window of two bases, a version late, with an update that was a version late in it"
+    )
     log.add(late.send(nothing), "a window that accepted nothing: it only moves the edge's place")
     log.add(late.send(lambda _: {"version": 0}), "of a version that it was not folded at, says its model")
     log.add(late.send(lambda _: {"version": 3}), "of a version to come")
     log.add(late.send(), "the next one: what was refused from there on had its turn")
-    log.add(tick_bytes(len(log.records) - 6), "closes the window: the state has both edges")
+    log.add(tick_bytes(13), "closes the window: the state has both edges")
     return log
 
 
@@ -251,8 +253,8 @@ def longest(accepted: int, weight: int, size: int, clip: float) -> int:
 
 
 def evenly(size: int, length: int) -> Ints:
-    """Sums that are all as long, one way and the other."""
-    return np.where(np.arange(size) % 2 == 0, length, length).astype(np.int64)
+    """Sums that are all as long."""
+    return np.full(size, length, dtype=np.int64)
 
 
 def unreadable() -> Log:
@@ -328,6 +330,12 @@ def tick_payload() -> bytes:
     """A Tick without an envelope."""
     fields = {"task": "digits", "region": "eu", "partition": 0, "window_first_offset": 0}
     return avro.encode("Tick", fields)
+
+
+def varied_update(device: str, number: int) -> Update:
+    """An update with buffers and control variates, as an edge has authenticated it."""
+    tensors = varied_tensors(moves(number, 0.5), "int8")
+    return factories.update(device, region=EDGE, seed=number, tensors=tensors, layout=VARIED)
 
 
 def sections() -> Log:
@@ -420,7 +428,7 @@ def without() -> Log:
     tried(1, "without edges")
     log.add(barrier(1, one), "edges from here on")
     tried(2, "with edges")
-    log.add(chain.send(lambda _: {"policy_sha256": one.sha256}), "counts, a version late")
+    log.add(chain.send(lambda _: {"policy_sha256": one.sha256}), "a copy")
     log.add(barrier(2, none), "closes the window; no edges, but the state knows how far one came")
     log.add(chain.send(moves=False), "unknown")
     log.add(update(names[4], 2, delta(1)), "counts")
