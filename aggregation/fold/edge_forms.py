@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from aggregation.defences.usual import Histogram
     from aggregation.fold.events import EdgeWindow
+    from aggregation.fold.state import PartitionState
     from aggregation.layout import Layout
     from aggregation.policy import Policy
 
@@ -43,11 +44,12 @@ SIGNIFICANT_BITS: Final = 24
 """Of the largest sum that are squared; the rest is rounded down."""
 
 
-def wrong_form(window: EdgeWindow, policy: Policy, version: int) -> str:
-    """Which of its totals cannot be, in one word; "" where all may. ``version`` is that of the log above."""
+def wrong_form(window: EdgeWindow, state: PartitionState) -> str:
+    """Which of its totals cannot be, in one word; "" where all may. ``state`` is of the log above."""
+    policy = state.policy
     if not _counts_fit(window):
         return "counts"
-    if not _bases_fit(window, policy, version):
+    if not _bases_fit(window, state):
         return "bases"
     if not _staleness_fits(window):
         return "staleness"
@@ -70,14 +72,25 @@ def _counts_fit(window: EdgeWindow) -> bool:
     return window.accepted == own or (window.accepted > own and window.counts.get(AGGREGATED, 0) > 0)
 
 
-def _bases_fit(window: EdgeWindow, policy: Policy, version: int) -> bool:
-    limits, said = policy.staleness, window.bases
-    oldest = window.version - (limits.versions_max if limits.seconds_max <= 0.0 else LIVE_MAX)
-    oldest = max(oldest, version - LIVE_MAX)
+def _bases_fit(window: EdgeWindow, state: PartitionState) -> bool:
+    """Bases that the log above would take of a device, or would have when its edges folded them.
+
+    One update at its limit, in a window that comes late, should not cost the whole window: so there is room of
+    ``staleness.versions_max`` below the oldest base that is welcome, and none below the floor of a rollback.
+    """
+    said, weights, below = window.bases, state.policy.staleness.weights, window.counts.get(AGGREGATED, 0) > 0
+    oldest = max(
+        state.floor, state.oldest_base - state.policy.staleness.versions_max, state.version - LIVE_MAX
+    )
+
+    def most(base: int) -> int:
+        """What an update of that base weighs at most where it was folded; what comes of edges is weighed twice."""
+        return WEIGHT_ONE if below else weights[min(window.version - base, len(weights) - 1)]
+
     return (
         all(earlier.base < later.base for earlier, later in pairwise(said))
-        and all(max(0, oldest) <= one.base <= window.version for one in said)
-        and all(one.accepted >= 1 and 1 <= one.weight <= one.accepted * WEIGHT_ONE for one in said)
+        and all(oldest <= one.base <= window.version for one in said)
+        and all(one.accepted >= 1 and 1 <= one.weight <= one.accepted * most(one.base) for one in said)
         and sum(one.accepted for one in said) == window.accepted
         and sum(one.weight for one in said) == window.weight_total
     )

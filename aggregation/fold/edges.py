@@ -85,7 +85,7 @@ def _wrong(state: PartitionState, event: EdgeAggregate, counted: int) -> Because
         return because(Reason.EDGE_POLICY, edge, *hashes)
     if counted > policy.edges.updates_max:
         return because(Reason.EDGE_TOO_MANY, edge, counted, policy.edges.updates_max)
-    flaw = wrong_form(window, policy, state.version)
+    flaw = wrong_form(window, state)
     if not flaw and event.sums is not None:
         flaw = wrong_sums(event.sums, window, state.layout)
     if flaw:

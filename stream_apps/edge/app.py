@@ -104,10 +104,15 @@ def require_edge(genesis: Genesis, edge: str) -> None:
             f"{min(genesis.regions)}.e1",
             hint=f"the task's regions are: {regions}",
         )
-    if not genesis.first_policy.knows_edges:
+    require_taken(genesis.task, genesis.first_policy)
+
+
+def require_taken(task: str, policy: Policy) -> None:
+    """UsageProblem FLV-6461 where a policy has no edges: the log above would refuse what is sent, and all behind it."""
+    if not policy.knows_edges:
         raise UsageProblem(
             "FLV-6461",
-            f"the policy of {genesis.task} has edges.updates_max = 0: no log above takes an edge's windows",
+            f"the policy of {task} has edges.updates_max = 0: no log above takes an edge's windows",
             hint="make a task whose policy says `[edges]` and `updates_max`, see docs/edges.md",
         )
 
@@ -155,7 +160,11 @@ class _Links:
         """Each window, in sequence."""
         if self._problem is not None:
             raise self._problem
-        self._uplink.publish(closed, encoded, self._policy.updates.bytes_max)
+        policy = self._policy
+        if closed.policy_sha256 != policy.sha256:
+            policy = self._context.store.policy(closed.policy_sha256)
+        require_taken(self._context.genesis.task, policy)
+        self._uplink.publish(closed, encoded, policy.updates.bytes_max)
 
     async def assigned(self, has_any: bool) -> None:  # noqa: FBT001 (one fact, which a callback takes)
         """Begin or end to work; at the end, once what is under way is done."""

@@ -152,14 +152,16 @@ class _Copying:
         """Where to go on reading; takes in what stands in the copy of what comes from there on."""
         what, note = self._what, self._what.progress.load()
         low, end = self._ways.own.bounds(what.target, 0)
-        if note.written > end:  # the copy is another one than was noted
-            log.warning("%s was cut or made anew: it is looked through again", what.target)
+        first, source_end = self._ways.reader.bounds(what.source, what.partition)
+        if note.written > end or note.read > source_end:  # a log is another one than was noted
+            text = "%s or %s was cut or made anew: both are looked through again"
+            log.warning(text, what.source, what.target)
             note = type(note)(note.task_sha256, 0, 0)
         start = max(low, note.written)
         for record in self._ways.own.read(what.target, 0, start, end) if start < end else ():
             if kind_of(record.value or b"") in what.kinds:
                 self._standing.add(sha256_hex(record.value or b""))
-        return max(note.read, self._ways.reader.bounds(what.source, what.partition)[0])
+        return max(note.read, first)
 
     def _some(self, end: int) -> int:
         what, writer = self._what, self._ways.writer

@@ -22,12 +22,15 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What stands at the other end.
 
     All that is below ``read`` in the source (an offset, or the number of a window) stands below the offset ``written``
-    of the log that it was copied to. ``task_sha256``: of which genesis document, hex.
+    of the log that it was copied to. ``task_sha256``: of which genesis document, hex. ``last_sha256``
+    and ``revoked`` are the uplink's: its chain above as far as ``written``, and which names were barred there.
     """
 
     task_sha256: str
     read: int
     written: int
+    last_sha256: str = ""
+    revoked: tuple[str, ...] = ()
 
 
 class Progress:
@@ -50,11 +53,11 @@ class Progress:
         good = note.task_sha256 == self._task_sha256 and note.read >= 0 and note.written >= 0
         return note if good else nothing
 
-    def save(self, read: int, written: int) -> None:
+    def save(self, read: int, written: int, last_sha256: str = "", revoked: tuple[str, ...] = ()) -> None:
         """Note it, all or nothing."""
         part = self._path.with_suffix(".part")
         with part.open("wb") as file:
-            file.write(msgspec.json.encode(Note(self._task_sha256, read, written)))
+            file.write(msgspec.json.encode(Note(self._task_sha256, read, written, last_sha256, revoked)))
             file.flush()
             os.fsync(file.fileno())
         part.replace(self._path)

@@ -155,18 +155,19 @@ def width_of(sums: list[int]) -> int:
 
 
 def refusal_of(
-    heard: Heard, before: int, goes_by: tuple[dict[str, Any], str], version: int, task: Task
+    heard: Heard, before: int, goes_by: tuple[dict[str, Any], str], at: tuple[int, int, int], task: Task
 ) -> str:
     """The outcome that a window in its turn, of a base that is welcome, is refused with; "" where it counts.
 
-    ``before``: how many updates of the edge counted at ``version``; ``goes_by``: the policy in force, and its hash.
+    ``before``: how many updates of the edge counted at the partition's version; ``goes_by``: the policy in force, and
+    its hash; ``at``: the partition's version, the oldest base that it may welcome, and its floor.
     """
-    window, (policy, policy_sha256) = heard.record, goes_by
+    window, (policy, policy_sha256), version = heard.record, goes_by, at[0]
     if window["policy_sha256"] != policy_sha256:
         return "bad_aggregate"
     if before + window["accepted"] > policy["edges"]["updates_max"]:
         return "over_share"
-    fits = _counts_fit(window) and _bases_fit(window, policy, version) and _histograms_fit(window, policy)
+    fits = _counts_fit(window) and _bases_fit(window, policy, at) and _histograms_fit(window, policy)
     if not fits or not _sums_fit(heard, task) or _too_long(heard, policy, task):
         return "bad_aggregate"
     late = version - window["version"]
@@ -181,14 +182,16 @@ def _counts_fit(window: dict[str, Any]) -> bool:
     return bool(window["accepted"] == own or (below > 0 and window["accepted"] > own))
 
 
-def _bases_fit(window: dict[str, Any], policy: dict[str, Any], version: int) -> bool:
+def _bases_fit(window: dict[str, Any], policy: dict[str, Any], at: tuple[int, int, int]) -> bool:
     staleness, said, base = policy["staleness"], window["bases"], window["version"]
-    reach = staleness["versions_max"] if staleness["seconds_max"] <= 0.0 else LIVE_MAX
-    oldest = max(0, base - reach, version - LIVE_MAX)
+    version, welcome, floor = at
+    oldest = max(floor, welcome - staleness["versions_max"], version - LIVE_MAX)
+    weights, below = staleness["weights"], window["counts"].get("aggregated", 0) > 0
     for one in said:
         if not oldest <= one["base"] <= base or one["accepted"] < 1:
             return False
-        if not 1 <= one["weight"] <= one["accepted"] * WEIGHT_ONE:
+        most = WEIGHT_ONE if below else weights[min(base - one["base"], len(weights) - 1)]
+        if not 1 <= one["weight"] <= one["accepted"] * most:
             return False
     late = [base - one["base"] for one in said]
     totals = {

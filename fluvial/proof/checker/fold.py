@@ -274,7 +274,7 @@ class Partition:
             heard,
             self.edges.places[edge].accepted_at(self.version),
             (policy, self._policy_sha256),
-            self.version,
+            (self.version, self._oldest_base(), self._floor),
             self._task,
         )
         if outcome:

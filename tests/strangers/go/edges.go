@@ -304,16 +304,30 @@ func rowsOf(field any) []Record {
 	return found
 }
 
-func (p *Partition) basesFit(window *heard) bool {
-	version, reach, last := window.number("version"), int64(liveMax), int64(-1)
-	if p.policy.Staleness.SecondsMax <= 0 {
-		reach = p.policy.Staleness.VersionsMax
+// countOf is how often an outcome is counted.
+func countOf(counts Map, outcome string) int64 {
+	for i, name := range counts.Keys {
+		if name == outcome {
+			return counts.Values[i].(int64)
+		}
 	}
-	oldest := max64(max64(0, version-reach), p.version-liveMax)
+	return 0
+}
+
+func (p *Partition) basesFit(window *heard) bool {
+	version, last, weights := window.number("version"), int64(-1), p.policy.Staleness.Weights
+	oldest := max64(max64(p.floor, p.oldest()-p.policy.Staleness.VersionsMax), p.version-liveMax)
 	accepted, weighs := new(big.Int), new(big.Int)
 	for _, row := range rowsOf(window.Record["bases"]) {
 		base, many, weight := row["base"].(int64), row["accepted"].(int64), row["weight"].(int64)
-		most := new(big.Int).Mul(whole(many), whole(weightOne))
+		if base < 0 || base > version {
+			return false
+		}
+		each := int64(weightOne)
+		if countOf(window.Record["counts"].(Map), "aggregated") == 0 {
+			each = weights[min64(version-base, int64(len(weights)-1))]
+		}
+		most := new(big.Int).Mul(whole(many), whole(each))
 		if base <= last || base < oldest || base > version || many < 1 || weight < 1 || whole(weight).Cmp(most) > 0 {
 			return false
 		}

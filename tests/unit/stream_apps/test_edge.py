@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from aggregation.errors import UsageProblem
+from aggregation.fold.events import Verdict
 from fluvial.proof.audit import audit_task
 from fluvial.proof.audit.edges import EdgesAsked
 from fluvial.proof.audit.report import AuditReport
 from schemas.envelope import kind_of
 from schemas.objects import sha256_hex
 from schemas.records import Announcement, announcement_in
-from schemas.topics import edge_models_topic, updates_topic
+from schemas.topics import edge_models_topic, updates_topic, verdicts_topic
+from schemas.verdicts import decode_verdict
 from stream_apps.edge.app import require_edge
 from tests.edged import EdgedFederation
 from tests.factories import devices, edge_policy, edge_signer, operator_signer, revoke_bytes
@@ -238,3 +240,57 @@ def test_names_that_are_no_edges_are_refused(made: Callable[..., EdgedFederation
     for name in ("eu", "asia.e1", "e1", ""):
         with pytest.raises(UsageProblem, match="FLV-6460"):
             require_edge(genesis, name)
+
+
+def test_what_was_refused_above_is_sent_again_by_a_fresh_process(
+    made: Callable[..., EdgedFederation],
+) -> None:
+    """As after a certificate that ended: the chain stood still, and all that follows was refused."""
+    federation = made()
+    edge = federation.running["eu.e1"]
+    good = edge.uplink._signer
+    edge.uplink._signer = federation.signer(edge_signer("eu.e1", "old", secret="another CA"))
+    federation.send_below("eu.e1", *devices(2), seed=5)
+    edge.close()
+    edge.uplink._signer = good
+    federation.send_below("eu.e1", *devices(2, start=20), seed=50)
+    edge.close()
+    federation.fold()
+    outcomes = [one.outcome for one in verdicts_above(federation)]
+    assert outcomes == ["bad_certificate", "bad_aggregate"]
+    edge.start()
+    federation.settle_edges()
+    federation.fold()
+    assert [one.outcome for one in verdicts_above(federation)][2:4] == ["aggregated", "aggregated"]
+    federation.send(1)
+    federation.round()
+    assert audit(federation, demanded=True).identical
+
+
+def verdicts_above(federation: EdgedFederation) -> list[Verdict]:
+    """Those on windows of edges in the region's log."""
+    found = []
+    for partition in range(2):
+        log = federation.records(updates_topic(federation.task, "eu"), partition)
+        for record in federation.records(verdicts_topic(federation.task, "eu"), partition):
+            verdict = decode_verdict(record.value or b"")
+            if kind_of(log[verdict.offset].value or b"") == "EdgeAggregate":
+                found.append(verdict)
+    return found
+
+
+def test_a_log_above_that_was_made_anew_is_read_from_its_beginning(
+    made: Callable[..., EdgedFederation], tmp_path: Path
+) -> None:
+    federation = made()
+    federation.round()
+    notes = {path.name: path.read_bytes() for path in federation.running["eu.e1"].folder.iterdir()}
+    anew = EdgedFederation(policy=RULES, folder=tmp_path / "anew", edges=("eu.e1",))
+    edge = anew.running["eu.e1"]
+    for name, data in notes.items():
+        (edge.folder / name).write_bytes(data)
+    edge.start()
+    anew.round()
+    anew.round()
+    assert len(kinds(anew, "eu.e1", "Barrier")) == 2
+    assert audit(anew, demanded=True).identical

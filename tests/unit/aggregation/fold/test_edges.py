@@ -401,3 +401,70 @@ def test_a_policy_of_before_forgets_edges() -> None:
     assert site.state.edges.keys() == {EDGE}
     site.fold(barrier(2, policy(format="fluvial/policy/v5")))
     assert site.state.edges == {}
+
+
+# -- which bases
+
+
+def with_base(event: EdgeAggregate, base: int, weight: int, **changed: Any) -> EdgeAggregate:
+    """As if all its updates had answered ``base``, with such a weight together."""
+    accepted, stale = event.window.accepted, event.window.version - base
+    told: dict[str, Any] = {
+        "bases": (Base(base, accepted, weight),),
+        "weight_total": weight,
+        "buckets": (Bucket(accepted, weight),),
+        "staleness_total": accepted * stale,
+        "staleness_max": stale,
+    }
+    return replace(event, window=replace(event.window, **(told | changed)), sums=np.zeros_like(event.sums))
+
+
+def at_version(rules: Any, version: int) -> tuple[Edge, Site]:
+    edge, site = Edge(rules), Site(state_of(rules))
+    for number in range(1, version + 1):
+        edge.to(number)
+        site.fold(barrier(number, rules))
+    return edge, site
+
+
+@pytest.mark.parametrize(("base", "fits"), [(8, True), (6, True), (5, False)])
+def test_bases_are_those_that_the_log_above_welcomes_or_did_a_while_ago(base: int, fits: bool) -> None:  # noqa: FBT001
+    rules = edge_policy(staleness={"versions_max": 2, "seconds_max": 0.0})
+    edge, site = at_version(rules, 10)
+    weight = rules.staleness.weights[-1]
+    event = with_base(edge.window(ONES[0], base=10), base, weight)
+    assert (reason(site, event) is Reason.EDGE_WINDOW) is fits
+
+
+def test_no_base_is_below_the_floor_of_a_rollback() -> None:
+    rules = edge_policy(staleness={"versions_max": 4, "seconds_max": 0.0})
+    edge, site = at_version(rules, 5)
+    site.fold(barrier(6, rules, floor=4))
+    edge.fold(barrier(6, rules, floor=4, region="eu"))
+    event = edge.window(ONES[0], base=6)
+    assert reason(site, with_base(event, 3, 10)) is Reason.EDGE_FORM
+
+
+def test_an_old_base_weighs_as_much_as_a_device_would() -> None:
+    rules = edge_policy(staleness={"versions_max": 4, "seconds_max": 0.0})
+    weight = rules.staleness.weights[3]
+    for more, expected in ((0, Reason.EDGE_WINDOW), (1, Reason.EDGE_FORM)):
+        edge, site = at_version(rules, 5)
+        assert reason(site, with_base(edge.window(ONES[0], base=5), 2, weight + more)) is expected
+
+
+def test_a_late_window_of_an_edge_below_an_edge_counts() -> None:
+    """The bases of such a window are older, by its lateness, than any that the middle edge folds itself."""
+    rules = edge_policy(staleness={"versions_max": 2, "seconds_max": 0.0})
+    deep, middle, site = Edge(rules, "eu.e1.hall"), Edge(rules), Site(state_of(rules))
+    for version in (1, 2):
+        deep.to(version)
+    late = deep.window(ONES[0], base=0)
+    for version in (1, 2, 3, 4):
+        middle.to(version)
+        site.fold(barrier(version, rules))
+    middle.fold(late)
+    middle.updates(ONES[1], base=4)
+    middle.close()
+    assert site.fold(middle.event()).outcome == "aggregated"
+    assert site.state.window.accepted == 2
