@@ -22,6 +22,7 @@ from schemas.objects import sha256_hex
 from schemas.windows import aggregate_of
 from tests import factories
 from tests.factories import (
+    BUFFERED,
     EDGE,
     LAYOUT,
     Edge,
@@ -29,6 +30,7 @@ from tests.factories import (
     device_signer,
     devices,
     edge_signer,
+    model_sha,
     operator_signer,
     revoke_bytes,
     signer,
@@ -37,7 +39,7 @@ from tests.factories import (
 )
 from tests.vectors.learning import V5
 from tests.vectors.logs import serial_of
-from tests.vectors.replaying import Log
+from tests.vectors.replaying import Log, case_of
 from tests.vectors.shares import barrier, update
 from tests.vectors.varied import VARIED, moves, varied, varied_tensors
 
@@ -262,8 +264,7 @@ def unreadable() -> Log:
     one = with_edges()
     log, names = Log(one, partitions=2), devices(9)
     log.keep(one.canonical())
-    home = next(f"eu.e{n}" for n in range(20) if partition_of(f"eu.e{n}", 2) == 0)
-    away = next(f"eu.e{n}" for n in range(20) if partition_of(f"eu.e{n}", 2) == 1)
+    home, away = edges_at(2)
     chain, elsewhere = chain_of(one, *names[:2], edge=home), chain_of(one, names[0], edge=away)
     record = chain.edge.records[-1]
     sums, width = unpacked(record["sums"], record["width"]), record["width"]
@@ -451,3 +452,66 @@ LOGS: Final[dict[str, Callable[[], Log]]] = {
     "without edges": without,
 }
 """Each by its name."""
+
+
+def check_case() -> dict[str, Any]:
+    """The order of the checks of a window: each fails one first, and where it can a later one as well."""
+    one = with_edges(edges={"updates_max": 4}, staleness={"versions_max": 1, "seconds_max": 0})
+    rounds = with_edges(edges={"updates_max": 4}, buffer={"mode": "rounds"})
+    log, names, rows = Log(one, BUFFERED, partitions=2), devices(9), list[Fields]()
+    for each in (one, rounds):
+        log.keep(each.canonical())
+    home, away = edges_at(2)
+    chain = chain_of(one, *names[:2], edge=home, layout=BUFFERED)
+    elsewhere = chain_of(one, names[0], edge=away, layout=BUFFERED)
+    other = chain_of(one, names[0], edge="us.e1", layout=BUFFERED)
+    by = edge_signer("us.e1", issuer="us")
+
+    def probe(number: int, value: bytes, *also: int) -> None:
+        rows.append({"offset": len(log.records), "check": number, "also": list(also)})
+        log.add(value, f"fails check {number}")
+
+    def moved(number: int, change: Fields, *also: int) -> None:
+        probe(number, chain.send(lambda _: dict(change)), *also)
+
+    def held(number: int, change: Fields, *also: int, **said: Any) -> None:
+        probe(number, chain.send(lambda _: dict(change), moves=False, **said), *also)
+
+    strange = {"policy_sha256": model_sha(9)}
+    held(58, {}, 59, edge="eu.other", width=0)
+    held(59, {}, 61, width=0, task="other")
+    probe(61, other.send(moves=False, by=by, task="other"), 62)
+    probe(62, other.send(lambda _: {"partition": 1}, moves=False, by=by), 64)
+    probe(63, elsewhere.send(lambda _: {"partition": 1}, moves=False), 64)
+    probe(76, chain.send())
+    held(64, {"sequence": 0, "partition": 1}, 65)
+    held(65, {"sequence": 0, "version": 9}, 67)
+    held(66, {"previous_sha256": model_sha(9), "version": 9}, 67)
+    moved(67, {"version": 9} | strange, 71)
+    late = chain.edge.records[-1] | {"model_sha256": model_sha(0)}
+    probe(70, chain.send(lambda _: dict(strange), model_sha256=model_sha(9)), 71)
+    moved(71, strange | {"accepted": 5}, 72)
+    moved(72, {"accepted": 5}, 73)
+    moved(72, {"accepted": (1 << 63) - 1}, 73)
+    log.add(barrier(1, one), "a version more")
+    moved(73, {"bases": []}, 75)
+    total = unpacked(late["sums"], late["width"])
+    long = total.copy()
+    long[: BUFFERED.trainable.parameters] *= 10_000
+    probe(74, chain.send(lambda _: {"sums": long}), 75)
+    probe(75, chain.send())
+    log.add(barrier(2, one), "and one more: the first is too old")
+    moved(69, strange, 71)
+    log.add(barrier(3, rounds), "in rounds")
+    moved(68, strange, 71)
+    log.add(revoke_bytes(home), "bars the edge")
+    held(60, {}, 61, task="other")
+    return case_of("windows of edges", log) | {"checks": rows}
+
+
+def edges_at(partitions: int) -> tuple[str, str]:
+    """An edge whose partition is 0, and one whose is 1."""
+    names = [f"eu.e{number}" for number in range(20)]
+    return tuple(  # type: ignore[return-value]
+        next(name for name in names if partition_of(name, partitions) == at) for at in (0, 1)
+    )
