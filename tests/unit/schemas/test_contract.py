@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SCHEMAS = FOLDER.parent
-VECTORS_BYTES_MAX = 3_600_000
+VECTORS_BYTES_MAX = 4_200_000
 ROW = re.compile(r"^\| (.+) \|$", re.MULTILINE)
 
 
