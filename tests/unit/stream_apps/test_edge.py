@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -13,6 +14,8 @@ from aggregation.fold.events import Verdict
 from fluvial.proof.audit import audit_task
 from fluvial.proof.audit.edges import EdgesAsked
 from fluvial.proof.audit.report import AuditReport
+from fluvial.reading.lineage import lineage_of
+from fluvial.reading.task_view import TaskView
 from schemas.envelope import kind_of
 from schemas.objects import sha256_hex
 from schemas.records import Announcement, announcement_in
@@ -24,6 +27,9 @@ from stream_apps.edge.progress import Progress
 from tests.edged import EdgedFederation
 from tests.factories import devices, edge_policy, edge_signer, operator_signer, revoke_bytes
 from tests.small_federation import IN_MEMORY
+
+if TYPE_CHECKING:
+    from backends.kafka.reading import LogReader
 
 RULES = edge_policy(window={"updates_max": 4})
 DEEP = ("eu.e1", "eu.e1.hall")
@@ -314,3 +320,18 @@ def test_whatever_ends_the_way_down_is_told(
     told: list[Exception] = []
     run_in_thread(edge.downlink, threading.Event(), told.append).join(timeout=60.0)
     assert told == [error]
+
+
+@pytest.mark.parametrize("refold", [False, True])
+def test_a_lineage_counts_the_updates_below_edges(
+    made: Callable[..., EdgedFederation], *, refold: bool
+) -> None:
+    federation = made()
+    federation.round()
+    reader = cast("LogReader", federation.open_reader("reading"))
+    view = TaskView(IN_MEMORY, federation.task_file, federation.objects, federation.genesis, reader)
+    found = lineage_of(view, 1, refold=refold)
+    assert found.problems == ()
+    assert sum(tile.updates for tile in found.tiles) == found.manifest.accepted == 9
+    assert [one.device_id for tile in found.tiles for one in tile.edges] == ["eu.e1"]
+    assert sum(len(tile["edges"]) for tile in found.document()["inputs"]) == 1
