@@ -85,6 +85,7 @@ def create_task(
     split: tuple[int, float] | None = None,
     origin: str | None = None,
     encrypt_keys: bool = False,
+    heartbeats: bool = False,
     output: Reporter,
 ) -> TaskFile:
     """Create the task that ``reference`` (a shipped name or a .py file) describes; returns what ``task.json`` records.
@@ -93,7 +94,7 @@ def create_task(
     file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model.
     ``given`` (settings over the file's CONFIG) and ``split`` (devices, alpha) are noted, and stay as noted where they
     are None. ``origin`` (TASK@VERSION) is the version whose model is the first one. ``encrypt_keys``: new private keys
-    are encrypted.
+    are encrypted. ``heartbeats``: with a topic for what devices say of themselves; it may be added to a task later.
 
     Raises UsageProblem: FLV-2403 (another task of this name), 2404 (updates too large), 2405 (regions), 2406 (topics of
     an earlier task), 2001 to 2004 (policy, layout), 22xx (the task file), 3104 (partitions), 6327 and 6328 (origin);
@@ -135,12 +136,14 @@ def create_task(
     _check_sizes(first.genesis.tensor_layout, policy, settings)
     if existing and existing != first.genesis:
         raise _exists_otherwise(task, store, _difference(existing, first.genesis))
-    _declare_topics(settings, first.genesis, fresh=existing is None, output=output)
+    _declare_topics(settings, first.genesis, fresh=existing is None, heartbeats=heartbeats, output=output)
     program.keep(settings.home, store)
     if (written := first.write(store)) is None:
         raise _exists_otherwise(task, store, _difference(store.genesis(), first.genesis))
     output.say(_told(written, fresh=existing is None))
-    return _noted(settings, written, Noted(lasting_reference(loaded, reference), seed, given, split))
+    return _noted(
+        settings, written, Noted(lasting_reference(loaded, reference), seed, given, split, heartbeats)
+    )
 
 
 def _check_sizes(layout: Layout, policy: Policy, settings: Settings) -> None:
@@ -322,12 +325,14 @@ def first_version(
     return FirstVersion(genesis, model, optimizer, (frozen,) if frozen is not None else ())
 
 
-def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output: Reporter) -> None:
+def _declare_topics(
+    settings: Settings, genesis: Genesis, *, fresh: bool, heartbeats: bool, output: Reporter
+) -> None:
     """Declare what is missing; a fresh task may not start on logs that already hold another's records."""
-    topics = topics_of(genesis.task, genesis.partitions, guided=genesis.is_guided)
+    topics = topics_of(genesis.task, genesis.partitions, guided=genesis.is_guided, heartbeats=heartbeats)
     require_right_topics(settings, [topic.name for topic in topics], fresh=fresh)
     created = set(declare_topics(settings, topics))
-    permit_task(settings, genesis.task, genesis.partitions, guided=genesis.is_guided)
+    permit_task(settings, genesis.task, genesis.partitions, guided=genesis.is_guided, heartbeats=heartbeats)
     if created:
         output.say(f"declared {len(created)} topics")
     logs = [(updates_topic(genesis.task, region), p) for region, p in genesis.slots]

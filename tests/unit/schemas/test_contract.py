@@ -290,7 +290,16 @@ def test_every_codec_stands_in_the_table_with_its_length() -> None:
 
 
 def test_the_formats_of_documents_are_named() -> None:
-    for name in (*GENESIS_FORMATS, *MANIFEST_FORMATS, v1.FORMAT, v2.FORMAT, v3.FORMAT, v4.FORMAT, v5.FORMAT, v6.FORMAT):
+    for name in (
+        *GENESIS_FORMATS,
+        *MANIFEST_FORMATS,
+        v1.FORMAT,
+        v2.FORMAT,
+        v3.FORMAT,
+        v4.FORMAT,
+        v5.FORMAT,
+        v6.FORMAT,
+    ):
         assert f"`{name}`" in page("documents.md")
 
 
