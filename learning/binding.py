@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aggregation.errors import UsageProblem
 from aggregation.layout import CONTROL
+from learning.control import asks_for_control
 from learning.kinds.protocol import Anatomy, ModelTensor
 from schemas.manifests import (
     BEFORE_V3,
@@ -81,7 +82,7 @@ def layout_entries(anatomy: Anatomy) -> tuple[TensorEntry, ...]:
 
 def genesis_format_for(task: Task) -> str:
     """The format in which a new task of this file is described."""
-    return CONTROL_GENESIS if task.asks_for_control else NEWEST_GENESIS
+    return CONTROL_GENESIS if asks_for_control(task.config.extra) else NEWEST_GENESIS
 
 
 def model_entry(anatomy: Anatomy) -> tuple[Model, bytes | None]:

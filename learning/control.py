@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.errors import UsageProblem
-from aggregation.layout import CONTROL_PREFIX, is_control_name
+from aggregation.layout import CONTROL_PREFIX, DTYPE, is_control_name
 from schemas.tensor_files import RawTensor, raw_tensor
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def variates_of(
         if kept is None:
             own[name] = np.zeros(spec.shape, dtype=np.float32)
             continue
-        if (kept.shape, kept.dtype) != (spec.shape, "float32"):
+        if (kept.shape, kept.dtype) != (spec.shape, DTYPE):
             raise UsageProblem(
                 "FLV-2254",
                 f"the device's control variates are of another model: {spec.name} is {kept}, expected "

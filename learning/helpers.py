@@ -78,12 +78,7 @@ def fit(
     mine, kept = _set_aside(data, held_out, config.seed)
     told = {} if kept is None else _prefixed("base", score(model, kept, loss))
     head_epochs = max(rule.head_epochs for rule in rules)
-    if head_epochs and not names:
-        raise UsageProblem(
-            "FLV-2207",
-            "fedrep trains private layers first, and fit() was told of none",
-            hint="name them: PRIVATE = ['head.*'] in the task file, and fluvial.fit(..., private=PRIVATE)",
-        )
+    _check_rules(way, named=bool(names))
     if head_epochs:
         first = replace(way, rules=(), steps=None)
         train_personal(model, mine, replace(config, epochs=head_epochs), first, names)
@@ -92,7 +87,6 @@ def fit(
     shared = [one for one in learned if id(one) not in hidden]
     personal = [one for one in learned if id(one) in hidden]
     if any(rule.controlled for rule in rules):
-        require_plain_steps(rules, optimizer, rest, clip_norm)
         shared = [one for one in shared if one.numel() > 0]
         way = replace(way, control=_controlled(model, shared, config))
     model.train()
@@ -166,6 +160,18 @@ def _check_new(holds: bool, problem: str) -> None:  # noqa: FBT001 (a condition)
             f"personal_score cannot do what a new device does: {problem}",
             hint="make the private layers of torch's own, or evaluate what is shared in a way of your own",
         )
+
+
+def _check_rules(way: Way, *, named: bool) -> None:
+    """UsageProblem FLV-2207 where the algorithms do not go with the rest. ``named``: there are private layers."""
+    if any(rule.head_epochs for rule in way.rules) and not named:
+        raise UsageProblem(
+            "FLV-2207",
+            "fedrep trains private layers first, and fit() was told of none",
+            hint="name them: PRIVATE = ['head.*'] in the task file, and fluvial.fit(..., private=PRIVATE)",
+        )
+    if any(rule.controlled for rule in way.rules):
+        require_plain_steps(way.rules, way.optimizer, way.settings, way.clip_norm)
 
 
 def _controlled(model: nn.Module, shared: Sequence[nn.Parameter], config: TrainConfig) -> Controlled:

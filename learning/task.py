@@ -118,12 +118,7 @@ class Task:
     def anatomy_of(self, model: Model) -> Anatomy:
         """What a model that ``model`` has made is made of: private tensors are frozen, as they are in it."""
         made = without(self.kind.anatomy(model), self.private, model)
-        return replace(made, control=self.asks_for_control)
-
-    @property
-    def asks_for_control(self) -> bool:
-        """Whether its devices train with control variates, by its CONFIG: see ``learning.control``."""
-        return asks_for_control(self.config.extra)
+        return replace(made, control=asks_for_control(self.config.extra))
 
     @cached_property
     def _first(self) -> Model:

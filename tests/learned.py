@@ -30,7 +30,10 @@ CHANGE: Final = 0.03
 
 
 def policy_of(form: str = FORMAT, **sections: Any) -> Policy:
-    """A policy, of v5 if nobody says another, whose arithmetic is the algorithm's alone: nothing is clipped, judged, shared out or coarse."""
+    """A policy, of v5 if nobody says another, whose arithmetic is the algorithm's alone.
+
+    Nothing is clipped, judged, shared out or coarse.
+    """
     plain: dict[str, Any] = {
         "window": {"updates_max": 60, "records_max": 500},
         "staleness": {"kind": "constant", "versions_max": 10, "seconds_max": 600.0},

@@ -73,11 +73,17 @@ def simulate(
     from fluvial.simulating.plan import policy_for
     from fluvial.simulating.simulator import simulate_crowd
     from fluvial.simulating.training import Trainers
+    from learning.control import asks_for_control
 
     task = _task_of(task_file, synthetic, options)
     output = invocation.output
     plan = plan_from(options, task, synthetic=synthetic or 0)
-    rules = policy_for(plan, read_policy_file(policy), task.policy_overrides if task is not None else {})
+    rules = policy_for(
+        plan,
+        read_policy_file(policy),
+        task.policy_overrides if task is not None else {},
+        control=task is not None and asks_for_control(task.config.extra),
+    )
     if task is not None and not no_check:
         check_users(task, output, seed=plan.seed)
     output.say(f"simulating {plan.population.name}, {plan.at_once} at once")

@@ -134,6 +134,7 @@ def simulate(
     accepted), FLV-2240 and FLV-2242 (its metrics), FLV-6310 (every device fails again and again), and what loading the
     data raises.
     """
+    from learning.control import asks_for_control
     from learning.parts import devices_of
     from learning.task import load_task
 
@@ -156,7 +157,8 @@ def simulate(
         speed_spread=speed_spread,
         codec=codec,
     )
-    rules = policy or layered_policy(task=loaded.policy_overrides, defaults=quick_policy(number))
+    quick = quick_policy(number, control=asks_for_control(loaded.config.extra))
+    rules = policy or layered_policy(task=loaded.policy_overrides, defaults=quick)
     with temporary_folder("fluvial-simulation-") as folder:
         simulation = _Simulation(
             loaded,

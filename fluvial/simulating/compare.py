@@ -125,7 +125,10 @@ def compare_all(
 
     All policies are read before anything is trained: FLV-2001 to FLV-2003.
     """
-    policies = [(one, policy_for(plan, one.text, task.policy_overrides)) for one in chosen]
+    from learning.control import asks_for_control
+
+    control = asks_for_control(task.config.extra)
+    policies = [(one, policy_for(plan, one.text, task.policy_overrides, control=control)) for one in chosen]
     found = []
     for one, policy in policies:
         runs = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from aggregation.codecs import DEFAULT_CODEC
 from aggregation.errors import UsageProblem
-from fluvial.local.policies import BUFFER_UPDATES_MAX, layered_policy
+from fluvial.local.policies import BUFFER_UPDATES_MAX, control_policy, layered_policy
 from fluvial.session.aim import NO_AIM, Aim
 from fluvial.session.engine import TICK_S
 from fluvial.session.simulation import ONE_REGION
@@ -79,13 +79,17 @@ class Plan:
         return max(TICK_S, self.round_s / TICKS_A_ROUND)
 
 
-def policy_for(plan: Plan, explicit: str, task: Mapping[str, object]) -> Policy:
+def policy_for(plan: Plan, explicit: str, task: Mapping[str, object], *, control: bool = False) -> Policy:
     """The policy (TOML) over the task file's over the quick defaults of a run of so many devices at once.
 
-    Windows close at every tick, and the deadline is some rounds, so that both fit the length of a round.
+    Windows close at every tick, and the deadline is some rounds, so that both fit the length of a round. ``control``:
+    whether they train with control variates.
     """
     together = min(plan.at_once, plan.population.devices)
     updates = max(1, min(BUFFER_UPDATES_MAX, together * 4 // 5))
     quick = f"[window]\nseconds_max = {plan.tick_s}\n\n[buffer]\nupdates = {updates}\n"
     deadline_s = max(10.0, 10.0 * plan.round_s)
-    return layered_policy(explicit=explicit, task=task, defaults=f"{quick}seconds_max = {deadline_s}\n")
+    quick = f"{quick}seconds_max = {deadline_s}\n" + (
+        control_policy(plan.population.devices) if control else ""
+    )
+    return layered_policy(explicit=explicit, task=task, defaults=quick)

@@ -14,13 +14,10 @@ honest stands behind the one after it: a manifest beyond a hole there was plante
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from functools import partial
 
 from aggregation.errors import IntegrityProblem
-from aggregation.policy import Policy
 from aggregation.server.merge import Checkpoint
-from aggregation.server.mixing import MixedBase, mixed_bases
 from aggregation.server.rates import server_at
 from backends.object_store import StoreUnavailable
 from backends.outages import UNREADABLE, retry_through_outage
@@ -33,8 +30,8 @@ from stream_apps.merger.announced import Announced
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.holding import Holding
-from stream_apps.merger.models import Models
-from stream_apps.merger.named_windows import named_windows, sums_of
+from stream_apps.merger.models import bases_of
+from stream_apps.merger.named_windows import sums_of
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.told import held_until, told_by_barriers
 from stream_apps.merger.version import Version, first_version, version_of
@@ -277,7 +274,7 @@ class Adopting:
             server=server_at(policy, manifest.version, delay_of(manifest, rules)),
             layout=layout,
             guide=direction_of_guide(self._store.guide(manifest.guide_sha256, layout, self._context.trust)),
-            bases=self._bases(manifest, policy),
+            bases=bases_of(self._context, manifest, policy),
         )
         if not derived.is_what(manifest):
             raise StoreUnavailable(
@@ -289,15 +286,6 @@ class Adopting:
         self._store.write_checkpoint(manifest.version, derived.model, derived.optimizer)
         self._say_finished(manifest.version)
         return derived.checkpoint
-
-    def _bases(self, manifest: Manifest, policy: Policy) -> Iterable[MixedBase]:
-        """What an announced version mixed in: its windows' records say which versions their updates answered."""
-        if not policy.server.mixing:
-            return ()
-        counting = [one for one in manifest.inputs if one.accepted and not one.is_dropped]
-        records = named_windows(self._context, counting)
-        pairs = [(records[one.sha256], one.weight) for one in counting]
-        return mixed_bases(pairs, policy, manifest.version - 1, Models(self._context).read)
 
     def _say_finished(self, number: int) -> None:
         text = "finished version %d, which another merger had committed"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregation.errors import IntegrityProblem
+from aggregation.policy import Policy
+from aggregation.server.mixing import MixedBase, mixed_bases
 from backends.object_store import ObjectNotFound
 from schemas.checkpoints import decode_model
+from schemas.manifests import Manifest
+from stream_apps.merger.named_windows import named_windows
 from stream_apps.process_context import ProcessContext
 
 REMEMBERED_BYTES_MAX: Final = 256 << 20
@@ -59,3 +64,16 @@ class Models:
         self._remembered[version] = model
         while len(self._remembered) > max(1, REMEMBERED_BYTES_MAX // max(1, model.nbytes)):
             self._remembered.popitem(last=False)
+
+
+def bases_of(context: ProcessContext, manifest: Manifest, policy: Policy) -> Iterable[MixedBase]:
+    """What a version mixed in that is vouched for: its windows' records say which versions their updates answered.
+
+    ``policy`` is its parent's. Raises what ``named_windows`` raises.
+    """
+    if not policy.server.mixing:
+        return ()
+    counting = [one for one in manifest.inputs if one.accepted and not one.is_dropped]
+    records = named_windows(context, counting)
+    pairs = [(records[one.sha256], one.weight) for one in counting]
+    return mixed_bases(pairs, policy, manifest.version - 1, Models(context).read)

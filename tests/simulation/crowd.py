@@ -144,7 +144,7 @@ class SimulatedDevice:
         generator = np.random.default_rng(rng.getrandbits(32))
         layout = self.device.author.genesis.tensor_layout
         delta = generator.normal(0.05, 0.2, layout.parameters)
-        delta[layout.trainable.parameters :] **= 2  # variances, on every scale
+        delta[layout.trainable.parameters : layout.model_parameters] **= 2  # variances, on every scale
         counted = self._policy.weights != ALIKE
         examples = int(generator.integers(0, EXAMPLES_MAX)) if counted else 10
         outcome = Contribution(delta.astype(np.float32), num_examples=examples, loss=0.5)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.vectors import (
+    bucketed,
     checks,
+    cohorts,
     defences,
     digests,
     encodings,
@@ -39,7 +41,7 @@ FILES: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "envelopes.json": wire.envelopes,
     "heads.json": heads.heads,
     "signatures.json": signatures.signatures,
-    "certificates.json": wire.certificates,
+    "certificates.json": lambda: wire.certificates(cohorts.certificates()),
     "encodings.json": encodings.encodings,
     "partitions.json": wire.partitions,
     "staleness.json": policies.staleness,
@@ -61,7 +63,7 @@ FILES: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "lateness.json": learning.lateness_cases,
     "rates.json": learning.rate_cases,
     "merges.json": varied.merge_cases,
-    "logs.json": varied.log_cases,
+    "logs.json": bucketed.log_cases,
     "checks.json": checks.check_cases,
 }
 

@@ -36,11 +36,10 @@ from tests.factories import (
     update_bytes,
     worker_signer,
 )
-from tests.vectors import bucketed, learning, numbers
+from tests.vectors import learning, numbers
 from tests.vectors.learning import V5, V6
-from tests.vectors.replaying import Log, case_of
+from tests.vectors.replaying import Log
 from tests.vectors.shares import barrier, update
-from tests.vectors.wire import authorities
 from tests.vectors.writing import plain, wholes
 
 VARIED: Final = BUFFERED.with_control()
@@ -200,13 +199,6 @@ LOGS: Final[dict[str, Callable[[], Log]]] = {
     "what v5 does not know": unknown,
 }
 """Each by its name."""
-
-
-def log_cases() -> dict[str, Any]:
-    """Every log, those of older policies first."""
-    made = bucketed.log_cases()
-    assert made["authorities"] == authorities()
-    return made | {"cases": [*made["cases"], *(case_of(name, make()) for name, make in LOGS.items())]}
 
 
 # -- merges

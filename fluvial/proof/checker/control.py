@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from fluvial.proof.checker import arithmetic
-from fluvial.proof.checker.arithmetic import Ints, Model, Tensor
+from fluvial.proof.checker.arithmetic import Ints, Model
 
 PREFIX: Final = "control:"
 SECTIONS: Final = ("weights", "buffers", "control")
@@ -45,7 +45,7 @@ def flaw_of(layout: list[dict[str, Any]]) -> str:
 
 
 def added(
-    policy: dict[str, Any], layout: list[Tensor], parts: list[Any], scales: list[float], weight: int
+    policy: dict[str, Any], parts: list[Any], scales: list[float], weight: int
 ) -> Ints:
     """What the control tensors of an accepted update add to the sums: int64[C], clipped by their own norm."""
     squares = [arithmetic.squares_and_dot(part, None)[0] for part in parts]

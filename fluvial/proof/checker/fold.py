@@ -242,7 +242,7 @@ class Partition:
         if held.values:
             digits += buffers.digits_of(np.concatenate(held.values), weight)
         if held.control:
-            varied += control.added(policy, task.control, held.control, held.control_scales, weight)
+            varied += control.added(policy, held.control, held.control_scales, weight)
 
     def _refuse(self, verdict: Verdict) -> Verdict:
         counts = self._window.counts

@@ -321,7 +321,7 @@ type arrived struct {
 	cohort                      string
 }
 
-// update judges a ClientUpdate, and counts it if it is accepted: checks 18 to 50.
+// update judges a ClientUpdate, and counts it if it is accepted: checks 18 to 51.
 func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as arrived) {
 	verdict.DeviceID = signer.Name
 	updateID, base := record["update_id"].(string), record["base_version"].(int64)
@@ -413,7 +413,7 @@ func wrongLayout(code int64, values ...any) *refusal {
 	return &refusal{"wrong_layout", why(code, values...)}
 }
 
-// form is checks 35 to 42: whether the tensors are the layout's in form.
+// form is checks 36 to 43: whether the tensors are the layout's in form.
 func (p *Partition) form(codec string, tensors []any) ([]part, []float64, *refusal) {
 	layout := p.layout.all()
 	if !contains(p.policy.Updates.Codecs, codec) {
@@ -439,7 +439,7 @@ func (p *Partition) form(codec string, tensors []any) ([]part, []float64, *refus
 	return parts, scales, refused
 }
 
-// levels is checks 38 to 42.
+// levels is checks 39 to 43.
 func (p *Partition) levels(codec string, data [][]byte, scales []float64) ([]part, *refusal) {
 	weights, running := len(p.layout.Weights), len(p.layout.Weights)+len(p.layout.Buffers)
 	parts, refused := encodedIn(codec, p.layout.Weights, data, scales)
@@ -463,7 +463,7 @@ func (p *Partition) levels(codec string, data [][]byte, scales []float64) ([]par
 	return append(parts, control...), nil
 }
 
-// encodedIn is checks 38 to 40 of the tensors of one section, which are the first of data and scales.
+// encodedIn is checks 39 to 41 of the tensors of one section, which are the first of data and scales.
 func encodedIn(codec string, tensors []Tensor, data [][]byte, scales []float64) ([]part, *refusal) {
 	var parts []part
 	for t, spec := range tensors {

@@ -83,8 +83,8 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     ),
     "an empty dimension": ([("w", (2, 0))], "every dimension must be at least 1"),
     "a section that is none": (
-        [("w", (1,), "control")],
-        "is of the section 'control'; there are weights, buffers",
+        [("w", (1,), "gradients")],
+        "is of the section 'gradients'; there are weights, buffers, control",
     ),
     "a section in two parts": (
         [("w", (1,), WEIGHTS), ("mean", (1,), BUFFERS), ("b", (1,), WEIGHTS)],
