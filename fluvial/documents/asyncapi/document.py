@@ -19,7 +19,7 @@ from schemas.vouching import HEADER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION: Final = "1.3.0"
+VERSION: Final = "1.4.0"
 """The document's own. Something removed or changed needs a new major version, something added a new minor one."""
 AVRO: Final = "application/vnd.apache.avro;version=1.9.0"
 BINDING: Final = "0.5.0"
