@@ -44,7 +44,8 @@ def differing_settings(
     With ``replicas`` copies enough to spare one, an acknowledged record has to stand in two; how many copies there are
     is the operator's choice. More than there are can never acknowledge anything.
     Larger messages do no harm, and how long metrics and heartbeats are kept is the operator's choice. That the broker
-    unpacks what it stores is asked of a ``fresh`` task's topics only: older ones go without, and are read as well (ADR 27).
+    unpacks what it stores is asked of a ``fresh`` task's topics only: older ones go without, and are read as well
+    (ADR 27).
     """
     wanted = Topic(topic, (), "task", 1, FOREVER_MS).config(message_bytes_max)
     if not fresh:
