@@ -65,7 +65,7 @@ def beat(federation: SmallFederation, device: str, sent_ms: int, **said: Any) ->
     cohort = said.pop("cohort", "")
     uris = names_of("eu", Role.DEVICE, device, cohort)
     signer = federation.signer(factories.device_signer(device, uris=uris))
-    fields = {"base_version": 0, "state": "waiting"} | said
+    fields: dict[str, Any] = {"base_version": 0, "state": "waiting"} | said
     return seal_heartbeat(Heartbeat(federation.task, "eu", device, sent_ms, **fields), signer)
 
 
