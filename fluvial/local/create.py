@@ -91,10 +91,10 @@ def create_task(
     """Create the task that ``reference`` (a shipped name or a .py file) describes; returns what ``task.json`` records.
 
     ``regions`` maps each region to its number of partitions. ``policy_text`` (TOML) goes before the task
-    file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model.
-    ``given`` (settings over the file's CONFIG) and ``split`` (devices, alpha) are noted, and stay as noted where they
-    are None. ``origin`` (TASK@VERSION) is the version whose model is the first one. ``encrypt_keys``: new private keys
-    are encrypted. ``heartbeats``: with a topic for what devices say of themselves; it may be added to a task later.
+    file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model. ``given`` (settings over
+    the file's CONFIG) and ``split`` (devices, alpha) are noted, and stay as noted where they are None. ``origin``
+    (TASK@VERSION) is the version whose model is the first one. ``encrypt_keys``: new private keys are encrypted.
+    ``heartbeats``: with a topic of these; it may be added later.
 
     Raises UsageProblem: FLV-2403 (another task of this name), 2404 (updates too large), 2405 (regions), 2406 (topics of
     an earlier task), 2001 to 2004 (policy, layout), 22xx (the task file), 3104 (partitions), 6327 and 6328 (origin);
@@ -114,10 +114,9 @@ def create_task(
         defaults=policy_defaults,
         default_format=NEWEST if existing is None else existing.first_policy.format,
     )
-    folder = keys_folder(settings.home, task)
+    folder, guided = keys_folder(settings.home, task), defence_named(policy.defence.kind).guided
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
-    guided = defence_named(policy.defence.kind).guided
     make_keys(folder, regions, guided=guided, keeping=keys.Keeping(settings.key, encrypt_keys))
     program = carried_program(loaded, output)
     first = first_version(

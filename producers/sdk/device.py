@@ -380,4 +380,5 @@ class Device:
 
     def verdict(self, receipt: Receipt, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Verdict:
         """What became of an update; TimeoutProblem FLV-2503 when no worker has judged it in time."""
-        return await_verdict(self._settings, self.author, receipt, timeout_s)
+        where, place = (receipt.partition, receipt.offset), receipt.place
+        return await_verdict(self._settings, self.author, *where, place=place, timeout_s=timeout_s)

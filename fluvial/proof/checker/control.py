@@ -44,9 +44,7 @@ def flaw_of(layout: list[dict[str, Any]]) -> str:
     return "has control variates that are not its weights'" if got and got != expected else ""
 
 
-def added(
-    policy: dict[str, Any], parts: list[Any], scales: list[float], weight: int
-) -> Ints:
+def added(policy: dict[str, Any], parts: list[Any], scales: list[float], weight: int) -> Ints:
     """What the control tensors of an accepted update add to the sums: int64[C], clipped by their own norm."""
     squares = [arithmetic.squares_and_dot(part, None)[0] for part in parts]
     norm, most = arithmetic.norm_of(squares, scales), rule_of(policy)["norm_clip"]
