@@ -140,9 +140,8 @@ def create_task(
     if (written := first.write(store)) is None:
         raise _exists_otherwise(task, store, _difference(store.genesis(), first.genesis))
     output.say(_told(written, fresh=existing is None))
-    return _noted(
-        settings, written, Noted(lasting_reference(loaded, reference), seed, given, split, heartbeats)
-    )
+    said = Noted(lasting_reference(loaded, reference), seed, given, split, heartbeats)
+    return _noted(settings, written, said)
 
 
 def _check_sizes(layout: Layout, policy: Policy, settings: Settings) -> None:
