@@ -93,7 +93,7 @@ def create_task(
     ``regions`` maps each region to its number of partitions. ``policy_text`` (TOML) goes before the task
     file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model. ``given`` (settings over
     the file's CONFIG) and ``split`` (devices, alpha) are noted, and stay as noted where they are None. ``origin``
-    (TASK@VERSION) is the version whose model is the first one. ``encrypt_keys``: new keys; ``heartbeats``: a topic more.
+    (TASK@VERSION) is the version whose model is the first one. ``encrypt_keys``: of new keys; ``heartbeats``: a topic.
 
     Raises UsageProblem: FLV-2403 (another task of this name), 2404 (updates too large), 2405 (regions), 2406 (topics of
     an earlier task), 2001 to 2004 (policy, layout), 22xx (the task file), 3104 (partitions), 6327 and 6328 (origin);
