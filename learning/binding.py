@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from aggregation.errors import UsageProblem
 from aggregation.layout import CONTROL
 from learning.control import asks_for_control
-from learning.kinds.protocol import Anatomy, ModelTensor
+from learning.kinds.protocol import Anatomy, Flat, ModelTensor
 from schemas.manifests import (
     BEFORE_V3,
     CONTROL_GENESIS,
@@ -68,6 +70,14 @@ def anatomy_for(document_format: str, task: Task, model: LibraryModel) -> Anatom
     from learning.kinds.torch_module import anatomy_before_v3
 
     return anatomy_before_v3(model)
+
+
+def first_parameters(task: Task, model: LibraryModel, anatomy: Anatomy) -> Flat:
+    """What version 0 of a task has of ``model``, float32[P] of its whole layout: control variates begin as 0."""
+    layout = anatomy.task_layout
+    flat = np.zeros(layout.parameters, dtype=np.float32)
+    flat[: layout.model_parameters] = task.kind.values(model, anatomy)
+    return flat
 
 
 def layout_entries(anatomy: Anatomy) -> tuple[TensorEntry, ...]:

@@ -141,30 +141,11 @@ class Task:
         bound = copy.copy(self)  # with what this one has made and loaded
         bound.__dict__["anatomy"] = anatomy
         try:
-            self._check_fits(anatomy)
+            _require_fit(self, anatomy)
         except UsageProblem as problem:
             problem.where = problem.where or str(self.path)
             raise
         return bound
-
-    def _check_fits(self, anatomy: Anatomy) -> None:
-        shared = next((name for name in self.private if name in anatomy.layout.names), "")
-        if shared:
-            raise UsageProblem(
-                "FLV-2252",
-                f"PRIVATE has {shared}, which the task's devices learn together: its genesis has it in the layout",
-                hint="use the task file that the task was created with, or make a new task: `fluvial run --fresh`",
-            )
-        model = self.fresh_model()
-        known = {*anatomy.layout.names, *anatomy.frozen, *self.anatomy.tied}
-        strange = next((name for name in self.kind.form(model) if name not in known), "")
-        if strange:
-            raise UsageProblem(
-                "FLV-2213",
-                f"the weights are of another model: they have no {strange}, the task file's model has",
-                hint="use the task file that the task was created with",
-            )
-        self.kind.load(model, anatomy, np.zeros(anatomy.layout.parameters, np.float32))
 
     def train(self, model: Model, data: Examples, config: TrainConfig) -> dict[str, float]:
         """Train in place on one device's examples; its metrics. Raises UsageProblem FLV-2208."""
@@ -316,6 +297,26 @@ def _check_functions(module: ModuleType, where: str) -> None:
         )
     if has_data(module):
         _data_source(module, where)
+
+
+def _require_fit(task: Task, anatomy: Anatomy) -> None:
+    shared = next((name for name in task.private if name in anatomy.layout.names), "")
+    if shared:
+        raise UsageProblem(
+            "FLV-2252",
+            f"PRIVATE has {shared}, which the task's devices learn together: its genesis has it in the layout",
+            hint="use the task file that the task was created with, or make a new task: `fluvial run --fresh`",
+        )
+    model = task.fresh_model()
+    known = {*anatomy.layout.names, *anatomy.frozen, *task.anatomy.tied}
+    strange = next((name for name in task.kind.form(model) if name not in known), "")
+    if strange:
+        raise UsageProblem(
+            "FLV-2213",
+            f"the weights are of another model: they have no {strange}, the task file's model has",
+            hint="use the task file that the task was created with",
+        )
+    task.kind.load(model, anatomy, np.zeros(anatomy.layout.parameters, np.float32))
 
 
 def _data_source(module: ModuleType, where: str = "") -> Callable[[], object]:

@@ -30,9 +30,9 @@ CHANGE: Final = 0.03
 
 
 def policy_of(form: str = FORMAT, **sections: Any) -> Policy:
-    """A policy, of v5 if nobody says another, whose arithmetic is the algorithm's alone.
+    """A policy whose arithmetic is the algorithm's alone: nothing is clipped, judged, shared out or coarse.
 
-    Nothing is clipped, judged, shared out or coarse.
+    Of v5 where nobody says another format.
     """
     plain: dict[str, Any] = {
         "window": {"updates_max": 60, "records_max": 500},

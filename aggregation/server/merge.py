@@ -90,13 +90,14 @@ def merge(
     server: ServerPolicy,
     layout: Layout,
     guide: Direction | None = None,
-    bases: Iterable[MixedBase] = (),
+    bases: Iterable[MixedBase] | None = None,
 ) -> Step:
     """One global step, with the policy's ``server`` as it is for this version, see ``rates.server_at``.
 
     ``total`` is the exact sum over ``updates`` updates of the weight ``weight_total``, after lateness; the sums alone,
     int64[``layout.sum_elements``], where no window is late and there is one bucket. ``guide`` is the one that the
-    version's manifest names, see ``cone``; ``bases`` are what the version's windows answered, see ``mixing``.
+    version's manifest names, see ``cone``; ``bases`` are what the version's windows answered, see ``mixing``:
+    ValueError where the policy mixes and they are not given.
     """
     if updates < 1 or weight_total < 1:
         raise IntegrityProblem(
@@ -112,6 +113,8 @@ def merge(
     summed = turned(one_of(total, weights, policy.merge), guide, policy, layout.trainable)
     sums = Sums(read_only(summed), 1.0 / unit, divisor)
     if policy.server.mixing:
+        if bases is None:
+            raise ValueError("under a policy that mixes a version goes by what its updates answered as well")
         sums = _mixed(sums, step.before, bases)
     peaks = _step_in_pieces(step, sums, layout.trainable)
     reference = direction_between(step.seen, step.before, peaks, layout.trainable)

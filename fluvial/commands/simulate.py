@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Unpack
 import click
 
 from aggregation.errors import UsageProblem
+from fluvial.commands.arrivals_option import arrivals_options, play_arrivals
 from fluvial.commands.crowd_options import CrowdOptions, crowd_options, plan_from
 from fluvial.commands.policy_option import policy_option
 from fluvial.terminal.invocation import (
@@ -40,6 +41,7 @@ TOLD_EVERY_S: Final = 2.0
     help="Instead of a task: updates of so many parameters that nobody trained, to see what a crowd's size does.",
 )
 @policy_option
+@arrivals_options
 @crowd_options
 @click.option(
     "--curve",
@@ -57,6 +59,8 @@ def simulate(
     task_file: str | None,
     synthetic: int | None,
     policy: Path | None,
+    arrivals: str | None,
+    save_arrivals: Path | None,
     curve: Path | None,
     no_check: bool,
     **options: Unpack[CrowdOptions],
@@ -65,25 +69,28 @@ def simulate(
 
     Devices train TASK for real (a file, or a shipped one: digits, fashion), or publish updates of a given size with
     --synthetic. They differ in speed, their rounds have heavy tails, they sleep and drop out, or do as a trace says.
-    The same arguments give the same versions, bit for bit.
+    The same arguments give the same versions, bit for bit. With --arrivals a real run is trained and merged anew.
     """
+    if arrivals is not None:
+        return play_arrivals(
+            invocation,
+            task_file,
+            arrivals,
+            save=save_arrivals,
+            versions=options["versions"],
+            processes=options["processes"],
+        )
     from fluvial.local.checking import check_users
     from fluvial.local.policies import read_policy_file
     from fluvial.simulating.curve import writer_of
     from fluvial.simulating.plan import policy_for
     from fluvial.simulating.simulator import simulate_crowd
     from fluvial.simulating.training import Trainers
-    from learning.control import asks_for_control
 
     task = _task_of(task_file, synthetic, options)
     output = invocation.output
     plan = plan_from(options, task, synthetic=synthetic or 0)
-    rules = policy_for(
-        plan,
-        read_policy_file(policy),
-        task.policy_overrides if task is not None else {},
-        control=task is not None and asks_for_control(task.config.extra),
-    )
+    rules = policy_for(plan, read_policy_file(policy), task)
     if task is not None and not no_check:
         check_users(task, output, seed=plan.seed)
     output.say(f"simulating {plan.population.name}, {plan.at_once} at once")

@@ -11,7 +11,6 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-import numpy as np
 
 from aggregation.defences import defence_named
 from aggregation.errors import UsageProblem
@@ -282,7 +281,13 @@ def first_version(
     ``nonce``; a new one (of "") draws its own where none is given. ``code``: the
     archive of its program; formats before v3 cannot say it. ``origin``: the version whose model is the first one.
     """
-    from learning.binding import anatomy_for, genesis_format_for, layout_entries, model_entry
+    from learning.binding import (
+        anatomy_for,
+        first_parameters,
+        genesis_format_for,
+        layout_entries,
+        model_entry,
+    )
     from learning.tensors import first_model
 
     document_format = document_format or genesis_format_for(loaded)
@@ -293,10 +298,7 @@ def first_version(
         require_control_policy(policy)
     if origin is not None:
         require_same_layout(origin, layout, entry.frozen)
-    values = np.zeros(layout.parameters, dtype=np.float32)  # control variates begin as 0
-    values[: layout.model_parameters] = (
-        loaded.kind.values(drawn, anatomy) if origin is None else origin.parameters
-    )
+    values = first_parameters(loaded, drawn, anatomy) if origin is None else origin.parameters
     model = encode_model(values, layout)
     optimizer = encode_optimizer(initial_state(policy.server, layout.trainable.parameters))
     genesis = Genesis(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aggregation.codecs import CodecName
     from aggregation.policy import Policy
     from fluvial.simulating.population import Population
+    from learning import Task
 
 VERSIONS: Final = 20
 VERSIONS_TO_TARGET: Final = 1000
@@ -79,17 +80,20 @@ class Plan:
         return max(TICK_S, self.round_s / TICKS_A_ROUND)
 
 
-def policy_for(plan: Plan, explicit: str, task: Mapping[str, object], *, control: bool = False) -> Policy:
+def policy_for(plan: Plan, explicit: str, task: Task | None) -> Policy:
     """The policy (TOML) over the task file's over the quick defaults of a run of so many devices at once.
 
-    Windows close at every tick, and the deadline is some rounds, so that both fit the length of a round. ``control``:
-    whether they train with control variates.
+    Windows close at every tick, and the deadline is some rounds, so that both fit the length of a round.
     """
     together = min(plan.at_once, plan.population.devices)
     updates = max(1, min(BUFFER_UPDATES_MAX, together * 4 // 5))
     quick = f"[window]\nseconds_max = {plan.tick_s}\n\n[buffer]\nupdates = {updates}\n"
     deadline_s = max(10.0, 10.0 * plan.round_s)
-    quick = f"{quick}seconds_max = {deadline_s}\n" + (
-        control_policy(plan.population.devices) if control else ""
-    )
-    return layered_policy(explicit=explicit, task=task, defaults=quick)
+    quick = f"{quick}seconds_max = {deadline_s}\n"
+    if task is None:
+        return layered_policy(explicit=explicit, task={}, defaults=quick)
+    from learning.control import asks_for_control
+
+    if asks_for_control(task.config.extra):
+        quick += control_policy(plan.population.devices)
+    return layered_policy(explicit=explicit, task=task.policy_overrides, defaults=quick)

@@ -68,8 +68,7 @@ log = logging.getLogger("fluvial.device")
 
 ANNOUNCEMENT_TIMEOUT_S: Final = 60.0
 VERDICT_TIMEOUT_S: Final = 60.0
-TURN_ASKED_EVERY_S: Final = 1.0
-"""A device that waits for its turn looks at least so often whether it has come."""
+TURN_ASKED_EVERY_S: Final = 1.0  # a device that waits for its turn looks at least so often
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def derive(
     server: ServerPolicy,
     layout: Layout,
     guide: Direction | None = None,
-    bases: Iterable[MixedBase] = (),
+    bases: Iterable[MixedBase] | None = None,
 ) -> Derived:
     """One global step from ``parent``; the sums of ``windows``, of which none is dropped, are taken one at a time.
 

@@ -9,10 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.errors import IntegrityProblem
 from aggregation.policy import Policy
 from aggregation.server.mixing import MixedBase, mixed_bases
-from backends.object_store import ObjectNotFound
+from backends.outages import UNREADABLE, retry_through_outage
 from schemas.checkpoints import decode_model
 from schemas.manifests import Manifest
 from stream_apps.merger.named_windows import named_windows
@@ -31,32 +30,24 @@ class Models:
         self._remembered: OrderedDict[int, npt.NDArray[np.float32]] = OrderedDict()
 
     def read(self, version: int) -> npt.NDArray[np.float32]:
-        """The model of a version, float32[P], read-only.
-
-        IntegrityProblem FLV-3004 where the store has no such version, FLV-4103 where its file is another, and what its
-        manifest raises.
-        """
+        """The model of a committed version, float32[P], read-only; waits while it is missing or damaged."""
         if version not in self._remembered:
-            self._remember(version, self._read(version))
+            what = f"read the model of version {version}, which updates answered"
+            model = retry_through_outage(
+                what, lambda: self._read(version), UNREADABLE, clock=self._context.clock
+            )
+            self._remember(version, model)
         self._remembered.move_to_end(version)
         return self._remembered[version]
 
     def _read(self, version: int) -> npt.NDArray[np.float32]:
         trust, layout = self._context.trust, self._context.layout
-        try:
-            sha256 = (
-                self._store.signed_manifest(version, trust).model_sha256
-                if version
-                else self._context.genesis.model_sha256
-            )
-            model = decode_model(self._store.model_bytes(version, sha256), layout)
-        except ObjectNotFound as error:
-            raise IntegrityProblem(
-                "FLV-3004",
-                f"updates of a version answered version {version}, and the store does not have its model",
-                where=self._store.store.describe(),
-                hint="restore the task's objects from a backup; `fluvial audit` names what is missing",
-            ) from error
+        sha256 = (
+            self._store.signed_manifest(version, trust).model_sha256
+            if version
+            else self._context.genesis.model_sha256
+        )
+        model = decode_model(self._store.model_bytes(version, sha256), layout)
         model.flags.writeable = False
         return model
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from aggregation.selection import Candidate, is_selected
-from schemas.certificates import Role
+from schemas.certificates import COHORT_PREFIX, Role
 from schemas.envelope import Signer
 from tests.factories import (
     TASK,
@@ -18,7 +18,7 @@ from tests.factories import (
     tick_bytes,
     update_bytes,
 )
-from tests.factories.certificates import COHORT_PREFIX, names_of
+from tests.factories.certificates import names_of
 from tests.vectors.learning import V5
 from tests.vectors.replaying import Log, case_of
 from tests.vectors.shares import barrier, update

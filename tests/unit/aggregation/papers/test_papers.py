@@ -97,7 +97,11 @@ def test_fedbuff_weighs_by_staleness(staleness: dict[str, Any], s: Callable[[int
 
 def test_fedasync_mixes_one_update_after_another() -> None:
     """Xie, Koyejo, Gupta 2019, algorithm 1, of deltas."""
-    sections = {"buffer": {"updates": 1}, "window": {"updates_max": 1}, "server": {"learning_rate": 0.6}}
+    sections: dict[str, Any] = {
+        "buffer": {"updates": 1},
+        "window": {"updates_max": 1},
+        "server": {"learning_rate": 0.6},
+    }
     one = lived_alone(policy_of(staleness={"kind": "polynomial", "exponent": 0.5}, **sections))
     require(one, lambda model, log: twins.fedasync(model, log, 0.6, twins.polynomial(0.5)))
     assert [manifest.accepted for manifest in one.manifests] == [1] * VERSIONS
@@ -106,7 +110,7 @@ def test_fedasync_mixes_one_update_after_another() -> None:
 
 def test_fedasync_mixes_whole_models() -> None:
     """Xie, Koyejo, Gupta 2019, algorithm 1."""
-    sections = {"buffer": {"updates": 1}, "window": {"updates_max": 1}}
+    sections: dict[str, Any] = {"buffer": {"updates": 1}, "window": {"updates_max": 1}}
     server = {"learning_rate": 0.6, "mixing": True}
     policy = policy_of(V6, staleness={"kind": "polynomial", "exponent": 0.5}, server=server, **sections)
     one = lived_alone(policy)

@@ -249,6 +249,24 @@ def test_devices_draw_their_lots_and_where_too_few_are_selected_more_are(
     assert set(outcome.ledger.outcomes) <= {"accepted", "round_over"}
 
 
+def test_models_that_versions_mix_in_stay_as_long_as_they_may_be_answered() -> None:
+    plan = replace(PLAN, population=Drawn(devices=40, tail=2.0), synthetic=30, signed=False, versions=80)
+    mixing: dict[str, dict[str, object]] = {
+        "server": {"mixing": True, "learning_rate": 0.5},
+        "buffer": {"updates": 1},
+        "window": {"updates_max": 1, "seconds_max": 0.1},
+        "staleness": {"versions_max": 12, "seconds_max": 2.0},
+    }
+    outcome = simulate_crowd(plan, rules(**mixing))
+    assert len(outcome.points) == 80
+    assert max(point.staleness for point in outcome.points) > 4, (
+        "nothing older than what is kept was answered"
+    )
+    plain = simulate_crowd(plan, rules(**mixing | {"server": {"learning_rate": 0.5}}))
+    assert plain.points[0].model_sha256 == outcome.points[0].model_sha256
+    assert plain.points[-1].model_sha256 != outcome.points[-1].model_sha256
+
+
 # -- cohorts
 
 
