@@ -10,7 +10,6 @@ The signature is over the task's domain for ``Heartbeat``, the SHA-256 of ``FORM
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -18,7 +17,7 @@ import msgspec
 import rfc8785
 from cryptography.exceptions import InvalidSignature
 
-from schemas.certificates import BadCertificateError, Identity, Role
+from schemas.certificates import Identity, Role
 
 if TYPE_CHECKING:
     from schemas.certificates import Trust
@@ -69,7 +68,11 @@ def heartbeat_in(
         certificate = base64.b64decode(sealed.certificate, validate=True)
         signature = base64.b64decode(sealed.signature, validate=True)
         signer = trust.identify(certificate)
-    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, BadCertificateError) as error:
+        body = _canonical(sealed.heartbeat)
+    except (
+        msgspec.DecodeError,
+        ValueError,
+    ) as error:  # base64's errors and a bad certificate are ValueErrors
         return f"not a heartbeat: {error}"
     beat = sealed.heartbeat
     if signer.role is not Role.DEVICE or (signer.region, signer.name) != (beat.region, beat.device_id):
@@ -77,7 +80,7 @@ def heartbeat_in(
     if beat.task != task or not signer.valid_at(timestamp_ms):
         return "for another task, or signed with a certificate that is not valid"
     try:
-        signer.public_key.verify(signature, trust.domain.signed_bytes(KIND, _FORMAT_SHA256, _canonical(beat)))
+        signer.public_key.verify(signature, trust.domain.signed_bytes(KIND, _FORMAT_SHA256, body))
     except InvalidSignature:
         return "the signature is not the device's over this"
     return beat, signer

@@ -30,6 +30,8 @@ TOLERANCE: Final = 0.75
 THRESHOLD: Final = 12.0
 FURTHEST: Final = 4.0
 """No version counts as further away: one odd version is no drift."""
+VALUE_MAX: Final = 1e100
+"""Its square is a number still."""
 LEAST_DEVIATION: Final = 0.01
 """Of the mean: a number that hardly moves has no deviations to speak of."""
 
@@ -44,8 +46,11 @@ class Drift:
     statistic: float = 0.0
 
     def add(self, value: float) -> bool:
-        """Take the next version's number; whether it drifts. What is no finite number is passed over."""
-        if not math.isfinite(value):
+        """Take the next version's number; whether it drifts.
+
+        What is no number, or further from 0 than ``VALUE_MAX``, is passed over.
+        """
+        if not abs(value) <= VALUE_MAX:  # NaN is not either
             return False
         self.seen += 1
         if self.seen == 1:
@@ -54,7 +59,9 @@ class Drift:
         away = value - self.mean
         if self.seen > LEAST:
             deviation = max(math.sqrt(self.variance), LEAST_DEVIATION * abs(self.mean))
-            z = max(-FURTHEST, min(FURTHEST, away / deviation)) if deviation else 0.0
+            if deviation:  # what is odd moves what is usual no further than it counts
+                away = max(-FURTHEST * deviation, min(FURTHEST * deviation, away))
+            z = away / deviation if deviation else 0.0
             self.statistic = max(0.0, self.statistic + (z - TOLERANCE) / THRESHOLD)
             if self.statistic > 1.0:
                 self.seen, self.mean, self.variance, self.statistic = 1, value, 0.0, 0.0

@@ -130,7 +130,7 @@ class Gathering:
         except CodecError:
             self.strays += 1
             return
-        if verdict.offset >= log_end:
+        if not 0 <= verdict.offset < log_end:
             self.strays += 1
             return
         if not verdict.device_id:
@@ -216,6 +216,8 @@ def _cohort_of(view: TaskView, one: Heard) -> str | None:
     """What the certificate of its newest judged record names; None where that record names nobody."""
     assert one.partition is not None
     topic = updates_topic(view.task, one.region)
+    if one.offset < view.reader.bounds(topic, one.partition)[0]:
+        return None  # the log has lost it, or somebody wrote a verdict of it
     for record in view.reader.read(topic, one.partition, one.offset, one.offset + 1):
         try:
             return view.trust.identify(read_update(record.value or b"", view.trust.rules).certificate).cohort

@@ -107,6 +107,15 @@ def test_an_expired_certificate_says_nothing() -> None:
             }
         ).encode(),
         json.dumps({"certificate": "", "heartbeat": {"state": "dead"}, "signature": ""}).encode(),
+        *(
+            json.dumps({"heartbeat": msgspec.to_builtins(BEAT), **texts}, ensure_ascii=False).encode()
+            for texts in (
+                {"certificate": "é", "signature": ""},
+                {"certificate": "", "signature": "\U0001f600"},
+                {"certificate": "AAAA=", "signature": "A"},
+            )
+        ),
+        b'{"certificate":"\\ud800","heartbeat":{},"signature":""}',
     ],
 )
 def test_what_anybody_may_write_is_passed_over(value: bytes | None) -> None:

@@ -65,11 +65,29 @@ def test_after_an_alarm_it_learns_the_new_level() -> None:
     assert at < 70
 
 
-@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, 1e200, -1.7e308])
 def test_what_is_no_number_is_passed_over(odd: float) -> None:
     values = noise(100, 8) + [1.6] * 30
     with_odd = [one for value in values for one in (value, odd)]
     assert [at // 2 for at in alarms(with_odd)] == alarms(values) != []
+
+
+@pytest.mark.parametrize("huge", [1e6, 1e99])
+@pytest.mark.parametrize("at", [0, 5, 60])
+def test_one_huge_number_makes_it_blind_for_a_while_at_most(huge: float, at: int) -> None:
+    values = noise(1200, 9)
+    values[at] = huge
+    one = Drift()
+    for value in values:
+        one.add(value)
+    assert math.isfinite(one.statistic) and one.mean < 2.0 * huge
+    later = Drift(one.seen, one.mean, one.variance, one.statistic)
+    assert any(later.add(value + (3.0 if at >= LEAST else huge)) for value in noise(60, 10))
+
+
+def test_a_task_that_diverges_drifts() -> None:
+    losses = noise(60, 11) + [10.0**power for power in range(1, 90)]
+    assert any(60 <= at < 70 for at in alarms(losses))
 
 
 def test_it_only_learns_at_first() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from rich.console import Console
 
 from aggregation.fold.events import Verdict
 from backends.log import LogRecord
+from backends.memory.log import MemoryWriter
 from backends.tasks import TaskFile
 from fluvial.commands.suspects import show_registry
 from fluvial.reading.registry import Gathering, Registry, read_registry
@@ -151,11 +152,21 @@ def test_what_others_write_beside_the_verdicts_is_counted_and_hides_nobody() -> 
     go_on(federation, [one], 1)
     topic = verdicts_topic(federation.task, "eu")
     federation.writer.append_now(topic, b"junk", partition=0)
-    federation.writer.append_now(
-        topic, factories.verdict_bytes(Verdict(10**9, "accepted", device_id="ghost")), partition=0
-    )
+    for offset in (10**9, -1, -7):
+        ghost = factories.verdict_bytes(Verdict(offset, "accepted", device_id="ghost"))
+        federation.writer.append_now(topic, ghost, partition=0)
     found = read(federation)
-    assert [heard.device_id for heard in found.shown] == [one] and found.strays == 2
+    assert [heard.device_id for heard in found.shown] == [one] and found.strays == 4
+
+
+def test_of_a_device_whose_updates_the_log_has_lost_the_cohort_is_not_known() -> None:
+    federation = federation_of()
+    (one,) = devices_of(federation, 1)
+    go_on(federation, [one], 1)
+    log = cast("MemoryWriter", federation.writer)._log
+    log.forget_before(updates_topic(federation.task, "eu"), 0, 5)
+    (heard,) = read(federation).shown
+    assert (heard.device_id, heard.cohort) == (one, None)
 
 
 def test_what_is_kept_is_bounded_and_who_was_heard_longest_ago_goes() -> None:
