@@ -86,7 +86,7 @@ class Rounds:
         self._failed_at = 0.0
 
     def may_run(self, member: Member) -> bool:
-        """Whether a device may take part now; none is asked more often than every ``ASKED_EVERY_S``, but by ``make``."""
+        """Whether a device may take part now: asked at most every ``ASKED_EVERY_S``, and once more by ``make``."""
         if self._can_run is None:
             return True
         now_s, (asked_s, able) = time.monotonic(), self._asked.get(member.index, (-math.inf, False))
@@ -112,6 +112,7 @@ class Rounds:
         and again.
         """
         if not self._is_able(member):
+            self._asked[member.index] = time.monotonic(), False
             member.last_base, member.asked = -1, (-1, -1)
             return []
         member.rounds += 1
