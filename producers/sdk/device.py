@@ -101,10 +101,10 @@ class Device:
         clock: Clock = SYSTEM_CLOCK,
         observer: Observer = UNOBSERVED,
         can_run: CanRun | None = None,
-        heartbeat_s: float = 0.0,
+        heart: Heart | None = None,
     ) -> None:
         self.author = author
-        self.heart = Heart(author, writer, clock, heartbeat_s)
+        self.heart = heart or Heart(author, writer, clock, 0.0)
         self.eligibility = Eligibility(can_run, f"device {author.device_id}")
         self.codec: CodecName = codec
         self._settings = settings
@@ -165,7 +165,7 @@ class Device:
             codec=codec,
             observer=observer,
             can_run=can_run,
-            heartbeat_s=heartbeat_s,
+            heart=Heart.of(settings, author, SYSTEM_CLOCK, heartbeat_s) if heartbeat_s > 0.0 else None,
         )
         device._owns_announcements = announcements is None
         return device
@@ -181,6 +181,7 @@ class Device:
     def close(self) -> None:
         """Deliver what is under way and release what this device opened itself."""
         self._writer.flush()
+        self.heart.stop()
         if self._owns_announcements:
             self._announcements.close()
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from aggregation.errors import ConnectionProblem
+from aggregation.errors import ConnectionProblem, FluvialError, UsageProblem
 from producers.sdk.heart import Heart
 from producers.sdk.updates import Author
 from schemas.topics import heartbeats_topic
@@ -27,12 +27,19 @@ class Writer:
     def append(self, topic: str, value: bytes, *, key: bytes, partition: int) -> Future[Any]:
         assert (key, partition) == (b"d-1", 0)
         self.written.append((topic, msgspec.json.decode(value)["heartbeat"]))
+        if isinstance(self.error, UsageProblem):
+            raise self.error
         done: Future[Any] = Future()
         if self.error is None:
             done.set_result(None)
         else:
             done.set_exception(self.error)
         return done
+
+    def flush(self, timeout_s: float) -> None:
+        assert timeout_s <= 5.0
+        if self.error is not None:
+            raise self.error
 
 
 def heart(every_s: float, error: Exception | None = None) -> tuple[Heart, Writer, Hours]:
@@ -81,9 +88,15 @@ def test_a_long_reason_is_cut_off_to_what_a_heartbeat_may_have() -> None:
     assert len(writer.written[0][1]["reason"]) == 200
 
 
-def test_one_that_nobody_takes_is_a_warning_once(caplog: pytest.LogCaptureFixture) -> None:
-    one, writer, _ = heart(60.0, ConnectionProblem("FLV-3100", "no broker"))
+@pytest.mark.parametrize(
+    "error", [ConnectionProblem("FLV-3100", "no broker"), UsageProblem("FLV-3103", "no such topic")]
+)
+def test_one_that_nobody_takes_is_a_warning_once(
+    caplog: pytest.LogCaptureFixture, error: FluvialError
+) -> None:
+    one, writer, _ = heart(60.0, error)
     with caplog.at_level(logging.WARNING, "fluvial.device"):
         assert one.beat("waiting", 0) and one.beat("training", 0)
+        one.stop()
     assert len(writer.written) == 2
     assert [record.levelname for record in caplog.records] == ["WARNING"]
