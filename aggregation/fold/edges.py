@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from aggregation.fold.events import EdgeAggregate
     from aggregation.fold.state import PartitionState
 
+SAID_MAX: Final = (1 << 63) - 1
+"""A window may claim as many updates as a record can say, and a verdict can say no more."""
 CLIP: Final = 1.0
 """What stands for the clip factor of a window: its updates were clipped where they were folded."""
 
@@ -84,7 +86,7 @@ def _wrong(state: PartitionState, event: EdgeAggregate, counted: int) -> Because
         hashes = (window.policy_sha256[:SHA256_SHOWN], state.policy_sha256[:SHA256_SHOWN])
         return because(Reason.EDGE_POLICY, edge, *hashes)
     if counted > policy.edges.updates_max:
-        return because(Reason.EDGE_TOO_MANY, edge, counted, policy.edges.updates_max)
+        return because(Reason.EDGE_TOO_MANY, edge, min(counted, SAID_MAX), policy.edges.updates_max)
     flaw = wrong_form(window, state)
     if not flaw and event.sums is not None:
         flaw = wrong_sums(event.sums, window, state.layout)

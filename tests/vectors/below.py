@@ -16,16 +16,16 @@ from aggregation.policy import Policy
 from schemas import avro
 from schemas.certificates import Role
 from schemas.checkpoints import encode_sums
-from schemas.edges import edge_record, packed, unpacked, width_of
+from schemas.edges import edge_record, packed, unpacked
 from schemas.envelope import Signer
 from schemas.objects import sha256_hex
 from schemas.windows import aggregate_of
+from tests import factories
 from tests.factories import (
     BUFFERED,
     EDGE,
     LAYOUT,
     Edge,
-    barrier_bytes,
     delta,
     device_signer,
     devices,
@@ -33,17 +33,15 @@ from tests.factories import (
     model_sha,
     operator_signer,
     revoke_bytes,
-    sha,
     signer,
     tick_bytes,
     update_bytes,
-    worker_signer,
 )
 from tests.vectors.learning import V5
 from tests.vectors.logs import serial_of
-from tests.vectors.replaying import Log
+from tests.vectors.replaying import Log, case_of
 from tests.vectors.shares import barrier, update
-from tests.vectors.varied import VARIED, varied
+from tests.vectors.varied import VARIED, moves, varied, varied_tensors
 
 Fields = dict[str, Any]
 Ints = npt.NDArray[np.int64]
@@ -80,7 +78,7 @@ class Chain:
     ) -> bytes:
         """The record of a window: the edge's last one as if it were the next, its aggregate changed, then ``said``.
 
-        ``change`` gets the aggregate's fields and gives those that differ; of these ``sums`` are the window's, int64[n].
+        ``change`` gets the aggregate's fields and gives those that differ; ``sums`` are the window's, int64[n].
         ``moves``: the next one follows it.
         """
         record = self.edge.records[-1]
@@ -90,7 +88,7 @@ class Chain:
         changed = {} if change is None else change(fields)
         if "sums" in changed:
             sums = changed.pop("sums")
-            changed["sum_sha256"] = sha256_hex(encode_sums(sums))
+            changed["sum_sha256"] = "" if sums is None else sha256_hex(encode_sums(sums))
         payload = avro.encode_as("RegionalAggregate", 4, fields | changed)
         made = edge_record(aggregate_of(fields | changed, payload), payload, record["model_sha256"], sums)
         made |= {"region": record["region"], "edge": record["edge"]}
@@ -144,7 +142,7 @@ def heard() -> Log:
     log.add(late.send(lambda _: {"version": 0}), "of a version that it was not folded at, says its model")
     log.add(late.send(lambda _: {"version": 3}), "of a version to come")
     log.add(late.send(), "the next one: what was refused from there on had its turn")
-    log.add(tick_bytes(len(log.records) - 6), "closes the window: the state has both edges")
+    log.add(tick_bytes(13), "closes the window: the state has both edges")
     return log
 
 
@@ -257,8 +255,8 @@ def longest(accepted: int, weight: int, size: int, clip: float) -> int:
 
 
 def evenly(size: int, length: int) -> Ints:
-    """Sums that are all as long, one way and the other."""
-    return np.where(np.arange(size) % 2 == 0, length, length).astype(np.int64)
+    """Sums that are all as long."""
+    return np.full(size, length, dtype=np.int64)
 
 
 def unreadable() -> Log:
@@ -266,8 +264,7 @@ def unreadable() -> Log:
     one = with_edges()
     log, names = Log(one, partitions=2), devices(9)
     log.keep(one.canonical())
-    home = next(f"eu.e{n}" for n in range(20) if partition_of(f"eu.e{n}", 2) == 0)
-    away = next(f"eu.e{n}" for n in range(20) if partition_of(f"eu.e{n}", 2) == 1)
+    home, away = edges_at(2)
     chain, elsewhere = chain_of(one, *names[:2], edge=home), chain_of(one, names[0], edge=away)
     record = chain.edge.records[-1]
     sums, width = unpacked(record["sums"], record["width"]), record["width"]
@@ -334,6 +331,12 @@ def tick_payload() -> bytes:
     """A Tick without an envelope."""
     fields = {"task": "digits", "region": "eu", "partition": 0, "window_first_offset": 0}
     return avro.encode("Tick", fields)
+
+
+def varied_update(device: str, number: int) -> Update:
+    """An update with buffers and control variates, as an edge has authenticated it."""
+    tensors = varied_tensors(moves(number, 0.5), "int8")
+    return factories.update(device, region=EDGE, seed=number, tensors=tensors, layout=VARIED)
 
 
 def sections() -> Log:
@@ -426,7 +429,7 @@ def without() -> Log:
     tried(1, "without edges")
     log.add(barrier(1, one), "edges from here on")
     tried(2, "with edges")
-    log.add(chain.send(lambda _: {"policy_sha256": one.sha256}), "counts, a version late")
+    log.add(chain.send(lambda _: {"policy_sha256": one.sha256}), "a copy")
     log.add(barrier(2, none), "closes the window; no edges, but the state knows how far one came")
     log.add(chain.send(moves=False), "unknown")
     log.add(update(names[4], 2, delta(1)), "counts")
@@ -449,3 +452,66 @@ LOGS: Final[dict[str, Callable[[], Log]]] = {
     "without edges": without,
 }
 """Each by its name."""
+
+
+def check_case() -> dict[str, Any]:
+    """The order of the checks of a window: each fails one first, and where it can a later one as well."""
+    one = with_edges(edges={"updates_max": 4}, staleness={"versions_max": 1, "seconds_max": 0})
+    rounds = with_edges(edges={"updates_max": 4}, buffer={"mode": "rounds"})
+    log, names, rows = Log(one, BUFFERED, partitions=2), devices(9), list[Fields]()
+    for each in (one, rounds):
+        log.keep(each.canonical())
+    home, away = edges_at(2)
+    chain = chain_of(one, *names[:2], edge=home, layout=BUFFERED)
+    elsewhere = chain_of(one, names[0], edge=away, layout=BUFFERED)
+    other = chain_of(one, names[0], edge="us.e1", layout=BUFFERED)
+    by = edge_signer("us.e1", issuer="us")
+
+    def probe(number: int, value: bytes, *also: int) -> None:
+        rows.append({"offset": len(log.records), "check": number, "also": list(also)})
+        log.add(value, f"fails check {number}")
+
+    def moved(number: int, change: Fields, *also: int) -> None:
+        probe(number, chain.send(lambda _: dict(change)), *also)
+
+    def held(number: int, change: Fields, *also: int, **said: Any) -> None:
+        probe(number, chain.send(lambda _: dict(change), moves=False, **said), *also)
+
+    strange = {"policy_sha256": model_sha(9)}
+    held(58, {}, 59, edge="eu.other", width=0)
+    held(59, {}, 61, width=0, task="other")
+    probe(61, other.send(moves=False, by=by, task="other"), 62)
+    probe(62, other.send(lambda _: {"partition": 1}, moves=False, by=by), 64)
+    probe(63, elsewhere.send(lambda _: {"partition": 1}, moves=False), 64)
+    probe(76, chain.send())
+    held(64, {"sequence": 0, "partition": 1}, 65)
+    held(65, {"sequence": 0, "version": 9}, 67)
+    held(66, {"previous_sha256": model_sha(9), "version": 9}, 67)
+    moved(67, {"version": 9} | strange, 71)
+    late = chain.edge.records[-1] | {"model_sha256": model_sha(0)}
+    probe(70, chain.send(lambda _: dict(strange), model_sha256=model_sha(9)), 71)
+    moved(71, strange | {"accepted": 5}, 72)
+    moved(72, {"accepted": 5}, 73)
+    moved(72, {"accepted": (1 << 63) - 1}, 73)
+    log.add(barrier(1, one), "a version more")
+    moved(73, {"bases": []}, 75)
+    total = unpacked(late["sums"], late["width"])
+    long = total.copy()
+    long[: BUFFERED.trainable.parameters] *= 10_000
+    probe(74, chain.send(lambda _: {"sums": long}), 75)
+    probe(75, chain.send())
+    log.add(barrier(2, one), "and one more: the first is too old")
+    moved(69, strange, 71)
+    log.add(barrier(3, rounds), "in rounds")
+    moved(68, strange, 71)
+    log.add(revoke_bytes(home), "bars the edge")
+    held(60, {}, 61, task="other")
+    return case_of("windows of edges", log) | {"checks": rows}
+
+
+def edges_at(partitions: int) -> tuple[str, str]:
+    """An edge whose partition is 0, and one whose is 1."""
+    names = [f"eu.e{number}" for number in range(20)]
+    return tuple(  # type: ignore[return-value]
+        next(name for name in names if partition_of(name, partitions) == at) for at in (0, 1)
+    )

@@ -185,6 +185,9 @@ func (p *Partition) edgeContent(verdict *Verdict, edge string, window *heard, as
 		verdict.refuse("bad_aggregate", 344, edge, cut(policy, 12), cut(p.policy.SHA256, 12))
 		return
 	case said.Cmp(big.NewInt(most)) > 0:
+		if !said.IsInt64() {
+			said.SetInt64(math.MaxInt64)
+		}
 		verdict.refuse("over_share", 345, edge, said.Int64(), most)
 		return
 	}

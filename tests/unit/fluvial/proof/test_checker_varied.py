@@ -19,7 +19,7 @@ from fluvial.proof.checker.fold import Partition
 from fluvial.proof.checker.task import Damaged, Shelf, Task, object_key, task_of
 from fluvial.proof.checker.wire import notary_of
 from tests.unit.fluvial.proof.test_checker_learning import layout_of
-from tests.vectors import cohorts, varied
+from tests.vectors import below, cohorts, varied
 from tests.vectors.__main__ import FOLDER
 
 SEEN = ("offset", "outcome", "device_id", "update_id", "base_version", "staleness", "weight", "clip", "norm")
@@ -64,7 +64,7 @@ def task_in(case: dict[str, Any], authorities: dict[str, str]) -> Task:
     )
 
 
-@pytest.mark.parametrize("name", varied.LOGS | cohorts.LOGS)
+@pytest.mark.parametrize("name", varied.LOGS | cohorts.LOGS | below.LOGS)
 def test_the_checker_folds_the_logs_of_v6_to_the_vectors_bits(name: str) -> None:
     logs = file("logs.json")
     (case,) = [one for one in logs["cases"] if one["name"] == name]
