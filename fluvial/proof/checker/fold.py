@@ -25,7 +25,7 @@ from fluvial.proof.checker.known import is_later, is_new_to, knows_edges, newest
 from fluvial.proof.checker.lots import is_selected, is_synchronous, weight_by_examples
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling, times
-from fluvial.proof.checker.task import Damaged, Shelf
+from fluvial.proof.checker.task import Damaged, Shelf, Task
 from fluvial.proof.checker.window import Closed, Folded, Verdict, Window, verdict_of
 from fluvial.proof.checker.wire import Sealed, Signer
 
