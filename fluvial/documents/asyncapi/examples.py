@@ -18,6 +18,7 @@ from schemas.certificates import CONTROL, Role
 from schemas.checkpoints import encode_sums
 from schemas.edges import edge_record
 from schemas.envelope import ENVELOPE, Signer
+from schemas.heartbeats import Heartbeat, seal_heartbeat
 from schemas.objects import sha256_hex
 from schemas.records import SIGNERS
 from schemas.signing import SignatureDomain
@@ -172,6 +173,15 @@ def envelope(kind: str) -> dict[str, Any]:
     name, fields = codec.decode(value)
     assert name.name == ENVELOPE
     return fields
+
+
+def heartbeat() -> bytes:
+    """A device's heartbeat, signed."""
+    update = RECORDS["ClientUpdate"]
+    said = Heartbeat(
+        update["task"], update["region"], _NAMES[Role.DEVICE], TIMESTAMP_MS, update["base_version"], "waiting"
+    )
+    return seal_heartbeat(said, _signer(Role.DEVICE))
 
 
 def avro_json(value: Any) -> Any:

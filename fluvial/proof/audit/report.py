@@ -115,8 +115,6 @@ class AuditReport:
             "identical": self.identical,
             "digest": self.digest,
             "partitions": [_partition(partition) for partition in self.partitions],
-            "edges": [_partition(one) for one in self.edges.partitions],
-            "edges_not_walked": [one._asdict() for one in self.edges.left],
             "records": self.records,
             "updates": self.updates,
             "announcements": self.announcements,
@@ -124,6 +122,15 @@ class AuditReport:
             "findings": [difference.document() for difference in self.findings],
             "seconds": round(self.seconds, 3),
             "jobs": self.jobs,
+        } | self._below()
+
+    def _below(self) -> dict[str, Any]:
+        """What was found of edges; nothing of tasks whose logs have heard of none."""
+        if not (self.edges.partitions or self.edges.left):
+            return {}
+        return {
+            "edges": [_partition(one) for one in self.edges.partitions],
+            "edges_not_walked": [one._asdict() for one in self.edges.left],
         }
 
     def require_identical(self) -> None:

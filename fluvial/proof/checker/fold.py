@@ -25,7 +25,7 @@ from fluvial.proof.checker.known import is_later, is_new_to, knows_edges, newest
 from fluvial.proof.checker.lots import is_selected, is_synchronous, weight_by_examples
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling, times
-from fluvial.proof.checker.task import Damaged, Shelf
+from fluvial.proof.checker.task import Damaged, Shelf, Task
 from fluvial.proof.checker.window import Closed, Folded, Verdict, Window, verdict_of
 from fluvial.proof.checker.wire import Sealed, Signer
 
@@ -293,20 +293,18 @@ class Partition:
 
     # -- control records
 
-    def _bars(self, signer: Signer | None) -> bool:
-        named = self._task.certificate_name(signer.serial) if signer and self._task.notary.revokes_all else ""
-        return named in self._revoked
-
     def _control(self, offset: int, sealed: Sealed, record: dict[str, Any]) -> tuple[Verdict, bool]:
         """The verdict, and whether the record asks for the open window to be closed."""
         kind = sealed.kind
         if record["task"] != self._task.name:
             return self._refuse(verdict_of(offset, "wrong_task")), False
-        if record.get("region", self.region) != self.region and not self._is_from_above(kind, record):
+        if record.get("region", self.region) != self.region and not (
+            kind == "Barrier" and self.region.startswith(f"{record['region']}.") and knows_edges(self._policy)
+        ):
             return self._refuse(verdict_of(offset, "wrong_region")), False
         if record.get("partition", self.partition) != self.partition:
             return self._refuse(verdict_of(offset, "wrong_partition")), False
-        if self._bars(sealed.signer):
+        if _name_of(sealed.signer, self._task) in self._revoked:
             return self._refuse(verdict_of(offset, "revoked")), False
         close = False
         if kind == "Barrier":
@@ -319,11 +317,6 @@ class Partition:
         elif kind == "Pardon":
             self._standing.pardon(record["device_id"], record["until"])
         return verdict_of(offset, "control"), close and bool(self._window.counts)
-
-    def _is_from_above(self, kind: str, record: dict[str, Any]) -> bool:
-        """Whether it is a Barrier of a region above this edge: those are its own."""
-        above = self.region.startswith(f"{record['region']}.")
-        return kind == "Barrier" and above and knows_edges(self._policy)
 
     def _adopt(self, barrier: dict[str, Any]) -> None:
         policy = self._shelf.policy(barrier["policy_sha256"])
@@ -398,3 +391,8 @@ class Partition:
             "revoked": sorted(self._revoked),
             "norms": list(self._norms),
         } | (self._standing.snapshot(self._policy) | self.edges.snapshot(self._policy))
+
+
+def _name_of(signer: Signer | None, task: Task) -> str:
+    """A signer's certificate by its name among what is revoked; "" where a Revoke bars devices only."""
+    return task.certificate_name(signer.serial) if signer and task.notary.revokes_all else ""
