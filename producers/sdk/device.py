@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -208,19 +209,20 @@ class Device:
         """
         clock, base, known_at = self._clock, None, 0.0
         until = clock.monotonic() + timeout_s
-        self.eligibility.wait(
-            clock, timeout_s, lambda reason: self.heart.beat("declined", newer_than, reason)
-        )
         while base is None or not self.is_selected(base, clock.monotonic() - known_at):
+            held = newer_than if base is None else base.version
+            may_wait_s = max(0.0, until - clock.monotonic())
+            self.eligibility.wait(clock, may_wait_s, partial(self.heart.beat, "declined", held))
             left_s = until - clock.monotonic()
-            self.heart.beat("waiting", newer_than if base is None else base.version)
+            self.heart.beat("waiting", held)
             if base is not None and left_s <= 0.0:
                 raise not_its_turn(self.author, base, timeout_s)
             step_s = (
                 left_s if base is None else min(left_s, base.policy.buffer.seconds_max, TURN_ASKED_EVERY_S)
             )
             try:
-                base = self.fetch(newer_than=newer_than if base is None else base.version, timeout_s=step_s)
+                newest = self._announcements.wait_for(self.author.region, held + 1, step_s)
+                base = self._bases.announced(newest)
             except TimeoutProblem:
                 if base is None:
                     raise

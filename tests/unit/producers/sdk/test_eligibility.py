@@ -110,6 +110,18 @@ def test_one_that_may_not_in_time_is_told_why_and_fetches_nothing() -> None:
         one.fetch()
 
 
+def test_one_that_may_not_any_more_while_it_waits_for_its_turn_is_asked_now_and_then() -> None:
+    """It has a base that is not its turn: an owner's program that says no is asked as seldom as before the first."""
+    one, clock = device(slots(10_000), every=1.0, last=1)
+    began = clock.now
+    one.eligibility = Eligibility(lambda: clock.now < began + 3.0 or "the battery is at 9 %", "device d")
+    with pytest.raises(NotNowProblem, match="battery") as caught:
+        one.fetch_selected(newer_than=0, timeout_s=60.0)
+    assert caught.value.error_id == "FLV-2512"
+    assert clock.now - began == 60.0
+    assert one.eligibility.asked < 20
+
+
 def test_it_is_asked_again_before_training_and_the_base_stays_good() -> None:
     one, _ = device(slots(50), every=5.0)
     answers = [True, "a call comes in", True]
