@@ -123,8 +123,10 @@ RUNS: Final = (
     ),
     *(
         _buffer("ablation", f"k{k}-{kind}", k, kind)
-        for kind in ("polynomial", "constant")
-        for k in (1, 5, 10, 20, 50, 100)
+        for k, kind in (
+            *((k, "polynomial") for k in (1, 5, 10, 20, 50, 100)),
+            *((k, "constant") for k in (10, 50)),
+        )
     ),
     *(
         Run("uneven", name, MLP, policy, UNEVEN, None, 5, more)
