@@ -27,10 +27,15 @@ WEIGHTS: Final = "weights"
 """Trainable parameters: clipped, scored, and moved by the server optimizer."""
 BUFFERS: Final = "buffers"
 """Running statistics of a model, such as a batch norm's mean: no delta is taken of them, versions hold their mean."""
-SECTIONS: Final = (WEIGHTS, BUFFERS)
+CONTROL: Final = "control"
+"""SCAFFOLD's control variates, one for each tensor of the weights: they travel as deltas and are clipped by a norm of
+their own; no score looks at them, and no server optimizer moves them."""
+SECTIONS: Final = (WEIGHTS, BUFFERS, CONTROL)
 """What a tensor may be, in the order in which sections stand in a layout."""
 DTYPE: Final = "float32"
 """What every element travels and is kept as, whatever a device holds it in."""
+CONTROL_PREFIX: Final = "control:"
+"""What a control variate's name begins with; the rest is that of its tensor of the weights."""
 VALUE_DIGITS: Final = 10
 """How many int64 of a window's sums one element of ``buffers`` takes, see ``codecs.values``."""
 
@@ -62,10 +67,12 @@ class Layout:
 
     A model is one flat array of ``parameters`` elements: the tensors in this order, each in C order. Tensor *t* is
     ``flat[starts[t]:starts[t + 1]]``, and every section is one range. ``trainable`` is the layout of the weights, which
-    stand first, and ``buffers`` that of the rest: what travels as a delta, is clipped, scored and optimized has the
-    layout ``trainable``. Without buffers that is this layout itself.
+    stand first, ``buffers`` that of the running statistics behind them, and ``control`` that of the control variates,
+    which stand last: what is scored and moved by the optimizer has the layout ``trainable``. Where there is nothing
+    else, that is this layout itself. ``model_parameters``: elements of weights and buffers, which a device's model has.
 
-    A window's sums are ``sum_elements`` int64: one a weight, then ``VALUE_DIGITS`` an element of ``buffers``.
+    A window's sums are ``sum_elements`` int64: one a weight, then ``VALUE_DIGITS`` an element of ``buffers``, then one
+    an element of ``control``.
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -75,6 +82,7 @@ class Layout:
     parameters: int = field(init=False, repr=False, compare=False)
     trainable: Layout = field(init=False, repr=False, compare=False)
     buffers: Layout = field(init=False, repr=False, compare=False)
+    control: Layout = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         sizes = [tensor.size for tensor in self.tensors]
@@ -84,10 +92,9 @@ class Layout:
         object.__setattr__(self, "names", tuple(tensor.name for tensor in self.tensors))
         object.__setattr__(self, "shapes", tuple(tensor.shape for tensor in self.tensors))
         object.__setattr__(self, "parameters", int(starts[-1]))
-        weights = tuple(tensor for tensor in self.tensors if tensor.section == WEIGHTS)
-        buffers = tuple(tensor for tensor in self.tensors if tensor.section != WEIGHTS)
-        object.__setattr__(self, "trainable", Layout(weights) if buffers else self)
-        object.__setattr__(self, "buffers", Layout(buffers) if weights else self)
+        for name, section in (("trainable", WEIGHTS), ("buffers", BUFFERS), ("control", CONTROL)):
+            own = tuple(tensor for tensor in self.tensors if tensor.section == section)
+            object.__setattr__(self, name, self if len(own) == len(self.tensors) else Layout(own))
 
     @property
     def sum_elements(self) -> int:
@@ -95,8 +102,33 @@ class Layout:
         return self.sum_elements_of(1)
 
     def sum_elements_of(self, buckets: int) -> int:
-        """Elements of a window's sums: the weights', bucket after bucket, then the buffers', once."""
-        return buckets * self.trainable.parameters + VALUE_DIGITS * self.buffers.parameters
+        """Elements of a window's sums: the weights', bucket after bucket, then the buffers' and control's, once."""
+        return (
+            buckets * self.trainable.parameters
+            + VALUE_DIGITS * self.buffers.parameters
+            + self.control.parameters
+        )
+
+    @property
+    def model_parameters(self) -> int:
+        """Elements of weights and buffers: what a device's model has; the rest of a version is control variates."""
+        return self.parameters - self.control.parameters
+
+    def without_control(self) -> Layout:
+        """The layout of weights and buffers alone."""
+        if not self.control.tensors:
+            return self
+        return Layout(tuple(tensor for tensor in self.tensors if tensor.section != CONTROL))
+
+    def with_control(self) -> Layout:
+        """This layout, of weights and buffers, with a control variate for each tensor of the weights.
+
+        Raises ``UsageProblem`` (FLV-2004) where a tensor is called like one.
+        """
+        variates = (
+            TensorSpec(CONTROL_PREFIX + spec.name, spec.shape, CONTROL) for spec in self.trainable.tensors
+        )
+        return Layout.of((*self.tensors, *variates))
 
     @classmethod
     def of(cls, tensors: Iterable[TensorLike]) -> Layout:
@@ -154,4 +186,23 @@ def _problem_with(specs: tuple[TensorSpec, ...]) -> str:
     total = sum(spec.size for spec in specs)
     if total > PARAMETERS_MAX:
         return f"it has {total} parameters, the limit is {PARAMETERS_MAX}"
+    return _problem_with_control(specs)
+
+
+def _problem_with_control(specs: tuple[TensorSpec, ...]) -> str:
+    """Control variates are one for each tensor of the weights, in their order, or none."""
+    control = [spec for spec in specs if spec.section == CONTROL]
+    if not control:
+        return ""
+    taken = next((one.name for one in specs if one.section != CONTROL and is_control_name(one.name)), "")
+    if taken:
+        return f"tensor {taken!r} is called like a control variate"
+    wanted = [(CONTROL_PREFIX + one.name, one.shape) for one in specs if one.section == WEIGHTS]
+    if [(one.name, one.shape) for one in control] != wanted:
+        return f"its section {CONTROL!r} does not have one tensor of the same shape for each of {WEIGHTS!r}"
     return ""
+
+
+def is_control_name(name: str) -> bool:
+    """Whether a tensor is called like a control variate."""
+    return name.startswith(CONTROL_PREFIX)

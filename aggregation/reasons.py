@@ -140,7 +140,10 @@ class Reason(Enum):
     NOT_ISSUED = 206, "bad_certificate", {"region": str}, lambda region: f"not issued by the CA of {region}"
     NOT_CANONICAL_DER = 207, "bad_certificate", NONE, lambda: "not in canonical DER form"
     IS_A_CA = 208, "bad_certificate", NONE, lambda: "a CA certificate may not sign records"
-    NOT_ONE_NAME = 209, "bad_certificate", NONE, lambda: "it has to carry exactly one spiffe:// URI"
+    NOT_ONE_NAME = (
+        209, "bad_certificate", NONE,
+        lambda: "it has to carry exactly one spiffe:// URI, and a device's at most its cohort's behind it",
+    )  # fmt: skip
     WRONG_NAME = (
         210, "bad_certificate", {"uri": str}, lambda uri: f"expected spiffe://<region>/<role>/<id>, got {uri!r}",
     )  # fmt: skip
@@ -279,6 +282,12 @@ class Reason(Enum):
     NOT_SELECTED = (
         331, "not_selected", {"device_id": str, "base": int},
         lambda device, base: f"{device} was not selected to answer version {base}",
+    )  # fmt: skip
+    COHORT_OVER_SHARE = (
+        332, "over_share", {"cohort": str, "version": int, "window_max": int},
+        lambda cohort, version, most: (
+            f"the window at version {version} has {most} updates of the cohort {cohort}, the policy's most"
+        ),
     )  # fmt: skip
 
     # -- control records

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
-from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, Role
+from schemas.certificates import COHORT_PREFIX, CONTROL, ISSUED_BY_CONTROL, Role
 
 AUTHORITY_DAYS: Final = 3650
 LEAF_DAYS: Final = 365
@@ -17,16 +17,23 @@ CLOCK_SKEW: Final = dt.timedelta(minutes=5)
 
 
 class CertifiedName(NamedTuple):
-    """Whom a certificate is for, and whose CA signs it: a region's, or ``control``."""
+    """Whom a certificate is for, whose CA signs it (a region's, or ``control``), and a device's cohort, "" for none."""
 
     issuer: str
     role: str
     name: str
+    cohort: str = ""
+
+    @property
+    def uris(self) -> list[str]:
+        """What the subject alternative name holds."""
+        named = f"spiffe://{self.issuer}/{self.role}/{self.name}"
+        return [named, f"{COHORT_PREFIX}{self.cohort}"] if self.cohort else [named]
 
 
-def holder_of(region: str, role: Role, name: str) -> CertifiedName:
+def holder_of(region: str, role: Role, name: str, cohort: str = "") -> CertifiedName:
     """The control CA vouches for its roles in every region."""
-    return CertifiedName(CONTROL if role in ISSUED_BY_CONTROL else region, role.value, name)
+    return CertifiedName(CONTROL if role in ISSUED_BY_CONTROL else region, role.value, name, cohort)
 
 
 def authority_certificate(region: str, key: Ed25519PrivateKey, days: float) -> x509.Certificate:
@@ -49,7 +56,7 @@ def leaf_certificate(
     serial: int | None = None,
 ) -> x509.Certificate:
     """What its CA signs for a holder; it ends after ``days`` days. ``serial``: None for a random one."""
-    issuer, role, name = holder
+    issuer, role, name, _ = holder
     # A broker that takes this certificate goes by the whole subject: a device called ``admin`` is none.
     subject = x509.Name(
         [
@@ -58,7 +65,7 @@ def leaf_certificate(
             x509.NameAttribute(NameOID.COMMON_NAME, name),
         ]
     )
-    san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{issuer}/{role}/{name}")])
+    san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in holder.uris])
     return (
         _builder(subject, authority.subject, public, days, serial)
         .add_extension(san, critical=False)

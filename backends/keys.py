@@ -39,7 +39,7 @@ from backends.key_providers.token import TokenKey, certified_at, keep_certificat
 from backends.key_providers.token_uri import TokenUri, is_uri
 from backends.settings import NO_KEY_SETTINGS, KeySettings
 from backends.text_files import plain_utf8
-from schemas.certificates import NAME_PATTERN, Role
+from schemas.certificates import COHORT_PATTERN, NAME_PATTERN, Role, cohort_in
 from schemas.envelope import KeyPair
 
 
@@ -79,7 +79,7 @@ def authority_path(folder: Path, region: str) -> Path:
 
 def signer_path(folder: Path, region: str, role: Role, name: str) -> Path:
     """Where an issued key and certificate are kept."""
-    issuer, role_name, _ = holder_of(region, role, name)
+    issuer, role_name, *_ = holder_of(region, role, name)
     return folder / issuer / role_name / f"{name}.pem"
 
 
@@ -113,16 +113,19 @@ def issue(
     keeping: Keeping = IN_PLAIN_FILES,
     *,
     days: float = LEAF_DAYS,
+    cohort: str = "",
 ) -> Path:
-    """Issue a key and certificate. An existing one is left as it is.
+    """Issue a key and certificate, a device's with its ``cohort`` in it. An existing one is left as it is.
 
-    UsageProblem FLV-2301 (name), FLV-2302 (no CA); what the keeping of its key, and of the CA's, raises. FLV-2319: the
-    file is written, and the token did not take the certificate.
+    UsageProblem FLV-2301 (name), FLV-2302 (no CA), FLV-2510 (cohort); what the keeping of its key, and of the CA's,
+    raises. FLV-2319: the file is written, and the token did not take the certificate.
     """
     path = _place_of(folder, region, role, name)
+    check_cohort(role, cohort)
     if not path.exists():
         key = keeping.key()
-        certificate = _certified(holder_of(region, role, name), key, folder, keeping.settings, days)
+        holder = holder_of(region, role, name, cohort)
+        certificate = _certified(holder, key, folder, keeping.settings, days)
         _write(path, key, certificate, keeping)
     return path
 
@@ -136,11 +139,13 @@ def renew(
     *,
     days: float = LEAF_DAYS,
     keep_key: bool = False,
+    cohort: str | None = None,
 ) -> Path:
     """Put a new certificate in the place of an issued one, of a new key or of the same, all or nothing.
 
-    A key stays encrypted that was so. One in a token stays the same unless ``keeping`` names another. UsageProblem
-    FLV-2301 (name), FLV-2302 (no CA, or nothing to renew); what the keeping of its key, and of the CA's, raises.
+    A key stays encrypted that was so. One in a token stays the same unless ``keeping`` names another. A device's cohort
+    stays unless ``cohort`` is another, "" for none. UsageProblem FLV-2301 (name), FLV-2302 (no CA, or nothing to
+    renew), FLV-2510 (cohort); what the keeping of its key, and of the CA's, raises.
     """
     path = _place_of(folder, region, role, name)
     file = _file(path, f"fluvial ca issue --region {region} --role {role.value} {name}")
@@ -148,7 +153,10 @@ def renew(
     is_kept = keep_key or (before is TOKENS and not keeping.uri and not keeping.encrypted)
     key = before.key_of(file, settings) if is_kept else keeping.key()
     keeping = Keeping(settings, keeping.encrypted or before is ENCRYPTED, keeping.uri)
-    certificate = _certified(holder_of(region, role, name), key, folder, settings, days)
+    if cohort is None:
+        cohort = cohort_in(file.certificate.public_bytes(serialization.Encoding.DER))
+    check_cohort(role, cohort)
+    certificate = _certified(holder_of(region, role, name, cohort), key, folder, settings, days)
     _write(path, key, certificate, keeping, anew=True)
     return path
 
@@ -164,10 +172,13 @@ class Issuer:
         self._certificate = file.certificate
         self._key = provider_of(file).key_of(file, keeping.settings.of_authority())
 
-    def certify(self, region: str, role: Role, name: str, key: Ed25519PrivateKey, serial: int) -> KeyPair:
-        """``key`` and a new certificate of it, of that serial number. UsageProblem FLV-2301 (name)."""
+    def certify(
+        self, region: str, role: Role, name: str, key: Ed25519PrivateKey, serial: int, *, cohort: str = ""
+    ) -> KeyPair:
+        """``key`` and a new certificate of it, of that serial number. UsageProblem FLV-2301 (name), FLV-2510."""
         _check_name("name", name)
-        holder = holder_of(region, role, name)
+        check_cohort(role, cohort)
+        holder = holder_of(region, role, name, cohort)
         made = leaf_certificate(
             holder, key.public_key(), self._certificate, self._key, LEAF_DAYS, serial=serial
         )
@@ -218,6 +229,12 @@ def certificate_serial(path: Path) -> str:
 def certificate_expires_s(path: Path) -> float:
     """When the certificate in a file ends, in seconds since 1970."""
     return _file(path, "fluvial ca issue --help").certificate.not_valid_after_utc.timestamp()
+
+
+def certificate_cohort(path: Path) -> str:
+    """The cohort that the certificate in a file names, "" for none."""
+    certificate = _file(path, "fluvial ca issue --help").certificate
+    return cohort_in(certificate.public_bytes(serialization.Encoding.DER))
 
 
 def provider_name(path: Path) -> str:
@@ -293,4 +310,22 @@ def _check_name(what: str, name: str) -> None:
         raise UsageProblem(
             "FLV-2301",
             f"{what} {name!r}: expected 1 to 64 of a-z 0-9 . _ -, beginning and ending with a letter or digit",
+        )
+
+
+def check_cohort(role: Role, cohort: str) -> None:
+    """UsageProblem FLV-2510 unless ``cohort`` is "", or a cohort's name in a device's certificate."""
+    if not cohort:
+        return
+    if role is not Role.DEVICE:
+        raise UsageProblem(
+            "FLV-2510",
+            f"the certificate of a {role.value} would name the cohort {cohort!r}: only devices have one",
+            hint="leave `--cohort` out",
+        )
+    if not COHORT_PATTERN.fullmatch(cohort):
+        raise UsageProblem(
+            "FLV-2510",
+            f"cohort {cohort!r}: expected 1 to 32 of a-z 0-9 _ -, beginning and ending with a letter or digit",
+            hint="name it as the policy's selection.cohorts does",
         )

@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from learning.estimators import fitted
     from learning.helpers import fit, personal_score, score
     from learning.task import Task, load_task
+    from producers.sdk.conditions import Conditions
     from producers.sdk.device import Device
     from producers.sdk.updates import Contribution
 
 settle()
 
 __all__ = [
+    "Conditions",
     "Contribution",
     "Dataset",
     "Device",
@@ -66,6 +68,7 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "Conditions": "producers.sdk.conditions",
     "Contribution": "producers.sdk.updates",
     "Dataset": "learning.datasets",
     "Device": "producers.sdk.device",

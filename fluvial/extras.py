@@ -7,9 +7,9 @@ from typing import Final
 MODULES: Final = {
     "device": (
         "aiokafka", "boto3", "confluent_kafka", "cramjam", "cryptography", "fastavro", "google_crc32c", "minio",
-        "numpy", "rfc8785", "safetensors", "tenacity", "urllib3",
+        "numpy", "psutil", "rfc8785", "safetensors", "tenacity", "urllib3",
     ),
-    "worker": ("faust", "mode", "numba", "opentelemetry", "prometheus_client", "psutil"),
+    "worker": ("faust", "mode", "numba", "opentelemetry", "prometheus_client"),
     "learning": ("torch", "sklearn"),
     "console": ("aiohttp", "markdown_it"),
     "all": ("jinja2", "matplotlib", "pyarrow"),

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from aggregation.errors import UsageProblem
-from learning.kinds.protocol import Anatomy, ModelTensor
-from schemas.manifests import BEFORE_V3, Model, StoredObject, TensorEntry
+from aggregation.layout import CONTROL
+from learning.control import asks_for_control
+from learning.kinds.protocol import Anatomy, Flat, ModelTensor
+from schemas.manifests import (
+    BEFORE_V3,
+    CONTROL_GENESIS,
+    NEWEST_GENESIS,
+    Model,
+    StoredObject,
+    TensorEntry,
+)
 from schemas.objects import sha256_hex
 from schemas.states import frozen_of
 from schemas.tensor_files import RawTensor, write_tensors
@@ -42,28 +54,45 @@ def bind(task: Task, genesis: Genesis, read_object: ReadObject) -> Task:
 def anatomy_of(genesis: Genesis, frozen: Mapping[str, RawTensor]) -> Anatomy:
     """What the models of ``genesis`` are made of. Before v3, nothing but the layout is said: all else is the file's."""
     sections = {spec.name: spec.section for spec in genesis.tensor_layout.tensors}
+    control = any(section == CONTROL for section in sections.values())
     tensors = tuple(
         ModelTensor(entry.name, entry.shape, sections[entry.name], entry.dtype, entry.nonnegative)
         for entry in genesis.layout
+        if sections[entry.name] != CONTROL
     )
-    return Anatomy(genesis.model.kind, tensors, genesis.model.tied, frozen)
+    return Anatomy(genesis.model.kind, tensors, genesis.model.tied, frozen, control)
 
 
 def anatomy_for(document_format: str, task: Task, model: LibraryModel) -> Anatomy:
     """What a task of this genesis format has of ``model``."""
     if document_format not in BEFORE_V3:
-        return task.anatomy_of(model)
+        return replace(task.anatomy_of(model), control=document_format == CONTROL_GENESIS)
     from learning.kinds.torch_module import anatomy_before_v3
 
     return anatomy_before_v3(model)
 
 
+def first_parameters(task: Task, model: LibraryModel, anatomy: Anatomy) -> Flat:
+    """What version 0 of a task has of ``model``, float32[P] of its whole layout: control variates begin as 0."""
+    layout = anatomy.task_layout
+    flat = np.zeros(layout.parameters, dtype=np.float32)
+    flat[: layout.model_parameters] = task.kind.values(model, anatomy)
+    return flat
+
+
 def layout_entries(anatomy: Anatomy) -> tuple[TensorEntry, ...]:
-    """The genesis document's layout."""
-    return tuple(
+    """The genesis document's layout: the model's tensors, then control variates where there are some."""
+    model = tuple(
         TensorEntry(tensor.name, tensor.shape, tensor.section, tensor.dtype, tensor.nonnegative)
         for tensor in anatomy.tensors
     )
+    control = anatomy.task_layout.control.tensors if anatomy.control else ()
+    return model + tuple(TensorEntry(spec.name, spec.shape, spec.section) for spec in control)
+
+
+def genesis_format_for(task: Task) -> str:
+    """The format in which a new task of this file is described."""
+    return CONTROL_GENESIS if asks_for_control(task.config.extra) else NEWEST_GENESIS
 
 
 def model_entry(anatomy: Anatomy) -> tuple[Model, bytes | None]:

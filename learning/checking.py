@@ -205,7 +205,7 @@ def _trained(  # noqa: PLR0917
     report.step_norm = float(np.linalg.norm(result.delta[:weights]))
     if report.step_norm == 0.0:
         report.notes.append("train() left the model as it was: it has to change it in place")
-    return local_of(base, result.delta, task.anatomy.layout)
+    return local_of(base, task.anatomy.model_of(result.delta), task.anatomy.layout)
 
 
 def _some(examples: Examples, count: int) -> Examples:

@@ -1,14 +1,22 @@
-"""Which cohort an example, and a device, belongs to: what a task's ``cohorts(data)`` says, checked."""
+"""Which cohort an example, and a device, belongs to: what a task's ``cohorts(data)`` says, checked.
+
+A device says it in its updates' metrics, for whoever looks on. Where a policy chooses devices by cohort, it is what the
+device's certificate names that counts: ``certified_cohorts`` are the names for devices whose CA is at hand, as in a
+fleet or a simulation.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aggregation.errors import UsageProblem
+from aggregation.policy import Policy
+from aggregation.selection import selection_named
 from learning.datasets import Examples
 from learning.task import Task
 
@@ -36,6 +44,17 @@ def cohort_ids(task: Task, data: Examples) -> NDArray[Any] | None:
             hint="end cohorts() with: return numpy.asarray(groups, dtype=int)",
         )
     return ids
+
+
+def certified_cohorts(policy: Policy, task: Task, shards: Iterable[Examples]) -> Sequence[str]:
+    """What the certificate of each shard's device is to name: its cohort's number, "" where it has none.
+
+    () where the policy does not choose by cohort.
+    """
+    if not selection_named(policy.selection.kind).asks_cohort:
+        return ()
+    said = (declared_cohort(task, shard) for shard in shards)
+    return [f"{one[COHORT]:.0f}" if one else "" for one in said]
 
 
 def declared_cohort(task: Task, data: Examples) -> dict[str, float]:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from aggregation.errors import UsageProblem
+from learning.control import ControlVariates
 
 _BOUNDS: Final[dict[str, tuple[type, float, float]]] = {
     "seed": (int, 0, 2**63 - 1),
@@ -35,6 +36,7 @@ class TrainConfig:
     batch_size: examples a step, 1 … 1,000,000.
     learning_rate: of the local SGD, 1e-9 … 1e3.
     extra: the task's own settings, every other key of its CONFIG. ``config.momentum`` is ``config.extra["momentum"]``.
+    control_variates: this round's, in a task whose devices train with such (``learning.control``).
 
     Raises UsageProblem FLV-2207 if a value has the wrong type or is out of bounds.
     """
@@ -45,6 +47,7 @@ class TrainConfig:
     batch_size: int = 16
     learning_rate: float = 0.1
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    control_variates: ControlVariates | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, (kind, low, high) in _BOUNDS.items():

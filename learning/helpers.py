@@ -13,9 +13,11 @@ from torch import nn
 from aggregation.errors import UsageProblem
 from learning.algorithms import Names, algorithms_named, settings_of
 from learning.algorithms.optimizers import SGD, Factory
+from learning.algorithms.scaffold import require_plain_steps
 from learning.config import TrainConfig
+from learning.control import require_names
 from learning.datasets import Examples
-from learning.local_round import Loss, Way, standing_still, train, train_personal
+from learning.local_round import Controlled, Loss, Way, standing_still, train, train_personal
 
 LOCAL_STEPS_MAX: Final = 1_000_000
 CLIP_NORM_MAX: Final = 1e9
@@ -49,7 +51,8 @@ def fit(
     loss(outputs, targets) must return a scalar mean over the batch. The order follows from ``config.seed`` and
     ``config.version`` alone. Returns {"loss": mean training loss of the last epoch}.
 
-    algorithm: a name of ``learning.algorithms`` ("fedavg", "fedprox", "fednova", "fedrep"), or several together.
+    algorithm: a name of ``learning.algorithms`` ("fedavg", "fedprox", "fednova", "fedrep", "scaffold"), or several
+    together.
     optimizer: a name ("sgd", "adam", "adamw", …), a class of ``torch.optim``, or a function that makes one from
     (parameters, lr=config.learning_rate). local_steps: so many optimizer steps, 1 to 1,000,000, in as many passes as
     they take, instead of ``config.epochs``; they are then in what is returned, under that name. clip_norm: gradients
@@ -75,12 +78,7 @@ def fit(
     mine, kept = _set_aside(data, held_out, config.seed)
     told = {} if kept is None else _prefixed("base", score(model, kept, loss))
     head_epochs = max(rule.head_epochs for rule in rules)
-    if head_epochs and not names:
-        raise UsageProblem(
-            "FLV-2207",
-            "fedrep trains private layers first, and fit() was told of none",
-            hint="name them: PRIVATE = ['head.*'] in the task file, and fluvial.fit(..., private=PRIVATE)",
-        )
+    _check_rules(way, named=bool(names))
     if head_epochs:
         first = replace(way, rules=(), steps=None)
         train_personal(model, mine, replace(config, epochs=head_epochs), first, names)
@@ -88,6 +86,9 @@ def fit(
     learned = [one for one in model.parameters() if one.requires_grad]
     shared = [one for one in learned if id(one) not in hidden]
     personal = [one for one in learned if id(one) in hidden]
+    if any(rule.controlled for rule in rules):
+        shared = [one for one in shared if one.numel() > 0]
+        way = replace(way, control=_controlled(model, shared, config))
     model.train()
     if head_epochs:
         with standing_still(model, shared):
@@ -159,6 +160,29 @@ def _check_new(holds: bool, problem: str) -> None:  # noqa: FBT001 (a condition)
             f"personal_score cannot do what a new device does: {problem}",
             hint="make the private layers of torch's own, or evaluate what is shared in a way of your own",
         )
+
+
+def _check_rules(way: Way, *, named: bool) -> None:
+    """UsageProblem FLV-2207 where the algorithms do not go with the rest. ``named``: there are private layers."""
+    if any(rule.head_epochs for rule in way.rules) and not named:
+        raise UsageProblem(
+            "FLV-2207",
+            "fedrep trains private layers first, and fit() was told of none",
+            hint="name them: PRIVATE = ['head.*'] in the task file, and fluvial.fit(..., private=PRIVATE)",
+        )
+    if any(rule.controlled for rule in way.rules):
+        require_plain_steps(way.rules, way.optimizer, way.settings, way.clip_norm)
+
+
+def _controlled(model: nn.Module, shared: Sequence[nn.Parameter], config: TrainConfig) -> Controlled:
+    names: dict[int, list[str]] = {}
+    for name, one in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(one), []).append(name)
+    known = config.control_variates.server if config.control_variates else {}
+    chosen = tuple(
+        next((name for name in names[id(one)] if name in known), names[id(one)][0]) for one in shared
+    )
+    return Controlled(require_names(chosen, config.control_variates), chosen)
 
 
 def _private_names(model: nn.Module, private: Private) -> list[str]:

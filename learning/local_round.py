@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +15,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from learning.algorithms import Algorithm
 from learning.algorithms.optimizers import Factory, local_steps_of, step_of
+from learning.algorithms.scaffold import add_corrections
 from learning.config import TrainConfig
+from learning.control import ControlVariates
 from learning.datasets import Examples
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Controlled(NamedTuple):
+    """A round's control variates, and which of them is each of the ``shared`` parameters'."""
+
+    variates: ControlVariates
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,8 @@ class Way:
     """How a device trains: its loss, its algorithms, its optimizer, and by which norm gradients are clipped.
 
     steps: so many optimizer steps instead of the config's epochs. settings: the optimizer's. known: names of settings
-    that are not the optimizer's, for messages.
+    that are not the optimizer's, for messages. control: the round's control variates, and the names of the ``shared``
+    parameters among them; None where no algorithm needs them.
     """
 
     loss: Loss
@@ -36,6 +46,7 @@ class Way:
     clip_norm: float | None
     steps: int | None
     known: tuple[str, ...] = ()
+    control: Controlled | None = None
 
 
 def train(
@@ -54,6 +65,7 @@ def train(
     base = [one.detach().clone() for one in shared] if any(rule.needs_base for rule in way.rules) else []
     learned = [*shared, *personal]
     step = step_of(way.optimizer, learned, config.learning_rate, way.settings, way.known)
+    corrections = _corrections(way.control, shared)
     losses = _LastPass()
     x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
     steps = 0
@@ -64,6 +76,8 @@ def train(
         batch_loss.backward()  # type: ignore[no-untyped-call]
         for rule in way.rules:
             rule.add_to_gradients(shared, base)
+        if way.control is not None:
+            add_corrections(shared, corrections)
         if way.clip_norm is not None:
             nn.utils.clip_grad_norm_(learned, way.clip_norm)
         step()
@@ -72,7 +86,23 @@ def train(
     pull = sum(rule.pull for rule in way.rules)
     done = local_steps_of(way.optimizer, way.settings, steps, config.learning_rate, pull)
     _scale(shared, base, math.prod(rule.factor(done) for rule in way.rules))
+    if way.control is not None:
+        moved = {
+            name: (before.double() - one.detach().double()).cpu().numpy()
+            for name, before, one in zip(way.control.names, base, shared, strict=True)
+        }
+        way.control.variates.trained(moved, steps=steps, learning_rate=config.learning_rate)
     return losses.mean, steps
+
+
+def _corrections(control: Controlled | None, shared: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Of each shared parameter c - c_i, as it holds it; [] without control variates."""
+    if control is None:
+        return []
+    return [
+        torch.from_numpy(control.variates.correction(name)).to(one.device, one.dtype)
+        for name, one in zip(control.names, shared, strict=True)
+    ]
 
 
 def train_personal(

@@ -14,6 +14,7 @@ The file holds four functions and, if it likes, some settings and functions more
     PRIVATE = ["head.*"]                                   layers that each device keeps to itself
     def cohorts(data) -> int array[n]                      a group, 0 to 99, of each example; else 10 made up
     def guide_data() -> (x, y)                             a guardian's root set; else some held-out examples
+    def can_run(data) -> True, or why not in words         whether this device may take part now
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import numpy as np
 
 from aggregation.errors import UsageProblem
 from learning.config import TrainConfig, config_from_overrides
+from learning.control import asks_for_control
 from learning.datasets import Dataset, Examples
 from learning.guide_data import guide_data_in
 from learning.kinds import kind_of
@@ -115,7 +117,8 @@ class Task:
 
     def anatomy_of(self, model: Model) -> Anatomy:
         """What a model that ``model`` has made is made of: private tensors are frozen, as they are in it."""
-        return without(self.kind.anatomy(model), self.private, model)
+        made = without(self.kind.anatomy(model), self.private, model)
+        return replace(made, control=asks_for_control(self.config.extra))
 
     @cached_property
     def _first(self) -> Model:
@@ -135,30 +138,11 @@ class Task:
         bound = copy.copy(self)  # with what this one has made and loaded
         bound.__dict__["anatomy"] = anatomy
         try:
-            self._check_fits(anatomy)
+            _require_fit(self, anatomy)
         except UsageProblem as problem:
             problem.where = problem.where or str(self.path)
             raise
         return bound
-
-    def _check_fits(self, anatomy: Anatomy) -> None:
-        shared = next((name for name in self.private if name in anatomy.layout.names), "")
-        if shared:
-            raise UsageProblem(
-                "FLV-2252",
-                f"PRIVATE has {shared}, which the task's devices learn together: its genesis has it in the layout",
-                hint="use the task file that the task was created with, or make a new task: `fluvial run --fresh`",
-            )
-        model = self.fresh_model()
-        known = {*anatomy.layout.names, *anatomy.frozen, *self.anatomy.tied}
-        strange = next((name for name in self.kind.form(model) if name not in known), "")
-        if strange:
-            raise UsageProblem(
-                "FLV-2213",
-                f"the weights are of another model: they have no {strange}, the task file's model has",
-                hint="use the task file that the task was created with",
-            )
-        self.kind.load(model, anatomy, np.zeros(anatomy.layout.parameters, np.float32))
 
     def train(self, model: Model, data: Examples, config: TrainConfig) -> dict[str, float]:
         """Train in place on one device's examples; its metrics. Raises UsageProblem FLV-2208."""
@@ -183,6 +167,17 @@ class Task:
         where = str(self.path)
         overrides = _mapping(self._module, "CONFIG", where)
         return replace(self, config=config_from_overrides(overrides, where=where, given=settings))
+
+    @property
+    def can_run(self) -> Callable[[Examples], object] | None:
+        """The file's ``can_run``, which says whether a device with these examples may take part now; None without one.
+
+        What it raises is FLV-2513, at its line.
+        """
+        own = getattr(self._module, "can_run", None)
+        if not callable(own):
+            return None
+        return lambda examples: call_users(self.path, "can_run()", "FLV-2513", lambda: own(examples))
 
     @property
     def shipped_data(self) -> str:
@@ -309,6 +304,26 @@ def _check_functions(module: ModuleType, where: str) -> None:
         )
     if has_data(module):
         _data_source(module, where)
+
+
+def _require_fit(task: Task, anatomy: Anatomy) -> None:
+    shared = next((name for name in task.private if name in anatomy.layout.names), "")
+    if shared:
+        raise UsageProblem(
+            "FLV-2252",
+            f"PRIVATE has {shared}, which the task's devices learn together: its genesis has it in the layout",
+            hint="use the task file that the task was created with, or make a new task: `fluvial run --fresh`",
+        )
+    model = task.fresh_model()
+    known = {*anatomy.layout.names, *anatomy.frozen, *task.anatomy.tied}
+    strange = next((name for name in task.kind.form(model) if name not in known), "")
+    if strange:
+        raise UsageProblem(
+            "FLV-2213",
+            f"the weights are of another model: they have no {strange}, the task file's model has",
+            hint="use the task file that the task was created with",
+        )
+    task.kind.load(model, anatomy, np.zeros(anatomy.layout.parameters, np.float32))
 
 
 def _data_source(module: ModuleType, where: str = "") -> Callable[[], object]:

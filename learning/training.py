@@ -18,6 +18,7 @@ from aggregation.errors import UsageProblem
 from aggregation.layout import Layout
 from learning.cohorts import declared_cohort
 from learning.config import TrainConfig
+from learning.control import ControlVariates, delta_of, kept_of, layers_of, variates_of
 from learning.datasets import Examples
 from learning.kinds.protocol import Anatomy, Flat, Model
 from learning.private import State, evaluator_has_none, hide, put, taken
@@ -31,15 +32,15 @@ EXAMPLES_MAX: Final = 1 << 53
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalResult:
-    """delta: float32[P], unclipped: local − base of the weights, and local values of the buffers.
+    """delta: float32[P], unclipped: local − base of the weights, local values of the buffers, c_i' - c_i of variates.
 
     num_examples: trained on; what train() reports of that name, 1 or more, else the length of the data. loss:
     metrics["loss"].
 
     metrics: what train() reports, and the device's "cohort" where the task has ``cohorts``.
 
-    private: the device's private tensors after the round, by name: they are in no update, and its next round needs
-    them. Empty where the task has none.
+    private: the device's private tensors after the round, by name, its own control variates among them: they are in no
+    update, and its next round needs them. Empty where the task has none.
     """
 
     delta: Flat
@@ -54,7 +55,8 @@ def train_locally(
 ) -> LocalResult:
     """Train ``task`` from float32[P] on one device's examples.
 
-    ``private``: the device's private layers, as its last round left them; None where it has none yet.
+    ``private``: what is the device's own, as its last round left it (``LocalResult.private``): its private layers and
+    control variates. None where it has none yet. Without the control variates at its end ``flat_parameters`` has 0.
 
     The delta is local minus what the model held of ``flat_parameters`` when training began: a tensor in bfloat16 holds
     the nearest bfloat16 values, and a ``train()`` that does nothing gives exactly 0, whatever the dtypes.
@@ -64,11 +66,15 @@ def train_locally(
     UsageProblem FLV-2208 if train() fails, ends in NaN, changes the layout or what is frozen; FLV-2213 if P is not the
     model's; FLV-2220 if a value is too large for a tensor's dtype; FLV-2254 if the private layers are another model's.
     """
-    base = np.asarray(flat_parameters)
+    whole = np.asarray(flat_parameters)
     kind, anatomy = task.kind, task.anatomy
+    base = anatomy.model_of(whole)
+    variates = _variates(task, whole, private)
+    if variates is not None:
+        config = replace(config, control_variates=variates)
     with seeded(config.seed, config.version):
         model = _model_with(task, base)
-        put(task, model, private)
+        put(task, model, layers_of(private))
         form, held = kind.form(model), kind.values(model, anatomy)
         with kind.mode(model, training=True):
             metrics = task.train(model, data.copy(), config)
@@ -88,9 +94,36 @@ def train_locally(
             where=str(task.path),
             hint='lower CONFIG["learning_rate"], or scale the inputs to about 0 … 1',
         )
+    if variates is not None:
+        delta, own = _with_control(task, delta, variates, own)
     return LocalResult(
         delta=delta, num_examples=_examples(metrics, data), loss=metrics["loss"], metrics=told, private=own
     )
+
+
+def _variates(task: Task, whole: Flat, private: State | None) -> ControlVariates | None:
+    anatomy = task.anatomy
+    if not anatomy.control:
+        return None
+    layout = anatomy.task_layout
+    control = whole[layout.model_parameters :]
+    if control.size != layout.control.parameters:  # whoever has a model alone, and no version
+        control = np.zeros(layout.control.parameters, dtype=np.float32)
+    return variates_of(layout, control, private, str(task.path))
+
+
+def _with_control(task: Task, delta: Flat, variates: ControlVariates, private: State) -> tuple[Flat, State]:
+    """The whole update, and the device's own state with its variates. UsageProblem FLV-2208 if these run away."""
+    after = variates.after(str(task.path))
+    control = delta_of(task.anatomy.task_layout, variates.own, after)
+    if not np.isfinite(control).all():
+        raise UsageProblem(
+            "FLV-2208",
+            "training left the device's control variates NaN or infinite",
+            where=str(task.path),
+            hint='lower CONFIG["learning_rate"], or scale the inputs to about 0 … 1',
+        )
+    return np.concatenate([delta, control]), {**private, **kept_of(after)}
 
 
 def _examples(metrics: Mapping[str, float], data: Examples) -> int:
@@ -112,7 +145,7 @@ def evaluate_parameters(
     """
     with seeded(0):
         model = _model_with(task, np.asarray(flat))
-        put(task, model, private)
+        put(task, model, layers_of(private))
         if private is None:
             hide(task, model)
         with task.kind.mode(model, training=False):
@@ -138,7 +171,7 @@ def _blame_private(task: Task, flat: Flat, dataset: Examples) -> None:
 def _model_with(task: Task, flat: Flat) -> Model:
     """A fresh model of ``task``, holding ``flat``."""
     model = task.fresh_model()
-    task.kind.load(model, task.anatomy, flat)
+    task.kind.load(model, task.anatomy, task.anatomy.model_of(flat))
     return model
 
 
@@ -153,7 +186,7 @@ def _fixed(anatomy: Anatomy, private: tuple[str, ...]) -> Anatomy:
 def local_of(flat_parameters: Flat, delta: Flat, layout: Layout) -> Flat:
     """The local model float32[P] that a ``LocalResult``'s ``delta`` is of, to float32's digits."""
     local = flat_parameters + delta
-    buffers = slice(layout.trainable.parameters, None)
+    buffers = slice(layout.trainable.parameters, layout.model_parameters)
     local[buffers] = delta[buffers]
     return local
 
@@ -197,5 +230,6 @@ def guide_of(task: Task, flat_parameters: Flat, root_set: Examples, config: Trai
     Raises what ``train_locally`` raises.
     """
     layout = task.anatomy.layout.trainable
-    result = train_locally(task, flat_parameters, root_set, config)
+    # Without the version's variates: who has none of its own would add what others' data have, step after step.
+    result = train_locally(task, task.anatomy.model_of(flat_parameters), root_set, config)
     return direction_of(result.delta[: layout.parameters].astype(np.float64), layout)

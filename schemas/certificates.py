@@ -2,7 +2,8 @@
 
 The name is a SPIFFE-style URI in the subject alternative name: ``spiffe://<region>/<role>/<id>``. Regional
 CAs vouch for devices and workers of their region; the control CA (region ``control``) for mergers, operators and
-guardians.
+guardians. Behind its name a device's certificate may have a second URI, ``urn:fluvial:cohort:<cohort>``: of which
+cohort the CA says that it is.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from aggregation.policy import checks as policies
 from aggregation.reasons import Because, Reason, Value, because
 from schemas.der import Certificate, NotDerError, NotOursError, read_certificate, subject_of
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 CONTROL: Final = "control"
 NAME_PATTERN: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
+COHORT_PATTERN: Final = re.compile(policies.COHORT_PATTERN)
+COHORT_PREFIX: Final = "urn:fluvial:cohort:"
+_COHORT_URI: Final = re.compile(f"{COHORT_PREFIX}(?P<cohort>{COHORT_PATTERN.pattern})")
 CACHED_CERTIFICATES_MAX: Final = 65_536
 CACHED_CERTIFICATE_BYTES_MAX: Final = 32 << 20
 """DER bytes of all remembered certificates: a CA may issue large ones."""
@@ -65,11 +70,27 @@ _FIRST_ROLES: Final = {name: role for name, role in _ROLES.items() if role is no
 ISSUED_BY_CONTROL: Final = frozenset({Role.MERGER, Role.OPERATOR, Role.GUARDIAN})
 
 
+class _Known(NamedTuple):
+    """What a certificate may say, to those who ask: roles by their names, and whether there are cohorts."""
+
+    roles: Mapping[str, Role]
+    cohorts: bool
+
+
+class _Named(NamedTuple):
+    """What a certificate's URIs say; ``cohort`` is "" where they name none."""
+
+    region: str
+    role: Role
+    name: str
+    cohort: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """A verified certificate's content.
 
-    Times are milliseconds since 1970 UTC, both inclusive; serial is hex.
+    Times are milliseconds since 1970 UTC, both inclusive; serial is hex. ``cohort`` is a device's, "" for none.
     """
 
     region: str
@@ -79,6 +100,7 @@ class Identity:
     not_before_ms: int
     not_after_ms: int
     public_key: Ed25519PublicKey
+    cohort: str = ""
 
     def valid_at(self, timestamp_ms: int) -> bool:
         """Whether the certificate was valid at a record's LogAppendTime."""
@@ -122,30 +144,35 @@ class Trust:
         found = {region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in pems.items()}
         return cls(found, rules, domain)
 
-    def identify(self, der: bytes, *, guardians: bool = True) -> Identity:
+    def identify(self, der: bytes, *, guardians: bool = True, cohorts: bool = True) -> Identity:
         """The identity behind a certificate; raises ``BadCertificateError`` with the reason.
 
-        Without ``guardians`` there is no such role, as there was none to the Fluvial of policies before v3.
+        Without ``guardians`` there is no such role, as there was none to the Fluvial of policies before v3. Without
+        ``cohorts`` no certificate may name one, as before v6.
         """
         known = self._known
         identity = known.get(der)
-        if identity is not None and (guardians or identity.role is not Role.GUARDIAN):
+        if (
+            identity is not None
+            and (guardians or identity.role is not Role.GUARDIAN)
+            and (cohorts or not identity.cohort)
+        ):
             with contextlib.suppress(KeyError):  # another thread has just forgotten it
                 known.move_to_end(der)
             return identity
-        identity = self._verify(der, _ROLES if guardians else _FIRST_ROLES)
+        identity = self._verify(der, _Known(_ROLES if guardians else _FIRST_ROLES, cohorts))
         if known.setdefault(der, identity) is identity:
             self._known_bytes += len(der)
         while len(known) > CACHED_CERTIFICATES_MAX or self._known_bytes > CACHED_CERTIFICATE_BYTES_MAX:
             self._known_bytes -= len(known.popitem(last=False)[0])
         return identity
 
-    def _verify(self, der: bytes, roles: Mapping[str, Role]) -> Identity:
+    def _verify(self, der: bytes, known: _Known) -> Identity:
         if len(der) > CERTIFICATE_BYTES_MAX:
             raise _bad(Reason.CERTIFICATE_TOO_LARGE, len(der), CERTIFICATE_BYTES_MAX)
-        return self._by_us(der, roles) if self.rules.canonical else self._by_library(der, roles)
+        return self._by_us(der, known) if self.rules.canonical else self._by_library(der, known)
 
-    def _by_us(self, der: bytes, roles: Mapping[str, Role]) -> Identity:
+    def _by_us(self, der: bytes, known: _Known) -> Identity:
         """By one reading of the bytes; a library is asked about the signature only."""
         try:
             read = read_certificate(der)
@@ -153,26 +180,27 @@ class Trust:
             raise _bad(Reason.NOT_CANONICAL_DER) from error
         except NotOursError as error:
             raise _bad(Reason.NOT_A_CERTIFICATE) from error
-        region, role, name = _name_in(read.uris, roles)
+        named = _name_in(read.uris, known)
         if read.key is None:
             raise _bad(Reason.KEY_NOT_ED25519)
-        issuer = self._issuer(region, role)
-        if not _issued(read, issuer):
-            raise _bad(Reason.NOT_ISSUED, region)
+        if not _issued(read, self._issuer(named)):
+            raise _bad(Reason.NOT_ISSUED, named.region)
         if read.is_authority:
             raise _bad(Reason.IS_A_CA)
         return Identity(
-            region=region,
-            role=role,
-            name=name,
+            region=named.region,
+            role=named.role,
+            name=named.name,
+            cohort=named.cohort,
             serial=f"{read.serial:x}",
             not_before_ms=read.not_before_ms,
             not_after_ms=read.not_after_ms,
             public_key=Ed25519PublicKey.from_public_bytes(read.key),
         )
 
-    def _issuer(self, region: str, role: Role) -> x509.Certificate:
+    def _issuer(self, named: _Named) -> x509.Certificate:
         """The CA that may vouch for a role of a region."""
+        region, role = named.region, named.role
         issuer = self.authorities.get(region)
         if issuer is None:
             raise _bad(Reason.NO_CA, region)
@@ -180,30 +208,31 @@ class Trust:
             raise _bad(Reason.CA_MAY_NOT, region, role.value)
         return issuer
 
-    def _by_library(self, der: bytes, roles: Mapping[str, Role]) -> Identity:
+    def _by_library(self, der: bytes, known: _Known) -> Identity:
         """As a library reads it: for tasks of before."""
         try:
             certificate = x509.load_der_x509_certificate(der)
-            region, role, name = _spiffe_name(certificate, roles)
+            named = _spiffe_name(certificate, known)
             public_key = certificate.public_key()
         except _MALFORMED as error:
             raise _bad(Reason.NOT_A_CERTIFICATE, library=str(error)) from error
         if not isinstance(public_key, Ed25519PublicKey):
             raise _bad(Reason.KEY_NOT_ED25519)
-        issuer = self._issuer(region, role)
+        issuer = self._issuer(named)
         try:
             certificate.verify_directly_issued_by(issuer)
         except (*_MALFORMED, TypeError, InvalidSignature) as error:
-            raise _bad(Reason.NOT_ISSUED, region) from error
+            raise _bad(Reason.NOT_ISSUED, named.region) from error
         if not der.endswith(b"\0" + certificate.signature):
             # The count of unused bits before the signature is not signed: one certificate, one form.
             raise _bad(Reason.NOT_CANONICAL_DER)
         if _is_authority(certificate):
             raise _bad(Reason.IS_A_CA)
         return Identity(
-            region=region,
-            role=role,
-            name=name,
+            region=named.region,
+            role=named.role,
+            name=named.name,
+            cohort=named.cohort,
             serial=f"{certificate.serial_number:x}",
             not_before_ms=int(certificate.not_valid_before_utc.timestamp() * 1000),
             not_after_ms=int(certificate.not_valid_after_utc.timestamp() * 1000),
@@ -230,29 +259,57 @@ def _subject_of(issuer: x509.Certificate) -> bytes:
     return subject_of(issuer.public_bytes(Encoding.DER))
 
 
-def _name_in(uris: tuple[bytes, ...], roles: Mapping[str, Role]) -> tuple[str, Role, str]:
-    if len(uris) != 1 or not uris[0].startswith(b"spiffe://"):
+def _name_in(uris: tuple[bytes, ...], known: _Known) -> _Named:
+    texts = [uri.decode("latin-1") for uri in uris]
+    if not _is_named_once(texts, known):
         raise _bad(Reason.NOT_ONE_NAME)
-    uri = uris[0].decode("latin-1")
-    match uri.removeprefix("spiffe://").split("/"):
+    match texts[0].removeprefix("spiffe://").split("/"):
         case [region, role, name] if (
-            all(NAME_PATTERN.fullmatch(part) for part in (region, name)) and role in roles
+            all(NAME_PATTERN.fullmatch(part) for part in (region, name)) and role in known.roles
         ):
-            return region, roles[role], name
+            cohort = _cohort_in(texts[1:], known.roles[role])
+            if cohort is None:
+                raise _bad(Reason.NOT_ONE_NAME)
+            return _Named(region, known.roles[role], name, cohort)
         case _:
-            raise _bad(Reason.WRONG_NAME, uri)
+            raise _bad(Reason.WRONG_NAME, texts[0])
 
 
-def _spiffe_name(certificate: x509.Certificate, roles: Mapping[str, Role]) -> tuple[str, Role, str]:
+def _is_named_once(uris: list[str], known: _Known) -> bool:
+    """Whether there is a name, and behind it no more than what may be a cohort."""
+    return 1 <= len(uris) <= (2 if known.cohorts else 1) and uris[0].startswith("spiffe://")
+
+
+def _cohort_in(uris: list[str], role: Role) -> str | None:
+    """The cohort that is named behind a holder's name, "" where nothing is; None where that is no device's cohort."""
+    if not uris:
+        return ""
+    found = _COHORT_URI.fullmatch(uris[0])
+    return None if found is None or role is not Role.DEVICE else found["cohort"]
+
+
+def cohort_in(der: bytes) -> str:
+    """The cohort that a device's certificate names, whoever signed it; "" where it names none, or is no certificate."""
+    try:
+        uris = [uri.decode("latin-1") for uri in read_certificate(der).uris]
+    except (NotDerError, NotOursError):
+        return ""
+    return (_cohort_in(uris[1:], Role.DEVICE) or "") if len(uris) == 2 else ""  # noqa: PLR2004 (name and cohort)
+
+
+def _spiffe_name(certificate: x509.Certificate, known: _Known) -> _Named:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if len(uris) != 1 or not uris[0].startswith("spiffe://"):
+    if not _is_named_once(uris, known):
         raise ValueError("it has to carry exactly one spiffe:// URI")
     match uris[0].removeprefix("spiffe://").split("/"):
         case [region, role, name] if all(NAME_PATTERN.fullmatch(part) for part in (region, role, name)):
-            if role not in roles:
+            if role not in known.roles:
                 raise ValueError(f"{role!r} is not a valid Role")
-            return region, roles[role], name
+            cohort = _cohort_in(uris[1:], known.roles[role])
+            if cohort is None:
+                raise ValueError("behind its name only a device may carry a URI, its cohort's")
+            return _Named(region, known.roles[role], name, cohort)
         case _:
             raise ValueError(f"expected spiffe://<region>/<role>/<id>, got {uris[0]!r}")
 

@@ -17,6 +17,7 @@ UPDATE_SCHEMAS: Final = {
     "fluvial/policy/v3": 2,
     "fluvial/policy/v4": 2,
     "fluvial/policy/v5": 2,
+    "fluvial/policy/v6": 2,
 }
 """The newest ClientUpdate that a policy's format takes; a newer one is of an unknown schema."""
 SINCE_POLICY_V3: Final = {"Guide": 1, "GuideAnnouncement": 1} | dict.fromkeys(
@@ -27,6 +28,8 @@ SINCE_POLICY_V4: Final = {"RegionalAggregate": 3}
 """The same of policies before v4."""
 SINCE_POLICY_V5: Final = {"Pardon": 1}
 """The same of policies before v5."""
+SINCE_POLICY_V6: Final = {"RegionalAggregate": 4, "PartitionState": 3}
+"""The same of policies before v6."""
 
 
 def is_later(schema: Schema, policy: Policy) -> bool:
@@ -42,6 +45,7 @@ def is_unknown(schema: Schema, policy: Policy) -> bool:
         (policy.counts_shares, SINCE_POLICY_V3),
         (policy.says_buckets, SINCE_POLICY_V4),
         (policy.knows_pardons, SINCE_POLICY_V5),
+        (policy.says_bases, SINCE_POLICY_V6),
     )
     return any(
         schema.version >= since.get(schema.name, schema.version + 1) for known, since in not_yet if not known

@@ -20,15 +20,7 @@ from aggregation.layout import DTYPE, WEIGHTS, Layout, TensorSpec
 from aggregation.policy import Policy, policy_from_canonical
 from aggregation.weights.fixed_point import WEIGHT_ONE
 from schemas.certificates import Trust
-from schemas.documents import (
-    genesis_v1,
-    genesis_v2,
-    genesis_v3,
-    genesis_v4,
-    genesis_v5,
-    manifest_v1,
-    manifest_v2,
-)
+from schemas.documents import genesis_rules, genesis_v1, genesis_v4, manifest_v1, manifest_v2
 from schemas.documents.reading import GENESIS_FORMATS, MANIFEST_FORMATS, decode_document, encode_document
 from schemas.objects import sha256_hex
 from schemas.signing import SignatureDomain
@@ -112,22 +104,13 @@ class Records(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     verdicts: Literal[1, 2] = 2
 
 
-_KEYS_OF_A_TENSOR: Final = {
-    genesis_v1.FORMAT: ("name", "shape"),
-    genesis_v2.FORMAT: ("name", "shape", "section"),
-    genesis_v3.FORMAT: ("name", "shape", "section", "dtype", "nonnegative"),
-    genesis_v4.FORMAT: ("name", "shape", "section", "dtype", "nonnegative"),
-    genesis_v5.FORMAT: ("name", "shape", "section", "dtype", "nonnegative"),
-}
+BEFORE_V3: Final = genesis_rules.BEFORE_V3
+BEFORE_V4: Final = genesis_rules.BEFORE_V4
+BEFORE_V5: Final = genesis_rules.BEFORE_V5
+BEFORE_V6: Final = genesis_rules.BEFORE_V6
+NEWEST_GENESIS: Final = genesis_rules.NEWEST_GENESIS
+CONTROL_GENESIS: Final = genesis_rules.CONTROL_GENESIS
 _KEYS_SINCE_V3: Final = ("model", "code", "metric", "parent")
-BEFORE_V3: Final = frozenset({genesis_v1.FORMAT, genesis_v2.FORMAT})
-"""Formats that say nothing of the model but its layout."""
-BEFORE_V4: Final = BEFORE_V3 | {genesis_v3.FORMAT}
-"""Formats that say nothing of the rules of records: the first hold."""
-BEFORE_V5: Final = BEFORE_V4 | {genesis_v4.FORMAT}
-"""Formats without a nonce: what is signed in their tasks does not name the document."""
-NEWEST_GENESIS: Final = genesis_v5.FORMAT
-"""The format of a new task's genesis document."""
 
 
 class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,29 +139,20 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """ValueError for what the format cannot say: an older document would lose it in silence."""
-        if self.format == genesis_v1.FORMAT and any(tensor.section != WEIGHTS for tensor in self.layout):
-            raise ValueError(f"{self.format} has no sections but {WEIGHTS}: a later format has")
-        if self.format in BEFORE_V3:
-            more = [key for key in _KEYS_SINCE_V3 if getattr(self, key) != _DEFAULTS[key]]
-            if any((tensor.dtype, tensor.nonnegative) != (DTYPE, False) for tensor in self.layout):
-                more.append("a tensor's dtype or range")
-            if more:
-                raise ValueError(f"{self.format} cannot say {', '.join(more)}: {NEWEST_GENESIS} can")
-        if self.format in BEFORE_V4 and self.records is not None:
-            raise ValueError(f"{self.format} cannot say records: {NEWEST_GENESIS} can")
+        genesis_rules.require_sayable_layout(self.format, self.layout)
+        given = [key for key in _KEYS_SINCE_V3 if getattr(self, key) != _DEFAULTS[key]]
+        genesis_rules.require_sayable_keys(
+            self.format, given, records=self.records is not None, nonce=self.nonce
+        )
         if self.format not in BEFORE_V4 and self.records is None:
             msgspec.structs.force_setattr(self, "records", Records())
         if self.records is not None:
             genesis_v4.require_canonical(canonical=self.records.canonical)
-        if self.format not in BEFORE_V5:
-            genesis_v5.require_nonce(self.nonce)
-        elif self.nonce is not None:
-            raise ValueError(f"{self.format} cannot say nonce: {NEWEST_GENESIS} can")
 
     def canonical(self) -> bytes:
         """The document's bytes, in its format."""
         keys = msgspec.to_builtins(self)
-        said = _KEYS_OF_A_TENSOR[self.format]
+        said = genesis_rules.KEYS_OF_A_TENSOR[self.format]
         keys["layout"] = [{key: tensor[key] for key in said} for tensor in keys["layout"]]
         if self.format in BEFORE_V3:
             keys = {key: value for key, value in keys.items() if key not in _KEYS_SINCE_V3}

@@ -73,7 +73,9 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
         return _refused(unknown_schema(envelope.schema.header))
     if envelope.kind not in INGRESS_KINDS:
         return _refused(because(Reason.ANOTHER_TOPIC, envelope.kind))
-    signer = authenticate(envelope, timestamp_ms, trust, guardians=policy.counts_shares)
+    signer = authenticate(
+        envelope, timestamp_ms, trust, guardians=policy.counts_shares, cohorts=policy.knows_cohorts
+    )
     if isinstance(signer, RejectedRecord):
         return signer
     try:  # only now: decoding costs memory and time that a stranger must not be able to spend
@@ -273,11 +275,16 @@ def _verified(
 
 
 def authenticate(
-    envelope: ClosedEnvelope, timestamp_ms: int, trust: Trust, *, guardians: bool = True
+    envelope: ClosedEnvelope,
+    timestamp_ms: int,
+    trust: Trust,
+    *,
+    guardians: bool = True,
+    cohorts: bool = True,
 ) -> Identity | RejectedRecord:
     """Who signed the envelope, if that role may sign this kind; an update's signer has to be its device."""
     try:
-        signer = trust.identify(envelope.certificate, guardians=guardians)
+        signer = trust.identify(envelope.certificate, guardians=guardians, cohorts=cohorts)
     except BadCertificateError as error:
         return _unauthentic(envelope, error.because)
     if not signer.valid_at(timestamp_ms):
@@ -380,4 +387,5 @@ def _update(
         cohort=COHORTS.get(record["client_metrics"].get("cohort")),
         signer=by,
         timestamp_ms=size_and_time[1],
+        certified_cohort=signer.cohort,
     )

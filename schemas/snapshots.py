@@ -1,8 +1,8 @@
 """The bytes of a partition's state, written by difference: what has not changed since the last window is kept.
 
 A snapshot goes with every window, and nearly all of it are contributions to versions that get none any more. The bytes
-are those that fastavro writes of the same record by ``partition_state.v1.avsc`` or ``v2``, whose last fields are the
-lists.
+are those that fastavro writes of the same record by ``partition_state.v1.avsc``, ``v2`` or ``v3``, whose last fields
+are the lists.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LISTS: Final = {
     1: ("models", "counted", "revoked", "norms"),
     2: ("models", "counted", "revoked", "norms", "superseded", "shares", "quarantined"),
+    3: ("models", "counted", "revoked", "norms", "superseded", "shares", "quarantined", "edges"),
 }
 REMEMBERED: Final = 1 << 12
 """How many numbers, and how many devices' counts, are known as bytes: the same few come again and again."""
@@ -44,7 +45,7 @@ def encode_state(state: PartitionState) -> bytes:
         "policy_sha256": state.policy_sha256,
         "reference_sha256": state.reference_sha256,
     }
-    version = 2 if state.policy.counts_shares else 1
+    version = 1 + state.policy.counts_shares + state.policy.says_bases
     if version > 1:
         scalars |= {
             "guide_sha256": state.guide_sha256,
@@ -66,6 +67,8 @@ def encode_state(state: PartitionState) -> bytes:
         parts += _list_of([_string(device) + _share(share) for device, share in state.shares])
         ordered = sorted(state.shares.quarantined.items())
         parts += _list_of([_string(device) + _long(until) for device, until in ordered])
+    if version > 2:  # noqa: PLR2004 (the first with edges)
+        parts += _list_of([])
     return b"".join(parts)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.errors import IntegrityProblem, UsageProblem
-from aggregation.layout import DTYPE
+from aggregation.layout import CONTROL, DTYPE
 from schemas.checkpoints import encode_model
 from schemas.objects import sha256_hex
 from schemas.tensor_files import (
@@ -64,12 +64,14 @@ def frozen_of(genesis: Genesis, read_object: Callable[[str], bytes]) -> dict[str
 def whole_state(genesis: Genesis, model: Flat, frozen: Mapping[str, RawTensor]) -> dict[str, RawTensor]:
     """Every tensor of the model that is ``model`` float32[P], tied ones under each of their names.
 
-    The layout's are float32, in which versions have all their digits; frozen ones are of their own dtype.
+    The layout's are float32, in which versions have all their digits; frozen ones are of their own dtype. A version's
+    control variates are no part of its model.
     """
     layout = genesis.tensor_layout
     state = {
         spec.name: raw_tensor(model[layout.starts[t] : layout.starts[t + 1]].reshape(spec.shape))
         for t, spec in enumerate(layout.tensors)
+        if spec.section != CONTROL
     } | dict(frozen)
     return state | {alias: state[name] for alias, name in genesis.model.tied.items()}
 
@@ -82,14 +84,15 @@ def state_file(
     Where a version's own file is that already, these are its bytes, which ``model_sha256`` names.
     """
     narrow = any(entry.dtype != DTYPE for entry in genesis.layout)
-    if not (frozen or genesis.model.tied or narrow):
+    control = any(entry.section == CONTROL for entry in genesis.layout)
+    if not (frozen or genesis.model.tied or narrow or control):
         return encode_model(model, genesis.tensor_layout)
     return write_tensors(whole_state(genesis, model, frozen), state_metadata(genesis, version, model_sha256))
 
 
 def state_metadata(genesis: Genesis, version: int, model_sha256: str) -> dict[str, str]:
     """What a file of ``whole_state`` says about itself: which version it is, what is tied, frozen, of which dtype."""
-    dtypes = {entry.name: entry.dtype for entry in genesis.layout}
+    dtypes = {entry.name: entry.dtype for entry in _model_entries(genesis)}
     frozen = genesis.model.frozen
     said = {
         "task": genesis.task,
@@ -120,8 +123,8 @@ def update_of_state(
     """
     state = _without_prefix(state, genesis)
     layout, tied = genesis.tensor_layout, genesis.model.tied
-    update = np.empty(layout.parameters, dtype=np.float32)
-    for t, entry in enumerate(genesis.layout):
+    update = np.zeros(layout.parameters, dtype=np.float32)
+    for t, entry in enumerate(_model_entries(genesis)):
         names = [entry.name, *(alias for alias, name in tied.items() if name == entry.name)]
         raw = _one_of(state, names, entry)
         place = slice(int(layout.starts[t]), int(layout.starts[t + 1]))
@@ -140,12 +143,17 @@ def base_as_held(genesis: Genesis, local: Flat, base: Flat) -> Flat:
     Where ``local`` has more digits than the genesis says of a tensor, the device held it in float32.
     """
     held, layout = base, genesis.tensor_layout
-    for t, entry in enumerate(genesis.layout):
+    for t, entry in enumerate(_model_entries(genesis)):
         place = slice(int(layout.starts[t]), int(layout.starts[t + 1]))
         if entry.dtype in _NARROW and _holds(local[place], entry.dtype):
             held = held.copy() if held is base else held
             held[place] = held_in(base[place], entry.dtype)
     return held
+
+
+def _model_entries(genesis: Genesis) -> list[TensorEntry]:
+    """The layout's tensors that a device's model has: they stand before the control variates."""
+    return [entry for entry in genesis.layout if entry.section != CONTROL]
 
 
 def _holds(values: Flat, dtype: str) -> bool:
@@ -197,7 +205,7 @@ def _not_taken(
 ) -> Iterator[str]:
     """Notes on the tensors beside the layout's; FLV-4111 for those that the model has not."""
     tied = genesis.model.tied
-    learned = {entry.name for entry in genesis.layout}
+    learned = {entry.name for entry in _model_entries(genesis)}
     changed = []
     for name, raw in state.items():
         known = frozen.get(tied.get(name, name))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aggregation.defences import Histograms, NormHistory, Usual
 from aggregation.errors import IntegrityProblem
+from aggregation.fold.bases import Base
 from aggregation.fold.contributions import Contributions
 from aggregation.fold.events import Guide, WindowClosed
 from aggregation.fold.shares import Share, Shares
@@ -89,6 +90,8 @@ def seal_window(state: PartitionState, closed: WindowClosed, snapshot: bytes) ->
         record |= {name: _buckets(getattr(closed.histograms, name)) for name in HISTOGRAMS}
     if closed.buckets is not None:
         record["buckets"] = [one._asdict() for one in closed.buckets]
+    if closed.bases is not None:
+        record["bases"] = [one._asdict() for one in closed.bases]
     payload = codec.encode("RegionalAggregate", record)
     aggregate = aggregate_of(record, payload)
     state.previous_sha256 = aggregate.sha256
@@ -102,6 +105,7 @@ def aggregate_of(record: Mapping[str, Any], payload: bytes) -> Aggregate:
         said = {name: tuple((one["bucket"], one["count"]) for one in fields.pop(name)) for name in HISTOGRAMS}
         fields["histograms"] = Histograms(**said)
     fields["buckets"] = tuple(Bucket(**one) for one in fields.get("buckets", ()))
+    fields["bases"] = tuple(Base(**one) for one in fields.get("bases", ()))
     return Aggregate(sha256=sha256_hex(payload), **fields)
 
 

@@ -1,4 +1,4 @@
-"""Federations under policy v5, with updates and windows that come late, and what stands in their logs."""
+"""Federations under policy v5 or v6, with updates and windows that come late, and what stands in their logs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.factories import encoded
 from tests.small_federation import SmallFederation
 
 FORMAT: Final = "fluvial/policy/v5"
+V6: Final = "fluvial/policy/v6"
 VERSIONS: Final = 6
 AWAY: Final = range(2, 4)
 """While these versions are the newest, the worker of ``us`` is away: its window comes late."""
@@ -28,8 +29,11 @@ CHANGE: Final = 0.03
 """About how large a delta's elements are."""
 
 
-def policy_of(**sections: Any) -> Policy:
-    """A policy of v5 whose arithmetic is the algorithm's alone: nothing is clipped, judged, shared out or coarse."""
+def policy_of(form: str = FORMAT, **sections: Any) -> Policy:
+    """A policy whose arithmetic is the algorithm's alone: nothing is clipped, judged, shared out or coarse.
+
+    Of v5 where nobody says another format.
+    """
     plain: dict[str, Any] = {
         "window": {"updates_max": 60, "records_max": 500},
         "staleness": {"kind": "constant", "versions_max": 10, "seconds_max": 600.0},
@@ -40,7 +44,7 @@ def policy_of(**sections: Any) -> Policy:
         "fixed_point": {"exponent": 40},
     }
     mixed = {name: plain.get(name, {}) | sections.get(name, {}) for name in {**plain, **sections}}
-    return factories.policy(format=FORMAT, **mixed)
+    return factories.policy(format=form, **mixed)
 
 
 def lived(policy: Policy, *, lag: bool = True, away: bool = True, **options: Any) -> SmallFederation:

@@ -111,6 +111,7 @@ class SmallFederation:
         rng = np.random.default_rng(7)
         model = rng.normal(0.0, 1.0, self.layout.parameters).astype(np.float32)
         model[self.layout.trainable.parameters :] = 1.0
+        model[self.layout.model_parameters :] = 0.0
         model_bytes = encode_model(model, self.layout)
         optimizer_bytes = encode_optimizer(
             initial_state(self.policy.server, self.layout.trainable.parameters)

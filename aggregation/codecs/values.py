@@ -36,23 +36,28 @@ _SIGNIFICANT_BITS: Final = 24
 
 
 def update_of(local: Float32Array, base: Float32Array, layout: Layout) -> Float32Array:
-    """What a device publishes after training from ``base`` to ``local``: float32[P].
+    """What a device publishes after training from ``base`` float32[P] to ``local``, a model's or all P: float32[P].
 
-    local - base of the weights, and the buffers as they are.
+    local - base of the weights, and the buffers as they are. Control variates stay as they are: a delta of 0.
     """
-    update: Float32Array = local - base
-    weights = layout.trainable.parameters
-    update[weights:] = local[weights:]
+    update = np.zeros(layout.parameters, dtype=np.float32)
+    weights, model = layout.trainable.parameters, layout.model_parameters
+    update[:weights] = local[:weights] - base[:weights]
+    update[weights:model] = local[weights:model]
     return update
 
 
 def encode_update(
     update: Float32Array, layout: Layout, codec: CodecName, rng: np.random.Generator
 ) -> list[EncodedTensor]:
-    """Encode what ``update_of`` gives: the weights by ``codec``, then the buffers. ``rng`` as in ``encode_delta``."""
-    weights = layout.trainable.parameters
+    """Encode what ``update_of`` gives: weights by ``codec``, the buffers, then control variates by ``codec``.
+
+    ``rng`` as in ``encode_delta``.
+    """
+    weights, model = layout.trainable.parameters, layout.model_parameters
     tensors = encode_delta(update[:weights], layout.trainable, codec, rng)
-    return tensors + encode_values(update[weights:], layout.buffers)
+    tensors += encode_values(update[weights:model], layout.buffers)
+    return tensors + encode_delta(update[model:], layout.control, codec, rng)
 
 
 def encode_values(values: Float32Array, buffers: Layout) -> list[EncodedTensor]:

@@ -6,7 +6,7 @@ The checks run from cheap and certain to dear and statistical; the first that fa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aggregation import codecs
 from aggregation.defences import Seen, defence_named
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aggregation.fold.rejections import RejectionReason
     from aggregation.fold.shares import Share
     from aggregation.fold.state import PartitionState
+    from aggregation.layout import Layout
 
 CODEC_SHOWN_MAX: Final = 64
 """Characters of a codec's name in a verdict: a device may write any."""
@@ -38,7 +39,8 @@ SHA256_SHOWN: Final = 12
 class Admitted:
     """An update that counts: with which staleness, weight (units of 1/65536), clip factor and scores.
 
-    ``delta`` is of the weights; ``buffers`` are the device's values of the layout's buffers, float32[B]. ``clip_to`` is
+    ``delta`` is of the weights; ``buffers`` are the device's values of the layout's buffers, float32[B]; ``control`` is
+    the delta of its control variates, None in a layout without them. ``clip_to`` is
     the norm that ``clip`` clips to. ``share`` is the device's entry before this update; None where none is kept.
     ``compared``: whether there was a direction that ``cosine`` is with.
     """
@@ -54,6 +56,7 @@ class Admitted:
     cosine: float
     compared: bool = False
     share: Share | None = None
+    control: Delta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +85,51 @@ def admit(state: PartitionState, update: Update) -> Admitted | RejectedUpdate:
     denied = _over_share(state, update, share) or _wrong_form(state, update)
     if denied:
         return denied
-    weights, scales = len(state.layout.trainable.tensors), update.scales
-    delta = codecs.view_delta(update.codec, update.data[:weights], scales[:weights], state.layout.trainable)
-    buffers = codecs.view_values(update.data[weights:])
-    if not codecs.is_finite(delta) or not codecs.are_finite(buffers, scales[weights:]):
+    content = _content_of(state.layout, update)
+    if not content.is_finite:
         return RejectedUpdate(because(Reason.NO_NUMBER))
-    below = codecs.below_zero(buffers, state.layout.buffers)
+    below = codecs.below_zero(content.buffers, state.layout.buffers)
     if below:
         return RejectedUpdate(because(Reason.BELOW_ZERO, below))
-    return _judge_content(state, update, delta, buffers, share)
+    return _judge_content(state, update, content, share)
+
+
+class _Content(NamedTuple):
+    """What an update of the right form holds, section by section; ``scales`` are the buffers'."""
+
+    delta: Delta
+    buffers: npt.NDArray[np.float32]
+    scales: tuple[float, ...]
+    control: Delta | None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all of it are numbers."""
+        return (
+            codecs.is_finite(self.delta)
+            and codecs.are_finite(self.buffers, self.scales)
+            and (self.control is None or codecs.is_finite(self.control))
+        )
+
+
+def _content_of(layout: Layout, update: Update) -> _Content:
+    weights, buffers, control = _sections_of(layout)
+    data, scales, codec = update.data, update.scales, update.codec
+    return _Content(
+        codecs.view_delta(codec, data[weights], scales[weights], layout.trainable),
+        codecs.view_values(data[buffers]),
+        scales[buffers],
+        codecs.view_delta(codec, data[control], scales[control], layout.control)
+        if layout.control.tensors
+        else None,
+    )
+
+
+def _sections_of(layout: Layout) -> tuple[slice, slice, slice]:
+    """Where weights, buffers and control variates stand among an update's tensors."""
+    weights = len(layout.trainable.tensors)
+    model = weights + len(layout.buffers.tensors)
+    return slice(weights), slice(weights, model), slice(model, None)
 
 
 def _not_ours(state: PartitionState, update: Update) -> RejectedUpdate | None:
@@ -145,7 +184,8 @@ def _is_selected(state: PartitionState, update: Update, model_sha256: str) -> bo
     turns = state.turns_of(update.base_version, update.timestamp_ms)
     if turns is None:
         return True
-    candidate = Candidate(state.task, update.device_id, update.base_version, model_sha256, turns)
+    base, cohort = update.base_version, update.certified_cohort
+    candidate = Candidate(state.task, update.device_id, base, model_sha256, turns, cohort)
     return is_selected(rules, candidate)
 
 
@@ -155,12 +195,14 @@ def _share_of(state: PartitionState, update: Update) -> Share | None:
 
 
 def _over_share(state: PartitionState, update: Update, share: Share | None) -> RejectedUpdate | None:
-    device = update.device_id
+    device, limits, cohort = update.device_id, state.policy.shares, update.certified_cohort
+    if share is not None and share.tokens < 1:
+        return RejectedUpdate(because(Reason.OVER_SHARE, device, state.version, limits.per_version))
+    most = limits.cohort_window_max
+    if cohort and 0 < most <= state.window.cohorts[cohort]:
+        return RejectedUpdate(because(Reason.COHORT_OVER_SHARE, cohort, state.version, most))
     if share is None:
         return None
-    if share.tokens < 1:
-        why = because(Reason.OVER_SHARE, device, state.version, state.policy.shares.per_version)
-        return RejectedUpdate(why)
     until = state.shares.quarantined.get(device)
     if until is not None and until > state.version:
         return RejectedUpdate(because(Reason.QUARANTINED, device, until))
@@ -176,24 +218,25 @@ def _wrong_form(state: PartitionState, update: Update) -> RejectedUpdate | None:
         return RejectedUpdate(because(Reason.OTHER_TENSORS, len(update.names), len(layout.names)))
     if update.shapes != layout.shapes:
         return RejectedUpdate(because(Reason.OTHER_SHAPE))
-    weights = len(layout.trainable.tensors)
-    problem = codecs.wrong_data(
-        update.codec, update.data[:weights], update.scales[:weights], layout.trainable
-    ) or codecs.wrong_values(update.data[weights:], update.scales[weights:], layout.buffers)
+    data, scales, codec = update.data, update.scales, update.codec
+    weights, buffers, control = _sections_of(layout)
+    problem = codecs.wrong_data(codec, data[weights], scales[weights], layout.trainable)
+    problem = problem or codecs.wrong_values(data[buffers], scales[buffers], layout.buffers)
+    if layout.control.tensors:
+        problem = problem or codecs.wrong_data(codec, data[control], scales[control], layout.control)
     return RejectedUpdate(problem) if problem else None
 
 
 def _judge_content(
     state: PartitionState,
     update: Update,
-    delta: Delta,
-    buffers: npt.NDArray[np.float32],
+    content: _Content,
     share: Share | None,
 ) -> Admitted | RejectedUpdate:
     limits, layout = state.policy.updates, state.layout.trainable
     defence = defence_named(state.policy.defence.kind)
     direction = state.guide if defence.guided else state.reference
-    measured = codecs.measure(delta, layout, direction)
+    measured = codecs.measure(content.delta, layout, direction)
     norm, cosine = measured.norm, measured.cosine
     if norm > limits.norm_max:
         return RejectedUpdate(because(Reason.NORM, norm, limits.norm_max), norm=norm)
@@ -211,8 +254,8 @@ def _judge_content(
     staleness = state.version - update.base_version
     clip_to = limits.norm_clip if judged.clip_to is None else min(limits.norm_clip, judged.clip_to)
     return Admitted(
-        delta,
-        buffers,
+        content.delta,
+        content.buffers,
         measured,
         staleness,
         _weight_of(state, update, staleness, judged.factor),
@@ -222,6 +265,7 @@ def _judge_content(
         cosine,
         direction is not None,
         share,
+        content.control,
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from aggregation.codecs import CodecName, Direction
+    from aggregation.fold.bases import Base
     from aggregation.fold.rejections import RejectionReason
     from aggregation.merges import Bucket
     from aggregation.policy import Policy
@@ -38,13 +39,15 @@ class RejectedRecord:
 class Update:
     """An authenticated ClientUpdate. Tensor *t* is ``names[t]``, ``shapes[t]``, ``scales[t]``, ``data[t]``.
 
-    The weights' tensors come first, as ``codec`` encodes them, then the buffers', as ``codecs.values`` does.
+    The weights' tensors come first, as ``codec`` encodes them, then the buffers', as ``codecs.values`` does,
+    then those of the control variates, by ``codec`` again.
 
     ``data`` may be views of the record's bytes, in the place of copies.
 
     ``signer`` is its certificate's name among what is revoked; "": the serial.
     ``record_bytes`` is the size of the whole record, envelope included. ``cohort`` is what the device says of itself,
     0 to 99, else None: for whoever looks on; the fold does not read it. ``timestamp_ms`` is the record's LogAppendTime.
+    ``certified_cohort`` is what the CA says of it, "" for none: a lot may go by that.
     """
 
     task: str
@@ -65,6 +68,7 @@ class Update:
     cohort: int | None = None
     signer: str = ""
     timestamp_ms: int = 0
+    certified_cohort: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +224,8 @@ class Verdict:
 class WindowClosed:
     """A window's content, ready to become an aggregate.
 
-    ``sums`` is int64[``layout.sum_elements_of(buckets)``], or None when nothing was accepted. ``histograms`` and
-    ``buckets`` are None where the policy is of a format that knows none.
+    ``sums`` is int64[``layout.sum_elements_of(buckets)``], or None when nothing was accepted. ``histograms``,
+    ``buckets`` and ``bases`` (ascending) are None where the policy is of a format that knows none.
     """
 
     sequence: int
@@ -239,6 +243,7 @@ class WindowClosed:
     sums: npt.NDArray[np.int64] | None
     histograms: Histograms | None = None
     buckets: tuple[Bucket, ...] | None = None
+    bases: tuple[Base, ...] | None = None
 
 
 Effect = Verdict | WindowClosed

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from aggregation.codecs import Direction
+    from aggregation.fold.bases import Base
     from aggregation.layout import Layout
     from aggregation.merges import Bucket
     from aggregation.policy import Policy
@@ -54,7 +55,8 @@ class OpenWindow:
     """The window that is being filled.
 
     ``sums`` is int64[``layout.sum_elements_of(buckets)``] once something was accepted, and ``buckets`` has an entry for
-    each bucket of the policy then; before, they are None and ().
+    each bucket of the policy then; before, they are None and (). ``bases`` has what was accepted by the version that it
+    answered, ``cohorts`` how many updates by the cohort that their certificates name, "" for none.
     """
 
     first_offset: int
@@ -65,6 +67,8 @@ class OpenWindow:
     update_bytes: int = 0
     sums: npt.NDArray[np.int64] | None = None
     buckets: tuple[Bucket, ...] = ()
+    bases: dict[int, Base] = field(default_factory=dict)
+    cohorts: Counter[str] = field(default_factory=Counter)
     counting: Counting = field(default_factory=Counting)
     contributors: Any = field(default_factory=hashlib.sha256)
 
@@ -213,7 +217,7 @@ class PartitionState:
         assert self.version in self.models, "the current version has no hash"
         assert all(self.oldest_base <= v <= self.version for v in self.models), "a dead version is remembered"
         assert all(self.oldest_base <= v <= self.version for v in self.counted), "a dead version is counted"
-        assert self.window.accepted <= self.policy.window.updates_max, "the window is over-full"
+        assert self.window.accepted <= self.policy.updates_per_window_max, "the window is over-full"
         assert (self.window.sums is None) == (self.window.accepted == 0), "sums and count disagree"
         if self.window.buckets:
             said = (
@@ -221,6 +225,13 @@ class PartitionState:
                 sum(one.weight for one in self.window.buckets),
             )
             assert said == (self.window.accepted, self.window.weight_total), "the buckets do not add up"
+        bases = self.window.bases.values()
+        said = (sum(one.accepted for one in bases), sum(one.weight for one in bases))
+        assert said == (self.window.accepted, self.window.weight_total), "the bases do not add up"
+        most = self.policy.shares.cohort_window_max
+        assert not most or all(number <= most for cohort, number in self.window.cohorts.items() if cohort), (
+            "a cohort has more of the window than the policy allows"
+        )
         assert list(self.superseded) == sorted(self.superseded), "bases were not superseded in their order"
         assert all(base in self.models for base in self.superseded), "a dead version grows old"
         quarantined = self.shares.quarantined

@@ -7,7 +7,7 @@ updates of a window give the same bits in any order.
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from aggregation import codecs
 from aggregation.defences import BY_SQUARES, defence_named, square_count
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.admission import Admitted, RejectedUpdate, admit
+from aggregation.fold.bases import Base
 from aggregation.fold.events import (
     Barrier,
     Effect,
@@ -36,6 +37,11 @@ from aggregation.merges import Bucket, bucket_of
 from aggregation.policy import Policy
 from aggregation.reasons import NOTHING, Reason, because
 from aggregation.weights.staleness import WEIGHT_ONE
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from aggregation.codecs import Delta
 
 
 def fold_into(state: PartitionState, offset: int, event: Event) -> tuple[Effect, ...]:
@@ -146,12 +152,18 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
         clip=admitted.clip,
         exponent=state.policy.fixed_point.exponent,
     )
-    values = window.sums[buckets * weights :]
+    control = layout.control.parameters
+    values = window.sums[buckets * weights : window.sums.size - control]
     codecs.accumulate_values_into(values, admitted.buffers, admitted.weight)
+    if admitted.control is not None:
+        _count_control(state, window.sums[window.sums.size - control :], admitted.control, admitted.weight)
     window.buckets = tuple(
         one.plus(admitted.weight) if place == bucket else one for place, one in enumerate(window.buckets)
     )
+    base = update.base_version
+    window.bases[base] = window.bases.get(base, Base(base)).plus(admitted.weight)
     window.counts[ACCEPTED] += 1
+    window.cohorts[update.certified_cohort] += 1
     window.weight_total += admitted.weight
     window.staleness_total += admitted.staleness
     window.staleness_max = max(window.staleness_max, admitted.staleness)
@@ -164,6 +176,21 @@ def _count(state: PartitionState, offset: int, update: Update, admitted: Admitte
         norm, by_squares = admitted.measured.norm, state.policy.defence.usual_norm_by == BY_SQUARES
         squares = square_count(norm, admitted.clip_to) if by_squares else 1
         window.counting.add(norm, admitted.cosine if guided else None, own, squares)
+
+
+def _count_control(state: PartitionState, sums: npt.NDArray[np.int64], control: Delta, weight: int) -> None:
+    """Add an update's control delta, clipped by its own norm: nothing else looks at it. See ``layout.CONTROL``."""
+    layout, clip_to = state.layout.control, state.policy.control.norm_clip
+    measured = codecs.measure(control, layout)
+    codecs.accumulate_into(
+        sums,
+        control,
+        measured,
+        layout,
+        weight=weight / WEIGHT_ONE,
+        clip=clip_to / measured.norm if measured.norm > clip_to else 1.0,
+        exponent=state.policy.fixed_point.exponent,
+    )
 
 
 def _remember_scored(
@@ -334,6 +361,7 @@ def _close(state: PartitionState) -> tuple[WindowClosed]:
         sums=window.sums,
         histograms=window.counting.closed() if state.policy.counts_shares else None,
         buckets=_buckets_of(state) if state.policy.says_buckets else None,
+        bases=tuple(sorted(window.bases.values())) if state.policy.says_bases else None,
     )
     state.sequence += 1
     state.window = OpenWindow(first_offset=state.next_offset)

@@ -2,7 +2,7 @@
 
 People write TOML (``docs/policy.md`` explains each key); the system speaks canonical JSON (RFC 8785), whose SHA-256
 names the policy in barriers, aggregates and manifests. Staleness weights are computed once, when the TOML is read, and
-stand in the document as integers. Read ``v5`` (the newest format), ``v4`` to ``v1`` (frozen), ``checks``,
+stand in the document as integers. Read ``v6`` (the newest format), ``v5`` to ``v1`` (frozen), ``checks``,
 ``reading``.
 """
 
@@ -17,9 +17,17 @@ from aggregation.policy.reading import (
     policy_from_toml,
 )
 from aggregation.policy.v2 import FixedPointPolicy, UpdatesPolicy, WindowPolicy
-from aggregation.policy.v3 import SharesPolicy, StalenessPolicy
+from aggregation.policy.v3 import StalenessPolicy
 from aggregation.policy.v4 import DefencePolicy, MergePolicy
-from aggregation.policy.v5 import BufferPolicy, SchedulePolicy, SelectionPolicy, ServerPolicy, WeightsPolicy
+from aggregation.policy.v5 import SchedulePolicy, WeightsPolicy
+from aggregation.policy.v6 import (
+    BufferPolicy,
+    ControlPolicy,
+    EdgesPolicy,
+    SelectionPolicy,
+    ServerPolicy,
+    SharesPolicy,
+)
 
 __all__ = [
     "BYTE_ORDER_MARK",
@@ -30,7 +38,9 @@ __all__ = [
     "UPDATE_BYTES_LIMIT",
     "VERSIONS_MAX_LIMIT",
     "BufferPolicy",
+    "ControlPolicy",
     "DefencePolicy",
+    "EdgesPolicy",
     "FixedPointPolicy",
     "MergePolicy",
     "Policy",

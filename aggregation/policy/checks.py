@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -10,12 +11,16 @@ from aggregation.codecs import CODECS
 from aggregation.defences import DEFENCES, SCORES_REMEMBERED
 from aggregation.errors import UsageProblem
 from aggregation.merges import BUCKETS_MAX, BYZANTINE_MAX, ITERATIONS_MAX, MERGES, merge_named
+from aggregation.merges.mean import Mean
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.optimizers.sgd import Sgd
-from aggregation.policy.v5 import DocumentV5
+from aggregation.policy.v6 import DocumentV6, SelectionPolicy
 from aggregation.schedules import SCHEDULES
 from aggregation.selection import SELECTIONS
+from aggregation.selection.cohorts import Cohorts
 from aggregation.selection.everybody import Everybody
+from aggregation.selection.share import Share
+from aggregation.selection.slots import Slots
 from aggregation.weights.divisors import DIVISORS
 from aggregation.weights.divisors.weights import ByWeights
 from aggregation.weights.staleness import STALENESS_KINDS, WEIGHT_ONE
@@ -25,6 +30,14 @@ UPDATE_BYTES_LIMIT: Final = 64 << 20
 SHARES_MAX: Final = 8
 """Of one device and version."""
 SLOTS_MAX: Final = 10_000
+COHORTS_MAX: Final = 64
+"""That a policy may name."""
+COHORT_PATTERN: Final = "[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?"
+"""What a cohort may be called; certificates name them."""
+SHARE_MIN: Final = 1e-6
+"""Of all devices. With cohorts it may be nobody, where some cohort has a share."""
+COHORT_WINDOW_MAX: Final = 1_000_000
+EDGE_UPDATES_MAX: Final = 1_000_000
 EXAMPLES_LIMIT: Final = 65_536
 """Of ``weights.examples_max``: so that an update of one example weighs something."""
 BY_EXAMPLES: Final = "examples"
@@ -67,7 +80,7 @@ def _check_name(key: str, name: str, known: Collection[str]) -> None:
         raise UsageProblem("FLV-2001", message, hint=HINT)
 
 
-def check(document: DocumentV5, peers: str = "defence") -> None:
+def check(document: DocumentV6, peers: str = "defence") -> None:
     """Check what the types cannot say: ranges, then names, then keys against each other, then overflow.
 
     ``peers`` is the section in which the document's format has the keys of the defence ``peers``.
@@ -104,10 +117,11 @@ def check(document: DocumentV5, peers: str = "defence") -> None:
     _check_merge(document)
     _check_selection(document)
     _check_server(document)
+    _check_mean(document)
     _check_overflow(document)
 
 
-def _check_shares(document: DocumentV5, peers: str) -> None:
+def _check_shares(document: DocumentV6, peers: str) -> None:
     shares, defence = document.shares, document.defence
     if defence.history_updates_min > defence.history_updates:
         raise refused(
@@ -121,7 +135,7 @@ def _check_shares(document: DocumentV5, peers: str) -> None:
         )
 
 
-def _check_merge(document: DocumentV5) -> None:
+def _check_merge(document: DocumentV6) -> None:
     merge = document.merge
     least, most = merge_named(merge.kind).buckets_min, merge_named(merge.kind).buckets_max
     if not least <= merge.buckets <= most:
@@ -133,19 +147,58 @@ def _check_merge(document: DocumentV5) -> None:
         raise refused("merge.byzantine", merge.byzantine, bound)
 
 
-def _check_selection(document: DocumentV5) -> None:
+def _check_selection(document: DocumentV6) -> None:
     selection, buffer = document.selection, document.buffer
-    for key, value, unused in (("share", selection.share, 1.0), ("slots", selection.slots, 1)):
-        if value != unused and selection.kind != key:
-            raise refused(f"selection.{key}", value, f"left out, or selection.kind = {key!r}")
+    for key, value, unused, kinds in (
+        ("share", selection.share, 1.0, (Share.name, Cohorts.name)),
+        ("slots", selection.slots, 1, (Slots.name,)),
+        ("cohorts", selection.cohorts, {}, (Cohorts.name,)),
+    ):
+        if value != unused and selection.kind not in kinds:
+            wanted = " or ".join(repr(kind) for kind in kinds)
+            raise refused(f"selection.{key}", value, f"left out, or selection.kind = {wanted}")
+    _check_cohorts(selection)
     if selection.kind != Everybody.name and document.staleness.seconds_max <= 0.0:
         bound = f"above 0 with selection.kind = {selection.kind!r}, for lots widen with time"
         raise refused("staleness.seconds_max", document.staleness.seconds_max, bound)
+    if buffer.seconds_min > buffer.seconds_max:
+        bound = f"at most buffer.seconds_max = {buffer.seconds_max:g}"
+        raise refused("buffer.seconds_min", buffer.seconds_min, bound)
     if buffer.quorum > buffer.updates:
         raise refused("buffer.quorum", buffer.quorum, f"at most buffer.updates = {buffer.updates}")
 
 
-def _check_server(document: DocumentV5) -> None:
+def _check_cohorts(selection: SelectionPolicy) -> None:
+    cohorts = selection.cohorts
+    if len(cohorts) > COHORTS_MAX:
+        raise refused("selection.cohorts", f"{len(cohorts)} cohorts", f"at most {COHORTS_MAX} of them")
+    for name, share in cohorts.items():
+        if not re.fullmatch(COHORT_PATTERN, name):
+            bound = "a cohort's name: 1 to 32 of a-z, 0-9, _ and -, a letter or digit at both ends"
+            raise refused("selection.cohorts", name[:64], bound)
+        if not 0.0 <= share <= 1.0:
+            raise refused(f"selection.cohorts.{name}", share, "between 0 and 1")
+    if max(selection.share, *cohorts.values(), 0.0) <= 0.0:
+        raise refused(
+            "selection.share", selection.share, "above 0, or the share of some cohort: else nobody is"
+        )
+
+
+def check_kind_of_v5(kind: str) -> None:
+    """Refuse a selection that asks what no document before v6 can say, FLV-2001."""
+    _check_name("selection.kind", kind, [name for name in SELECTIONS if name != Cohorts.name])
+
+
+def _check_mean(document: DocumentV6) -> None:
+    for key, value in (
+        ("server.mixing", document.server.mixing),
+        ("edges.updates_max", document.edges.updates_max),
+    ):
+        if value and document.merge.kind != Mean.name:
+            raise refused(key, value, f"left out, or merge.kind = {Mean.name!r}")
+
+
+def _check_server(document: DocumentV6) -> None:
     server = document.server
     if server.nesterov and (server.optimizer != Sgd.name or server.momentum == 0.0):
         raise refused(
@@ -157,7 +210,7 @@ def _check_server(document: DocumentV5) -> None:
         )
 
 
-def check_filled(document: DocumentV5) -> None:
+def check_filled(document: DocumentV6) -> None:
     """Refuse buckets that a version cannot fill; where a policy is written, not where a document is read."""
     if document.merge.buckets > document.buffer.updates:
         raise refused(
@@ -167,10 +220,11 @@ def check_filled(document: DocumentV5) -> None:
         )
 
 
-def ranges(document: DocumentV5, peers: str = "defence") -> list[tuple[str, float, float, float]]:
+def ranges(document: DocumentV6, peers: str = "defence") -> list[tuple[str, float, float, float]]:
     """(key, value, least, greatest) of every key that is a number."""
     tiny, huge = 1e-12, 1e12
     staleness, server, defence = document.staleness, document.server, document.defence
+    selection = document.selection
     return [
         ("updates.bytes_max", document.updates.bytes_max, 1, UPDATE_BYTES_LIMIT),
         ("updates.norm_clip", document.updates.norm_clip, tiny, huge),
@@ -184,11 +238,12 @@ def ranges(document: DocumentV5, peers: str = "defence") -> list[tuple[str, floa
         ("window.records_max", document.window.records_max, 1, 10_000_000),
         ("window.seconds_max", document.window.seconds_max, 0.01, 86_400.0),
         ("buffer.updates", document.buffer.updates, 1, 100_000_000),
+        ("buffer.seconds_min", document.buffer.seconds_min, 0.0, 604_800.0),
         ("buffer.seconds_max", document.buffer.seconds_max, 0.01, 604_800.0),
         ("buffer.quorum", document.buffer.quorum, 1, 100_000_000),
         ("weights.examples_max", document.weights.examples_max, 1, EXAMPLES_LIMIT),
-        ("selection.share", document.selection.share, 1e-6, 1.0),
-        ("selection.slots", document.selection.slots, 1, SLOTS_MAX),
+        ("selection.share", selection.share, 0.0 if selection.kind == Cohorts.name else SHARE_MIN, 1.0),
+        ("selection.slots", selection.slots, 1, SLOTS_MAX),
         ("schedule.versions", document.schedule.versions, 1, 1_000_000_000),
         ("schedule.factor", document.schedule.factor, 0.0, 1.0),
         ("schedule.warmup_versions", document.schedule.warmup_versions, 0, 1_000_000_000),
@@ -200,6 +255,10 @@ def ranges(document: DocumentV5, peers: str = "defence") -> list[tuple[str, floa
         ("server.adaptivity", server.adaptivity, tiny, huge),
         ("shares.per_version", document.shares.per_version, 0, SHARES_MAX),
         ("shares.saved_max", document.shares.saved_max, 0, SHARES_MAX),
+        ("shares.cohort_window_max", document.shares.cohort_window_max, 0, COHORT_WINDOW_MAX),
+        ("control.devices", document.control.devices, 1, 1_000_000_000),
+        ("control.norm_clip", document.control.norm_clip, tiny, huge),
+        ("edges.updates_max", document.edges.updates_max, 0, EDGE_UPDATES_MAX),
         ("defence.norm_clip_medians", defence.norm_clip_medians, 0.1, huge),
         ("defence.norm_clip_floor", defence.norm_clip_floor, 0.0, 1.0),
         (f"{peers}.norm_deviations_max", defence.norm_deviations_max, 0.1, huge),
@@ -218,7 +277,7 @@ def ranges(document: DocumentV5, peers: str = "defence") -> list[tuple[str, floa
     ]
 
 
-def _check_overflow(document: DocumentV5) -> None:
+def _check_overflow(document: DocumentV6) -> None:
     """No sum of a version may leave int64.
 
     After clipping, one update adds at most ``norm_clip * 2**exponent`` to an element, plus the rounding of
@@ -226,16 +285,22 @@ def _check_overflow(document: DocumentV5) -> None:
     (a few parts in 2**53; 2**-50 is more than all of them); a version holds ``updates_per_version_max``
     updates.
     """
-    updates_per_version_max = document.buffer.updates - 1 + document.window.updates_max
-    clipped = math.ceil(document.updates.norm_clip * (1 << document.fixed_point.exponent))
+    windows_max = document.window.updates_max - 1 + max(1, document.edges.updates_max)
+    updates_per_version_max = document.buffer.updates - 1 + windows_max
+    key, clip = max(
+        ("updates.norm_clip", document.updates.norm_clip),
+        ("control.norm_clip", document.control.norm_clip),
+        key=lambda entry: entry[1],
+    )
+    clipped = math.ceil(clip * (1 << document.fixed_point.exponent))
     one_update = clipped + (clipped >> 50) + 1 + MAGNITUDE_MAX
     largest = updates_per_version_max * one_update
     if largest > SUM_LIMIT:
         raise UsageProblem(
             "FLV-2003",
-            "the policy could overflow: (buffer.updates - 1 + window.updates_max) = "
-            f"{updates_per_version_max} updates of updates.norm_clip = {document.updates.norm_clip:g} "
+            f"the policy could overflow: buffer.updates, window.updates_max and edges.updates_max allow "
+            f"{updates_per_version_max} updates, which with {key} = {clip:g} "
             f"at fixed_point.exponent = {document.fixed_point.exponent} "
             f"reach {largest:.3e}, the bound is {SUM_LIMIT:.3e}",
-            hint="lower fixed_point.exponent, updates.norm_clip, buffer.updates or window.updates_max",
+            hint=f"lower fixed_point.exponent, {key}, buffer.updates, window.updates_max or edges.updates_max",
         )

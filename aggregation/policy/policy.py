@@ -7,11 +7,19 @@ from typing import Final
 
 import msgspec
 
-from aggregation.policy import v1, v2, v3, v4
+from aggregation.policy import v1, v2, v3, v4, v5
 from aggregation.policy.v2 import FixedPointPolicy, UpdatesPolicy, WindowPolicy
-from aggregation.policy.v3 import SharesPolicy, StalenessPolicy
+from aggregation.policy.v3 import StalenessPolicy
 from aggregation.policy.v4 import DefencePolicy, MergePolicy
-from aggregation.policy.v5 import BufferPolicy, SchedulePolicy, SelectionPolicy, ServerPolicy, WeightsPolicy
+from aggregation.policy.v5 import SchedulePolicy, WeightsPolicy
+from aggregation.policy.v6 import (
+    BufferPolicy,
+    ControlPolicy,
+    EdgesPolicy,
+    SelectionPolicy,
+    ServerPolicy,
+    SharesPolicy,
+)
 
 BEFORE_V3: Final = frozenset({v1.FORMAT, v2.FORMAT})
 """Formats in which no device has a share and no window is late: records of their tasks are those of before."""
@@ -21,6 +29,9 @@ BEFORE_V4: Final = BEFORE_V3 | {v3.FORMAT}
 
 BEFORE_V5: Final = BEFORE_V4 | {v4.FORMAT}
 """Formats in which a quarantine ends by itself alone: no operator's Pardon lifts it."""
+
+BEFORE_V6: Final = BEFORE_V5 | {v5.FORMAT}
+"""Formats in which windows do not say what their updates answered, and no certificate's cohort and no edge is known."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +52,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     shares: SharesPolicy
     server: ServerPolicy
     schedule: SchedulePolicy
+    control: ControlPolicy
     defence: DefencePolicy
     merge: MergePolicy
+    edges: EdgesPolicy
     fixed_point: FixedPointPolicy
 
     def canonical(self) -> bytes:
@@ -70,6 +83,21 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return self.format not in BEFORE_V5
 
     @property
+    def says_bases(self) -> bool:
+        """Whether its format has mixing: then windows say which versions their updates answered, and how many each."""
+        return self.format not in BEFORE_V6
+
+    @property
+    def knows_cohorts(self) -> bool:
+        """Whether its format knows the cohort that a device's certificate may name."""
+        return self.format not in BEFORE_V6
+
+    @property
+    def knows_edges(self) -> bool:
+        """Whether regions of its tasks may have edges below them."""
+        return self.edges.updates_max > 0
+
+    @property
     def in_rounds(self) -> bool:
         """Whether versions are made in synchronous rounds: of updates to the newest version alone."""
         return self.buffer.mode == "rounds"
@@ -80,4 +108,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
         The buffer may be one short when a full window arrives.
         """
-        return self.buffer.updates - 1 + self.window.updates_max
+        return self.buffer.updates - 1 + self.updates_per_window_max
+
+    @property
+    def updates_per_window_max(self) -> int:
+        """The most updates that one window can hold: it may be one short when an edge's aggregate arrives."""
+        return self.window.updates_max - 1 + max(1, self.edges.updates_max)

@@ -19,18 +19,27 @@ import rfc8785
 
 from aggregation.defences import DEFENCES
 from aggregation.errors import UsageProblem
-from aggregation.policy import v1, v2, v3, v4, v5
-from aggregation.policy.checks import BY_EXAMPLES, HINT, check, check_filled, check_weights, refused
+from aggregation.policy import v1, v2, v3, v4, v5, v6
+from aggregation.policy.checks import (
+    BY_EXAMPLES,
+    HINT,
+    check,
+    check_filled,
+    check_kind_of_v5,
+    check_weights,
+    refused,
+)
 from aggregation.policy.policy import Policy
 from aggregation.policy.v1 import DocumentV1, meaning_of_v1
 from aggregation.policy.v2 import DocumentV2
 from aggregation.policy.v3 import DocumentV3, StalenessPolicy, as_v2, meaning_of_v2
 from aggregation.policy.v4 import DocumentV4, as_v3, meaning_of_v3
 from aggregation.policy.v5 import DocumentV5, as_v4, meaning_of_v4
+from aggregation.policy.v6 import DocumentV6, as_v5, meaning_of_v5
 from aggregation.weights.divisors.weights import ByWeights
 from aggregation.weights.staleness import staleness_weights
 
-NEWEST: Final = v5.FORMAT
+NEWEST: Final = v6.FORMAT
 POLICIES_CACHED_MAX: Final = 32
 """A task has few policies, and every partition and version asks for the same ones."""
 BYTE_ORDER_MARK: Final = "\ufeff"
@@ -43,60 +52,68 @@ UPGRADE_HINT: Final = (
     "a later format needs a later Fluvial: upgrade this process; docs/policy.md lists the formats"
 )
 
-Document = TypeVar("Document", DocumentV1, DocumentV2, DocumentV3, DocumentV4, DocumentV5)
+Document = TypeVar("Document", DocumentV1, DocumentV2, DocumentV3, DocumentV4, DocumentV5, DocumentV6)
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     """How documents of one format are read: what they mean in the newest, and their bytes from keys and values."""
 
-    meaning: Callable[[Mapping[str, Any]], DocumentV5]
-    encode: Callable[[DocumentV5], bytes]
+    meaning: Callable[[Mapping[str, Any]], DocumentV6]
+    encode: Callable[[DocumentV6], bytes]
     strict: bool
     """Whether a document has to be in canonical form. v1's readers never asked."""
     peers: str = "anomaly"
     """The section with the keys of the defence ``peers``."""
 
 
-def _meaning_of_v1(document: Mapping[str, Any]) -> DocumentV5:
-    return _in_v5(meaning_of_v1(_convert(document, DocumentV1)))
+def _meaning_of_v1(document: Mapping[str, Any]) -> DocumentV6:
+    return _in_v6(meaning_of_v1(_convert(document, DocumentV1)))
 
 
-def _encode_v1(meaning: DocumentV5) -> bytes:
-    sections = msgspec.to_builtins(as_v2(as_v3(as_v4(meaning))))
+def _encode_v1(meaning: DocumentV6) -> bytes:
+    sections = msgspec.to_builtins(as_v2(as_v3(as_v4(as_v5(meaning)))))
     del sections["format"]
     return rfc8785.dumps(msgspec.to_builtins(_convert(sections, DocumentV1)))
 
 
-def _meaning_of_v2(document: Mapping[str, Any]) -> DocumentV5:
-    return _in_v5(_convert(document, DocumentV2))
+def _meaning_of_v2(document: Mapping[str, Any]) -> DocumentV6:
+    return _in_v6(_convert(document, DocumentV2))
 
 
-def _encode_v2(meaning: DocumentV5) -> bytes:
-    return rfc8785.dumps(msgspec.to_builtins(as_v2(as_v3(as_v4(meaning)))))
+def _encode_v2(meaning: DocumentV6) -> bytes:
+    return rfc8785.dumps(msgspec.to_builtins(as_v2(as_v3(as_v4(as_v5(meaning))))))
 
 
-def _meaning_of_v3(document: Mapping[str, Any]) -> DocumentV5:
-    return _in_v5(_convert(document, DocumentV3))
+def _meaning_of_v3(document: Mapping[str, Any]) -> DocumentV6:
+    return _in_v6(_convert(document, DocumentV3))
 
 
-def _encode_v3(meaning: DocumentV5) -> bytes:
-    return rfc8785.dumps(msgspec.to_builtins(as_v3(as_v4(meaning))))
+def _encode_v3(meaning: DocumentV6) -> bytes:
+    return rfc8785.dumps(msgspec.to_builtins(as_v3(as_v4(as_v5(meaning)))))
 
 
-def _meaning_of_v4(document: Mapping[str, Any]) -> DocumentV5:
-    return _in_v5(_convert(document, DocumentV4))
+def _meaning_of_v4(document: Mapping[str, Any]) -> DocumentV6:
+    return _in_v6(_convert(document, DocumentV4))
 
 
-def _encode_v4(meaning: DocumentV5) -> bytes:
-    return rfc8785.dumps(msgspec.to_builtins(as_v4(meaning)))
+def _encode_v4(meaning: DocumentV6) -> bytes:
+    return rfc8785.dumps(msgspec.to_builtins(as_v4(as_v5(meaning))))
 
 
-def _meaning_of_v5(document: Mapping[str, Any]) -> DocumentV5:
-    return _convert(document, DocumentV5)
+def _meaning_of_v5(document: Mapping[str, Any]) -> DocumentV6:
+    return _in_v6(_convert(document, DocumentV5))
 
 
-def _encode_v5(meaning: DocumentV5) -> bytes:
+def _encode_v5(meaning: DocumentV6) -> bytes:
+    return rfc8785.dumps(msgspec.to_builtins(as_v5(meaning)))
+
+
+def _meaning_of_v6(document: Mapping[str, Any]) -> DocumentV6:
+    return _convert(document, DocumentV6)
+
+
+def _encode_v6(meaning: DocumentV6) -> bytes:
     return rfc8785.dumps(msgspec.to_builtins(meaning))
 
 
@@ -107,14 +124,16 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
         v3.FORMAT: Format(_meaning_of_v3, _encode_v3, strict=True, peers="defence"),
         v4.FORMAT: Format(_meaning_of_v4, _encode_v4, strict=True, peers="defence"),
         v5.FORMAT: Format(_meaning_of_v5, _encode_v5, strict=True, peers="defence"),
+        v6.FORMAT: Format(_meaning_of_v6, _encode_v6, strict=True, peers="defence"),
     }
 )
 """Every format that this version of Fluvial reads, oldest first."""
-_DOCUMENTS: Final[Mapping[str, type[DocumentV2 | DocumentV3 | DocumentV4 | DocumentV5]]] = {
+_DOCUMENTS: Final[Mapping[str, type[DocumentV2 | DocumentV3 | DocumentV4 | DocumentV5 | DocumentV6]]] = {
     v2.FORMAT: DocumentV2,
     v3.FORMAT: DocumentV3,
     v4.FORMAT: DocumentV4,
     v5.FORMAT: DocumentV5,
+    v6.FORMAT: DocumentV6,
 }
 """Those whose names of families are open: a name that v1 has not may be one of theirs."""
 
@@ -188,7 +207,7 @@ def policy_from_canonical(data: bytes) -> Policy:
     return _policy(name, data, meaning)
 
 
-def _policy(name: str, document: bytes, meaning: DocumentV5) -> Policy:
+def _policy(name: str, document: bytes, meaning: DocumentV6) -> Policy:
     return Policy(
         format=name,
         document=document,
@@ -200,9 +219,11 @@ def _policy(name: str, document: bytes, meaning: DocumentV5) -> Policy:
         buffer=meaning.buffer,
         server=meaning.server,
         schedule=meaning.schedule,
+        control=meaning.control,
         shares=meaning.shares,
         defence=meaning.defence,
         merge=meaning.merge,
+        edges=meaning.edges,
         fixed_point=meaning.fixed_point,
     )
 
@@ -239,7 +260,7 @@ def _with_divisor(keys: dict[str, Any]) -> dict[str, Any]:
     return keys | {"server": {**server, "divide_by": ByWeights.name}}
 
 
-def _with_weights(meaning: DocumentV5) -> DocumentV5:
+def _with_weights(meaning: DocumentV6) -> DocumentV6:
     staleness = meaning.staleness
     weights = staleness_weights(staleness.kind, staleness, versions_max=staleness.versions_max)
     check_weights(weights)
@@ -268,7 +289,7 @@ def _convert(document: Mapping[str, Any], kind: type[Document]) -> Document:
 
 
 def _hint(document: Mapping[str, Any], kind: type[Document]) -> str:
-    if kind in {DocumentV3, DocumentV4, DocumentV5} and "anomaly" in document:
+    if kind in {DocumentV3, DocumentV4, DocumentV5, DocumentV6} and "anomaly" in document:
         return ANOMALY_HINT
     later = next((name for name in reversed(tuple(FORMATS)) if _reads_as(name, document)), None)
     return f'that is of a later format: write format = "{later}"' if later else HINT
@@ -279,16 +300,21 @@ def _reads_as(name: str, document: Mapping[str, Any]) -> bool:
     if kind is None:
         return False
     try:
-        check(_in_v5(msgspec.convert(dict(document) | {"format": name}, kind)), FORMATS[name].peers)
+        check(_in_v6(msgspec.convert(dict(document) | {"format": name}, kind)), FORMATS[name].peers)
     except (msgspec.ValidationError, UsageProblem):
         return False
     return True
 
 
-def _in_v5(document: DocumentV2 | DocumentV3 | DocumentV4 | DocumentV5) -> DocumentV5:
+def _in_v6(document: DocumentV2 | DocumentV3 | DocumentV4 | DocumentV5 | DocumentV6) -> DocumentV6:
     """What a document means in the newest words."""
     if isinstance(document, DocumentV2):
         document = meaning_of_v2(document)
     if isinstance(document, DocumentV3):
         document = meaning_of_v3(document)
-    return meaning_of_v4(document) if isinstance(document, DocumentV4) else document
+    if isinstance(document, DocumentV4):
+        document = meaning_of_v4(document)
+    if isinstance(document, DocumentV5):
+        check_kind_of_v5(document.selection.kind)
+        document = meaning_of_v5(document)
+    return document

@@ -12,6 +12,7 @@ class Everybody(Selection):
 
     name: ClassVar[str] = "all"
     selective: ClassVar[bool] = False
+    foresees: ClassVar[bool] = True
 
     def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:  # noqa: ARG002 (it asks nothing)
         """See ``Selection``."""

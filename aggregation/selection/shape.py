@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import ClassVar, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DRAWN_BYTES: Final = 8
 DRAWN_END: Final = 1 << 8 * DRAWN_BYTES
@@ -23,6 +26,7 @@ class Candidate(NamedTuple):
     """A device, by its id, before the task's version ``version``, whose model's SHA-256 (hex) is ``model_sha256``.
 
     ``turns``: how many deadlines passed since that version came, and before the next one did.
+    ``cohort``: the one that the device's certificate names; "" where it names none.
     """
 
     task: str
@@ -30,6 +34,7 @@ class Candidate(NamedTuple):
     version: int
     model_sha256: str
     turns: int = 0
+    cohort: str = ""
 
 
 class SelectionParameters(Protocol):
@@ -42,7 +47,12 @@ class SelectionParameters(Protocol):
 
     @property
     def share(self) -> float:
-        """For ``share``: of all devices so much, above 0 to 1."""
+        """For ``share``: of all devices so much, above 0 to 1. For ``cohorts``: of the devices of no named cohort."""
+        ...
+
+    @property
+    def cohorts(self) -> Mapping[str, float]:
+        """For ``cohorts``: of the devices of each named cohort so much, 0 to 1."""
         ...
 
     @property
@@ -57,10 +67,22 @@ class Selection(ABC):
     name: ClassVar[str]
     selective: ClassVar[bool] = True
     """Whether it leaves anybody out."""
+    asks_cohort: ClassVar[bool] = False
+    """Whether it goes by what a device's certificate names."""
+    foresees: ClassVar[bool] = False
+    """Whether a lot is known before its version is made."""
 
     @abstractmethod
     def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:
         """Whether this device may answer this version."""
+
+    def selects_ever(self, parameters: SelectionParameters, cohort: str) -> bool:  # noqa: ARG002 (most ask nothing)
+        """Whether a device of that cohort ("" for none) is selected for a version after so many turns."""
+        return True
+
+    def versions_until(self, parameters: SelectionParameters, candidate: Candidate) -> int:  # noqa: ARG002 (see above)
+        """How many versions later the device's next lot is, or may be: 1 or more."""
+        return 1
 
 
 def turns_after(seconds: float, seconds_max: float) -> int:

@@ -23,6 +23,11 @@ class Share(Selection):
 
     def selects(self, parameters: SelectionParameters, candidate: Candidate) -> bool:
         """See ``Selection``."""
-        widened = parameters.share * float(1 << min(candidate.turns, DOUBLINGS_MAX))
-        end = int(min(1.0, widened) * DRAWN_END)  # both products are with powers of two, so they are exact
-        return drawn(_PREFIX, candidate.model_sha256, candidate.device_id) < end
+        return is_drawn(parameters.share, candidate)
+
+
+def is_drawn(share: float, candidate: Candidate) -> bool:
+    """Whether a device is in its version's lot, where a share (0 to 1) of devices like it is, by turns more."""
+    widened = share * float(1 << min(candidate.turns, DOUBLINGS_MAX))
+    end = int(min(1.0, widened) * DRAWN_END)  # both products are with powers of two, so they are exact
+    return drawn(_PREFIX, candidate.model_sha256, candidate.device_id) < end

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from aggregation.families import member_of
+from aggregation.selection.cohorts import Cohorts
 from aggregation.selection.everybody import Everybody
 from aggregation.selection.share import Share
 from aggregation.selection.slots import Slots
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from aggregation.selection.shape import Candidate, Selection, SelectionParameters
 
 SELECTIONS: Final[Mapping[str, Selection]] = MappingProxyType(
-    {selection.name: selection for selection in (Everybody(), Share(), Slots())}
+    {selection.name: selection for selection in (Everybody(), Share(), Slots(), Cohorts())}
 )
 
 

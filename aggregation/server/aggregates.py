@@ -12,6 +12,7 @@ from aggregation.fold.state import NO_SHA256
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from aggregation.fold.bases import Base
     from aggregation.merges import Bucket
 
 MERGED_REMEMBERED_MAX: Final = 64
@@ -29,7 +30,7 @@ class Aggregate:
 
     ``sum_sha256`` is "" when the window accepted nothing. ``sha256`` is the hash of the record's Avro
     payload: the aggregate's identity, whoever signed it. ``histograms`` is None where its policy's format knows none,
-    and ``buckets`` is () there: its sums stand in one.
+    ``buckets`` is () there: its sums stand in one; and so is ``bases``, ascending, where it says none.
     """
 
     task: str
@@ -53,6 +54,7 @@ class Aggregate:
     sha256: str
     histograms: Histograms | None = None
     buckets: tuple[Bucket, ...] = ()
+    bases: tuple[Base, ...] = ()
 
     @property
     def slot(self) -> Slot:

@@ -6,7 +6,8 @@ Where the weights' sums stand in several buckets, the policy's ``merge`` makes o
 
 FedBuff (Nguyen et al. 2022, algorithm 1, line 10): the mean delta is the weighted sum divided by what the policy's
 ``server.divide_by`` names, see ``weights.divisors``. That is of the weights; buffers are no steps, a version's are the
-mean of its updates' by staleness weight, see ``codecs.values``.
+mean of its updates' by staleness weight, see ``codecs.values``; and control variates move by themselves, see
+``control``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from aggregation.policy import Policy, ServerPolicy
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.buckets import one_of
 from aggregation.server.cone import turned
+from aggregation.server.control import control_after
 from aggregation.server.lateness import ON_TIME, Lateness
+from aggregation.server.mixing import MixedBase, mix_into
 from aggregation.server.totals import Total
 from aggregation.weights.divisors import divisor_of
 
@@ -87,42 +90,57 @@ def merge(
     server: ServerPolicy,
     layout: Layout,
     guide: Direction | None = None,
+    bases: Iterable[MixedBase] | None = None,
 ) -> Step:
     """One global step, with the policy's ``server`` as it is for this version, see ``rates.server_at``.
 
     ``total`` is the exact sum over ``updates`` updates of the weight ``weight_total``, after lateness; the sums alone,
     int64[``layout.sum_elements``], where no window is late and there is one bucket. ``guide`` is the one that the
-    version's manifest names, see ``cone``.
+    version's manifest names, see ``cone``; ``bases`` are what the version's windows answered, see ``mixing``:
+    ValueError where the policy mixes and they are not given.
     """
     if updates < 1 or weight_total < 1:
         raise IntegrityProblem(
             "FLV-3004",
             f"a version of {updates} updates with the weight {weight_total}, expected 1 or more of each",
         )
-    total = total if isinstance(total, Total) else Total(total)
+    total = total if isinstance(total, Total) else Total(total, control=layout.control.parameters)
     divisor = divisor_of(server.divide_by, updates=updates, weight_total=weight_total)
     weights = layout.trainable.parameters
     model = np.empty(layout.parameters, dtype=np.float32)
     step = ServerStep(server, parent.model[:weights], parent.optimizer, after=model[:weights])
     unit = float(1 << policy.fixed_point.exponent)
-    sums = turned(one_of(total, weights, policy.merge), guide, policy, layout.trainable)
-    peaks = _step_in_pieces(step, sums, 1.0 / unit, divisor, layout.trainable)
+    summed = turned(one_of(total, weights, policy.merge), guide, policy, layout.trainable)
+    sums = Sums(read_only(summed), 1.0 / unit, divisor)
+    if policy.server.mixing:
+        if bases is None:
+            raise ValueError("under a policy that mixes a version goes by what its updates answered as well")
+        sums = _mixed(sums, step.before, bases)
+    peaks = _step_in_pieces(step, sums, layout.trainable)
     reference = direction_between(step.seen, step.before, peaks, layout.trainable)
-    model[weights:] = mean_of_groups(total.values(weight_total, weights))
+    values = slice(weights, layout.model_parameters)
+    model[values] = mean_of_groups(total.values(weight_total, weights))
+    control = slice(layout.model_parameters, None)
+    model[control] = control_after(parent.model[control], total.control_sums, policy)
     return Step(Checkpoint(model, step.state), reference)
 
 
-def _step_in_pieces(
-    step: ServerStep, total: npt.NDArray[np.int64], one_over_unit: float, divisor: float, trainable: Layout
-) -> Peaks:
+def _mixed(sums: Sums, parent: npt.NDArray[np.float32], bases: Iterable[MixedBase]) -> Sums:
+    """The mean delta itself, with what ``bases`` bring along."""
+    delta = sums.total.astype(np.float64) * sums.one_over_unit / sums.divisor
+    mix_into(delta, parent, bases, sums.divisor)
+    return Sums(read_only(delta))
+
+
+def _step_in_pieces(step: ServerStep, sums: Sums, trainable: Layout) -> Peaks:
     """Step every weight by its mean delta, total / unit / divisor in float64.
 
     One sweep: step and peaks of a piece are made while it is in the processor's cache. A direction's levels need the
     peak of their whole tensor, so they take a second, shorter sweep.
     """
-    summed, peaks = read_only(total), Peaks(trainable)
-    for begin in range(0, total.size, PIECE_ELEMENTS):
-        piece = slice(begin, min(begin + PIECE_ELEMENTS, total.size))
-        step.take(begin, Sums(summed[piece], one_over_unit, divisor))
+    size, peaks = sums.total.size, Peaks(trainable)
+    for begin in range(0, size, PIECE_ELEMENTS):
+        piece = slice(begin, min(begin + PIECE_ELEMENTS, size))
+        step.take(begin, sums._replace(total=sums.total[piece]))
         peaks.take(step.seen[piece], step.before[piece])
     return peaks

@@ -10,7 +10,7 @@ from aggregation.schedules import rate_after
 
 if TYPE_CHECKING:
     from aggregation.policy import Policy
-    from aggregation.policy.v5 import ServerPolicy
+    from aggregation.policy.v6 import ServerPolicy
 
 
 def server_at(policy: Policy, version: int, delay: int) -> ServerPolicy:

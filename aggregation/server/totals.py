@@ -1,9 +1,10 @@
 """The exact sum of a version's windows, bucket by bucket.
 
 Adding windows is adding int64, so any grouping gives the same bits. A window that comes late weighs less, see
-``lateness``: its sums of the weights are scaled before they are added, element by element to the nearest integer; the
-exact sums of its buffers are not, but count so many times. Windows of one version may have been folded under two
-policies; where they have not all as many buckets, the version has one: each bucket of a window is added to it.
+``lateness``: its sums of the weights and control variates are scaled before they are added, element by element to the
+nearest integer; the exact sums of its buffers are not, but count so many times. Windows of one version may have been
+folded under two policies; where they have not all as many buckets, the version has one: each bucket of a window is
+added to it.
 """
 
 from __future__ import annotations
@@ -60,13 +61,15 @@ class Total:
     ``sums`` int64[``layout.sum_elements_of(buckets)``]: of the weights all windows, after lateness, bucket by bucket;
     of the buffers those that are not late, whose updates weigh ``whole_weight``. ``late`` has the others' buffers,
     int64[10·B] as they were folded, with their updates' weight, by what lateness leaves of them. ``bucket_weights``:
-    what each bucket's updates weigh after lateness; [] before any window.
+    what each bucket's updates weigh after lateness; [] before any window. ``control``: how many of the last sums are
+    control variates', of all windows, after lateness.
     """
 
     sums: npt.NDArray[np.int64]
     whole_weight: int = 0
     late: dict[int, tuple[npt.NDArray[np.int64], int]] = field(default_factory=dict)
     bucket_weights: list[int] = field(default_factory=list)
+    control: int = 0
 
     @property
     def buckets(self) -> int:
@@ -75,11 +78,16 @@ class Total:
 
     def values(self, weight_total: int, weights: int) -> list[tuple[npt.NDArray[np.int64], int, int]]:
         """The buffers' sums as ``mean_of_groups`` wants them; a bucket has ``weights`` elements."""
-        values = self.sums[self.buckets * weights :]
+        values = self.sums[self.buckets * weights : self.sums.size - self.control]
         if not self.late:
             return [(values, weight_total, 1)]
         groups = [(values, self.whole_weight, WEIGHT_ONE)]
         return groups + [(digits, of, weight) for weight, (digits, of) in sorted(self.late.items())]
+
+    @property
+    def control_sums(self) -> npt.NDArray[np.int64]:
+        """The control variates' sums, int64[C]."""
+        return self.sums[self.sums.size - self.control :]
 
     def rows(self, weights: int) -> npt.NDArray[np.int64]:
         """The weights' sums by bucket, int64[buckets, ``weights``]."""
@@ -91,16 +99,17 @@ def add_sums(sums: Iterable[npt.NDArray[np.int64]], elements: int) -> npt.NDArra
     return add_windows(map(WindowSums, sums), weights=elements, elements=elements).sums
 
 
-def add_windows(windows: Iterable[WindowSums], *, weights: int, elements: int) -> Total:
+def add_windows(windows: Iterable[WindowSums], *, weights: int, elements: int, control: int = 0) -> Total:
     """The exact sum of windows' sums, taken one at a time.
 
-    In one bucket they are ``elements`` int64 each, the first ``weights`` of which are the weights'.
+    In one bucket they are ``elements`` int64 each, the first ``weights`` of which are the weights', and the last
+    ``control`` the control variates'.
 
     No policy lets a version overflow, but one version may hold windows of two policies: so the bound is
     looked at again here. ``IntegrityProblem`` (FLV-3004) where the largest magnitudes of the windows could
     leave int64.
     """
-    total = Total(np.zeros(elements, dtype=np.int64))
+    total = Total(np.zeros(elements, dtype=np.int64), control=control)
     reach = 0
     for one in windows:
         total = _made_for(total, one, weights)
@@ -129,11 +138,12 @@ def _made_for(total: Total, one: WindowSums, weights: int) -> Total:
     many = max(1, len(one.buckets))
     if not total.bucket_weights:
         values = total.sums.size - weights
-        return Total(np.zeros(many * weights + values, dtype=np.int64), bucket_weights=[0] * many)
+        sums = np.zeros(many * weights + values, dtype=np.int64)
+        return Total(sums, bucket_weights=[0] * many, control=total.control)
     if total.buckets in {1, many}:
         return total
     whole = np.concatenate([summed(total.rows(weights)), total.sums[total.buckets * weights :]])
-    return Total(whole, total.whole_weight, total.late, [sum(total.bucket_weights)])
+    return Total(whole, total.whole_weight, total.late, [sum(total.bucket_weights)], total.control)
 
 
 def _add(total: Total, one: WindowSums, weights: int) -> int:
@@ -149,15 +159,26 @@ def _add(total: Total, one: WindowSums, weights: int) -> int:
         reach += max(int(high), -int(low))
     for bucket, weight in enumerate(one.bucket_weights):
         total.bucket_weights[bucket if total.buckets > 1 else 0] += weight
-    return max(reach, _add_values(total, one, weights))
+    return max(reach, _add_values(total, one, weights), _add_control(total, one))
+
+
+def _add_control(total: Total, one: WindowSums) -> int:
+    from aggregation.server import kernels
+
+    if not total.control:
+        return 0
+    into, sums = total.control_sums, read_only(one.sums)[one.sums.size - total.control :]
+    whole = one.weight == WEIGHT_ONE
+    low, high = kernels.add_into(into, sums) if whole else kernels.add_late_into(into, sums, one.weight)
+    return max(int(high), -int(low))
 
 
 def _add_values(total: Total, one: WindowSums, weights: int) -> int:
     from aggregation.server import kernels
 
-    values = read_only(one.sums)[max(1, len(one.buckets)) * weights :]
+    values = read_only(one.sums)[max(1, len(one.buckets)) * weights : one.sums.size - total.control]
     if one.weight == WEIGHT_ONE:
-        digits = total.sums[total.buckets * weights :]
+        digits = total.sums[total.buckets * weights : total.sums.size - total.control]
         total.whole_weight += one.weight_total
     else:
         digits, of = total.late.get(one.weight, (np.zeros(values.size, dtype=np.int64), 0))

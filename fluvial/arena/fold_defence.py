@@ -22,6 +22,7 @@ from aggregation.server.aggregates import Aggregate
 from aggregation.server.buckets import factors_of
 from aggregation.server.lateness import MergedWindows, lateness_under
 from aggregation.server.merge import Checkpoint, Step, merge
+from aggregation.server.mixing import mixed_bases
 from aggregation.server.rates import server_at
 from aggregation.server.totals import WindowSums, add_windows
 from aggregation.weights.staleness import WEIGHT_ONE
@@ -180,6 +181,7 @@ class FoldDefence(Versions):
             server=server_at(self._policy, self.version + 1, merged.delay),
             layout=self._layout,
             guide=None if guide is None else guide.direction,
+            bases=mixed_bases(merged.pairs, self._policy, self.version, self.model),
         )
 
     def _share_out(self, factors: Mapping[int, float] | None) -> None:
@@ -244,6 +246,7 @@ def _aggregate_of(region: str, closed: WindowClosed) -> Aggregate:
         sha256="",
         histograms=closed.histograms,
         buckets=closed.buckets or (),
+        bases=closed.bases or (),
     )
 
 

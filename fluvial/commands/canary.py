@@ -108,7 +108,7 @@ def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -
     from backends.store.task_store import TaskStore
     from backends.tasks import keys_folder
     from producers.sdk.updates import Author
-    from producers.sdk.whose_key import device_id_of
+    from producers.sdk.whose_key import holder_of_key
     from schemas.canaries import canary_name
     from schemas.certificates import Role
 
@@ -127,8 +127,8 @@ def _author(settings: Settings, file: TaskFile, region: str, *, patient: bool) -
 
     def read() -> Author:
         genesis, key_pair = store.genesis(file.genesis_sha256), load_key_pair(path, settings.key)
-        device_id = device_id_of(key_pair, genesis, region, path)
-        return Author(genesis, region, device_id, key_pair.of_task(genesis.domain))
+        holder = holder_of_key(key_pair, genesis, region, path)
+        return Author(genesis, region, holder.name, key_pair.of_task(genesis.domain), 0, holder.cohort)
 
     return retry_through_outage(f"read the task {file.task}", read) if patient else read()
 

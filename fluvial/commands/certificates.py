@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,6 +14,8 @@ from fluvial.terminal.key_place import TokenPlace, operator_key_option
 from fluvial.terminal.numbers import Number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from backends.keys import Keeping
 
 ROLES: Final = ("device", "worker", "merger", "operator", "guardian")
@@ -27,6 +29,10 @@ token_option = click.option(
     type=TokenPlace(),
     help="Make no key: certify the one in a token, a pkcs11: URI.",
 )
+
+
+def _cohort_option(text: str) -> Callable[[Any], Any]:
+    return click.option("--cohort", metavar="NAME", help=text)
 
 
 def _keeping(*, encrypt: bool, uri: str | None) -> Keeping:
@@ -94,6 +100,7 @@ def _folder_for_init(invocation: Invocation, task_name: str | None, region: str)
 @region_option
 @click.option("--role", type=click.Choice(ROLES), default="device", show_default=True)
 @click.option("--days", type=_DAYS, default=365.0, show_default=True, help="Validity.")
+@_cohort_option("Of a device: the cohort that its certificate names (selection.cohorts in docs/policy.md).")
 @encrypt_option
 @token_option
 @click.argument("name")
@@ -106,6 +113,7 @@ def ca_issue(
     region: str,
     role: str,
     days: float,
+    cohort: str | None,
     encrypt: bool,
     uri: str | None,
     name: str,
@@ -115,7 +123,7 @@ def ca_issue(
     A region's CA vouches for its devices and workers, the control CA (`--region control`) for mergers, operators
     and guardians. With --key the file that is written has no key: only the certificate, and where the key lies.
     """
-    from backends.keys import certificate_serial, issue, provider_name, signer_path
+    from backends.keys import certificate_cohort, certificate_serial, issue, provider_name, signer_path
     from backends.tasks import keys_folder, read_task_file
     from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, Role
 
@@ -130,8 +138,14 @@ def ca_issue(
         raise click.UsageError(
             f"{role} {name} has a key already: `fluvial ca renew` puts another in its place"
         )
-    path = issue(folder, region, kind, name, _keeping(encrypt=encrypt, uri=uri), days=days)
-    serial = certificate_serial(path)
+    keeping = _keeping(encrypt=encrypt, uri=uri)
+    path = issue(folder, region, kind, name, keeping, days=days, cohort=cohort or "")
+    serial, named = certificate_serial(path), certificate_cohort(path)
+    if cohort is not None and cohort != named:
+        raise click.UsageError(
+            f"{role} {name} has a certificate of the cohort {named or 'none'!r}: `fluvial ca renew --cohort` "
+            "puts another in its place"
+        )
     invocation.output.document(
         {
             "task": file.task,
@@ -140,12 +154,13 @@ def ca_issue(
             "name": name,
             "path": str(path),
             "serial": serial,
+            "cohort": named,
             "key": provider_name(path),
             "new": is_new,
         }
     )
     invocation.output.print(
-        f"{role} {name} ({region}){'' if is_new else ', issued before'}: {path}   serial {serial}"
+        f"{role} {name} ({region}{_of(named)}){'' if is_new else ', issued before'}: {path}   serial {serial}"
     )
 
 
@@ -155,6 +170,7 @@ def ca_issue(
 @click.option("--role", type=click.Choice(ROLES), default="device", show_default=True)
 @click.option("--days", type=_DAYS, default=365.0, show_default=True, help="Validity.")
 @click.option("--keep-key", is_flag=True, help="A new certificate for the key that is there.")
+@_cohort_option('Of a device: another cohort, "" for none. Default: the one that it has.')
 @encrypt_option
 @token_option
 @click.argument("name")
@@ -168,6 +184,7 @@ def ca_renew(
     role: str,
     days: float,
     keep_key: bool,
+    cohort: str | None,
     encrypt: bool,
     uri: str | None,
     name: str,
@@ -177,7 +194,14 @@ def ca_renew(
     A process reads its key when it starts: start it again before its old certificate ends. A key stays encrypted that
     was so; one in a token stays, unless --key or --encrypt says otherwise.
     """
-    from backends.keys import certificate_expires_s, certificate_serial, provider_name, renew, signer_path
+    from backends.keys import (
+        certificate_cohort,
+        certificate_expires_s,
+        certificate_serial,
+        provider_name,
+        renew,
+        signer_path,
+    )
     from backends.tasks import keys_folder, read_task_file
     from schemas.certificates import CONTROL, ISSUED_BY_CONTROL, Role
 
@@ -190,8 +214,9 @@ def ca_renew(
     region = CONTROL if kind in ISSUED_BY_CONTROL else region
     folder = keys_folder(invocation.home, file.task)
     before = certificate_serial(signer_path(folder, region, kind, name))
-    path = renew(folder, region, kind, name, keeping, days=days, keep_key=keep_key)
+    path = renew(folder, region, kind, name, keeping, days=days, keep_key=keep_key, cohort=cohort)
     serial, ends = certificate_serial(path), dt.datetime.fromtimestamp(certificate_expires_s(path), dt.UTC)
+    named = certificate_cohort(path)
     invocation.output.document(
         {
             "task": file.task,
@@ -201,11 +226,14 @@ def ca_renew(
             "path": str(path),
             "serial": serial,
             "serial_before": before,
+            "cohort": named,
             "key": provider_name(path),
             "expires": ends.isoformat(timespec="seconds"),
         }
     )
-    invocation.output.print(f"{role} {name} ({region}), renewed: {path}   serial {serial}, was {before}")
+    invocation.output.print(
+        f"{role} {name} ({region}{_of(named)}), renewed: {path}   serial {serial}, was {before}"
+    )
     invocation.output.print(
         f"ends {ends:%Y-%m-%d %H:%M} UTC; start its process again before the old one ends"
     )
@@ -222,8 +250,12 @@ def ca_list(invocation: Invocation, *, task_name: str | None) -> None:
     file = read_task_file(invocation.home, task_name)
     entries = [_describe_key(path) for path in _key_paths(keys_folder(invocation.home, file.task))]
     invocation.output.document({"task": file.task, "certificates": entries})
-    columns = ("region", "role", "name", "expires", "serial", "key")
+    columns = ("region", "role", "name", "cohort", "expires", "serial", "key")
     invocation.output.table(columns, [[entry[column] for column in columns] for entry in entries])
+
+
+def _of(cohort: str) -> str:
+    return f", cohort {cohort}" if cohort else ""
 
 
 def _key_paths(folder: Path) -> list[Path]:
@@ -233,7 +265,7 @@ def _key_paths(folder: Path) -> list[Path]:
 def _describe_key(path: Path) -> dict[str, str]:
     from cryptography import x509
 
-    from backends.keys import certificate_pem, provider_name
+    from backends.keys import certificate_cohort, certificate_pem, provider_name
 
     certificate = x509.load_pem_x509_certificate(certificate_pem(path).encode())
     is_authority = path.name.endswith("-ca.pem") and path.parent.name == "keys"
@@ -241,6 +273,7 @@ def _describe_key(path: Path) -> dict[str, str]:
         "region": path.name.removesuffix("-ca.pem") if is_authority else path.parent.parent.name,
         "role": "CA" if is_authority else path.parent.name,
         "name": "" if is_authority else path.stem,
+        "cohort": "" if is_authority else certificate_cohort(path),
         "expires": certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M"),
         "serial": f"{certificate.serial_number:x}",
         "key": provider_name(path),

@@ -193,10 +193,11 @@ def run_device(
 ) -> int:
     """Fetch, train, publish and show the verdict, once for each new version.
 
-    A round whose training fails is counted, and the device tries again at the next version. Exit 1 if an update was
-    refused or a round failed.
+    A round whose training fails is counted, and the device tries again at the next version. Where the task file's
+    `can_run(data)` says no, the device waits and asks again. Exit 1 if an update was refused or a round failed.
     """
     from backends.tasks import private_folder
+    from producers.sdk.eligibility import Eligibility
     from producers.sdk.private_layers import PrivateLayers
 
     chosen = check_choice(shard, data)
@@ -205,11 +206,22 @@ def run_device(
     )
     with one:
         task, examples = load_program_and_data(invocation, file, one, chosen, data=data, given=given)
+        may_run = task.can_run
+        if may_run is not None:
+            one.eligibility = Eligibility(lambda: may_run(examples), f"device {one.device_id}")
         own = PrivateLayers(private_folder(invocation.home, file.task), one.author.genesis.sha256)
         refused, failed = _rounds(invocation, one, task, examples, own, rounds, timeout_s)
     invocation.output.line(
-        {"rounds": rounds, "refused": refused, "failed_rounds": failed.document()}, terminal=True
+        {
+            "rounds": rounds,
+            "refused": refused,
+            "failed_rounds": failed.document(),
+            "eligibility": one.eligibility.document(),
+        },
+        terminal=True,
     )
+    for reason, times in one.eligibility.reasons.items():
+        invocation.output.print(f"took no part {times} times: {reason}")
     for cause in failed.causes:
         invocation.output.print(f"failed: {cause.line()}")
     return 1 if refused or failed.total else 0
@@ -226,10 +238,11 @@ def _rounds(  # noqa: PLR0917 (the command's own values)
 ) -> tuple[int, FailedRounds]:
     """So many rounds: how many updates were refused, and the rounds that failed. FLV-6310: the last ones all did."""
     from producers.fleet.failures import ROUNDS_FAILED_MAX, FailedRounds, no_round_succeeds
+    from producers.sdk.eligibility import NotNowProblem
 
     failed = FailedRounds()
-    refused, in_a_row, version = 0, 0, -1
-    for _ in range(rounds):
+    done, refused, in_a_row, version = 0, 0, 0, -1
+    while done < rounds:
         try:
             with invocation.output.waiting(f"version {version + 1} or newer"):
                 base = one.fetch_selected(newer_than=version, timeout_s=timeout_s)
@@ -237,8 +250,13 @@ def _rounds(  # noqa: PLR0917 (the command's own values)
             if in_a_row:
                 raise no_round_succeeds(failed, 1, in_a_row) from error
             raise
-        version = base.version
-        outcome = _trained(invocation, one, base, task, examples, own, failed)
+        try:
+            outcome = _trained(invocation, one, base, task, examples, own, failed)
+        except NotNowProblem as later:
+            # It was able when it fetched: it answers this base, or a newer one, later.
+            invocation.output.say(later.message)
+            continue
+        done, version = done + 1, base.version
         in_a_row = 0 if outcome is not None else in_a_row + 1
         if in_a_row >= min(ROUNDS_FAILED_MAX, rounds):
             raise no_round_succeeds(failed, 1, in_a_row)
@@ -264,14 +282,15 @@ def _trained(  # noqa: PLR0917
     own: PrivateLayers,
     failed: FailedRounds,
 ) -> LocalResult | None:
-    """One local training; None when it failed, which is taken down in ``failed``."""
+    """One local training; None when it failed, which is taken down in ``failed``. NotNowProblem: see ``train``."""
     from producers.fleet.failures import failed_round
+    from producers.sdk.eligibility import NotNowProblem
 
     started = time.monotonic()
     try:
         outcome = one.train(base, task, examples, private=own.of(one.device_id))
         own.keep(one.device_id, outcome.private)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, NotNowProblem):
         raise
     except BaseException as error:  # noqa: BLE001 (users' code may raise anything)
         this = failed_round(

@@ -110,6 +110,8 @@ def fleet(
     invocation.output.print(
         f"{summary.updates} records acknowledged in {summary.seconds:.1f} s ({rate}/s), {summary.failed} failed"
     )
+    for reason, times in summary.declined.items():
+        invocation.output.print(f"took no part {times} times: {reason}")
     for cause in summary.failed_rounds.causes:
         invocation.output.print(f"failed: {cause.line()}")
     invocation.output.print(

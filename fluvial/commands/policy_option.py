@@ -9,7 +9,7 @@ import click
 
 from fluvial.local.resources import infra_file
 
-SHIPPED: Final = ("fedbuff", "fedavg", "fedasync", "fedavgm", "fedadam", "fadas")
+SHIPPED: Final = ("fedbuff", "fedavg", "fedasync", "fedavgm", "fedadam", "fadas", "scaffold")
 """Names of ``infra/policies``; docs/learning.md says what each is."""
 
 

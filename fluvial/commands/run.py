@@ -177,11 +177,13 @@ def _simulate(
     from fluvial.reading.quality import Quality, in_a_line
     from fluvial.session.engine import VersionFacts
     from fluvial.session.simulation import simulate
+    from learning.control import asks_for_control
     from schemas.task_metric import ACCURACY, LOSS, metric_among, values_of
 
     output = invocation.output
     versions, values = options["versions"], dict[int, dict[str, float]]()
-    policy = layered_policy(explicit=policy_text, task=task.policy_overrides, defaults=quick_policy(devices))
+    quick = quick_policy(devices, control=asks_for_control(task.config.extra))
+    policy = layered_policy(explicit=policy_text, task=task.policy_overrides, defaults=quick)
 
     def on_version(facts: VersionFacts) -> bool:
         shown = f"not evaluated: {facts.problem}" if facts.problem else in_a_line(facts.metrics)

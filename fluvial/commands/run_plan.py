@@ -176,6 +176,7 @@ def plan_of(
     from fluvial.local.create import parse_regions
     from fluvial.local.policies import quick_policy
     from fluvial.session.plan import RunPlan
+    from learning.control import asks_for_control
     from producers.fleet.population import FleetConfig
 
     file = course.file
@@ -201,7 +202,7 @@ def plan_of(
         store=options["store"],
         secured=options["secured"],
         policy_text=policy_text,
-        policy_defaults=quick_policy(devices),
+        policy_defaults=quick_policy(devices, control=asks_for_control(task.config.extra)),
         each_version=True,
         traceback=traceback,
         aim=aim,

@@ -90,7 +90,7 @@ def simulate(
     task = _task_of(task_file, synthetic, options)
     output = invocation.output
     plan = plan_from(options, task, synthetic=synthetic or 0)
-    rules = policy_for(plan, read_policy_file(policy), task.policy_overrides if task is not None else {})
+    rules = policy_for(plan, read_policy_file(policy), task)
     if task is not None and not no_check:
         check_users(task, output, seed=plan.seed)
     output.say(f"simulating {plan.population.name}, {plan.at_once} at once")

@@ -11,7 +11,6 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-import numpy as np
 
 from aggregation.defences import defence_named
 from aggregation.errors import UsageProblem
@@ -27,6 +26,7 @@ from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile, keys_folder, write_task_file
 from fluvial.local.carried_program import carried_program
+from fluvial.local.control_policy import require_control_policy
 from fluvial.local.judging import in_words, metric_of_task
 from fluvial.local.noted import Noted, task_file_of
 from fluvial.local.origin import Origin, read_origin, require_same_layout
@@ -39,7 +39,6 @@ from schemas.checkpoints import encode_model, encode_optimizer
 from schemas.manifests import (
     BEFORE_V3,
     BEFORE_V5,
-    NEWEST_GENESIS,
     Code,
     Genesis,
     Metric,
@@ -127,7 +126,7 @@ def create_task(
         folder=folder,
         seed=seed,
         metric=_metric(existing, loaded, output, seed),
-        document_format=NEWEST_GENESIS if existing is None else existing.format,
+        document_format="" if existing is None else existing.format,
         nonce=existing.nonce if existing else None,
         code=program.code,
         origin=read_origin(settings, origin) if origin else None,
@@ -156,7 +155,7 @@ def _noted(settings: Settings, genesis: Genesis, noted: Noted) -> TaskFile:
 
 def _told(genesis: Genesis, *, fresh: bool) -> str:
     done = "created" if fresh else "was there already, unchanged"
-    parameters, regions = genesis.tensor_layout.parameters, describe_regions(genesis.partitions)
+    parameters, regions = genesis.tensor_layout.model_parameters, describe_regions(genesis.partitions)
     return f"task {genesis.task} {done}: {parameters} parameters, regions {regions}{in_words(genesis.metric)}"
 
 
@@ -271,7 +270,7 @@ def first_version(
     folder: Path,
     seed: int,
     metric: Metric | None = None,
-    document_format: str = NEWEST_GENESIS,
+    document_format: str = "",
     nonce: str | None = None,
     code: Code | None = None,
     origin: Origin | None = None,
@@ -279,18 +278,27 @@ def first_version(
     """Everything of version 0.
 
     ``document_format``: a task that is there already is described in the format that it was made in, and with its
-    ``nonce``; a new one draws its own where none is given. ``code``: the
+    ``nonce``; a new one (of "") draws its own where none is given. ``code``: the
     archive of its program; formats before v3 cannot say it. ``origin``: the version whose model is the first one.
     """
-    from learning.binding import anatomy_for, layout_entries, model_entry
+    from learning.binding import (
+        anatomy_for,
+        first_parameters,
+        genesis_format_for,
+        layout_entries,
+        model_entry,
+    )
     from learning.tensors import first_model
 
+    document_format = document_format or genesis_format_for(loaded)
     drawn = first_model(loaded, seed)
     anatomy = anatomy_for(document_format, loaded, drawn)
-    layout, (entry, frozen) = anatomy.layout, model_entry(anatomy)
+    layout, (entry, frozen) = anatomy.task_layout, model_entry(anatomy)
+    if layout.control.tensors:
+        require_control_policy(policy)
     if origin is not None:
         require_same_layout(origin, layout, entry.frozen)
-    values = loaded.kind.values(drawn, anatomy).astype(np.float32) if origin is None else origin.parameters
+    values = first_parameters(loaded, drawn, anatomy) if origin is None else origin.parameters
     model = encode_model(values, layout)
     optimizer = encode_optimizer(initial_state(policy.server, layout.trainable.parameters))
     genesis = Genesis(

@@ -88,6 +88,8 @@ def require_same_layout(origin: Origin, layout: Layout, frozen: StoredObject | N
     ]
     if not told and origin.genesis.tensor_layout != layout:
         told = ["its tensors stand in another order, or in other sections"]
+    if not told and layout.control.tensors:
+        told = ["it has control variates, and a new task's begin with 0"]
     if not told and origin.genesis.model.frozen != frozen:
         told = ["its frozen tensors have other values, and the version was trained around those"]
     if told:

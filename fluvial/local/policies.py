@@ -76,14 +76,20 @@ def buffer_updates_for(honest_devices: int) -> int:
     return max(1, min(BUFFER_UPDATES_MAX, honest_devices * 4 // 5))
 
 
-def quick_policy(honest_devices: int, *, defence: str = "") -> str:
+def quick_policy(honest_devices: int, *, defence: str = "", control: bool = False) -> str:
     """Policy defaults (TOML) for a fleet on one machine; POLICY of the task file and ``--policy`` go before them.
 
-    ``defence`` is its kind; "" for the default one.
+    ``defence`` is its kind; "" for the default one. ``control``: whether they train with control variates.
 
     Windows are short, so that a version is made of all partitions and not of the two or three whose windows closed
     first: with few devices and uneven data that would make the model sway.
     """
     updates = buffer_updates_for(honest_devices)
     quick = f"[window]\nseconds_max = {QUICK_WINDOW_S}\n\n[buffer]\nupdates = {updates}\n"
-    return quick + (f'\n[defence]\nkind = "{defence}"\n' if defence else "")
+    quick += f'\n[defence]\nkind = "{defence}"\n' if defence else ""
+    return quick + (control_policy(honest_devices) if control else "")
+
+
+def control_policy(devices: int) -> str:
+    """Policy defaults (TOML) where so many devices train with control variates: N of SCAFFOLD's server."""
+    return f"\n[control]\ndevices = {devices}\n"

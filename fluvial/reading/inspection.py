@@ -118,7 +118,8 @@ def _update(record: dict[str, Any], layout: Layout) -> dict[str, Any]:
         _tensor("float32" if tensor["name"] in buffers else record["codec"], tensor)
         for tensor in record["tensors"]
     ]
-    norms = [tensor["norm"] for tensor in tensors if tensor["name"] not in buffers]
+    apart = buffers | frozenset(layout.control.names)
+    norms = [tensor["norm"] for tensor in tensors if tensor["name"] not in apart]
     whole = math.sqrt(sum(norm * norm for norm in norms)) if None not in norms else None
     metrics = {name: finite(value) for name, value in record["client_metrics"].items()}
     return record | {

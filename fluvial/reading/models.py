@@ -138,7 +138,7 @@ def model_of(found: FoundVersion) -> Model:
         return find_program(found.home, genesis, found.store.get_object, given, say=log.warning)
 
     return Model(
-        arrays=MappingProxyType(arrays_of(base.parameters, genesis.tensor_layout)),
+        arrays=MappingProxyType(arrays_of(base.parameters, genesis.tensor_layout.without_control())),
         sha256=base.sha256,
         task=genesis.task,
         version=base.version,

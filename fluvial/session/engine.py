@@ -174,14 +174,16 @@ class Evaluations:
         self._engine = engine
         self._task = task
         self._held_out = held_out
-        self.parameters: npt.NDArray[np.float32] = decode_model(first.model, engine.genesis.tensor_layout)
+        self.parameters: npt.NDArray[np.float32] = decode_model(first.model, engine.genesis.tensor_layout)[
+            : engine.genesis.tensor_layout.model_parameters
+        ]
 
     def of(self, number: int) -> VersionFacts:
         """The facts of version ``number``."""
         manifest: Manifest = self._engine.store.manifest(number)
         data = self._engine.objects.get(model_key(self._task.name, number))
         layout = self._engine.bases.layout
-        parameters = decode_model(data, layout)
+        parameters = decode_model(data, layout)[: layout.model_parameters]
         weights = slice(layout.trainable.parameters)
         step = parameters[weights].astype(np.float64) - self.parameters[weights].astype(np.float64)
         self.parameters = parameters

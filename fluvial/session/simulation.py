@@ -36,6 +36,7 @@ from producers.fleet.behaviours import Behaviour
 from producers.fleet.failures import ROUNDS_FAILED_MAX, FailedRounds
 from producers.fleet.population import FleetConfig, Member, next_behaviour, populate
 from producers.fleet.rounds import Rounds
+from producers.sdk.turns import is_ever_selected
 from schemas.task_metric import LOSS, metric_among, values_of
 from schemas.topics import verdicts_topic
 from schemas.verdicts import decode_verdict
@@ -133,6 +134,7 @@ def simulate(
     accepted), FLV-2240 and FLV-2242 (its metrics), FLV-6310 (every device fails again and again), and what loading the
     data raises.
     """
+    from learning.control import asks_for_control
     from learning.parts import devices_of
     from learning.task import load_task
 
@@ -155,7 +157,8 @@ def simulate(
         speed_spread=speed_spread,
         codec=codec,
     )
-    rules = policy or layered_policy(task=loaded.policy_overrides, defaults=quick_policy(number))
+    quick = quick_policy(number, control=asks_for_control(loaded.config.extra))
+    rules = policy or layered_policy(task=loaded.policy_overrides, defaults=quick)
     with temporary_folder("fluvial-simulation-") as folder:
         simulation = _Simulation(
             loaded,
@@ -204,6 +207,7 @@ class _Simulation:
         on_failure: Callable[[FailedRound, bool], None] | None = None,
     ) -> None:
         from learning.binding import bind
+        from learning.cohorts import certified_cohorts
         from learning.parts import device_data, device_ids
         from learning.trial import metric_or_problem
 
@@ -225,7 +229,9 @@ class _Simulation:
         self.task = bound = bind(task, first.genesis, engine.store.get_object)
         guide(engine.federation, bound, folder, seed=config.seed, train_config=train_config)
         self.evaluations = Evaluations(engine, first, bound, data.test)
-        self._members = populate(first.genesis, folder, config, device_ids(data, config.devices))
+        cohorts = certified_cohorts(policy, bound, shards)
+        ids = device_ids(data, config.devices)
+        self._members = populate(first.genesis, folder, config, ids, cohorts=cohorts)
         self._work = Rounds(
             self._members,
             bound,
@@ -278,7 +284,7 @@ class _Simulation:
             base = self.engine.bases.announced(announcement)
             if not member.author.is_selected(base, now_s - self._since_s.setdefault(base.version, now_s)):
                 waiting.append(member)
-                self._unselected += 1
+                self._unselected += is_ever_selected(base.policy, member.author.cohort)
                 continue
             member.last_base = base.version
             due_s = self.engine.clock.now_s + member.round_seconds(self._config)

@@ -125,7 +125,7 @@ def compare_all(
 
     All policies are read before anything is trained: FLV-2001 to FLV-2003.
     """
-    policies = [(one, policy_for(plan, one.text, task.policy_overrides)) for one in chosen]
+    policies = [(one, policy_for(plan, one.text, task)) for one in chosen]
     found = []
     for one, policy in policies:
         runs = []

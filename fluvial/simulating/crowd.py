@@ -55,6 +55,10 @@ class Work(Protocol):
         """Whether the policy selects it for ``base``, which it knows for so many seconds."""
         ...
 
+    def is_ever_selected(self, device: int, base: Base) -> bool:
+        """Whether the policy may select it for a version like ``base``, however long it waits."""
+        ...
+
     def begin(self, device: int, base: Base) -> Any:
         """Let its work begin, to be handed to ``end``."""
         ...
@@ -164,7 +168,8 @@ class Crowd:
             return True
         base = self._engine.bases.announced(announced[self._work.region(device)])
         selected = self._work.may_answer(device, base, now_s - self._head_since_s)
-        self._has_unselected = self._has_unselected or not selected
+        if not selected and not self._has_unselected:
+            self._has_unselected = self._work.is_ever_selected(device, base)
         return selected
 
     def _who(self, wanted: int, now_s: float, announced: Mapping[str, Announcement]) -> Indices:

@@ -1,7 +1,8 @@
 """Letting go of what nobody asks for again, so that a long simulation is no larger than a short one.
 
 Of the logs: what is folded, taken and heard. Of the store: the objects of windows that a version holds, and versions
-that are ``VERSIONS_KEPT`` old. What devices under way began with, they hold.
+that are ``VERSIONS_KEPT`` old. What devices under way began with, they hold. Where versions mix in what updates
+answered, models stay as long as their version may be answered.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Forgetting:
         self._windows: dict[Slot, deque[Aggregate]] = {}
         self._named: Counter[str] = Counter()
         self._references: dict[int, str] = {}
+        self._next = 1
 
     def published(self, slot: Slot, aggregate: Aggregate) -> None:
         """A window's objects are in the store."""
@@ -63,5 +65,23 @@ class Forgetting:
         if reference and reference not in self._references.values():
             objects.forget(object_key(task, reference))
         if old > 0:
-            for key in (manifest_key, model_key, optimizer_key, facts_key):
+            for key in (optimizer_key, facts_key):
                 objects.forget(key(task, old))
+        for number in range(self._next, min(old, self._oldest_mixed(engine)) + 1):
+            for key in (manifest_key, model_key):
+                objects.forget(key(task, number))
+            self._next = number + 1
+
+    def _oldest_mixed(self, engine: Engine) -> int:
+        """The newest version that no version to come mixes in."""
+        federation, policy = engine.federation, engine.bases.at(0).policy
+        if not policy.server.mixing:
+            return engine.head
+        waiting = federation.merger.pending.waiting()
+        named = [one.bases[0].base for one in waiting if one.bases]
+        live = [
+            partition.state.oldest_base
+            for worker in federation.workers.values()
+            for partition in worker.partitions.values()
+        ]
+        return min([*named, *live]) - 1 - VERSIONS_KEPT

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from aggregation.codecs import DEFAULT_CODEC
 from aggregation.errors import UsageProblem
-from fluvial.local.policies import BUFFER_UPDATES_MAX, layered_policy
+from fluvial.local.policies import BUFFER_UPDATES_MAX, control_policy, layered_policy
 from fluvial.session.aim import NO_AIM, Aim
 from fluvial.session.engine import TICK_S
 from fluvial.session.simulation import ONE_REGION
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aggregation.codecs import CodecName
     from aggregation.policy import Policy
     from fluvial.simulating.population import Population
+    from learning import Task
 
 VERSIONS: Final = 20
 VERSIONS_TO_TARGET: Final = 1000
@@ -79,7 +80,7 @@ class Plan:
         return max(TICK_S, self.round_s / TICKS_A_ROUND)
 
 
-def policy_for(plan: Plan, explicit: str, task: Mapping[str, object]) -> Policy:
+def policy_for(plan: Plan, explicit: str, task: Task | None) -> Policy:
     """The policy (TOML) over the task file's over the quick defaults of a run of so many devices at once.
 
     Windows close at every tick, and the deadline is some rounds, so that both fit the length of a round.
@@ -88,4 +89,11 @@ def policy_for(plan: Plan, explicit: str, task: Mapping[str, object]) -> Policy:
     updates = max(1, min(BUFFER_UPDATES_MAX, together * 4 // 5))
     quick = f"[window]\nseconds_max = {plan.tick_s}\n\n[buffer]\nupdates = {updates}\n"
     deadline_s = max(10.0, 10.0 * plan.round_s)
-    return layered_policy(explicit=explicit, task=task, defaults=f"{quick}seconds_max = {deadline_s}\n")
+    quick = f"{quick}seconds_max = {deadline_s}\n"
+    if task is None:
+        return layered_policy(explicit=explicit, task={}, defaults=quick)
+    from learning.control import asks_for_control
+
+    if asks_for_control(task.config.extra):
+        quick += control_policy(plan.population.devices)
+    return layered_policy(explicit=explicit, task=task.policy_overrides, defaults=quick)

@@ -16,6 +16,8 @@ from aggregation.errors import UsageProblem
 from fluvial.simulating.draws import Floats, Indices, normal, uniform
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
 DEVICES_MAX: Final = 1 << 20
@@ -39,6 +41,11 @@ class Population(Protocol):
     @property
     def devices(self) -> int:
         """How many, numbered from 0."""
+        ...
+
+    @property
+    def cohorts(self) -> Sequence[str]:
+        """Of each device, what its certificate names, "" for none; () where nobody says."""
         ...
 
     @property
@@ -112,6 +119,11 @@ class Drawn:
                     f"simulation setting {name} = {getattr(self, name)!r} is out of bounds: it has to be {bound}",
                     hint="see `fluvial simulate --help`",
                 )
+
+    @property
+    def cohorts(self) -> Sequence[str]:
+        """See ``Population``: it is the task's data that may say, or nothing."""
+        return ()
 
     @property
     def always_there(self) -> bool:

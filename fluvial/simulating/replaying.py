@@ -19,8 +19,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import numpy as np
-
 from aggregation.errors import FluvialError, IntegrityProblem, UsageProblem
 from aggregation.fold.events import Barrier
 from backends.log import LogRecord, Position
@@ -65,10 +63,10 @@ _FOREVER_MS: Final = 1 << 62
 class Replaying(Believing):
     """The trust of a genesis, which takes this process' workers and merger at their word, too."""
 
-    def identify(self, der: bytes, *, guardians: bool = True) -> Identity:
+    def identify(self, der: bytes, *, guardians: bool = True, cohorts: bool = True) -> Identity:
         """See ``Trust``; what begins with ``PART`` is a part of this process."""
         if not der.startswith(PART):
-            return super().identify(der, guardians=guardians)
+            return super().identify(der, guardians=guardians, cohorts=cohorts)
         role, region, name = der[len(PART) :].decode().split("/")
         key = cast("Ed25519PublicKey", NOBODY)
         return Identity(region, Role(role), name, name, 0, _FOREVER_MS, key)
@@ -235,6 +233,7 @@ class _Devices:
     def __init__(
         self, arrivals: Arrivals, bases: Bases, trust: Believing, *, task: Task, trainers: Trainers
     ) -> None:
+        from learning.control import asks_for_control
         from learning.parts import device_ids
 
         self._genesis = genesis = bases.genesis
@@ -249,7 +248,8 @@ class _Devices:
         self.models = {0: genesis.model_sha256}
         """Of the versions that are made."""
         self._private = PrivateLayers()
-        self._ahead = 0 if trainers.processes == 1 or task.private else AHEAD_A_PROCESS * trainers.processes
+        one_by_one = trainers.processes == 1 or task.private or asks_for_control(task.config.extra)
+        self._ahead = 0 if one_by_one else AHEAD_A_PROCESS * trainers.processes
 
     def begun(self, arrivals: list[Arrival]) -> Any:
         """(base, what ``update`` wants) of each in order, with so many begun ahead; (None, None) for other records."""
@@ -267,7 +267,7 @@ class _Devices:
         done = self._trainers.end(self._job(arrival, base), training)
         if isinstance(done, Failed):
             raise _not_the_same(f"{arrival.device} fails to train: {done.message} ({done.error_id})", where)
-        pair = KeyPair(MARK + f"{region}/{arrival.device}".encode(), NOBODY)
+        pair = KeyPair(MARK + f"{region}//{arrival.device}".encode(), NOBODY)
         author = Author(
             self._genesis, region, arrival.device, pair.of_task(self._trust.domain), self._split.seed
         )
@@ -317,13 +317,13 @@ def _part(role: Role, region: str, name: str) -> KeyPair:
 def _first_version(genesis: Genesis, task: Task, seed: int) -> TaskStore:
     """A store with version 0, made of the task file. UsageProblem FLV-2271: it makes another first model."""
     from aggregation.optimizers import initial_state
-    from learning.binding import anatomy_for, model_entry
+    from learning.binding import anatomy_for, first_parameters, model_entry
     from learning.tensors import first_model
 
     drawn = first_model(task, seed)
     anatomy = anatomy_for(genesis.format, task, drawn)
-    layout, (entry, frozen) = anatomy.layout, model_entry(anatomy)
-    model = encode_model(task.kind.values(drawn, anatomy).astype(np.float32), layout)
+    layout, (entry, frozen) = anatomy.task_layout, model_entry(anatomy)
+    model = encode_model(first_parameters(task, drawn, anatomy), layout)
     optimizer = encode_optimizer(initial_state(genesis.first_policy.server, layout.trainable.parameters))
     if (sha256_hex(model), entry) != (genesis.model_sha256, genesis.model):
         raise _not_the_same(

@@ -65,12 +65,13 @@ class Believing(Trust):
         """The same CAs and rules; the domain is the same for all but updates."""
         return cls(trust.authorities, trust.rules, _unsigned(trust.domain))
 
-    def identify(self, der: bytes, *, guardians: bool = True) -> Identity:
+    def identify(self, der: bytes, *, guardians: bool = True, cohorts: bool = True) -> Identity:
         """See ``Trust``; what begins with ``MARK`` is a device's word."""
         if not der.startswith(MARK):
-            return super().identify(der, guardians=guardians)
-        region, _, name = der[len(MARK) :].decode().partition("/")
-        return Identity(region, Role.DEVICE, name, name, 0, _FOREVER_MS, cast("Ed25519PublicKey", NOBODY))
+            return super().identify(der, guardians=guardians, cohorts=cohorts)
+        region, cohort, name = der[len(MARK) :].decode().split("/", 2)
+        key = cast("Ed25519PublicKey", NOBODY)
+        return Identity(region, Role.DEVICE, name, name, 0, _FOREVER_MS, key, cohort)
 
 
 def _unsigned(domain: SignatureDomain) -> SignatureDomain:
@@ -78,10 +79,20 @@ def _unsigned(domain: SignatureDomain) -> SignatureDomain:
 
 
 class Authors:
-    """The authors of a simulation by number. ``folder`` has the CAs of the regions; ``names``: () for ``d-000017``."""
+    """The authors of a simulation by number. ``folder`` has the CAs of the regions; ``names``: () for ``d-000017``.
+
+    ``cohorts``: what the certificates name, "" for nothing; () for all of them nothing.
+    """
 
     def __init__(
-        self, genesis: Genesis, folder: Path, *, seed: int, signed: bool, names: Sequence[str] = ()
+        self,
+        genesis: Genesis,
+        folder: Path,
+        *,
+        seed: int,
+        signed: bool,
+        names: Sequence[str] = (),
+        cohorts: Sequence[str] = (),
     ) -> None:
         self.regions = tuple(sorted(genesis.regions))
         self._genesis = genesis
@@ -89,6 +100,7 @@ class Authors:
         self._domain = domain if signed else _unsigned(domain)
         self._seed = seed
         self._names = names
+        self._cohorts = cohorts
         self._issuers = (
             {region: keys.Issuer(folder, region, keys.IN_PLAIN_FILES) for region in self.regions}
             if signed
@@ -100,9 +112,13 @@ class Authors:
         """The device's id."""
         return self._names[device] if self._names else f"d-{device:06d}"
 
+    def cohort(self, device: int) -> str:
+        """What the device's certificate names."""
+        return self._cohorts[device] if self._cohorts else ""
+
     def may_answer(self, device: int, base: Base, waited_s: float) -> bool:
         """Whether it may answer ``base``, the newest version for so many seconds; no key is made to know it."""
-        return may_answer(self._genesis.task, self.name(device), base, waited_s)
+        return may_answer(self._genesis.task, self.name(device), base, waited_s, self.cohort(device))
 
     def of(self, device: int) -> Author:
         """The device's author: the same key each time, whether it is remembered or made again."""
@@ -112,7 +128,8 @@ class Authors:
             return known
         region, name = self.regions[device % len(self.regions)], self.name(device)
         pair = self._pair(region, name, device)
-        made = Author(self._genesis, region, name, pair.of_task(self._domain), self._seed)
+        signer = pair.of_task(self._domain)
+        made = Author(self._genesis, region, name, signer, self._seed, self.cohort(device))
         self._known[device] = made
         if len(self._known) > AUTHORS_KEPT:
             self._known.popitem(last=False)
@@ -120,8 +137,9 @@ class Authors:
 
     def _pair(self, region: str, name: str, device: int) -> KeyPair:
         if not self._issuers:
-            return KeyPair(MARK + f"{region}/{name}".encode(), NOBODY)
+            return KeyPair(MARK + f"{region}/{self.cohort(device)}/{name}".encode(), NOBODY)
         secret = hashlib.sha256(f"fluvial/simulated-device/v1/{self._seed}/{device}".encode()).digest()
         key = Ed25519PrivateKey.from_private_bytes(secret)
         serial = SERIAL + device  # so that every certificate is of the same length each time
-        return self._issuers[region].certify(region, Role.DEVICE, name, key, serial)
+        issuer, cohort = self._issuers[region], self.cohort(device)
+        return issuer.certify(region, Role.DEVICE, name, key, serial, cohort=cohort)

@@ -27,6 +27,7 @@ from fluvial.simulating.synthetic import first_synthetic
 from fluvial.simulating.training import Split
 from fluvial.simulating.work import SyntheticWork, TrainedWork
 from producers.fleet.failures import FailedRounds
+from producers.sdk.turns import check_somebody
 from schemas.task_metric import metric_among, values_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from fluvial.simulating.crowd import Work
     from fluvial.simulating.plan import Plan
     from fluvial.simulating.training import Trainers
-    from learning import Task
+    from learning import Dataset, Examples, Task
     from producers.fleet.failures import FailedRound
     from schemas.manifests import Metric
 
@@ -115,8 +116,9 @@ def simulate_crowd(
 
     ``on_point`` is called after each version, ``on_failure`` after each failed round, with whether it is the first of
     its kind. Raises UsageProblem: FLV-2405 (regions), FLV-2217 (nothing more can be accepted), FLV-2232 (more devices
-    than the data has parts), FLV-6310 (no round succeeds), FLV-6450 (a guided policy without a task), FLV-6453 (all
-    rounds are lost), FLV-2248 (the aim); EnvironmentProblem FLV-6452; and what loading the data raises.
+    than the data has parts), FLV-2511 (the policy selects nobody), FLV-6310 (no round succeeds), FLV-6450 (a guided
+    policy without a task), FLV-6453 (all rounds are lost), FLV-2248 (the aim); EnvironmentProblem FLV-6452; and what
+    loading the data raises.
     """
     check_regions(plan.regions)
     with temporary_folder("fluvial-simulation-") as folder, _seldom_collected():
@@ -198,15 +200,25 @@ class _Simulation:
             )
         return first_synthetic(plan.synthetic, regions=plan.regions, policy=policy, folder=self._folder)
 
-    def _authors(self, names: Sequence[str] = ()) -> Authors:
-        plan = self._plan
-        return Authors(self._engine.genesis, self._folder, seed=plan.seed, signed=plan.signed, names=names)
+    def _authors(self, names: Sequence[str] = (), cohorts: Sequence[str] = ()) -> Authors:
+        plan, policy = self._plan, self._engine.genesis.first_policy
+        cohorts = (plan.population.cohorts or cohorts) if policy.knows_cohorts else ()
+        check_somebody(policy, cohorts or [""])
+        return Authors(
+            self._engine.genesis,
+            self._folder,
+            seed=plan.seed,
+            signed=plan.signed,
+            names=names,
+            cohorts=cohorts,
+        )
 
     def _synthetic(self) -> Work:
         return SyntheticWork(self._engine, self._authors(), codec=self._plan.codec, seed=self._plan.seed)
 
     def _trained(self, training: Training, first: FirstVersion) -> Work:
         from learning.binding import bind
+        from learning.cohorts import certified_cohorts
         from learning.parts import device_ids
 
         plan, engine, task = self._plan, self._engine, training.task
@@ -214,15 +226,23 @@ class _Simulation:
         bound = bind(task, first.genesis, engine.store.get_object)
         guide(engine.federation, bound, self._folder, seed=plan.seed, train_config=task.config)
         self._evaluations = Evaluations(engine, first, bound, data.test)
+        cohorts = certified_cohorts(first.genesis.first_policy, bound, self._shards(data))
         return TrainedWork(
             engine,
-            self._authors(device_ids(data, devices)),
+            self._authors(device_ids(data, devices), cohorts),
             training.trainers,
             split=Split(devices, plan.alpha, plan.seed),
             config=task.config,
             codec=plan.codec,
             on_failure=training.on_failure,
         )
+
+    def _shards(self, data: Dataset) -> Iterator[Examples]:
+        """The devices' examples, dealt out once somebody asks for them."""
+        from learning.parts import device_data
+
+        plan = self._plan
+        yield from device_data(data, plan.population.devices, plan.alpha, plan.seed)
 
     def to_the_end(self, on_point: Callable[[Point, Ledger], None]) -> Outcome:
         began_s, cpu_s = time.monotonic(), time.process_time()

@@ -8,7 +8,8 @@
     phone-b,1800,5400,31
 
 A row is a stretch of time in which the device is there. Times are seconds from the trace's beginning, rows may come in
-any order. After the last end the trace begins again: a day that was recorded is every day.
+any order. After the last end the trace begins again: a day that was recorded is every day. A fifth column, ``cohort``,
+may say of which cohort the device's certificate is: the same in all rows of a device, or empty.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from aggregation.errors import UsageProblem
 from backends.text_files import plain_utf8
 from fluvial.simulating.population import finite
+from schemas.certificates import COHORT_PATTERN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from fluvial.simulating.draws import Floats, Indices
 
 COLUMNS: Final = ("device", "start_s", "end_s", "round_s")
+COHORT: Final = "cohort"
 ROWS_MAX: Final = 1_000_000
 BYTES_MAX: Final = 256 << 20
 SECONDS_MAX: Final = 366 * 86_400.0
@@ -48,6 +51,7 @@ class Stretch:
     end_s: float
     round_s: float
     line: int
+    cohort: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Trace:
     stretches: tuple[tuple[Stretch, ...], ...] = field(repr=False)
     starts: tuple[float, ...] = field(repr=False)
     period_s: float
+    cohorts: tuple[str, ...] = field(repr=False, default=())
 
     @property
     def devices(self) -> int:
@@ -133,14 +138,15 @@ def _parsed(path: Path, text: str) -> Trace:
     found: dict[str, list[Stretch]] = {}
     try:
         header = next(rows, [])
-        if tuple(word.strip() for word in header) != COLUMNS:
+        columns = tuple(word.strip() for word in header)
+        if columns not in {COLUMNS, (*COLUMNS, COHORT)}:
             raise _refused(
                 path, 1, f"expected the columns {','.join(COLUMNS)}, got {_shown(','.join(header))}"
             )
         for number, row in enumerate(rows):
             if number >= ROWS_MAX:
                 raise _refused(path, rows.line_num, f"it has more than {ROWS_MAX} rows")
-            name, stretch = _row(path, rows.line_num, row)
+            name, stretch = _row(path, rows.line_num, row, len(columns))
             found.setdefault(name, []).append(stretch)
     except csv.Error as error:
         raise _refused(path, rows.line_num, f"it is no CSV: {error}") from error
@@ -149,25 +155,30 @@ def _parsed(path: Path, text: str) -> Trace:
     for name, own in found.items():
         own.sort(key=lambda one: (one.start_s, one.line))
         _require_apart(path, name, own)
+        _require_one_cohort(path, name, own)
     return Trace(
         path.name,
         tuple(found),
         tuple(map(tuple, found.values())),
         tuple(sorted({one.start_s for own in found.values() for one in own})),
         max(one.end_s for own in found.values() for one in own),
+        tuple(own[0].cohort for own in found.values()) if len(columns) > len(COLUMNS) else (),
     )
 
 
-def _row(path: Path, line: int, row: list[str]) -> tuple[str, Stretch]:
-    if len(row) != len(COLUMNS):
-        raise _refused(path, line, f"expected {len(COLUMNS)} columns, got {len(row)}")
+def _row(path: Path, line: int, row: list[str], columns: int) -> tuple[str, Stretch]:
+    if len(row) != columns:
+        raise _refused(path, line, f"expected {columns} columns, got {len(row)}")
     name = row[0].strip()
     if not name or len(name) > NAME_CHARACTERS_MAX:
         raise _refused(
             path, line, f"device: expected 1 to {NAME_CHARACTERS_MAX} characters, got {_shown(name)}"
         )
     numbers = []
-    for column, text in zip(COLUMNS[1:], row[1:], strict=True):
+    cohort = row[len(COLUMNS)].strip() if columns > len(COLUMNS) else ""
+    if cohort and not COHORT_PATTERN.fullmatch(cohort):
+        raise _refused(path, line, f"cohort: expected 1 to 32 of a-z 0-9 _ -, got {_shown(cohort)}")
+    for column, text in zip(COLUMNS[1:], row[1 : len(COLUMNS)], strict=True):
         try:
             value = finite(text)
         except ValueError:
@@ -181,7 +192,7 @@ def _row(path: Path, line: int, row: list[str]) -> tuple[str, Stretch]:
         raise _refused(path, line, f"end_s: expected more than start_s, {start_s:g}, got {end_s:g}")
     if round_s <= 0.0:
         raise _refused(path, line, "round_s: expected more than 0")
-    return name, Stretch(start_s, end_s, round_s, line)
+    return name, Stretch(start_s, end_s, round_s, line, cohort)
 
 
 def _require_apart(path: Path, name: str, own: list[Stretch]) -> None:
@@ -193,6 +204,16 @@ def _require_apart(path: Path, name: str, own: list[Stretch]) -> None:
                 after.line,
                 f"device {_shown(name)} is there from {after.start_s:g} s, and by line {before.line} until "
                 f"{before.end_s:g} s already",
+            )
+
+
+def _require_one_cohort(path: Path, name: str, own: list[Stretch]) -> None:
+    first = own[0]
+    for one in own[1:]:
+        if one.cohort != first.cohort:
+            said = f"{_shown(one.cohort)}, and by line {first.line} {_shown(first.cohort)}"
+            raise _refused(
+                path, one.line, f"device {_shown(name)} is of the cohort {said}: a certificate names one"
             )
 
 

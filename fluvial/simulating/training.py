@@ -105,14 +105,13 @@ class Workshop:
 
     def _open(self, split: Split) -> None:
         """The devices' shards, and the task as the genesis of this seed binds it: with its frozen tensors."""
-        from learning.binding import anatomy_for
+        from learning.binding import anatomy_for, genesis_format_for
         from learning.parts import device_data
         from learning.tensors import first_model
-        from schemas.manifests import NEWEST_GENESIS
 
         self._shards = device_data(self._task.data(), split.devices, split.alpha, split.seed)
         drawn = first_model(self._task, split.seed)
-        self._bound = self._task.bound_to(anatomy_for(NEWEST_GENESIS, self._task, drawn))
+        self._bound = self._task.bound_to(anatomy_for(genesis_format_for(self._task), self._task, drawn))
         self._split = split
 
 

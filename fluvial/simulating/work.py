@@ -11,6 +11,7 @@ from aggregation.errors import FluvialError, UsageProblem
 from fluvial.simulating.training import Failed, Job
 from producers.fleet.failures import FailedRounds, failed_round
 from producers.sdk.private_layers import PrivateLayers
+from producers.sdk.turns import is_ever_selected
 from producers.sdk.updates import (
     Contribution,
     check_size,
@@ -75,6 +76,10 @@ class TrainedWork:
     def may_answer(self, device: int, base: Base, waited_s: float) -> bool:
         """See ``Work``."""
         return self._authors.may_answer(device, base, waited_s)
+
+    def is_ever_selected(self, device: int, base: Base) -> bool:
+        """See ``Work``."""
+        return is_ever_selected(base.policy, self._authors.cohort(device))
 
     def begin(self, device: int, base: Base) -> Future[Trained | Failed] | None:
         """See ``Work``."""
@@ -168,6 +173,10 @@ class SyntheticWork:
     def may_answer(self, device: int, base: Base, waited_s: float) -> bool:
         """See ``Work``."""
         return self._authors.may_answer(device, base, waited_s)
+
+    def is_ever_selected(self, device: int, base: Base) -> bool:
+        """See ``Work``."""
+        return is_ever_selected(base.policy, self._authors.cohort(device))
 
     def begin(self, device: int, base: Base) -> None:
         """See ``Work``: there is nothing to do."""

@@ -95,7 +95,7 @@ def tracked_task(view: TaskView) -> TrackedTask:
     parameters |= _flat(json.loads(view.genesis.first_policy.canonical()), "policy.")
     if (metric := view.genesis.metric) is not None:
         parameters |= {"metric": metric.name, "better": way_of(metric)}
-    parameters["parameters"] = str(view.genesis.tensor_layout.parameters)
+    parameters["parameters"] = str(view.genesis.tensor_layout.model_parameters)
     return TrackedTask(view.task, sha256_hex(view.genesis.canonical()), parameters)
 
 

@@ -21,6 +21,7 @@ class FedAvg:
     """Adds nothing; see ``learning.algorithms.shape.Algorithm``."""
 
     name: ClassVar[str] = "fedavg"
+    controlled: ClassVar[bool] = False
     needs_base: ClassVar[bool] = False
     head_epochs: ClassVar[int] = 0
     pull: ClassVar[float] = NO_PULL

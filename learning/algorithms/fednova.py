@@ -28,6 +28,7 @@ class FedNova:
     tau_eff: float = setting(None, low=1e-3, high=1e6, what="the local steps that a change is scaled to")
 
     name: ClassVar[str] = "fednova"
+    controlled: ClassVar[bool] = False
     needs_base: ClassVar[bool] = True
     head_epochs: ClassVar[int] = 0
     pull: ClassVar[float] = NO_PULL

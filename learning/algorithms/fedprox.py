@@ -25,6 +25,7 @@ class FedProx:
     mu: float = setting(0.01, low=0.0, high=1e3, what="the weight of the proximal term")
 
     name: ClassVar[str] = "fedprox"
+    controlled: ClassVar[bool] = False
     head_epochs: ClassVar[int] = 0
     needs_base: ClassVar[bool] = True
 

@@ -24,6 +24,7 @@ class FedRep:
     head_epochs: int = setting(10, low=1, high=10_000, what="the passes in which the head alone is trained")
 
     name: ClassVar[str] = "fedrep"
+    controlled: ClassVar[bool] = False
     needs_base: ClassVar[bool] = False
     pull: ClassVar[float] = NO_PULL
 

@@ -47,6 +47,9 @@ class Algorithm(Protocol):
     name: ClassVar[str]
     """As a task's file says it."""
 
+    controlled: ClassVar[bool]
+    """Whether it trains with control variates (``learning.control``), which a task's layout has to have."""
+
     @property
     def needs_base(self) -> bool:
         """Whether it looks at the model that the round began with; else ``base`` may be empty."""

@@ -13,6 +13,7 @@ from learning.algorithms.fedavg import FedAvg
 from learning.algorithms.fednova import FedNova
 from learning.algorithms.fedprox import FedProx
 from learning.algorithms.fedrep import FedRep
+from learning.algorithms.scaffold import Scaffold
 from learning.algorithms.shape import HIGH, LOW, REQUIRED, WHAT, WHOLE, Algorithm
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Names = str | Sequence[str]
 """One name of the table, or several that work together: ("fedprox", "fednova")."""
 
 ALGORITHMS: Final[Mapping[str, Callable[..., Algorithm]]] = {
-    made.name: made for made in (FedAvg, FedProx, FedNova, FedRep)
+    made.name: made for made in (FedAvg, FedProx, FedNova, FedRep, Scaffold)
 }
 
 

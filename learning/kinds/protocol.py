@@ -47,22 +47,34 @@ class ModelTensor:
 class Anatomy:
     """What a task's model is made of.
 
-    tensors: the layout, in its order. frozen: what else the model's state has, and no device changes, by name. tied:
-    names that are another tensor of these two, by that tensor's name.
+    tensors: of the model, in the layout's order. frozen: what else the model's state has, and no device changes, by
+    name. tied: names that are another tensor of these two, by that tensor's name. control: whether its devices train
+    with control variates: then the task's layout has one for each of the weights, behind the model's tensors.
     """
 
     kind: str
     tensors: tuple[ModelTensor, ...]
     tied: Mapping[str, str]
     frozen: Mapping[str, RawTensor]
+    control: bool = False
 
     @cached_property
     def layout(self) -> Layout:
-        """The layout as the pure core wants it. UsageProblem FLV-2004 when it cannot be a model's."""
+        """The model's layout as the pure core wants it. UsageProblem FLV-2004 when it cannot be a model's."""
         return Layout.of(
             TensorSpec(tensor.name, tensor.shape, tensor.section, tensor.nonnegative)
             for tensor in self.tensors
         )
+
+    @cached_property
+    def task_layout(self) -> Layout:
+        """The layout of the task: the model's, and behind it the control variates where there are some."""
+        return self.layout.with_control() if self.control else self.layout
+
+    def model_of(self, flat: Flat) -> Flat:
+        """The model's part of a version, float32[P]: without control variates."""
+        whole = self.control and flat.shape == (self.task_layout.parameters,)
+        return flat[: self.layout.parameters] if whole else flat
 
 
 class Kind(Protocol):

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from aggregation.errors import AccessProblem, FluvialError, UsageProblem
 from backends.kafka.writing import LogWriter
@@ -31,7 +31,7 @@ from producers.fleet.bell import Bell, RoundAbandoned, StopAskedError
 from producers.fleet.journal import Entry, Journal, Outcome, newest_bases
 from producers.fleet.population import next_behaviour, populate, selected_now
 from producers.fleet.rounds import Rounds
-from producers.fleet.summary import FleetSummary
+from producers.fleet.summary import FleetSummary, Speaker
 from producers.sdk.announcements import Announcements
 from producers.sdk.bases import Bases
 from producers.sdk.private_layers import PrivateLayers
@@ -53,14 +53,6 @@ if TYPE_CHECKING:
 PROGRESS_EVERY_S: Final = 5.0
 IDLE_S_MAX: Final = 0.1
 FLUSH_TIMEOUT_S: Final = 60.0
-
-
-class Speaker(Protocol):
-    """The one thing that a fleet needs to be heard: ``fluvial.terminal.output.Output`` is one."""
-
-    def say(self, text: str) -> None:
-        """One line of progress."""
-        ...
 
 
 class Fleet:
@@ -101,6 +93,7 @@ class Fleet:
         again; what loading the task, its data and the store raise.
         """
         from learning.binding import bind
+        from learning.cohorts import certified_cohorts
         from learning.parts import device_data, device_ids, devices_of
         from learning.task import load_task
 
@@ -121,8 +114,9 @@ class Fleet:
             config = replace(config, devices=devices_of(data, asked, config.devices))
             shards = device_data(data, config.devices, config.alpha, config.seed)
             ids = device_ids(data, config.devices)
-            keeping = Keeping(settings.key)
-            members = populate(genesis, keys_folder(settings.home, name), config, ids, keeping)
+            keeping, folder = Keeping(settings.key), keys_folder(settings.home, name)
+            cohorts = certified_cohorts(genesis.first_policy, task, shards)
+            members = populate(genesis, folder, config, ids, keeping, cohorts=cohorts)
             bases_of = newest_bases(self._journal_path)
             for member in members:  # a fleet that goes on does not repeat what is in the log
                 member.last_base = bases_of.get(member.author.device_id, member.last_base)
@@ -205,6 +199,7 @@ class _Drive:
             private=private,
             trains=activity.trains,
             observer=observer,
+            can_run=task.can_run,
         )
         self._idle: dict[str, list[Member]] = {region: [] for region in bases.genesis.regions}
         for member in members:
@@ -238,7 +233,8 @@ class _Drive:
             finally:
                 self._settle()
         published = dict(sorted(self._journal.published.items()))
-        return FleetSummary(published, self._failed, seconds, dict(self._versions), self.rounds.failed)
+        done, versions = self.rounds, dict(self._versions)
+        return FleetSummary(published, self._failed, seconds, versions, done.failed, dict(done.declined))
 
     def _first_news(self) -> None:
         """Wait for the first model of any region, and say every few seconds what for."""
@@ -281,7 +277,7 @@ class _Drive:
                 continue
             if self._versions.get(region) != announcement.version:
                 self._versions[region], self._seen_at[region] = announcement.version, now
-            ready = [member for member in idle if member.last_base < announcement.version]
+            ready = [one for one in idle if one.last_base < announcement.version and self.rounds.may_run(one)]
             if not ready:
                 continue
             base, waited_s = self._bases.announced(announcement), now - self._seen_at[region]

@@ -13,8 +13,9 @@ from aggregation.errors import UsageProblem
 from aggregation.selection import turns_after
 from backends import keys
 from producers.fleet.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour
+from producers.sdk.turns import check_somebody
 from producers.sdk.updates import Author
-from schemas.certificates import Role
+from schemas.certificates import Role, cohort_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -119,10 +120,14 @@ def populate(
     config: FleetConfig,
     ids: Sequence[str] = (),
     keeping: keys.Keeping = keys.IN_PLAIN_FILES,
+    *,
+    cohorts: Sequence[str] = (),
 ) -> list[Member]:
     """The members, dealt out to the regions in turn, with certificates issued where there are none yet.
 
-    UsageProblem FLV-2302 when the regions' CAs are not on this machine; what the ``keeping`` of their keys raises.
+    ``cohorts``: what new certificates name, "" for nothing; () for all of them nothing. UsageProblem FLV-2302 when the
+    regions' CAs are not on this machine, FLV-2511 where the first policy selects none of them, ever; what the
+    ``keeping`` of their keys raises.
     """
     regions, domain = sorted(genesis.regions), genesis.domain
     spread = np.random.default_rng([config.seed, _PACE_STREAM]).normal(
@@ -131,11 +136,13 @@ def populate(
     members = []
     for index in range(config.devices):
         region, device_id = regions[index % len(regions)], ids[index] if ids else device_name(index)
-        path = keys.issue(keys_folder, region, Role.DEVICE, device_id, keeping)
+        cohort = cohorts[index] if cohorts else ""
+        path = keys.issue(keys_folder, region, Role.DEVICE, device_id, keeping, cohort=cohort)
         signer = keys.load_key_pair(path, keeping.settings).of_task(domain)
-        author = Author(genesis, region, device_id, signer, config.seed)
+        author = Author(genesis, region, device_id, signer, config.seed, cohort_in(signer.certificate))
         random = np.random.default_rng([config.seed, _CHOICE_STREAM, index])
         members.append(Member(index, author, float(np.exp(spread[index])), random))
+    check_somebody(genesis.first_policy, (member.author.cohort for member in members))
     return members
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from backends.observer import UNOBSERVED, Observer
@@ -19,6 +22,7 @@ from producers.fleet.failures import (
     hopeless,
     no_round_succeeds,
 )
+from producers.sdk.eligibility import ASKED_EVERY_S, count_in, reason_of
 from producers.sdk.private_layers import PrivateLayers
 from producers.sdk.updates import check_size
 
@@ -33,12 +37,15 @@ if TYPE_CHECKING:
     from producers.sdk.bases import Base
     from producers.sdk.updates import Publication
 
+log = logging.getLogger("fluvial.fleet")
+
 
 class Rounds:
     """What ``members`` make of ``task``, each on its own of ``shards``; ``on_failure`` hears of every failed round.
 
     Its second argument is whether it is the first of its kind. ``private``: where private layers wait for the next
-    round; None for this process. ``now_ms``: milliseconds since 1970 UTC. ``trains`` is
+    round; None for this process. ``can_run`` says of a device's examples whether it may take part now, or why not; None
+    where nobody asks, as in a simulation. ``now_ms``: milliseconds since 1970 UTC. ``trains`` is
     told which device's training begins, and "" at its end.
     """
 
@@ -57,8 +64,12 @@ class Rounds:
         private: PrivateLayers | None = None,
         trains: Callable[[str], None] = lambda _device: None,
         observer: Observer = UNOBSERVED,
+        can_run: Callable[[Examples], object] | None = None,
     ) -> None:
         self.failed = FailedRounds()
+        self.declined: Counter[str] = Counter()
+        self._can_run = can_run
+        self._asked_at: dict[int, float] = {}
         self._trains = trains
         self._trains_in: threading.Thread | None = None
         self._members = members
@@ -74,12 +85,37 @@ class Rounds:
         self._observer = observer
         self._failed_at = 0.0
 
+    def may_run(self, member: Member) -> bool:
+        """Whether a device may take part now; one that may not is asked again after ``ASKED_EVERY_S``."""
+        if self._can_run is None:
+            return True
+        now_s = time.monotonic()
+        if now_s - self._asked_at.get(member.index, -math.inf) < ASKED_EVERY_S:
+            return False
+        able = self._is_able(member)
+        if not able:
+            self._asked_at[member.index] = now_s
+        return able
+
+    def _is_able(self, member: Member) -> bool:
+        ask, examples = self._can_run, self._shards[member.index]
+        reason = "" if ask is None else reason_of(lambda: ask(examples))
+        if reason and count_in(self.declined, reason):
+            device = member.author.device_id
+            log.info("device %s takes no part now: %s; more of this kind are counted", device, reason)
+        return not reason
+
     def make(self, member: Member, base: Base, behaviour: Behaviour) -> list[Publication]:
         """Train from ``base`` and give what to append, in order; nothing when the round failed.
+
+        Nothing either where the device may not take part any more: it may begin on the same version later.
 
         Whatever a device's own work raises is its own outcome. UsageProblem FLV-6310 once every device has failed again
         and again.
         """
+        if not self._is_able(member):
+            member.last_base, member.asked = -1, (-1, -1)
+            return []
         member.rounds += 1
         self._trains(member.author.device_id)
         self._trains_in = threading.current_thread()

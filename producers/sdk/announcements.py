@@ -17,6 +17,7 @@ from aggregation.fold.events import Revoke
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
+from producers.sdk.pace import VERSIONS_REMEMBERED
 from schemas.announcing import Announcers
 from schemas.records import Announcement, Flaw, Unverified
 from schemas.topics import models_topic
@@ -56,6 +57,7 @@ class Announcements:
         self._on_news = on_news
         self._latest: dict[str, Announcement] = {}
         self._by_merger: dict[str, dict[str, Announcement]] = {}
+        self._times_ms: dict[str, dict[int, int]] = {}
         self._caught_up = False
         self._unverified = 0
         self._changed = threading.Condition()
@@ -82,6 +84,11 @@ class Announcements:
         with self._changed:
             self._raise_error()
             return self._latest.get(region) if self._caught_up else None
+
+    def times_ms(self, region: str) -> tuple[tuple[int, int], ...]:
+        """(version, LogAppendTime in ms) of the last versions that were announced to ``region``, ascending."""
+        with self._changed:
+            return tuple(sorted(self._times_ms.get(region, {}).items()))
 
     def wait_for(self, region: str, version: int, timeout_s: float) -> Announcement:
         """The newest announcement of at least ``version``; TimeoutProblem (FLV-2502) when none comes in time."""
@@ -166,9 +173,17 @@ class Announcements:
         if before is not None and before.version >= found.version:
             return
         known[found.merger] = found
+        self._remember_time(found, record.timestamp_ms)
         while len(known) > MERGERS_MAX:
             del known[min(known, key=lambda merger: known[merger].version)]
         self._choose(found.region)
+
+    def _remember_time(self, found: Announcement, timestamp_ms: int) -> None:
+        with self._changed:
+            times = self._times_ms.setdefault(found.region, {})
+            times.setdefault(found.version, timestamp_ms)
+            while len(times) > VERSIONS_REMEMBERED:
+                del times[min(times)]
 
     def _choose(self, region: str) -> None:
         """The highest version of a merger whose certificate was not revoked; of another one where there is none."""

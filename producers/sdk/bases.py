@@ -111,13 +111,14 @@ class Bases:
         data = self._retry(f"read model {version}", lambda: self.store.model_bytes(version, sha256))
         parameters = decode_model(data, self.layout)
         parameters.setflags(write=False)
-        base = Base(version, sha256, parameters, self._policy(policy_sha256))
+        base = Base(version, sha256, parameters, self.policy(policy_sha256))
         self._bases[version, sha256] = base
         while len(self._bases) > CACHED_BASES_MAX:
             self._bases.popitem(last=False)
         return base
 
-    def _policy(self, sha256: str) -> Policy:
+    def policy(self, sha256: str) -> Policy:
+        """The policy of that hash (hex), which an announcement or manifest names."""
         if self._first_policy.sha256 == sha256:
             return self._first_policy
         for base in self._bases.values():

@@ -35,6 +35,9 @@ from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from producers.sdk.announcements import Announcements
 from producers.sdk.bases import Base, Bases, arrays_of, flat_of
+from producers.sdk.eligibility import CanRun, Eligibility
+from producers.sdk.pace import Turn, heard_of, next_turn
+from producers.sdk.turns import check_cohort_known, not_its_turn
 from producers.sdk.updates import (
     Author,
     Contribution,
@@ -44,7 +47,7 @@ from producers.sdk.updates import (
     honest_record,
     seal_update,
 )
-from producers.sdk.whose_key import device_id_of
+from producers.sdk.whose_key import holder_of_key
 from schemas.avro import CodecError
 from schemas.states import base_as_held, frozen_of, state_file, update_of_state
 from schemas.topics import verdicts_topic
@@ -68,8 +71,7 @@ log = logging.getLogger("fluvial.device")
 
 ANNOUNCEMENT_TIMEOUT_S: Final = 60.0
 VERDICT_TIMEOUT_S: Final = 60.0
-TURN_ASKED_EVERY_S: Final = 1.0
-"""A device that waits for its turn looks at least so often whether it has come."""
+TURN_ASKED_EVERY_S: Final = 1.0  # a device that waits for its turn looks at least so often
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,10 @@ class Device:
         codec: CodecName = DEFAULT_CODEC,
         clock: Clock = SYSTEM_CLOCK,
         observer: Observer = UNOBSERVED,
+        can_run: CanRun | None = None,
     ) -> None:
         self.author = author
+        self.eligibility = Eligibility(can_run, f"device {author.device_id}")
         self.codec: CodecName = codec
         self._settings = settings
         self._bases = bases
@@ -128,10 +132,14 @@ class Device:
         writer: RecordWriter | None = None,
         announcements: Announcements | None = None,
         observer: Observer = UNOBSERVED,
+        can_run: CanRun | None = None,
     ) -> Device:
         """A device by its key; its id and region stand in the certificate.
 
         ``key``: a file (``fluvial ca issue`` writes one), plain or encrypted, or the ``pkcs11:`` URI of one in a token.
+
+        ``can_run`` says whether the device may take part now (``producers.sdk.eligibility``; ``Conditions`` is one); it
+        is asked before fetching and before training, and ``device.eligibility.why_not()`` asks it at any other time.
 
         Without ``settings``, the addresses come from FLUVIAL_* variables or the stack on this machine (FLV-1001).
         ``genesis_sha256`` is the trust anchor: without it, the store is believed. UsageProblem FLV-2407 (region),
@@ -142,8 +150,9 @@ class Device:
         store = TaskStore(open_object_store(settings.store), task)
         genesis = store.genesis(genesis_sha256)
         key_pair = load_key_pair(key, settings.key)
-        device_id = device_id_of(key_pair, genesis, region, key)
-        author = Author(genesis, region, device_id, key_pair.of_task(genesis.domain), seed)
+        holder = holder_of_key(key_pair, genesis, region, key)
+        signer = key_pair.of_task(genesis.domain)
+        author = Author(genesis, region, holder.name, signer, seed, holder.cohort)
         device = cls(
             settings,
             author,
@@ -152,6 +161,7 @@ class Device:
             announcements=announcements or Announcements(settings, genesis),
             codec=codec,
             observer=observer,
+            can_run=can_run,
         )
         device._owns_announcements = announcements is None
         return device
@@ -179,21 +189,25 @@ class Device:
         """The newest announced version, once it is above ``newer_than``. TimeoutProblem FLV-2502 if there is none.
 
         Announcements of the past are read first, so a device that just started gets the newest, not the first.
+        NotNowProblem FLV-2512 where the device may not take part now.
         """
+        self.eligibility.require()
         announcement = self._announcements.wait_for(self.author.region, newer_than + 1, timeout_s)
         return self._bases.announced(announcement)
 
     def fetch_selected(self, *, newer_than: int = -1, timeout_s: float = ANNOUNCEMENT_TIMEOUT_S) -> Base:
         """The newest version above ``newer_than`` that this device may answer, see ``is_selected``; waits for its turn.
 
-        TimeoutProblem FLV-2502 if there is no such version in time, FLV-2508 if there is, and it is not its turn.
+        TimeoutProblem FLV-2502 if there is no such version in time, FLV-2508 if there is, and it is not its turn;
+        FLV-2512 (NotNowProblem) if the device may not take part all the time, or not any more.
         """
         clock, base, known_at = self._clock, None, 0.0
         until = clock.monotonic() + timeout_s
+        self.eligibility.wait(clock, timeout_s)
         while base is None or not self.is_selected(base, clock.monotonic() - known_at):
             left_s = until - clock.monotonic()
             if base is not None and left_s <= 0.0:
-                raise not_its_turn(self.device_id, base, timeout_s)
+                raise not_its_turn(self.author, base, timeout_s)
             step_s = (
                 left_s if base is None else min(left_s, base.policy.buffer.seconds_max, TURN_ASKED_EVERY_S)
             )
@@ -219,6 +233,17 @@ class Device:
         """
         return self.author.is_selected(base, waited_s)
 
+    def next_turn(self, *, newer_than: int = -1) -> Turn:
+        """When to come back: how long until this device may be selected, or a version above ``newer_than`` be expected.
+
+        By the times of announcements, the policy and the lot, all of which are public; a guess, which binds nobody. A
+        device may sleep so long (``wait_s``) in the place of asking again and again. TimeoutProblem FLV-2502 where
+        nothing is announced yet.
+        """
+        heard = heard_of(self._announcements, self.author.region, self._clock, ANNOUNCEMENT_TIMEOUT_S)
+        policy, who = self._bases.policy(heard.policy_sha256), self.author
+        return next_turn(policy, who.genesis.task, who.device_id, who.cohort, heard, newer_than=newer_than)
+
     def train(
         self,
         base: Base,
@@ -228,12 +253,14 @@ class Device:
     ) -> LocalResult:
         """Train the task's model from ``base`` on this device's examples; what ``learning.training`` raises.
 
-        Where the task has private layers, ``private`` are those that the last round gave, as ``result.private``: they
+        NotNowProblem FLV-2512, before anything is done, where the device may not take part now. Where the task has
+        private layers or control variates, ``private`` are those that the last round gave, as ``result.private``: they
         are the device's, and whoever makes it keeps them (``producers.sdk.private_layers.PrivateLayers`` in a folder).
         """
         from learning.binding import bind
         from learning.training import train_locally
 
+        self.eligibility.require()
         seed = murmur2(self.device_id.encode()) ^ self.author.seed
         if self._bound is None or self._bound[0] is not task:
             self._bound = (task, bind(task, self._bases.genesis, self._bases.store.get_object))
@@ -246,8 +273,11 @@ class Device:
         )
 
     def arrays(self, base: Base) -> dict[str, npt.NDArray[np.float32]]:
-        """``base`` as read-only arrays by tensor name, in the model's shapes: for training in any framework."""
-        return arrays_of(base.parameters, self._bases.layout)
+        """``base`` as read-only arrays by tensor name, in the model's shapes: for training in any framework.
+
+        Of a task with control variates it has the model's own tensors.
+        """
+        return arrays_of(base.parameters, self._bases.layout.without_control())
 
     def contribution(
         self,
@@ -274,7 +304,7 @@ class Device:
                 log.warning(note)
             return replace(found, metrics=metrics or {})
         layout = self._bases.layout
-        local = flat_of(trained, layout)
+        local = flat_of(trained, layout.without_control())
         held = base_as_held(self.author.genesis, local, base.parameters)
         update = update_of(local, held, layout)
         return Contribution(update, num_examples, loss, metrics or {})
@@ -303,10 +333,12 @@ class Device:
     def publish(self, base: Base, outcome: Outcome) -> Receipt:
         """Clip, quantize, sign and append; returns when the broker has it.
 
-        UsageProblem FLV-2501 (too large, before anything is sent), FLV-2504 (not a delta of this layout);
+        UsageProblem FLV-2501 (too large, before anything is sent), FLV-2504 (not a delta of this layout), FLV-2509 (its
+        certificate names a cohort, and the policy knows none);
         ConnectionProblem FLV-3100 and TimeoutProblem FLV-3102 when the broker does not confirm. Publishing again
         after those is safe: a second copy is a ``duplicate``.
         """
+        check_cohort_known(base.policy, self.author.cohort)
         created_at_ms = round(self._clock.time() * 1000)
         record = honest_record(
             self.author,
@@ -366,14 +398,3 @@ def _verdict_in(record: LogRecord) -> Verdict | None:
         return decode_verdict(record.value or b"")
     except CodecError:
         return None
-
-
-def not_its_turn(device_id: str, base: Base, timeout_s: float) -> TimeoutProblem:
-    """FLV-2508, ready to raise."""
-    kind = base.policy.selection.kind
-    return TimeoutProblem(
-        "FLV-2508",
-        f"{device_id} may not answer version {base.version}, and within {timeout_s:g} s no other came that it may",
-        hint=f"wait longer: under selection.kind = {kind!r} more devices are asked with every "
-        f"{base.policy.buffer.seconds_max:g} s that a version stands",
-    )

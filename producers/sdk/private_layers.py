@@ -1,6 +1,7 @@
 """Where a device keeps its private layers from one round to the next: in this process, or in a folder a device.
 
-They never leave the device: no record and no object of the store has anything of them.
+In a task with control variates its own of these stand beside them (``learning.control``). They never leave the device:
+no record and no object of the store has anything of them.
 """
 
 from __future__ import annotations

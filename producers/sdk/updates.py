@@ -84,13 +84,17 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """A device as it signs: its id, its region, its key, and the task it works for."""
+    """A device as it signs: its id, its region, its key, and the task it works for.
+
+    ``cohort`` is what its certificate names, "" for none.
+    """
 
     genesis: Genesis
     region: str
     device_id: str
     signer: Signer
     seed: int = 0
+    cohort: str = ""
 
     def rng(self, base_version: int, purpose: int = 0) -> np.random.Generator:
         """The generator of this device's random choices on one base, such as stochastic rounding."""
@@ -104,7 +108,7 @@ class Author:
 
     def is_selected(self, base: Base, waited_s: float = 0.0) -> bool:
         """Whether the task's policy lets this device answer ``base``; see ``may_answer``."""
-        return may_answer(self.genesis.task, self.device_id, base, waited_s)
+        return may_answer(self.genesis.task, self.device_id, base, waited_s, self.cohort)
 
     def publication(self, value: bytes, update_id: str, region: str | None = None) -> Publication:
         """``value``, addressed to this device's partition of its own region's log, or of ``region``'s."""
@@ -114,7 +118,7 @@ class Author:
         return Publication(there, topic, partition, self.device_id.encode(), value, update_id)
 
 
-def may_answer(task: str, device_id: str, base: Base, waited_s: float) -> bool:
+def may_answer(task: str, device_id: str, base: Base, waited_s: float, cohort: str = "") -> bool:
     """Whether the task's policy lets a device answer ``base``: an update of one that it does not is refused.
 
     ``waited_s``: for how long the device knows that ``base`` is the newest version, at the least. The log counts turns
@@ -122,14 +126,16 @@ def may_answer(task: str, device_id: str, base: Base, waited_s: float) -> bool:
     ``TURNS_LATE`` turns after it.
     """
     turns = max(0, turns_after(waited_s, base.policy.buffer.seconds_max) - TURNS_LATE)
-    candidate = Candidate(task, device_id, base.version, base.sha256, turns)
+    candidate = Candidate(task, device_id, base.version, base.sha256, turns, cohort)
     return base.version == 0 or is_selected(base.policy.selection, candidate)
 
 
 def clipped_update(
     update: npt.NDArray[np.float32], layout: Layout, norm_clip: float
 ) -> npt.NDArray[np.float32]:
-    """``update`` float32[P] with its weights ``clipped``; buffers are values and stay as they are."""
+    """``update`` float32[P] with its weights ``clipped``; all else stays as it is: buffers are values, and the
+    fold clips control deltas.
+    """
     weights = layout.trainable.parameters
     if weights == update.size:
         return clipped(update, norm_clip)
@@ -159,7 +165,7 @@ def check_delta(delta: npt.NDArray[np.float32], layout: Layout) -> None:
             f"the delta has {broken} values that are NaN or infinite, every value has to be finite",
             hint='lower CONFIG["learning_rate"] in the task file, or scale the inputs to about 0 … 1',
         )
-    below = below_zero(delta[layout.trainable.parameters :], layout.buffers)
+    below = below_zero(delta[layout.trainable.parameters : layout.model_parameters], layout.buffers)
     if below:
         raise UsageProblem(
             "FLV-2504",
@@ -260,8 +266,9 @@ def largest_update_bytes(layout: Layout, policy: Policy) -> int:
 
 def update_bytes_max(layout: Layout, codecs: Iterable[CodecName]) -> int:
     """An upper bound of one signed update's bytes, in the widest of ``codecs``."""
+    coded = (*layout.trainable.tensors, *layout.control.tensors)
     elements = VALUE_BYTES * layout.buffers.parameters + max(
-        sum(data_bytes(codec, spec.size) for spec in layout.trainable.tensors) for codec in codecs
+        sum(data_bytes(codec, spec.size) for spec in coded) for codec in codecs
     )
     framing = sum(
         len(spec.name.encode()) + _DIMENSION_BYTES * len(spec.shape) + _TENSOR_FRAMING_BYTES

@@ -1,4 +1,4 @@
-"""Whose a device's key is: the id, the region and the role that its certificate says."""
+"""Whose a device's key is: the id, the region, the role and the cohort that its certificate says."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from schemas.certificates import BadCertificateError, Role
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from schemas.certificates import Identity
     from schemas.envelope import KeyPair
     from schemas.manifests import Genesis
 
 
-def device_id_of(key_pair: KeyPair, genesis: Genesis, region: str, key: Path | str) -> str:
-    """The id in a device's certificate; FLV-2407 or FLV-2506 unless this region's CA issued it to a device."""
+def holder_of_key(key_pair: KeyPair, genesis: Genesis, region: str, key: Path | str) -> Identity:
+    """What a device's certificate says; FLV-2407 or FLV-2506 unless this region's CA issued it to a device."""
     check_region(genesis, region)
     try:
         identity = genesis.trust.identify(key_pair.certificate)
@@ -25,7 +26,7 @@ def device_id_of(key_pair: KeyPair, genesis: Genesis, region: str, key: Path | s
         raise _unfit(genesis, region, key, f"it is a {identity.role.value}'s")
     if identity.region != region:
         raise _unfit(genesis, region, key, f"it is of region {identity.region}")
-    return identity.name
+    return identity
 
 
 def check_region(genesis: Genesis, region: str) -> None:

@@ -16,6 +16,7 @@ from schemas.documents import (
     genesis_v3,
     genesis_v4,
     genesis_v5,
+    genesis_v6,
     manifest_v1,
     manifest_v2,
     manifest_v3,
@@ -29,6 +30,7 @@ GENESIS_FORMATS: Final[Formats] = {
     genesis_v3.FORMAT: genesis_v3.GenesisV3,
     genesis_v4.FORMAT: genesis_v4.GenesisV4,
     genesis_v5.FORMAT: genesis_v5.GenesisV5,
+    genesis_v6.FORMAT: genesis_v6.GenesisV6,
 }
 MANIFEST_FORMATS: Final[Formats] = {
     manifest_v1.FORMAT: manifest_v1.ManifestV1,

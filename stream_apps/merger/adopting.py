@@ -30,6 +30,7 @@ from stream_apps.merger.announced import Announced
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
 from stream_apps.merger.holding import Holding
+from stream_apps.merger.models import bases_of
 from stream_apps.merger.named_windows import sums_of
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.told import held_until, told_by_barriers
@@ -273,6 +274,7 @@ class Adopting:
             server=server_at(policy, manifest.version, delay_of(manifest, rules)),
             layout=layout,
             guide=direction_of_guide(self._store.guide(manifest.guide_sha256, layout, self._context.trust)),
+            bases=bases_of(self._context, manifest, policy),
         )
         if not derived.is_what(manifest):
             raise StoreUnavailable(

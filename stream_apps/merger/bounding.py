@@ -26,7 +26,7 @@ class Bounding:
         self._given = given
 
     def said_problem(self, one: Aggregate) -> IntegrityProblem | None:
-        """FLV-3004 where its policy is unknown or has other buckets: before its sums, so many models, are read."""
+        """FLV-3004 where its policy is unknown, or it says other things: before its sums, many models, are read."""
         if self._given(one):
             return None
         policy = self._policies.known(one.policy_sha256)
@@ -35,11 +35,18 @@ class Bounding:
                 "FLV-3004", f"its policy, {one.policy_sha256[:12]}, is none that a version had"
             )
         wanted = policy.merge.buckets if policy.says_buckets else 0
-        if len(one.buckets) == wanted:
-            return None
-        return IntegrityProblem(
-            "FLV-3004", f"it says {len(one.buckets)} buckets of its sums, under its policy it says {wanted}"
-        )
+        if len(one.buckets) != wanted:
+            return IntegrityProblem(
+                "FLV-3004",
+                f"it says {len(one.buckets)} buckets of its sums, under its policy it says {wanted}",
+            )
+        if bool(one.bases) != (policy.says_bases and one.accepted > 0):
+            return IntegrityProblem(
+                "FLV-3004",
+                f"it says {len(one.bases)} versions that its {one.accepted} updates answered, under its policy it "
+                f"says {'all' if policy.says_bases else 'none'}",
+            )
+        return None
 
     def problem(self, one: Aggregate, sums: npt.NDArray[np.int64]) -> IntegrityProblem | None:
         """FLV-3004 where no updates of that weight can come to these sums, or what ``said_problem`` finds.

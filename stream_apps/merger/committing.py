@@ -18,6 +18,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.lateness import MergedWindows
+from aggregation.server.mixing import mixed_bases
 from aggregation.server.rates import server_at
 from aggregation.server.totals import WindowSums
 from backends.crash_points import crash_point
@@ -32,6 +33,7 @@ from stream_apps.merger.bounding import Bounding, Given
 from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
+from stream_apps.merger.models import Models
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.version import Version, version_of
 from stream_apps.process_context import ProcessContext
@@ -70,6 +72,7 @@ class Committing:
         self._policies = policies
         self._guiding = guiding
         self._bounding = Bounding(context, policies, given)
+        self._models = Models(context)
 
     def waits_for_guide(self, head: Version) -> bool:
         """Whether no version is made after ``head`` before there is a guide for it."""
@@ -127,6 +130,7 @@ class Committing:
                 server=server_at(policy, head.number + 1, merged.delay),
                 layout=layout,
                 guide=direction_of_guide(guide),
+                bases=mixed_bases(merged.pairs, policy, head.number, self._models.read),
             )
         except IntegrityProblem as problem:
             raise DoubtfulWindows(chosen, problem) from problem

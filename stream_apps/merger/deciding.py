@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from aggregation.defences import Histograms
@@ -22,12 +23,16 @@ def windows_due(
     *,
     since_s: float | None,
     now_s: float,
+    head_since_s: float = -math.inf,
     lateness: Lateness = ON_TIME,
 ) -> tuple[Aggregate, ...]:
     """The windows of the next version; () while none is due.
 
-    ``since_s`` is when updates began to wait, None where none does; both times are of one monotonic clock.
+    ``since_s`` is when updates began to wait, None where none does, ``head_since_s`` when this merger made or adopted
+    the last version; all times are of one monotonic clock.
     """
+    if now_s - head_since_s < policy.buffer.seconds_min:
+        return ()
     waited_s = now_s - since_s if since_s is not None else 0.0
     late = waited_s >= policy.buffer.seconds_max
     return choose(waiting, policy, deadline_passed=late, lateness=lateness)

@@ -9,6 +9,7 @@ from aggregation.codecs import Direction
 from aggregation.layout import Layout
 from aggregation.policy import Policy, ServerPolicy
 from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.mixing import MixedBase
 from aggregation.server.totals import WindowSums, add_windows
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
 from schemas.manifests import Manifest
@@ -46,23 +47,30 @@ def derive(
     server: ServerPolicy,
     layout: Layout,
     guide: Direction | None = None,
+    bases: Iterable[MixedBase] | None = None,
 ) -> Derived:
     """One global step from ``parent``; the sums of ``windows``, of which none is dropped, are taken one at a time.
 
     ``updates`` and ``weight_total`` are of these, the weight after lateness; ``server`` is the policy's
-    for this version; ``guide`` is the version's.
+    for this version; ``guide`` is the version's, and so are ``bases``, see ``aggregation.server.mixing``.
 
     Raises ``IntegrityProblem`` (FLV-3004) where no policy allows such sums, counts or weights.
     """
     step = merge(
         parent,
-        add_windows(windows, weights=layout.trainable.parameters, elements=layout.sum_elements),
+        add_windows(
+            windows,
+            weights=layout.trainable.parameters,
+            elements=layout.sum_elements,
+            control=layout.control.parameters,
+        ),
         updates=updates,
         weight_total=weight_total,
         policy=policy,
         server=server,
         layout=layout,
         guide=guide,
+        bases=bases,
     )
     model = encode_model(step.checkpoint.model, layout)
     optimizer = encode_optimizer(step.checkpoint.optimizer)

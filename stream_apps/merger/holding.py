@@ -26,6 +26,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.fold.rules import CERTIFICATE
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.lateness import MergedWindows
+from aggregation.server.mixing import mixed_bases
 from aggregation.server.rates import server_at
 from aggregation.server.totals import WindowSums
 from aggregation.weights.fixed_point import WEIGHT_ONE
@@ -40,6 +41,7 @@ from stream_apps.merger.bounding import Bounding
 from stream_apps.merger.deciding import next_manifest
 from stream_apps.merger.deriving import Derived, derive
 from stream_apps.merger.guiding import UNGUIDED, Guiding
+from stream_apps.merger.models import Models
 from stream_apps.merger.policies import Policies
 from stream_apps.merger.version import Version, version_of
 from stream_apps.merger.windows import Windows
@@ -115,6 +117,7 @@ class Holding:
         self._policies = policies
         self._guiding = guiding
         self._revoked = revoked
+        self._models = Models(context)
 
     def hold(self, data: bytes, parent: Version, windows: Windows) -> Held:
         """The version after ``parent`` whose manifest is ``data``, derived again.
@@ -239,6 +242,7 @@ class Holding:
             server=server_at(policy, parent.number + 1, merged.delay),
             layout=layout,
             guide=direction_of_guide(self._store.guide(guide_sha256, layout, self._context.trust)),
+            bases=mixed_bases(merged.pairs, policy, parent.number, self._models.read),
         )
 
     def _refused(self, number: int, why: str) -> IntegrityProblem:

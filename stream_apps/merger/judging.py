@@ -22,6 +22,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 from typing import Final
 
 from aggregation.errors import IntegrityProblem
@@ -301,6 +302,7 @@ def _totals_fit(one: Aggregate) -> bool:
     return (
         one.accepted <= one.weight_total <= one.accepted * WEIGHT_ONE
         and _buckets_fit(one)
+        and _bases_fit(one)
         and 0 <= one.staleness_total <= one.accepted * one.staleness_max
         and one.version >= 0
         and 0 <= one.staleness_max <= min(max(one.version, 0), VERSIONS_MAX_LIMIT)
@@ -317,4 +319,18 @@ def _buckets_fit(one: Aggregate) -> bool:
         len(said) <= BUCKETS_MAX
         and totals == (one.accepted, one.weight_total)
         and all(0 <= each.accepted <= each.weight <= each.accepted * WEIGHT_ONE for each in said)
+    )
+
+
+def _bases_fit(one: Aggregate) -> bool:
+    """Whether what answered each version comes to the window's totals, where it says versions."""
+    said = one.bases
+    totals = (sum(each.accepted for each in said), sum(each.weight for each in said))
+    named = [each.base for each in said]
+    return not said or (
+        totals == (one.accepted, one.weight_total)
+        and all(earlier < later for earlier, later in pairwise(named))
+        and named[0] >= 0
+        and named[-1] <= one.version
+        and all(0 < each.accepted <= each.weight <= each.accepted * WEIGHT_ONE for each in said)
     )

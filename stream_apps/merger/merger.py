@@ -132,11 +132,17 @@ class Merger:
         now_s = self.context.clock.monotonic()
         waiting = self.pending.waiting()
         self.context.observer.waiting(len(waiting), self._windows.updates, policy.buffer.updates)
-        since_s, lateness = self._windows.waiting_since_s, self._windows.lateness
-        return windows_due(waiting, policy, since_s=since_s, now_s=now_s, lateness=lateness)
+        return windows_due(
+            waiting,
+            policy,
+            since_s=self._windows.waiting_since_s,
+            now_s=now_s,
+            head_since_s=self._head_since_s,
+            lateness=self._windows.lateness,
+        )
 
     def _go_on_at(self, head: Version) -> None:
-        self.head = head
+        self.head, self._head_since_s = head, self.context.clock.monotonic()
         policy, domain = self._policies.of(head.policy_sha256), self.context.trust.domain
         self._windows.lateness = rules_after(head.number, policy, domain).lateness
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from aggregation.fold.rules import CANONICAL_RULES, RecordRules
-from schemas.certificates import Role, Trust
+from schemas.certificates import COHORT_PREFIX, Role, Trust
 from schemas.envelope import Signer
 from schemas.signing import FIRST_DOMAIN, SignatureDomain
 from tests.factories.task import CONTROL, REGION
@@ -63,6 +63,12 @@ def authority(region: str, *, secret: str = "") -> x509.Certificate:
 def spiffe(region: str, role: Role, name: str) -> str:
     """The URI that a certificate carries."""
     return f"spiffe://{region}/{role.value}/{name}"
+
+
+def names_of(region: str, role: Role, name: str, cohort: str = "") -> tuple[str, ...]:
+    """The URIs of a certificate, of a device with a cohort or without."""
+    named = spiffe(region, role, name)
+    return (named, f"{COHORT_PREFIX}{cohort}") if cohort else (named,)
 
 
 @cache

@@ -255,6 +255,12 @@ def v4() -> bytes:
     return v3(newer + MERGE_TOML)[0]
 
 
+def v6() -> tuple[bytes, bytes]:
+    """The same under a policy of v6, and the state behind it."""
+    newer = GUIDED_TOML.replace("policy/v3", "policy/v6").replace("[defence]\n", USUAL_TOML)
+    return v3(newer + MERGE_TOML)
+
+
 def v3(toml: str = GUIDED_TOML) -> tuple[bytes, bytes]:
     """The payload of a window under a policy of v3 with a guide, and the state behind it."""
     one = policy_from_toml(toml)
@@ -341,6 +347,8 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "regional_aggregate.v2.avro": lambda: worker_signer().sign_payload("RegionalAggregate", v3()[0]),
         "regional_aggregate.v3.avro": lambda: worker_signer().sign_payload("RegionalAggregate", v4()),
         "partition_state.v2.avro": lambda: v3()[1],
+        "regional_aggregate.v4.avro": lambda: worker_signer().sign_payload("RegionalAggregate", v6()[0]),
+        "partition_state.v3.avro": lambda: v6()[1],
         "guide.v1.avro": guide,
     }
 

@@ -12,6 +12,7 @@ from aggregation.policy import SelectionPolicy, WeightsPolicy
 from producers.sdk.bases import Base, Bases
 from producers.sdk.device import Device, Receipt
 from producers.sdk.updates import Author, Contribution
+from schemas.certificates import Role
 from schemas.records import Announcement, Unverified, announcement_in
 from schemas.topics import aggregates_topic, models_topic, updates_topic
 from tests import factories
@@ -75,6 +76,11 @@ class Followed:
                     self._latest[one.region] = one
 
 
+def _cohort_of(device_id: str) -> str:
+    """What its certificate names: one of the policy's, or nothing."""
+    return ("old", "away", "old", "")[sum(device_id.encode()) % 4]
+
+
 class SimulatedDevice:
     """One device for the length of a run: fetch, train, publish, again and again; unsure means again."""
 
@@ -100,8 +106,10 @@ class SimulatedDevice:
         self._policy = genesis.first_policy
         self._acknowledge = acknowledge
         self._region = region
-        signer = remembering(factories.device_signer(device_id, region).of_task(genesis.domain))
-        author = Author(genesis, region, device_id, signer)
+        cohort = _cohort_of(device_id) if self._policy.knows_cohorts else ""
+        uris = factories.names_of(region, Role.DEVICE, device_id, cohort)
+        signer = remembering(factories.device_signer(device_id, region, uris=uris).of_task(genesis.domain))
+        author = Author(genesis, region, device_id, signer, cohort=cohort)
         writer = MemoryWriter(process, log, unsure=unsure)
         bases = Bases(store, genesis, clock=clock)
         self.device = Device(
@@ -136,7 +144,7 @@ class SimulatedDevice:
         generator = np.random.default_rng(rng.getrandbits(32))
         layout = self.device.author.genesis.tensor_layout
         delta = generator.normal(0.05, 0.2, layout.parameters)
-        delta[layout.trainable.parameters :] **= 2  # variances, on every scale
+        delta[layout.trainable.parameters : layout.model_parameters] **= 2  # variances, on every scale
         counted = self._policy.weights != ALIKE
         examples = int(generator.integers(0, EXAMPLES_MAX)) if counted else 10
         outcome = Contribution(delta.astype(np.float32), num_examples=examples, loss=0.5)

@@ -28,7 +28,7 @@ from tests.simulation.memory_log import MemoryLog, seeded
 from tests.simulation.memory_store import MemoryObjects, StoreFaults
 from tests.simulation.pardoner import Pardoner
 from tests.simulation.policies import policy_of
-from tests.simulation.scenario import EPOCH_MS, LAYOUT, PARTITIONS, TASK, genesis_of, trust_of
+from tests.simulation.scenario import EPOCH_MS, PARTITIONS, TASK, genesis_of, layout_of, trust_of
 from tests.simulation.scheduler import VirtualLoop
 from tests.simulation.staff import Staff
 from tests.simulation.strikes import FAULTY_S, Strikes
@@ -68,7 +68,8 @@ class Federation:
     def __post_init__(self) -> None:
         random.seed(self.seed)  # tenacity's back-off draws from the global generator
         self.loop = VirtualLoop()
-        self.policy, self.layout = policy_of(self.seed), LAYOUT
+        self.policy = policy_of(self.seed)
+        self.layout = layout_of(self.policy)
         self.genesis, model, optimizer = genesis_of(self.policy)
         self.genesis_sha256 = self.genesis.sha256
         self.trust = trust_of(self.policy)

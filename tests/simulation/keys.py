@@ -65,10 +65,10 @@ def remembering(signer: Signer) -> Signer:
 class RememberingTrust(Trust):
     """Trust whose keys remember, in all processes of all federations."""
 
-    def identify(self, der: bytes, *, guardians: bool = True) -> Identity:
+    def identify(self, der: bytes, *, guardians: bool = True, cohorts: bool = True) -> Identity:
         identity = _identities.get(der)
-        if identity is None or not guardians:
-            verified = super().identify(der, guardians=guardians)
+        if identity is None or not guardians or not cohorts:
+            verified = super().identify(der, guardians=guardians, cohorts=cohorts)
             identity = _identities[der] = replace(
                 verified, public_key=cast("Any", RememberingKey(verified.public_key))
             )

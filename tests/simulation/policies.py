@@ -10,6 +10,7 @@ from tests import factories
 if TYPE_CHECKING:
     from aggregation.policy import Policy
 
+VARIATES_CAME: Final = "fluvial/policy/v6"
 NEWEST: Final = "fluvial/policy/v5"
 MERGES_CAME: Final = "fluvial/policy/v4"
 EARLIER: Final = "fluvial/policy/v3"
@@ -84,12 +85,47 @@ LEARNING: Final = (
         server={"optimizer": "adagrad", "learning_rate": 0.2, "divide_by": "weights"},
         buffer={"updates": 2, "seconds_max": 1.5},
     ),
+    _later(
+        {"kind": "none"},
+        VARIATES_CAME,
+        shares={"cohort_window_max": 1, "saved_max": 2},
+        window={"updates_max": 6, "records_max": 18, "seconds_max": 3.0},
+        selection={"kind": "cohorts", "share": 0.2, "cohorts": {"old": 1.0, "away": 0.0}},
+        staleness={"versions_max": 4, "seconds_max": 3.0},
+        buffer={"updates": 2, "seconds_max": 1.5},
+    ),
 )
-"""Rounds with a quorum, by examples; lots by share and a rate that follows delays; lots by slots and one that falls."""
+"""Rounds with a quorum, by examples; lots by share and a rate that follows delays; lots by slots and one that falls;
+lots by cohort.
+"""
+
+
+VARIED: Final = (
+    _later(
+        _USUAL,
+        VARIATES_CAME,
+        control={"devices": 10, "norm_clip": 0.3},
+        buffer={"updates": 3, "seconds_max": 1.0},
+        staleness=_TIME | {"versions_max": 4},
+    ),
+    _later(
+        {"kind": "none"},
+        VARIATES_CAME,
+        server={"mixing": True, "learning_rate": 0.6, "divide_by": "weights"},
+        buffer={"updates": 2, "seconds_max": 1.0},
+        staleness=_TIME | {"versions_max": 4},
+    ),
+)
+"""Control variates, clipped as often as not; versions that mix in what their updates answered."""
 
 
 def policy_of(seed: int) -> Policy:
-    """The policy of a seed's run: of each twelve five are of v3 or later: two guided, one with buckets, one of v5."""
+    """The policy of a seed's run.
+
+    Of each twelve six are of v3 or later: two guided, one with buckets, one of v5, one of v6.
+    """
+    if not seed % 12:
+        return VARIED[seed // 12 % len(VARIED)]
     if seed % 12 == 6:
         return LEARNING[seed // 12 % len(LEARNING)]
     if seed % 3 != 2:

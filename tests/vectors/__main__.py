@@ -15,6 +15,7 @@ from typing import Any, Final
 from tests.vectors import (
     bucketed,
     checks,
+    cohorts,
     defences,
     digests,
     encodings,
@@ -28,6 +29,7 @@ from tests.vectors import (
     robust,
     signatures,
     tables,
+    varied,
     wire,
 )
 from tests.vectors.writing import text_of
@@ -39,7 +41,7 @@ FILES: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "envelopes.json": wire.envelopes,
     "heads.json": heads.heads,
     "signatures.json": signatures.signatures,
-    "certificates.json": wire.certificates,
+    "certificates.json": lambda: wire.certificates(cohorts.certificates()),
     "encodings.json": encodings.encodings,
     "partitions.json": wire.partitions,
     "staleness.json": policies.staleness,
@@ -60,7 +62,7 @@ FILES: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "examples.json": learning.example_cases,
     "lateness.json": learning.lateness_cases,
     "rates.json": learning.rate_cases,
-    "merges.json": learning.merge_cases,
+    "merges.json": varied.merge_cases,
     "logs.json": bucketed.log_cases,
     "checks.json": checks.check_cases,
 }

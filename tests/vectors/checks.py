@@ -36,7 +36,7 @@ from tests.factories import (
     update_record,
     worker_signer,
 )
-from tests.vectors import chosen, shares
+from tests.vectors import chosen, cohorts, shares
 from tests.vectors.logs import device_serial, rules, serial_of
 from tests.vectors.replaying import Log, case_of
 from tests.vectors.wire import authorities
@@ -86,7 +86,7 @@ def _signer_probes(name: str, payload: bytes) -> Iterator[Probe]:
     yield Probe(16, device_signer(name).sign_payload("ClientUpdate", payload[:-1]))
     barrier = merger_signer().sign_payload("Barrier", FIRST_BARRIER + b"\x02")
     yield Probe(16, barrier)
-    yield Probe(17, tick_bytes(0, region="us", task="other", partition=5), (52, 53, 54))
+    yield Probe(17, tick_bytes(0, region="us", task="other", partition=5), (53, 54, 55))
     for number, said, also in ((18, "d-other", (19, 20)), (19, name, (20,))):
         fields = update_record(said, update_id="u" * 65, region="us")
         yield Probe(number, device_signer(name).sign("ClientUpdate", fields), also)
@@ -101,13 +101,13 @@ def _place_probes(names: list[str], revoked: str, certificate: str) -> Iterator[
         23, update_bytes(stranger, by=device_signer(stranger, "us"), region="us", task="other"), (24, 25)
     )
     yield Probe(24, update_bytes(stranger, by=device_signer(stranger, "us"), region="us", base=9), (25, 26))
-    yield Probe(25, update_bytes(stranger, base=9), (26, 35))
-    yield Probe(26, update_bytes(names[0], base=9), (35, 36))
-    yield Probe(28, update_bytes(names[0], base=0), (35, 36))
-    yield Probe(28, update_bytes(names[0], base=-1), (35, 36))
-    yield Probe(29, update_bytes(names[0], base=2), (35, 36))
-    yield Probe(30, update_bytes(names[0], base=1, base_sha256=""), (32, 35, 36))
-    yield Probe(32, update_bytes(names[0], base=1), (35, 36))
+    yield Probe(25, update_bytes(stranger, base=9), (26, 36))
+    yield Probe(26, update_bytes(names[0], base=9), (36, 37))
+    yield Probe(28, update_bytes(names[0], base=0), (36, 37))
+    yield Probe(28, update_bytes(names[0], base=-1), (36, 37))
+    yield Probe(29, update_bytes(names[0], base=2), (36, 37))
+    yield Probe(30, update_bytes(names[0], base=1, base_sha256=""), (32, 36, 37))
+    yield Probe(32, update_bytes(names[0], base=1), (36, 37))
 
 
 Tensors = list[codecs.EncodedTensor]
@@ -122,23 +122,23 @@ def _form_probes(name: str, good: Tensors, packed: Tensors) -> Iterator[Probe]:
         return update_bytes(name, base=3, codec=codec, tensors=tensors, layout=BUFFERED)
 
     renamed = _spoiled(good, 0, name="other", shape=(2,), data=b"")
-    yield Probe(35, update(renamed, "int8"), (36, 37, 38))
-    yield Probe(35, update(renamed, "a-later-one"), (36, 37, 38))
-    yield Probe(36, update(renamed), (37, 38))
-    yield Probe(36, update([good[1], good[0], *good[2:]]), (37, 38))
-    yield Probe(36, update(good[:-1]))
-    yield Probe(37, update(_spoiled(good, 0, shape=(1,), data=b"")), (38,))
-    yield Probe(38, update(_spoiled(_spoiled(good, 0, data=b"\0" * 5), 1, scale=2.0)), (40,))
+    yield Probe(36, update(renamed, "int8"), (37, 38, 39))
+    yield Probe(36, update(renamed, "a-later-one"), (37, 38, 39))
+    yield Probe(37, update(renamed), (38, 39))
+    yield Probe(37, update([good[1], good[0], *good[2:]]), (38, 39))
+    yield Probe(37, update(good[:-1]))
+    yield Probe(38, update(_spoiled(good, 0, shape=(1,), data=b"")), (39,))
+    yield Probe(39, update(_spoiled(_spoiled(good, 0, data=b"\0" * 5), 1, scale=2.0)), (41,))
     wrong = _spoiled(packed, 2, data=b"\x78" + packed[2].data[1:])
-    yield Probe(39, update(_spoiled(wrong, 3, data=b""), "int4"), (41,))
-    yield Probe(40, update(_spoiled(_spoiled(good, 0, scale=0.5), 3, data=b"")), (41,))
-    yield Probe(41, update(_spoiled(_spoiled(good, 4, data=b""), 4, scale=3.0, data=b"\0")), (42,))
+    yield Probe(40, update(_spoiled(wrong, 3, data=b""), "int4"), (42,))
+    yield Probe(41, update(_spoiled(_spoiled(good, 0, scale=0.5), 3, data=b"")), (42,))
+    yield Probe(42, update(_spoiled(_spoiled(good, 4, data=b""), 4, scale=3.0, data=b"\0")), (43,))
     nan = np.full(3, np.nan, dtype="<f4").tobytes()
-    yield Probe(42, update(_spoiled(_spoiled(good, 4, scale=3.0), 3, data=nan)), (43,))
-    yield Probe(43, update(_spoiled(good, 4, data=np.array([-1, 0, np.inf], dtype="<f4").tobytes())), (44,))
-    yield Probe(43, update(_spoiled(good, 2, scale=-1.0)))
-    yield Probe(43, update(_spoiled(good, 2, scale=float("nan"))))
-    yield Probe(43, update(_spoiled(packed, 1, scale=float("inf")), "int4"))
+    yield Probe(43, update(_spoiled(_spoiled(good, 4, scale=3.0), 3, data=nan)), (44,))
+    yield Probe(44, update(_spoiled(good, 4, data=np.array([-1, 0, np.inf], dtype="<f4").tobytes())), (45,))
+    yield Probe(44, update(_spoiled(good, 2, scale=-1.0)))
+    yield Probe(44, update(_spoiled(good, 2, scale=float("nan"))))
+    yield Probe(44, update(_spoiled(packed, 1, scale=float("inf")), "int4"))
 
 
 def _content_probes(names: list[str], direction: np.ndarray[Any, Any]) -> Iterator[Probe]:
@@ -151,18 +151,18 @@ def _content_probes(names: list[str], direction: np.ndarray[Any, Any]) -> Iterat
         tensors = encoded(values, "float32", 0, BUFFERED)
         return update_bytes(name, base=3, codec="float32", tensors=tensors, layout=BUFFERED)
 
-    yield Probe(44, update(names[0], -1e6, below=True), (45, 46, 47))
-    yield Probe(45, update(names[0], -1e6), (46, 47))
-    yield Probe(46, update(names[0], -50.0), (47,))
-    yield Probe(47, update(names[1], -1.0))
-    yield Probe(50, update(names[2], 1.0))
-    yield Probe(51, envelope("Barrier", FIRST_BARRIER, b"\x30"), (52, 53))
+    yield Probe(45, update(names[0], -1e6, below=True), (46, 47, 48))
+    yield Probe(46, update(names[0], -1e6), (47, 48))
+    yield Probe(47, update(names[0], -50.0), (48,))
+    yield Probe(48, update(names[1], -1.0))
+    yield Probe(51, update(names[2], 1.0))
+    yield Probe(52, envelope("Barrier", FIRST_BARRIER, b"\x30"), (53, 54))
     yield Probe(
-        52, tick_bytes(0, task="other", region="us", partition=5, by=worker_signer("w-1", "us")), (53, 54)
+        53, tick_bytes(0, task="other", region="us", partition=5, by=worker_signer("w-1", "us")), (54, 55)
     )
-    yield Probe(53, tick_bytes(0, region="us", partition=5, by=worker_signer("w-1", "us")), (54,))
-    yield Probe(54, tick_bytes(0, partition=1))
-    yield Probe(56, tick_bytes(0))
+    yield Probe(54, tick_bytes(0, region="us", partition=5, by=worker_signer("w-1", "us")), (55,))
+    yield Probe(55, tick_bytes(0, partition=1))
+    yield Probe(57, tick_bytes(0))
 
 
 def _log_of_checks(probes: list[Probe]) -> tuple[Log, list[dict[str, Any]]]:
@@ -212,10 +212,10 @@ def _revoked() -> tuple[Log, list[dict[str, Any]]]:
     log, worker = Log(rules(), partitions=2, domain=DOMAIN), worker_signer().of_task(DOMAIN)
     serial = f"{serial_of(worker.certificate):x}"
     log.add(revoke_bytes("", serial, by=operator_signer().of_task(DOMAIN)))
-    log.add(tick_bytes(0, partition=1, by=worker), "fails check 54")
-    log.add(tick_bytes(0, by=worker), "fails check 55")
+    log.add(tick_bytes(0, partition=1, by=worker), "fails check 55")
+    log.add(tick_bytes(0, by=worker), "fails check 56")
     log.add(tick_bytes(0, by=worker_signer("w-2").of_task(DOMAIN)), "fails none")
-    rows = [(1, 54, [55]), (2, 55, []), (3, 56, [])]
+    rows = [(1, 55, [56]), (2, 56, []), (3, 57, [])]
     return log, [{"offset": offset, "check": number, "also": also} for offset, number, also in rows]
 
 
@@ -248,15 +248,15 @@ def _shared() -> tuple[Log, list[dict[str, Any]]]:
     log.add(update(names[1], 4, 1.0), "and of this", later)
     rows = []
     for number, value, also in (
-        (28, update(names[1], 0, 0.0, "int4", base_sha256=""), (30, 33, 35)),
-        (28, update(names[1], 1, 0.0, "int4", base_sha256=""), (30, 33, 35)),
-        (32, update(names[1], 4, 0.0, "int4"), (33, 35)),
-        (33, update(names[1], 2, 0.0, "int4"), (35,)),
-        (34, update(names[0], 2, 0.0, "int4"), (35, 36)),
-        (45, update(names[2], 2, -1e6), (49,)),
-        (48, update(names[2], 2, 0.0), (49,)),
-        (49, update(names[3], 2, -1.0), ()),
-        (50, update(names[4], 2, 1.0), ()),
+        (28, update(names[1], 0, 0.0, "int4", base_sha256=""), (30, 33, 36)),
+        (28, update(names[1], 1, 0.0, "int4", base_sha256=""), (30, 33, 36)),
+        (32, update(names[1], 4, 0.0, "int4"), (33, 36)),
+        (33, update(names[1], 2, 0.0, "int4"), (36,)),
+        (35, update(names[0], 2, 0.0, "int4"), (36, 37)),
+        (46, update(names[2], 2, -1e6), (50,)),
+        (49, update(names[2], 2, 0.0), (50,)),
+        (50, update(names[3], 2, -1.0), ()),
+        (51, update(names[4], 2, 1.0), ()),
     ):
         rows.append({"offset": len(log.records), "check": number, "also": list(also)})
         log.add(value, f"fails check {number}", later + 11_000)
@@ -297,13 +297,13 @@ def _chosen() -> tuple[Log, list[dict[str, Any]]]:
 
     log.add(shares.barrier(1, rounds))
     probe(27, shares.update(odd[0], 0, value, "int4", base_sha256=""), 28, 29)
-    probe(50, shares.update(odd[0], 1, value))
+    probe(51, shares.update(odd[0], 1, value))
     for version in (2, 3):
         log.add(shares.barrier(version, turns))
     log.add(shares.update(odd[1], 3, value), "its turn, and its one update of this version")
     probe(31, shares.update(odd[1], 2, value), 33)
     probe(33, shares.update(odd[1], 1, value))
-    probe(50, shares.update(even[0], 2, value))
+    probe(51, shares.update(even[0], 2, value))
     return log, rows
 
 
@@ -329,13 +329,13 @@ def _pardoned() -> tuple[Log, list[dict[str, Any]]]:
     log.add(shares.barrier(1, new, by=merger_signer().of_task(DOMAIN)))
     probe(9, envelope("Tick", header, b"\x30"), 12, 16)
     probe(16, operator.sign_payload("Pardon", header + b"\x02"))
-    probe(51, pardon_bytes(name, 9, by=worker, task="other", region="us"), 52, 53)
-    probe(52, pardon_bytes(name, 9, by=operator, task="other", region="us"), 53)
+    probe(52, pardon_bytes(name, 9, by=worker, task="other", region="us"), 53, 54)
+    probe(53, pardon_bytes(name, 9, by=operator, task="other", region="us"), 54)
     by = operator_signer().of_task(DOMAIN)
     log.add(revoke_bytes("", f"{serial_of(operator.certificate):x}", by=by))
-    probe(53, pardon_bytes(name, 9, by=operator, region="us"), 55)
-    probe(55, pardon_bytes(name, 9, by=operator))
-    probe(56, pardon_bytes(name, 9, by=by))
+    probe(54, pardon_bytes(name, 9, by=operator, region="us"), 56)
+    probe(56, pardon_bytes(name, 9, by=operator))
+    probe(57, pardon_bytes(name, 9, by=by))
     return log, rows
 
 
@@ -353,6 +353,7 @@ def check_cases() -> dict[str, Any]:
     }
     for name, (log, rows) in tried.items():
         cases.append(case_of(name, log) | {"checks": rows})
+    cases.append(cohorts.check_case())
     return document(
         "logs like those of logs.json; `checks` says which check of meaning.md a record fails first, and which also",
         cases,

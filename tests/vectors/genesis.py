@@ -8,7 +8,8 @@ from typing import Any, Final
 import rfc8785
 
 from aggregation.policy import policy_from_mapping
-from schemas.documents import genesis_v1, genesis_v2, genesis_v3, genesis_v4, genesis_v5
+from schemas.documents import genesis_v1, genesis_v2, genesis_v5, genesis_v6
+from schemas.documents.genesis_rules import BEFORE_V3, BEFORE_V4, BEFORE_V5
 from schemas.documents.reading import GENESIS_FORMATS
 from schemas.manifests import (
     Code,
@@ -39,7 +40,7 @@ def genesis_of(name: str) -> Genesis:
     ]
     if name == genesis_v2.FORMAT:
         layout.append(TensorEntry("norm.mean", (5,), "buffers"))
-    if name in {genesis_v3.FORMAT, genesis_v4.FORMAT, genesis_v5.FORMAT}:
+    if name not in BEFORE_V3:
         layout = [TensorEntry("hidden.weight", (3, 5), dtype="bfloat16"), TensorEntry("hidden.bias", (5,))]
         layout.append(TensorEntry("norm.mean", (5,), "buffers"))
         layout.append(TensorEntry("norm.var", (5,), "buffers", nonnegative=True))
@@ -49,8 +50,13 @@ def genesis_of(name: str) -> Genesis:
             "metric": Metric("accuracy", higher_is_better=True),
             "parent": Parent("before", sha("before"), 4, sha("manifest 4 of before")),
         }
-    if name == genesis_v5.FORMAT:
+    if name not in BEFORE_V5:
         later["nonce"] = NONCE
+    if name == genesis_v6.FORMAT:
+        layout += [
+            TensorEntry("control:hidden.weight", (3, 5), "control"),
+            TensorEntry("control:hidden.bias", (5,), "control"),
+        ]
     rules = policy_from_mapping(
         {"staleness": {"versions_max": 3}},
         default_format="fluvial/policy/v1" if name == genesis_v1.FORMAT else "fluvial/policy/v2",
@@ -90,6 +96,39 @@ NONCES_REFUSED: Final[dict[str, Any]] = {
 }
 
 
+def layouts_refused(good: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Layouts with control variates that no task has; the good one has two weights, two buffers, two of control."""
+    *others, first, second = good
+
+    def changed(**keys: Any) -> list[dict[str, Any]]:
+        return [*others, first, second | keys]
+
+    return {
+        "a control variate before the buffers": [*good[:2], first, second, *good[2:4]],
+        "control variates in another order": [*others, second, first],
+        "a control variate too few": [*others, first],
+        "a control variate too many": [*good, second | {"name": "control:scale"}],
+        "a control variate twice": [*good, second],
+        "a control variate of another shape": changed(shape=[1, 5]),
+        "a control variate of another name": changed(name="control:bias"),
+        "a control variate of another dtype": changed(dtype="bfloat16"),
+        "a control variate that may not be below 0": changed(nonnegative=True),
+        "a weight that is called as control variates are": [
+            good[0] | {"name": "control:x"},
+            *good[1:4],
+            first | {"name": "control:control:x"},
+            second,
+        ],
+        "the same without control variates": [good[0] | {"name": "control:x"}, *good[1:4]],
+        "a section that nobody knows": changed(section="momentum"),
+    }
+
+
+def _whole(data: bytes) -> object:
+    """A document, and the layout that it describes."""
+    return decode_genesis(data).tensor_layout
+
+
 def genesis() -> dict[str, Any]:
     """Genesis documents of every format, what they mean, and documents that are none."""
     cases: list[dict[str, Any]] = []
@@ -107,6 +146,7 @@ def genesis() -> dict[str, Any]:
                 "slots": [f"{region}[{partition}]" for region, partition in made.slots],
                 "weights": layout.trainable.parameters,
                 "buffers": layout.buffers.parameters,
+                "control": layout.control.parameters,
                 "sum_elements": layout.sum_elements,
                 "records": {"canonical": made.rules.canonical, "verdicts": made.rules.verdicts},
             }
@@ -120,16 +160,24 @@ def genesis() -> dict[str, Any]:
             ),
             "an unknown format": rfc8785.dumps(text | {"format": "fluvial/genesis/v99"}),
         }
-        if name == genesis_v5.FORMAT:
+        if name not in BEFORE_V5:
             bad |= {what: rfc8785.dumps(text | {"nonce": nonce}) for what, nonce in NONCES_REFUSED.items()}
-        if name in {genesis_v4.FORMAT, genesis_v5.FORMAT}:
+        if name not in BEFORE_V4:
             bad |= {what: rfc8785.dumps(text | {"records": rules}) for what, rules in RULES_REFUSED.items()}
+        if name == genesis_v6.FORMAT:
+            bad |= {
+                what: rfc8785.dumps(text | {"layout": tensors})
+                for what, tensors in layouts_refused(text["layout"]).items()
+            }
+        if name == genesis_v5.FORMAT:
+            tensor = text["layout"][0] | {"name": "control:hidden.weight", "section": "control"}
+            bad["control variates"] = rfc8785.dumps(text | {"layout": [*text["layout"], tensor]})
         cases += [
             {"format": name, "name": what, "document": one.decode(), "sha256": sha256_hex(one), "good": False}
             for what, one in bad.items()
         ]
     for case in cases:
-        assert case["good"] == reads(decode_genesis, case["document"].encode()), case
+        assert case["good"] == reads(_whole, case["document"].encode()), case
     return document(
         "genesis documents: their SHA-256, which is the task's identity, and whether they are read", cases
     )

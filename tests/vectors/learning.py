@@ -19,6 +19,7 @@ from tests.vectors import numbers
 from tests.vectors.writing import document
 
 V5: Final = "fluvial/policy/v5"
+V6: Final = "fluvial/policy/v6"
 ODD: Final = ("ü", "a" * 64, "d-0001.x_y", "0")
 """Ids that are text of other kinds."""
 SHARES: Final = (1.0, 0.9999999999999999, 0.5, 0.1, 0.3, 1e-6)
@@ -28,9 +29,11 @@ EXACT: Final = 1 << 53
 """Lots below this are binary64 numbers."""
 
 
-def _lot(selection: dict[str, Any], task: str, base: int, device: str, turns: int = 0) -> dict[str, Any]:
+def _lot(
+    selection: dict[str, Any], task: str, base: int, device: str, turns: int = 0, cohort: str | None = None
+) -> dict[str, Any]:
     rule = {"kind": "all", "share": 1.0, "slots": 1} | selection
-    policy = policy_from_mapping({"format": V5, "selection": selection})
+    policy = policy_from_mapping({"format": V5 if cohort is None else V6, "selection": selection})
     model = model_sha(base % 2)
     return {
         "selection": rule,
@@ -39,7 +42,8 @@ def _lot(selection: dict[str, Any], task: str, base: int, device: str, turns: in
         "base_sha256": model,
         "device_id": device,
         "turns": turns,
-        "selected": is_selected(policy.selection, Candidate(task, device, base, model, turns)),
+        **({} if cohort is None else {"cohort": cohort}),
+        "selected": is_selected(policy.selection, Candidate(task, device, base, model, turns, cohort or "")),
     }
 
 
@@ -69,10 +73,24 @@ def lot_cases() -> dict[str, Any]:
         for share in SHARES[3:]:
             cases.append(_lot({"kind": "share", "share": share}, TASK, 5, names[1], turns))
         cases += [_lot({"kind": "slots", "slots": slots}, TASK, 5, names[2], turns) for slots in SLOTS]
+    cases += _lots_by_cohort([*names[:2], edge], share)
     assert {case["selection"]["kind"] for case in cases} == set(SELECTIONS)
     return document(
         "whether a device may answer a version: the policy's selection, task, version, model", cases
     )
+
+
+def _lots_by_cohort(names: list[str], edge: float) -> list[dict[str, Any]]:
+    """Devices of named cohorts, of one that nobody names, and of none; the last one's lot is the share ``edge``."""
+    shares = {"phones": 0.0, "a": 1e-300, "sensors-2": edge, "m_1": 0.3, "b" * 32: 1.0}
+    cases = []
+    for share, device, cohort in product((0.0, 0.5), names, ("", "others", *shares)):
+        selection = {"kind": "cohorts", "share": share, "cohorts": shares}
+        cases += [_lot(selection, TASK, 0, device, turns, cohort) for turns in (0, 1 << 40)]
+    assert {case["selected"] for case in cases if case["cohort"] == "phones"} == {False}
+    assert {case["selected"] for case in cases if case["cohort"] == "b" * 32} == {True}
+    cases += [_lot({"kind": "share", "share": 0.5}, TASK, 1, one, 0, "phones") for one in names]
+    return cases
 
 
 def example_cases() -> dict[str, Any]:
@@ -136,14 +154,15 @@ def rate_cases() -> dict[str, Any]:
     cases: list[dict[str, Any]] = []
     for schedule in SCHEDULES:
         policy = rated({"schedule": schedule, "server": {"learning_rate": 0.3}})
-        cases += [_rate(policy, version, 0) for version in VERSIONS]
+        cases += [rate_of(policy, version, 0) for version in VERSIONS]
     for most, delay, version in product((0, 1, 4), DELAYS, (2,)):
         server = {"learning_rate": 0.2, "delay_versions_max": most}
-        cases.append(_rate(rated({"schedule": SCHEDULES[3], "server": server}), version, delay))
+        cases.append(rate_of(rated({"schedule": SCHEDULES[3], "server": server}), version, delay))
     return document("the rate of a version, whose updates are at most so many versions late", cases)
 
 
-def _rate(policy: Policy, version: int, delay: int) -> dict[str, Any]:
+def rate_of(policy: Policy, version: int, delay: int) -> dict[str, Any]:
+    """A case: the rate of a version under a policy, and all that it follows from."""
     server = policy.server
     return {
         "server": {"learning_rate": server.learning_rate, "delay_versions_max": server.delay_versions_max},
@@ -195,7 +214,7 @@ def _step_case(seed: int, sections: dict[str, Any], state: str, version: int) ->
         window |= {"version": folded, "staleness_max": staleness}
     buffer = {"mode": policy.buffer.mode, "late_windows": policy.buffer.late_windows}
     limits = {"versions_max": policy.staleness.versions_max, "weights": list(policy.staleness.weights)}
-    rate = _rate(policy, version, taken.delay)
+    rate = rate_of(policy, version, taken.delay)
     said = {name: rate[name] for name in ("schedule", "version", "rate")}
     return {"buffer": buffer, "staleness": limits} | said | case
 

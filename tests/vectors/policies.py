@@ -113,6 +113,7 @@ def _of_the_newest() -> list[dict[str, Any]]:
         "no iteration": {"merge": {"kind": "geometric_median", "buckets": 3, "iterations": 0}},
         "buckets as text": {"merge": {"buckets": "1"}},
         **_learning(),
+        **_varied(),
     }
     cases = []
     for what, sections in changed.items():
@@ -129,6 +130,54 @@ def _of_the_newest() -> list[dict[str, Any]]:
             }
         )
     return cases
+
+
+def _varied() -> dict[str, dict[str, Any]]:
+    """Keys of v6, each by itself and against others, and what is out of their bounds."""
+
+    def cohorts(share: float = 1.0, **shares: float) -> dict[str, Any]:
+        return {"selection": {"kind": "cohorts", "share": share, "cohorts": shares}}
+
+    many = {f"c{number}": 0.5 for number in range(65)}
+    rows: dict[str, dict[str, Any]] = {
+        "everything of v6": {
+            **cohorts(0.0, phones=0.25, **{"s-1_x": 1.0, "0": 0.0}),
+            "server": {"mixing": True},
+            "control": {"devices": 1, "norm_clip": 0.5},
+            "edges": {"updates_max": 1_000_000},
+            "shares": {"per_version": 0, "cohort_window_max": 7},
+            "buffer": {"seconds_min": 10},
+        },
+        "a version sooner than its deadline allows": {"buffer": {"seconds_min": 10.5}},
+        "cohorts without any": cohorts(0.5),
+        "cohorts of which nobody is selected": cohorts(0.0, phones=0.0),
+        "64 cohorts": cohorts(**dict(list(many.items())[:64])),
+        "65 cohorts": cohorts(**many),
+        **{f"a cohort called {name!r}": cohorts(**{name: 0.5}) for name in ("", "A", "-a", "a-", "a.b", "é")},
+        "a cohort's name of 32 characters": cohorts(**{"a" * 32: 0.5}),
+        "a cohort's name of 33 characters": cohorts(**{"a" * 33: 0.5}),
+        "a cohort's share below 0": cohorts(a=-1e-9),
+        "a cohort's share above 1": cohorts(a=1.5),
+        "a cohort's share as text": {"selection": {"kind": "cohorts", "cohorts": {"a": "1"}}},
+        "cohorts as an array": {"selection": {"kind": "cohorts", "cohorts": []}},
+        "cohorts where there is a share": {"selection": {"kind": "share", "cohorts": {"a": 0.5}}},
+        "cohorts that cannot widen": {**cohorts(a=0.5), "staleness": {"seconds_max": 0}},
+        "slots where there are cohorts": {"selection": {"kind": "cohorts", "slots": 2}},
+        "mixing of a robust merge": {"server": {"mixing": True}, "merge": {"kind": "krum", "buckets": 3}},
+        "mixing as a number": {"server": {"mixing": 1}},
+        "edges of a robust merge": {"edges": {"updates_max": 1}, "merge": {"kind": "krum", "buckets": 3}},
+    }
+    bounds = {
+        "control.devices": (0, 1_000_000_001),
+        "control.norm_clip": (1e-13, 1e13),
+        "edges.updates_max": (-1, 1_000_001),
+        "shares.cohort_window_max": (-1, 1_000_001),
+        "buffer.seconds_min": (-0.5,),
+    }
+    for place, values in bounds.items():
+        section, _, key = place.partition(".")
+        rows |= {f"{place} {value}": {section: {key: value}} for value in values}
+    return rows
 
 
 def _learning() -> dict[str, dict[str, Any]]:

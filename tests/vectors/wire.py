@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from itertools import product
 from typing import Any, Final
@@ -157,6 +158,8 @@ def records() -> dict[str, Any]:
     of_v4 = _derived(factories.policy(format="fluvial/policy/v4"))
     newest = [(name, of_v3[name]) for name in ("RegionalAggregate", "PartitionState")]
     newest.append(("RegionalAggregate", of_v4["RegionalAggregate"]))
+    of_v6 = _derived(factories.policy(format="fluvial/policy/v6"))
+    newest += [(name, of_v6[name]) for name in ("RegionalAggregate", "PartitionState")]
     for name, record in [*rows, ("Verdict", later), *LATER_FIELDS.items(), *newest]:
         data = avro.encode_as(name, 2, record) if record is later else avro.encode(name, record)
         cases.append(
@@ -257,11 +260,12 @@ def _identity(trust: Trust, der: bytes) -> tuple[dict[str, Any] | None, int]:
         "not_before_ms": one.not_before_ms,
         "not_after_ms": one.not_after_ms,
         "public_key": one.public_key.public_bytes_raw().hex(),
+        "cohort": one.cohort,
     }, 0
 
 
-def certificates() -> dict[str, Any]:
-    """Certificates that a task's CAs vouch for, and ones that they do not."""
+def certificates(more: Mapping[str, bytes]) -> dict[str, Any]:
+    """Certificates that a task's CAs vouch for, and ones that they do not; and ``more``, to those who know cohorts."""
     device = certificate("eu", Role.DEVICE, "d-0001")
     unused = device[:-65] + b"\x01" + device[-64:]
     rows = {
@@ -306,6 +310,7 @@ def certificates() -> dict[str, Any]:
         **{" and ".join(names): flawed(device, *names) for names in TWO_FLAWS},
         "a guardian": certificate("control", Role.GUARDIAN, "g-1"),
         "a guardian of a region": certificate("eu", Role.GUARDIAN, "g-1"),
+        **more,
     }
     cases = []
     for name, der in rows.items():

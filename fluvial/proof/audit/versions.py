@@ -18,19 +18,22 @@ from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate, Slot
 from aggregation.server.lateness import MergedWindows
 from aggregation.server.merge import Checkpoint, merge
+from aggregation.server.mixing import mixed_bases
 from aggregation.server.rates import server_at
 from aggregation.server.totals import WindowSums, add_windows
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import LOG, MANIFEST, OBJECT, Findings, fields_of, first_difference
 from schemas.certificates import Identity
-from schemas.checkpoints import decode_sums, encode_direction, encode_model, encode_optimizer
+from schemas.checkpoints import decode_model, decode_sums, encode_direction, encode_model, encode_optimizer
 from schemas.manifest_inputs import histograms_of, input_of, next_cursors, pools_of, sum_counts
 from schemas.manifest_rules import VersionRules, rules_after
 from schemas.manifest_seals import require_sealed
 from schemas.manifests import Genesis, Input, Manifest, decode_manifest
 from schemas.objects import manifest_key, model_key, object_key, optimizer_key, sha256_hex
 
+SPILLED_MODELS_MAX: Final = 64
+"""Of versions that were merged again: older ones, which a version may mix in, are read from the store."""
 _INPUT_FIELDS: Final = tuple(Input.__struct_fields__)
 
 
@@ -274,6 +277,7 @@ class Remerge:
                 ),
                 weights=self._layout.trainable.parameters,
                 elements=self._layout.sum_elements,
+                control=self._layout.control.parameters,
             )
             step = merge(
                 self._checkpoint,
@@ -284,6 +288,7 @@ class Remerge:
                 server=server_at(policy, version, merged.delay),
                 layout=self._layout,
                 guide=self._guide(version),
+                bases=mixed_bases(merged.pairs, policy, version - 1, self._model),
             )
             self._checkpoint = step.checkpoint
             reference = encode_direction(step.reference)
@@ -292,8 +297,30 @@ class Remerge:
             encode_model(self._checkpoint.model, self._layout),
             encode_optimizer(self._checkpoint.optimizer),
         )
+        if policy.server.mixing:
+            self._model_of(version).write_bytes(model)
+            self._model_of(version - SPILLED_MODELS_MAX).unlink(missing_ok=True)
         self._compare_stored(version, model, optimizer, reference)
         return MergedVersion(version, sha256_hex(model), sha256_hex(optimizer), self._reference_sha256)
+
+    def _model(self, version: int) -> npt.NDArray[np.float32]:
+        """The model of an earlier version: as it was merged again, else as its manifest names it."""
+        spilled = self._model_of(version)
+        if spilled.exists():
+            return decode_model(spilled.read_bytes(), self._layout)
+        try:
+            data = self._objects.model_bytes(version, self._chain.hashes(version)[0])
+        except ObjectNotFound as error:
+            raise IntegrityProblem(
+                "FLV-3004",
+                f"updates answered version {version}, and the store does not have its model",
+                where=self._objects.store.describe(),
+                hint="restore the task's objects from a backup, or audit from version 1 on",
+            ) from error
+        return decode_model(data, self._layout)
+
+    def _model_of(self, version: int) -> Path:
+        return self._spill / f"model-{version}"
 
     def _guide(self, version: int) -> Direction | None:
         named = self._chain.links[version - 1].manifest.guide_sha256

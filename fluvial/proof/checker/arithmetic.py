@@ -30,7 +30,7 @@ SPREAD_MIN_OF_MEDIAN: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of the layout; it is ``flat[begin:end]`` of a flat array. Weights stand before buffers."""
+    """One tensor of the layout; it is ``flat[begin:end]`` of a flat array. Weights, then buffers, then control."""
 
     name: str
     shape: tuple[int, ...]
@@ -38,6 +38,7 @@ class Tensor:
     end: int
     is_buffer: bool = False
     nonnegative: bool = False
+    is_control: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +152,13 @@ def server_step(
     return new.astype(np.float32), after
 
 
-def mean_delta(total: Ints, updates: int, weight_total: int, policy: dict[str, Any]) -> Floats:
-    """The weighted sum in model units over the number of updates (or over their weights)."""
-    divisor = {"updates": float(updates), "weights": weight_total / WEIGHT_ONE}[policy["server"]["divide_by"]]
+def divisor_of(updates: int, weight_total: int, policy: dict[str, Any]) -> float:
+    """The number of updates, or what they weigh."""
+    return {"updates": float(updates), "weights": weight_total / WEIGHT_ONE}[policy["server"]["divide_by"]]
+
+
+def mean_delta(total: Ints, divisor: float, policy: dict[str, Any]) -> Floats:
+    """The weighted sum in model units over the divisor."""
     return total.astype(np.float64) / float(2 ** policy["fixed_point"]["exponent"]) / divisor
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import rfc8785
 
-from fluvial.proof.checker import arithmetic, cone, late, wire
+from fluvial.proof.checker import arithmetic, cone, control, late, mixing, wire
 from fluvial.proof.checker.buckets import weights_in
 from fluvial.proof.checker.partitions import PartitionResult
 from fluvial.proof.checker.rates import rate_of
@@ -70,8 +70,9 @@ class Chain:
             if not weight:
                 continue
             if version not in self.totals:
-                self.totals[version] = late.Sums(self.shelf.task.parameters)
+                self.totals[version] = late.Sums(self.shelf.task.parameters, self.shelf.task.digits)
             total = self.totals[version]
+            total.answered(record, weight)
             total.add(sums, weights_in(record), named.get("weight_total", 0), weight)
             if "weight" in named:  # else its manifest knows of no lateness
                 total.latest = max(total.latest, version - 1 - record["version"])
@@ -213,6 +214,8 @@ def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
         findings.violate(4, "the files of version 0 are not what the genesis document names")
         return
     model = arithmetic.model_from(files[0] or b"", layout)
+    if model[layout[-1].end - sum(one.end - one.begin for one in shelf.task.control) :].any():
+        findings.violate(4, "the control variates of version 0 are not 0")
     optimizer = arithmetic.optimizer_from(files[1] or b"")
     reference = ""
     for version in chain.versions[1:]:
@@ -224,19 +227,25 @@ def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
         if total is not None and updates > 0 and manifest["weight_total"] > 0:
             try:
                 policy, guide = shelf.policy(before.signed["policy_sha256"]), _guide(chain, manifest)
+                models = _answered(chain, before.number, total, policy)
             except Damaged as damage:
                 findings.violate(4, f"version {version.number} cannot be recomputed: {damage}")
                 return
             sums = cone.turned(total.combined(policy), guide, policy, shelf.task.weights)
-            delta = arithmetic.mean_delta(sums, updates, manifest["weight_total"], policy)
-            previous = model[:weights]
+            divisor = arithmetic.divisor_of(updates, manifest["weight_total"], policy)
+            previous, varied = model[:weights], shelf.task.control
+            delta = arithmetic.mean_delta(sums, divisor, policy)
+            delta = mixing.mixed(delta, models, previous, divisor)
             rate = rate_of(
                 policy, version.number, late.delay_of(policy, manifest["staleness_max"], total.latest)
             )
             after, optimizer = arithmetic.server_step(policy["server"], previous, optimizer, delta, rate)
             if not late.says_lateness(manifest):  # nothing is late, and its inputs do not say what they weigh
                 total.weighs = manifest["weight_total"] * arithmetic.WEIGHT_ONE
-            model = np.concatenate([after, total.means()])
+            rest = [total.means()] if shelf.task.buffers else []
+            if varied:
+                rest.append(control.moved(model[varied[0].begin :], total.control, policy))
+            model = np.concatenate([after, *rest])
             direction = arithmetic.direction_bytes(previous, after, shelf.task.weights)
             reference = arithmetic.sha256(direction)
             if shelf.objects.get(object_key(shelf.task.name, reference)) != direction:
@@ -250,6 +259,25 @@ def check_models(chain: Chain, *, complete: bool, drained: bool) -> None:
         }
         findings.compare(4, f"manifest of version {version.number}", derived, manifest)
         _check_files(chain, version, drained=drained)
+
+
+def _answered(
+    chain: Chain, parent: int, total: late.Sums, policy: dict[str, Any]
+) -> list[tuple[int, arithmetic.Model]]:
+    """What the updates weigh that answered a version before the parent, and its weights; ascending by version.
+
+    Only where the policy mixes models. ``Damaged`` for a version that there is not, or whose model is gone.
+    """
+    if not mixing.mixes(policy):
+        return []
+    found, task = [], chain.shelf.task
+    for base in sorted(base for base in total.bases if base < parent):
+        if base < 0:
+            raise Damaged(f"a window has updates that answered version {base}")
+        key = version_key(task.name, base, "model.safetensors")
+        data = chain.shelf.file(key, chain.versions[base].signed["model_sha256"])
+        found.append((total.bases[base], arithmetic.model_from(data, task.layout)[: task.parameters]))
+    return found
 
 
 def _guide(chain: Chain, manifest: dict[str, Any]) -> arithmetic.Direction | None:

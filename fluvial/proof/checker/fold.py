@@ -12,18 +12,16 @@ The rules, from docs/architecture.md (checks in their order), docs/policy.md and
 
 from __future__ import annotations
 
-import math
 import struct
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from fluvial.proof.checker import arithmetic, buffers, encoding, wire
+from fluvial.proof.checker import arithmetic, buffers, control, encoding, wire
 from fluvial.proof.checker.buckets import bucket_of, buckets_in
-from fluvial.proof.checker.codecs import form_of
+from fluvial.proof.checker.contents import Contents, contents_of
 from fluvial.proof.checker.encoding import Undecodable
-from fluvial.proof.checker.known import is_later, newest_update
+from fluvial.proof.checker.known import is_later, is_new_to, newest_update
 from fluvial.proof.checker.lots import is_selected, is_synchronous, weight_by_examples
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling, times
@@ -44,7 +42,6 @@ class Partition:
     def __init__(self, shelf: Shelf, slot: Slot) -> None:
         self._shelf = shelf
         self._task = shelf.task
-        self._weights, self._buffers = shelf.task.weights, shelf.task.buffers
         self.region, self.partition = slot
         self.next_offset = 0
         self.sequence = 0
@@ -108,10 +105,8 @@ class Partition:
 
     def _unauthentic(self, offset: int, sealed: Sealed, timestamp_ms: int) -> Verdict | None:
         refusal = wire.refusal_of(sealed, timestamp_ms)
-        if sealed.signer is not None and sealed.signer.role == "guardian" and not counts_shares(self._policy):
-            refusal = (
-                "bad_certificate" if sealed.kind == "ClientUpdate" else "bad_signature"
-            )  # no such role then
+        if sealed.signer is not None and is_new_to(self._policy, sealed.signer):
+            refusal = "bad_certificate" if sealed.kind == "ClientUpdate" else "bad_signature"
         if refusal or sealed.signer is None:
             return verdict_of(offset, refusal)
         signer, record = sealed.signer, sealed.record
@@ -134,24 +129,19 @@ class Partition:
     def _update(self, offset: int, sealed: Sealed, update: dict[str, Any]) -> Verdict:
         names = {name: update[name] for name in ("device_id", "update_id", "base_version")}
         assert sealed.signer is not None
+        cohort = sealed.signer.cohort
+        crowded = self._window.is_full_of(cohort, self._policy)
         outcome = (
             self._not_ours(update, sealed.signer.serial)
-            or self._wrong_base(update)
-            or self._standing.refusal(update["device_id"], self.version, self._policy)
-            or self._wrong_form(update)
+            or self._wrong_base(update, cohort)
+            or self._standing.refusal(update["device_id"], self.version, self._policy, crowded=crowded)
         )
         if outcome:
             return self._refuse(verdict_of(offset, outcome, **names))
-        tensors, weights = update["tensors"], len(self._weights)
-        scales = [tensor["scale"] for tensor in tensors]
-        parts = form_of(update["codec"]).parts(tensors[:weights], self._weights)
-        values = buffers.values_in(tensors[weights:])
-        finite = all(bool(np.isfinite(part).all()) for part in (*parts, *values))
-        if not finite or not all(math.isfinite(scale) and scale >= 0.0 for scale in scales):
-            return self._refuse(verdict_of(offset, "not_finite", **names))
-        if buffers.out_of_range(values, self._buffers):
-            return self._refuse(verdict_of(offset, "out_of_range", **names))
-        return self._judge(offset, sealed, names, parts, scales[:weights], values=values)
+        held = contents_of(update, self._task, self._policy)
+        if isinstance(held, str):
+            return self._refuse(verdict_of(offset, held, **names))
+        return self._judge(offset, sealed, names, held)
 
     def _not_ours(self, update: dict[str, Any], serial: str) -> str:
         device = update["device_id"]
@@ -168,7 +158,7 @@ class Partition:
         by_versions = self.version - int(self._policy["staleness"]["versions_max"])
         return max(self._floor, self._standing.oldest(by_versions))
 
-    def _wrong_base(self, update: dict[str, Any]) -> str:
+    def _wrong_base(self, update: dict[str, Any], cohort: str) -> str:
         base = update["base_version"]
         if base > self.version:
             return "future_base"
@@ -183,39 +173,23 @@ class Partition:
         device = update["device_id"]
         turns = self._standing.turns(base, self.version, self._now_ms, self._policy)
         if turns is not None and not is_selected(
-            self._policy, self._task.name, base, self._models[base], device, turns=turns
+            self._policy, self._task.name, base, self._models[base], device, turns=turns, cohort=cohort
         ):
             return "not_selected"
         return "duplicate" if device in self._counted.get(base, set()) else ""
 
-    def _wrong_form(self, update: dict[str, Any]) -> str:
-        if update["codec"] not in self._policy["updates"]["codecs"]:
-            return "wrong_layout"
-        tensors, weights = update["tensors"], len(self._weights)
-        fits = form_of(update["codec"]).fits(tensors[:weights], self._weights)
-        return "" if fits and buffers.fit(tensors[weights:], self._buffers) else "wrong_layout"
-
-    def _judge(
-        self,
-        offset: int,
-        sealed: Sealed,
-        names: dict[str, Any],
-        parts: list[npt.NDArray[Any]],
-        scales: list[float],
-        *,
-        values: list[arithmetic.Model],
-    ) -> Verdict:
+    def _judge(self, offset: int, sealed: Sealed, names: dict[str, Any], held: Contents) -> Verdict:
         limits, defence, standing = self._policy["updates"], defence_of(self._policy), self._standing
         along = standing.guide if defence["kind"] == "guide" else self._direction
         measured = [
             arithmetic.squares_and_dot(part, None if along is None else along.q[t])
-            for t, part in enumerate(parts)
+            for t, part in enumerate(held.parts)
         ]
         squares = [square for square, _ in measured]
-        norm = arithmetic.norm_of(squares, scales)
+        norm = arithmetic.norm_of(squares, held.scales)
         if norm > limits["norm_max"]:
             return self._refuse(verdict_of(offset, "norm_exceeded", norm=norm, **names))
-        cosine = arithmetic.cosine_of([dot for _, dot in measured], scales, norm, along)
+        cosine = arithmetic.cosine_of([dot for _, dot in measured], held.scales, norm, along)
         base, device = names["base_version"], names["device_id"]
         had = standing.of(device, self.version, self._policy)
         share = 1 if had is None else sum(had.accepted) + 1
@@ -238,13 +212,9 @@ class Partition:
         clip_to = min(limits["norm_clip"], ruled.clip_to)
         clip = clip_to / norm if norm > clip_to else 1.0
         window = self._window
-        factor = weight / arithmetic.WEIGHT_ONE * clip
-        mine, rest = self._room_of(device, weight)
-        exponent = self._policy["fixed_point"]["exponent"]
-        for spec, part, scale, square in zip(self._weights, parts, scales, squares, strict=True):
-            mine[spec.begin : spec.end] += arithmetic.added(part, scale, square, factor, exponent)
-        if values:
-            rest += buffers.digits_of(np.concatenate(values), weight)
+        self._add(device, held, squares, weight, clip)
+        window.bases.add(base, 1, weight)
+        window.count_cohort(sealed.signer)
         window.counts["accepted"] = window.counts.get("accepted", 0) + 1
         window.weight_total += weight
         window.staleness_total += staleness
@@ -260,15 +230,19 @@ class Partition:
             offset, "accepted", **names, **scores, staleness=staleness, weight=weight, clip=clip
         )
 
-    def _room_of(self, device: str, weight: int) -> tuple[arithmetic.Ints, arithmetic.Ints]:
-        """The sums of the weights in the bucket of a device whose update counts so much, and those of the buffers."""
-        window, weights, count = self._window, self._task.parameters, buckets_in(self._policy)
-        if window.sums is None:
-            more = (count - 1) * weights
-            window.sums = np.zeros(self._task.sum_elements + more, dtype=np.int64)
+    def _add(self, device: str, held: Contents, squares: list[float | int], weight: int, clip: float) -> None:
+        """Add an accepted update to the sums: its weights in its device's bucket, buffers and control beside."""
+        task, policy, count = self._task, self._policy, buckets_in(self._policy)
         bucket = bucket_of(self._models[self.version], device, count)
-        window.buckets.add(bucket, weight)
-        return window.sums[bucket * weights : (bucket + 1) * weights], window.sums[count * weights :]
+        self._window.buckets.add(bucket, weight)
+        mine, digits, varied = self._window.room(task, bucket, count)
+        factor, exponent = weight / arithmetic.WEIGHT_ONE * clip, policy["fixed_point"]["exponent"]
+        for spec, part, scale, square in zip(task.weights, held.parts, held.scales, squares, strict=True):
+            mine[spec.begin : spec.end] += arithmetic.added(part, scale, square, factor, exponent)
+        if held.values:
+            digits += buffers.digits_of(np.concatenate(held.values), weight)
+        if held.control:
+            varied += control.added(policy, held.control, held.control_scales, weight)
 
     def _refuse(self, verdict: Verdict) -> Verdict:
         counts = self._window.counts
@@ -342,8 +316,8 @@ class Partition:
             return None
         sequence, self.sequence = self.sequence, self.sequence + 1
         self._window = Window(self.next_offset)
-        said = (window.tally.record() if counts_shares(policy) else {}) | window.buckets.record(policy)
-        return self._seal(window, sequence, {"version": version, "policy_sha256": policy_sha256} | said)
+        said = {"version": version, "policy_sha256": policy_sha256} | window.said(policy)
+        return self._seal(window, sequence, said)
 
     def _seal(self, window: Window, sequence: int, said: dict[str, Any]) -> Closed:
         snapshot = self._snapshot()
@@ -384,4 +358,4 @@ class Partition:
             "counted": [{"version": v, "devices": sorted(self._counted[v])} for v in sorted(self._counted)],
             "revoked": sorted(self._revoked),
             "norms": list(self._norms),
-        } | (self._standing.snapshot() if counts_shares(self._policy) else {})
+        } | self._standing.snapshot(self._policy)

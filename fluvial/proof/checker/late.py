@@ -71,30 +71,39 @@ class Buckets:
 class Sums:
     """What the windows of a version add up to.
 
-    ``size`` is W, how many weights there are; ``buckets``: their sums, by how many buckets a window has; ``values``:
-    the buffers' digits as they were folded, by what is left of them; ``weighs``: the sum of weight_total · weight;
-    ``latest``: how many versions late the latest window is.
+    ``size`` is W, how many weights there are, ``digits`` ten times the elements of buffers; ``buckets``: the weights'
+    sums, by how many buckets a window has; ``values``: the buffers' digits as they were folded, by what is left of
+    them; ``control``: the sums of control variates after lateness, int64[C]; ``weighs``: the sum of
+    weight_total · weight; ``latest``: how many versions late the latest window is; ``bases``: what updates weigh after
+    lateness, by the version that they answered.
     """
 
     size: int
+    digits: int
     buckets: dict[int, Buckets] = field(default_factory=dict)
     values: dict[int, Ints] = field(default_factory=dict)
+    control: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     weighs: int = 0
     latest: int = 0
+    bases: dict[int, int] = field(default_factory=dict)
+
+    def answered(self, record: dict[str, Any], weight: int) -> None:
+        """Which versions a window's updates answered, by its RegionalAggregate; before v4 it does not say."""
+        for one in record.get("bases", ()):
+            self.bases[one["base"]] = self.bases.get(one["base"], 0) + weight_after(one["weight"], weight)
 
     def add(self, sums: Ints, buckets: list[int], weight_total: int, weight: int) -> None:
         """One window; ``buckets``: what the updates of each weigh."""
         count = len(buckets)
-        rows, digits = sums[: count * self.size].reshape(count, self.size), sums[count * self.size :]
+        rows, rest = sums[: count * self.size].reshape(count, self.size), sums[count * self.size :]
+        digits, varied = rest[: self.digits], _scaled(rest[self.digits :], weight)
+        self.control = self.control + varied if self.control.size else varied
         if count not in self.buckets:
             nothing = [np.zeros(self.size, dtype=np.int64) for _ in buckets]
             self.buckets[count] = Buckets(nothing, [0] * count)
         known = self.buckets[count]
         for b, row in enumerate(rows):
-            part = row
-            if weight != WEIGHT_ONE:
-                part = np.array([rounded(number, weight) for number in row.tolist()], dtype=np.int64)
-            known.parts[b] += part
+            known.parts[b] += _scaled(row, weight)
             known.weights[b] += weight_after(buckets[b], weight)
         self.values[weight] = self.values.get(weight, np.zeros_like(digits)) + digits
         self.weighs += weight_total * weight
@@ -117,6 +126,13 @@ class Sums:
         count = len(groups[0][1])
         tops = [sum(weight * whole[i] for weight, whole in groups) for i in range(count)]
         return np.array([mean_of(top, weighs) for top in tops], dtype=np.float32)
+
+
+def _scaled(sums: Ints, weight: int) -> Ints:
+    """What lateness leaves of sums."""
+    if weight == WEIGHT_ONE:
+        return sums
+    return np.array([rounded(number, weight) for number in sums.tolist()], dtype=np.int64)
 
 
 # -- what is usual

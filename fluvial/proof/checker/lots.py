@@ -1,4 +1,4 @@
-"""Who may contribute to a version, and how much by examples: ``fluvial/policy/v5``, by schemas/meaning.md.
+"""Who may contribute to a version, and how much by examples: since ``fluvial/policy/v5``, by schemas/meaning.md.
 
 To a policy before v5 everybody may, at any time, and nobody's examples are counted.
 """
@@ -28,16 +28,27 @@ def turns_of(policy: dict[str, Any], since_ms: int, now_ms: int) -> int:
 
 
 def is_selected(
-    policy: dict[str, Any], task: str, base: int, model_sha256: str, device: str, *, turns: int
+    policy: dict[str, Any],
+    task: str,
+    base: int,
+    model_sha256: str,
+    device: str,
+    *,
+    turns: int,
+    cohort: str = "",
 ) -> bool:
     """Whether a device may answer version ``base``, whose model's hash in hex is ``model_sha256``, in its turn.
 
     A share doubles with each of a version's ``turns``; of slots one more may answer, that of the version before.
+    ``cohort`` is what the device's certificate says, "" where it says none.
     """
     selection = policy.get("selection", {"kind": "all"})
-    if selection["kind"] == "share":
+    if selection["kind"] in {"share", "cohorts"}:
+        share = selection["share"]
+        if selection["kind"] == "cohorts" and cohort:
+            share = selection["cohorts"].get(cohort, share)
         # A float is a fraction, exactly: nothing is rounded before the comparison.
-        winning = Fraction(selection["share"]) * (ALL_TICKETS << min(turns, DOUBLINGS_MAX))
+        winning = Fraction(share) * (ALL_TICKETS << min(turns, DOUBLINGS_MAX))
         return _ticket(LOT, model_sha256, device) < math.floor(min(winning, Fraction(ALL_TICKETS)))
     if selection["kind"] == "slots":
         slots = int(selection["slots"])

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from fluvial.proof.checker import arithmetic, wire
 from fluvial.proof.checker.encoding import Undecodable
+from fluvial.proof.checker.known import number_of
 from fluvial.proof.checker.lots import turns_of
 from fluvial.proof.checker.task import Shelf
 
@@ -26,6 +27,8 @@ NORMS: Final = (1e-100, 1e100)
 """Of a guide."""
 GUIDE_ENVELOPE_BYTES_MAX: Final = 16_384
 """What a guide's object has at most, beside a byte a weight and eight a tensor; a larger one is none."""
+EDGES_SINCE: Final = 6
+"""The number of the policy format whose states say which edges were heard."""
 PEERS: Final = ("norm_deviations_max", "cosine_min", "history_updates", "history_updates_min")
 
 
@@ -87,14 +90,16 @@ class Standing:
         known = self.devices.get(device)
         return Had(version, shares["saved_max"]) if known is None else known.at(version, shares)
 
-    def refusal(self, device: str, version: int, policy: dict[str, Any]) -> str:
-        """``over_share``, ``quarantined`` or "", at ``version``."""
+    def refusal(self, device: str, version: int, policy: dict[str, Any], *, crowded: bool) -> str:
+        """``over_share``, ``quarantined`` or "", at ``version``.
+
+        ``crowded``: the window has taken as many updates of the device's cohort as it may.
+        """
         had = self.of(device, version, policy)
-        if had is None:
-            return ""
-        if had.tokens < 1:
+        if crowded or (had is not None and had.tokens < 1):
             return "over_share"
-        return "quarantined" if self.quarantined.get(device, 0) > version else ""
+        in_quarantine = had is not None and self.quarantined.get(device, 0) > version
+        return "quarantined" if in_quarantine else ""
 
     def scored(self, device: str, had: Had | None, policy: dict[str, Any], *, accepted: bool) -> None:
         """An update of a device was scored."""
@@ -184,9 +189,12 @@ class Standing:
         if not counts_shares(policy):
             self.devices, self.quarantined = {}, {}
 
-    def snapshot(self) -> dict[str, Any]:
-        """The fields of a PartitionState since v2 that v1 has not."""
-        return {
+    def snapshot(self, policy: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a PartitionState that v1 has not, by the policy's format: none, v2's, v3's."""
+        if not counts_shares(policy):
+            return {}
+        edges: dict[str, Any] = {"edges": []} if number_of(policy) >= EDGES_SINCE else {}
+        return edges | {
             "guide_sha256": self.guide_sha256,
             "usual_norm": float(self.usual["norm"]),
             "usual_cosine": self.usual["cosine"],

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from fluvial.proof.checker.arithmetic import Direction, Tensor, direction_from, sha256, stored_form
 from fluvial.proof.checker.buffers import DIGITS
+from fluvial.proof.checker.control import flaw_of
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.wire import CONTROL, Notary, notary_of
 
@@ -38,19 +39,21 @@ class Objects(Protocol):
         ...
 
 
-POLICY_FORMATS: Final = frozenset({None, *(f"fluvial/policy/v{number}" for number in (2, 3, 4, 5))})
+POLICY_FORMATS: Final = frozenset({None, *(f"fluvial/policy/v{number}" for number in (2, 3, 4, 5, 6))})
 """A v1 document does not say its format. v2 has the same keys with the same meanings; see ``standing`` for v3's.
 
 v4 has those of v3 and ``merge`` beside; see ``buckets`` and ``merges``. v5 has ``weights``, ``selection`` and
-``schedule`` as well; see ``lots`` and ``rates``.
+``schedule`` as well; see ``lots`` and ``rates``. v6 has ``control``, ``server.mixing``, lots by cohort and edges.
 """
-GENESIS_FORMATS: Final = frozenset(f"fluvial/genesis/v{number}" for number in (1, 2, 3, 4, 5))
+GENESIS_FORMATS: Final = frozenset(f"fluvial/genesis/v{number}" for number in (1, 2, 3, 4, 5, 6))
 WITH_SECTIONS: Final = GENESIS_FORMATS - {"fluvial/genesis/v1", "fluvial/genesis/v2"}
 """v2 says each tensor's section, which means nothing before v3: there a buffer is one. See ``buffers``."""
 WITH_RULES: Final = WITH_SECTIONS - {"fluvial/genesis/v3"}
 """Formats that say the rules of records."""
 WITH_NONCE: Final = WITH_RULES - {"fluvial/genesis/v4"}
 """Formats in whose tasks a signature names the genesis document, which holds a nonce."""
+WITH_CONTROL: Final = WITH_NONCE - {"fluvial/genesis/v5"}
+"""Formats that know control variates. See ``control``."""
 MANIFEST_FORMATS: Final = frozenset({"fluvial/manifest/v1"})
 SIGNED_MANIFEST_FORMATS: Final = frozenset({"fluvial/manifest/v2", "fluvial/manifest/v3"})
 """Those of tasks whose signatures name the genesis document: a merger signs them. v3 is of policies since v3."""
@@ -93,22 +96,36 @@ class Task:
     @property
     def weights(self) -> list[Tensor]:
         """The tensors that are learned by deltas: the first of the layout."""
-        return [tensor for tensor in self.layout if not tensor.is_buffer]
+        return [tensor for tensor in self.layout if not tensor.is_buffer and not tensor.is_control]
 
     @property
     def buffers(self) -> list[Tensor]:
-        """The tensors of running statistics: the last of the layout."""
+        """The tensors of running statistics: they stand behind the weights."""
         return [tensor for tensor in self.layout if tensor.is_buffer]
+
+    @property
+    def control(self) -> list[Tensor]:
+        """The tensors of control variates: the last of the layout, one for each weight or none."""
+        return [tensor for tensor in self.layout if tensor.is_control]
 
     @property
     def parameters(self) -> int:
         """Elements of the weights."""
-        return sum(tensor.end - tensor.begin for tensor in self.weights)
+        return _elements(self.weights)
+
+    @property
+    def digits(self) -> int:
+        """int64 of a window's sums that are of the buffers: ten an element."""
+        return DIGITS * _elements(self.buffers)
 
     @property
     def sum_elements(self) -> int:
-        """int64 of a window's sums: one a weight, then ten an element of the buffers."""
-        return self.parameters + DIGITS * (self.layout[-1].end - self.parameters)
+        """int64 of a window's sums: one a weight, then ten an element of the buffers, then one of each of control."""
+        return self.parameters + self.digits + _elements(self.control)
+
+
+def _elements(tensors: list[Tensor]) -> int:
+    return sum(tensor.end - tensor.begin for tensor in tensors)
 
 
 def object_key(task: str, name: str) -> str:
@@ -127,16 +144,7 @@ def task_of(genesis: bytes) -> Task:
     document = json.loads(genesis)
     known_format(document, GENESIS_FORMATS, "the genesis document")
     known_format(document["policy"], POLICY_FORMATS, "the first policy")
-    layout, begin = [], 0
-    with_sections = document["format"] in WITH_SECTIONS
-    for tensor in document["layout"]:
-        end = begin + math.prod(tensor["shape"])
-        is_buffer = with_sections and tensor["section"] == "buffers"
-        nonnegative = with_sections and tensor["nonnegative"]
-        layout.append(Tensor(tensor["name"], tuple(tensor["shape"]), begin, end, is_buffer, nonnegative))
-        begin = end
-    if layout != sorted(layout, key=lambda tensor: tensor.is_buffer):
-        raise Damaged("the genesis document has a buffer before a weight")
+    layout = _layout(document)
     canonical, verdicts = _rules(document)
     regions = document["regions"]
     authorities = {name: region["authority"] for name, region in regions.items()}
@@ -155,6 +163,26 @@ def task_of(genesis: bytes) -> Task:
         ),
         verdicts=verdicts,
     )
+
+
+def _layout(document: dict[str, Any]) -> list[Tensor]:
+    """The tensors of a genesis document; ``Damaged`` where its sections are none."""
+    layout, begin = [], 0
+    if document["format"] in WITH_CONTROL and (flaw := flaw_of(document["layout"])):
+        raise Damaged(f"the layout of the genesis document {flaw}")
+    with_sections = document["format"] in WITH_SECTIONS
+    for tensor in document["layout"]:
+        end = begin + math.prod(tensor["shape"])
+        section = tensor["section"] if with_sections else "weights"
+        nonnegative = with_sections and tensor["nonnegative"]
+        kinds = section == "buffers", nonnegative, section == "control"
+        layout.append(Tensor(tensor["name"], tuple(tensor["shape"]), begin, end, *kinds))
+        begin = end
+    if document["format"] not in WITH_CONTROL and any(one.is_control for one in layout):
+        raise Damaged("the genesis document has control variates, which its format does not know")
+    if layout != sorted(layout, key=lambda tensor: tensor.is_buffer + 2 * tensor.is_control):
+        raise Damaged("the genesis document has a buffer before a weight")
+    return layout
 
 
 def _named(document: dict[str, Any], genesis: bytes) -> str:

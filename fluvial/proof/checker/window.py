@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
 
 from fluvial.proof.checker import arithmetic
 from fluvial.proof.checker.buckets import Buckets
-from fluvial.proof.checker.standing import Tally
-from fluvial.proof.checker.wire import Sealed
+from fluvial.proof.checker.known import number_of
+from fluvial.proof.checker.standing import Tally, counts_shares
+from fluvial.proof.checker.task import Task
+from fluvial.proof.checker.wire import Sealed, Signer
 
+SINCE_POLICY: Final = 6
+"""The number of the policy format whose windows say by base what they hold."""
 Verdict = dict[str, Any]
 """The fields of Verdict that say what became of a record, but not those that say why: these are for people."""
 
@@ -33,6 +39,25 @@ def verdict_of(offset: int, outcome: str, **known: Any) -> Verdict:
 
 
 @dataclass(slots=True)
+class Bases:
+    """Of a window's accepted updates, by the version that they answered: how many, and their weights in 1/65536."""
+
+    counted: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, base: int, accepted: int, weight: int) -> None:
+        """So many updates more, which weigh so much together."""
+        known, total = self.counted.get(base, (0, 0))
+        self.counted[base] = (known + accepted, total + weight)
+
+    def record(self, policy: dict[str, Any]) -> dict[str, Any]:
+        """The field of a RegionalAggregate since v4 that v3 has not; nothing under a policy before v6."""
+        if number_of(policy) < SINCE_POLICY:
+            return {}
+        rows = [(base, *self.counted[base]) for base in sorted(self.counted)]
+        return {"bases": [{"base": base, "accepted": many, "weight": weight} for base, many, weight in rows]}
+
+
+@dataclass(slots=True)
 class Window:
     """The open window."""
 
@@ -46,6 +71,31 @@ class Window:
     contributors: Any = field(default_factory=hashlib.sha256)
     tally: Tally = field(default_factory=Tally)
     buckets: Buckets = field(default_factory=Buckets)
+    bases: Bases = field(default_factory=Bases)
+    cohorts: dict[str, int] = field(default_factory=dict)
+
+    def is_full_of(self, cohort: str, policy: dict[str, Any]) -> bool:
+        """Whether as many updates of a certified cohort were accepted as the policy lets one window have."""
+        most = policy.get("shares", {}).get("cohort_window_max", 0)
+        return bool(cohort) and most > 0 and self.cohorts.get(cohort, 0) >= most
+
+    def count_cohort(self, signer: Signer | None) -> None:
+        """An update was accepted whose signer's certificate may name a cohort."""
+        if signer is not None:
+            self.cohorts[signer.cohort] = self.cohorts.get(signer.cohort, 0) + 1
+
+    def room(self, task: Task, bucket: int, buckets: int) -> tuple[arithmetic.Ints, ...]:
+        """The sums of the weights in a bucket of so many, those of the buffers, and those of control; int64."""
+        size = task.parameters
+        if self.sums is None:
+            self.sums = np.zeros(task.sum_elements + (buckets - 1) * size, dtype=np.int64)
+        rest = self.sums[buckets * size :]
+        return self.sums[bucket * size : (bucket + 1) * size], rest[: task.digits], rest[task.digits :]
+
+    def said(self, policy: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a RegionalAggregate that versions after the first have, by the policy's format."""
+        histograms = self.tally.record() if counts_shares(policy) else {}
+        return histograms | self.buckets.record(policy) | self.bases.record(policy)
 
 
 @dataclass(frozen=True, slots=True)

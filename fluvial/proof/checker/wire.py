@@ -49,6 +49,7 @@ _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
 _HOLDER: Final = re.compile(
     f"spiffe://(?P<region>{_NAME.pattern})/(?P<role>[a-z]+)/(?P<name>{_NAME.pattern})"
 )
+_COHORT: Final = re.compile(r"urn:fluvial:cohort:(?P<cohort>[a-z0-9]([a-z0-9_-]{0,30}[a-z0-9])?)")
 _ROLES: Final = frozenset(SIGNED_BY.values())
 _MALFORMED_CERTIFICATE: Final = (
     ValueError,
@@ -73,6 +74,8 @@ class Signer:
     not_before_ms: int
     not_after_ms: int
     key: Ed25519PublicKey
+    cohort: str = ""
+    """Of a device, since ``fluvial/policy/v6``; "" for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,7 @@ class Notary:
         named = _holder_name(holder.uris)
         if named is None or holder.key is None or holder.signature is None or holder.is_authority:
             return None
-        region, role, name = named
+        region, role, name, cohort = named
         authority = self._authorities.get(region)
         if authority is None or (region == CONTROL) != (role in OF_CONTROL):
             return None
@@ -187,13 +190,16 @@ class Notary:
             return None
         times = holder.not_before_ms, holder.not_after_ms
         owned = Ed25519PublicKey.from_public_bytes(holder.key)
-        return Signer(region, role, name, f"{holder.serial:x}", *times, owned)
+        return Signer(region, role, name, f"{holder.serial:x}", *times, owned, cohort)
 
     def _verified(self, der: bytes) -> Signer | None:
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+        uri, *others = names.get_values_for_type(x509.UniformResourceIdentifier)
         scheme, nothing, region, role, name = uri.split("/")
+        cohort = _cohort_in(others, role)
+        if cohort is None:
+            return None
         key = certificate.public_key()
         if (
             (scheme, nothing) != ("spiffe:", "")
@@ -216,17 +222,29 @@ class Notary:
             int(certificate.not_valid_before_utc.timestamp() * 1000),
             int(certificate.not_valid_after_utc.timestamp() * 1000),
             key,
+            cohort,
         )
 
 
-def _holder_name(uris: list[bytes]) -> tuple[str, str, str] | None:
-    """Region, role and name of ``spiffe://<region>/<role>/<name>``; None unless there is exactly that one."""
-    if len(uris) != 1:
-        return None
-    found = _HOLDER.fullmatch(uris[0].decode("latin-1"))
+def _holder_name(uris: list[bytes]) -> tuple[str, str, str, str] | None:
+    """Region, role and name of ``spiffe://<region>/<role>/<name>``, and a device's cohort, "" for none.
+
+    None unless there is that one URI, or that one and behind it a device's ``urn:fluvial:cohort:<cohort>``.
+    """
+    texts = [uri.decode("latin-1") for uri in uris]
+    found = _HOLDER.fullmatch(texts[0]) if texts else None
     if found is None or found["role"] not in _ROLES:
         return None
-    return found["region"], found["role"], found["name"]
+    cohort = _cohort_in(texts[1:], found["role"])
+    return None if cohort is None else (found["region"], found["role"], found["name"], cohort)
+
+
+def _cohort_in(others: list[str], role: str) -> str | None:
+    """What the URIs behind the first say; "" for none, None where they are not one cohort of a device."""
+    if not others:
+        return ""
+    found = _COHORT.fullmatch(others[0]) if len(others) == 1 and role == "device" else None
+    return None if found is None else found["cohort"]
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

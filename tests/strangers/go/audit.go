@@ -372,6 +372,7 @@ type chain struct {
 	checkpoint Checkpoint
 	reference  string
 	pools      Histograms
+	models     [][]float32
 }
 
 // lateness is what is left of a window that was folded under a version and is merged after another, in 1/65536.
@@ -398,10 +399,15 @@ func (c *chain) begin(first *Policy, pinned string) error {
 	if c.checkpoint.Model, err = readModel(model, c.layout); err != nil {
 		return err
 	}
+	for _, variate := range c.checkpoint.Model[c.layout.W+c.layout.B:] {
+		if variate != 0 {
+			return fmt.Errorf("a control variate of version 0 is %v, not 0", variate)
+		}
+	}
 	if c.checkpoint.Optimizer, err = readOptimizer(optimizer); err != nil {
 		return err
 	}
-	c.parent, c.policies = pinned, []*Policy{first}
+	c.parent, c.policies, c.models = pinned, []*Policy{first}, [][]float32{c.checkpoint.Model}
 	c.said = []Record{{
 		"manifest_sha256": pinned, "model_sha256": c.genesis.ModelSHA256, "policy_sha256": first.SHA256,
 		"reference_sha256": "", "floor": int64(0), "reason": "version",
@@ -446,6 +452,7 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 		}
 		made.add(window, weight)
 		total.add(window.Sums, window.bucketWeights(), window.number("accepted"), window.number("weight_total"), weight)
+		total.answer(window.answered(), weight)
 		if weight > 0 {
 			counting = append(counting, window.Histograms)
 			if late {
@@ -462,13 +469,14 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 	}
 	if made.Accepted > 0 {
 		var step *Direction
-		c.checkpoint, step = merge(c.checkpoint, total, before, before.rate(version, made.StalenessMax+latest), c.layout, c.cone(made, before))
+		c.checkpoint, step = merge(c.checkpoint, total, before, before.rate(version, made.StalenessMax+latest), c.layout, c.cone(made, before), version-1, c.model)
 		file := directionFile(step)
 		c.reference = sha(file)
 		if !bytes.Equal(c.stored(objectKey(c.task, c.reference)), file) {
 			c.problem("the direction of version %d is not in the store", version)
 		}
 	}
+	c.models = append(c.models, c.checkpoint.Model)
 	model, optimizer := modelFile(c.checkpoint.Model, c.layout), optimizerFile(c.checkpoint.Optimizer)
 	made.ModelSHA256, made.OptimizerSHA256, made.ReferenceSHA256 = sha(model), sha(optimizer), c.reference
 	for name, file := range map[string][]byte{"model.safetensors": model, "optimizer.safetensors": optimizer} {
@@ -481,6 +489,9 @@ func (c *chain) next(version int64, data []byte) (*Manifest, error) {
 	}
 	return made, c.adopt(made, data)
 }
+
+// model is a version's; a window of the log names none that there is not.
+func (c *chain) model(version int64) []float32 { return c.models[version] }
 
 func (c *chain) adopt(made *Manifest, data []byte) error {
 	policy := c.policies[made.Version-1]

@@ -72,6 +72,7 @@ type Registry struct {
 	beforeV3 *Registry // what a policy before v3 knows
 	beforeV4 *Registry // before v4
 	beforeV5 *Registry // before v5
+	beforeV6 *Registry // before v6
 }
 
 // sinceV3 is the first version of a record that came with fluvial/policy/v3.
@@ -82,6 +83,9 @@ var sinceV4 = map[string]int{"RegionalAggregate": 3}
 
 // sinceV5 is the same of fluvial/policy/v5.
 var sinceV5 = map[string]int{"Pardon": 1}
+
+// sinceV6 is the same of fluvial/policy/v6.
+var sinceV6 = map[string]int{"RegionalAggregate": 4, "PartitionState": 3, "EdgeAggregate": 1}
 
 func isBefore(schema *Schema, since map[string]int) bool {
 	first, there := since[schema.Name]
@@ -139,7 +143,8 @@ func loadSchemas(folder string) (*Registry, error) {
 		registry.byHeader[string(schema.Header)] = schema
 		registry.all = append(registry.all, schema)
 	}
-	registry.beforeV5 = registry.before(sinceV5)
+	registry.beforeV6 = registry.before(sinceV6)
+	registry.beforeV5 = registry.beforeV6.before(sinceV5)
 	registry.beforeV4 = registry.beforeV5.before(sinceV4)
 	registry.beforeV3 = registry.beforeV4.before(sinceV3)
 	return registry, nil

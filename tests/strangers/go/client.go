@@ -102,7 +102,7 @@ func runUpdate(registry *Registry) error {
 		return err
 	}
 	turns := max64(0, int64(request.WaitedS/policy.Buffer.SecondsMax))
-	selected := policy.Selection.selects(genesis.Task, request.BaseVersion, request.BaseSHA256, me.Name, turns)
+	selected := policy.Selection.selects(genesis.Task, request.BaseVersion, request.BaseSHA256, me.Name, me.Cohort, turns)
 	if request.BaseVersion > 0 && !selected {
 		return json.NewEncoder(os.Stdout).Encode(map[string]any{"selected": false})
 	}

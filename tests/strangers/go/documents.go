@@ -20,6 +20,7 @@ type Tensor struct {
 	Name        string  `json:"name"`
 	Shape       []int64 `json:"shape"`
 	Section     string  `json:"section"`
+	Dtype       string  `json:"dtype"`
 	Nonnegative bool    `json:"nonnegative"`
 }
 
@@ -31,19 +32,23 @@ func (one Tensor) size() int {
 	return size
 }
 
-// Layout has the weights' tensors and the buffers', and how many elements each has.
+// Layout has the tensors of weights, of buffers, and of control variates, and how many elements each has.
 type Layout struct {
-	Weights, Buffers []Tensor
-	W, B             int
+	Weights, Buffers, Control []Tensor
+	W, B, C                   int
 }
 
 func layoutOf(tensors []Tensor) *Layout {
 	layout := &Layout{}
 	for _, one := range tensors {
-		if one.Section == "buffers" {
+		switch one.Section {
+		case "buffers":
 			layout.Buffers = append(layout.Buffers, one)
 			layout.B += one.size()
-		} else {
+		case "control":
+			layout.Control = append(layout.Control, one)
+			layout.C += one.size()
+		default:
 			layout.Weights = append(layout.Weights, one)
 			layout.W += one.size()
 		}
@@ -52,10 +57,10 @@ func layoutOf(tensors []Tensor) *Layout {
 }
 
 func (layout *Layout) all() []Tensor {
-	return append(append([]Tensor{}, layout.Weights...), layout.Buffers...)
+	return append(append(append([]Tensor{}, layout.Weights...), layout.Buffers...), layout.Control...)
 }
 
-func (layout *Layout) sumElements() int { return layout.W + 10*layout.B }
+func (layout *Layout) sumElements() int { return layout.W + 10*layout.B + layout.C }
 
 var errDocument = errors.New("not a document of ours")
 var errSeal = errors.New("a manifest that no merger of the task signed")
@@ -141,7 +146,7 @@ func readGenesis(data []byte) (*Genesis, error) {
 		keys = append(keys, "model", "code", "metric", "parent")
 	case "fluvial/genesis/v4":
 		keys = append(keys, "model", "code", "metric", "parent", "records")
-	case "fluvial/genesis/v5":
+	case "fluvial/genesis/v5", "fluvial/genesis/v6":
 		keys = append(keys, "model", "code", "metric", "parent", "records", "nonce")
 	default:
 		return nil, errDocument
@@ -149,7 +154,11 @@ func readGenesis(data []byte) (*Genesis, error) {
 	if !hasKeys(data, keys) {
 		return nil, errDocument
 	}
-	if one.Format != "fluvial/genesis/v4" && one.Format != "fluvial/genesis/v5" {
+	if one.Format == "fluvial/genesis/v6" && !isVariedSoundly(one.Layout) ||
+		one.Format < "fluvial/genesis/v6" && len(layoutOf(one.Layout).Control) > 0 {
+		return nil, errDocument
+	}
+	if one.Format < "fluvial/genesis/v4" {
 		one.Records = firstRules
 		return one, nil
 	}
@@ -160,7 +169,7 @@ func readGenesis(data []byte) (*Genesis, error) {
 	if !rules.Canonical || rules.Verdicts != 1 && rules.Verdicts != 2 { // since v4 no task has other records
 		return nil, errDocument
 	}
-	if one.Format == "fluvial/genesis/v5" {
+	if one.Format >= "fluvial/genesis/v5" {
 		if !noncePattern.MatchString(one.Nonce) {
 			return nil, errDocument
 		}

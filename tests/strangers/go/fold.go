@@ -77,12 +77,14 @@ type openWindow struct {
 	weight, staleness, stalenessMax, bytesTotal int64
 	sums                                        []int64
 	buckets                                     map[int64]*[2]int64 // accepted updates and their weight
+	bases                                       map[int64]baseCount
+	cohorts                                     map[string]int64 // accepted updates
 	tally                                       *tally
 	contributors                                hash.Hash
 }
 
 func newWindow(first int64) *openWindow {
-	return &openWindow{first: first, counts: map[string]int64{}, buckets: map[int64]*[2]int64{}, tally: newTally(), contributors: sha256.New()}
+	return &openWindow{first: first, counts: map[string]int64{}, buckets: map[int64]*[2]int64{}, bases: map[int64]baseCount{}, cohorts: map[string]int64{}, tally: newTally(), contributors: sha256.New()}
 }
 
 // Partition is the state of one partition's fold. object loads what a barrier names.
@@ -160,7 +162,9 @@ func (p *Partition) judge(verdict *Verdict, value []byte, there bool, timestampM
 		return false
 	}
 	if envelope.Kind == "ClientUpdate" {
-		p.update(verdict, record, signer, arrived{envelope.Signature, int64(len(value)), timestampMs, record["num_examples"].(int64)})
+		p.update(verdict, record, signer, arrived{
+			signature: envelope.Signature, size: int64(len(value)), timestampMs: timestampMs, examples: record["num_examples"].(int64),
+		})
 		return false
 	}
 	return p.control(verdict, envelope.Kind, record, signer, timestampMs)
@@ -185,6 +189,8 @@ func (p *Partition) open(value []byte, there bool, timestampMs int64) (*Envelope
 		known = known.beforeV4
 	case !p.policy.knowsPardons():
 		known = known.beforeV5
+	case !p.policy.varies():
+		known = known.beforeV6
 	}
 	envelope, err := known.openEnvelope(value, p.trust.canonical)
 	if err != nil {
@@ -200,7 +206,7 @@ func (p *Partition) open(value []byte, there bool, timestampMs int64) (*Envelope
 	if !inUpdates[envelope.Kind] {
 		return nil, nil, nil, undecodable(111, envelope.Kind)
 	}
-	signer, refused := envelope.authenticate(p.trust, timestampMs)
+	signer, refused := envelope.authenticate(p.trust.under(p.policy), timestampMs)
 	if refused != nil {
 		return nil, nil, nil, refused
 	}
@@ -310,9 +316,12 @@ func min64(a, b int64) int64 { return -max64(-a, -b) }
 type arrived struct {
 	signature                   []byte
 	size, timestampMs, examples int64
+	control                     []part
+	controlScales               []float64
+	cohort                      string
 }
 
-// update judges a ClientUpdate, and counts it if it is accepted: checks 18 to 50.
+// update judges a ClientUpdate, and counts it if it is accepted: checks 18 to 51.
 func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as arrived) {
 	verdict.DeviceID = signer.Name
 	updateID, base := record["update_id"].(string), record["base_version"].(int64)
@@ -358,15 +367,18 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as
 		verdict.refuse("unknown_base", 309, base)
 	case model != record["base_sha256"]:
 		verdict.refuse("unknown_base", 310, base, cut(model, 12), cut(record["base_sha256"].(string), 12))
-	case !p.lets(signer.Name, base, as.timestampMs):
+	case !p.lets(signer, base, as.timestampMs):
 		verdict.refuse("not_selected", 331, signer.Name, base)
 	case p.counted[base][signer.Name]:
 		verdict.refuse("duplicate", 311, signer.Name, base)
 	case share != nil && share.tokens < 1:
 		verdict.refuse("over_share", 326, signer.Name, p.version, limits.Shares.PerVersion)
+	case p.isFullOf(signer.Cohort):
+		verdict.refuse("over_share", 332, signer.Cohort, p.version, limits.Shares.CohortWindowMax)
 	case share != nil && p.quarantined[signer.Name] > p.version:
 		verdict.refuse("quarantined", 327, signer.Name, p.quarantined[signer.Name])
 	default:
+		as.cohort = signer.Cohort
 		p.content(verdict, record, share, as)
 	}
 }
@@ -378,7 +390,7 @@ func (p *Partition) content(verdict *Verdict, record Record, share *Share, as ar
 		verdict.Outcome, verdict.Why = refused.Outcome, refused.Why
 		return
 	}
-	weights := len(p.layout.Weights)
+	weights, running := len(p.layout.Weights), len(p.layout.Weights)+len(p.layout.Buffers)
 	for t, one := range parts {
 		if !finite(scales[t]) || scales[t] < 0 || !one.finite() {
 			verdict.refuse("not_finite", 320)
@@ -393,14 +405,15 @@ func (p *Partition) content(verdict *Verdict, record Record, share *Share, as ar
 			}
 		}
 	}
-	p.measure(verdict, parts[:weights], scales[:weights], parts[weights:], share, as)
+	as.control, as.controlScales = parts[running:], scales[running:]
+	p.measure(verdict, parts[:weights], scales[:weights], parts[weights:running], share, as)
 }
 
 func wrongLayout(code int64, values ...any) *refusal {
 	return &refusal{"wrong_layout", why(code, values...)}
 }
 
-// form is checks 35 to 42: whether the tensors are the layout's in form.
+// form is checks 36 to 43: whether the tensors are the layout's in form.
 func (p *Partition) form(codec string, tensors []any) ([]part, []float64, *refusal) {
 	layout := p.layout.all()
 	if !contains(p.policy.Updates.Codecs, codec) {
@@ -426,26 +439,12 @@ func (p *Partition) form(codec string, tensors []any) ([]part, []float64, *refus
 	return parts, scales, refused
 }
 
-// levels is checks 38 to 42.
+// levels is checks 39 to 43.
 func (p *Partition) levels(codec string, data [][]byte, scales []float64) ([]part, *refusal) {
-	var parts []part
-	weights := len(p.layout.Weights)
-	for t, spec := range p.layout.Weights {
-		if expected := dataBytes(codec, spec.size()); len(data[t]) != expected {
-			return nil, wrongLayout(315, spec.Name, int64(len(data[t])), int64(expected))
-		}
-	}
-	for t, spec := range p.layout.Weights {
-		one, good := levels(codec, data[t], spec.size())
-		if !good {
-			return nil, wrongLayout(317, spec.Name, int64(-8))
-		}
-		parts = append(parts, one)
-	}
-	for _, scale := range scales[:weights] {
-		if codec == "float32" && scale != 1 && finite(scale) && scale >= 0 {
-			return nil, wrongLayout(316, codec)
-		}
+	weights, running := len(p.layout.Weights), len(p.layout.Weights)+len(p.layout.Buffers)
+	parts, refused := encodedIn(codec, p.layout.Weights, data, scales)
+	if refused != nil {
+		return nil, refused
 	}
 	for t, spec := range p.layout.Buffers {
 		bytes, scale := data[weights+t], scales[weights+t]
@@ -456,6 +455,33 @@ func (p *Partition) levels(codec string, data [][]byte, scales []float64) ([]par
 			return nil, wrongLayout(319, spec.Name)
 		}
 		parts = append(parts, part{floats: float32s(bytes)})
+	}
+	control, refused := encodedIn(codec, p.layout.Control, data[running:], scales[running:])
+	if refused != nil {
+		return nil, refused
+	}
+	return append(parts, control...), nil
+}
+
+// encodedIn is checks 39 to 41 of the tensors of one section, which are the first of data and scales.
+func encodedIn(codec string, tensors []Tensor, data [][]byte, scales []float64) ([]part, *refusal) {
+	var parts []part
+	for t, spec := range tensors {
+		if expected := dataBytes(codec, spec.size()); len(data[t]) != expected {
+			return nil, wrongLayout(315, spec.Name, int64(len(data[t])), int64(expected))
+		}
+	}
+	for t, spec := range tensors {
+		one, good := levels(codec, data[t], spec.size())
+		if !good {
+			return nil, wrongLayout(317, spec.Name, int64(-8))
+		}
+		parts = append(parts, one)
+	}
+	for _, scale := range scales[:len(tensors)] {
+		if codec == "float32" && scale != 1 && finite(scale) && scale >= 0 {
+			return nil, wrongLayout(316, codec)
+		}
 	}
 	return parts, nil
 }
@@ -528,6 +554,10 @@ func (p *Partition) count(verdict *Verdict, parts []part, scales, squares []floa
 			at += 10
 		}
 	}
+	p.policy.addVariates(window.sums[at:], as.control, as.controlScales, verdict.Weight)
+	window.cohorts[as.cohort]++
+	counted := window.bases[verdict.BaseVersion]
+	window.bases[verdict.BaseVersion] = baseCount{counted.accepted + 1, counted.weight + verdict.Weight}
 	window.weight += verdict.Weight
 	window.staleness += verdict.Staleness
 	window.stalenessMax = max64(window.stalenessMax, verdict.Staleness)
@@ -601,6 +631,9 @@ func (p *Partition) close(version int64, policy *Policy) *Window {
 	if policy.countsBuckets() {
 		written, record["buckets"] = 3, window.bucketRecords(policy.buckets())
 	}
+	if policy.varies() {
+		written, record["bases"] = 4, window.baseRecords()
+	}
 	payload := p.registry.encode("RegionalAggregate", written, record)
 	p.previous = sha(payload)
 	return &Window{record, payload, p.previous, window.sums, state, histograms}
@@ -668,5 +701,9 @@ func (p *Partition) state() []byte {
 	record["superseded"], record["shares"], record["quarantined"] = superseded, shares, quarantined
 	record["guide_sha256"], record["usual_norm"] = p.guideSHA256, p.usual.Norm
 	record["usual_cosine"], record["usual_share"] = p.usual.Cosine, p.usual.Share
-	return p.registry.encode("PartitionState", 2, record)
+	if !p.policy.varies() {
+		return p.registry.encode("PartitionState", 2, record)
+	}
+	record["edges"] = []any{}
+	return p.registry.encode("PartitionState", 3, record)
 }

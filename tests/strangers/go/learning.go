@@ -20,6 +20,8 @@ type Selection struct {
 	Kind  string  `json:"kind"`
 	Share float64 `json:"share"`
 	Slots int64   `json:"slots"`
+
+	Cohorts map[string]float64 `json:"cohorts"`
 }
 
 // Schedule is a policy's section of that name.
@@ -50,7 +52,8 @@ func (policy *Policy) rounds() bool { return policy.Buffer.Mode == "rounds" }
 func (policy *Policy) learnsSoundly() bool {
 	one, server := policy.Selection, policy.Server
 	return policy.Buffer.Quorum <= policy.Buffer.Updates && (one.Kind == "all" || policy.Staleness.SecondsMax > 0) &&
-		(one.Share == 1 || one.Kind == "share") && (one.Slots == 1 || one.Kind == "slots") &&
+		(one.Share == 1 || one.Kind == "share" || one.Kind == "cohorts") && (one.Kind != "cohorts" || policy.varies()) &&
+		(one.Share >= 1e-6 || policy.varies() && one.Kind == "cohorts") && (one.Slots == 1 || one.Kind == "slots") &&
 		(!server.Nesterov || server.Optimizer == "sgd" && server.Momentum > 0) &&
 		(policy.Weights.By != "examples" || server.DivideBy == "weights")
 }
@@ -80,16 +83,24 @@ func (p *Partition) turns(base, timestampMs int64) (int64, bool) {
 }
 
 // lets says whether a device may answer a base of this partition.
-func (p *Partition) lets(device string, base, timestampMs int64) bool {
+func (p *Partition) lets(device *Identity, base, timestampMs int64) bool {
 	turns, known := p.turns(base, timestampMs)
-	return !known || p.policy.Selection.selects(p.task, base, p.models[base], device, turns)
+	return !known || p.policy.Selection.selects(p.task, base, p.models[base], device.Name, device.Cohort, turns)
+}
+
+// shareOf is a device's by the cohort in its certificate, "" for none.
+func (one Selection) shareOf(cohort string) float64 {
+	if own, named := one.Cohorts[cohort]; named && one.Kind == "cohorts" {
+		return own
+	}
+	return one.Share
 }
 
 // selects says whether a device may answer a version of the task that has this model, after so many deadlines.
-func (one Selection) selects(task string, base int64, model, device string, turns int64) bool {
+func (one Selection) selects(task string, base int64, model, device, cohort string, turns int64) bool {
 	switch one.Kind {
-	case "share":
-		whole := math.Floor(math.Ldexp(one.Share, 64+int(min64(turns, doublingsMax))))
+	case "share", "cohorts":
+		whole := math.Floor(math.Ldexp(one.shareOf(cohort), 64+int(min64(turns, doublingsMax))))
 		return whole >= math.Ldexp(1, 64) || drawn(lotDomain, model, device) < uint64(whole)
 	case "slots":
 		slots := one.Slots

@@ -231,8 +231,8 @@ func sign(x float64) float64 {
 	}
 }
 
-// merge is one step from the parent: the next checkpoint and its direction.
-func merge(parent Checkpoint, total *Total, policy *Policy, rate float64, layout *Layout, cone *Cone) (Checkpoint, *Direction) {
+// merge is one step from the parent, a version: the next checkpoint and its direction. models are the versions' up to it.
+func merge(parent Checkpoint, total *Total, policy *Policy, rate float64, layout *Layout, cone *Cone, version int64, models func(int64) []float32) (Checkpoint, *Direction) {
 	server, sums := policy.Server, cone.turned(total.combined(policy.Merge))
 	divisor := float64(total.updates)
 	if server.DivideBy == "weights" {
@@ -242,8 +242,11 @@ func merge(parent Checkpoint, total *Total, policy *Policy, rate float64, layout
 	for i := range mean {
 		mean[i] = float64(sums[i]) / math.Ldexp(1, policy.FixedPoint.Exponent) / divisor
 	}
+	if server.Mixing {
+		mix(mean, total, version, models, divisor)
+	}
 	direction, state := direct(server, parent.Optimizer, mean)
-	model, steps := make([]float32, layout.W+layout.B), make([]float64, layout.W)
+	model, steps := make([]float32, layout.W+layout.B, layout.W+layout.B+layout.C), make([]float64, layout.W)
 	for i := range mean {
 		model[i] = float32(float64(parent.Model[i]) + float64(rate*direction[i]))
 		steps[i] = float64(model[i]) - float64(parent.Model[i])
@@ -251,6 +254,7 @@ func merge(parent Checkpoint, total *Total, policy *Policy, rate float64, layout
 	for b, value := range total.values {
 		model[layout.W+b] = nearest(value, total.weighs)
 	}
+	model = append(model, policy.moved(parent.Model[layout.W+layout.B:], total.control)...)
 	return Checkpoint{model, state}, stepDirection(steps, layout)
 }
 

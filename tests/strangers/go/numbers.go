@@ -251,15 +251,29 @@ type Total struct {
 	buckets              map[int][]Bucket // by how many a window has
 	values               []*big.Int
 	weighs               *big.Int // of the buffers
+	control              []int64
+	bases                map[int64]int64 // what updates weigh, by the version that they answered
 	updates, weightTotal int64
 }
 
 func newTotal(layout *Layout) *Total {
-	total := &Total{size: layout.W, buckets: map[int][]Bucket{}, weighs: new(big.Int)}
+	total := &Total{
+		size: layout.W, buckets: map[int][]Bucket{}, weighs: new(big.Int), control: make([]int64, layout.C), bases: map[int64]int64{},
+	}
 	for b := 0; b < layout.B; b++ {
 		total.values = append(total.values, new(big.Int))
 	}
 	return total
+}
+
+// answer adds what the updates of a window weigh that answered versions, of which lateness leaves “weight“.
+func (total *Total) answer(bases map[int64]int64, weight int64) {
+	if weight == 0 {
+		return
+	}
+	for base, weighs := range bases {
+		total.bases[base] += weightAfter(weighs, weight)
+	}
 }
 
 // add adds a window that keeps “weight“ of itself; nothing of one that was dropped. Its buckets weigh “buckets“.
@@ -289,5 +303,9 @@ func (total *Total) add(sums, buckets []int64, updates, weightTotal, weight int6
 	for b, value := range total.values {
 		at := count*total.size + 10*b
 		value.Add(value, new(big.Int).Mul(joined(sums[at:at+10]), big.NewInt(weight)))
+	}
+	varied := sums[count*total.size+10*len(total.values):]
+	for i := range total.control {
+		total.control[i] += scaled(varied[i], weight)
 	}
 }

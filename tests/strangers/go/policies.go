@@ -37,14 +37,19 @@ type Policy struct {
 		LateWindows bool    `json:"late_windows"`
 		Mode        string  `json:"mode"`
 		Quorum      int64   `json:"quorum"`
+		SecondsMin  float64 `json:"seconds_min"`
 	} `json:"buffer"`
 	Shares struct {
 		PerVersion int64 `json:"per_version"`
 		SavedMax   int64 `json:"saved_max"`
+
+		CohortWindowMax int64 `json:"cohort_window_max"`
 	} `json:"shares"`
 	Weights   Weights   `json:"weights"`
 	Selection Selection `json:"selection"`
 	Schedule  Schedule  `json:"schedule"`
+	Control   Control   `json:"control"`
+	Edges     Edges     `json:"edges"`
 
 	Server  Server  `json:"server"`
 	Merge   Merge   `json:"merge"`
@@ -89,6 +94,7 @@ type Server struct {
 	Adaptivity   float64 `json:"adaptivity"`
 	DivideBy     string  `json:"divide_by"`
 
+	Mixing           bool  `json:"mixing"`
 	Nesterov         bool  `json:"nesterov"`
 	DelayVersionsMax int64 `json:"delay_versions_max"`
 }
@@ -99,10 +105,11 @@ const (
 	policyV3 = "fluvial/policy/v3"
 	policyV4 = "fluvial/policy/v4"
 	policyV5 = "fluvial/policy/v5"
+	policyV6 = "fluvial/policy/v6"
 )
 
 // formatNumbers are the formats' numbers.
-var formatNumbers = map[string]int{policyV1: 1, policyV2: 2, policyV3: 3, policyV4: 4, policyV5: 5}
+var formatNumbers = map[string]int{policyV1: 1, policyV2: 2, policyV3: 3, policyV4: 4, policyV5: 5, policyV6: 6}
 
 // countsShares says whether its format has shares, lateness and what is usual.
 func (policy *Policy) countsShares() bool {
@@ -118,20 +125,22 @@ func (policy *Policy) knowsPardons() bool { return formatNumbers[policy.Format] 
 // buckets are how many a window has.
 func (policy *Policy) buckets() int64 { return max64(1, policy.Merge.Buckets) }
 
-// keysOfPolicy are the keys of each section; '3', '4' or '5' behind one that came with that format, '2' behind one that went with v3.
+// keysOfPolicy are the keys of each section; '3' to '6' behind one that came with that format, '2' behind one that went with v3.
 var keysOfPolicy = map[string]string{
 	"updates":     "bytes_max norm_clip norm_max codecs",
 	"staleness":   "kind versions_max seconds_max:3 exponent hinge_versions hinge_slope weights",
 	"window":      "updates_max records_max seconds_max",
-	"buffer":      "updates seconds_max late_windows:3 mode:5 quorum:5",
-	"shares":      "per_version:3 saved_max:3",
-	"server":      "optimizer learning_rate momentum beta_1 beta_2 adaptivity divide_by nesterov:5 delay_versions_max:5",
+	"buffer":      "updates seconds_min:6 seconds_max late_windows:3 mode:5 quorum:5",
+	"shares":      "per_version:3 saved_max:3 cohort_window_max:6",
+	"server":      "optimizer learning_rate momentum beta_1 beta_2 adaptivity divide_by nesterov:5 delay_versions_max:5 mixing:6",
 	"anomaly":     "enabled:2 norm_deviations_max:2 cosine_min:2 history_updates:2 history_updates_min:2",
 	"defence":     "kind:3 usual_norm_by:4 norm_clip_medians:3 norm_clip_floor:3 norm_deviations_max:3 cosine_min:3 history_updates:3 history_updates_min:3 guide_cosine_min:3 guide_versions_max:3 step_cosine_min:3 guide_missing:3 quarantine_refusals:3 quarantine_versions:3",
 	"merge":       "kind:4 buckets:4 byzantine:4 iterations:4",
 	"weights":     "by:5 examples_max:5",
-	"selection":   "kind:5 share:5 slots:5",
+	"selection":   "kind:5 share:5 slots:5 cohorts:6",
 	"schedule":    "kind:5 versions:5 factor:5 warmup_versions:5",
+	"control":     "devices:6 norm_clip:6",
+	"edges":       "updates_max:6",
 	"fixed_point": "exponent",
 }
 
@@ -170,8 +179,10 @@ var bounds = map[string][2]float64{
 	"defence.quarantine_refusals": {0, 8}, "defence.quarantine_versions": {1, 10000},
 	"merge.buckets": {1, 32}, "merge.byzantine": {0, 14}, "merge.iterations": {1, 64},
 	"fixed_point.exponent": {8, 48},
-	"weights.examples_max": {1, 65536}, "buffer.quorum": {1, 100000000}, "selection.share": {1e-6, 1}, "selection.slots": {1, 10000},
+	"weights.examples_max": {1, 65536}, "buffer.quorum": {1, 100000000}, "selection.share": {0, 1}, "selection.slots": {1, 10000},
 	"schedule.versions": {1, 1e9}, "schedule.factor": {0, 1}, "schedule.warmup_versions": {0, 1e9}, "server.delay_versions_max": {0, 10000},
+	"control.devices": {1, 1e9}, "control.norm_clip": {1e-12, 1e12}, "edges.updates_max": {0, 1e6},
+	"shares.cohort_window_max": {0, 1e6}, "buffer.seconds_min": {0, 604800},
 }
 
 var kinds = map[string][]string{
@@ -179,7 +190,7 @@ var kinds = map[string][]string{
 	"defence.kind": {"median", "none", "peers", "guide"}, "defence.guide_missing": {"go_on", "wait"},
 	"defence.usual_norm_by": {"squares", "updates"},
 	"merge.kind":            {"mean", "geometric_median", "krum", "mixing"},
-	"weights.by":            {"updates", "examples"}, "buffer.mode": {"buffer", "rounds"}, "selection.kind": {"all", "share", "slots"},
+	"weights.by":            {"updates", "examples"}, "buffer.mode": {"buffer", "rounds"}, "selection.kind": {"all", "share", "slots", "cohorts"},
 	"schedule.kind": {"constant", "step", "cosine"},
 }
 
@@ -232,6 +243,9 @@ func readPolicy(data []byte) (*Policy, error) {
 	value, err := parseJSON(data)
 	if err != nil || codecsOf(policy.Format) == nil || !hasSections(value.(map[string]any), policy.Format) || !policy.isSound() {
 		return nil, errDocument
+	}
+	if !policy.varies() {
+		policy.Control = Control{devicesBeforeV6, policy.Updates.NormClip}
 	}
 	if !policy.countsShares() {
 		policy.Defence = Defence{
@@ -306,6 +320,9 @@ func (policy *Policy) isSound() bool {
 		return false
 	}
 	if policy.learns() && !policy.learnsSoundly() {
+		return false
+	}
+	if policy.varies() && !policy.variesSoundly() {
 		return false
 	}
 	shares := policy.Shares.PerVersion == 0 || policy.Shares.SavedMax >= policy.Shares.PerVersion

@@ -296,6 +296,7 @@ func (r *runner) certificate(raw json.RawMessage) {
 			NotBeforeMs int64  `json:"not_before_ms"`
 			NotAfterMs  int64  `json:"not_after_ms"`
 			PublicKey   Hex    `json:"public_key"`
+			Cohort      string `json:"cohort"`
 		} `json:"identity"`
 		Reason int64 `json:"reason"`
 	}](raw)
@@ -314,7 +315,7 @@ func (r *runner) certificate(raw json.RawMessage) {
 		expected := one.Identity
 		r.equal("identity", *found, Identity{
 			expected.Region, expected.Role, expected.Name, expected.Serial, expected.NotBeforeMs, expected.NotAfterMs,
-			ed25519.PublicKey(expected.PublicKey),
+			ed25519.PublicKey(expected.PublicKey), expected.Cohort,
 		})
 	}
 }
@@ -414,6 +415,7 @@ type documentCase struct {
 	Slots        []string `json:"slots"`
 	Weights      int      `json:"weights"`
 	Buffers      int      `json:"buffers"`
+	Control      int      `json:"control"`
 	SumElements  int      `json:"sum_elements"`
 	Records      Rules    `json:"records"`
 	Genesis      string   `json:"genesis"`
@@ -438,7 +440,7 @@ func (r *runner) genesis(raw json.RawMessage) {
 	layout := layoutOf(found.Layout)
 	r.equal("policy", sha(found.Policy), one.PolicySHA256)
 	r.equal("slots", found.slots(), one.Slots)
-	r.equal("layout", []int{layout.W, layout.B, layout.sumElements()}, []int{one.Weights, one.Buffers, one.SumElements})
+	r.equal("layout", []int{layout.W, layout.B, layout.C, layout.sumElements()}, []int{one.Weights, one.Buffers, one.Control, one.SumElements})
 	r.equal("records", found.Records, one.Records)
 	_, err = found.trust()
 	r.equal("authorities", err, nil)
@@ -726,15 +728,21 @@ func (r *runner) merge(raw json.RawMessage) {
 			Accepted    int64         `json:"accepted"`
 			WeightTotal int64         `json:"weight_total"`
 			Buckets     []bucketCount `json:"buckets"`
-			Sums        string        `json:"sums"`
-			Weight      *int64        `json:"weight"`
-			WeightAfter int64         `json:"weight_after"`
+			Bases       []struct {
+				Base   int64 `json:"base"`
+				Weight int64 `json:"weight"`
+			} `json:"bases"`
+			Sums        string `json:"sums"`
+			Weight      *int64 `json:"weight"`
+			WeightAfter int64  `json:"weight_after"`
 		} `json:"windows"`
-		Guide     Hex     `json:"guide"`
-		Least     float64 `json:"step_cosine_min"`
-		Model     Hex     `json:"model"`
-		Optimizer Hex     `json:"optimizer"`
-		Reference Hex     `json:"reference"`
+		Control   Control        `json:"control"`
+		Models    map[string]Hex `json:"models"` // of versions that updates answered
+		Guide     Hex            `json:"guide"`
+		Least     float64        `json:"step_cosine_min"`
+		Model     Hex            `json:"model"`
+		Optimizer Hex            `json:"optimizer"`
+		Reference Hex            `json:"reference"`
 	}](raw)
 	layout := layoutOf(one.Layout)
 	var parent Checkpoint
@@ -759,12 +767,15 @@ func (r *runner) merge(raw json.RawMessage) {
 			buckets = []int64{window.WeightTotal}
 		}
 		total.add(wholesOf(window.Sums), buckets, window.Accepted, window.WeightTotal, weight)
+		for _, each := range window.Bases {
+			total.answer(map[int64]int64{each.Base: each.Weight}, weight)
+		}
 		if weight > 0 {
 			latest = max64(latest, policy.versionsLate(one.Version-1, window.Version, window.Accepted))
 			staleness = max64(staleness, window.Staleness)
 		}
 	}
-	policy.Server, policy.Merge, policy.Schedule = one.Server, one.Rule, one.Schedule
+	policy.Server, policy.Merge, policy.Schedule, policy.Control = one.Server, one.Rule, one.Schedule, one.Control
 	policy.FixedPoint.Exponent = one.Exponent
 	rate := policy.rate(max64(1, one.Version), staleness+latest)
 	if one.Rate != nil {
@@ -776,7 +787,15 @@ func (r *runner) merge(raw json.RawMessage) {
 		r.equal("error", err, nil)
 		cone = &Cone{guide, one.Least}
 	}
-	made, direction := merge(parent, total, policy, rate, layout, cone)
+	models := func(version int64) []float32 {
+		if version == one.Version-1 {
+			return parent.Model
+		}
+		found, err := readModel(one.Models[strconv.FormatInt(version, 10)], layout)
+		r.equal("error", err, nil)
+		return found
+	}
+	made, direction := merge(parent, total, policy, rate, layout, cone, one.Version-1, models)
 	r.equal("model", hex.EncodeToString(modelFile(made.Model, layout)), hex.EncodeToString(one.Model))
 	r.equal("optimizer", hex.EncodeToString(optimizerFile(made.Optimizer)), hex.EncodeToString(one.Optimizer))
 	r.equal("reference", hex.EncodeToString(directionFile(direction)), hex.EncodeToString(one.Reference))
@@ -817,10 +836,11 @@ func (r *runner) lot(raw json.RawMessage) {
 		Base      int64     `json:"base_version"`
 		Model     string    `json:"base_sha256"`
 		Device    string    `json:"device_id"`
+		Cohort    string    `json:"cohort"`
 		Turns     int64     `json:"turns"`
 		Selected  bool      `json:"selected"`
 	}](raw)
-	r.equal("selected", one.Selection.selects(one.Task, one.Base, one.Model, one.Device, one.Turns), one.Selected)
+	r.equal("selected", one.Selection.selects(one.Task, one.Base, one.Model, one.Device, one.Cohort, one.Turns), one.Selected)
 }
 
 func (r *runner) examples(raw json.RawMessage) {

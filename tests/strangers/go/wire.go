@@ -33,6 +33,7 @@ type Identity struct {
 	Region, Role, Name, Serial string
 	NotBeforeMs, NotAfterMs    int64
 	Key                        ed25519.PublicKey
+	Cohort                     string // of a device, since policy v6
 }
 
 type algorithm struct {
@@ -130,11 +131,12 @@ type Trust struct {
 	authorities map[string]*x509Certificate
 	subjects    map[string][]byte
 	canonical   bool
+	cohorts     bool   // whether a device's certificate may name one
 	named       []byte // the hash of the genesis document that signatures name; none before genesis v5
 }
 
 func trustOf(pems map[string]string, canonical bool, named []byte) (*Trust, error) {
-	trust := &Trust{map[string]*x509Certificate{}, map[string][]byte{}, canonical, named}
+	trust := &Trust{map[string]*x509Certificate{}, map[string][]byte{}, canonical, true, named}
 	for region, text := range pems {
 		lines := strings.Split(strings.TrimSpace(text), "\n")
 		der, err := base64.StdEncoding.DecodeString(strings.Join(lines[1:len(lines)-1], ""))
@@ -147,6 +149,25 @@ func trustOf(pems map[string]string, canonical bool, named []byte) (*Trust, erro
 		trust.subjects[region] = subjectOf(der)
 	}
 	return trust, nil
+}
+
+// under is the trust of the rules that a policy knows.
+func (trust *Trust) under(policy *Policy) *Trust {
+	known := *trust
+	known.cohorts = policy.varies()
+	return &known
+}
+
+// cohortIn is what the URIs behind the first say, "" for none; false where they are not one cohort of a device.
+func (trust *Trust) cohortIn(others []string, role string) (string, bool) {
+	if len(others) == 0 {
+		return "", true
+	}
+	cohort, named := strings.CutPrefix(others[0], cohortPrefix)
+	if !trust.cohorts || len(others) > 1 || role != "device" || !named || !cohortPattern.MatchString(cohort) {
+		return "", false
+	}
+	return cohort, true
 }
 
 func badCertificate(code int64, values ...any) *refusal {
@@ -175,7 +196,7 @@ func (trust *Trust) identifyStrictly(der []byte) (*Identity, error) {
 		return nil, badCertificate(207)
 	case err != nil:
 		return nil, badCertificate(202)
-	case len(one.uris) != 1 || !strings.HasPrefix(one.uris[0], "spiffe://"):
+	case len(one.uris) == 0 || len(one.uris) > 1 && !trust.cohorts || !strings.HasPrefix(one.uris[0], "spiffe://"):
 		return nil, badCertificate(209)
 	}
 	parts := strings.Split(strings.TrimPrefix(one.uris[0], "spiffe://"), "/")
@@ -186,6 +207,10 @@ func (trust *Trust) identifyStrictly(der []byte) (*Identity, error) {
 	ofControl, known := roles[role]
 	if !known {
 		return nil, badCertificate(210, one.uris[0])
+	}
+	cohort, good := trust.cohortIn(one.uris[1:], role)
+	if !good {
+		return nil, badCertificate(209)
 	}
 	if one.key == nil {
 		return nil, badCertificate(203)
@@ -204,7 +229,7 @@ func (trust *Trust) identifyStrictly(der []byte) (*Identity, error) {
 	if one.isAuthority {
 		return nil, badCertificate(208)
 	}
-	return &Identity{region, role, parts[2], one.serial.Text(16), one.notBeforeMs, one.notAfterMs, one.key}, nil
+	return &Identity{region, role, parts[2], one.serial.Text(16), one.notBeforeMs, one.notAfterMs, one.key, cohort}, nil
 }
 
 func (trust *Trust) identifyLoosely(der []byte) (*Identity, error) {
@@ -213,7 +238,7 @@ func (trust *Trust) identifyLoosely(der []byte) (*Identity, error) {
 		return nil, err
 	}
 	uris, err := one.uris()
-	if err != nil || len(uris) != 1 {
+	if err != nil || len(uris) == 0 {
 		return nil, errCertificate
 	}
 	parts := strings.Split(uris[0], "/")
@@ -225,7 +250,8 @@ func (trust *Trust) identifyLoosely(der []byte) (*Identity, error) {
 		return nil, errCertificate
 	}
 	ofControl, known := roles[role]
-	if !known || ofControl != (region == "control") {
+	cohort, good := trust.cohortIn(uris[1:], role)
+	if !known || !good || ofControl != (region == "control") {
 		return nil, errCertificate
 	}
 	authority := trust.authorities[region]
@@ -246,7 +272,7 @@ func (trust *Trust) identifyLoosely(der []byte) (*Identity, error) {
 	valid := one.Signed.Validity
 	return &Identity{
 		region, role, name, one.Signed.Serial.Text(16),
-		valid.NotBefore.Unix() * 1000, valid.NotAfter.Unix() * 1000, key,
+		valid.NotBefore.Unix() * 1000, valid.NotAfter.Unix() * 1000, key, cohort,
 	}, nil
 }
 

@@ -13,7 +13,7 @@ from aggregation.errors import UsageProblem
 from aggregation.fold.admission import Admitted, admit
 from aggregation.fold.state import initial
 from aggregation.fold.transition import fold_into
-from aggregation.layout import BUFFERS, SECTIONS, WEIGHTS, Layout, TensorSpec
+from aggregation.layout import BUFFERS, CONTROL, SECTIONS, WEIGHTS, Layout, TensorSpec
 from aggregation.optimizers import initial_state
 from aggregation.policy import policy_from_mapping
 from aggregation.server.merge import Checkpoint, merge
@@ -63,9 +63,23 @@ def test_a_layout_can_be_made_of_specs() -> None:
     assert Layout.of(specs).tensors == tuple(specs)
 
 
+def test_control_variates_mirror_the_weights_and_stand_last() -> None:
+    model = Layout.of(MIXED)
+    layout = model.with_control()
+    assert layout.control.names == tuple(f"control:{name}" for name in model.trainable.names)
+    assert layout.control.shapes == model.trainable.shapes
+    assert (layout.trainable, layout.buffers) == (model.trainable, model.buffers)
+    assert layout.section(CONTROL) == range(model.parameters, layout.parameters)
+    assert layout.model_parameters == model.parameters == model.model_parameters
+    assert layout.sum_elements_of(3) == 3 * 9 + 10 * 4 + 9
+    assert layout.without_control() == model and model.without_control() is model
+    assert model.control.tensors == () and layout.control.control is layout.control
+    assert pickle.loads(pickle.dumps(layout)).control == layout.control
+
+
 def test_there_is_no_other_section() -> None:
     with pytest.raises(KeyError):
-        Layout.of(MIXED).section("control")
+        Layout.of(MIXED).section("gradients")
 
 
 def test_a_section_is_part_of_what_a_layout_is() -> None:
@@ -83,8 +97,36 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     ),
     "an empty dimension": ([("w", (2, 0))], "every dimension must be at least 1"),
     "a section that is none": (
-        [("w", (1,), "control")],
-        "is of the section 'control'; there are weights, buffers",
+        [("w", (1,), "gradients")],
+        "is of the section 'gradients'; there are weights, buffers, control",
+    ),
+    "control variates of some weights only": (
+        [("w", (2,)), ("b", (1,)), ("control:w", (2,), CONTROL)],
+        "does not have one tensor of the same shape for each of 'weights'",
+    ),
+    "a control variate of another shape": (
+        [("w", (2,)), ("control:w", (1, 2), CONTROL)],
+        "does not have one tensor of the same shape",
+    ),
+    "control variates in another order": (
+        [("w", (2,)), ("b", (2,)), ("control:b", (2,), CONTROL), ("control:w", (2,), CONTROL)],
+        "does not have one tensor of the same shape",
+    ),
+    "control variates without weights": (
+        [("mean", (2,), BUFFERS), ("control:mean", (2,), CONTROL)],
+        "does not have one tensor of the same shape",
+    ),
+    "a weight that is called like a control variate": (
+        [("control:w", (2,)), ("control:control:w", (2,), CONTROL)],
+        "tensor 'control:w' is called like a control variate",
+    ),
+    "a control variate that is never negative": (
+        [TensorSpec("w", (2,)), TensorSpec("control:w", (2,), CONTROL, nonnegative=True)],
+        "is said to be nonnegative",
+    ),
+    "buffers behind control variates": (
+        [("w", (2,)), ("control:w", (2,), CONTROL), ("mean", (2,), BUFFERS)],
+        "stands behind a later section's",
     ),
     "a section in two parts": (
         [("w", (1,), WEIGHTS), ("mean", (1,), BUFFERS), ("b", (1,), WEIGHTS)],

@@ -125,3 +125,29 @@ def test_whatever_a_key_file_holds_a_word_is_said_of_it(folder: Path, what: str)
     with pytest.raises(UsageProblem) as caught:
         keys.load_key_pair(path)
     assert caught.value.error_id == "FLV-2303" and str(path) in caught.value.message
+
+
+def test_a_devices_cohort_stands_in_its_certificate_and_stays_when_that_is_renewed(folder: Path) -> None:
+    path = keys.issue(folder, "eu", Role.DEVICE, "d-1", cohort="old")
+    assert keys.certificate_cohort(path) == "old"
+    for cohort, expected in ((None, "old"), ("new", "new"), (None, "new"), ("", ""), (None, "")):
+        keys.renew(folder, "eu", Role.DEVICE, "d-1", keep_key=True, cohort=cohort)
+        assert keys.certificate_cohort(path) == expected
+    assert keys.certificate_cohort(keys.issue(folder, "eu", Role.DEVICE, "d-2")) == ""
+
+
+@pytest.mark.parametrize(
+    ("role", "cohort"),
+    [(Role.WORKER, "old"), (Role.DEVICE, "Old"), (Role.DEVICE, "a" * 33), (Role.DEVICE, "a.b")],
+)
+def test_what_no_certificate_may_name_is_refused_before_anything_is_written(
+    folder: Path, role: Role, cohort: str
+) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        keys.issue(folder, "eu", role, "x", cohort=cohort)
+    assert caught.value.error_id == "FLV-2510"
+    assert not keys.signer_path(folder, "eu", role, "x").exists()
+    before = keys.issue(folder, "eu", role, "x").read_bytes()
+    with pytest.raises(UsageProblem):
+        keys.renew(folder, "eu", role, "x", cohort=cohort)
+    assert keys.signer_path(folder, "eu", role, "x").read_bytes() == before

@@ -58,7 +58,7 @@ def test_every_name_is_there_and_listed() -> None:
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(AttributeError, match="it offers Contribution, Dataset, Device"):
+    with pytest.raises(AttributeError, match="it offers Conditions, Contribution, Dataset, Device"):
         fluvial.Devise  # noqa: B018
 
 

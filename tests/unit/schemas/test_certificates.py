@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from aggregation.fold.rules import CANONICAL_RULES
+from aggregation.fold.rules import CANONICAL_RULES, FIRST_RULES, RecordRules
 from aggregation.reasons import Reason
 from fluvial.proof.checker.holders import NotHolder, read_holder
 from schemas import certificates
@@ -30,6 +30,7 @@ from tests.factories import (
 )
 
 EU = trust()
+OLD = trust(rules=FIRST_RULES)
 
 
 def test_a_good_certificate_says_who_its_holder_is() -> None:
@@ -86,10 +87,79 @@ SPOILED: dict[str, dict[str, Any]] = {
 }
 
 
+COHORT = "urn:fluvial:cohort:"
+SPOILED |= {
+    "with a cohort and no name": {"uris": (COHORT + "old",)},
+    "with its cohort before its name": {"uris": (COHORT + "old", URI)},
+    "with its cohort twice": {"uris": (URI, COHORT + "old", COHORT + "old")},
+    "with two cohorts": {"uris": (URI, COHORT + "old", COHORT + "new")},
+    "with a third URI": {"uris": (URI, COHORT + "old", "https://example.org/")},
+    "with an empty cohort": {"uris": (URI, COHORT)},
+    "with capitals in its cohort": {"uris": (URI, COHORT + "Old")},
+    "with capitals before its cohort": {"uris": (URI, "URN:fluvial:cohort:old")},
+    "with a dot in its cohort": {"uris": (URI, COHORT + "old.new")},
+    "with a hyphen at its cohort's end": {"uris": (URI, COHORT + "old-")},
+    "with a newline after its cohort": {"uris": (URI, COHORT + "old\n")},
+    "with a cohort of 33 characters": {"uris": (URI, COHORT + "a" * 33)},
+    "with another name in the place of its cohort": {"uris": (URI, "urn:fluvial:group:old")},
+}
+
+
+@pytest.mark.parametrize("trusting", [EU, OLD], ids=["by us", "by a library"])
 @pytest.mark.parametrize("spoiled", SPOILED.values(), ids=SPOILED.keys())
-def test_refused_is_a_certificate(spoiled: dict[str, Any]) -> None:
+def test_refused_is_a_certificate(spoiled: dict[str, Any], trusting: Trust) -> None:
     with pytest.raises(BadCertificateError):
-        EU.identify(certificate("eu", Role.DEVICE, "d-1", **spoiled))
+        trusting.identify(certificate("eu", Role.DEVICE, "d-1", **spoiled))
+
+
+@pytest.mark.parametrize("cohort", ["a", "7", "old", "ward_3-b", "a" * 32])
+@pytest.mark.parametrize("trusting", [EU, OLD], ids=["by us", "by a library"])
+def test_behind_its_name_a_devices_certificate_may_name_its_cohort(cohort: str, trusting: Trust) -> None:
+    der = certificate("eu", Role.DEVICE, "d-1", uris=(URI, COHORT + cohort))
+    identity = trusting.identify(der)
+    assert (identity.name, identity.cohort) == ("d-1", cohort)
+    assert certificates.cohort_in(der) == cohort
+    assert certificates.cohort_in(certificate("eu", Role.DEVICE, "d-1")) == certificates.cohort_in(b"") == ""
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.DEVICE])
+@pytest.mark.parametrize("trusting", [EU, OLD], ids=["by us", "by a library"])
+def test_nobody_else_has_a_cohort(role: Role, trusting: Trust) -> None:
+    place = CONTROL if role in certificates.ISSUED_BY_CONTROL else "eu"
+    assert trusting.identify(certificate(place, role, "x")).cohort == ""
+    with pytest.raises(BadCertificateError):
+        trusting.identify(certificate(place, role, "x", uris=(spiffe(place, role, "x"), COHORT + "old")))
+
+
+@pytest.mark.parametrize("rules", [CANONICAL_RULES, FIRST_RULES], ids=["by us", "by a library"])
+def test_where_no_cohorts_are_known_a_second_uri_is_what_it_was_before_remembered_or_not(
+    rules: RecordRules,
+) -> None:
+    fresh, der = trust(rules=rules), certificate("eu", Role.DEVICE, "d-1", uris=(URI, COHORT + "old"))
+    for _ in range(2):
+        with pytest.raises(BadCertificateError) as caught:
+            fresh.identify(der, cohorts=False)
+        expected = Reason.NOT_ONE_NAME if rules.canonical else Reason.NOT_A_CERTIFICATE
+        assert caught.value.because.reason is expected
+        assert fresh.identify(der).cohort == "old"
+    assert fresh.identify(certificate("eu", Role.DEVICE, "d-1"), cohorts=False).cohort == ""
+
+
+def test_which_reason_a_flawed_cohort_has() -> None:
+    """The number of URIs, the name, and then the cohort."""
+    cases = {
+        (URI, COHORT): Reason.NOT_ONE_NAME,
+        (URI, COHORT + "old", COHORT + "old"): Reason.NOT_ONE_NAME,
+        (COHORT + "old", URI): Reason.NOT_ONE_NAME,
+        ("spiffe://eu/king/d-1", COHORT): Reason.WRONG_NAME,
+        ("spiffe://eu/worker/d-1", COHORT + "old"): Reason.NOT_ONE_NAME,
+        ("spiffe://mars/device/d-1", COHORT): Reason.NOT_ONE_NAME,
+        ("spiffe://mars/device/d-1", COHORT + "old"): Reason.NO_CA,
+    }
+    for uris, reason in cases.items():
+        with pytest.raises(BadCertificateError) as caught:
+            EU.identify(certificate("eu", Role.DEVICE, "d-1", uris=uris))
+        assert caught.value.because.reason is reason, uris
 
 
 def test_a_ca_certificate_does_not_sign_records() -> None:
@@ -153,9 +223,9 @@ def test_one_more_device_than_is_remembered_costs_one_verification(monkeypatch: 
     fresh, verify = Trust(EU.authorities, EU.rules, EU.domain), Trust._verify
     verified: list[bytes] = []
 
-    def noted(trust: Trust, der: bytes, roles: Mapping[str, Role]) -> certificates.Identity:
+    def noted(trust: Trust, der: bytes, known: Any) -> certificates.Identity:
         verified.append(der)
-        return verify(trust, der, roles)
+        return verify(trust, der, known)
 
     monkeypatch.setattr(Trust, "_verify", noted)
     devices = [certificate("eu", Role.DEVICE, f"d-{n}") for n in range(9)]

@@ -227,3 +227,55 @@ def test_a_document_with_two_formats_is_refused() -> None:
         twice = data.replace(b'"format"', b'"format":"fluvial/genesis/v1","format"', 1)
         with pytest.raises(IntegrityProblem, match="two formats"):
             decode(twice)
+
+
+def with_control(number: int = 6) -> Genesis:
+    """A genesis whose first tensor has a control variate beside it; of the others nothing is learned."""
+    first = genesis().layout[0]
+    entries = (
+        TensorEntry(first.name, first.shape),
+        TensorEntry("mean", (2,), "buffers"),
+        TensorEntry(f"control:{first.name}", first.shape, "control"),
+    )
+    format_name = f"fluvial/genesis/v{number}"
+    return msgspec.structs.replace(genesis(), layout=entries, format=format_name, nonce=sha("nonce"))
+
+
+def test_a_v6_genesis_may_have_control_variates_and_is_else_as_v5() -> None:
+    one = with_control()
+    document = json.loads(one.canonical())
+    assert document["format"] == "fluvial/genesis/v6"
+    assert [tensor["section"] for tensor in document["layout"]] == ["weights", "buffers", "control"]
+    read = decode_genesis(one.canonical())
+    assert (read, read.rules) == (one, TASK_RULES)
+    assert read.tensor_layout.control.parameters == read.tensor_layout.trainable.parameters
+    assert set(document) == set(json.loads(replace_format_of_v5().canonical()))
+
+
+def replace_format_of_v5() -> Genesis:
+    return msgspec.structs.replace(with_everything(), format="fluvial/genesis/v5", nonce=sha("nonce"))
+
+
+@pytest.mark.parametrize("number", [3, 4, 5])
+def test_no_older_genesis_has_control_variates(number: int) -> None:
+    with pytest.raises(ValueError, match=f"genesis/v{number} has no section control: fluvial/genesis/v6 has"):
+        with_control(number)
+    document = json.loads(with_control().canonical()) | {"format": f"fluvial/genesis/v{number}"}
+    with pytest.raises(IntegrityProblem) as caught:
+        decode_genesis(rfc8785.dumps(document))
+    assert caught.value.error_id == "FLV-4102"
+
+
+@pytest.mark.parametrize("section", ["weights", "buffers"])
+def test_in_a_v6_genesis_nothing_else_is_called_like_a_control_variate(section: str) -> None:
+    layout = (TensorEntry("w", (2,)), TensorEntry("control:x", (2,), section))
+    layout = layout if section == "buffers" else layout[::-1]
+    said = replace_format_of_v5()
+    older = msgspec.structs.replace(said, layout=layout)
+    assert decode_genesis(older.canonical()) == older, "before v6 it is a name like others"
+    with pytest.raises(ValueError, match="no weight or buffer called 'control:x'"):
+        msgspec.structs.replace(older, format="fluvial/genesis/v6")
+    document = json.loads(older.canonical()) | {"format": "fluvial/genesis/v6"}
+    with pytest.raises(IntegrityProblem, match="control:x") as caught:
+        decode_genesis(rfc8785.dumps(document))
+    assert caught.value.error_id == "FLV-4102"

@@ -16,7 +16,13 @@ from aggregation.reasons import Reason, because
 from fluvial.proof.checker import known
 from schemas import avro as codec
 from schemas.certificates import Role
-from schemas.known import SINCE_POLICY_V3, SINCE_POLICY_V4, SINCE_POLICY_V5, UPDATE_SCHEMAS
+from schemas.known import (
+    SINCE_POLICY_V3,
+    SINCE_POLICY_V4,
+    SINCE_POLICY_V5,
+    SINCE_POLICY_V6,
+    UPDATE_SCHEMAS,
+)
 from schemas.records import decode_record
 from tests.factories import (
     NOW_MS,
@@ -128,7 +134,9 @@ def test_a_device_that_has_had_its_share_is_over_it_and_one_that_was_refused_too
 
 SINCE = {
     (name, first): generation
-    for generation, since in ((3, SINCE_POLICY_V3), (4, SINCE_POLICY_V4), (5, SINCE_POLICY_V5))
+    for generation, since in enumerate(
+        (SINCE_POLICY_V3, SINCE_POLICY_V4, SINCE_POLICY_V5, SINCE_POLICY_V6), 3
+    )
     for name, first in since.items()
 }
 """By record and version: the format of policies that it came with."""
@@ -154,7 +162,8 @@ def test_to_an_older_policy_what_came_later_is_unknown_wherever_it_stands(
 
 
 def test_the_checker_knows_the_same_later_records() -> None:
-    assert known.SINCE == {3: SINCE_POLICY_V3, 4: SINCE_POLICY_V4, 5: SINCE_POLICY_V5}
+    released = (SINCE_POLICY_V3, SINCE_POLICY_V4, SINCE_POLICY_V5, SINCE_POLICY_V6)
+    assert dict(enumerate(released, 3)) == known.SINCE
     assert known.UPDATES == UPDATE_SCHEMAS
 
 

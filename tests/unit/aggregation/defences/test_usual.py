@@ -27,7 +27,7 @@ from aggregation.defences.usual import (
     square_count,
 )
 from aggregation.policy import BufferPolicy, WindowPolicy
-from aggregation.policy.v5 import DocumentV5
+from aggregation.policy.v6 import DocumentV6
 
 NORMS = st.floats(min_value=5e-324, max_value=1e300)
 
@@ -94,7 +94,7 @@ def test_a_norm_that_is_clipped_to_nothing_counts_whole() -> None:
 
 
 def test_the_largest_pool_that_a_policy_allows_is_a_number_that_json_can_say() -> None:
-    updates = DocumentV5(buffer=BufferPolicy(updates=100_000_000), window=WindowPolicy(updates_max=1_000_000))
+    updates = DocumentV6(buffer=BufferPolicy(updates=100_000_000), window=WindowPolicy(updates_max=1_000_000))
     most = updates.buffer.updates - 1 + updates.window.updates_max
     kept, of = POOL_KEPT
     assert most * SHARE_UNIT * LENGTH_PARTS**2 * POOL_UNIT * of // (of - kept) < 1 << 53

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from aggregation.layout import Layout
 from fluvial.proof.audit import audit_task
 from schemas.checkpoints import decode_model
+from schemas.manifests import CONTROL_GENESIS
 from schemas.objects import model_key
-from tests.learned import EXAMPLES_MAX, VERSIONS, lived, lived_alone, policy_of, recorded
+from tests.learned import EXAMPLES_MAX, V6, VERSIONS, lived, lived_alone, policy_of, recorded
 from tests.small_federation import SmallFederation
 from tests.unit.aggregation.papers import twins
 from tests.unit.fluvial.proof.checked_copy import copy_of
@@ -95,11 +97,45 @@ def test_fedbuff_weighs_by_staleness(staleness: dict[str, Any], s: Callable[[int
 
 def test_fedasync_mixes_one_update_after_another() -> None:
     """Xie, Koyejo, Gupta 2019, algorithm 1, of deltas."""
-    sections = {"buffer": {"updates": 1}, "window": {"updates_max": 1}, "server": {"learning_rate": 0.6}}
+    sections: dict[str, Any] = {
+        "buffer": {"updates": 1},
+        "window": {"updates_max": 1},
+        "server": {"learning_rate": 0.6},
+    }
     one = lived_alone(policy_of(staleness={"kind": "polynomial", "exponent": 0.5}, **sections))
     require(one, lambda model, log: twins.fedasync(model, log, 0.6, twins.polynomial(0.5)))
     assert [manifest.accepted for manifest in one.manifests] == [1] * VERSIONS
     assert max(manifest.staleness_max for manifest in one.manifests) > 0
+
+
+def test_fedasync_mixes_whole_models() -> None:
+    """Xie, Koyejo, Gupta 2019, algorithm 1."""
+    sections: dict[str, Any] = {"buffer": {"updates": 1}, "window": {"updates_max": 1}}
+    server = {"learning_rate": 0.6, "mixing": True}
+    policy = policy_of(V6, staleness={"kind": "polynomial", "exponent": 0.5}, server=server, **sections)
+    one = lived_alone(policy)
+    require(one, lambda model, log: twins.fedasync_of_models(model, log, 0.6, twins.polynomial(0.5)))
+    assert max(manifest.staleness_max for manifest in one.manifests) > 1
+    with pytest.raises(AssertionError):
+        require(one, lambda model, log: twins.fedasync(model, log, 0.6, twins.polynomial(0.5)))
+
+
+def test_a_buffer_mixes_whole_models_too() -> None:
+    """The mean of what algorithm 1 makes of each update."""
+    policy = policy_of(V6, staleness={"kind": "hinge", "hinge_versions": 1}, server={"mixing": True})
+    one = lived(policy, away=False)
+    require(one, lambda model, log: twins.buffered_mixing(model, log, twins.hinge(1.0, 1)))
+    assert max(manifest.staleness_max for manifest in one.manifests) == 3
+
+
+def test_scaffold_moves_the_servers_control_variate_by_its_updates() -> None:
+    """Karimireddy et al. 2020, algorithm 1, lines 16 and 17."""
+    policy = policy_of(V6, control={"devices": 50, "norm_clip": 100.0})
+    layout = Layout.of([("hidden.weight", (3, 5)), ("out.weight", (7,))]).with_control()
+    one = lived(policy, layout=layout, document_format=CONTROL_GENESIS)
+    require(one, lambda model, log: twins.scaffold(model, log, 50))
+    with pytest.raises(AssertionError):
+        require(one, lambda model, log: twins.scaffold(model, log, 49))
 
 
 @pytest.mark.parametrize("kind", ["adam", "yogi", "adagrad"])

@@ -72,6 +72,43 @@ def fedasync(model: Floats, log: Log, alpha: float, s: Callable[[int], float]) -
         yield model
 
 
+def mixing(models: list[Floats], sent: Sent, alpha: float, s: Callable[[int], float]) -> Floats:
+    """Xie, Koyejo, Gupta 2019, algorithm 1, as published: x_new is the device's whole model, trained from x_tau."""
+    mixed = alpha * s(sent.staleness)
+    return (1 - mixed) * models[-1] + mixed * (models[sent.base] + sent.change)
+
+
+def fedasync_of_models(model: Floats, log: Log, alpha: float, s: Callable[[int], float]) -> Iterator[Floats]:
+    """The same for every version, of one update each."""
+    models = [model]
+    for windows in log:
+        (sent,) = updates_of(windows)
+        models.append(mixing(models, sent, alpha, s))
+        yield models[-1]
+
+
+def buffered_mixing(model: Floats, log: Log, s: Callable[[int], float]) -> Iterator[Floats]:
+    """The same of a buffer: the mean of what each of its updates by itself would make of the model."""
+    models = [model]
+    for windows in log:
+        models.append(np.mean([mixing(models, sent, 1.0, s) for sent in updates_of(windows)], axis=0))
+        yield models[-1]
+
+
+def scaffold(model: Floats, log: Log, devices: int) -> Iterator[Floats]:
+    """Karimireddy et al. 2020, algorithm 1, lines 16 and 17: x = x + mean of dy_i, c = c + |S| / N · mean of dc_i.
+
+    The model is x and c, one behind the other, of as many elements; the global rate is 1.
+    """
+    half = model.size // 2
+    x, c = model[:half], model[half:]
+    for windows in log:
+        buffer = np.array([sent.change for sent in updates_of(windows)])
+        x = x + buffer[:, :half].mean(axis=0)
+        c = c + len(buffer) / devices * buffer[:, half:].mean(axis=0)
+        yield np.concatenate([x, c])
+
+
 def polynomial(exponent: float) -> Callable[[int], float]:
     """Xie, Koyejo, Gupta 2019, section 5.2."""
     return lambda tau: (1 + tau) ** -exponent

@@ -26,7 +26,7 @@ from aggregation.policy import (
     policy_from_toml,
 )
 from aggregation.policy.checks import ranges
-from aggregation.policy.v5 import DocumentV5
+from aggregation.policy.v6 import DocumentV6
 from tests.factories import policy
 
 DOCS = Path(__file__).parents[4] / "docs" / "policy.md"
@@ -88,7 +88,7 @@ def test_a_wrong_form_is_refused_by_key(text: str, said: str) -> None:
     assert said in caught.value.message
 
 
-@pytest.mark.parametrize("entry", ranges(DocumentV5()), ids=lambda entry: str(entry[0]))
+@pytest.mark.parametrize("entry", ranges(DocumentV6()), ids=lambda entry: str(entry[0]))
 def test_every_bound_is_kept_and_named(entry: tuple[str, int | float, float, float]) -> None:
     name, default, low, high = entry
     section, key = name.split(".")
@@ -99,7 +99,7 @@ def test_every_bound_is_kept_and_named(entry: tuple[str, int | float, float, flo
         assert name in error.message or error.error_id == "FLV-2003"
 
 
-@pytest.mark.parametrize("entry", ranges(DocumentV5()), ids=lambda entry: str(entry[0]))
+@pytest.mark.parametrize("entry", ranges(DocumentV6()), ids=lambda entry: str(entry[0]))
 def test_nan_and_infinity_are_refused(entry: tuple[str, float, float, float]) -> None:
     section, key = entry[0].split(".")
     if isinstance(entry[1], float):
@@ -183,6 +183,7 @@ def test_the_worst_updates_of_a_policy_that_just_passes_stay_within_int64(
     clip = min(largest_clip * clip_of_limit, 1e12)
     document = {
         "updates": {"norm_clip": clip, "norm_max": 1e12},
+        "control": {"norm_clip": clip},
         "fixed_point": {"exponent": exponent},
         "buffer": {"updates": updates},
         "window": {"updates_max": window},
@@ -230,7 +231,7 @@ def documented() -> dict[str, dict[str, str]]:
 
 def keys() -> dict[str, Any]:
     """Every key of the code and its default."""
-    sections = msgspec.to_builtins(DocumentV5())
+    sections = msgspec.to_builtins(DocumentV6())
     del sections["format"]
     return {f"{section}.{key}": value for section, table in sections.items() for key, value in table.items()}
 
@@ -251,6 +252,6 @@ def test_the_documented_default_and_range_are_the_codes(key: str) -> None:
         f"[{key.split('.', maxsplit=1)[0]}]\n{key.split('.')[1]} = {cells['default'].strip('`')}\n"
     )
     assert msgspec.to_builtins(written)[key.split(".", maxsplit=1)[0]][key.split(".")[1]] == default
-    for name, _, low, high in ranges(DocumentV5()):
+    for name, _, low, high in ranges(DocumentV6()):
         if name == key:
             assert [float(part.replace("_", "")) for part in cells["range"].split(" to ")] == [low, high]

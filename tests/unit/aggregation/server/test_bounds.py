@@ -79,3 +79,16 @@ def test_each_bucket_is_held_against_what_stands_in_it_and_buffers_do_not_count(
     assert beyond_bound(one, sums, policy, layout) == (bound + 1, bound)
     sums[size - 1] = 2
     assert beyond_bound(one, sums, policy, layout) == (2, 1)
+
+
+def test_control_variates_are_held_against_a_clip_of_their_own() -> None:
+    policy = factories.policy(format="fluvial/policy/v6", control={"norm_clip": 0.01})
+    layout = factories.BUFFERED.with_control()
+    one = replace(factories.aggregate("eu", 0, 0), accepted=3, weight_total=3 << 16)
+    bound = sum_bound(policy, accepted=3, weight_total=3 << 16, norm_clip=0.01)
+    assert bound < sum_bound(policy, accepted=3, weight_total=3 << 16)
+    sums = np.zeros(layout.sum_elements, dtype=np.int64)
+    sums[-1] = -bound
+    assert beyond_bound(one, sums, policy, layout) is None
+    sums[-1] -= 1
+    assert beyond_bound(one, sums, policy, layout) == (bound + 1, bound)

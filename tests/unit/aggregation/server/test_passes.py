@@ -69,7 +69,7 @@ def test_versions_have_the_checkers_bits_whatever_the_pieces(
         step = merge(
             ours, total, updates=11, weight_total=weight, policy=rules, server=rules.server, layout=LAYOUT
         )
-        delta = arithmetic.mean_delta(total, 11, weight, document)
+        delta = arithmetic.mean_delta(total, arithmetic.divisor_of(11, weight, document), document)
         after, state = arithmetic.server_step(server_keys, *theirs, delta, server_keys["learning_rate"])
         reference = arithmetic.direction_from(arithmetic.direction_bytes(theirs[0], after, layout), layout)
         assert step.checkpoint.model.tobytes() == after.tobytes()

@@ -169,3 +169,17 @@ def test_what_cannot_be_meant_is_refused_and_changes_nothing(
     done = fluvial(*words[:1], "--task", "mine", *words[1:])
     assert done.code == 4 and "FLV-6001" in done.stdout + done.stderr
     assert {path: path.read_bytes() for path in keys_folder(home, "mine").rglob("*.pem")} == before
+
+
+def test_a_devices_cohort_is_issued_kept_and_listed(fluvial: Type) -> None:
+    fluvial("init", "--region", "eu")
+    assert fluvial("issue", "--region", "eu", "d-1", "--cohort", "old").document["cohort"] == "old"
+    assert fluvial("issue", "--region", "eu", "d-1").document["cohort"] == "old"
+    again = fluvial("issue", "--region", "eu", "d-1", "--cohort", "new")
+    assert again.code and "`fluvial ca renew --cohort` puts another" in again.stdout + again.stderr
+    assert fluvial("renew", "--region", "eu", "d-1").document["cohort"] == "old"
+    assert fluvial("renew", "--region", "eu", "d-1", "--cohort", "new").document["cohort"] == "new"
+    listed = {one["name"]: one["cohort"] for one in fluvial("list").document["certificates"]}
+    assert listed["d-1"] == "new" and listed[""] == ""
+    refused = fluvial("issue", "--region", "eu", "--role", "worker", "w", "--cohort", "old")
+    assert "FLV-2510" in refused.stdout

@@ -48,8 +48,14 @@ LEARNING: dict[str, dict[str, Any]] = {
         "weights": {"by": "examples", "examples_max": 40},
         "server": {"divide_by": "weights"},
     },
+    "bases": {
+        "format": "fluvial/policy/v6",
+        "selection": {"kind": "cohorts", "share": 0.7, "cohorts": {"phones": 0.1}},
+        "weights": {"by": "examples", "examples_max": 9},
+        "server": {"divide_by": "weights", "mixing": True},
+    },
 }
-"""What a policy of v5 says beside."""
+"""What a policy of v5 and v6 says beside."""
 OLD = "fluvial/policy/v2"
 
 

@@ -19,7 +19,7 @@ from aggregation.selection import is_selected as is_lot
 from aggregation.server.lateness import lateness_under
 from aggregation.server.rates import server_at
 from aggregation.weights.examples import by_examples
-from fluvial.proof.checker import arithmetic, late
+from fluvial.proof.checker import arithmetic, control, late, mixing
 from fluvial.proof.checker.lots import is_selected, turns_of, weight_by_examples
 from fluvial.proof.checker.optimizers import OPTIMIZERS
 from fluvial.proof.checker.rates import rate_of
@@ -52,10 +52,11 @@ def cases(name: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_checker_agrees_with_every_vector_of_v5() -> None:
+def test_the_checker_agrees_with_every_vector_of_lots_weights_and_rates() -> None:
     for one in cases("lots.json"):
         place = (one["task"], one["base_version"], one["base_sha256"], one["device_id"])
-        assert is_selected(one, *place, turns=one["turns"]) == one["selected"], one
+        lot = is_selected(one, *place, turns=one["turns"], cohort=one.get("cohort", ""))
+        assert lot == one["selected"], one
     for one in cases("examples.json"):
         assert weight_by_examples(one, one["weight"], one["num_examples"]) == one["weighs"], one
     for one in cases("lateness.json"):
@@ -74,34 +75,55 @@ def test_the_checker_makes_the_versions_of_the_vectors(case: dict[str, Any]) -> 
     delay = late.delay_of(case, max(one["staleness_max"] for one in counting), latest)
     rate = rate_of(case, case["version"], delay)
     assert rate == case["rate"]
-    edges = [0, *accumulate(math.prod(one["shape"]) for one in case["layout"])]
-    layout = [
-        arithmetic.Tensor(
-            one["name"], tuple(one["shape"]), edges[t], edges[t + 1], one["section"] == "buffers"
-        )
-        for t, one in enumerate(case["layout"])
-    ]
-    trained = [one for one in layout if not one.is_buffer]
-    sums, size = late.Sums(trained[-1].end), trained[-1].end
+    layout = layout_of(case["layout"])
+    trained = [one for one in layout if not one.is_buffer and not one.is_control]
+    varied = [one for one in layout if one.is_control]
+    size = trained[-1].end
+    running = sum(one.end - one.begin for one in layout if one.is_buffer)
+    sums = late.Sums(size, 10 * running)
     for one, weight in zip(windows, left, strict=True):
         if weight:
             numbers = np.array([int(text) for text in one["sums"].split()], dtype=np.int64)
-            sums.add(numbers, [one["weight_total"]], one["weight_total"], weight)
+            buckets = [each["weight"] for each in one.get("buckets", [{"weight": one["weight_total"]}])]
+            sums.add(numbers, buckets, one["weight_total"], weight)
+            sums.answered(one, weight)
     weighs = sum(late.weight_after(one["weight_total"], one["weight"]) for one in windows)
-    policy = {
-        "server": case["server"],
-        "fixed_point": {"exponent": case["exponent"]},
-        "merge": {"kind": "mean"},
-    }
-    accepted = sum(one["accepted"] for one in counting)
-    delta = arithmetic.mean_delta(sums.combined(policy), accepted, weighs, policy)
+    policy = {"merge": {"kind": "mean"}} | case | {"fixed_point": {"exponent": case["exponent"]}}
+    divisor = arithmetic.divisor_of(sum(one["accepted"] for one in counting), weighs, policy)
+    delta = arithmetic.mean_delta(sums.combined(policy), divisor, policy)
     before = arithmetic.model_from(bytes.fromhex(case["parent_model"]), layout)
+    if mixing.mixes(policy):
+        answered = [
+            (sums.bases[base], arithmetic.model_from(bytes.fromhex(case["models"][str(base)]), layout)[:size])
+            for base in sorted(sums.bases)
+            if base < parent
+        ]
+        delta = mixing.mixed(delta, answered, before[:size], divisor)
     state = arithmetic.optimizer_from(bytes.fromhex(case["parent_optimizer"]))
     after, state = arithmetic.server_step(case["server"], before[:size], state, delta, rate)
-    values = sums.means() if layout[-1].is_buffer else np.zeros(0, dtype=np.float32)
-    assert arithmetic.model_bytes(np.concatenate([after, values]), layout).hex() == case["model"]
+    parts = [after, *([sums.means()] if running else [])]
+    if varied:
+        parts.append(control.moved(before[varied[0].begin :], sums.control, policy))
+    assert arithmetic.model_bytes(np.concatenate(parts), layout).hex() == case["model"]
     assert arithmetic.optimizer_bytes(state).hex() == case["optimizer"]
     assert arithmetic.direction_bytes(before[:size], after, trained).hex() == case["reference"]
+
+
+def layout_of(tensors: list[dict[str, Any]]) -> list[arithmetic.Tensor]:
+    """A layout of the vectors in the checker's words."""
+    edges = [0, *accumulate(math.prod(one["shape"]) for one in tensors)]
+    return [
+        arithmetic.Tensor(
+            one["name"],
+            tuple(one["shape"]),
+            edges[t],
+            edges[t + 1],
+            is_buffer=one["section"] == "buffers",
+            nonnegative=one["nonnegative"],
+            is_control=one["section"] == "control",
+        )
+        for t, one in enumerate(tensors)
+    ]
 
 
 # -- the code
@@ -109,7 +131,7 @@ def test_the_checker_makes_the_versions_of_the_vectors(case: dict[str, Any]) -> 
 
 @st.composite
 def learning(draw: st.DrawFn) -> Policy:
-    """A policy of v5 with any schedule, lot, weights and delays."""
+    """A policy of v6 with any schedule, lot, weights and delays."""
     kind, selection = draw(st.sampled_from(sorted(SCHEDULES))), draw(st.sampled_from(sorted(SELECTIONS)))
     schedule = {
         "kind": kind,
@@ -120,6 +142,9 @@ def learning(draw: st.DrawFn) -> Policy:
     chosen: dict[str, Any] = {"kind": selection}
     if selection == "share":
         chosen["share"] = draw(st.floats(1e-6, 1.0))
+    if selection == "cohorts":
+        names, shares = st.sampled_from(["a", "b", "c-1"]), st.floats(0.0, 1.0)
+        chosen |= {"share": draw(st.floats(1e-9, 1.0)), "cohorts": draw(st.dictionaries(names, shares))}
     if selection == "slots":
         chosen["slots"] = draw(st.integers(1, 10_000))
     server = {
@@ -129,7 +154,7 @@ def learning(draw: st.DrawFn) -> Policy:
     }
     return policy_from_mapping(
         {
-            "format": "fluvial/policy/v5",
+            "format": "fluvial/policy/v6",
             "schedule": schedule,
             "selection": chosen,
             "server": server,
@@ -161,8 +186,9 @@ def test_the_code_and_the_checker_say_the_same_of_any_policy(
     model, device = model_sha(number % 97), f"d-{number}"
     turns = turns_after(delay * 1000 / 1000.0, policy.buffer.seconds_max)
     assert turns_of(said, number, number + 1000 * delay) == turns
-    lot = is_lot(policy.selection, Candidate(TASK, device, version, model, turns))
-    assert is_selected(said, TASK, version, model, device, turns=turns) == lot
+    cohort = ("", "a", "b", "c-1", "d")[number % 5]
+    lot = is_lot(policy.selection, Candidate(TASK, device, version, model, turns, cohort))
+    assert is_selected(said, TASK, version, model, device, turns=turns, cohort=cohort) == lot
     window = factories.aggregate("eu", 0, 0)
     kept = lateness_under(policy, window.version + delay).weight_of(window)
     assert late.weight_left(said, window.version + delay, window.version) == kept

@@ -40,7 +40,7 @@ def test_a_device_is_in_the_bucket_of_the_vectors() -> None:
 
 @pytest.mark.parametrize("case", cases("robust.json"), ids=lambda case: case["name"])
 def test_merges_come_to_the_bits_of_the_vectors(case: dict[str, Any]) -> None:
-    sums = late.Sums(case["weights"])
+    sums = late.Sums(case["weights"], 0)
     for window in case["windows"]:
         buckets = [one["weight"] for one in window["buckets"]]
         if window["weight"]:
@@ -84,7 +84,7 @@ def test_the_code_and_the_checker_merge_any_version_to_the_same_bits(
 ) -> None:
     windows, policy = version
     size = windows[0].sums.size // len(windows[0].buckets)
-    sums = late.Sums(size)
+    sums = late.Sums(size, 0)
     for one in windows:
         sums.add(one.sums, [bucket.weight for bucket in one.buckets], one.weight_total, one.weight)
     rule = {name: getattr(policy, name) for name in policy.__struct_fields__}
@@ -163,7 +163,7 @@ def test_a_window_says_what_every_bucket_counts() -> None:
 
 
 def test_windows_of_other_numbers_of_buckets_are_added() -> None:
-    sums, rows = late.Sums(1), [(3, [10, 20, 3000]), (4, [1, 2, 3, 4])]
+    sums, rows = late.Sums(1, 0), [(3, [10, 20, 3000]), (4, [1, 2, 3, 4])]
     for count, values in rows:
         sums.add(np.array(values, dtype=np.int64), [65536] * count, 65536 * count, 65536)
     assert sums.combined({"merge": {"kind": "krum", "byzantine": 0, "iterations": 8}}).tolist() == [3040]

@@ -238,3 +238,29 @@ def test_a_run_on_kafka_and_minio_comes_to_the_same_models(tmp_path: Path, mode:
     assert arrivals.genesis_document().first_policy.in_rounds == (mode == "rounds")
     assert played(tmp_path, arrivals) == [one.model_sha256 for one in arrivals.versions]
     assert len(arrivals.versions) >= 4
+
+
+SCAFFOLD: Final = """
+import numpy as np
+from torch import nn
+import learning
+
+CONFIG = {"epochs": 2, "batch_size": 8, "learning_rate": 0.1, "algorithm": "scaffold"}
+DATA = "digits"
+
+def model():
+    return nn.Linear(64, 10)
+
+def train(model, data, config):
+    return learning.fit(model, data, config, **config.extra)
+
+def evaluate(model, data):
+    return learning.score(model, data)
+"""
+
+
+def test_a_run_with_control_variates_is_played_with_each_devices_own(tmp_path: Path) -> None:
+    (tmp_path / "plane.py").write_text(SCAFFOLD)
+    simulation, arrivals = ran(tmp_path, "[control]\ndevices = 8\n")
+    made = [simulation.engine.store.manifest(version).model_sha256 for version in range(1, 5)]
+    assert played(tmp_path, arrivals) == made

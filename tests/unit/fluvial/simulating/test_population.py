@@ -185,3 +185,31 @@ def test_a_trace_with_holes_names_its_file_and_line(
     assert problem.where == f"{tmp_path / 'trace.csv'}:{line}"
     assert words in problem.message
     assert problem.hint
+
+
+def test_a_trace_may_say_of_which_cohort_a_device_is(tmp_path: Path) -> None:
+    assert trace_of(tmp_path, GOOD).cohorts == ()
+    named = "device,start_s,end_s,round_s,cohort\nb,50,100,20,old\na,0,40,10, \na,60,90,5,\nc,0,1,1,3\n"
+    trace = trace_of(tmp_path, named)
+    assert dict(zip(trace.names, trace.cohorts, strict=True)) == {"b": "old", "a": "", "c": "3"}
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("c,1,2,3", "5 columns, got 4"),
+        ("c,1,2,3,old,x", "got 6"),
+        ("c,1,2,3,Old", "cohort"),
+        ("c,1,2,3," + "a" * 33, "cohort"),
+        ("b,200,300,5,new", "by line 2"),
+        ("b,200,300,5,", "by line 2"),
+    ],
+)
+def test_a_cohort_that_no_certificate_could_name_is_refused_with_its_line(
+    tmp_path: Path, row: str, words: str
+) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        trace_of(tmp_path, f"device,start_s,end_s,round_s,cohort\nb,50,100,20,old\n{row}\n")
+    assert caught.value.error_id == "FLV-6451"
+    assert caught.value.where.endswith("trace.csv:3")
+    assert words in caught.value.message

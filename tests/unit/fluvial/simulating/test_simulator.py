@@ -247,3 +247,94 @@ def test_devices_draw_their_lots_and_where_too_few_are_selected_more_are(
     outcome = simulate_crowd(plan, rules(selection=selection, buffer=buffer))
     assert len(outcome.points) == PLAN.versions
     assert set(outcome.ledger.outcomes) <= {"accepted", "round_over"}
+
+
+def test_models_that_versions_mix_in_stay_as_long_as_they_may_be_answered() -> None:
+    plan = replace(PLAN, population=Drawn(devices=40, tail=2.0), synthetic=30, signed=False, versions=80)
+    mixing: dict[str, dict[str, object]] = {
+        "server": {"mixing": True, "learning_rate": 0.5},
+        "buffer": {"updates": 1},
+        "window": {"updates_max": 1, "seconds_max": 0.1},
+        "staleness": {"versions_max": 12, "seconds_max": 2.0},
+    }
+    outcome = simulate_crowd(plan, rules(**mixing))
+    assert len(outcome.points) == 80
+    assert max(point.staleness for point in outcome.points) > 4, (
+        "nothing older than what is kept was answered"
+    )
+    plain = simulate_crowd(plan, rules(**mixing | {"server": {"learning_rate": 0.5}}))
+    assert plain.points[0].model_sha256 == outcome.points[0].model_sha256
+    assert plain.points[-1].model_sha256 != outcome.points[-1].model_sha256
+
+
+# -- cohorts
+
+
+def by_cohorts(share: float, **cohorts: float) -> Policy:
+    return policy_from_mapping(
+        {
+            "format": "fluvial/policy/v6",
+            "selection": {"kind": "cohorts", "share": share, "cohorts": cohorts},
+            "buffer": {"updates": 4, "seconds_max": 30.0},
+            "window": {"seconds_max": 0.25},
+        }
+    )
+
+
+def traced(folder: Path, cohorts: str) -> Plan:
+    """Devices that are always there, of these cohorts in turn."""
+    path = folder / "trace.csv"
+    rows = "".join(f"p{one},0,1000,1,{cohorts[one % len(cohorts)].strip()}\n" for one in range(24))
+    path.write_text("device,start_s,end_s,round_s,cohort\n" + rows)
+    return replace(PLAN, population=read_trace(path), at_once=24, synthetic=50)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_of_each_cohort_its_share_takes_part(tmp_path: Path, *, signed: bool) -> None:
+    plan = replace(traced(tmp_path, "ab "), signed=signed)
+    outcome = simulate_crowd(plan, by_cohorts(0.0, a=1.0, b=0.0))
+    assert outcome.ledger.outcomes.keys() == {"accepted"}
+    first = outcome.points[0].accepted
+    assert first == 24, "everybody may answer version 0"
+    gained = [later.accepted - earlier.accepted for earlier, later in pairwise(outcome.points)]
+    assert set(gained) == {0, 8}
+
+
+@pytest.mark.parametrize("cohorts", ["b", "bc"])
+def test_shares_that_select_nobody_of_the_crowd_are_refused(tmp_path: Path, cohorts: str) -> None:
+    with pytest.raises(FluvialError) as caught:
+        simulate_crowd(traced(tmp_path, cohorts), by_cohorts(0.0, a=1.0, b=0.0))
+    assert caught.value.error_id == "FLV-2511"
+    assert "'b'" in caught.value.message
+
+
+def test_a_crowd_without_cohorts_beside_shares_for_cohorts_alone_is_refused() -> None:
+    with pytest.raises(FluvialError) as caught:
+        simulate_crowd(SYNTHETIC, by_cohorts(0.0, a=1.0))
+    assert caught.value.error_id == "FLV-2511"
+
+
+def test_where_the_task_says_who_is_of_which_cohort_that_is_what_certificates_name(tmp_path: Path) -> None:
+    plan = replace(PLAN, population=Drawn(devices=24, dropouts=0.0))
+    policy = by_cohorts(0.0, **{"1": 1.0, "2": 0.0})
+    text = (
+        TASK.replace("BEFORE", "pass")
+        + "\ndef cohorts(data):\n    return (data.x[:, 1] > 0).astype(int) + 1\n"
+    )
+    file = tmp_path / "crowd.py"
+    file.write_text(text)
+    task = load_task(str(file))
+    with Trainers(task, {}, 1) as trainers:
+        outcome = simulate_crowd(plan, policy, task=task, trainers=trainers)
+    assert outcome.ledger.outcomes.keys() == {"accepted"}
+    gained = [later.accepted - earlier.accepted for earlier, later in pairwise(outcome.points)]
+    assert len(outcome.points) == PLAN.versions and max(gained) < 20
+    with pytest.raises(FluvialError) as caught:
+        played(tmp_path, plan, by_cohorts(0.0, **{"1": 1.0}))
+    assert caught.value.error_id == "FLV-2511", "without cohorts() nobody is of any"
+
+
+def test_to_an_older_policy_nobody_of_a_crowd_has_a_cohort(tmp_path: Path) -> None:
+    plan = traced(tmp_path, "ab")
+    outcome = simulate_crowd(plan, rules(format="fluvial/policy/v5"))  # type: ignore[arg-type]
+    assert outcome.ledger.outcomes.keys() == {"accepted"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,8 +15,18 @@ from aggregation.errors import UsageProblem
 from learning.algorithms import ALGORITHMS, LocalSteps
 from learning.algorithms.fednova import accumulation
 from learning.config import TrainConfig, config_from_overrides
+from learning.control import ControlVariates
 from learning.datasets import Examples
-from tests.conformance.algorithms import FEATURES, AlgorithmLaws, Round, Weights, change, examples, squares
+from tests.conformance.algorithms import (
+    FEATURES,
+    ROUNDS,
+    AlgorithmLaws,
+    Round,
+    Weights,
+    change,
+    examples,
+    squares,
+)
 
 
 class TestFedAvg(AlgorithmLaws):
@@ -56,6 +67,84 @@ class TestFedProx(AlgorithmLaws):
         minimum = np.linalg.solve(curvature, 2 * x.T @ y / len(x) + mu * base)
         config = TrainConfig(epochs=400, batch_size=64, learning_rate=0.1)
         assert change(config, algorithm="fedprox", mu=mu) == pytest.approx(minimum - base, abs=1e-9)
+
+
+SERVER = np.array([0.3, -0.2, 0.1], dtype=np.float32)
+OWN = np.array([-0.1, 0.4, 0.25], dtype=np.float32)
+
+
+def variates() -> ControlVariates:
+    return ControlVariates({"w": SERVER}, {"w": OWN})
+
+
+class TestScaffold(AlgorithmLaws):
+    name = "scaffold"
+
+    def change(self, config: TrainConfig, **settings: Any) -> Weights:
+        return super().change(replace(config, control_variates=variates()), **settings)
+
+    def naive_gradient(self, gradient: Weights, weights: Weights, base: Weights) -> Weights:
+        return gradient - OWN + SERVER
+
+    def naive_change(self, changed: Weights, done: Round) -> Weights:
+        return changed
+
+    @pytest.mark.parametrize("momentum", [0.0])
+    @pytest.mark.parametrize("which", ROUNDS)
+    def test_a_round_is_the_papers_formula(self, which: str, momentum: float) -> None:
+        config = TrainConfig(seed=4, version=2, learning_rate=0.05, **ROUNDS[which])  # type: ignore[arg-type]
+        got = self.change(config)
+        # The correction c - c_i is a float32.
+        assert got == pytest.approx(self.naive_round(config, momentum), rel=1e-6, abs=1e-7)
+
+    def test_its_own_variate_becomes_what_option_ii_says(self) -> None:
+        """Algorithm 1, line 12: c_i' = c_i - c + (x - y) / (K eta)."""
+        one, steps = variates(), -(-17 // 5) * 3
+        config = TrainConfig(seed=4, epochs=3, batch_size=5, learning_rate=0.05, control_variates=one)
+        moved = change(config, algorithm="scaffold")
+        expected = OWN - SERVER - moved / (steps * 0.05)
+        assert one.after("")["w"] == pytest.approx(expected, rel=1e-6)
+        assert one.own["w"].tolist() == OWN.tolist()
+
+    def test_where_all_have_the_same_data_the_variates_change_no_step(self) -> None:
+        same = ControlVariates({"w": SERVER}, {"w": SERVER})
+        config = TrainConfig(seed=4)
+        got = change(replace(config, control_variates=same), algorithm="scaffold")
+        assert got.tobytes() == change(config).tobytes()
+
+    @pytest.mark.parametrize(
+        "beside",
+        [
+            {"momentum": 0.5},
+            {"weight_decay": 0.1},
+            {"optimizer": "adam"},
+            {"optimizer": torch.optim.Adagrad},
+            {"clip_norm": 1.0},
+            {"algorithm": ("scaffold", "fedprox")},
+            {"algorithm": ("fedrep", "scaffold")},
+        ],
+        ids=str,
+    )
+    def test_it_takes_plain_sgd_alone(self, beside: dict[str, Any]) -> None:
+        config = TrainConfig(control_variates=variates())
+        with pytest.raises(UsageProblem) as caught:
+            change(config, **{"algorithm": "scaffold"} | beside)
+        assert caught.value.error_id == "FLV-2207"
+
+    def test_a_task_without_control_variates_is_named(self) -> None:
+        with pytest.raises(UsageProblem, match="made without them") as caught:
+            change(TrainConfig(), algorithm="scaffold")
+        assert caught.value.error_id == "FLV-2265"
+
+    def test_a_loop_of_ones_own_may_say_what_it_did_in_parts(self) -> None:
+        whole, parts = variates(), variates()
+        moved = np.array([0.2, 0.1, -0.4])
+        whole.trained({"w": moved}, steps=8, learning_rate=0.1)
+        parts.trained({"w": moved / 2}, steps=3, learning_rate=0.1)
+        parts.trained({"w": moved / 2}, steps=5, learning_rate=0.1)
+        assert parts.after("")["w"] == pytest.approx(whole.after("")["w"], rel=1e-6)
+        with pytest.raises(ValueError, match="no tensor"):
+            whole.trained({"v": moved}, steps=1, learning_rate=0.1)
 
 
 class TestFedNova(AlgorithmLaws):

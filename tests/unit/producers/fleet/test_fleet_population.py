@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -15,7 +17,7 @@ from producers.fleet.behaviours import ATTACKS, MISBEHAVIOURS, Behaviour
 from producers.fleet.journal import Entry, Journal, read_journal
 from producers.fleet.population import FleetConfig, Member, device_name, next_behaviour, populate
 from producers.sdk.updates import Author
-from producers.sdk.whose_key import device_id_of
+from producers.sdk.whose_key import holder_of_key
 from schemas.certificates import Role
 from schemas.manifests import Genesis, Region
 from tests import factories
@@ -54,7 +56,7 @@ def authorities(tmp_path: Path) -> tuple[Path, Genesis]:
         regions=regions,
         control_authority=pems["control"],
         layout=(),
-        policy={},
+        policy=json.loads(factories.policy().canonical()),
         model_sha256="",
         optimizer_sha256="",
     )
@@ -115,7 +117,8 @@ def test_devices_are_dealt_out_to_regions_and_keep_their_keys(authorities: tuple
     ]
     assert [one.pace for one in first] == [one.pace for one in again]
     for one in first:
-        assert device_id_of(one.author.signer, genesis, one.author.region, folder) == one.author.device_id
+        holder = holder_of_key(one.author.signer, genesis, one.author.region, folder)
+        assert (holder.name, holder.cohort) == (one.author.device_id, "")
 
 
 def test_devices_are_issued_by_cas_that_are_encrypted(authorities: tuple[Path, Genesis]) -> None:
@@ -150,7 +153,7 @@ def test_a_certificate_that_does_not_fit_is_refused_at_once(
     folder, genesis = authorities
     path = keys.issue(folder, region, role, "someone")
     with pytest.raises(UsageProblem) as caught:
-        device_id_of(keys.load_key_pair(path), genesis, asked, path)
+        holder_of_key(keys.load_key_pair(path), genesis, asked, path)
     assert caught.value.error_id == error_id
 
 
@@ -177,5 +180,26 @@ def test_a_certificate_of_another_tasks_authority_does_not_fit(authorities: tupl
     )
     path = keys.issue(folder, "eu", Role.DEVICE, "d-0001")
     with pytest.raises(UsageProblem, match="not issued by the CA") as caught:
-        device_id_of(keys.load_key_pair(path), other, "eu", path)
+        holder_of_key(keys.load_key_pair(path), other, "eu", path)
     assert caught.value.error_id == "FLV-2506"
+
+
+def test_devices_of_a_fleet_have_the_cohorts_of_their_certificates(authorities: tuple[Path, Genesis]) -> None:
+    folder, genesis = authorities
+    members = populate(genesis, folder, FleetConfig(devices=3), cohorts=["old", "", "3"])
+    assert [one.author.cohort for one in members] == ["old", "", "3"]
+    again = populate(genesis, folder, FleetConfig(devices=3), cohorts=["new", "new", "new"])
+    assert [one.author.cohort for one in again] == ["old", "", "3"], "certificates are not made again"
+
+
+def test_a_fleet_that_the_policy_never_selects_does_not_begin(authorities: tuple[Path, Genesis]) -> None:
+    folder, genesis = authorities
+    selection = {"kind": "cohorts", "share": 0.0, "cohorts": {"old": 1.0, "away": 0.0}}
+    asked = msgspec.structs.replace(
+        genesis,
+        policy=json.loads(factories.policy(format="fluvial/policy/v6", selection=selection).canonical()),
+    )
+    with pytest.raises(UsageProblem) as caught:
+        populate(asked, folder, FleetConfig(devices=2), cohorts=["away", ""])
+    assert caught.value.error_id == "FLV-2511"
+    assert len(populate(asked, folder, FleetConfig(devices=3), cohorts=["", "", "old"])) == 3

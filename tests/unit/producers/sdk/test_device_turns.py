@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 
-from aggregation.errors import TimeoutProblem
+from aggregation.errors import TimeoutProblem, UsageProblem
 from aggregation.selection import Candidate, is_selected
 from producers.sdk.bases import Base
 from producers.sdk.device import Device
-from producers.sdk.updates import TURNS_LATE, Author
+from producers.sdk.updates import TURNS_LATE, Author, Contribution
+from schemas.records import Announcement
 from tests import factories
 from tests.factories import TASK, model_sha
 
@@ -55,18 +56,25 @@ class Versions:
         self.clock.sleep(comes_in_s)
         return version
 
+    def times_ms(self, _region: str) -> list[tuple[int, int]]:
+        newest = min(self.last, int((self.clock.now - self.began) / self.every))
+        return [(one, round(1000 * (self.began + one * self.every))) for one in range(newest + 1)][-16:]
+
 
 class Models:
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+        self.rules = policy
+
+    def policy(self, _sha256: str) -> Policy:
+        return self.rules
 
     def announced(self, version: int) -> Base:
-        return Base(version, model_sha(version), np.zeros(1, dtype=np.float32), self.policy)
+        return Base(version, model_sha(version), np.zeros(1, dtype=np.float32), self.rules)
 
 
-def device(rules: Policy, *, every: float, last: int = 1000) -> tuple[Device, Hours]:
-    clock = Hours()
-    author = Author(cast("Any", SimpleNamespace(task=TASK)), "eu", DEVICE, factories.device_signer(DEVICE))
+def device(rules: Policy, *, every: float, last: int = 1000, cohort: str = "") -> tuple[Device, Hours]:
+    clock, signer = Hours(), factories.device_signer(DEVICE)
+    author = Author(cast("Any", SimpleNamespace(task=TASK)), "eu", DEVICE, signer, cohort=cohort)
     made = Device(
         cast("Any", None),  # nothing is published
         author,
@@ -146,3 +154,61 @@ def test_without_a_selection_it_is_a_fetch() -> None:
     began = clock.now
     assert one.fetch_selected(newer_than=0).version == 1
     assert clock.now - began == 5.0
+
+
+def by_cohorts(share: float, **cohorts: float) -> Policy:
+    return factories.policy(
+        format="fluvial/policy/v6",
+        selection={"kind": "cohorts", "share": share, "cohorts": cohorts},
+        buffer={"seconds_max": 10.0},
+    )
+
+
+@pytest.mark.parametrize("cohort", ["", "old", "other"])
+def test_a_device_draws_its_lot_by_the_cohort_of_its_certificate(cohort: str) -> None:
+    rules = by_cohorts(0.02, old=0.3)
+    one, _ = device(rules, every=5.0, cohort=cohort)
+    base = one.fetch_selected(newer_than=0, timeout_s=10_000.0)
+    lots = {
+        version: is_selected(rules.selection, Candidate(TASK, DEVICE, version, model_sha(version), 0, cohort))
+        for version in range(1, base.version + 1)
+    }
+    assert [version for version, chosen in lots.items() if chosen] == [base.version]
+
+
+def test_a_device_whose_cohort_is_never_asked_is_told_so() -> None:
+    one, _ = device(by_cohorts(1.0, old=0.0), every=5.0, cohort="old")
+    assert one.fetch_selected(timeout_s=1.0).version == 0
+    with pytest.raises(TimeoutProblem) as caught:
+        one.fetch_selected(newer_than=0, timeout_s=100.0)
+    assert caught.value.error_id == "FLV-2508"
+    assert "share is 0" in caught.value.hint
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+def test_what_an_older_policy_would_refuse_is_not_published(number: int) -> None:
+    older = factories.policy(format=f"fluvial/policy/v{number}")
+    one, _ = device(older, every=5.0, cohort="old")
+    with pytest.raises(UsageProblem) as caught:
+        one.publish(one.fetch(), Contribution(np.zeros(1, dtype=np.float32), 1, 0.0))
+    assert caught.value.error_id == "FLV-2509"
+
+
+def test_a_device_that_sleeps_until_its_turn_is_selected_when_it_wakes() -> None:
+    """The announcements of ``Versions`` are numbers; here they are told as they are."""
+    rules = slots(6)
+    one, clock = device(rules, every=5.0)
+    clock.sleep(31.0)
+    announced, models, wait_for = cast("Any", one._announcements), cast("Any", one._bases), Versions.wait_for
+
+    def told(*words: Any) -> Announcement:
+        version = wait_for(announced, *words)
+        return Announcement(TASK, "eu", version, "", model_sha(version), rules.sha256)
+
+    announced.wait_for = told
+    models.announced = lambda one: Models.announced(models, one.version)
+    turn = one.next_turn(newer_than=6)
+    assert turn.version == next(v for v in range(7, 13) if (v - turn_of(rules)) % 6 == 0)
+    clock.sleep(turn.wait_s)
+    base = one.fetch(newer_than=6)
+    assert base.version == turn.version and one.is_selected(base)

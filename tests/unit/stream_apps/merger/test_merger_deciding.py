@@ -84,3 +84,27 @@ def test_what_was_derived_is_what_a_manifest_names_if_model_and_optimizer_are(
     manifest = next_manifest("digits", head(), (ONE,), DERIVED, VersionRules())
     files = {"model": b"model", "optimizer": b"optimizer"} | other
     assert not derived(files["model"], files["optimizer"]).is_what(manifest)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "since_s", "now_s", "due"),
+    [
+        pytest.param((ONE, TWO), 100.0, 129.9, (), id="enough wait, and the last version is young"),
+        pytest.param(
+            (ONE, TWO), 100.0, 130.0, (ONE, TWO), id="enough wait, and the last version is old enough"
+        ),
+        pytest.param((ONE,), 69.0, 129.0, (), id="the deadline has passed, and the last version is young"),
+        pytest.param((ONE,), 70.0, 130.0, (ONE,), id="the deadline counts on meanwhile"),
+        pytest.param((ONE,), 90.0, 130.0, (), id="too few, and not for long"),
+    ],
+)
+def test_no_version_is_due_sooner_than_the_policy_keeps_them_apart(
+    waiting: tuple[Any, ...], since_s: float, now_s: float, due: tuple[Any, ...]
+) -> None:
+    apart = factories.policy(
+        format="fluvial/policy/v6", buffer={"updates": 8, "seconds_max": 60.0, "seconds_min": 30.0}
+    )
+    assert windows_due(waiting, apart, since_s=since_s, now_s=now_s, head_since_s=100.0) == due
+    assert windows_due(waiting, POLICY, since_s=since_s, now_s=now_s, head_since_s=now_s) == windows_due(
+        waiting, POLICY, since_s=since_s, now_s=now_s
+    )

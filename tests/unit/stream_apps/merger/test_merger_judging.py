@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from aggregation.errors import IntegrityProblem
-from aggregation.merges import BUCKETS_MAX
+from aggregation.fold.bases import Base
+from aggregation.merges import BUCKETS_MAX, Bucket
 from aggregation.server.bounds import sum_bound
 from aggregation.server.lateness import ON_TIME, MergedWindows
 from backends.log import LogRecord
@@ -20,7 +21,9 @@ from schemas.checkpoints import encode_sums
 from schemas.envelope import open_envelope
 from schemas.objects import object_key
 from schemas.topics import aggregates_topic
+from stream_apps.merger.bounding import Bounding
 from stream_apps.merger.merger import Merger
+from stream_apps.merger.policies import Policies
 from stream_apps.merger.windows import Windows
 from stream_apps.process_context import ProcessContext
 from tests import factories
@@ -202,6 +205,12 @@ def test_several_lies_in_versions_are_named_each_and_the_honest_chain_goes_on(si
     assert site.told.merged == [0, 1]
 
 
+def bases(*said: tuple[int, int, int]) -> dict[str, Any]:
+    """What a window of v6 says, with one bucket."""
+    entries = [{"base": base, "accepted": count, "weight": weight} for base, count, weight in said]
+    return buckets((4, 4 << 16)) | {"bases": entries}
+
+
 def buckets(*said: tuple[int, int]) -> dict[str, Any]:
     """What a RegionalAggregate v3 says beside v1's fields."""
     entries = [{"accepted": accepted, "weight": weight} for accepted, weight in said]
@@ -230,6 +239,13 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "buckets of less weight": buckets((2, 2 << 16), (2, 65536)),
     "a bucket that takes from another": buckets((5, 5 << 16), (-1, -65536)),
     "a bucket that is heavier than its updates": buckets((1, 3 << 16), (3, 65536)),
+    "bases of fewer updates": bases((0, 3, 4 << 16)),
+    "bases of less weight": bases((0, 4, 65536)),
+    "a base that takes from another": bases((-1, 5, 5 << 16), (0, -1, -65536)),
+    "a base that is heavier than its updates": bases((0, 4, (4 << 16) + 1)),
+    "bases that do not ascend": bases((0, 2, 2 << 16), (0, 2, 2 << 16)),
+    "a base that is to come": bases((0, 2, 2 << 16), (1, 2, 2 << 16)),
+    "a base before the first": bases((-1, 2, 2 << 16), (0, 2, 2 << 16)),
     "more buckets than there can be": buckets((4, 4 << 16), *[(0, 0)] * 32),
 }
 
@@ -343,6 +359,29 @@ def test_buckets_that_its_policy_has_not_are_folded_again(
     assert not merger.merge_if_due()
     assert merger.pending.waiting() == ()
     assert "it says 1 buckets of its sums, under its policy it says 0" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["fluvial/policy/v5", "fluvial/policy/v6"])
+def test_a_window_that_says_other_bases_than_its_policy_has_it_say_is_doubtful(form: str) -> None:
+    """A thief that leaves them out would leave out what a version mixes in."""
+    site = Site()
+    policy = factories.policy(format=form)
+    policies = Policies(site.context)
+    assert policies.of(site.federation.objects.put_object(policy.canonical())) == policy
+    bounding = Bounding(site.context, policies, lambda _one: False)
+    made = factories.aggregate("eu", 0, 0)
+    whole = replace(
+        made,
+        accepted=4,
+        weight_total=4 << 16,
+        policy_sha256=policy.sha256,
+        buckets=(Bucket(4, 4 << 16),),
+        bases=(),
+    )
+    says = replace(whole, bases=(Base(0, 4, 4 << 16),))
+    right, wrong = (says, whole) if policy.says_bases else (whole, says)
+    assert bounding.said_problem(right) is None
+    assert "versions that its 4 updates answered" in str(bounding.said_problem(wrong))
 
 
 @pytest.mark.parametrize("said", [0, 1, 2, 32])
