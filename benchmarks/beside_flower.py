@@ -202,7 +202,7 @@ def child(folder: Path, seed: int, rounds: int, processes: int) -> None:
     plan = Plan(
         population=crowd, at_once=COHORT, versions=rounds, regions={"local": 1}, alpha=ALPHA, seed=seed
     )
-    policy = policy_for(plan, (folder / "rounds.toml").read_text(), task.policy_overrides)
+    policy = policy_for(plan, (folder / "rounds.toml").read_text(), task)
     rows: list[tuple[int, int, float, float]] = []
     known = 0
 
