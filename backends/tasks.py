@@ -19,7 +19,8 @@ class TaskFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     ``settings`` were given by ``--set`` and go over the CONFIG of its code, in every process alike. ``devices`` and
     ``alpha`` are the data split that ``fluvial run`` trains on, None where it was made otherwise. ``guided``: its first
-    policy is, so that it has guardians and a topic of guides; not said where it is not.
+    policy is, so that it has guardians and a topic of guides; not said where it is not. ``heartbeats``: it was created
+    with a topic of these; likewise.
     """
 
     task: str
@@ -31,6 +32,12 @@ class TaskFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     devices: int | None = None
     alpha: float | None = None
     guided: bool | msgspec.UnsetType = msgspec.UNSET
+    heartbeats: bool | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def has_heartbeats(self) -> bool:
+        """Whether the task has a topic of heartbeats."""
+        return self.heartbeats is True
 
     @property
     def is_guided(self) -> bool:

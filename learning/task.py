@@ -46,6 +46,7 @@ from learning.names import check_task_name
 from learning.private import private_in, without
 from learning.randomness import seeded
 from learning.shipped import SHIPPED
+from learning.taking_part import can_run_in
 from learning.userfile import call_users, import_users
 from schemas.manifests import Metric
 
@@ -71,6 +72,7 @@ class Task:
 
     reference: what it was loaded by, so that another process can load it again.
     source_sha256: hex digest of the file's bytes. policy_overrides: its POLICY, unchecked. metric: its METRIC.
+    can_run: its ``can_run``, which says whether a device with such examples may take part now; None without one.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Task:
     config: TrainConfig
     policy_overrides: Mapping[str, Any]
     metric: Metric | None
+    can_run: Callable[[Examples], object] | None = field(repr=False)
     _module: ModuleType = field(repr=False)
     _data: list[Dataset] = field(default_factory=list, repr=False)
 
@@ -169,17 +172,6 @@ class Task:
         return replace(self, config=config_from_overrides(overrides, where=where, given=settings))
 
     @property
-    def can_run(self) -> Callable[[Examples], object] | None:
-        """The file's ``can_run``, which says whether a device with these examples may take part now; None without one.
-
-        What it raises is FLV-2513, at its line.
-        """
-        own = getattr(self._module, "can_run", None)
-        if not callable(own):
-            return None
-        return lambda examples: call_users(self.path, "can_run()", "FLV-2513", lambda: own(examples))
-
-    @property
     def shipped_data(self) -> str:
         """Which of the shipped data sets is its data, by name; "" where it has its own."""
         own = getattr(self._module, "data", None)
@@ -246,6 +238,7 @@ def load_task(reference: str, settings: Mapping[str, Any] = NO_SETTINGS) -> Task
         config=config_from_overrides(_mapping(module, "CONFIG", where), where=where, given=settings),
         policy_overrides=_mapping(module, "POLICY", where),
         metric=declared_metric(module, where),
+        can_run=can_run_in(module, path),
         _module=module,
     )
     _ = task.private  # which makes a model, once

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from schemas.topics import (
     aggregates_topic,
     guides_topic,
+    heartbeats_topic,
     metrics_topic,
     models_topic,
     topics_of,
@@ -71,10 +72,12 @@ def own_group(task: str, role: OwnGroupRole, rest: str = "") -> str:
     return f"fluvial-{task}-{role}-{rest}"
 
 
-def access_of(task: str, partitions: Mapping[str, int], *, guided: bool = False) -> tuple[Grant, ...]:
+def access_of(
+    task: str, partitions: Mapping[str, int], *, guided: bool = False, heartbeats: bool = False
+) -> tuple[Grant, ...]:
     """Every permission of a task; ``partitions`` maps each region to its number of partitions.
 
-    ``guided``: its policy is, so that it has guardians and a topic of guides.
+    ``guided``: its policy is, so that it has guardians and a topic of guides. ``heartbeats``: it has a topic of these.
     """
     regions = sorted(partitions)
     models, metrics = models_topic(task), metrics_topic(task)
@@ -90,6 +93,8 @@ def access_of(task: str, partitions: Mapping[str, int], *, guided: bool = False)
         topic("device", updates, _WRITE, region)
         topic("device", verdicts, _READ, region)
         topic("device", models, _READ, region)
+        if heartbeats:
+            topic("device", heartbeats_topic(task), _WRITE, region)
         for one in (updates, verdicts, aggregates):
             topic("worker", one, (*_BOTH, *_SET), region)
         topic("worker", metrics, _WRITE, region)
@@ -111,7 +116,7 @@ def access_of(task: str, partitions: Mapping[str, int], *, guided: bool = False)
         topic("guardian", guides_topic(task), _BOTH)
         topic("merger", guides_topic(task), (*_READ, *_SET))
     grants.extend(Grant(role, "group", own_group(task, role), _READ, is_prefix=True) for role in alone)
-    for known in topics_of(task, partitions, guided=guided):
+    for known in topics_of(task, partitions, guided=guided, heartbeats=heartbeats):
         topic("reader", known.name, _READ)
         if known.name == models:
             topic("operator", models, (*_BOTH, *_SET))

@@ -16,6 +16,11 @@ DAY_MS: Final = 86_400_000
 METRICS_RETENTION_MS: Final = 30 * DAY_MS
 GUIDES_BYTES_MAX: Final = 16_384
 """What a record of a topic of guides may have: an announcement has a thousand bytes, and mergers read what is there."""
+HEARTBEAT_BYTES_MAX: Final = 8192
+"""What a heartbeat may have: a certificate has at most 4096 bytes, and base64 adds a third."""
+HEARTBEATS_KEPT_BYTES: Final = 256 << 20
+"""A flood of heartbeats pushes older ones out, and fills no disk."""
+UNBOUNDED_BYTES: Final = 1 << 62
 
 Key = Literal["device_id", "partition", "region", "task"]
 
@@ -40,6 +45,11 @@ class Topic:
         return ".updates." in self.name or ".aggregates." in self.name
 
     @property
+    def is_of_heartbeats(self) -> bool:
+        """Whether it has nothing but what devices say of themselves, for looking."""
+        return self.name.endswith(".heartbeats")
+
+    @property
     def is_of_guides(self) -> bool:
         """Whether it has nothing but guardians' announcements."""
         return self.name.endswith(".guides")
@@ -49,12 +59,17 @@ class Topic:
         return {
             "message.timestamp.type": self.timestamp_type,
             "retention.ms": str(self.retention_ms),
-            "retention.bytes": "-1",
+            "retention.bytes": str(HEARTBEATS_KEPT_BYTES if self.is_of_heartbeats else -1),
             "cleanup.policy": "delete",
-            "max.message.bytes": str(
-                min(message_bytes_max, GUIDES_BYTES_MAX) if self.is_of_guides else message_bytes_max
-            ),
+            "max.message.bytes": str(min(message_bytes_max, self._record_bytes_max)),
         } | ({"compression.type": "uncompressed"} if self.is_folded else {})
+
+    @property
+    def _record_bytes_max(self) -> int:
+        """What one record may have, where that is less than what a broker takes."""
+        if self.is_of_heartbeats:
+            return HEARTBEAT_BYTES_MAX
+        return GUIDES_BYTES_MAX if self.is_of_guides else UNBOUNDED_BYTES
 
 
 def updates_topic(task: str, region: str) -> str:
@@ -87,10 +102,17 @@ def guides_topic(task: str) -> str:
     return f"fl.{task}.guides"
 
 
-def topics_of(task: str, partitions: Mapping[str, int], *, guided: bool = False) -> tuple[Topic, ...]:
+def heartbeats_topic(task: str) -> str:
+    """What devices say of themselves, for looking; of tasks that were created with it only."""
+    return f"fl.{task}.heartbeats"
+
+
+def topics_of(
+    task: str, partitions: Mapping[str, int], *, guided: bool = False, heartbeats: bool = False
+) -> tuple[Topic, ...]:
     """The whole table for a task; ``partitions`` maps each region to its number of partitions.
 
-    ``guided``: with the topic of guides, see ``Genesis.is_guided``.
+    ``guided``: with the topic of guides, see ``Genesis.is_guided``. ``heartbeats``: with the topic of these.
     """
     table: list[Topic] = []
     for region, count in sorted(partitions.items()):
@@ -103,5 +125,7 @@ def topics_of(task: str, partitions: Mapping[str, int], *, guided: bool = False)
     table.append(Topic(models_topic(task), ("ModelAnnouncement", "Revoke"), "region", 1, FOREVER_MS))
     if guided:
         table.append(Topic(guides_topic(task), ("GuideAnnouncement",), "task", 1, FOREVER_MS))
+    if heartbeats:
+        table.append(Topic(heartbeats_topic(task), ("Heartbeat",), "device_id", 1, DAY_MS))
     table.append(Topic(metrics_topic(task), ("JSON",), "task", 1, METRICS_RETENTION_MS))
     return tuple(table)

@@ -43,13 +43,14 @@ def differing_settings(
 
     With ``replicas`` copies enough to spare one, an acknowledged record has to stand in two; how many copies there are
     is the operator's choice. More than there are can never acknowledge anything.
-    Larger messages do no harm, and how long metrics are kept is the operator's choice. That the broker unpacks what it
-    stores is asked of a ``fresh`` task's topics only: older ones go without, and are read as well (ADR 27).
+    Larger messages do no harm, and how long metrics and heartbeats are kept is the operator's choice. That the broker
+    unpacks what it stores is asked of a ``fresh`` task's topics only: older ones go without, and are read as well
+    (ADR 27).
     """
     wanted = Topic(topic, (), "task", 1, FOREVER_MS).config(message_bytes_max)
     if not fresh:
         wanted.pop("compression.type", None)
-    if topic.endswith(".metrics"):
+    if topic.endswith((".metrics", ".heartbeats")):
         wanted = {name: value for name, value in wanted.items() if not name.startswith("retention.")}
     wanted[UNCLEAN] = "false"
     differing = {

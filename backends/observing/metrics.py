@@ -38,6 +38,8 @@ WORKER: Final = ("worker",)
 MERGER: Final = ("merger",)
 EVALUATOR: Final = ("evaluator",)
 GUARDIAN: Final = ("guardian",)
+DRIFTING: Final = ("merger", "evaluator")
+"""Who sees numbers of versions that may drift."""
 FLEET: Final = ("fleet",)
 AUDITOR: Final = ("auditor",)
 CANARY: Final = ("canary",)
@@ -170,6 +172,8 @@ MERGERS: Final = (
     _gauge("fluvial_version", "version", MERGER, (), "The newest version that this merger knows.", "Is there a new version?"),
     _counter("fluvial_version_commits_total", "versions", MERGER, (), "Versions that this merger committed.", "How often is there a new version?"),
     _counter("fluvial_policy_changes_total", "changes", MERGER, (), "Versions of this merger whose policy is another than the version's before.", "Did the policy change?"),
+    _counter("fluvial_drift_total", "alarms", DRIFTING, ("signal",), "Times that a number of the versions began to rise: the usual norm of updates (update_norm), or the task's metric in the worse direction (metric).", "Did the devices' data change?"),
+    _gauge("fluvial_drift_statistic", "1", DRIFTING, ("signal",), "How near a number of the versions is to such an alarm, which is at 1.", "Does something begin to drift?"),
     _counter("fluvial_version_races_lost_total", "versions", MERGER, (), "Versions that another merger committed first.", "Do two mergers run?"),
     _histogram("fluvial_publish_to_version_seconds", "seconds", MERGER, REGION, "From an accepted update's LogAppendTime until the version that holds it is committed; of windows over 1,024 updates an even sample.", "How long until an update is in the model?", END_TO_END_S),
     _histogram("fluvial_merge_seconds", "seconds", MERGER, (), "From choosing windows until their version is committed and stored.", "What does a merge cost?", ANSWER_S),

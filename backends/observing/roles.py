@@ -13,11 +13,12 @@ from aggregation.errors import FluvialError
 from aggregation.server.aggregates import Aggregate, Slot
 from backends.log import Headers, LogRecord
 from backends.observer import LastScrape
+from backends.observing.drift import Drift, show_drift, usual_norm
 from backends.observing.metrics import Metrics
 from backends.observing.process import OTHER, MetricsObserver, error_id
 from backends.observing.times_header import unpack
 from backends.observing.worker import WorkerMetrics
-from schemas.manifests import Manifest
+from schemas.manifests import Manifest, Metric
 from schemas.task_metric import is_finite, metric_of, reaches, values_of, way_of
 
 WINDOWS_REMEMBERED_MAX: Final = 2048
@@ -40,6 +41,8 @@ class MergerMetrics(MetricsObserver):
         self._refused = ""
         self._policy = ""
         self._last_scrape: LastScrape | None = None
+        self._norms = Drift()
+        metrics.counter("fluvial_drift_total").labels("update_norm")
 
     def adopted(self, version: int, regions: Collection[str]) -> None:
         """See ``Observer``."""
@@ -83,6 +86,7 @@ class MergerMetrics(MetricsObserver):
         if self._policy not in {"", manifest.policy_sha256}:
             metrics.counter("fluvial_policy_changes_total").inc()
         self._policy = manifest.policy_sha256
+        show_drift(metrics, "update_norm", self._norms, usual_norm(chosen))
         self.succeeded("version")
         now_s = time.time()
         for aggregate in chosen:
@@ -168,6 +172,9 @@ class EvaluatorMetrics(MetricsObserver):
         self._series: set[tuple[str, str]] = set()
         self._shown: set[str] = set()
         self._without = 0
+        self._drift = Drift()
+        metrics.counter("fluvial_drift_total").labels("metric")
+        self._judged_by: Metric | None = None
 
     def aim(self, target: float) -> None:
         """The value of the task's metric that a version should reach."""
@@ -184,6 +191,9 @@ class EvaluatorMetrics(MetricsObserver):
         # Where they do not reach back to version 0, one before them may have been the first: then nobody can say.
         self._reached = bool(evaluations) and evaluations[0]["version"] != 0
         for record in evaluations:
+            self._worsened(
+                record
+            )  # what was before this process is learned from, and nobody is told of it again
             self._show(record)
 
     def evaluated(self, record: Mapping[str, Any], seconds: float) -> None:
@@ -194,7 +204,17 @@ class EvaluatorMetrics(MetricsObserver):
         else:
             self.succeeded("evaluation")
             self.metrics.histogram("fluvial_evaluation_duration_seconds").observe(seconds)
+        show_drift(self.metrics, "metric", self._drift, None, drifted=self._worsened(record))
         self._show(record)
+
+    def _worsened(self, record: Mapping[str, Any]) -> bool:
+        """Whether the task's metric drifts towards the worse; the test begins anew where another number judges it."""
+        metric, values = metric_of(None, record), values_of(record)
+        if metric is None or metric.name not in values:
+            return False
+        if metric != self._judged_by:
+            self._judged_by, self._drift = metric, Drift()
+        return self._drift.add(-values[metric.name] if metric.higher_is_better else values[metric.name])
 
     def _show(self, record: Mapping[str, Any]) -> None:
         version = int(record["version"])

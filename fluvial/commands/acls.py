@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--guided", is_flag=True, help="With --regions: of a task whose policy is guided by a guardian."
 )
+@click.option("--heartbeats", is_flag=True, help="With --regions: of a task that has a topic of heartbeats.")
 @click.option(
     "--principal",
     "principals",
@@ -58,6 +59,7 @@ def acls(
     form: str,
     regions: str | None,
     guided: bool,
+    heartbeats: bool,
     principals: Sequence[str],
     cluster: str,
     servers: str,
@@ -83,9 +85,9 @@ def acls(
     who = parse_principals(principals)
     if regions is None:
         file = read_task_file(invocation.home, task_name)
-        of = Permitted(file.task, sorted(file.regions), file.is_guided)
+        of = Permitted(file.task, sorted(file.regions), file.is_guided, file.has_heartbeats)
     else:
-        of = Permitted(check_task_name(task_name, "TASK"), sorted(parse_regions(regions)), guided)
+        of = Permitted(check_task_name(task_name, "TASK"), sorted(parse_regions(regions)), guided, heartbeats)
     output = invocation.output
     if form == "minio":
         policies = minio_of(of, bucket)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from aggregation.codecs import CODECS, DEFAULT_CODEC
-from aggregation.errors import TimeoutProblem, UsageProblem
-from aggregation.weights.staleness import WEIGHT_ONE
-from backends.shown import one_line
+from aggregation.errors import UsageProblem
 from fluvial.commands.device_data import check_choice, load_program_and_data
+from fluvial.commands.device_rounds import (
+    publish_one,
+    refusal_of,
+    run_rounds,
+    verdict_document,
+    verdict_line,
+)
 from fluvial.commands.tasks import check_known_region, data_option, region_option, task_option
 from fluvial.terminal.invocation import Invocation, json_option, pass_invocation, traceback_option
 from fluvial.terminal.key_place import KeyPlace
@@ -21,16 +24,8 @@ from fluvial.terminal.numbers import ANY, NOT_NEGATIVE
 from fluvial.terminal.set_option import set_option
 
 if TYPE_CHECKING:
-    from aggregation.fold.events import Verdict
     from backends.tasks import TaskFile
-    from learning import Examples, Task
-    from learning.training import LocalResult
-    from producers.fleet.failures import FailedRounds
-    from producers.sdk.bases import Base
-    from producers.sdk.device import Device, Receipt
-    from producers.sdk.private_layers import PrivateLayers
-
-CLIP_WORTH_SAYING: Final = 0.999
+    from producers.sdk.device import Device
 
 
 @click.group()
@@ -143,12 +138,12 @@ def publish(
         contribution, notes = one.contribution_of_state(base, state, num_examples=num_examples, loss=loss)
         for note in notes:
             invocation.output.say(note)
-        receipt, verdict = _publish_one(invocation, one, base, contribution, timeout_s)
-    problem = _refusal(one, receipt, verdict)
+        receipt, verdict = publish_one(invocation, one, base, contribution, timeout_s)
+    problem = refusal_of(one, receipt, verdict)
     if problem is not None:
         raise problem
-    invocation.output.document(_verdict_document(one, base, receipt, verdict))
-    invocation.output.print(_verdict_line(base, receipt, verdict))
+    invocation.output.document(verdict_document(one, base, receipt, verdict))
+    invocation.output.print(verdict_line(base, receipt, verdict))
 
 
 @device.command("run")
@@ -171,6 +166,14 @@ def publish(
     help="Train on part I of N of the task's data. Default: on the natural part of this id, or on all.",
 )
 @data_option
+@click.option(
+    "--heartbeat",
+    "heartbeat_s",
+    type=NOT_NEGATIVE,
+    default=0.0,
+    show_default="never",
+    help="Say every so many seconds that it is there, to a task that was created with --heartbeats.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @set_option
 @traceback_option
@@ -188,6 +191,7 @@ def run_device(
     rounds: int,
     shard: str | None,
     data: str,
+    heartbeat_s: float,
     seed: int,
     given: dict[str, Any],
 ) -> int:
@@ -202,7 +206,14 @@ def run_device(
 
     chosen = check_choice(shard, data)
     file, one = _open(
-        invocation, task_name=task_name, region=region, device_id=device_id, key=key, codec=codec, seed=seed
+        invocation,
+        task_name=task_name,
+        region=region,
+        device_id=device_id,
+        key=key,
+        codec=codec,
+        seed=seed,
+        heartbeat_s=heartbeat_s,
     )
     with one:
         task, examples = load_program_and_data(invocation, file, one, chosen, data=data, given=given)
@@ -210,7 +221,7 @@ def run_device(
         if may_run is not None:
             one.eligibility = Eligibility(lambda: may_run(examples), f"device {one.device_id}")
         own = PrivateLayers(private_folder(invocation.home, file.task), one.author.genesis.sha256)
-        refused, failed = _rounds(invocation, one, task, examples, own, rounds, timeout_s)
+        refused, failed = run_rounds(invocation, one, task, examples, own, rounds, timeout_s)
     invocation.output.line(
         {
             "rounds": rounds,
@@ -227,88 +238,6 @@ def run_device(
     return 1 if refused or failed.total else 0
 
 
-def _rounds(  # noqa: PLR0917 (the command's own values)
-    invocation: Invocation,
-    one: Device,
-    task: Task,
-    examples: Examples,
-    own: PrivateLayers,
-    rounds: int,
-    timeout_s: float,
-) -> tuple[int, FailedRounds]:
-    """So many rounds: how many updates were refused, and the rounds that failed. FLV-6310: the last ones all did."""
-    from producers.fleet.failures import ROUNDS_FAILED_MAX, FailedRounds, no_round_succeeds
-    from producers.sdk.eligibility import NotNowProblem
-
-    failed = FailedRounds()
-    done, refused, in_a_row, version = 0, 0, 0, -1
-    while done < rounds:
-        try:
-            with invocation.output.waiting(f"version {version + 1} or newer"):
-                base = one.fetch_selected(newer_than=version, timeout_s=timeout_s)
-        except TimeoutProblem as error:
-            if in_a_row:
-                raise no_round_succeeds(failed, 1, in_a_row) from error
-            raise
-        try:
-            outcome = _trained(invocation, one, base, task, examples, own, failed)
-        except NotNowProblem as later:
-            # It was able when it fetched: it answers this base, or a newer one, later.
-            invocation.output.say(later.message)
-            continue
-        done, version = done + 1, base.version
-        in_a_row = 0 if outcome is not None else in_a_row + 1
-        if in_a_row >= min(ROUNDS_FAILED_MAX, rounds):
-            raise no_round_succeeds(failed, 1, in_a_row)
-        if outcome is None:
-            continue
-        receipt, verdict = _publish_one(invocation, one, base, outcome, timeout_s)
-        invocation.output.line(_verdict_document(one, base, receipt, verdict))
-        problem = _refusal(one, receipt, verdict)
-        if problem is not None:
-            refused += 1
-            invocation.output.say(str(problem))
-        else:
-            invocation.output.print(_verdict_line(base, receipt, verdict))
-    return refused, failed
-
-
-def _trained(  # noqa: PLR0917
-    invocation: Invocation,
-    one: Device,
-    base: Base,
-    task: Task,
-    examples: Examples,
-    own: PrivateLayers,
-    failed: FailedRounds,
-) -> LocalResult | None:
-    """One local training; None when it failed, which is taken down in ``failed``. NotNowProblem: see ``train``."""
-    from producers.fleet.failures import failed_round
-    from producers.sdk.eligibility import NotNowProblem
-
-    started = time.monotonic()
-    try:
-        outcome = one.train(base, task, examples, private=own.of(one.device_id))
-        own.keep(one.device_id, outcome.private)
-    except (KeyboardInterrupt, NotNowProblem):
-        raise
-    except BaseException as error:  # noqa: BLE001 (users' code may raise anything)
-        this = failed_round(
-            device=one.device_id, region=one.author.region, base_version=base.version, error=error
-        )
-        first = failed.add(this)
-        invocation.output.line({"failed_round": msgspec.to_builtins(this)})
-        invocation.output.say(
-            this.told() if first else f"the round on version {base.version} failed again: {this.message}"
-        )
-        return None
-    invocation.output.say(
-        f"trained version {base.version} on {outcome.num_examples} examples in "
-        f"{time.monotonic() - started:.1f} s, loss {outcome.loss:.4f}"
-    )
-    return outcome
-
-
 def _open(
     invocation: Invocation,
     *,
@@ -318,6 +247,7 @@ def _open(
     key: Path | str | None,
     codec: str = DEFAULT_CODEC,
     seed: int = 0,
+    heartbeat_s: float = 0.0,
 ) -> tuple[TaskFile, Device]:
     from backends.keys import signer_path
     from backends.tasks import keys_folder, read_task_file
@@ -343,6 +273,7 @@ def _open(
         genesis_sha256=file.genesis_sha256,
         codec=codec,
         seed=seed,
+        heartbeat_s=heartbeat_s,
     )
     if one.device_id != device_id:
         one.close()
@@ -353,47 +284,3 @@ def _open(
             hint="name the right `--key`",
         )
     return file, one
-
-
-def _publish_one(
-    invocation: Invocation, one: Device, base: Base, outcome: Any, timeout_s: float
-) -> tuple[Receipt, Verdict]:
-    receipt = one.publish(base, outcome)
-    invocation.output.say(f"published {receipt.place}")
-    with invocation.output.waiting(f"the verdict of a worker of {one.author.region}"):
-        return receipt, one.verdict(receipt, timeout_s=timeout_s)
-
-
-def _refusal(one: Device, receipt: Receipt, verdict: Verdict) -> Exception | None:
-    from producers.sdk.advice import problem_of
-
-    return problem_of(verdict, f"device {one.device_id} ({one.author.region})   record {receipt.place}")
-
-
-def _verdict_line(base: Base, receipt: Receipt, verdict: Verdict) -> str:
-    # The device clips before it rounds, so the fold may still clip by a hair: not worth a word.
-    clip = f", {verdict.detail}" if verdict.clip < CLIP_WORTH_SAYING else ""
-    weight = verdict.weight / WEIGHT_ONE
-    judged = f"on version {base.version}, staleness {verdict.staleness}, weight {weight:.4f}{clip}"
-    return one_line(f"{verdict.outcome}: {receipt.place} {judged}")
-
-
-def _verdict_document(one: Device, base: Base, receipt: Receipt, verdict: Verdict) -> dict[str, Any]:
-    from producers.sdk.advice import hint_for
-
-    return {
-        "device": one.device_id,
-        "region": one.author.region,
-        "topic": receipt.topic,
-        "partition": receipt.partition,
-        "offset": receipt.offset,
-        "update_id": receipt.update_id,
-        "base_version": base.version,
-        "outcome": verdict.outcome,
-        "detail": verdict.detail,
-        "hint": hint_for(verdict.outcome),
-        "staleness": verdict.staleness,
-        "weight": verdict.weight / WEIGHT_ONE,
-        "clip": verdict.clip,
-        "norm": verdict.norm,
-    }

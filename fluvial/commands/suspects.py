@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from fluvial.terminal.invocation import Invocation, json_option, pass_invocation
 if TYPE_CHECKING:
     from aggregation.server.aggregates import Slot
     from fluvial.reading.devices import Devices, DeviceStanding
+    from fluvial.reading.registry import Heard, Registry
     from fluvial.reading.task_view import TaskView
     from fluvial.terminal.output import Output
 
@@ -19,23 +21,40 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--task", "task_name", help="Default: the newest on this machine.")
 @click.option("--region", help="Which region. Default: all of them.")
+@click.option(
+    "--all",
+    "everybody",
+    is_flag=True,
+    help="All that were heard of late: cohort, last seen, participation, verdicts.",
+)
 @click.option("--quarantined", is_flag=True, help="Only those in quarantine.")
 @click.option(
     "--limit",
     type=click.IntRange(1, 100_000),
     default=20,
     show_default=True,
-    help="How many, the most suspected first.",
+    help="How many, the most suspected first; with --all, those heard last.",
 )
 @json_option
 @pass_invocation
 def devices(
-    invocation: Invocation, *, task_name: str | None, region: str | None, quarantined: bool, limit: int
+    invocation: Invocation,
+    *,
+    task_name: str | None,
+    region: str | None,
+    everybody: bool,
+    quarantined: bool,
+    limit: int,
 ) -> int:
     """Which devices are suspected, why, and since when, as the newest window of each partition says.
 
-    Exit code 1 when a partition's newest window cannot be read.
+    With --all, every device that verdicts or heartbeats tell of. Exit code 1 when a partition's newest window cannot be
+    read.
     """
+    if everybody and quarantined:
+        raise click.UsageError("--all and --quarantined: choose one of them")
+    if everybody:
+        return _everybody(invocation, task_name, region, limit)
     from fluvial.reading.devices import read_devices
     from fluvial.reading.task_view import open_task
 
@@ -43,6 +62,68 @@ def devices(
         found = read_devices(view, _slots(view, region), quarantined=quarantined, limit=limit)
     invocation.output.document(found.document())
     return show_devices(invocation.output, found, quarantined=quarantined)
+
+
+def _everybody(invocation: Invocation, task_name: str | None, region: str | None, limit: int) -> int:
+    from fluvial.reading.registry import read_registry
+    from fluvial.reading.task_view import open_task
+
+    with open_task(invocation, task_name) as view:
+        found = read_registry(view, _slots(view, region), limit=limit)
+    invocation.output.document(found.document())
+    show_registry(invocation.output, found, now_s=time.time())
+    return 0
+
+
+def show_registry(output: Output, found: Registry, *, now_s: float) -> None:
+    """The table of all devices that were heard, and how much of it is shown."""
+    from aggregation.defences import SHARE_VERSIONS
+
+    if not found.shown:
+        output.print("no device was heard of late")
+        return
+    columns = [
+        "device",
+        "region",
+        "cohort",
+        "last seen",
+        "took part in",
+        "accepted",
+        "refused",
+        "last verdict",
+        "says",
+    ]
+    output.table(columns, [_heard_row(one, found.head, now_s) for one in found.shown])
+    output.print(
+        f"showing {len(found.shown)} of {found.total}; took part in: of the last {SHARE_VERSIONS} versions"
+    )
+    if found.forgotten:
+        output.say(f"{found.forgotten} more were heard longer ago, and are not kept")
+    if not found.heartbeats:
+        output.say(
+            "the task has no heartbeats: a device that only waits is not heard (`task create --heartbeats`)"
+        )
+    if found.strays:
+        output.say(f"{found.strays} records among verdicts and heartbeats are none")
+
+
+def _heard_row(one: Heard, head: int, now_s: float) -> tuple[object, ...]:
+    from aggregation.fold.rejections import ACCEPTED
+    from fluvial.commands.operator_views import duration
+
+    accepted = one.outcomes[ACCEPTED]
+    says = f"{one.state}: {one.reason}" if one.reason else one.state
+    return (
+        one.device_id,
+        one.region if one.partition is None else f"{one.region}[{one.partition}]",
+        "?" if one.cohort is None else one.cohort or "-",
+        f"{duration(max(0.0, now_s - one.last_ms / 1000))} ago",
+        one.participation(head),
+        accepted,
+        one.outcomes.total() - accepted,
+        one.outcome or "-",
+        says or "-",
+    )
 
 
 def _slots(view: TaskView, region: str | None) -> list[Slot]:

@@ -71,6 +71,11 @@ for _command in (list_tasks, show, stop, rm, discard, acls):
     is_flag=True,
     help="Encrypt the new private keys, with FLUVIAL_KEY_PASSPHRASE (docs/deploy.md).",
 )
+@click.option(
+    "--heartbeats",
+    is_flag=True,
+    help="With a topic in which devices say that they are there (docs/devices.md).",
+)
 @set_option
 @no_check_option
 @traceback_option
@@ -87,6 +92,7 @@ def create(
     given: dict[str, Any],
     origin: str | None,
     encrypt: bool,
+    heartbeats: bool,
     no_check: bool,
 ) -> None:
     """Create a task from REFERENCE: a shipped one, such as digits, or your own .py file. Repeating it is harmless."""
@@ -108,6 +114,7 @@ def create(
         given=given or None,
         origin=origin,
         encrypt_keys=encrypt,
+        heartbeats=heartbeats,
         output=invocation.output,
     )
     invocation.output.document(task_document(file))

@@ -56,16 +56,21 @@ def _filled(pattern: str, task: str, grant: Grant) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """A task whose permissions are asked for. ``guided``: its policy is, so that it has guardians."""
+    """A task whose permissions are asked for. ``guided``: its policy is, so that it has guardians.
+
+    ``heartbeats``: it has a topic of these.
+    """
 
     task: str
     regions: Sequence[str]
     guided: bool = False
+    heartbeats: bool = False
 
     @property
     def grants(self) -> tuple[Grant, ...]:
         """Every permission of it."""
-        return access_of(self.task, dict.fromkeys(self.regions, 1), guided=self.guided)
+        regions = dict.fromkeys(self.regions, 1)
+        return access_of(self.task, regions, guided=self.guided, heartbeats=self.heartbeats)
 
 
 def by_principal(of: Permitted, principals: Principals) -> list[tuple[str, list[Grant]]]:

@@ -84,15 +84,15 @@ def create_task(
     split: tuple[int, float] | None = None,
     origin: str | None = None,
     encrypt_keys: bool = False,
+    heartbeats: bool = False,
     output: Reporter,
 ) -> TaskFile:
     """Create the task that ``reference`` (a shipped name or a .py file) describes; returns what ``task.json`` records.
 
     ``regions`` maps each region to its number of partitions. ``policy_text`` (TOML) goes before the task
-    file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model.
-    ``given`` (settings over the file's CONFIG) and ``split`` (devices, alpha) are noted, and stay as noted where they
-    are None. ``origin`` (TASK@VERSION) is the version whose model is the first one. ``encrypt_keys``: new private keys
-    are encrypted.
+    file's POLICY, and that before ``policy_defaults`` (TOML). ``seed`` draws the first model. ``given`` (settings over
+    the file's CONFIG) and ``split`` (devices, alpha) are noted, and stay as noted where they are None. ``origin``
+    (TASK@VERSION) is the version whose model is the first one. ``encrypt_keys``: of new keys; ``heartbeats``: a topic.
 
     Raises UsageProblem: FLV-2403 (another task of this name), 2404 (updates too large), 2405 (regions), 2406 (topics of
     an earlier task), 2001 to 2004 (policy, layout), 22xx (the task file), 3104 (partitions), 6327 and 6328 (origin);
@@ -112,10 +112,9 @@ def create_task(
         defaults=policy_defaults,
         default_format=NEWEST if existing is None else existing.first_policy.format,
     )
-    folder = keys_folder(settings.home, task)
+    folder, guided = keys_folder(settings.home, task), defence_named(policy.defence.kind).guided
     if existing is not None and not keys.authority_path(folder, CONTROL).exists():
         raise _exists_otherwise(task, store, "its certificate authorities are not on this machine")
-    guided = defence_named(policy.defence.kind).guided
     make_keys(folder, regions, guided=guided, keeping=keys.Keeping(settings.key, encrypt_keys))
     program = carried_program(loaded, output)
     first = first_version(
@@ -134,12 +133,13 @@ def create_task(
     _check_sizes(first.genesis.tensor_layout, policy, settings)
     if existing and existing != first.genesis:
         raise _exists_otherwise(task, store, _difference(existing, first.genesis))
-    _declare_topics(settings, first.genesis, fresh=existing is None, output=output)
+    _declare_topics(settings, first.genesis, fresh=existing is None, heartbeats=heartbeats, output=output)
     program.keep(settings.home, store)
     if (written := first.write(store)) is None:
         raise _exists_otherwise(task, store, _difference(store.genesis(), first.genesis))
     output.say(_told(written, fresh=existing is None))
-    return _noted(settings, written, Noted(lasting_reference(loaded, reference), seed, given, split))
+    said = Noted(lasting_reference(loaded, reference), seed, given, split, heartbeats)
+    return _noted(settings, written, said)
 
 
 def _check_sizes(layout: Layout, policy: Policy, settings: Settings) -> None:
@@ -324,12 +324,14 @@ def first_version(
     return FirstVersion(genesis, model, optimizer, (frozen,) if frozen is not None else ())
 
 
-def _declare_topics(settings: Settings, genesis: Genesis, *, fresh: bool, output: Reporter) -> None:
+def _declare_topics(
+    settings: Settings, genesis: Genesis, *, fresh: bool, heartbeats: bool, output: Reporter
+) -> None:
     """Declare what is missing; a fresh task may not start on logs that already hold another's records."""
-    topics = topics_of(genesis.task, genesis.partitions, guided=genesis.is_guided)
+    topics = topics_of(genesis.task, genesis.partitions, guided=genesis.is_guided, heartbeats=heartbeats)
     require_right_topics(settings, [topic.name for topic in topics], fresh=fresh)
     created = set(declare_topics(settings, topics))
-    permit_task(settings, genesis.task, genesis.partitions, guided=genesis.is_guided)
+    permit_task(settings, genesis.task, genesis.partitions, guided=genesis.is_guided, heartbeats=heartbeats)
     if created:
         output.say(f"declared {len(created)} topics")
     logs = [(updates_topic(genesis.task, region), p) for region, p in genesis.slots]

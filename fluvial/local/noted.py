@@ -24,6 +24,7 @@ class Noted(NamedTuple):
     seed: int
     given: Mapping[str, Any] | None
     split: tuple[int, float] | None
+    heartbeats: bool = False
 
 
 def task_file_of(home: Path, genesis: Genesis, noted: Noted) -> TaskFile:
@@ -45,6 +46,9 @@ def task_file_of(home: Path, genesis: Genesis, noted: Noted) -> TaskFile:
         devices=devices,
         alpha=alpha,
         guided=True if genesis.is_guided else msgspec.UNSET,
+        heartbeats=True
+        if noted.heartbeats or (before is not None and before.has_heartbeats)
+        else msgspec.UNSET,
     )
 
 

@@ -49,9 +49,9 @@ def remove_task(settings: Settings, file: TaskFile, reporter: Reporter, *, keep_
     """Remove it. Raises what Kafka and the store raise when they are away; then nothing of this machine has gone."""
     home, task = settings.home, file.task
     partitions, guided = _partitions(settings, file), file.is_guided
-    table = topics_of(task, partitions, guided=guided)
+    table = topics_of(task, partitions, guided=guided, heartbeats=file.has_heartbeats)
     topics = delete_topics(settings, [topic.name for topic in table])
-    forbid_task(settings, task, partitions, guided=guided)
+    forbid_task(settings, task, partitions, guided=guided, heartbeats=file.has_heartbeats)
     reporter.say(f"deleted {len(topics)} topics")
     objects = remove_objects(settings.store, f"{task}/")
     reporter.say(f"deleted {objects} objects")

@@ -24,21 +24,25 @@ if TYPE_CHECKING:
     from fluvial.terminal.output import Reporter
 
 
-def permit_task(settings: Settings, task: str, regions: Iterable[str], *, guided: bool = False) -> int:
+def permit_task(
+    settings: Settings, task: str, regions: Iterable[str], *, guided: bool = False, heartbeats: bool = False
+) -> int:
     """Give every role of a task what it needs, and no more; how many permissions. None where no service is ours."""
     given = 0
     if _is_our_kafka(settings):
-        given += kafka_permissions.permit(settings, _grants(task, regions, guided), _holder)
+        given += kafka_permissions.permit(settings, _grants(task, regions, guided, heartbeats), _holder)
     if is_our_store(settings):
         given += store_permissions.permit(settings.store, store_policies(settings, task, guided=guided))
     return given
 
 
-def forbid_task(settings: Settings, task: str, regions: Iterable[str], *, guided: bool = False) -> int:
+def forbid_task(
+    settings: Settings, task: str, regions: Iterable[str], *, guided: bool = False, heartbeats: bool = False
+) -> int:
     """Take it away again; how many permissions there were."""
     taken = 0
     if _is_our_kafka(settings):
-        taken += kafka_permissions.forbid(settings, _grants(task, regions, guided), _holder)
+        taken += kafka_permissions.forbid(settings, _grants(task, regions, guided, heartbeats), _holder)
     if is_our_store(settings):
         taken += store_permissions.forbid(settings.store, store_policies(settings, task, guided=guided))
     return taken
@@ -56,7 +60,11 @@ def permit_known_tasks(settings: Settings, reporter: Reporter) -> int:
         policies = [store_policies(settings, file.task, guided=file.is_guided) for file in files]
         given += store_permissions.permit(settings.store, [one for some in policies for one in some])
     if _is_our_kafka(settings):
-        grants = [grant for file in files for grant in _grants(file.task, file.regions, file.is_guided)]
+        grants = [
+            grant
+            for file in files
+            for grant in _grants(file.task, file.regions, file.is_guided, file.has_heartbeats)
+        ]
         given += kafka_permissions.permit(settings, grants, _holder)
     return given
 
@@ -92,8 +100,13 @@ def store_policies(
     ]
 
 
-def _grants(task: str, regions: Iterable[str], guided: bool) -> tuple[Grant, ...]:  # noqa: FBT001 (as its callers say it)
-    return access_of(task, dict.fromkeys(regions, 1), guided=guided)
+def _grants(
+    task: str,
+    regions: Iterable[str],
+    guided: bool,  # noqa: FBT001 (as its callers say it)
+    heartbeats: bool,  # noqa: FBT001
+) -> tuple[Grant, ...]:
+    return access_of(task, dict.fromkeys(regions, 1), guided=guided, heartbeats=heartbeats)
 
 
 def _holder(grant: Grant) -> str:

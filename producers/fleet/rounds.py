@@ -69,7 +69,7 @@ class Rounds:
         self.failed = FailedRounds()
         self.declined: Counter[str] = Counter()
         self._can_run = can_run
-        self._asked_at: dict[int, float] = {}
+        self._asked: dict[int, tuple[float, bool]] = {}
         self._trains = trains
         self._trains_in: threading.Thread | None = None
         self._members = members
@@ -86,15 +86,13 @@ class Rounds:
         self._failed_at = 0.0
 
     def may_run(self, member: Member) -> bool:
-        """Whether a device may take part now; one that may not is asked again after ``ASKED_EVERY_S``."""
+        """Whether a device may take part now: asked at most every ``ASKED_EVERY_S``, and once more by ``make``."""
         if self._can_run is None:
             return True
-        now_s = time.monotonic()
-        if now_s - self._asked_at.get(member.index, -math.inf) < ASKED_EVERY_S:
-            return False
-        able = self._is_able(member)
-        if not able:
-            self._asked_at[member.index] = now_s
+        now_s, (asked_s, able) = time.monotonic(), self._asked.get(member.index, (-math.inf, False))
+        if now_s - asked_s >= ASKED_EVERY_S:
+            able = self._is_able(member)
+            self._asked[member.index] = now_s, able
         return able
 
     def _is_able(self, member: Member) -> bool:
@@ -114,6 +112,7 @@ class Rounds:
         and again.
         """
         if not self._is_able(member):
+            self._asked[member.index] = time.monotonic(), False
             member.last_base, member.asked = -1, (-1, -1)
             return []
         member.rounds += 1

@@ -16,7 +16,6 @@ A refused update is a verdict, not an exception.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -26,16 +25,16 @@ from aggregation.errors import FluvialError, TimeoutProblem
 from aggregation.partitioning import murmur2
 from backends.clock import SYSTEM_CLOCK, Clock
 from backends.environment import load_settings
-from backends.kafka.reading import LogReader
 from backends.kafka.writing import LogWriter
 from backends.keys import load_key_pair
-from backends.log import LogRecord, Position, RecordWriter
+from backends.log import Position, RecordWriter
 from backends.observer import UNOBSERVED, Observer
 from backends.store.factory import open_object_store
 from backends.store.task_store import TaskStore
 from producers.sdk.announcements import Announcements
 from producers.sdk.bases import Base, Bases, arrays_of, flat_of
 from producers.sdk.eligibility import CanRun, Eligibility
+from producers.sdk.heart import Heart
 from producers.sdk.pace import Turn, heard_of, next_turn
 from producers.sdk.turns import check_cohort_known, not_its_turn
 from producers.sdk.updates import (
@@ -47,11 +46,9 @@ from producers.sdk.updates import (
     honest_record,
     seal_update,
 )
+from producers.sdk.verdict_wait import await_verdict
 from producers.sdk.whose_key import holder_of_key
-from schemas.avro import CodecError
 from schemas.states import base_as_held, frozen_of, state_file, update_of_state
-from schemas.topics import verdicts_topic
-from schemas.verdicts import decode_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,8 +101,10 @@ class Device:
         clock: Clock = SYSTEM_CLOCK,
         observer: Observer = UNOBSERVED,
         can_run: CanRun | None = None,
+        heart: Heart | None = None,
     ) -> None:
         self.author = author
+        self.heart = heart or Heart(author, writer, clock, 0.0)
         self.eligibility = Eligibility(can_run, f"device {author.device_id}")
         self.codec: CodecName = codec
         self._settings = settings
@@ -133,6 +132,7 @@ class Device:
         announcements: Announcements | None = None,
         observer: Observer = UNOBSERVED,
         can_run: CanRun | None = None,
+        heartbeat_s: float = 0.0,
     ) -> Device:
         """A device by its key; its id and region stand in the certificate.
 
@@ -140,6 +140,9 @@ class Device:
 
         ``can_run`` says whether the device may take part now (``producers.sdk.eligibility``; ``Conditions`` is one); it
         is asked before fetching and before training, and ``device.eligibility.why_not()`` asks it at any other time.
+
+        With ``heartbeat_s`` above 0 it says that it is there, so often while it waits or trains, to a task that was
+        made with a topic for that.
 
         Without ``settings``, the addresses come from FLUVIAL_* variables or the stack on this machine (FLV-1001).
         ``genesis_sha256`` is the trust anchor: without it, the store is believed. UsageProblem FLV-2407 (region),
@@ -162,6 +165,7 @@ class Device:
             codec=codec,
             observer=observer,
             can_run=can_run,
+            heart=Heart.of(settings, author, SYSTEM_CLOCK, heartbeat_s) if heartbeat_s > 0.0 else None,
         )
         device._owns_announcements = announcements is None
         return device
@@ -177,6 +181,7 @@ class Device:
     def close(self) -> None:
         """Deliver what is under way and release what this device opened itself."""
         self._writer.flush()
+        self.heart.stop()
         if self._owns_announcements:
             self._announcements.close()
 
@@ -203,9 +208,12 @@ class Device:
         """
         clock, base, known_at = self._clock, None, 0.0
         until = clock.monotonic() + timeout_s
-        self.eligibility.wait(clock, timeout_s)
+        self.eligibility.wait(
+            clock, timeout_s, lambda reason: self.heart.beat("declined", newer_than, reason)
+        )
         while base is None or not self.is_selected(base, clock.monotonic() - known_at):
             left_s = until - clock.monotonic()
+            self.heart.beat("waiting", newer_than if base is None else base.version)
             if base is not None and left_s <= 0.0:
                 raise not_its_turn(self.author, base, timeout_s)
             step_s = (
@@ -261,6 +269,7 @@ class Device:
         from learning.training import train_locally
 
         self.eligibility.require()
+        self.heart.beat("training", base.version)
         seed = murmur2(self.device_id.encode()) ^ self.author.seed
         if self._bound is None or self._bound[0] is not task:
             self._bound = (task, bind(task, self._bases.genesis, self._bases.store.get_object))
@@ -371,30 +380,5 @@ class Device:
 
     def verdict(self, receipt: Receipt, *, timeout_s: float = VERDICT_TIMEOUT_S) -> Verdict:
         """What became of an update; TimeoutProblem FLV-2503 when no worker has judged it in time."""
-        topic = verdicts_topic(self.author.genesis.task, self.author.region)
-        deadline = time.monotonic() + timeout_s
-        with LogReader(self._settings, f"fluvial-verdicts-{self.device_id}") as reader:
-            # One verdict per offset and none out of turn: an update's verdict never stands before its own offset.
-            start = min(receipt.offset, reader.bounds(topic, receipt.partition)[1])
-            for record in reader.follow({(topic, receipt.partition): start}):
-                if record is not None:
-                    verdict = _verdict_in(record)
-                    if verdict is not None and verdict.offset == receipt.offset:
-                        return verdict
-                if time.monotonic() > deadline:
-                    break
-        raise TimeoutProblem(
-            "FLV-2503",
-            f"no verdict on {receipt.place} within {timeout_s:g} s",
-            where=f"topic {topic}[{receipt.partition}]",
-            hint=f"is a worker running? start one with `fluvial worker --task {self.author.genesis.task} "
-            f"--region {self.author.region}`",
-        )
-
-
-def _verdict_in(record: LogRecord) -> Verdict | None:
-    """The verdict in a record; None when somebody wrote something else there."""
-    try:
-        return decode_verdict(record.value or b"")
-    except CodecError:
-        return None
+        where, place = (receipt.partition, receipt.offset), receipt.place
+        return await_verdict(self._settings, self.author, *where, place=place, timeout_s=timeout_s)

@@ -68,10 +68,14 @@ class Eligibility:
         if reason:
             raise not_now(self._who, reason)
 
-    def wait(self, clock: Clock, timeout_s: float) -> None:
-        """Until the device may take part; NotNowProblem FLV-2512 when it may not within ``timeout_s``."""
+    def wait(self, clock: Clock, timeout_s: float, tell: Callable[[str], object] = lambda _: None) -> None:
+        """Until the device may take part; NotNowProblem FLV-2512 when it may not within ``timeout_s``.
+
+        ``tell`` is called with every reason why it may not yet.
+        """
         until = clock.monotonic() + timeout_s
         while reason := self.why_not():
+            tell(reason)
             left_s = until - clock.monotonic()
             if left_s <= 0.0:
                 raise not_now(self._who, reason, timeout_s)

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 import schemas
-from fluvial.documents.asyncapi.examples import METRICS, RECORDS, avro_json, envelope
+from fluvial.documents.asyncapi.examples import METRICS, RECORDS, avro_json, envelope, heartbeat
 from fluvial.local.create import PARTITIONS_MAX
 from schemas import avro as codec
 from schemas.envelope import ENVELOPE
@@ -19,20 +19,24 @@ from schemas.vouching import HEADER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION: Final = "1.3.0"
+VERSION: Final = "1.4.0"
 """The document's own. Something removed or changed needs a new major version, something added a new minor one."""
 AVRO: Final = "application/vnd.apache.avro;version=1.9.0"
 BINDING: Final = "0.5.0"
 METRICS_SCHEMA: Final = "metrics.v1.schema.json"
+HEARTBEAT_SCHEMA: Final = "heartbeat.v1.schema.json"
+IN_JSON: Final = frozenset({"JSON", "Heartbeat"})
 READERS: Final = {
     "updates": ("worker", "auditor"),
     "verdicts": ("device", "operator", "auditor"),
     "aggregates": ("merger", "auditor"),
     "models": ("device", "evaluator", "auditor"),
     "guides": ("merger", "auditor"),
+    "heartbeats": ("operator",),
     "metrics": ("analyst",),
 }
-UNSIGNED_BY: Final = {"Verdict": ("worker",), "JSON": ("evaluator",)}
+UNSIGNED_BY: Final = {"Verdict": ("worker",), "JSON": ("evaluator",), "Heartbeat": ("device",)}
+"""Who writes what stands in no signed envelope; a heartbeat has a signature of its own."""
 KEYLESS: Final = {
     "Barrier": {"type": "null", "description": "None: one stands in every partition."},
     "Tick": {"type": "null", "description": "None: it stands in the partition whose window it closes."},
@@ -64,6 +68,8 @@ SAYS: Final = {
     "models": "Which version is ready for a region's devices.",
     "guides": "Guardians' announcements of guides, whose bulk is in the object store. Of tasks whose policy has "
     "`defence.kind = guide` only.",
+    "heartbeats": "Devices say that they are there, for operators. Of tasks that were created with `--heartbeats` "
+    "only. Nothing is folded or decided by it.",
     "metrics": "For analysts: one flat JSON object a record. Nothing here feeds the model.",
 }
 TRACING: Final = {
@@ -96,7 +102,7 @@ VERDICT_HEADERS: Final = {
 
 def topic_templates(partitions: int = 1) -> tuple[Topic, ...]:
     """The topic table with the names of its parameters in place of a task and a region."""
-    return topics_of("{task}", {"{region}": partitions}, guided=True)
+    return topics_of("{task}", {"{region}": partitions}, guided=True, heartbeats=True)
 
 
 def channel_of(address: str) -> str:
@@ -112,7 +118,7 @@ def build() -> dict[str, Any]:
         "info": {
             "title": "Fluvial's topics",
             "version": VERSION,
-            "description": "Every Kafka topic of a federated learning task. All but metrics hold Avro's "
+            "description": "Every Kafka topic of a federated learning task. All but metrics and heartbeats hold Avro's "
             "single-object encoding: C3 01, the schema's CRC-64-AVRO fingerprint, the body; signed ones in a "
             "SignedEnvelope. Bytes in examples are in Avro's JSON encoding.",
         },
@@ -155,7 +161,8 @@ def _channel(topic: Topic) -> dict[str, Any]:
         "message.timestamp.type": config["message.timestamp.type"],
     } | {name: value for name, value in config.items() if name == "compression.type"}
     binding["bindingVersion"] = BINDING
-    kept = "for ever" if topic.retention_ms == FOREVER_MS else f"for {topic.retention_ms // DAY_MS} days"
+    days = topic.retention_ms // DAY_MS
+    kept = "for ever" if topic.retention_ms == FOREVER_MS else f"for {days} day{'' if days == 1 else 's'}"
     return {
         "address": topic.name,
         "description": f"{SAYS[name]} Kept {kept}.",
@@ -220,6 +227,14 @@ def _message(record: str, topic: Topic) -> dict[str, Any]:
             "payload": {"$ref": "#/components/schemas/Metrics"},
             "examples": [{"name": "evaluation", "payload": METRICS}],
         }
+    if record == "Heartbeat":
+        return message | {
+            "summary": "A device says that it is there. Signed by the device; nothing is decided by it.",
+            "contentType": "application/json",
+            "payload": {"$ref": "#/components/schemas/Heartbeat"},
+            "x-signed-by": "device",
+            "examples": [{"name": "waiting", "payload": json.loads(heartbeat())}],
+        }
     message["summary"] = _avsc(record)["doc"]
     if record in SIGNERS:
         return message | {
@@ -240,11 +255,12 @@ def _message(record: str, topic: Topic) -> dict[str, Any]:
 
 
 def _schemas(table: tuple[Topic, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    records = [record for topic in table for record in topic.records if record != "JSON"]
+    records = [record for topic in table for record in topic.records if record not in IN_JSON]
     for record in (ENVELOPE, *records):
         for schema in codec.schemas_for(record):
             yield _schema_name(schema), {"schemaFormat": AVRO, "schema": _avsc(record, schema.version)}
     yield "Metrics", {"$ref": f"../schemas/{METRICS_SCHEMA}"}
+    yield "Heartbeat", {"$ref": f"../schemas/{HEARTBEAT_SCHEMA}"}
 
 
 def _schema_name(schema: codec.Schema) -> str:

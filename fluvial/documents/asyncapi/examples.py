@@ -15,6 +15,7 @@ from aggregation.fold.rules import TASK_RULES
 from schemas import avro as codec
 from schemas.certificates import CONTROL, Role
 from schemas.envelope import ENVELOPE, Signer
+from schemas.heartbeats import Heartbeat, seal_heartbeat
 from schemas.records import SIGNERS
 from schemas.signing import SignatureDomain
 
@@ -143,6 +144,15 @@ def envelope(kind: str) -> dict[str, Any]:
     name, fields = codec.decode(value)
     assert name.name == ENVELOPE
     return fields
+
+
+def heartbeat() -> bytes:
+    """A device's heartbeat, signed."""
+    update = RECORDS["ClientUpdate"]
+    said = Heartbeat(
+        update["task"], update["region"], _NAMES[Role.DEVICE], TIMESTAMP_MS, update["base_version"], "waiting"
+    )
+    return seal_heartbeat(said, _signer(Role.DEVICE))
 
 
 def avro_json(value: Any) -> Any:

@@ -56,6 +56,17 @@ def test_a_task_without_guides_has_no_guardians() -> None:
     }
 
 
+def test_of_heartbeats_devices_write_their_own_and_operators_read() -> None:
+    more = set(access_of("digits", REGIONS, guided=True, heartbeats=True)) - set(GRANTS)
+    assert {grant.name for grant in more} == {"fl.digits.heartbeats"}
+    assert {(grant.role, grant.region, grant.operations[0]) for grant in more} == {
+        ("device", "eu", "Write"),
+        ("device", "us", "Write"),
+        ("reader", "", "Read"),
+        ("operator", "", "Read"),
+    }
+
+
 def test_a_merger_reads_what_it_folds_again() -> None:
     readable = {grant.name for grant in GRANTS if grant.role == "merger" and "Read" in grant.operations}
     assert {"fl.digits.updates.eu", "fl.digits.updates.us"} <= readable

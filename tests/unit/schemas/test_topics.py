@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from schemas import avro as codec
 from schemas.records import INGRESS_KINDS
-from schemas.topics import FOREVER_MS, GUIDES_BYTES_MAX, topics_of
+from schemas.topics import (
+    DAY_MS,
+    FOREVER_MS,
+    GUIDES_BYTES_MAX,
+    HEARTBEAT_BYTES_MAX,
+    HEARTBEATS_KEPT_BYTES,
+    topics_of,
+)
 
 TABLE = topics_of("digits", {"us": 1, "eu": 2})
 BY_NAME = {topic.name: topic for topic in TABLE}
@@ -30,6 +37,17 @@ def test_a_guided_task_has_one_more_whose_records_are_small() -> None:
     config = guides.config(9_000_000)
     assert config["max.message.bytes"] == str(GUIDES_BYTES_MAX)
     assert (config["retention.ms"], config["message.timestamp.type"]) == (str(FOREVER_MS), "LogAppendTime")
+
+
+def test_a_task_may_have_a_topic_of_heartbeats_whose_records_are_small_and_soon_gone() -> None:
+    with_them = topics_of("digits", {"us": 1, "eu": 2}, heartbeats=True)
+    (beats,) = set(with_them) - set(TABLE)
+    assert (beats.name, beats.partitions, beats.records) == ("fl.digits.heartbeats", 1, ("Heartbeat",))
+    config = beats.config(9_000_000)
+    assert config["max.message.bytes"] == str(HEARTBEAT_BYTES_MAX)
+    assert config["retention.bytes"] == str(HEARTBEATS_KEPT_BYTES)
+    assert (config["retention.ms"], config["cleanup.policy"]) == (str(DAY_MS), "delete")
+    assert not beats.is_folded
 
 
 def test_a_regions_topics_are_co_partitioned() -> None:

@@ -32,7 +32,7 @@ def test_publish_times_go_from_the_worker_to_the_merger_in_a_header(tmp_path: Pa
     assert [name for name, _ in headers] == [NAME]
     assert worker.window_closed(SLOT, closed, state()) == ()
     now_ms = time.time_ns() // 1_000_000
-    aggregate: Any = SimpleNamespace(slot=SLOT, region="eu", sequence=4)
+    aggregate: Any = SimpleNamespace(slot=SLOT, region="eu", sequence=4, histograms=None)
     merger.window_taken(LogRecord("a", 0, 0, now_ms, None, b"", headers), aggregate)
     manifest: Any = SimpleNamespace(accepted=3, version=1, policy_sha256="a" * 64, inputs=())
     merger.committed(manifest, [aggregate], 100)
