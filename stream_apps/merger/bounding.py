@@ -58,8 +58,8 @@ class Bounding:
         if odd is not None:
             return IntegrityProblem(
                 "FLV-3004",
-                f"it says that {odd.accepted} updates of version {odd.base} weigh {odd.weight} in version {one.version}, "
-                "which they cannot by staleness.versions_max and staleness.weights of its policy",
+                f"it says that {odd.accepted} updates of version {odd.base} weigh {odd.weight} at version "
+                f"{one.version}, which they cannot by staleness.versions_max and staleness.weights of its policy",
             )
         return None
 
