@@ -21,7 +21,7 @@ ARGS ?=
 PYTHONS_AGAIN ?= $(shell $(BIN)/python -m tests.interpreters)
 AGAIN := cramjam cryptography fastavro msgspec numba numpy rfc8785 safetensors
 # More than cores: a test of the real stack waits for a third of its time.
-PROCESSES ?= 3
+PROCESSES ?= 4
 SEEDS ?= 20000
 RECORDS ?= 100000
 SEED ?= 1
@@ -53,7 +53,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## train, attack and audit a federation here; options in ARGS="..."
 	@$(BIN)/fluvial demo $(ARGS)
 
-test: setup ## every test, PROCESSES=3 at a time, each process with its own Kafka and object store; options in ARGS="..."
+test: setup ## every test, PROCESSES=4 at a time, each process with its own Kafka and object store; options in ARGS="..."
 	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope $(ARGS)
 
 test-long: setup ## what is long by nature: minutes of chaos, thousands of seeds, every mutant (about an hour)

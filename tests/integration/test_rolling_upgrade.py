@@ -50,7 +50,7 @@ def next_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This checkout's packages as other files, which say so when they run."""
     folder = tmp_path_factory.mktemp("next-release")
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / package, folder / package)
     (folder / "infra").mkdir()
     shutil.copy(ROOT / "infra" / "prices.toml", folder / "infra")
     running = folder / "stream_apps" / "running.py"
