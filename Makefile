@@ -123,7 +123,7 @@ format: setup ## let ruff format and mend what it can
 	@$(BIN)/ruff check --fix $(SOURCES)
 
 bench: setup ## print the benchmark figures
-	@for name in import_time kernels passes layout ingest live latency recovery snapshots audit observing export console defences merges; do echo "== benchmarks/$$name.py"; \
+	@for name in import_time kernels passes layout ingest live latency edges recovery snapshots audit observing export console defences merges; do echo "== benchmarks/$$name.py"; \
 	  PYTHONPATH=. $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
 peers: setup ## Fluvial beside Flower and NVFlare, installed from the package index into the cache; options in ARGS="..."

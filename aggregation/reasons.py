@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from aggregation import reason_words as words
+
 Value = int | float | str
 """Of the types ``long`` (64 bits with sign), ``double`` and ``string``."""
 VALUE_CHARACTERS_MAX: Final = 200
@@ -22,50 +24,6 @@ VALUE_CHARACTERS_MAX: Final = 200
 Words = Callable[..., str]
 NONE: Final[Mapping[str, type]] = {}
 """A reason without values."""
-
-
-def _clip(norm: float, clip: float) -> str:
-    return f"clipped from norm {norm:.6g} to {clip:g}"
-
-
-def _stale(base: int, version: int, allowed: int) -> str:
-    return f"base version {base} is {version - base} versions old, the policy allows {allowed}"
-
-
-def _below_floor(base: int, version: int, allowed: int, floor: int) -> str:
-    return f"{_stale(base, version, allowed)}, and no base below {floor}"
-
-
-def _deviates(norm: float, deviations: float, allowed: float) -> str:
-    return (
-        f"its norm {norm:.6g} is {deviations:.2f} robust deviations above its peers', "
-        f"the policy allows {allowed:g}"
-    )
-
-
-def _against(cosine: float, least: float) -> str:
-    return f"its cosine with the last global step is {cosine:.3f}, the policy asks for {least:g} or more"
-
-
-def _stale_for_long(base: int, version: int, allowed: int, seconds: float, seconds_max: float) -> str:
-    age = f"it was superseded {seconds:.0f} s ago, the policy allows {seconds_max:g} s"
-    return f"{_stale(base, version, allowed)}, and {age}"
-
-
-def _over_share(device: str, version: int, per_version: int) -> str:
-    return f"{device} has no contribution left at version {version}: each version gives it {per_version}"
-
-
-def _quarantined(device: str, until: int) -> str:
-    return f"{device} is in quarantine until version {until}: too many of its last updates were anomalous"
-
-
-def _revoke(device: str, serial: str, reason: str) -> str:
-    return f"revoked {' and '.join(name for name in (device, serial) if name)}: {reason}"
-
-
-def _malformed(record: str, flaw: str, at: int) -> str:
-    return f"not the one encoding of a {record}: {flaw} at byte {at}"
 
 
 class Reason(Enum):
@@ -117,7 +75,7 @@ class Reason(Enum):
     ANOTHER_TOPIC = (
         111, "undecodable", {"record": str}, lambda name: f"a {name} does not belong into an updates topic",
     )  # fmt: skip
-    MALFORMED = 112, "undecodable", {"record": str, "flaw": str, "at": int}, _malformed
+    MALFORMED = 112, "undecodable", {"record": str, "flaw": str, "at": int}, words.malformed
     """``flaw`` is one of ``schemas.canonical.Flaw``; ``at`` the byte where the flawed value begins, header included."""
 
     # -- certificates and signatures
@@ -178,7 +136,7 @@ class Reason(Enum):
     )  # fmt: skip
 
     # -- updates
-    ACCEPTED_CLIPPED = 300, "accepted", {"norm": float, "norm_clip": float}, _clip
+    ACCEPTED_CLIPPED = 300, "accepted", {"norm": float, "norm_clip": float}, words.clip
     DEVICE_REVOKED = 301, "revoked", {"device_id": str}, lambda name: f"device {name} was revoked"
     CERTIFICATE_REVOKED = 302, "revoked", {"serial": str}, lambda serial: f"certificate {serial} was revoked"
     ANOTHER_TASK = (
@@ -197,9 +155,9 @@ class Reason(Enum):
         306, "future_base", {"base_version": int, "version": int},
         lambda base, version: f"base version {base}, this partition has only seen version {version}",
     )  # fmt: skip
-    STALE = 307, "too_stale", {"base_version": int, "version": int, "versions_max": int}, _stale
+    STALE = 307, "too_stale", {"base_version": int, "version": int, "versions_max": int}, words.stale
     BELOW_FLOOR = (
-        308, "too_stale", {"base_version": int, "version": int, "versions_max": int, "floor": int}, _below_floor,
+        308, "too_stale", {"base_version": int, "version": int, "versions_max": int, "floor": int}, words.below_floor,
     )  # fmt: skip
     NEVER_SEEN = (
         309, "unknown_base", {"base_version": int}, lambda base: f"this partition never saw a version {base}",
@@ -257,18 +215,19 @@ class Reason(Enum):
         lambda norm, allowed: f"norm {norm:.6g}, the policy allows {allowed:g}",
     )  # fmt: skip
     DEVIATES = (
-        323, "anomalous", {"norm": float, "norm_deviations": float, "norm_deviations_max": float}, _deviates,
+        323, "anomalous", {"norm": float, "norm_deviations": float, "norm_deviations_max": float}, words.deviates,
     )  # fmt: skip
-    AGAINST = 324, "anomalous", {"cosine": float, "cosine_min": float}, _against
+    AGAINST = 324, "anomalous", {"cosine": float, "cosine_min": float}, words.against
     STALE_FOR_LONG = (
         325, "too_stale",
-        {"base": int, "version": int, "versions_max": int, "seconds": float, "seconds_max": float}, _stale_for_long,
+        {"base": int, "version": int, "versions_max": int, "seconds": float, "seconds_max": float},
+        words.stale_for_long,
     )  # fmt: skip
     OVER_SHARE = (
-        326, "over_share", {"device_id": str, "version": int, "per_version": int}, _over_share,
+        326, "over_share", {"device_id": str, "version": int, "per_version": int}, words.over_share,
     )  # fmt: skip
     QUARANTINED = (
-        327, "quarantined", {"device_id": str, "until": int}, _quarantined,
+        327, "quarantined", {"device_id": str, "until": int}, words.quarantined,
     )  # fmt: skip
     NO_CHANGE = 328, "anomalous", NONE, lambda: "it changes nothing: all of its weights' deltas are 0"
     AGAINST_GUIDE = (
@@ -290,6 +249,51 @@ class Reason(Enum):
         ),
     )  # fmt: skip
 
+    # -- windows of edges
+    EDGE_WINDOW = (
+        340, "aggregated", {"edge": str, "sequence": int, "accepted": int},
+        lambda edge, sequence, accepted: f"window {sequence} of {edge}, of {accepted} updates",
+    )  # fmt: skip
+    EDGE_AGAIN = (
+        341, "duplicate", {"edge": str, "sequence": int, "next": int},
+        lambda edge, sequence, following: f"window {sequence} of {edge} came before, its next is {following}",
+    )  # fmt: skip
+    EDGE_GAP = (
+        342, "bad_aggregate", {"edge": str, "sequence": int, "next": int},
+        lambda edge, sequence, following: f"window {sequence} of {edge} does not follow its last one, its next is "
+        f"{following}",
+    )  # fmt: skip
+    EDGE_MISLABELLED = (
+        343, "bad_aggregate", {"edge": str},
+        lambda edge: f"the window in it is of another log than that of {edge}",
+    )  # fmt: skip
+    EDGE_POLICY = (
+        344, "bad_aggregate", {"edge": str, "policy": str, "own": str},
+        lambda edge, policy, own: f"{edge} folded it under the policy {policy}, in force is {own}",
+    )  # fmt: skip
+    EDGE_TOO_MANY = (
+        345, "over_share", {"edge": str, "accepted": int, "updates_max": int},
+        lambda edge, accepted, allowed: f"with this window {edge} has {accepted} updates at this version, the policy "
+        f"allows {allowed}",
+    )  # fmt: skip
+    EDGE_FORM = (
+        346, "bad_aggregate", {"edge": str, "flaw": str},
+        lambda edge, flaw: f"no log comes to this window of {edge}: its {flaw}",
+    )  # fmt: skip
+    EDGE_NORM = (
+        347, "bad_aggregate", {"edge": str, "section": str},
+        lambda edge, section: f"the sums of {section} of {edge} are longer than so many clipped updates are",
+    )  # fmt: skip
+    EDGE_LATE_BUFFERS = (
+        348, "too_stale", {"edge": str, "base": int, "version": int},
+        lambda edge, base, version: f"{edge} folded it at version {base}, this is version {version}: means of buffers "
+        "are of one version",
+    )  # fmt: skip
+    EDGE_UNREADABLE = (
+        349, "undecodable", {"edge": str, "flaw": str},
+        lambda edge, flaw: f"not the one encoding of a window of {edge}: its {flaw}",
+    )  # fmt: skip
+
     # -- control records
     BARRIER = (
         401, "control", {"version": int, "reason": str},
@@ -303,7 +307,7 @@ class Reason(Enum):
     TICK_BEHIND = (
         404, "control", {"first_offset": int}, lambda first: f"tick for a window that is closed already ({first})",
     )  # fmt: skip
-    REVOKE = 405, "control", {"device_id": str, "serial": str, "reason": str}, _revoke
+    REVOKE = 405, "control", {"device_id": str, "serial": str, "reason": str}, words.revoke
     SKIP = (
         406,
         "control",

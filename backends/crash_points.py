@@ -28,6 +28,10 @@ POINTS: Final = (
     "guardian.before-object",
     "guardian.after-object",
     "guardian.after-announcement",
+    "edge.before-copy",
+    "edge.after-copy",
+    "edge.before-window",
+    "edge.after-window",
 )
 """In the order in which a window, and then a version, passes them."""
 

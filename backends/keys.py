@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregation.errors import UsageProblem
+from aggregation.regions import parent_of
 from backends.certificates import (
     AUTHORITY_DAYS,
     LEAF_DAYS,
@@ -168,7 +169,7 @@ class Issuer:
     """
 
     def __init__(self, folder: Path, issuer: str, keeping: Keeping) -> None:
-        file = _file(authority_path(folder, issuer), f"fluvial ca init --region {issuer}")
+        file = _authority_file(folder, issuer)
         self._certificate = file.certificate
         self._key = provider_of(file).key_of(file, keeping.settings.of_authority())
 
@@ -195,9 +196,19 @@ def _certified(
     holder: CertifiedName, key: Ed25519PrivateKey, folder: Path, settings: KeySettings, days: float
 ) -> x509.Certificate:
     """Signed by the holder's CA. UsageProblem FLV-2302 (no CA)."""
-    file = _file(authority_path(folder, holder.issuer), f"fluvial ca init --region {holder.issuer}")
+    file = _authority_file(folder, holder.issuer)
     authority_key = provider_of(file).key_of(file, settings.of_authority())
     return leaf_certificate(holder, key.public_key(), file.certificate, authority_key, days)
+
+
+def _authority_file(folder: Path, region: str) -> KeyFile:
+    """The CA of a region; of an edge that of the region above it, the nearest that has one here."""
+    own = authority_path(folder, region)
+    above = region
+    while above and not authority_path(folder, above).exists():
+        above = parent_of(above)
+    path = authority_path(folder, above) if above else own
+    return _file(path, f"fluvial ca init --region {region}")
 
 
 def load_key_pair(place: Path | str, settings: KeySettings = NO_KEY_SETTINGS) -> KeyPair:

@@ -12,8 +12,10 @@ import msgspec
 from backends.settings import Settings
 
 PREFIX: Final = "FLUVIAL_"
+PARENT: Final = "FLUVIAL_PARENT_"
+"""Of an edge's second connection, see ``backends.parent_settings``."""
 
-KNOWN: Final = frozenset(
+_HERE: Final = frozenset(
     PREFIX + name
     for name in (
         "BOOTSTRAP_SERVERS",
@@ -73,6 +75,10 @@ KNOWN: Final = frozenset(
         "UPDATE_BYTES_MAX",
     )
 )
+KNOWN: Final = _HERE | {f"{PARENT}BOOTSTRAP_SERVERS"}
+_OF_PARENT: Final = frozenset(
+    PARENT + name.removeprefix(PREFIX) for name in _HERE if name.startswith(f"{PREFIX}KAFKA_")
+)
 _OF_A_CLUSTER: Final = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
@@ -83,7 +89,7 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """What is set and means nothing here, by name, each with the variable that may be meant ("" for none)."""
     found = {}
     for name in sorted(environ):
-        ours = name.upper().startswith(PREFIX) and name not in KNOWN
+        ours = name.upper().startswith(PREFIX) and name not in KNOWN | _OF_PARENT
         if ours and not _OF_A_CLUSTER.fullmatch(name):
             found[name] = _meant(name.upper())
     return found

@@ -61,7 +61,7 @@ CROWD: Final = (
 )
 UNEVEN: Final = (
     *("--devices", "100", "--at-once", "26", "--regions", "local:1", "--alpha", "0.1"),
-    *("--delays", "pareto", "--tail", "1.2", "--updates", "2000", "--versions", "1000"),
+    *("--delays", "pareto", "--tail", "1.2", "--updates", "1000", "--versions", "1000"),
 )
 
 
@@ -123,16 +123,16 @@ RUNS: Final = (
     ),
     *(
         _buffer("ablation", f"k{k}-{kind}", k, kind)
-        for kind in ("polynomial", "constant")
-        for k in (1, 5, 10, 20, 50, 100)
+        for k, kind in (
+            *((k, "polynomial") for k in (1, 5, 10, 20, 50, 100)),
+            *((k, "constant") for k in (10, 50)),
+        )
     ),
     *(
         Run("uneven", name, MLP, policy, UNEVEN, None, 5, more)
         for name, policy, more in (
             ("fedavg", COHORT, ()),
-            ("fedprox-0.01", COHORT, ("--set", "mu=0.01")),
             ("fedprox-0.1", COHORT, ("--set", "mu=0.1")),
-            ("fedprox-1", COHORT, ("--set", "mu=1.0")),
             ("yogi", COHORT + '[server]\noptimizer = "yogi"\nlearning_rate = 0.02\n', ()),
             ("fedbuff", BUFFER.format(k=20, kind="polynomial"), ()),
             (

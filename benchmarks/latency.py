@@ -108,15 +108,17 @@ def latencies(
             for offset in range(tile.first_offset, tile.next_offset):
                 if (tile.partition, offset) in accepted and version in announced:
                     version_ms.append(announced[version] - published[(tile.partition, offset)])
-    return {"verdict": _summary(verdict_ms, len(published)), "version": _summary(version_ms, len(accepted))}
+    return {"verdict": summary(verdict_ms, len(published)), "version": summary(version_ms, len(accepted))}
 
 
-def _summary(values: list[float], wanted: int) -> dict[str, float]:
+def summary(values: list[float], wanted: int) -> dict[str, float]:
+    """Percentiles in milliseconds of what was measured, of so many that there were."""
     percentiles = statistics.quantiles(values, n=100)
     return {"p50_ms": percentiles[49], "p99_ms": percentiles[98], "measured": len(values), "of": wanted}
 
 
-def _start(settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
+def start(settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
+    """A `fluvial` process with a log of its own."""
     log = (settings.home / f"{arguments[0]}.log").open("wb")
     command = [
         sys.executable,
@@ -151,8 +153,8 @@ def main() -> None:
                 settings, task="latency", parameters=PARAMETERS, partitions=2, devices=DEVICES, policy=POLICY
             )
             processes = [
-                _start(settings, "worker", "--task", made.task, "--region", made.region),
-                _start(settings, "merger", "--task", made.task),
+                start(settings, "worker", "--task", made.task, "--region", made.region),
+                start(settings, "merger", "--task", made.task),
             ]
             time.sleep(SETTLE_S)
             published = publish(made, options.seconds, options.rate)

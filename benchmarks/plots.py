@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 from xml.sax.saxutils import escape
@@ -24,7 +25,7 @@ class Curve:
 def drawn(curves: list[Curve], *, x: str, y: str) -> str:
     """The SVG's text. Axes begin at 0."""
     right = max(point[0] for curve in curves for point in curve.points)
-    top = max(point[1] for curve in curves for point in curve.points)
+    top = math.ceil(10.0 * max(point[1] for curve in curves for point in curve.points)) / 10.0
     names = list(dict.fromkeys(curve.name for curve in curves))
     inner = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 

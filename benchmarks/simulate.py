@@ -32,8 +32,8 @@ updates_max = 512
 seconds_max = 600.0
 
 [staleness]
-versions_max = 100
-seconds_max = 86400.0
+versions_max = 50
+seconds_max = 600.0
 """
 AT_ONCE = 10_000
 

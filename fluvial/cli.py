@@ -81,6 +81,11 @@ COMMANDS: Final[dict[str, Entry]] = {
     "park": Entry("fluvial.commands.park:park", _RUN, "Park a record that makes the fold itself raise."),
     "pardon": Entry("fluvial.commands.pardon:pardon", _RUN, "End a device's quarantine."),
     "worker": Entry("fluvial.commands.processes:worker", _RUN, "Run a regional worker."),
+    "edge": Entry(
+        "fluvial.commands.edges:edge",
+        _RUN,
+        "Run an edge: aggregate devices' updates near them, publish one upward.",
+    ),
     "merger": Entry("fluvial.commands.processes:merger", _RUN, "Run the global merger."),
     "evaluator": Entry(
         "fluvial.commands.processes:evaluator", _RUN, "Evaluate every version on held-out data."

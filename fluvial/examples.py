@@ -102,6 +102,13 @@ EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
         ),
     ),
     "worker": (("worker --task mine --region local --name worker-1", "folds that region's updates"),),
+    "edge create": (
+        ("edge create local.shop-7 --task mine", "its topics, and its two keys by the region's CA"),
+    ),
+    "edge start": (
+        ("edge start local.shop-7 --task mine", "on the region's own Kafka"),
+        ("edge start local.shop-7 --task mine --parent kafka.eu.example:9092", "on a Kafka of its own"),
+    ),
     "merger": (("merger --task mine", "makes versions"),),
     "evaluator": (("evaluator --task mine", "evaluates each"),),
     "guardian": (

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from aggregation.policy import checks as policies
 from aggregation.reasons import Because, Reason, Value, because
+from aggregation.regions import root_of
 from schemas.der import Certificate, NotDerError, NotOursError, read_certificate, subject_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Role(Enum):
     MERGER = "merger"
     OPERATOR = "operator"
     GUARDIAN = "guardian"
+    EDGE = "edge"
 
 
 _MALFORMED: Final = (
@@ -65,16 +67,25 @@ _MALFORMED: Final = (
 """What ``cryptography`` raises on bytes that only look like a certificate; they have no common base."""
 
 _ROLES: Final = {role.value: role for role in Role}
-_FIRST_ROLES: Final = {name: role for name, role in _ROLES.items() if role is not Role.GUARDIAN}
-"""Those that there were before guardians."""
+_KNOWN_ROLES: Final = {
+    (guardians, edges): {
+        name: role
+        for name, role in _ROLES.items()
+        if (guardians or role is not Role.GUARDIAN) and (edges or role is not Role.EDGE)
+    }
+    for guardians in (False, True)
+    for edges in (False, True)
+}
+"""Roles by whether guardians and edges are known: at first there were neither."""
 ISSUED_BY_CONTROL: Final = frozenset({Role.MERGER, Role.OPERATOR, Role.GUARDIAN})
 
 
 class _Known(NamedTuple):
-    """What a certificate may say, to those who ask: roles by their names, and whether there are cohorts."""
+    """What a certificate may say, to those who ask: roles by their names, and whether there are cohorts and edges."""
 
     roles: Mapping[str, Role]
     cohorts: bool
+    edges: bool
 
 
 class _Named(NamedTuple):
@@ -124,7 +135,8 @@ class Trust:
     """The CAs of a task: ``authorities`` maps each region, and ``control``, to its CA certificate.
 
     ``rules`` are those of the task's records: every record that is judged by these CAs is read by them.
-    ``domain`` is for which task they have to be signed.
+    ``domain`` is for which task they have to be signed. ``edges``: whether the names of edges below a region are known
+    where no policy says so, as in an edge's own topics.
 
     ``identify`` remembers what it verified, up to ``CACHED_CERTIFICATES_MAX`` certificates of
     ``CACHED_CERTIFICATE_BYTES_MAX`` in all, and beyond that forgets who was not seen for longest: who it remembers
@@ -135,6 +147,7 @@ class Trust:
     authorities: Mapping[str, x509.Certificate]
     rules: RecordRules
     domain: SignatureDomain
+    edges: bool = False
     _known: OrderedDict[bytes, Identity] = field(default_factory=OrderedDict, repr=False)
     _known_bytes: int = field(default=0, repr=False)
 
@@ -144,23 +157,32 @@ class Trust:
         found = {region: x509.load_pem_x509_certificate(pem.encode()) for region, pem in pems.items()}
         return cls(found, rules, domain)
 
-    def identify(self, der: bytes, *, guardians: bool = True, cohorts: bool = True) -> Identity:
+    def of_edges(self) -> Trust:
+        """The same CAs for who reads the topics of edges."""
+        return Trust(self.authorities, self.rules, self.domain, edges=True)
+
+    def identify(
+        self, der: bytes, *, guardians: bool = True, cohorts: bool = True, edges: bool | None = None
+    ) -> Identity:
         """The identity behind a certificate; raises ``BadCertificateError`` with the reason.
 
         Without ``guardians`` there is no such role, as there was none to the Fluvial of policies before v3. Without
-        ``cohorts`` no certificate may name one, as before v6.
+        ``cohorts`` no certificate may name one, as before v6. Without ``edges`` (None: ask ``Trust.edges``) there is
+        no such role, and no region but those that have a CA.
         """
-        known = self._known
+        known, edges = self._known, self.edges if edges is None else edges
+        roles = _KNOWN_ROLES[guardians, edges]
         identity = known.get(der)
         if (
             identity is not None
-            and (guardians or identity.role is not Role.GUARDIAN)
+            and identity.role in roles.values()
             and (cohorts or not identity.cohort)
+            and (edges or identity.region in self.authorities)
         ):
             with contextlib.suppress(KeyError):  # another thread has just forgotten it
                 known.move_to_end(der)
             return identity
-        identity = self._verify(der, _Known(_ROLES if guardians else _FIRST_ROLES, cohorts))
+        identity = self._verify(der, _Known(roles, cohorts, edges))
         if known.setdefault(der, identity) is identity:
             self._known_bytes += len(der)
         while len(known) > CACHED_CERTIFICATES_MAX or self._known_bytes > CACHED_CERTIFICATE_BYTES_MAX:
@@ -183,7 +205,7 @@ class Trust:
         named = _name_in(read.uris, known)
         if read.key is None:
             raise _bad(Reason.KEY_NOT_ED25519)
-        if not _issued(read, self._issuer(named)):
+        if not _issued(read, self._issuer(named, known)):
             raise _bad(Reason.NOT_ISSUED, named.region)
         if read.is_authority:
             raise _bad(Reason.IS_A_CA)
@@ -198,10 +220,11 @@ class Trust:
             public_key=Ed25519PublicKey.from_public_bytes(read.key),
         )
 
-    def _issuer(self, named: _Named) -> x509.Certificate:
-        """The CA that may vouch for a role of a region."""
+    def _issuer(self, named: _Named, known: _Known) -> x509.Certificate:
+        """The CA that may vouch for a role of a region; for those of an edge it is that of the region above."""
         region, role = named.region, named.role
-        issuer = self.authorities.get(region)
+        root = root_of(region, self.authorities) if known.edges else region
+        issuer = None if root == CONTROL != region else self.authorities.get(root)
         if issuer is None:
             raise _bad(Reason.NO_CA, region)
         if (role in ISSUED_BY_CONTROL) != (region == CONTROL):
@@ -218,7 +241,7 @@ class Trust:
             raise _bad(Reason.NOT_A_CERTIFICATE, library=str(error)) from error
         if not isinstance(public_key, Ed25519PublicKey):
             raise _bad(Reason.KEY_NOT_ED25519)
-        issuer = self._issuer(named)
+        issuer = self._issuer(named, known)
         try:
             certificate.verify_directly_issued_by(issuer)
         except (*_MALFORMED, TypeError, InvalidSignature) as error:

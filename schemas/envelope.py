@@ -126,6 +126,14 @@ def read_update(data: bytes, rules: RecordRules) -> ClosedEnvelope:
     return ClosedEnvelope(quick.KIND, schema, *parts)
 
 
+def kind_of(data: bytes) -> str:
+    """The kind that an envelope says it is, at the cost of a look at its first bytes; "" for what is none."""
+    start, at = codec.schema_for(ENVELOPE).header, codec.HEADER_BYTES
+    if not data.startswith(start) or len(data) <= at or data[at] & 1 or data[at] > KIND_SHOWN_MAX:
+        return ""
+    return data[at + 1 : at + 1 + (data[at] >> 1)].decode("ascii", "replace")
+
+
 def _decoded(data: bytes, schema: codec.Schema, rules: RecordRules) -> dict[str, Any]:
     return canonical.decode(data, schema) if rules.canonical else codec.decode(data)[1]
 

@@ -30,6 +30,8 @@ SINCE_POLICY_V5: Final = {"Pardon": 1}
 """The same of policies before v5."""
 SINCE_POLICY_V6: Final = {"RegionalAggregate": 4, "PartitionState": 3}
 """The same of policies before v6."""
+WITH_EDGES: Final = {"EdgeAggregate": 1}
+"""The same of policies under which a task has no edges."""
 
 
 def is_later(schema: Schema, policy: Policy) -> bool:
@@ -46,6 +48,7 @@ def is_unknown(schema: Schema, policy: Policy) -> bool:
         (policy.says_buckets, SINCE_POLICY_V4),
         (policy.knows_pardons, SINCE_POLICY_V5),
         (policy.says_bases, SINCE_POLICY_V6),
+        (policy.knows_edges, WITH_EDGES),
     )
     return any(
         schema.version >= since.get(schema.name, schema.version + 1) for known, since in not_yet if not known

@@ -11,13 +11,23 @@ import enum
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from aggregation.defences import Usual
-from aggregation.fold.events import Barrier, Event, Pardon, RejectedRecord, Revoke, Skip, Tick, Update
+from aggregation.fold.events import (
+    Barrier,
+    EdgeAggregate,
+    Event,
+    RejectedRecord,
+    Revoke,
+    Skip,
+    Tick,
+    Update,
+)
 from aggregation.fold.rejections import REJECTIONS, RejectionReason
 from aggregation.policy import UPDATE_BYTES_LIMIT, Policy
 from aggregation.reasons import Because, Reason, because
+from schemas import edges
 from schemas.avro import CodecError, unknown_schema
 from schemas.certificates import BadCertificateError, Identity, Role, Trust
+from schemas.control_records import barrier_of, pardon_of, revoke_of, skip_of
 from schemas.envelope import ClosedEnvelope, Envelope, read_envelope, read_update
 from schemas.known import is_later, is_unknown
 from schemas.objects import is_sha256
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
 
 SIGNERS: Final = {
     "ClientUpdate": Role.DEVICE,
+    "EdgeAggregate": Role.EDGE,
     "Tick": Role.WORKER,
     "RegionalAggregate": Role.WORKER,
     "Guide": Role.GUARDIAN,
@@ -44,8 +55,9 @@ SIGNERS: Final = {
 """Which role may sign which record."""
 
 CONTROL_KINDS: Final = frozenset({"Barrier", "Tick", "Revoke", "Skip", "Pardon"})
-"""What stands in an updates topic beside updates."""
-INGRESS_KINDS: Final = frozenset({"ClientUpdate", *CONTROL_KINDS})
+"""What stands in an updates topic beside contributions."""
+CONTRIBUTIONS: Final = frozenset({"ClientUpdate", "EdgeAggregate"})
+INGRESS_KINDS: Final = CONTRIBUTIONS | CONTROL_KINDS
 DEVICE_TEXT_MAX: Final = 64
 """Characters of ``device_id`` and ``update_id``."""
 COHORTS: Final = {float(cohort): cohort for cohort in range(100)}
@@ -74,14 +86,19 @@ def decode_record(value: bytes | None, timestamp_ms: int, trust: Trust, policy: 
     if envelope.kind not in INGRESS_KINDS:
         return _refused(because(Reason.ANOTHER_TOPIC, envelope.kind))
     signer = authenticate(
-        envelope, timestamp_ms, trust, guardians=policy.counts_shares, cohorts=policy.knows_cohorts
+        envelope,
+        timestamp_ms,
+        trust,
+        guardians=policy.counts_shares,
+        cohorts=policy.knows_cohorts,
+        edges=policy.knows_edges,
     )
     if isinstance(signer, RejectedRecord):
         return signer
     try:  # only now: decoding costs memory and time that a stranger must not be able to spend
         opened = envelope.open(trust.rules)
     except CodecError as error:
-        return _refused(error.because, signer.name)
+        return _refused(error.because, signer.region if envelope.kind == edges.KIND else signer.name)
     return _translate(opened, signer, len(value), timestamp_ms, trust.rules)
 
 
@@ -100,7 +117,7 @@ def skip_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Skip | None
         return None
     envelope, signer = opened
     by = trust.rules.certificate_name(signer.serial) if trust.rules.revokes_all else ""
-    return _skip(envelope.record, by)
+    return skip_of(envelope.record, by)
 
 
 def revoke_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Revoke | None:
@@ -110,7 +127,7 @@ def revoke_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Revoke | 
         return None
     envelope, signer = opened
     by = trust.rules.certificate_name(signer.serial) if trust.rules.revokes_all else ""
-    return _revoke(envelope.record, by, trust.rules)
+    return revoke_of(envelope.record, by, trust.rules)
 
 
 def barrier_in(value: bytes | None, timestamp_ms: int, trust: Trust) -> Barrier | Unverified:
@@ -281,10 +298,14 @@ def authenticate(
     *,
     guardians: bool = True,
     cohorts: bool = True,
+    edges: bool | None = None,
 ) -> Identity | RejectedRecord:
-    """Who signed the envelope, if that role may sign this kind; an update's signer has to be its device."""
+    """Who signed the envelope, if that role may sign this kind; an update's signer has to be its device.
+
+    ``guardians``, ``cohorts`` and ``edges``: whether these are known, see ``Trust.identify``.
+    """
     try:
-        signer = trust.identify(envelope.certificate, guardians=guardians, cohorts=cohorts)
+        signer = trust.identify(envelope.certificate, guardians=guardians, cohorts=cohorts, edges=edges)
     except BadCertificateError as error:
         return _unauthentic(envelope, error.because)
     if not signer.valid_at(timestamp_ms):
@@ -299,7 +320,7 @@ def authenticate(
 
 def _unauthentic(envelope: ClosedEnvelope, why: Because) -> RejectedRecord:
     """A control record that fails is a forgery, whichever check it fails; its reason says which."""
-    if envelope.kind != "ClientUpdate":
+    if envelope.kind not in CONTRIBUTIONS:
         return RejectedRecord(RejectionReason.BAD_SIGNATURE, replace(why, forged=envelope.kind))
     return _refused(why)
 
@@ -313,47 +334,26 @@ def _translate(
     match envelope.kind:
         case "ClientUpdate":
             return _update(record, signer, envelope.signature, (record_bytes, timestamp_ms), by)
+        case edges.KIND:
+            found = edges.edge_event(record, signer.region, signer.serial, envelope.signature, rules)
+            if not isinstance(found, EdgeAggregate):
+                return _refused(found, signer.region)
+            return replace(found, record_bytes=record_bytes, signer=by, timestamp_ms=timestamp_ms)
         case "Barrier":
-            return Barrier(
-                task=record["task"],
-                region=record["region"],
-                version=record["version"],
-                manifest_sha256=record["manifest_sha256"],
-                model_sha256=record["model_sha256"],
-                reference_sha256=record["reference_sha256"],
-                policy_sha256=record["policy_sha256"],
-                floor=record["floor"],
-                reason=record["reason"],
-                signer=barred_as,
-                usual=Usual(*(record.get(f"usual_{name}", 0) for name in ("norm", "cosine", "share"))),
-                guide_sha256=record.get("guide_sha256", ""),
-                timestamp_ms=timestamp_ms,
-            )
+            return barrier_of(record, barred_as, timestamp_ms)
         case "Tick":
             if record["region"] != signer.region:
                 return _unauthentic(envelope, because(Reason.WORKER_OF_ANOTHER_REGION, signer.region))
             first = record["window_first_offset"]
             return Tick(record["task"], record["region"], record["partition"], first, barred_as)
         case "Revoke":
-            return _revoke(record, barred_as, rules)
+            return revoke_of(record, barred_as, rules)
         case "Skip":
-            return _skip(record, barred_as)
+            return skip_of(record, barred_as)
         case "Pardon":
-            place = record["task"], record["region"], record["device_id"]
-            return Pardon(*place, record["until"], record["reason"], barred_as)
+            return pardon_of(record, barred_as)
         case kind:
             raise ValueError(f"no translation for {kind}")  # INGRESS_KINDS and this match disagree: a defect
-
-
-def _revoke(record: dict[str, Any], barred_as: str, rules: RecordRules) -> Revoke:
-    serial = record["certificate_serial"]
-    named = rules.certificate_name(serial)
-    return Revoke(record["task"], record["device_id"], serial, record["reason"], barred_as, named)
-
-
-def _skip(record: dict[str, Any], barred_as: str) -> Skip:
-    place = record["task"], record["region"], record["partition"]
-    return Skip(*place, record["offset"], record["reason"], barred_as)
 
 
 def _update(

@@ -1,8 +1,9 @@
 """What counts as accepted, refused, or neither: one definition, for status, report, console, metrics and dashboards.
 
 A record is *judged* when it is an update's: control records are none, and what an operator's Skip parked nobody
-judged. A region's canary is refused on purpose, so that its refusals are *canary* and in no other number; were one
-accepted, it would be in the model, and counts. Everything else that is not accepted is refused.
+judged. A window of an edge that counts is none either: its updates were judged in the edge's log. A region's canary is
+refused on purpose, so that its refusals are *canary* and in no other number; were one accepted, it would be in the
+model, and counts. Everything else that is not accepted is refused.
 
 Manifests and aggregates count by outcome alone, canaries among the refused: they are signed, and a canary is a
 convention. Who knows how many there were takes them out here; who does not has them in.
@@ -14,10 +15,10 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
+from aggregation.fold.rejections import ACCEPTED, AGGREGATED, CONTROL, PARKED
 from schemas.canaries import is_canary
 
-UNJUDGED: Final = frozenset({CONTROL, PARKED})
+UNJUDGED: Final = frozenset({CONTROL, PARKED, AGGREGATED})
 """Outcomes that are in no number of updates."""
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aggregation.fold.contributions import Contributions
     from aggregation.fold.shares import Share
-    from aggregation.fold.state import PartitionState
+    from aggregation.fold.state import EdgePlace, PartitionState
 
 _LISTS: Final = {
     1: ("models", "counted", "revoked", "norms"),
@@ -68,8 +68,14 @@ def encode_state(state: PartitionState) -> bytes:
         ordered = sorted(state.shares.quarantined.items())
         parts += _list_of([_string(device) + _long(until) for device, until in ordered])
     if version > 2:  # noqa: PLR2004 (the first with edges)
-        parts += _list_of([])
+        places = sorted(state.edges.items(), key=lambda entry: entry[0].encode())
+        parts += _list_of([_string(edge) + _edge(at) for edge, at in places])
     return b"".join(parts)
+
+
+def _edge(place: EdgePlace) -> bytes:
+    counted = _long(place.version) + _long(place.accepted)
+    return _long(place.sequence) + _string(place.sha256) + counted
 
 
 def _share(share: Share) -> bytes:

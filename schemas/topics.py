@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from aggregation.regions import EDGE_PARTITIONS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -92,6 +94,11 @@ def models_topic(task: str) -> str:
     return f"fl.{task}.models"
 
 
+def edge_models_topic(task: str, edge: str) -> str:
+    """What an edge copies of the announcements above it, for its devices."""
+    return f"{models_topic(task)}.{edge}"
+
+
 def metrics_topic(task: str) -> str:
     """Flat JSON for analysts."""
     return f"fl.{task}.metrics"
@@ -114,14 +121,9 @@ def topics_of(
 
     ``guided``: with the topic of guides, see ``Genesis.is_guided``. ``heartbeats``: with the topic of these.
     """
-    table: list[Topic] = []
-    for region, count in sorted(partitions.items()):
-        ingress = ("ClientUpdate", "Barrier", "Tick", "Revoke", "Skip", "Pardon")
-        table.append(Topic(updates_topic(task, region), ingress, "device_id", count, FOREVER_MS))
-        table.append(Topic(verdicts_topic(task, region), ("Verdict",), "device_id", count, FOREVER_MS))
-        table.append(
-            Topic(aggregates_topic(task, region), ("RegionalAggregate",), "partition", count, FOREVER_MS)
-        )
+    table = [
+        topic for region, count in sorted(partitions.items()) for topic in _of_region(task, region, count)
+    ]
     table.append(Topic(models_topic(task), ("ModelAnnouncement", "Revoke"), "region", 1, FOREVER_MS))
     if guided:
         table.append(Topic(guides_topic(task), ("GuideAnnouncement",), "task", 1, FOREVER_MS))
@@ -129,3 +131,22 @@ def topics_of(
         table.append(Topic(heartbeats_topic(task), ("Heartbeat",), "device_id", 1, DAY_MS))
     table.append(Topic(metrics_topic(task), ("JSON",), "task", 1, METRICS_RETENTION_MS))
     return tuple(table)
+
+
+def topics_of_edge(task: str, edge: str) -> tuple[Topic, ...]:
+    """The topics of an edge, on its own Kafka: those of a region with one partition, announcements, and metrics."""
+    news = edge_models_topic(task, edge)
+    return (
+        *_of_region(task, edge, EDGE_PARTITIONS),
+        Topic(news, ("ModelAnnouncement", "Revoke"), "region", 1, FOREVER_MS),
+        Topic(metrics_topic(task), ("JSON",), "task", 1, METRICS_RETENTION_MS),
+    )
+
+
+def _of_region(task: str, region: str, count: int) -> list[Topic]:
+    ingress = ("ClientUpdate", "Barrier", "Tick", "Revoke", "Skip", "Pardon", "EdgeAggregate")
+    return [
+        Topic(updates_topic(task, region), ingress, "device_id", count, FOREVER_MS),
+        Topic(verdicts_topic(task, region), ("Verdict",), "device_id", count, FOREVER_MS),
+        Topic(aggregates_topic(task, region), ("RegionalAggregate",), "partition", count, FOREVER_MS),
+    ]

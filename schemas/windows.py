@@ -14,7 +14,7 @@ from aggregation.fold.bases import Base
 from aggregation.fold.contributions import Contributions
 from aggregation.fold.events import Guide, WindowClosed
 from aggregation.fold.shares import Share, Shares
-from aggregation.fold.state import OpenWindow, PartitionState
+from aggregation.fold.state import EdgePlace, OpenWindow, PartitionState
 from aggregation.merges import Bucket
 from aggregation.server.aggregates import Aggregate
 from schemas import avro as codec
@@ -182,6 +182,7 @@ def restore_state(
         usual=Usual(*(record.get(f"usual_{name}", 0) for name in ("norm", "cosine", "share"))),
         guide=guide,
         guide_sha256=record.get("guide_sha256", ""),
+        edges={one["edge"]: _edge(one) for one in record.get("edges", ())},
     )
 
 
@@ -192,6 +193,10 @@ def direction_of_guide(guide: Guide | None) -> Direction | None:
 
 def _shares_of(record: Mapping[str, Any]) -> Shares:
     return Shares(map(_share, record.get("shares", ())), map(_quarantined, record.get("quarantined", ())))
+
+
+def _edge(entry: Mapping[str, Any]) -> EdgePlace:
+    return EdgePlace(*(entry[name] for name in EdgePlace._fields))
 
 
 def _share(entry: Mapping[str, Any]) -> tuple[str, Share]:

@@ -19,6 +19,7 @@ from aggregation.server.aggregates import Aggregate, Slot
 from backends.log import LogRecord
 from backends.store.task_store import TaskStore
 from schemas.certificates import Trust
+from schemas.edges import partitions_of
 from schemas.manifests import Genesis
 from schemas.records import decode_record
 from schemas.windows import EncodedWindow, direction_of_guide, encode_window, restore_state, state_names
@@ -117,7 +118,7 @@ def start_of_log(genesis: Genesis, slot: Slot) -> PartitionState:
         task=genesis.task,
         region=region,
         partition=partition,
-        partitions=genesis.regions[region].partitions,
+        partitions=partitions_of(genesis, region),
         layout=genesis.tensor_layout,
         policy=genesis.first_policy,
         model_sha256=genesis.model_sha256,
@@ -133,7 +134,7 @@ def resume_after(objects: TaskStore, genesis: Genesis, aggregate: Aggregate) -> 
     return restore_state(
         snapshot,
         aggregate,
-        partitions=genesis.regions[aggregate.region].partitions,
+        partitions=partitions_of(genesis, aggregate.region),
         layout=layout,
         policy=first if policy_sha256 == first.sha256 else objects.policy(policy_sha256),
         reference=objects.reference(reference_sha256, layout),

@@ -33,6 +33,8 @@ _DIGIT_BITS: Final = 32
 _UNIT_EXPONENT: Final = -149
 """The least positive float32 is 2 to this power, and all others are multiples of it."""
 _SIGNIFICANT_BITS: Final = 24
+LARGEST_UNITS: Final = (2**24 - 1) << 253
+"""The largest finite float32, in units of the least positive one."""
 
 
 def update_of(local: Float32Array, base: Float32Array, layout: Layout) -> Float32Array:
@@ -133,7 +135,7 @@ def mean_of_groups(groups: Sequence[tuple[Int64Array, int, int]]) -> Float32Arra
     rows = zip(*(sums.reshape(-1, VALUE_DIGITS).tolist() for sums, _, _ in groups), strict=True)
     factors = [factor for _, _, factor in groups]
     numerators = (
-        sum(_joined(digits) * factor for digits, factor in zip(row, factors, strict=True)) for row in rows
+        sum(joined(digits) * factor for digits, factor in zip(row, factors, strict=True)) for row in rows
     )
     means = [_nearest_float32(numerator, denominator) for numerator in numerators]
     with np.errstate(over="ignore"):
@@ -145,7 +147,8 @@ def mean_of_groups(groups: Sequence[tuple[Int64Array, int, int]]) -> Float32Arra
     return found
 
 
-def _joined(digits: list[int]) -> int:
+def joined(digits: list[int]) -> int:
+    """The number that an element's digits come to, the lowest first, in units of the least positive float32."""
     total = 0
     for digit in reversed(digits):
         total = (total << _DIGIT_BITS) + digit

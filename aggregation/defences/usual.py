@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 NORM_SHIFT: Final = 49
 """A norm's bucket is what stands above so many bits of its float64: 8 buckets an octave."""
+NORM_BUCKETS: Final = 2047 << (52 - NORM_SHIFT)
+"""So many there are of finite norms, from 0 on."""
 COSINE_STEPS: Final = 64
 """Buckets of cosines between 0 and 1."""
 SHARE_VERSIONS: Final = 8
 """Over so many versions, the current one included, a device's share is counted."""
 SCORES_REMEMBERED: Final = 8
 """A device's last scored updates, of which ``defence.quarantine_refusals`` bring it into quarantine."""
+SHARE_BUCKETS: Final = 255
+"""The largest share that a device's memory can say."""
 SHARE_UNIT: Final = 840
 """What a device's accepted updates of ``SHARE_VERSIONS`` versions count together: divisible by 1 to 8."""
 POOL_UNIT: Final = 256
@@ -157,6 +161,16 @@ class Counting:
             _add(self.cosines, cosine_bucket(cosine), count)
         if own is not None:
             _add(self.shares, own, count)
+
+    def add_all(self, closed: Histograms) -> None:
+        """Count what another window has counted."""
+        for counts, histogram in (
+            (self.norms, closed.norms),
+            (self.cosines, closed.cosines),
+            (self.shares, closed.shares),
+        ):
+            for bucket, count in histogram:
+                _add(counts, bucket, count)
 
     def closed(self) -> Histograms:
         """As they go into the aggregate."""

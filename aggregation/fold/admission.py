@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aggregation import codecs
 from aggregation.defences import Seen, defence_named
-from aggregation.fold.events import Update
+from aggregation.fold.events import EdgeAggregate, Update
 from aggregation.fold.rejections import REJECTIONS
 from aggregation.partitioning import partition_of
 from aggregation.policy import BY_EXAMPLES
@@ -78,9 +78,13 @@ class RejectedUpdate:
 
 def admit(state: PartitionState, update: Update) -> Admitted | RejectedUpdate:
     """Judge one update against the state of its partition."""
-    denied = _not_ours(state, update) or _wrong_base(state, update)
-    if denied:
-        return denied
+    why = (
+        not_ours(state, update, update.device_id)
+        or wrong_base(state, update.base_version, update.base_sha256, update.timestamp_ms)
+        or _may_not_answer(state, update)
+    )
+    if why:
+        return RejectedUpdate(why)
     share = _share_of(state, update)
     denied = _over_share(state, update, share) or _wrong_form(state, update)
     if denied:
@@ -132,47 +136,54 @@ def _sections_of(layout: Layout) -> tuple[slice, slice, slice]:
     return slice(weights), slice(weights, model), slice(model, None)
 
 
-def _not_ours(state: PartitionState, update: Update) -> RejectedUpdate | None:
-    if update.device_id in state.revoked:
-        return RejectedUpdate(because(Reason.DEVICE_REVOKED, update.device_id))
-    if (update.signer or update.certificate_serial) in state.revoked:
-        return RejectedUpdate(because(Reason.CERTIFICATE_REVOKED, update.certificate_serial))
-    if update.task != state.task:
-        return RejectedUpdate(because(Reason.ANOTHER_TASK, update.task, state.task))
-    if update.region != state.region:
-        return RejectedUpdate(because(Reason.ANOTHER_REGION, update.region, state.region))
-    home = partition_of(update.device_id, state.partitions)
+def not_ours(state: PartitionState, event: Update | EdgeAggregate, name: str) -> Because | None:
+    """Why a record of a device or an edge of that name does not belong here, or is of who was revoked."""
+    if name in state.revoked:
+        return because(Reason.DEVICE_REVOKED, name)
+    if (event.signer or event.certificate_serial) in state.revoked:
+        return because(Reason.CERTIFICATE_REVOKED, event.certificate_serial)
+    if event.task != state.task:
+        return because(Reason.ANOTHER_TASK, event.task, state.task)
+    if event.region != state.region:
+        return because(Reason.ANOTHER_REGION, event.region, state.region)
+    home = partition_of(name, state.partitions)
     if home != state.partition:
-        return RejectedUpdate(because(Reason.ANOTHER_PARTITION, home, state.partition))
+        return because(Reason.ANOTHER_PARTITION, home, state.partition)
     return None
 
 
-def _wrong_base(state: PartitionState, update: Update) -> RejectedUpdate | None:
-    base, version = update.base_version, state.version
+def wrong_base(state: PartitionState, base: int, base_sha256: str, timestamp_ms: int) -> Because | None:
+    """Why nothing may be made of version ``base`` with the model of that hash (hex), at a record of that time."""
+    version = state.version
     if base > version:
-        return RejectedUpdate(because(Reason.AHEAD, base, version))
+        return because(Reason.AHEAD, base, version)
     if base < version and state.policy.in_rounds:
-        return RejectedUpdate(because(Reason.ROUND_OVER, base, version))
+        return because(Reason.ROUND_OVER, base, version)
     if base < state.oldest_base:
         allowed = state.policy.staleness.versions_max
         if base < state.floor:
-            return RejectedUpdate(because(Reason.BELOW_FLOOR, base, version, allowed, state.floor))
-        return RejectedUpdate(because(Reason.STALE, base, version, allowed))
-    seconds = state.stale_for_s(base, update.timestamp_ms)
+            return because(Reason.BELOW_FLOOR, base, version, allowed, state.floor)
+        return because(Reason.STALE, base, version, allowed)
+    seconds = state.stale_for_s(base, timestamp_ms)
     if seconds is not None:
         limits = state.policy.staleness
         shown = (base, version, limits.versions_max, seconds, limits.seconds_max)
-        return RejectedUpdate(because(Reason.STALE_FOR_LONG, *shown))
+        return because(Reason.STALE_FOR_LONG, *shown)
     expected = state.models.get(base)
     if expected is None:
-        return RejectedUpdate(because(Reason.NEVER_SEEN, base))
-    if expected != update.base_sha256:
-        hashes = (expected[:SHA256_SHOWN], update.base_sha256[:SHA256_SHOWN])
-        return RejectedUpdate(because(Reason.ANOTHER_MODEL, base, *hashes))
+        return because(Reason.NEVER_SEEN, base)
+    if expected != base_sha256:
+        return because(Reason.ANOTHER_MODEL, base, expected[:SHA256_SHOWN], base_sha256[:SHA256_SHOWN])
+    return None
+
+
+def _may_not_answer(state: PartitionState, update: Update) -> Because | None:
+    """Why a device may not, or not again, answer a base that is a good one."""
+    base, expected = update.base_version, state.models[update.base_version]
     if not _is_selected(state, update, expected):
-        return RejectedUpdate(because(Reason.NOT_SELECTED, update.device_id, base))
+        return because(Reason.NOT_SELECTED, update.device_id, base)
     if update.device_id in state.counted.get(base, ()):
-        return RejectedUpdate(because(Reason.CONTRIBUTED, update.device_id, base))
+        return because(Reason.CONTRIBUTED, update.device_id, base)
     return None
 
 

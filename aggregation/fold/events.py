@@ -72,6 +72,54 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeWindow:
+    """What an edge's RegionalAggregate says of one of its windows; ``sha256`` (hex) is that of its payload.
+
+    ``bases`` ascending and ``buckets`` as the record has them: nothing in here is checked but its encoding.
+    """
+
+    task: str
+    region: str
+    partition: int
+    sequence: int
+    version: int
+    policy_sha256: str
+    counts: Mapping[str, int]
+    accepted: int
+    weight_total: int
+    staleness_total: int
+    staleness_max: int
+    update_bytes: int
+    previous_sha256: str
+    sha256: str
+    histograms: Histograms
+    buckets: tuple[Bucket, ...]
+    bases: tuple[Base, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeAggregate:
+    """An authenticated EdgeAggregate: a window of the log of ``edge``, published to that of ``region`` above it.
+
+    ``model_sha256`` is the model of the version that the window was folded at. ``sums`` is int64[n], those that the
+    window's record names; None where it accepted nothing. ``signer``, ``certificate_serial``, ``record_bytes`` and
+    ``timestamp_ms`` are as in an update.
+    """
+
+    task: str
+    region: str
+    edge: str
+    certificate_serial: str
+    model_sha256: str
+    window: EdgeWindow
+    sums: npt.NDArray[np.int64] | None
+    signature: bytes
+    record_bytes: int = 0
+    signer: str = ""
+    timestamp_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Guide:
     """A direction that a guardian signed for the version ``version`` whose model's SHA-256 is ``model_sha256``.
 
@@ -187,7 +235,7 @@ class Parked:
     reason: str
 
 
-Event = Update | Barrier | Tick | Revoke | Skip | Pardon | Parked | RejectedRecord
+Event = Update | EdgeAggregate | Barrier | Tick | Revoke | Skip | Pardon | Parked | RejectedRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +273,8 @@ class WindowClosed:
     """A window's content, ready to become an aggregate.
 
     ``sums`` is int64[``layout.sum_elements_of(buckets)``], or None when nothing was accepted. ``histograms``,
-    ``buckets`` and ``bases`` (ascending) are None where the policy is of a format that knows none.
+    ``buckets`` and ``bases`` (ascending) are None where the policy is of a format that knows none. ``model_sha256`` is
+    the model of ``version``; no record of the window says it.
     """
 
     sequence: int
@@ -244,6 +293,7 @@ class WindowClosed:
     histograms: Histograms | None = None
     buckets: tuple[Bucket, ...] | None = None
     bases: tuple[Base, ...] | None = None
+    model_sha256: str = ""
 
 
 Effect = Verdict | WindowClosed

@@ -12,8 +12,9 @@ from typing import Final
 ACCEPTED: Final = "accepted"
 CONTROL: Final = "control"
 PARKED: Final = "skipped"
-"""The outcomes that are not rejections: an update that counts, a valid control record, and a record that nobody judged
-because an operator's Skip parked it.
+AGGREGATED: Final = "aggregated"
+"""The outcomes that are not rejections: an update that counts, a valid control record, a record that nobody judged
+because an operator's Skip parked it, and a window of an edge that counts.
 """
 
 PARKED_HINT_FOR_DEVICES: Final = (
@@ -162,6 +163,12 @@ class RejectionReason(Enum):
         "the device does not ask for its lot before it trains, or means to be heard more often   (selection.*)",
         "ask before training: `device.is_selected(base)`; another version selects it   (policy.selection)",
     )
+    BAD_AGGREGATE = (
+        "bad_aggregate",
+        "FLV-2124",
+        "the edge's window is not what a log can come to, or does not follow its last: `fluvial audit` folds its log",
+        "nothing to mend on a device: an edge wrote this, see docs/edges.md   (policy.edges)",
+    )
 
     def __init__(self, outcome: str, error_id: str, hint_for_operators: str, hint_for_devices: str) -> None:
         self.outcome = outcome
@@ -173,5 +180,5 @@ class RejectionReason(Enum):
 REJECTIONS: Final = {reason.outcome: reason for reason in RejectionReason}
 """Every reason, by its outcome."""
 
-OUTCOMES: Final = (ACCEPTED, CONTROL, PARKED, *REJECTIONS)
+OUTCOMES: Final = (ACCEPTED, CONTROL, PARKED, AGGREGATED, *REJECTIONS)
 """Every outcome that a verdict can have."""

@@ -18,7 +18,7 @@ import hashlib
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aggregation.defences import NOT_KNOWN, NormHistory, Usual
 from aggregation.defences.usual import Counting
@@ -26,6 +26,7 @@ from aggregation.fold.contributions import Contributions
 from aggregation.fold.events import Barrier
 from aggregation.fold.rejections import ACCEPTED
 from aggregation.fold.shares import Shares
+from aggregation.regions import is_within
 from aggregation.selection import turns_after
 
 if TYPE_CHECKING:
@@ -50,6 +51,23 @@ LIVE_MAX: Final = 10_000
 """Base versions that are remembered because they are young in time; each is 80 bytes of a snapshot."""
 
 
+class EdgePlace(NamedTuple):
+    """How far an edge has come in a partition: the number of its next window, and the SHA-256 (hex) of its last.
+
+    ``accepted`` updates of it were counted while the partition was at ``version``, that of its last window that
+    counted.
+    """
+
+    sequence: int = 0
+    sha256: str = NO_SHA256
+    version: int = 0
+    accepted: int = 0
+
+    def accepted_at(self, version: int) -> int:
+        """How many updates of it were counted at a version of the partition, of those that are not past."""
+        return self.accepted if self.version == version else 0
+
+
 @dataclass(slots=True)
 class OpenWindow:
     """The window that is being filled.
@@ -71,6 +89,8 @@ class OpenWindow:
     cohorts: Counter[str] = field(default_factory=Counter)
     counting: Counting = field(default_factory=Counting)
     contributors: Any = field(default_factory=hashlib.sha256)
+    edge_updates: int = 0
+    """Updates that count in windows of edges."""
 
     @property
     def records(self) -> int:
@@ -79,8 +99,8 @@ class OpenWindow:
 
     @property
     def accepted(self) -> int:
-        """Updates that count."""
-        return self.counts[ACCEPTED]
+        """Updates that count, be they in this log or in edges'."""
+        return self.counts[ACCEPTED] + self.edge_updates
 
     def add_contributor(self, offset: int, weight: int, clip: float, signature: bytes) -> None:
         """Bind one accepted update into ``contributors_sha256``.
@@ -119,6 +139,7 @@ class PartitionState:
     usual: Usual = NOT_KNOWN
     guide: Direction | None = None
     guide_sha256: str = NO_SHA256
+    edges: dict[str, EdgePlace] = field(default_factory=dict)
 
     @property
     def oldest_base(self) -> int:
@@ -184,8 +205,14 @@ class PartitionState:
 
         Only one that is ours and above the current version does.
         """
-        ours = barrier.task == self.task and barrier.region == self.region
+        ours = barrier.task == self.task and self.obeys(barrier)
         return ours and barrier.version > self.version and barrier.signer not in self.revoked
+
+    def obeys(self, barrier: Barrier) -> bool:
+        """Whether a barrier is of this region; that of one above an edge is the edge's own too."""
+        if not self.policy.knows_edges:
+            return barrier.region == self.region
+        return is_within(self.region, barrier.region)
 
     def forget_old_bases(self) -> None:
         """Drop what is remembered about versions that no update may name any more."""

@@ -7,6 +7,7 @@ updates of a window give the same bits in any order.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
@@ -16,8 +17,11 @@ from aggregation.defences import BY_SQUARES, defence_named, square_count
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.admission import Admitted, RejectedUpdate, admit
 from aggregation.fold.bases import Base
+from aggregation.fold.edges import CLIP, count_edge, judge_edge, move_place
+from aggregation.fold.elsewhere import control_elsewhere
 from aggregation.fold.events import (
     Barrier,
+    EdgeAggregate,
     Effect,
     Event,
     Pardon,
@@ -65,6 +69,8 @@ def fold_into(state: PartitionState, offset: int, event: Event) -> tuple[Effect,
     match event:
         case Update():
             effects = _fold_update(state, offset, event)
+        case EdgeAggregate():
+            effects = _fold_edge(state, offset, event)
         case RejectedRecord(rejection, why, device_id):
             effects = _refuse(state, Verdict(offset, rejection.outcome, why, device_id))
         case Parked():
@@ -134,6 +140,20 @@ def _fold_update(state: PartitionState, offset: int, update: Update) -> tuple[Ef
             return _refuse(state, verdict)
         case _:
             assert_never(judged)
+
+
+def _fold_edge(state: PartitionState, offset: int, event: EdgeAggregate) -> tuple[Effect, ...]:
+    judged = judge_edge(state, event)
+    why = judged.because
+    verdict = Verdict(offset, why.reason.outcome, why, event.edge, base_version=event.window.version)
+    if judged.moves:
+        move_place(state, event)
+    if not judged.counts:
+        return _refuse(state, verdict)
+    count_edge(state, offset, event, judged)
+    state.next_offset = offset + 1
+    taken = replace(verdict, staleness=judged.staleness, weight=judged.weight, clip=CLIP)
+    return (taken, *_close_if_full(state))
 
 
 def _count(state: PartitionState, offset: int, update: Update, admitted: Admitted) -> None:
@@ -212,7 +232,7 @@ def _refuse(state: PartitionState, verdict: Verdict) -> tuple[Effect, ...]:
 
 
 def _fold_barrier(state: PartitionState, offset: int, barrier: Barrier) -> tuple[Effect, ...]:
-    elsewhere = _control_elsewhere(state, offset, barrier)
+    elsewhere = control_elsewhere(state, offset, barrier)
     if elsewhere:
         return _refuse(state, elsewhere)
     if not state.applies(barrier):
@@ -235,6 +255,8 @@ def _fold_barrier(state: PartitionState, offset: int, barrier: Barrier) -> tuple
     state.shares.forget_before(state.version)
     if not state.policy.counts_shares:
         state.shares = Shares()
+    if not state.policy.says_bases:
+        state.edges = {}  # a snapshot of such a policy has no room for them
     why = because(Reason.BARRIER, barrier.version, barrier.reason)
     return (Verdict(offset, CONTROL, why), *closed)
 
@@ -265,7 +287,7 @@ def _check_scale(state: PartitionState, policy: Policy) -> None:
 
 
 def _fold_tick(state: PartitionState, offset: int, tick: Tick) -> tuple[Effect, ...]:
-    elsewhere = _control_elsewhere(state, offset, tick)
+    elsewhere = control_elsewhere(state, offset, tick)
     if elsewhere:
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
@@ -277,7 +299,7 @@ def _fold_tick(state: PartitionState, offset: int, tick: Tick) -> tuple[Effect, 
 
 
 def _fold_revoke(state: PartitionState, offset: int, revoke: Revoke) -> tuple[Effect, ...]:
-    elsewhere = _control_elsewhere(state, offset, revoke)
+    elsewhere = control_elsewhere(state, offset, revoke)
     if elsewhere:
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
@@ -288,7 +310,7 @@ def _fold_revoke(state: PartitionState, offset: int, revoke: Revoke) -> tuple[Ef
 
 def _fold_skip(state: PartitionState, offset: int, skip: Skip) -> tuple[Effect, ...]:
     """A Skip acts where the record stands that it names; here it changes nothing, whether it parked that one or not."""
-    elsewhere = _control_elsewhere(state, offset, skip)
+    elsewhere = control_elsewhere(state, offset, skip)
     if elsewhere:
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
@@ -297,7 +319,7 @@ def _fold_skip(state: PartitionState, offset: int, skip: Skip) -> tuple[Effect, 
 
 
 def _fold_pardon(state: PartitionState, offset: int, pardon: Pardon) -> tuple[Effect, ...]:
-    elsewhere = _control_elsewhere(state, offset, pardon)
+    elsewhere = control_elsewhere(state, offset, pardon)
     if elsewhere:
         return _refuse(state, elsewhere)
     state.next_offset = offset + 1
@@ -312,26 +334,6 @@ def _fold_skipped(state: PartitionState, offset: int, skipped: Parked) -> tuple[
         raise ValueError(f"the Skip at offset {skipped.skip_offset} cannot name the record at {offset}")
     why = because(Reason.PARKED, skipped.skip_offset, skipped.reason)
     return _refuse(state, Verdict(offset, PARKED, why))
-
-
-def _control_elsewhere(
-    state: PartitionState, offset: int, event: Barrier | Tick | Revoke | Skip | Pardon
-) -> Verdict | None:
-    """The verdict on a control record that is meant for another task, region or partition, or whose signer is revoked.
-
-    None if it is ours.
-    """
-    if event.task != state.task:
-        why = because(Reason.CONTROL_OF_ANOTHER_TASK, event.task)
-    elif not isinstance(event, Revoke) and event.region != state.region:
-        why = because(Reason.CONTROL_OF_ANOTHER_REGION, event.region)
-    elif isinstance(event, Tick | Skip) and event.partition != state.partition:
-        why = because(Reason.CONTROL_OF_ANOTHER_PARTITION, event.partition)
-    elif event.signer and event.signer in state.revoked:
-        why = because(Reason.SIGNER_REVOKED, event.signer.rpartition(":")[2])
-    else:
-        return None
-    return Verdict(offset, why.reason.outcome, why)
 
 
 def _close_if_full(state: PartitionState) -> tuple[WindowClosed, ...]:
@@ -362,6 +364,7 @@ def _close(state: PartitionState) -> tuple[WindowClosed]:
         histograms=window.counting.closed() if state.policy.counts_shares else None,
         buckets=_buckets_of(state) if state.policy.says_buckets else None,
         bases=tuple(sorted(window.bases.values())) if state.policy.says_bases else None,
+        model_sha256=state.models[state.version],
     )
     state.sequence += 1
     state.window = OpenWindow(first_offset=state.next_offset)

@@ -5,14 +5,12 @@ Who folds a log need not ask: what comes of it is inside. It is asked of sums th
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aggregation.merges import Bucket
-from aggregation.policy.checks import MAGNITUDE_MAX
-from aggregation.weights.fixed_point import WEIGHT_FRACTION_BITS
+from aggregation.policy.reach import clipped_units, reach_of, weight_bound
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,20 +19,16 @@ if TYPE_CHECKING:
     from aggregation.policy import Policy
     from aggregation.server.aggregates import Aggregate
 
-ROUNDED_BITS: Final = 50
-"""Norm, clip factor and their product are rounded: a few parts in 2**53, and 2**-50 is more than all of them."""
-
 
 def sum_bound(policy: Policy, *, accepted: int, weight_total: int, norm_clip: float | None = None) -> int:
     """What no weight's sum is above, in units of 2**-exponent, in a window of so many updates and such a weight.
 
-    ``weight_total`` is in 1/65536. An update's clipped element is at most ``norm_clip``, by default that of the
-    weights; its coefficient, or each element, is rounded to a unit: half of one times the largest level.
+    ``weight_total`` is in 1/65536. ``norm_clip`` is by default that of the weights. Under a policy with edges some of
+    the weight may have been rounded, see ``weight_bound``.
     """
     clip = policy.updates.norm_clip if norm_clip is None else norm_clip
-    clipped = math.ceil(clip * (1 << policy.fixed_point.exponent))
-    reach = -((-weight_total * clipped) >> WEIGHT_FRACTION_BITS)
-    return reach + (reach >> ROUNDED_BITS) + 1 + accepted * (1 + MAGNITUDE_MAX)
+    weighs = weight_bound(accepted, weight_total) if policy.knows_edges else weight_total
+    return reach_of(clipped_units(clip, policy.fixed_point.exponent), accepted=accepted, weight_total=weighs)
 
 
 def largest_sum(weights: npt.NDArray[np.int64]) -> int:

@@ -15,20 +15,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from aggregation.defences import Histograms
 from aggregation.defences.usual import pooled
-from aggregation.weights.fixed_point import WEIGHT_ONE
+from aggregation.weights.fixed_point import WEIGHT_ONE, weight_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aggregation.policy import Policy
     from aggregation.server.aggregates import Aggregate
-
-HALF: Final = WEIGHT_ONE // 2
-
-
-def scaled(number: int, weight: int) -> int:
-    """``number`` times ``weight`` / 65536: the nearest integer, halves up."""
-    return (number * weight + HALF) // WEIGHT_ONE
 
 
 class FoldedUnder(Protocol):
@@ -142,8 +135,3 @@ class MergedWindows:
             pooled(before.cosines, [one.cosines for one in said]),
             pooled(before.shares, [one.shares for one in said]),
         )
-
-
-def weight_after(weight_total: int, weight: int) -> int:
-    """What a window's updates weigh after lateness, in units of 1/65536."""
-    return max(1, scaled(weight_total, weight)) if weight_total and weight else 0

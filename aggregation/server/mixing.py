@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.server.lateness import weight_after
-from aggregation.weights.fixed_point import WEIGHT_ONE
+from aggregation.weights.fixed_point import WEIGHT_ONE, weight_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -19,8 +19,7 @@ from aggregation.errors import IntegrityProblem
 from aggregation.merges import Bucket
 from aggregation.optimizers import read_only
 from aggregation.policy import SUM_LIMIT
-from aggregation.server.lateness import weight_after
-from aggregation.weights.fixed_point import WEIGHT_ONE
+from aggregation.weights.fixed_point import WEIGHT_ONE, weight_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,8 @@ from typing import Any, Final
 from aggregation.codecs import CODECS
 from aggregation.errors import FluvialError
 from aggregation.fold.events import Event, Update, Verdict, WindowClosed
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
+from aggregation.fold.rejections import ACCEPTED, CONTROL
+from aggregation.fold.rejections import OUTCOMES as KNOWN_OUTCOMES
 from aggregation.fold.state import PartitionState
 from aggregation.server.aggregates import Aggregate, Slot
 from backends.log import Headers, LogRecord
@@ -20,7 +21,7 @@ from backends.observing.partition import WatchedPartition
 from backends.observing.process import OTHER, MetricsObserver, error_id
 from schemas.refusals import Standing, standing_of
 
-OUTCOMES: Final = frozenset({ACCEPTED, CONTROL, PARKED, *(one.outcome for one in RejectionReason)})
+OUTCOMES: Final = frozenset(KNOWN_OUTCOMES)
 
 
 class WorkerMetrics(MetricsObserver):

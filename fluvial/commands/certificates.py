@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from backends.keys import Keeping
 
-ROLES: Final = ("device", "worker", "merger", "operator", "guardian")
+ROLES: Final = ("device", "worker", "merger", "operator", "guardian", "edge")
 
 encrypt_option = click.option(
     "--encrypt", is_flag=True, help="Keep the key encrypted, with FLUVIAL_KEY_PASSPHRASE (docs/deploy.md)."
@@ -120,8 +120,9 @@ def ca_issue(
 ) -> None:
     """Issue a key and certificate to NAME. One that is there already is left as it is.
 
-    A region's CA vouches for its devices and workers, the control CA (`--region control`) for mergers, operators
-    and guardians. With --key the file that is written has no key: only the certificate, and where the key lies.
+    A region's CA vouches for its devices and workers, and for those of edges below it (`--region eu.e1`); the control
+    CA (`--region control`) for mergers, operators and guardians. With --key the file that is written has no key: only
+    the certificate, and where the key lies.
     """
     from backends.keys import certificate_cohort, certificate_serial, issue, provider_name, signer_path
     from backends.tasks import keys_folder, read_task_file
@@ -130,7 +131,7 @@ def ca_issue(
     file = read_task_file(invocation.home, task_name)
     kind = Role(role)
     if kind not in ISSUED_BY_CONTROL or region != CONTROL:
-        check_known_region(file, region)
+        check_known_region(file, region, edges=True)
     region = CONTROL if kind in ISSUED_BY_CONTROL else region
     folder = keys_folder(invocation.home, file.task)
     is_new = not signer_path(folder, region, kind, name).exists()
@@ -210,7 +211,7 @@ def ca_renew(
     keeping = _keeping(encrypt=encrypt, uri=uri)
     file, kind = read_task_file(invocation.home, task_name), Role(role)
     if kind not in ISSUED_BY_CONTROL or region != CONTROL:
-        check_known_region(file, region)
+        check_known_region(file, region, edges=True)
     region = CONTROL if kind in ISSUED_BY_CONTROL else region
     folder = keys_folder(invocation.home, file.task)
     before = certificate_serial(signer_path(folder, region, kind, name))

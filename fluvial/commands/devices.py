@@ -256,7 +256,7 @@ def _open(
 
     settings = invocation.settings("device")
     file = read_task_file(invocation.home, task_name)
-    check_known_region(file, region)
+    check_known_region(file, region, edges=True)
     path = key or signer_path(keys_folder(invocation.home, file.task), region, Role.DEVICE, device_id)
     if isinstance(path, Path) and not path.is_file():
         raise UsageProblem(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from aggregation.errors import UsageProblem
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
+from aggregation.fold.rejections import OUTCOMES
+from fluvial.commands.edge_options import EdgeOptions, edge_options
 from fluvial.processes.identity import ProcessIdentity
 from fluvial.processes.metrics_server import MetricsOptions, metrics_options
 from fluvial.processes.observing import observing
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 SHORT_HASH: Final = 12
 _ORDINARY_REASONS: Final = frozenset({"genesis", "version"})
-OUTCOMES: Final = (ACCEPTED, CONTROL, PARKED, *(rejection.outcome for rejection in RejectionReason))
 
 task_option = click.option("--task", "task_name", help="Default: the newest on this machine.")
 
@@ -282,6 +282,7 @@ def inspect(invocation: Invocation, region: str, partition: int, offset: str, ta
     help="The genesis document to trust. Default: the one that this machine knows.",
 )
 @click.option("--jobs", type=int, metavar="N", help="Processes. Default: one a core.")
+@edge_options
 @click.option(
     "--every",
     "every_s",
@@ -301,6 +302,7 @@ def audit(
     last: int | None,
     genesis: str | None,
     jobs: int | None,
+    edges: EdgeOptions,
     every_s: float | None,
     run_id: str | None,
     metrics_port: int,
@@ -318,7 +320,9 @@ def audit(
 
     def once() -> AuditReport:
         require_broker(settings)
-        report = audit_task(settings, file, first=first, last=last, jobs=jobs, output=output)
+        report = audit_task(
+            settings, file, first=first, last=last, jobs=jobs, output=output, edges=edges.asked(settings)
+        )
         _remember(invocation, report, run_id)
         return report
 

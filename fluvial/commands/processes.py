@@ -74,7 +74,7 @@ def worker(
     if key is None:
         check_known_region(file, region)  # there would be no key, and that would be the wrong complaint
     settings, keys = invocation.settings("worker"), keys_folder(invocation.home, file.task)
-    name = _name(name, f"worker-{region}")
+    name = process_name(name, f"worker-{region}")
     key = key or signer_path(keys, region, Role.WORKER, f"worker-{region}")
     key_pair = load_key_pair(key, settings.key)
     identity = ProcessIdentity(file.task, "worker", name, region, key_pair.certificate)
@@ -89,7 +89,7 @@ def worker(
             data_folder=_data_folder(invocation, file, name),
             observer=observer,
         )
-        return _run(invocation, file, app, observer, role="worker", name=name)
+        return run_app(invocation, file, app, observer, role="worker", name=name)
 
 
 @click.command()
@@ -115,7 +115,7 @@ def merger(
     running.configure_logging()
     file = read_task_file(invocation.home, task)
     settings, keys = invocation.settings("merger"), keys_folder(invocation.home, file.task)
-    name = _name(name, "merger")
+    name = process_name(name, "merger")
     key = key or signer_path(keys, CONTROL, Role.MERGER, "merger")
     key_pair = load_key_pair(key, settings.key)
     identity = ProcessIdentity(file.task, "merger", name, certificate=key_pair.certificate)
@@ -129,7 +129,7 @@ def merger(
             data_folder=_data_folder(invocation, file, name),
             observer=observer,
         )
-        return _run(invocation, file, app, observer, role="merger", name=name)
+        return run_app(invocation, file, app, observer, role="merger", name=name)
 
 
 @click.command()
@@ -171,7 +171,7 @@ def evaluator(
         )
     file = read_task_file(invocation.home, task)
     settings = invocation.settings("evaluator")
-    name = _name(name, "evaluator")
+    name = process_name(name, "evaluator")
     identity = ProcessIdentity(file.task, "evaluator", name)
     with observing(settings, identity, MetricsOptions(metrics_port, not no_metrics, target)) as observer:
         app = evaluator_app.build_app(
@@ -185,7 +185,7 @@ def evaluator(
             seconds_max=evaluation_s,
             observer=observer,
         )
-        return _run(invocation, file, app, observer, role="evaluator", name=name)
+        return run_app(invocation, file, app, observer, role="evaluator", name=name)
 
 
 @click.command()
@@ -236,7 +236,7 @@ def guardian(
     running.configure_logging()
     file = read_task_file(invocation.home, task)
     settings, keys = invocation.settings("guardian"), keys_folder(invocation.home, file.task)
-    name = _name(name, "guardian")
+    name = process_name(name, "guardian")
     key = key or signer_path(keys, CONTROL, Role.GUARDIAN, "guardian")
     key_pair = load_key_pair(key, settings.key)
     identity = ProcessIdentity(file.task, "guardian", name, certificate=key_pair.certificate)
@@ -258,12 +258,13 @@ def guardian(
             data_folder=_data_folder(invocation, file, name),
             observer=observer,
         )
-        return _run(invocation, file, app, observer, role="guardian", name=name)
+        return run_app(invocation, file, app, observer, role="guardian", name=name)
 
 
-def _run(
+def run_app(
     invocation: Invocation, file: TaskFile, app: faust.App, observer: Observer, *, role: str, name: str
 ) -> int:
+    """Run an app until it is told to stop; its exit code."""
     from stream_apps import running
 
     code = running.run(app, observer)
@@ -271,7 +272,7 @@ def _run(
     return code
 
 
-def _name(chosen: str | None, kind: str) -> str:
+def process_name(chosen: str | None, kind: str) -> str:
     """The name that was chosen, or one that no other process of this machine has; FLV-3211 when it cannot be one."""
     name = f"{kind}-{socket.gethostname().lower()}-{os.getpid()}" if chosen is None else chosen
     if not _NAME.fullmatch(name) or name in {".", ".."}:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aggregation.errors import UsageProblem
+from aggregation.regions import is_edge
 from fluvial.commands.acls import acls
 from fluvial.commands.policy_option import PolicyFile
 from fluvial.commands.task_life import discard, list_tasks, rm, show, stop, task_document
@@ -175,9 +176,9 @@ task_option = click.option("--task", "task_name", help="Default: the newest on t
 region_option = click.option("--region", required=True, help="A region of the task.")
 
 
-def check_known_region(file: TaskFile, region: str) -> None:
-    """UsageProblem FLV-2407 unless the task has ``region``."""
-    if region not in file.regions:
+def check_known_region(file: TaskFile, region: str, *, edges: bool = False) -> None:
+    """UsageProblem FLV-2407 unless the task has ``region``; with ``edges``, an edge below one is as good."""
+    if region not in file.regions and not (edges and is_edge(region, file.regions)):
         raise UsageProblem(
             "FLV-2407",
             f"the task {file.task} has no region {region!r}, it has {', '.join(file.regions)}",

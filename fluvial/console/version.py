@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from aggregation.errors import UsageProblem
 from aggregation.fold.events import Verdict
 from aggregation.fold.rejections import ACCEPTED
-from aggregation.server.lateness import weight_after
 from aggregation.weights.divisors import divisor_of
+from aggregation.weights.fixed_point import weight_after
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.console.limits import ROWS_MAX
 from fluvial.console.now import staleness_counts, version_cost

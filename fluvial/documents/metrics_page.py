@@ -28,10 +28,11 @@ No label holds a device's id: more devices do not make more series. The updates 
 ## What counts as refused
 
 One definition (`schemas/refusals.py`) holds for metrics, dashboards, `fluvial status`, `fluvial versions`, the
-console and the report. An update is *judged* when its verdict is neither `control` (no update) nor `skipped` (an
-operator parked it, and nobody judged it). Of those it is accepted, or refused. What a region's canary publishes is
-refused on purpose: that is in `fluvial_canary_verdicts_total` and in no other number. The refused share is refused
-over judged: `outcome!~"control|skipped"` of `fluvial_verdicts_total` is what was judged.
+console and the report. An update is *judged* when its verdict is none of `control` (no update), `skipped` (an operator
+parked it, and nobody judged it) and `aggregated` (a window of an edge, in whose own log its updates' verdicts are). Of
+those that are judged it is accepted, or refused. What a region's canary publishes is refused on purpose: that is in
+`fluvial_canary_verdicts_total` and in no other number. The refused share is refused over judged:
+`outcome!~"control|skipped|aggregated"` of `fluvial_verdicts_total` is what was judged.
 
 A manifest counts by outcome and knows no canaries; views of versions take them out where the version's record says how
 many there were. The alerts on the budget of refusals leave out `duplicate` as well: it is one update, sent twice.

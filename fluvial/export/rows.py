@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
+from aggregation.fold.rejections import OUTCOMES
 from fluvial.export.columns import COLUMNS
 from fluvial.reading.verdicts import values_document
 from schemas.avro import CodecError
@@ -29,8 +29,7 @@ _DYNAMIC: Final = re.compile(
     r".{1,64}_(class_-?\d{1,6}|cohort_\d{1,3}|worst_decile|best_decile)"
     r"|cohort_\d{1,2}_(accepted|bytes_up|bytes_down|device_seconds|cost_total)"
 )
-_OUTCOMES: Final = (ACCEPTED, PARKED, CONTROL, *(one.outcome for one in RejectionReason))
-_KNOWN: Final = {**COLUMNS, **{f"verdicts_{outcome}": pa.int64() for outcome in _OUTCOMES}}
+_KNOWN: Final = {**COLUMNS, **{f"verdicts_{outcome}": pa.int64() for outcome in OUTCOMES}}
 _KIND: Final = b'"kind":"'
 _KIND_BYTES_MAX: Final = 20
 BLOCK_BYTES: Final = 1 << 20

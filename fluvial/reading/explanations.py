@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, REJECTIONS, RejectionReason
+from aggregation.fold.rejections import ACCEPTED, AGGREGATED, CONTROL, PARKED, REJECTIONS, RejectionReason
 from schemas.avro import MARKER, registry
 
 
@@ -102,6 +102,10 @@ def explain(outcome: str | None, detail: str = "") -> Explanation:
             return Explanation("it counts")
         case str() if outcome == CONTROL:
             return Explanation("a control record, obeyed from this offset on")
+        case str() if outcome == AGGREGATED:
+            return Explanation(
+                "a window of an edge: its updates count, the edge's own log has their verdicts"
+            )
         case str() if outcome == PARKED:
             return Explanation(
                 "an operator parked it, because it made the fold itself raise: nobody judged it"

@@ -14,8 +14,8 @@ from aggregation.fold.rejections import ACCEPTED, PARKED
 from aggregation.merges import merge_named
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Slot
-from aggregation.server.lateness import weight_after
 from aggregation.weights.divisors import divisor_of
+from aggregation.weights.fixed_point import weight_after
 from aggregation.weights.staleness import WEIGHT_ONE
 from fluvial.reading.parked import parked_in
 from fluvial.reading.replay import (

@@ -63,10 +63,12 @@ _FOREVER_MS: Final = 1 << 62
 class Replaying(Believing):
     """The trust of a genesis, which takes this process' workers and merger at their word, too."""
 
-    def identify(self, der: bytes, *, guardians: bool = True, cohorts: bool = True) -> Identity:
+    def identify(
+        self, der: bytes, *, guardians: bool = True, cohorts: bool = True, edges: bool | None = None
+    ) -> Identity:
         """See ``Trust``; what begins with ``PART`` is a part of this process."""
         if not der.startswith(PART):
-            return super().identify(der, guardians=guardians, cohorts=cohorts)
+            return super().identify(der, guardians=guardians, cohorts=cohorts, edges=edges)
         role, region, name = der[len(PART) :].decode().split("/")
         key = cast("Ed25519PublicKey", NOBODY)
         return Identity(region, Role(role), name, name, 0, _FOREVER_MS, key)
@@ -154,6 +156,7 @@ class _Replay:
         for chosen in self._arrivals.versions[:versions]:
             await self._fold_until_barrier(chosen.version)
             self._merge(chosen)
+            self._devices.models[chosen.version] = chosen.model_sha256
             made.append(Replayed(chosen.version, chosen.model_sha256, self._updates))
             on_version(made[-1])
         return made
@@ -244,9 +247,8 @@ class _Devices:
         names = device_ids(task.data(), arrivals.devices)
         names = names or [device_name(index) for index in range(arrivals.devices)]
         self._index: Mapping[str, int] = {name: index for index, name in enumerate(names)}
-        self._models = {0: genesis.model_sha256} | {
-            one.version: one.model_sha256 for one in arrivals.versions
-        }
+        self.models = {0: genesis.model_sha256}
+        """Of the versions that are made."""
         self._private = PrivateLayers()
         one_by_one = trainers.processes == 1 or task.private or asks_for_control(task.config.extra)
         self._ahead = 0 if one_by_one else AHEAD_A_PROCESS * trainers.processes
@@ -291,9 +293,9 @@ class _Devices:
         return seal_update(author, record)
 
     def _base(self, arrival: Arrival) -> Base:
-        sha256 = self._models.get(arrival.base)
+        sha256 = self.models.get(arrival.base)
         if sha256 is None:
-            raise refused(f"an update answers version {arrival.base}, which is none of them")
+            raise refused(f"an update answers version {arrival.base}, which is not made before it")
         genesis = self._genesis
         return self._bases.announced(
             Announcement(genesis.task, "", arrival.base, "", sha256, genesis.first_policy.sha256)

@@ -65,10 +65,12 @@ class Believing(Trust):
         """The same CAs and rules; the domain is the same for all but updates."""
         return cls(trust.authorities, trust.rules, _unsigned(trust.domain))
 
-    def identify(self, der: bytes, *, guardians: bool = True, cohorts: bool = True) -> Identity:
+    def identify(
+        self, der: bytes, *, guardians: bool = True, cohorts: bool = True, edges: bool | None = None
+    ) -> Identity:
         """See ``Trust``; what begins with ``MARK`` is a device's word."""
         if not der.startswith(MARK):
-            return super().identify(der, guardians=guardians, cohorts=cohorts)
+            return super().identify(der, guardians=guardians, cohorts=cohorts, edges=edges)
         region, cohort, name = der[len(MARK) :].decode().split("/", 2)
         key = cast("Ed25519PublicKey", NOBODY)
         return Identity(region, Role.DEVICE, name, name, 0, _FOREVER_MS, key, cohort)

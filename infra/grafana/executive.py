@@ -17,7 +17,7 @@ from infra.grafana.panels import (
 
 ACCEPTED = f'{TASK},outcome="accepted"'
 ANOMALOUS = f'{TASK},outcome="anomalous"'
-UPDATE_OUTCOMES = f'{TASK},outcome!~"control|skipped"'
+UPDATE_OUTCOMES = f'{TASK},outcome!~"control|skipped|aggregated"'
 AGGREGATORS = f'{TASK},role=~"worker|merger"'
 ACCEPT_RATE = (
     f"{rate('fluvial_verdicts_total', ACCEPTED)} / {rate('fluvial_verdicts_total', UPDATE_OUTCOMES)}"

@@ -19,7 +19,7 @@ from infra.grafana.panels import (
     since_success,
 )
 
-REFUSED = f'{TASK},outcome!~"accepted|control|skipped"'
+REFUSED = f'{TASK},outcome!~"accepted|control|skipped|aggregated"'
 TO_REGION = ("Debug this region", "/d/fluvial-region?var-task=${task}&var-region=${__field.labels.region}")
 
 SYMPTOMS = Row(

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final, Self
 
 from aggregation.errors import TimeoutProblem
 from aggregation.fold.events import Revoke
+from aggregation.regions import is_edge, root_of
 from backends.kafka.reading import LogReader
 from backends.log import LogRecord
 from backends.outages import retry_through_outage
 from producers.sdk.pace import VERSIONS_REMEMBERED
 from schemas.announcing import Announcers
 from schemas.records import Announcement, Flaw, Unverified
-from schemas.topics import models_topic
+from schemas.topics import edge_models_topic, models_topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,15 +45,24 @@ class _ClosedError(Exception):
 class Announcements:
     """A background follower of one task's announcements; one serves any number of devices of all regions.
 
+    Where ``region`` is an edge, it follows what that has copied, for the devices below it.
+
     ``on_news`` is called on the follower's thread whenever a region got another version. Close it, or use ``with``.
     An error that ends the follower is raised again by the next call of ``latest`` or ``wait_for``.
     """
 
     def __init__(
-        self, settings: Settings, genesis: Genesis, on_news: Callable[[], None] | None = None
+        self,
+        settings: Settings,
+        genesis: Genesis,
+        on_news: Callable[[], None] | None = None,
+        *,
+        region: str = "",
     ) -> None:
         self._settings = settings
         self._genesis = genesis
+        below = is_edge(region, genesis.regions)
+        self._topic = edge_models_topic(genesis.task, region) if below else models_topic(genesis.task)
         self._announcers = Announcers(genesis.trust, genesis.task)
         self._on_news = on_news
         self._latest: dict[str, Announcement] = {}
@@ -83,7 +93,7 @@ class Announcements:
         """The newest announcement to ``region``; None before the first, and while the past is being read."""
         with self._changed:
             self._raise_error()
-            return self._latest.get(region) if self._caught_up else None
+            return self._latest.get(self._root(region)) if self._caught_up else None
 
     def times_ms(self, region: str) -> tuple[tuple[int, int], ...]:
         """(version, LogAppendTime in ms) of the last versions that were announced to ``region``, ascending."""
@@ -96,7 +106,7 @@ class Announcements:
         with self._changed:
             while True:
                 self._raise_error()
-                latest = self._latest.get(region)
+                latest = self._latest.get(self._root(region))
                 if self._caught_up and latest is not None and latest.version >= version:
                     return latest
                 left_s = deadline - time.monotonic()
@@ -106,23 +116,27 @@ class Announcements:
 
     def none_came(self, region: str, version: int, timeout_s: float) -> TimeoutProblem:
         """FLV-2502, ready to raise."""
-        latest = self._latest.get(region)
+        latest = self._latest.get(self._root(region))
         newest = f"the newest is version {latest.version}" if latest else "there is none at all"
         if self._unverified:
             newest += f" ({self._unverified} records there are not a merger's announcements)"
         return TimeoutProblem(
             "FLV-2502",
             f"version {version} or newer was not announced to region {region} within {timeout_s:g} s: {newest}",
-            where=f"topic {models_topic(self._genesis.task)}",
+            where=f"topic {self._topic}",
             hint=f"is a merger running? start one with `fluvial merger --task {self._genesis.task}`",
         )
+
+    def _root(self, region: str) -> str:
+        """The region to which versions are announced: of an edge, the one above it."""
+        return root_of(region, self._genesis.regions) or region
 
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
 
     def _follow(self) -> None:
-        topic = models_topic(self._genesis.task)
+        topic = self._topic
         try:
             with LogReader(self._settings, f"fluvial-announcements-{self._genesis.task}") as reader:
                 start, past_end = retry_through_outage(f"read {topic}", lambda: self._bounds(reader, topic))

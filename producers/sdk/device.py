@@ -135,7 +135,7 @@ class Device:
         can_run: CanRun | None = None,
         heartbeat_s: float = 0.0,
     ) -> Device:
-        """A device by its key; its id and region stand in the certificate.
+        """A device by its key; its id and region stand in the certificate. A region may be an edge: its Kafka is asked.
 
         ``key``: a file (``fluvial ca issue`` writes one), plain or encrypted, or the ``pkcs11:`` URI of one in a token.
 
@@ -162,7 +162,7 @@ class Device:
             author,
             bases=Bases(store, genesis),
             writer=writer or LogWriter(settings, f"fluvial-device-{author.device_id}"),
-            announcements=announcements or Announcements(settings, genesis),
+            announcements=announcements or Announcements(settings, genesis, region=region),
             codec=codec,
             observer=observer,
             can_run=can_run,

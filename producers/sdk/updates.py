@@ -15,6 +15,7 @@ from aggregation.partitioning import murmur2, partition_of
 from aggregation.selection import Candidate, is_selected, turns_after
 from schemas import avro
 from schemas.certificates import CERTIFICATE_BYTES_MAX
+from schemas.edges import partitions_of
 from schemas.topics import updates_topic
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Author:
     def publication(self, value: bytes, update_id: str, region: str | None = None) -> Publication:
         """``value``, addressed to this device's partition of its own region's log, or of ``region``'s."""
         there = region or self.region
-        partition = partition_of(self.device_id, self.genesis.regions[there].partitions)
+        partition = partition_of(self.device_id, partitions_of(self.genesis, there))
         topic = updates_topic(self.genesis.task, there)
         return Publication(there, topic, partition, self.device_id.encode(), value, update_id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aggregation.errors import UsageProblem
+from aggregation.regions import is_edge
 from schemas.certificates import BadCertificateError, Role
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def holder_of_key(key_pair: KeyPair, genesis: Genesis, region: str, key: Path | 
     """What a device's certificate says; FLV-2407 or FLV-2506 unless this region's CA issued it to a device."""
     check_region(genesis, region)
     try:
-        identity = genesis.trust.identify(key_pair.certificate)
+        identity = genesis.trust.identify(key_pair.certificate, edges=is_edge(region, genesis.regions))
     except BadCertificateError as error:
         raise _unfit(genesis, region, key, str(error)) from error
     if identity.role is not Role.DEVICE:
@@ -30,8 +31,8 @@ def holder_of_key(key_pair: KeyPair, genesis: Genesis, region: str, key: Path | 
 
 
 def check_region(genesis: Genesis, region: str) -> None:
-    """UsageProblem FLV-2407 unless the task has ``region``."""
-    if region not in genesis.regions:
+    """UsageProblem FLV-2407 unless the task has ``region``, or it is an edge below one."""
+    if region not in genesis.regions and not is_edge(region, genesis.regions):
         raise UsageProblem(
             "FLV-2407",
             f"the task {genesis.task} has no region {region!r}, it has {', '.join(sorted(genesis.regions))}",

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from aggregation.fold.events import Verdict, WindowClosed
-from aggregation.fold.rejections import ACCEPTED, CONTROL
+from aggregation.fold.rejections import ACCEPTED, AGGREGATED, CONTROL
 from aggregation.layout import Layout
 from aggregation.server.aggregates import Slot
 from aggregation.weights.staleness import WEIGHT_ONE
@@ -63,7 +63,7 @@ class Minute:
             return
         self.counts[verdict.outcome] += 1
         self.bytes_up += len(record.value or b"")
-        if verdict.device_id and len(self.devices) < DEVICES_COUNTED_MAX:
+        if verdict.device_id and verdict.outcome != AGGREGATED and len(self.devices) < DEVICES_COUNTED_MAX:
             self.devices.add(verdict.device_id)
         if verdict.outcome == ACCEPTED:
             self.contributing.add(verdict.device_id)

@@ -26,7 +26,7 @@ from itertools import pairwise
 from typing import Final
 
 from aggregation.errors import IntegrityProblem
-from aggregation.fold.rejections import ACCEPTED
+from aggregation.fold.rejections import ACCEPTED, AGGREGATED
 from aggregation.merges import BUCKETS_MAX
 from aggregation.policy import UPDATE_BYTES_LIMIT, VERSIONS_MAX_LIMIT
 from aggregation.server.aggregates import MERGED_REMEMBERED_MAX, Aggregate, PendingAggregates, Slot
@@ -259,8 +259,9 @@ class Judging:
             return "its counts are of outcomes that there are not"
         if min(counts.values(), default=0) < 0 or sum(counts.values()) > records:
             return f"it counts {sum(counts.values())} verdicts on {records} records"
-        if one.accepted != counts.get(ACCEPTED, 0):
-            return f"it says {one.accepted} accepted, and counts {counts.get(ACCEPTED, 0)}"
+        own = counts.get(ACCEPTED, 0)
+        if one.accepted != own and not (one.accepted > own and counts.get(AGGREGATED, 0)):
+            return f"it says {one.accepted} accepted, and counts {own}"
         if not _totals_fit(one):
             return "its totals are not those of its updates"
         if not histograms_fit(one.histograms, one.accepted, by_squares=bool(one.buckets)):
@@ -300,7 +301,7 @@ def _record_of(claim: Claim) -> tuple[Slot, int, str]:
 def _totals_fit(one: Aggregate) -> bool:
     """Whether each total is at most what so many updates can come to."""
     return (
-        one.accepted <= one.weight_total <= one.accepted * WEIGHT_ONE
+        _weighs_as_many(one, one.accepted, one.weight_total)
         and _buckets_fit(one)
         and _bases_fit(one)
         and 0 <= one.staleness_total <= one.accepted * one.staleness_max
@@ -311,6 +312,12 @@ def _totals_fit(one: Aggregate) -> bool:
     )
 
 
+def _weighs_as_many(one: Aggregate, accepted: int, weight: int) -> bool:
+    """Whether so many of its updates can weigh that: each 1/65536 at least, but for those of edges' late windows."""
+    least = min(accepted, 1) if one.counts.get(AGGREGATED, 0) else accepted
+    return 0 <= least <= weight <= accepted * WEIGHT_ONE
+
+
 def _buckets_fit(one: Aggregate) -> bool:
     """Whether what stands in the buckets comes to the window's totals, where it says buckets."""
     said = one.buckets
@@ -318,7 +325,7 @@ def _buckets_fit(one: Aggregate) -> bool:
     return not said or (
         len(said) <= BUCKETS_MAX
         and totals == (one.accepted, one.weight_total)
-        and all(0 <= each.accepted <= each.weight <= each.accepted * WEIGHT_ONE for each in said)
+        and all(_weighs_as_many(one, each.accepted, each.weight) for each in said)
     )
 
 
@@ -332,5 +339,5 @@ def _bases_fit(one: Aggregate) -> bool:
         and all(earlier < later for earlier, later in pairwise(named))
         and named[0] >= 0
         and named[-1] <= one.version
-        and all(0 < each.accepted <= each.weight <= each.accepted * WEIGHT_ONE for each in said)
+        and all(each.accepted > 0 and _weighs_as_many(one, each.accepted, each.weight) for each in said)
     )

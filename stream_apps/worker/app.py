@@ -17,7 +17,7 @@ Workers of a region share its partitions by consumer group; any of them may join
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ from backends.kafka.topic_settings import await_right_topics
 from backends.observer import UNOBSERVED, Observer
 from backends.settings import Settings
 from schemas.access import worker_group
-from schemas.certificates import Role
+from schemas.certificates import Identity, Role
 from schemas.envelope import KeyPair
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
 from stream_apps.credentials import own_identity, require_valid
@@ -62,12 +62,32 @@ def build_app(
         raise unknown_region(task, region, context.genesis.regions)
     identity = own_identity(key_pair, context.trust, region=region, role=Role.WORKER)
     require_valid(identity)
+    worker = RegionWorker(context, region)
+    return app_of(worker, settings, identity, data_folder=data_folder)
+
+
+def app_of(
+    worker: RegionWorker,
+    settings: Settings,
+    identity: Identity,
+    *,
+    data_folder: Path,
+    assigned_to: Callable[[bool], Awaitable[None]] | None = None,
+) -> faust.App:
+    """The Faust app around a region's worker, or an edge's.
+
+    ``assigned_to`` is awaited before partitions are resumed, with whether there are any.
+    """
+    context, region = worker.context, worker.region
+    task, name, observer = context.genesis.task, context.name, context.observer
     topic_name = updates_topic(task, region)
     await_right_topics(settings, [topic_name, verdicts_topic(task, region), aggregates_topic(task, region)])
-    worker = RegionWorker(context, region)
 
     async def resume(assigned: Iterable[TP]) -> Mapping[TP, int]:
-        offsets = await worker.resume(tp.partition for tp in assigned)
+        mine = [tp.partition for tp in assigned]
+        if assigned_to is not None:
+            await assigned_to(bool(mine))
+        offsets = await worker.resume(mine)
         return {TP(topic_name, partition): offset for partition, offset in offsets.items()}
 
     app = create_app(

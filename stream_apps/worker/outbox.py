@@ -4,7 +4,8 @@ The order of a window's effects, each awaited before the next:
 
 1. its verdicts are acknowledged;
 2. its objects are stored under their hashes;
-3. its aggregate record is published.
+3. its aggregate record is published;
+4. of an edge's log: it is handed on to the log above.
 
 Verdicts wait for each other: those of records that came together are handed to the producer at once, when all of them
 are folded, and in any case before anything is waited for.
@@ -18,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -38,6 +39,9 @@ VERDICTS_UNACKNOWLEDGED_MAX: Final = 4096
 """A partition's verdicts on their way to the broker; more wait, so that an outage cannot fill the memory."""
 VERDICTS_TOGETHER_MAX: Final = 64
 """Verdicts that wait for others before they are handed to the producer."""
+
+HandedOn = Callable[[WindowClosed, EncodedWindow], None]
+"""What else is done with each window, in sequence; on a thread, it may block. Who folds again hands it on again."""
 
 log = logging.getLogger("fluvial.worker")
 
@@ -62,11 +66,12 @@ class _Window:
 class Outbox:
     """One partition's effects. ``published`` holds verdicts that stood in the topic before us, by offset."""
 
-    def __init__(self, place: PartitionPlace) -> None:
+    def __init__(self, place: PartitionPlace, handed_on: HandedOn | None = None) -> None:
         self.published: dict[int, bytes] = {}
         self.standing_windows: dict[int, frozenset[str]] = {}
         """The hashes of windows that stood in the topic before us, by sequence: ours need not be published again."""
         self._place = place
+        self._handed_on = handed_on
         self._vouching = Vouching(place)
         self._windows: deque[_Window] = deque()
         self._waiting: list[Outgoing] = []
@@ -202,6 +207,8 @@ class Outbox:
         crash_point("worker.after-objects")
         if not self._stands(encoded.aggregate):
             self._publish_aggregate(encoded, window.headers)
+        if self._handed_on is not None:
+            self._handed_on(window.closed, encoded)
         context.observer.window_published(place.slot, window.closed, encoded.aggregate)
         one = encoded.aggregate
         log.debug(

@@ -50,7 +50,7 @@ from backends.crash_points import crash_point
 from backends.log import LogRecord, Position, UnreadableRecord
 from stream_apps.process_context import ProcessContext
 from stream_apps.worker.folding import Folding
-from stream_apps.worker.outbox import Outbox
+from stream_apps.worker.outbox import HandedOn, Outbox
 from stream_apps.worker.place import PartitionPlace
 from stream_apps.worker.resuming import cut, published_verdicts, resume_from, warn_of_unvouched
 from stream_apps.worker.ticking import AskedTick, tick_due
@@ -67,12 +67,14 @@ class PartitionWorker:
     ``stopped`` says why nothing more is folded; resuming begins again from what is published.
     """
 
-    def __init__(self, context: ProcessContext, region: str, partition: int) -> None:
+    def __init__(
+        self, context: ProcessContext, region: str, partition: int, handed_on: HandedOn | None = None
+    ) -> None:
         self.context = context
         self.place = PartitionPlace(context, region, partition)
         self.stopped: FluvialError | None = None
         self._folding = Folding(self.place)
-        self._outbox = Outbox(self.place)
+        self._outbox = Outbox(self.place, handed_on)
         # Records, rebalances and parking come from different tasks, and each has to find the last one's work whole.
         self._lock = asyncio.Lock()
         self._window_since_s = 0.0

@@ -11,15 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from backends.log import LogRecord
 from stream_apps.process_context import ProcessContext
+from stream_apps.worker.outbox import HandedOn
 from stream_apps.worker.partition import PartitionWorker
 
 log = logging.getLogger("fluvial.worker")
 
 
 class RegionWorker:
-    """The partitions of one region that this process has, or has had: one ``PartitionWorker`` each."""
+    """The partitions of one region, or edge, that this process has, or has had: one ``PartitionWorker`` each.
 
-    def __init__(self, context: ProcessContext, region: str) -> None:
+    ``handed_on`` gets every window, see ``outbox``.
+    """
+
+    def __init__(self, context: ProcessContext, region: str, handed_on: HandedOn | None = None) -> None:
+        self._handed_on = handed_on
         self.context = context
         self.region = region
         self.partitions: dict[int, PartitionWorker] = {}
@@ -29,7 +34,9 @@ class RegionWorker:
         mine = sorted(assigned)
         for partition in mine:
             if partition not in self.partitions:
-                self.partitions[partition] = PartitionWorker(self.context, self.region, partition)
+                self.partitions[partition] = PartitionWorker(
+                    self.context, self.region, partition, self._handed_on
+                )
         found = await asyncio.gather(*(self.partitions[partition].resume() for partition in mine))
         offsets = dict(zip(mine, found, strict=True))
         self.context.observer.assigned(self.region, mine)

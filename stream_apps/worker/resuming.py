@@ -14,6 +14,7 @@ from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
 from backends.outages import UNREADABLE
 from backends.revocations import revoked_from, serials_of
+from schemas.edges import partitions_of
 from schemas.windows import direction_of_guide, restore_state, state_names
 from stream_apps.published import Claim
 from stream_apps.worker.merged_windows import manifests_are_signed, merged_bases
@@ -47,7 +48,7 @@ def first_state(place: PartitionPlace) -> PartitionState:
         task=genesis.task,
         region=place.region,
         partition=place.partition,
-        partitions=genesis.regions[place.region].partitions,
+        partitions=partitions_of(genesis, place.region),
         layout=context.layout,
         policy=context.policy,
         model_sha256=genesis.model_sha256,

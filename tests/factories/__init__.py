@@ -24,6 +24,7 @@ from tests.factories.certificates import (
     worker_signer,
 )
 from tests.factories.deltas import HashRandom, delta, encoded
+from tests.factories.edges import EDGE, Edge, edge_policy, edge_signer, edge_site
 from tests.factories.events import aggregate, barrier, tick, update
 from tests.factories.records import (
     barrier_bytes,
@@ -57,6 +58,7 @@ __all__ = [
     "BYTES_MAX",
     "CONTROL",
     "DOMAIN",
+    "EDGE",
     "LAYOUT",
     "NONCE",
     "NOT_AFTER",
@@ -64,6 +66,7 @@ __all__ = [
     "NOW_MS",
     "REGION",
     "TASK",
+    "Edge",
     "HashRandom",
     "Site",
     "aggregate",
@@ -75,6 +78,9 @@ __all__ = [
     "delta",
     "device_signer",
     "devices",
+    "edge_policy",
+    "edge_signer",
+    "edge_site",
     "encoded",
     "entries",
     "guardian_signer",

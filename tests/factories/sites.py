@@ -64,6 +64,7 @@ def snapshot(state: PartitionState) -> dict[str, Any]:
         "shares": [(device, replace(share)) for device, share in state.shares],
         "quarantined": dict(state.shares.quarantined),
         "usual": state.usual,
+        "edges": dict(state.edges),
         "guide": (state.guide_sha256, state.guide and (state.guide.q.tobytes(), state.guide.scales)),
     }
 

@@ -34,11 +34,13 @@ from tests.factories import (
     LAYOUT,
     NOW_MS,
     TASK,
+    Edge,
     Site,
     barrier_bytes,
     delta,
     device_signer,
     devices,
+    edge_policy,
     encoded,
     guardian_signer,
     merger_signer,
@@ -322,6 +324,13 @@ def guide_announcement() -> bytes:
     return guardian_signer().sign("GuideAnnouncement", fields)
 
 
+def edge_aggregate() -> bytes:
+    """A signed window of an edge."""
+    edge = Edge(edge_policy())
+    edge.window(*devices(3))
+    return edge.bytes()
+
+
 def records_by_version() -> dict[str, Callable[[], bytes]]:
     """One golden record for every released version of every schema, by file name."""
     payloads = replay(log())[2]
@@ -350,6 +359,7 @@ def records_by_version() -> dict[str, Callable[[], bytes]]:
         "regional_aggregate.v4.avro": lambda: worker_signer().sign_payload("RegionalAggregate", v6()[0]),
         "partition_state.v3.avro": lambda: v6()[1],
         "guide.v1.avro": guide,
+        "edge_aggregate.v1.avro": edge_aggregate,
     }
 
 

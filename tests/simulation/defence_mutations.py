@@ -14,7 +14,7 @@ SHARES, USUAL, GUIDE, GUIDES = (
 DEFENCE_MUTATIONS = (
     Mutation(
         "fair shares: a device has as many updates of a version as it likes",
-        ((ADMISSION, "    if share.tokens < 1:\n", "    if False:\n"),),
+        ((ADMISSION, "    if share is not None and share.tokens < 1:\n", "    if False:\n"),),
     ),
     Mutation(
         "quarantine: it never begins",

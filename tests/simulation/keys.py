@@ -65,10 +65,12 @@ def remembering(signer: Signer) -> Signer:
 class RememberingTrust(Trust):
     """Trust whose keys remember, in all processes of all federations."""
 
-    def identify(self, der: bytes, *, guardians: bool = True, cohorts: bool = True) -> Identity:
+    def identify(
+        self, der: bytes, *, guardians: bool = True, cohorts: bool = True, edges: bool | None = None
+    ) -> Identity:
         identity = _identities.get(der)
-        if identity is None or not guardians or not cohorts:
-            verified = super().identify(der, guardians=guardians, cohorts=cohorts)
+        if identity is None or not guardians or not cohorts or edges:
+            verified = super().identify(der, guardians=guardians, cohorts=cohorts, edges=edges)
             identity = _identities[der] = replace(
                 verified, public_key=cast("Any", RememberingKey(verified.public_key))
             )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.documents import genesis_v4
+from tests.factories import BUFFERED
 from tests.learned import lived, policy_of
 from tests.strangers.program import Stranger
 from tests.strangers.test_defended import require_agreement
@@ -51,6 +52,30 @@ def test_before_signed_manifests_no_window_is_late_and_none_delays(
     require_agreement(stranger, federation, tmp_path)
     assert copy_of(federation).check().violations == ()
     assert all(manifest.dropped == 0 for manifest in federation.manifests)
+
+
+V6: dict[str, dict[str, Any]] = {
+    "mixing": {
+        "server": {"mixing": True, "learning_rate": 0.5, "momentum": 0.3, "divide_by": "weights"},
+        "staleness": {"kind": "polynomial", "versions_max": 4},
+    },
+    "control variates, too": {
+        "server": {"mixing": True},
+        "control": {"devices": 30, "norm_clip": 0.1},
+        "buffer": {"late_windows": False},
+    },
+}
+
+
+@pytest.mark.parametrize("name", V6)
+def test_it_recomputes_a_federation_of_v6(stranger: Stranger, tmp_path: Path, name: str) -> None:
+    layout = BUFFERED if name == "mixing" else BUFFERED.with_control()
+    form = "fluvial/genesis/v5" if name == "mixing" else "fluvial/genesis/v6"
+    policy = policy_of("fluvial/policy/v6", **V6[name])
+    federation = lived(policy, layout=layout, document_format=form)
+    require_agreement(stranger, federation, tmp_path)
+    report = copy_of(federation).check()
+    assert report.violations == () and report.identical
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -13,7 +13,8 @@ from tests.strangers.program import Stranger
 from tests.strangers.test_mutated import written
 from tests.unit.fluvial.proof import test_checker_fold
 from tests.unit.fluvial.proof.test_checker_pardons import log_of_pardons
-from tests.vectors.replaying import Log, folded_case
+from tests.vectors.lying import random_log
+from tests.vectors.replaying import Log, case_of, folded_case
 
 pytestmark = pytest.mark.needs("go")
 
@@ -44,6 +45,9 @@ def test_random_logs_come_to_the_same(stranger: Stranger, tmp_path: Path) -> Non
     pardons = [replayed(f"pardons {seed}", log_of_pardons(seed)) for seed in range(4)]
     assert {408, 409} <= {verdict["reason"] for one in pardons for verdict in one["verdicts"]}
     cases += pardons
+    edges = [case_of(f"edges {seed}", random_log(seed)) | {"canonical": True} for seed in range(8)]
+    assert {340, 345, 346, 347} <= {verdict["reason"] for one in edges for verdict in one["verdicts"]}
+    cases += edges
     outcomes = {verdict["outcome"] for one in cases for verdict in one["verdicts"]}
     assert {
         "accepted",

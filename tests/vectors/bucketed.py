@@ -19,7 +19,7 @@ from tests.factories import (
     tick_bytes,
     worker_signer,
 )
-from tests.vectors import chosen, cohorts, logs, shares, varied
+from tests.vectors import below, chosen, cohorts, logs, shares, varied
 from tests.vectors.replaying import Log, case_of
 from tests.vectors.shares import barrier, rules, send, update
 from tests.vectors.wire import authorities
@@ -124,7 +124,7 @@ LOGS: Final = {"buckets": buckets, "numbers of buckets": changing, "what v3 does
 
 def log_cases() -> dict[str, Any]:
     """Every log, those of older policies first."""
-    made = logs.LOGS | shares.LOGS | LOGS | chosen.LOGS | varied.LOGS | cohorts.LOGS
+    made = logs.LOGS | shares.LOGS | LOGS | chosen.LOGS | varied.LOGS | cohorts.LOGS | below.LOGS
     cases = [case_of(name, make()) for name, make in made.items()]
     return document(
         "logs of one partition: each record's verdict, and each window's payload, sums and state",

@@ -36,7 +36,7 @@ from tests.factories import (
     update_record,
     worker_signer,
 )
-from tests.vectors import chosen, cohorts, shares
+from tests.vectors import below, chosen, cohorts, shares
 from tests.vectors.logs import device_serial, rules, serial_of
 from tests.vectors.replaying import Log, case_of
 from tests.vectors.wire import authorities
@@ -353,7 +353,7 @@ def check_cases() -> dict[str, Any]:
     }
     for name, (log, rows) in tried.items():
         cases.append(case_of(name, log) | {"checks": rows})
-    cases.append(cohorts.check_case())
+    cases += [cohorts.check_case(), below.check_case()]
     return document(
         "logs like those of logs.json; `checks` says which check of meaning.md a record fails first, and which also",
         cases,

@@ -14,11 +14,10 @@ from aggregation.layout import Layout
 from aggregation.merges import MERGES, Bucket
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy import Policy, ServerPolicy, policy_from_mapping
-from aggregation.server.lateness import weight_after
 from aggregation.server.merge import Checkpoint, merge
 from aggregation.server.totals import WindowSums, add_windows
 from aggregation.weights.divisors import DIVISORS
-from aggregation.weights.fixed_point import WEIGHT_ONE
+from aggregation.weights.fixed_point import WEIGHT_ONE, weight_after
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
 from schemas.objects import sha256_hex
 from tests.factories import BUFFERED, LAYOUT, HashRandom, delta

@@ -27,7 +27,7 @@ from tests.vectors.writing import plain, typed, wholes
 
 @dataclass
 class Log:
-    """A partition of ``eu``: its records, and the objects that barriers name.
+    """A partition of ``region``: its records, and the objects that barriers name.
 
     ``parked``: what is folded in the place of a record, by offset. ``domain``: for which task its records are signed.
     """
@@ -41,6 +41,7 @@ class Log:
     objects: dict[str, bytes] = field(default_factory=dict)
     parked: dict[int, Parked] = field(default_factory=dict)
     domain: SignatureDomain = FIRST_DOMAIN
+    region: str = REGION
 
     def add(self, value: bytes | None, note: str = "", timestamp_ms: int = NOW_MS) -> None:
         """Append a record; ``note`` says what it is for."""
@@ -59,7 +60,7 @@ class Log:
         trusted = trust(rules=rules, domain=self.domain)
         state = initial(
             task=TASK,
-            region=REGION,
+            region=self.region,
             partition=self.partition,
             partitions=self.partitions,
             layout=self.layout,
@@ -117,7 +118,7 @@ def folded_case(name: str, log: Log, rules: RecordRules) -> dict[str, Any]:
         "name": name,
         "task": TASK,
         "genesis_sha256": log.domain.genesis.hex(),
-        "region": REGION,
+        "region": log.region,
         "partition": log.partition,
         "partitions": log.partitions,
         "model_sha256": model_sha(0),

@@ -16,11 +16,12 @@ from aggregation.layout import Layout
 from aggregation.merges import Bucket
 from aggregation.optimizers import OPTIMIZERS
 from aggregation.policy import Policy, policy_from_mapping
-from aggregation.server.lateness import MergedWindows, lateness_under, weight_after
+from aggregation.server.lateness import MergedWindows, lateness_under
 from aggregation.server.merge import Checkpoint, merge
 from aggregation.server.mixing import mixed_bases
 from aggregation.server.rates import server_at
 from aggregation.server.totals import WindowSums, add_windows
+from aggregation.weights.fixed_point import weight_after
 from schemas import avro
 from schemas.checkpoints import encode_direction, encode_model, encode_optimizer
 from schemas.objects import sha256_hex

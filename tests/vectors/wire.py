@@ -74,6 +74,15 @@ LATER_FIELDS: Final[dict[str, dict[str, Any]]] = {
         "guide_sha256": factories.sha("guide 2"),
         "guide_bytes": 1234,
     },
+    "EdgeAggregate": {
+        "task": TASK,
+        "region": "eu",
+        "edge": "eu.e1",
+        "model_sha256": factories.model_sha(2),
+        "aggregate": b"the payload of a RegionalAggregate",
+        "width": 2,
+        "sums": b"\x01\x00\xff\xff",
+    },
     "Pardon": {
         "task": TASK,
         "region": "eu",
@@ -84,6 +93,7 @@ LATER_FIELDS: Final[dict[str, dict[str, Any]]] = {
 }
 """Of what came with ``fluvial/policy/v3`` and later."""
 _SIGNERS: Final = {
+    "EdgeAggregate": ("eu.e1", Role.EDGE, "box-1"),
     "Guide": ("control", Role.GUARDIAN, "g-1"),
     "GuideAnnouncement": ("control", Role.GUARDIAN, "g-1"),
     "Barrier": ("control", Role.MERGER, "m-1"),
@@ -176,7 +186,8 @@ def records() -> dict[str, Any]:
 def _row(kind: str, fields: dict[str, Any]) -> tuple[str, Signer, str, dict[str, Any]]:
     """A kind, who signs it, the name of the key, and the fields."""
     region, role, name = _SIGNERS[kind]
-    return kind, signer(region, role, name), f"{region}/{role.value}/{name}", fields
+    by_root = {"issuer": "eu"} if role is Role.EDGE else {}
+    return kind, signer(region, role, name, **by_root), f"{region}/{role.value}/{name}", fields
 
 
 def envelopes() -> dict[str, Any]:

@@ -39,6 +39,7 @@ UNSIGNED_BY: Final = {"Verdict": ("worker",), "JSON": ("evaluator",), "Heartbeat
 """Who writes what stands in no signed envelope; a heartbeat has a signature of its own."""
 KEYLESS: Final = {
     "Barrier": {"type": "null", "description": "None: one stands in every partition."},
+    "EdgeAggregate": {"type": "string", "description": "The edge's name; it stands in its partition."},
     "Tick": {"type": "null", "description": "None: it stands in the partition whose window it closes."},
     "Revoke": {
         "type": "string",

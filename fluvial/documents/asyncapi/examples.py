@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 from typing import Any, Final
 
+import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -14,13 +15,18 @@ from cryptography.x509.oid import NameOID
 from aggregation.fold.rules import TASK_RULES
 from schemas import avro as codec
 from schemas.certificates import CONTROL, Role
+from schemas.checkpoints import encode_sums
+from schemas.edges import edge_record
 from schemas.envelope import ENVELOPE, Signer
 from schemas.heartbeats import Heartbeat, seal_heartbeat
+from schemas.objects import sha256_hex
 from schemas.records import SIGNERS
 from schemas.signing import SignatureDomain
+from schemas.windows import aggregate_of
 
 TASK: Final = "digits"
 REGION: Final = "eu"
+EDGE: Final = "eu.e1"
 DEVICE: Final = "device-0007"
 TIMESTAMP_MS: Final = 1_790_000_000_000
 _BEFORE, _AFTER = dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.datetime(2036, 1, 1, tzinfo=dt.UTC)
@@ -30,8 +36,9 @@ _NAMES: Final = {
     Role.MERGER: "merger",
     Role.OPERATOR: "operator",
     Role.GUARDIAN: "guardian",
+    Role.EDGE: "box-1",
 }
-_IN_REGION: Final = (Role.DEVICE, Role.WORKER)
+_IN_REGION: Final = (Role.DEVICE, Role.WORKER, Role.EDGE)
 
 
 def _sha(text: str) -> str:
@@ -47,6 +54,27 @@ _VERSION: Final = {
     "model_sha256": _sha("model 4"),
     "policy_sha256": _sha("policy"),
 }
+
+
+def _edge_aggregate() -> dict[str, Any]:
+    """Of one update of three weights that an edge's log took."""
+    sums = np.array([-3, 700, 12], dtype=np.int64)
+    window = RECORDS["RegionalAggregate"] | {
+        "region": EDGE,
+        "partition": 0,
+        "counts": {"accepted": 1},
+        "accepted": 1,
+        "weight_total": 65536,
+        "sum_sha256": sha256_hex(encode_sums(sums)),
+        "norms": [],
+        "cosines": [],
+        "shares": [],
+        "buckets": [{"accepted": 1, "weight": 65536}],
+        "bases": [{"base": 4, "accepted": 1, "weight": 65536}],
+    }
+    payload = codec.encode("RegionalAggregate", window)
+    return edge_record(aggregate_of(window, payload), payload, _sha("model 4"), sums)
+
 
 RECORDS: Final[dict[str, dict[str, Any]]] = {
     "ClientUpdate": {
@@ -115,6 +143,7 @@ RECORDS: Final[dict[str, dict[str, Any]]] = {
         "guide_bytes": 5432,
     },
 }
+RECORDS["EdgeAggregate"] = _edge_aggregate()
 DOMAIN: Final = SignatureDomain.of(TASK_RULES, _sha("genesis"))
 """Of the task that the examples are of."""
 METRICS: Final[dict[str, Any]] = {
@@ -198,11 +227,12 @@ def _authority(name: str) -> x509.Certificate:
 
 
 def _signer(role: Role) -> Signer:
-    region, name = (REGION if role in _IN_REGION else CONTROL), _NAMES[role]
+    issuer, name = (REGION if role in _IN_REGION else CONTROL), _NAMES[role]
+    region = EDGE if role is Role.EDGE else issuer
     uri = x509.UniformResourceIdentifier(f"spiffe://{region}/{role.value}/{name}")
     certificate = (
-        _builder(name, f"{region} CA")
+        _builder(name, f"{issuer} CA")
         .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
-        .sign(_key(f"{region} CA"), None)
+        .sign(_key(f"{issuer} CA"), None)
     )
     return Signer(certificate.public_bytes(Encoding.DER), _key(name), DOMAIN)

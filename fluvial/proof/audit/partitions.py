@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from aggregation.errors import IntegrityProblem, UsageProblem
-from aggregation.fold.events import Barrier, Parked
+from aggregation.fold.events import Barrier, EdgeAggregate, Parked, Revoke
 from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED
+from aggregation.fold.state import PartitionState
 from aggregation.server.aggregates import Aggregate, Slot
 from aggregation.server.bounds import beyond_bound
 from backends.log import RecordReader
@@ -20,13 +21,22 @@ from backends.object_store import ObjectNotFound
 from backends.revocations import serials_of
 from backends.skips import find_parking_skip
 from backends.store.task_store import TaskStore
-from fluvial.proof.audit.findings import AGGREGATE, LOG, OBJECT, SKIPS, Findings, fields_of, first_difference
+from fluvial.proof.audit.findings import AGGREGATE, LOG, OBJECT, SKIPS, fields_of, first_difference
+from fluvial.proof.audit.folded import FoldedPartition, HeardWindow, SeenBarrier, SeenRevoke
 from fluvial.proof.audit.sources import OpenSources
-from fluvial.proof.audit.strays import REVOKED, Strays, kind_of
-from fluvial.proof.audit.verdicts import ComparedVerdicts, Comparison, Judged, Place, VerdictsBound
+from fluvial.proof.audit.strays import REVOKED, kind_of
+from fluvial.proof.audit.verdicts import Comparison, Judged, Place, VerdictsBound
 from fluvial.proof.audit.vouched import VouchedBy
 from fluvial.reading.parked import parked_in
-from fluvial.reading.replay import FoldRaised, PartitionReplay, read_aggregates, resume_after, start_of_log
+from fluvial.reading.replay import (
+    FoldRaised,
+    PartitionReplay,
+    Replayed,
+    read_aggregates,
+    resume_after,
+    start_of_log,
+)
+from schemas.edges import trust_of
 from schemas.manifests import Genesis
 from schemas.objects import object_key, sha256_hex
 from schemas.topics import aggregates_topic, updates_topic, verdicts_topic
@@ -80,40 +90,6 @@ class PartitionJob:
         return 0 if self.verdicts is None else self.verdicts.records_from(self.first_offset)
 
 
-@dataclass(frozen=True, slots=True)
-class SeenBarrier:
-    """An authentic barrier of this partition, and where it stands."""
-
-    offset: int
-    barrier: Barrier
-
-
-@dataclass(slots=True)
-class FoldedPartition:
-    """What folding a partition again gave. ``aggregates[i]`` has the sequence ``first_sequence`` + i.
-
-    ``strays`` are records of the aggregates topic that are none of a worker's.
-    """
-
-    slot: Slot
-    first_offset: int
-    next_offset: int
-    first_sequence: int
-    records: int = 0
-    updates: int = 0
-    complete: bool = False
-    aggregates: list[Aggregate] = field(default_factory=list)
-    barriers: list[SeenBarrier] = field(default_factory=list)
-    verdicts: ComparedVerdicts = field(default_factory=ComparedVerdicts)
-    strays: Strays = field(default_factory=Strays)
-    findings: Findings = field(default_factory=Findings)
-
-    @property
-    def name(self) -> str:
-        """``region[partition]``."""
-        return f"{self.slot[0]}[{self.slot[1]}]"
-
-
 class Interrupted(Exception):
     """The audit was stopped from outside."""
 
@@ -152,7 +128,7 @@ class _Audited:
         self._objects = objects
         self._genesis = genesis
         self._reader = reader
-        self._trust = genesis.trust
+        self._trust = trust_of(genesis, job.slot[0])
         self._parked = dict(parked)
         self._raised = False
         self._published: dict[int, dict[str, tuple[int, Aggregate]]] = {}
@@ -283,9 +259,7 @@ class _Audited:
             folded.records += 1
             folded.next_offset = record.offset + 1
             folded.updates += replayed.verdict.outcome == ACCEPTED
-            event = replayed.event
-            if isinstance(event, Barrier) and replayed.verdict.outcome == CONTROL:
-                folded.barriers.append(SeenBarrier(record.offset, event))
+            self._see(record.offset, replayed, state)
             if replayed.encoded is not None:
                 self._check_window(replayed.encoded)
             if job.sequence_stop is not None and state.sequence >= job.sequence_stop:
@@ -294,6 +268,20 @@ class _Audited:
                 heard(job.slot, folded.next_offset)
                 if stopped():
                     raise Interrupted
+
+    def _see(self, offset: int, replayed: Replayed, state: PartitionState) -> None:
+        """Remember barriers, Revokes and windows of edges."""
+        folded, event = self._folded, replayed.event
+        obeyed = replayed.verdict.outcome == CONTROL
+        if isinstance(event, Barrier) and obeyed:
+            folded.barriers.append(SeenBarrier(offset, event))
+        elif isinstance(event, Revoke) and obeyed:
+            folded.revokes += [SeenRevoke(name, state.version, offset) for name in event.named]
+        elif isinstance(event, EdgeAggregate):
+            window, place = event.window, state.edges.get(event.edge)
+            if place is not None and (place.sequence - 1, place.sha256) == (window.sequence, window.sha256):
+                heard = HeardWindow(window.sha256, window.version, offset)
+                folded.edges.setdefault(event.edge, {}).setdefault(window.sequence, heard)
 
     def _check_window(self, encoded: EncodedWindow) -> None:
         recomputed = encoded.aggregate

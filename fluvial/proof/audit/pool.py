@@ -33,7 +33,8 @@ from aggregation.codecs import (
 from aggregation.layout import VALUE_DIGITS, Layout
 from aggregation.server.aggregates import Slot
 from fluvial.processes.signals import undisturbed
-from fluvial.proof.audit.partitions import FoldedPartition, PartitionJob, fold_partition
+from fluvial.proof.audit.folded import FoldedPartition
+from fluvial.proof.audit.partitions import PartitionJob, fold_partition
 
 POLL_S: Final = 0.2
 START_METHOD: Final = "fork" if sys.platform == "linux" else "spawn"

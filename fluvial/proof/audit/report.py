@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aggregation.errors import Finding
+from fluvial.proof.audit.edges import Walked
 from fluvial.proof.audit.findings import Findings
-from fluvial.proof.audit.partitions import FoldedPartition
+from fluvial.proof.audit.folded import FoldedPartition
 from fluvial.proof.audit.strays import Strays, writers
 from schemas.topics import aggregates_topic, models_topic, verdicts_topic
 
@@ -33,6 +34,8 @@ class AuditReport:
     seconds: float
     jobs: int
     announcement_strays: Strays = field(default_factory=Strays)
+    edges: Walked = field(default_factory=Walked)
+    """What was found below the regions."""
 
     @property
     def identical(self) -> bool:
@@ -119,6 +122,15 @@ class AuditReport:
             "findings": [difference.document() for difference in self.findings],
             "seconds": round(self.seconds, 3),
             "jobs": self.jobs,
+        } | self._below()
+
+    def _below(self) -> dict[str, Any]:
+        """What was found of edges; nothing of tasks whose logs have heard of none."""
+        if not (self.edges.partitions or self.edges.left):
+            return {}
+        return {
+            "edges": [_partition(one) for one in self.edges.partitions],
+            "edges_not_walked": [one._asdict() for one in self.edges.left],
         }
 
     def require_identical(self) -> None:

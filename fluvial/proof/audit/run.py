@@ -19,11 +19,13 @@ from backends.object_store import ObjectNotFound
 from backends.settings import Settings
 from backends.store.task_store import TaskStore
 from backends.tasks import TaskFile
+from fluvial.proof.audit.edges import EdgesAsked, EdgeWalk, Walked
 from fluvial.proof.audit.findings import GENESIS, Findings
+from fluvial.proof.audit.folded import FoldedPartition
 from fluvial.proof.audit.guides import check_guides
 from fluvial.proof.audit.named import check_named_objects
 from fluvial.proof.audit.parents import check_parent
-from fluvial.proof.audit.partitions import FoldedPartition, PartitionJob
+from fluvial.proof.audit.partitions import PartitionJob
 from fluvial.proof.audit.pool import Folders
 from fluvial.proof.audit.progress import Progress
 from fluvial.proof.audit.report import AuditReport
@@ -68,12 +70,13 @@ def audit_task(
     jobs: int | None = None,
     output: Output | None = None,
     sources: OpenSources | None = None,
+    edges: EdgesAsked | None = None,
 ) -> AuditReport:
     """Recompute versions ``first`` to ``last`` (None: the head) from the logs and compare everything bit for bit.
 
     Trusts the genesis document whose hash ``task_file`` pins, and with ``first`` > 1 also version ``first`` - 1.
     ``jobs`` processes fold partitions in parallel (None: one a core, fewer for a short log). ``sources``: where to
-    read; None for the broker and the store of ``settings``.
+    read; None for the broker and the store of ``settings``. ``edges``: where the logs of edges are that are elsewhere.
 
     Raises UsageProblem FLV-5010 (versions that do not exist, jobs below 1), FLV-5011 (the store has no such task),
     and what an outage raises; what the audit finds is in the report.
@@ -108,9 +111,8 @@ def audit_task(
     check_named_objects(objects, genesis, findings)
     if told := check_parent(objects, genesis, findings):
         output.say(told)
-    return _Audit(sources, task_file, objects, genesis=genesis, findings=findings, output=output).run(
-        first, last, jobs, started_s
-    )
+    audit = _Audit(sources, task_file, objects, genesis=genesis, findings=findings, output=output)
+    return audit.run(first, last, jobs, started_s, edges or EdgesAsked())
 
 
 class _Audit:
@@ -132,7 +134,9 @@ class _Audit:
         self._findings = findings
         self._output = output
 
-    def run(self, first: int, last: int | None, jobs: int | None, started_s: float) -> AuditReport:
+    def run(
+        self, first: int, last: int | None, jobs: int | None, started_s: float, edges: EdgesAsked
+    ) -> AuditReport:
         head = self._head()
         last = head if last is None else last
         _check_range(first, last, head)
@@ -152,7 +156,7 @@ class _Audit:
             )
             partitions: list[FoldedPartition] = []
             merged: list[MergedVersion] = []
-            announcements, strays = 0, Strays()
+            announcements, strays, walked = 0, Strays(), Walked()
             if chain.last >= first - 1:
                 with temporary_folder("fluvial-audit-") as folder:
                     work = self._work(
@@ -170,6 +174,7 @@ class _Audit:
                         self._output.say(f"no processes beside this one: {folders.alone_because}")
                     self._say_what(first, last, processes)
                     partitions = self._fold(work, folders, alone=processes == 1)
+                    walked = self._walk(edges, partitions, work, folders, folder)
                     merged = self._merge_again(chain, first, head, partitions, folder)
                     check_guides(self._objects, chain, first, self._findings)
                 check_barriers(self._objects, chain, head, partitions, self._findings)
@@ -190,6 +195,7 @@ class _Audit:
             findings=self._findings,
             seconds=time.monotonic() - started_s,
             jobs=processes,
+            edges=walked,
         )
 
     def _head(self) -> int:
@@ -268,6 +274,29 @@ class _Audit:
         for partition in partitions:
             self._findings.extend(partition.findings)
         return partitions
+
+    def _walk(
+        self,
+        edges: EdgesAsked,
+        partitions: list[FoldedPartition],
+        work: list[PartitionJob],
+        folders: Folders,
+        folder: Path,
+    ) -> Walked:
+        """Down to the edges that the partitions heard."""
+        walk = EdgeWalk(
+            self._sources,
+            edges,
+            task=self._task,
+            genesis_sha256=self._genesis_sha256,
+            folder=folder,
+            findings=self._findings,
+            fold=lambda jobs: self._fold(jobs, folders, alone=True),
+        )
+        walked = walk.run(partitions, work[0].revoked)
+        for edge, because in walked.left:
+            self._output.say(f"the log of edge {edge} was not walked: {because}")
+        return walked
 
     def _merge_again(
         self, chain: Chain, first: int, head: int, partitions: list[FoldedPartition], folder: Path

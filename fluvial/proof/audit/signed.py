@@ -10,7 +10,7 @@ from backends.log import RecordReader
 from backends.object_store import ObjectNotFound
 from backends.store.task_store import TaskStore
 from fluvial.proof.audit.findings import MANIFEST, SIGNED_NAME, Findings
-from fluvial.proof.audit.partitions import FoldedPartition
+from fluvial.proof.audit.folded import FoldedPartition
 from fluvial.proof.audit.strays import ELSEWHERE, Strays, kind_of
 from fluvial.proof.audit.versions import Chain
 from schemas.announcing import Announcers

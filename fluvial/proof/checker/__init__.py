@@ -7,7 +7,7 @@ the contract, and third-party libraries.
 1. Every acknowledged update has exactly one verdict; every accepted one is in exactly one version or still waiting.
 2. Version n names version n-1's manifest: one chain, and everything that mergers signed agrees with it.
 3. Windows tile every partition: no gap, no overlap.
-4. Verdicts, weights, sums, models and optimizer states recompute bit for bit.
+4. Verdicts, weights, sums, models and optimizer states recompute bit for bit, down through the logs of edges.
 5. Every snapshot is the state at its offset: a replay from it is a replay from offset 0.
 6. Nobody is told of a version that is not committed, nor before its barrier stands in every partition of the region.
 7. After healing everything drains: each offset has a verdict, each window that closed its record.

@@ -31,10 +31,10 @@ class Buckets:
 
     counted: dict[int, tuple[int, int]] = field(default_factory=dict)
 
-    def add(self, bucket: int, weight: int) -> None:
-        """An accepted update."""
+    def add(self, bucket: int, weight: int, updates: int = 1) -> None:
+        """So many accepted updates, which weigh so much together."""
         accepted, total = self.counted.get(bucket, (0, 0))
-        self.counted[bucket] = (accepted + 1, total + weight)
+        self.counted[bucket] = (accepted + updates, total + weight)
 
     def record(self, policy: dict[str, Any]) -> dict[str, Any]:
         """The field of a RegionalAggregate since v3 that v2 has not; nothing under a policy that knows no buckets."""

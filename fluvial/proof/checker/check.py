@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fluvial.proof.checker.announced import CLOCK_SKEW_MS, check_announcements, revoked_at
 from fluvial.proof.checker.arithmetic import sha256
+from fluvial.proof.checker.below import check_edges
 from fluvial.proof.checker.chain import (
     check_barriers,
     check_models,
@@ -129,6 +130,7 @@ def check_logs(
             strangers=strangers,
             revoked=revoked,
         )
+    check_edges(logs, shelf, partitions, findings, heads=heads, revoked=revoked)
     on_progress("versions", 0, len(chain.versions))
     check_inputs(chain, partitions)
     check_models(chain, complete=all(one.complete for one in partitions.values()), drained=drained)

@@ -17,15 +17,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from fluvial.proof.checker import arithmetic, buffers, control, encoding, wire
+from fluvial.proof.checker import arithmetic, buffers, control, edges, encoding, wire
 from fluvial.proof.checker.buckets import bucket_of, buckets_in
 from fluvial.proof.checker.contents import Contents, contents_of
 from fluvial.proof.checker.encoding import Undecodable
-from fluvial.proof.checker.known import is_later, is_new_to, newest_update
+from fluvial.proof.checker.known import is_later, is_new_to, knows_edges, newest_update
 from fluvial.proof.checker.lots import is_selected, is_synchronous, weight_by_examples
 from fluvial.proof.checker.report import Slot
 from fluvial.proof.checker.standing import Standing, counts_shares, defence_of, ruling, times
-from fluvial.proof.checker.task import Damaged, Shelf
+from fluvial.proof.checker.task import Damaged, Shelf, Task
 from fluvial.proof.checker.window import Closed, Folded, Verdict, Window, verdict_of
 from fluvial.proof.checker.wire import Sealed, Signer
 
@@ -56,6 +56,7 @@ class Partition:
         self._revoked: set[str] = set()
         self._norms: list[float] = []
         self._standing = Standing()
+        self.edges = edges.Edges()
         self._now_ms = 0
         self._previous_sha256 = ""
         self._window = Window(0)
@@ -77,6 +78,8 @@ class Partition:
                 verdict = self._refuse(refused or verdict_of(offset, "undecodable"))
             elif sealed.kind == "ClientUpdate":
                 verdict = self._update(offset, sealed, record)
+            elif sealed.kind == edges.KIND:
+                verdict = self._edge(offset, sealed, record)
             else:
                 verdict, close = self._control(offset, sealed, record)
                 if sealed.kind == "Barrier" and verdict["outcome"] == "control":
@@ -106,12 +109,13 @@ class Partition:
     def _unauthentic(self, offset: int, sealed: Sealed, timestamp_ms: int) -> Verdict | None:
         refusal = wire.refusal_of(sealed, timestamp_ms)
         if sealed.signer is not None and is_new_to(self._policy, sealed.signer):
-            refusal = "bad_certificate" if sealed.kind == "ClientUpdate" else "bad_signature"
+            refusal = "bad_certificate" if sealed.kind in wire.CONTRIBUTIONS else "bad_signature"
         if refusal or sealed.signer is None:
             return verdict_of(offset, refusal)
         signer, record = sealed.signer, sealed.record
         if record is None:
-            return verdict_of(offset, "undecodable", device_id=signer.name)
+            name = signer.region if sealed.kind == edges.KIND else signer.name
+            return verdict_of(offset, "undecodable", device_id=name)
         if sealed.kind == "Tick" and record["region"] != signer.region:
             return verdict_of(offset, "bad_signature")
         if sealed.kind == "ClientUpdate":
@@ -132,8 +136,9 @@ class Partition:
         cohort = sealed.signer.cohort
         crowded = self._window.is_full_of(cohort, self._policy)
         outcome = (
-            self._not_ours(update, sealed.signer.serial)
-            or self._wrong_base(update, cohort)
+            self._not_ours(update["device_id"], update, sealed.signer.serial)
+            or self._wrong_base(update["base_version"], update["base_sha256"])
+            or self._may_not_answer(update, cohort)
             or self._standing.refusal(update["device_id"], self.version, self._policy, crowded=crowded)
         )
         if outcome:
@@ -143,23 +148,22 @@ class Partition:
             return self._refuse(verdict_of(offset, held, **names))
         return self._judge(offset, sealed, names, held)
 
-    def _not_ours(self, update: dict[str, Any], serial: str) -> str:
-        device = update["device_id"]
-        if device in self._revoked or self._task.certificate_name(serial) in self._revoked:
+    def _not_ours(self, name: str, record: dict[str, Any], serial: str) -> str:
+        """Why a record of a device or an edge does not belong here, or is of who was revoked."""
+        if name in self._revoked or self._task.certificate_name(serial) in self._revoked:
             return "revoked"
-        if update["task"] != self._task.name:
+        if record["task"] != self._task.name:
             return "wrong_task"
-        if update["region"] != self.region:
+        if record["region"] != self.region:
             return "wrong_region"
-        home = arithmetic.partition_of(device, self._task.partitions[self.region])
+        home = arithmetic.partition_of(name, self._task.partitions.get(self.region, 1))
         return "" if home == self.partition else "wrong_partition"
 
     def _oldest_base(self) -> int:
         by_versions = self.version - int(self._policy["staleness"]["versions_max"])
         return max(self._floor, self._standing.oldest(by_versions))
 
-    def _wrong_base(self, update: dict[str, Any], cohort: str) -> str:
-        base = update["base_version"]
+    def _wrong_base(self, base: int, model_sha256: str) -> str:
         if base > self.version:
             return "future_base"
         if base < self.version and is_synchronous(self._policy):
@@ -168,9 +172,10 @@ class Partition:
         too_old = self._standing.too_old(base, by_versions, self._now_ms, self._policy)
         if base < self._oldest_base() or too_old:
             return "too_stale"
-        if self._models.get(base) != update["base_sha256"]:
-            return "unknown_base"
-        device = update["device_id"]
+        return "" if self._models.get(base) == model_sha256 else "unknown_base"
+
+    def _may_not_answer(self, update: dict[str, Any], cohort: str) -> str:
+        base, device = update["base_version"], update["device_id"]
         turns = self._standing.turns(base, self.version, self._now_ms, self._policy)
         if turns is not None and not is_selected(
             self._policy, self._task.name, base, self._models[base], device, turns=turns, cohort=cohort
@@ -244,6 +249,43 @@ class Partition:
         if held.control:
             varied += control.added(policy, held.control, held.control_scales, weight)
 
+    # -- windows of edges
+
+    def _edge(self, offset: int, sealed: Sealed, record: dict[str, Any]) -> Verdict:
+        assert sealed.signer is not None
+        edge, policy = sealed.signer.region, self._policy
+        heard = edges.read(record, edge, canonical=self._task.notary.canonical)
+        if isinstance(heard, str):
+            return self._refuse(verdict_of(offset, heard, device_id=edge))
+        window = heard.record
+        names = {"device_id": edge, "base_version": window["version"]}
+        outcome = self._not_ours(edge, record, sealed.signer.serial)
+        if not outcome and (window["task"], window["region"], window["partition"]) != (
+            record["task"],
+            edge,
+            0,
+        ):
+            outcome = "bad_aggregate"
+        outcome = outcome or self.edges.out_of_turn(edge, heard)
+        if outcome:
+            return self._refuse(verdict_of(offset, outcome, **names))
+        self.edges.move(edge, heard)
+        outcome = self._wrong_base(window["version"], record["model_sha256"]) or edges.refusal_of(
+            heard,
+            self.edges.places[edge].accepted_at(self.version),
+            (policy, self._policy_sha256),
+            (self.version, self._oldest_base(), self._floor),
+            self._task,
+        )
+        if outcome:
+            return self._refuse(verdict_of(offset, outcome, **names))
+        self.edges.count(edge, heard, self.version)
+        late, weights = self.version - window["version"], policy["staleness"]["weights"]
+        weight = weights[min(late, len(weights) - 1)]
+        verdict = verdict_of(offset, "aggregated", **names, staleness=late, weight=weight, clip=1.0)
+        self._window.add_edge(heard, sealed, verdict, self._task)
+        return self._refuse(verdict)  # it is counted by its outcome, as what is refused
+
     def _refuse(self, verdict: Verdict) -> Verdict:
         counts = self._window.counts
         counts[verdict["outcome"]] = counts.get(verdict["outcome"], 0) + 1
@@ -251,20 +293,18 @@ class Partition:
 
     # -- control records
 
-    def _bars(self, signer: Signer | None) -> bool:
-        named = self._task.certificate_name(signer.serial) if signer and self._task.notary.revokes_all else ""
-        return named in self._revoked
-
     def _control(self, offset: int, sealed: Sealed, record: dict[str, Any]) -> tuple[Verdict, bool]:
         """The verdict, and whether the record asks for the open window to be closed."""
         kind = sealed.kind
         if record["task"] != self._task.name:
             return self._refuse(verdict_of(offset, "wrong_task")), False
-        if record.get("region", self.region) != self.region:
+        if record.get("region", self.region) != self.region and not (
+            kind == "Barrier" and self.region.startswith(f"{record['region']}.") and knows_edges(self._policy)
+        ):
             return self._refuse(verdict_of(offset, "wrong_region")), False
         if record.get("partition", self.partition) != self.partition:
             return self._refuse(verdict_of(offset, "wrong_partition")), False
-        if self._bars(sealed.signer):
+        if _name_of(sealed.signer, self._task) in self._revoked:
             return self._refuse(verdict_of(offset, "revoked")), False
         close = False
         if kind == "Barrier":
@@ -290,6 +330,7 @@ class Partition:
         self._standing.supersede(self.version, self._now_ms, self._models, self._floor, policy)
         self._models[self.version] = barrier["model_sha256"]
         self._standing.adopt(self._shelf, barrier, self._models, self._revoked)
+        self.edges.adopt(policy)
         self._forget_old_bases()
 
     def _forget_old_bases(self) -> None:
@@ -307,7 +348,7 @@ class Partition:
 
     def _end_of_record(self, barrier: dict[str, Any] | None, *, close: bool) -> Closed | None:
         limits, window = self._policy["window"], self._window
-        full = window.counts.get("accepted", 0) >= limits["updates_max"]
+        full = window.accepted >= limits["updates_max"]
         full = full or self.next_offset - window.first_offset >= limits["records_max"]
         version, policy, policy_sha256 = self.version, self._policy, self._policy_sha256
         if barrier is not None and barrier["version"] > self.version:
@@ -321,7 +362,6 @@ class Partition:
 
     def _seal(self, window: Window, sequence: int, said: dict[str, Any]) -> Closed:
         snapshot = self._snapshot()
-        sums = "" if window.sums is None else arithmetic.sha256(window.sums.astype("<i8").tobytes())
         record = {
             "task": self._task.name,
             "region": self.region,
@@ -329,17 +369,9 @@ class Partition:
             "sequence": sequence,
             "first_offset": window.first_offset,
             "next_offset": self.next_offset,
-            "counts": {outcome: window.counts[outcome] for outcome in sorted(window.counts)},
-            "accepted": window.counts.get("accepted", 0),
-            "weight_total": window.weight_total,
-            "staleness_total": window.staleness_total,
-            "staleness_max": window.staleness_max,
-            "update_bytes": window.update_bytes,
-            "sum_sha256": sums,
             "state_sha256": arithmetic.sha256(encoding.encode("PartitionState", snapshot)),
-            "contributors_sha256": window.contributors.hexdigest(),
             "previous_sha256": self._previous_sha256,
-        } | said
+        } | (window.totals() | said)
         self._previous_sha256 = arithmetic.sha256(encoding.encode("RegionalAggregate", record))
         return Closed(record, self._previous_sha256, window.sums, snapshot)
 
@@ -358,4 +390,9 @@ class Partition:
             "counted": [{"version": v, "devices": sorted(self._counted[v])} for v in sorted(self._counted)],
             "revoked": sorted(self._revoked),
             "norms": list(self._norms),
-        } | self._standing.snapshot(self._policy)
+        } | (self._standing.snapshot(self._policy) | self.edges.snapshot(self._policy))
+
+
+def _name_of(signer: Signer | None, task: Task) -> str:
+    """A signer's certificate by its name among what is revoked; "" where a Revoke bars devices only."""
+    return task.certificate_name(signer.serial) if signer and task.notary.revokes_all else ""

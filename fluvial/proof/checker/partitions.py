@@ -10,6 +10,7 @@ import numpy as np
 
 from fluvial.proof.checker import arithmetic, encoding, wire
 from fluvial.proof.checker.derived import Derived, Logs, Window, read_derived, topic_of, whole
+from fluvial.proof.checker.edges import bounded_weight
 from fluvial.proof.checker.encoding import Undecodable
 from fluvial.proof.checker.fold import Partition
 from fluvial.proof.checker.judged import JudgedOffsets
@@ -29,7 +30,7 @@ class PartitionResult:
 
     ``barriers`` maps a version to the LogAppendTime of its first barrier here; ``signed`` holds what mergers said in
     barriers, with the offset, copies left out; ``accepted`` are offsets. ``complete`` is False where the fold had to
-    end before the log did.
+    end before the log did. ``chains`` has of each edge that was heard the hashes of its windows, by sequence.
     """
 
     slot: Slot
@@ -38,6 +39,7 @@ class PartitionResult:
     signed: list[tuple[dict[str, Any], int]] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
     complete: bool = True
+    chains: dict[str, dict[int, str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -67,17 +69,18 @@ def check_partition(
     for one in acknowledged:
         check.acknowledged.setdefault(one.offset, []).append(one)
     any_skipped = derived.skipped or any(head.skipped for head in derived.heads)
-    skips = _skips(logs, shelf, slot, derived) if any_skipped else set[int]()
+    skips = skips_in(logs, shelf, slot, derived) if any_skipped else set[int]()
     topic = (topic_of(shelf.task.name, "updates", slot[0]), slot[1])
     end = 0
     for offset, timestamp_ms, _, value in whole(logs.get(topic, ())):
         check.take(offset, timestamp_ms, value, skipped=offset in skips)
         end = offset + 1
     check.after_the_log(end)
+    check.result.chains = check.chains
     return check.result
 
 
-def _skips(logs: Logs, shelf: Shelf, slot: Slot, derived: Derived) -> set[int]:
+def skips_in(logs: Logs, shelf: Shelf, slot: Slot, derived: Derived) -> set[int]:
     """The offsets judged ``skipped`` that a valid Skip of an operator, standing behind them, names."""
     found = set()
     revoked = set[str]()
@@ -123,6 +126,11 @@ class _Check:
         self.acknowledged: dict[int, list[Acknowledged]] = {}
         self.result = PartitionResult(slot)
         self._judged = JudgedOffsets(self.result.name, derived, findings, verdicts=shelf.task.verdicts)
+
+    @property
+    def chains(self) -> dict[str, dict[int, str]]:
+        """Of each edge that was heard so far the hashes of its windows."""
+        return self._fold.edges.chains
 
     def take(self, offset: int, timestamp_ms: int, value: bytes | None, *, skipped: bool) -> None:
         """Look at the next record of the log."""
@@ -263,7 +271,8 @@ class _Check:
         for bucket, said in enumerate(came.get("buckets", whole)):
             part = sums[bucket * size : (bucket + 1) * size]
             reach = max(int(part.max(initial=0)), -int(part.min(initial=0)))
-            bound = arithmetic.sum_bound(policy, said["accepted"], said["weight"])
+            weight = bounded_weight(policy, said["accepted"], said["weight"])
+            bound = arithmetic.sum_bound(policy, said["accepted"], weight)
             if reach > bound:
                 where = f"{what}, bucket {bucket}" if "buckets" in came else what
                 self._findings.violate(4, f"{where}: its sums reach {reach}, its weight allows {bound}")

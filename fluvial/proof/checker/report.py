@@ -48,6 +48,7 @@ class CheckReport:
 
     ``published`` counts ClientUpdates in the updates topics (refused ones too), ``verdicts`` offsets with a verdict,
     ``versions`` the committed versions above 0, ``ignored`` records in derived topics that nobody vouches for.
+    ``unseen_edges`` are edges whose own log was not at hand: what they published was not held against it.
     ``violations`` holds at most ``VIOLATIONS_MAX`` of ``violations_total``. ``identical``: every verdict, window,
     snapshot and version recomputed bit for bit, on one chain.
     """
@@ -63,6 +64,7 @@ class CheckReport:
     ignored: int
     violations: tuple[Violation, ...]
     violations_total: int
+    unseen_edges: tuple[str, ...] = ()
 
     def to_document(self) -> dict[str, object]:
         """The report as plain values for JSON."""
@@ -76,6 +78,7 @@ class CheckReport:
             "versions": self.versions,
             "identical": self.identical,
             "ignored": self.ignored,
+            "unseen_edges": list(self.unseen_edges),
             "violations_total": self.violations_total,
             "violations": [{"invariant": one.invariant, "message": one.message} for one in self.violations],
         }
@@ -95,6 +98,7 @@ class Findings:
     ignored: int = 0
     violations: list[Violation] = field(default_factory=list)
     violations_total: int = 0
+    unseen_edges: list[str] = field(default_factory=list)
     _exact: bool = True
 
     def violate(self, invariant: int, message: str) -> None:
@@ -132,6 +136,7 @@ class Findings:
             ignored=self.ignored,
             violations=tuple(self.violations),
             violations_total=self.violations_total,
+            unseen_edges=tuple(sorted(set(self.unseen_edges))),
         )
 
 

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from fluvial.proof.checker import arithmetic, wire
 from fluvial.proof.checker.encoding import Undecodable
-from fluvial.proof.checker.known import number_of
 from fluvial.proof.checker.lots import turns_of
 from fluvial.proof.checker.task import Shelf
 
@@ -27,8 +26,6 @@ NORMS: Final = (1e-100, 1e100)
 """Of a guide."""
 GUIDE_ENVELOPE_BYTES_MAX: Final = 16_384
 """What a guide's object has at most, beside a byte a weight and eight a tensor; a larger one is none."""
-EDGES_SINCE: Final = 6
-"""The number of the policy format whose states say which edges were heard."""
 PEERS: Final = ("norm_deviations_max", "cosine_min", "history_updates", "history_updates_min")
 
 
@@ -190,11 +187,10 @@ class Standing:
             self.devices, self.quarantined = {}, {}
 
     def snapshot(self, policy: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a PartitionState that v1 has not, by the policy's format: none, v2's, v3's."""
+        """The fields of a PartitionState since v2 that v1 has not, by the policy's format."""
         if not counts_shares(policy):
             return {}
-        edges: dict[str, Any] = {"edges": []} if number_of(policy) >= EDGES_SINCE else {}
-        return edges | {
+        return {
             "guide_sha256": self.guide_sha256,
             "usual_norm": float(self.usual["norm"]),
             "usual_cosine": self.usual["cosine"],
@@ -304,6 +300,12 @@ class Tally:
             self.cosines[step] = self.cosines.get(step, 0) + count
         if share is not None:
             self.shares[share] = self.shares.get(share, 0) + count
+
+    def add_all(self, record: dict[str, Any]) -> None:
+        """Count what the window of an edge counted, by its RegionalAggregate."""
+        for name, counts in (("norms", self.norms), ("cosines", self.cosines), ("shares", self.shares)):
+            for one in record[name]:
+                counts[one["bucket"]] = counts.get(one["bucket"], 0) + one["count"]
 
     def record(self) -> dict[str, Any]:
         """The fields of a RegionalAggregate since v2 that v1 has not."""

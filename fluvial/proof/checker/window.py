@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from fluvial.proof.checker import arithmetic
+from fluvial.proof.checker import arithmetic, edges
 from fluvial.proof.checker.buckets import Buckets
+from fluvial.proof.checker.edges import Heard
 from fluvial.proof.checker.known import number_of
+from fluvial.proof.checker.late import weight_after
 from fluvial.proof.checker.standing import Tally, counts_shares
 from fluvial.proof.checker.task import Task
 from fluvial.proof.checker.wire import Sealed, Signer
@@ -73,6 +76,47 @@ class Window:
     buckets: Buckets = field(default_factory=Buckets)
     bases: Bases = field(default_factory=Bases)
     cohorts: dict[str, int] = field(default_factory=dict)
+    edge_updates: int = 0
+
+    @property
+    def accepted(self) -> int:
+        """Updates that count, of this log and of edges'."""
+        return self.counts.get("accepted", 0) + self.edge_updates
+
+    def add_edge(self, heard: Heard, sealed: Sealed, verdict: Verdict, task: Task) -> None:
+        """Add a window of an edge with the verdict that it got; nothing of one that accepted nothing."""
+        if heard.sums is None:
+            return
+        late, weight = verdict["staleness"], verdict["weight"]
+        if self.sums is None:
+            self.sums = np.zeros(task.sum_elements, dtype=np.int64)
+        self.sums += edges.scaled(heard.sums, weight)
+        added, accepted = 0, heard.record["accepted"]
+        for one in heard.bases:
+            left = weight_after(one["weight"], weight)
+            self.bases.add(one["base"], one["accepted"], left)
+            added += left
+        self.buckets.add(0, added, accepted)
+        self.edge_updates += accepted
+        self.weight_total += added
+        self.staleness_total += heard.record["staleness_total"] + accepted * late
+        self.staleness_max = max(self.staleness_max, heard.record["staleness_max"] + late)
+        self.update_bytes += sealed.record_bytes
+        self.contributors.update(struct.pack("<qqd", verdict["offset"], added, 1.0) + sealed.signature)
+        self.tally.add_all(heard.record)
+
+    def totals(self) -> dict[str, Any]:
+        """The fields of a RegionalAggregate that are totals, by whatever policy."""
+        return {
+            "counts": {outcome: self.counts[outcome] for outcome in sorted(self.counts)},
+            "accepted": self.accepted,
+            "weight_total": self.weight_total,
+            "staleness_total": self.staleness_total,
+            "staleness_max": self.staleness_max,
+            "update_bytes": self.update_bytes,
+            "sum_sha256": "" if self.sums is None else arithmetic.sha256(self.sums.astype("<i8").tobytes()),
+            "contributors_sha256": self.contributors.hexdigest(),
+        }
 
     def is_full_of(self, cohort: str, policy: dict[str, Any]) -> bool:
         """Whether as many updates of a certified cohort were accepted as the policy lets one window have."""

@@ -24,6 +24,7 @@ from fluvial.proof.checker.holders import NotHolder, read_holder, subject_bytes
 
 SIGNED_BY: Final = {
     "ClientUpdate": "device",
+    "EdgeAggregate": "edge",
     "Tick": "worker",
     "RegionalAggregate": "worker",
     "Barrier": "merger",
@@ -38,7 +39,9 @@ SIGNED_BY: Final = {
 
 OF_CONTROL: Final = frozenset({"merger", "operator", "guardian"})
 """Roles that the control CA vouches for; regional ones vouch for the others."""
-IN_UPDATES_TOPICS: Final = frozenset({"ClientUpdate", "Barrier", "Tick", "Revoke", "Skip", "Pardon"})
+CONTRIBUTIONS: Final = frozenset({"ClientUpdate", "EdgeAggregate"})
+"""What is refused for what it is; all else that fails is a forgery."""
+IN_UPDATES_TOPICS: Final = CONTRIBUTIONS | {"Barrier", "Tick", "Revoke", "Skip", "Pardon"}
 CONTROL: Final = "control"
 CERTIFICATE_BYTES_MAX: Final = 4096
 CACHED_BYTES_MAX: Final = 8192
@@ -76,6 +79,8 @@ class Signer:
     key: Ed25519PublicKey
     cohort: str = ""
     """Of a device, since ``fluvial/policy/v6``; "" for none."""
+    is_of_an_edge: bool = False
+    """Whether its region has no CA of its own, but that of a region above it, or its role is an edge's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,7 @@ def refusal_of(sealed: Sealed, timestamp_ms: int) -> str:
     elif not sealed.genuine:
         refusal = "bad_signature"
     # A forged control record is one thing, whichever check it failed.
-    return "bad_signature" if refusal and sealed.kind != "ClientUpdate" else refusal
+    return "bad_signature" if refusal and sealed.kind not in CONTRIBUTIONS else refusal
 
 
 class Notary:
@@ -177,7 +182,7 @@ class Notary:
         if named is None or holder.key is None or holder.signature is None or holder.is_authority:
             return None
         region, role, name, cohort = named
-        authority = self._authorities.get(region)
+        authority = self._authority_of(region)
         if authority is None or (region == CONTROL) != (role in OF_CONTROL):
             return None
         key = authority.public_key()
@@ -190,7 +195,17 @@ class Notary:
             return None
         times = holder.not_before_ms, holder.not_after_ms
         owned = Ed25519PublicKey.from_public_bytes(holder.key)
-        return Signer(region, role, name, f"{holder.serial:x}", *times, owned, cohort)
+        below = region not in self._authorities or role == "edge"
+        return Signer(region, role, name, f"{holder.serial:x}", *times, owned, cohort, below)
+
+    def _authority_of(self, region: str) -> x509.Certificate | None:
+        """The CA of a region, or of the nearest region above an edge; nothing is below ``control``."""
+        parts = region.split(".")
+        for many in range(len(parts), 0, -1):
+            above = ".".join(parts[:many])
+            if above in self._authorities:
+                return None if above == CONTROL != region else self._authorities[above]
+        return None
 
     def _verified(self, der: bytes) -> Signer | None:
         certificate = x509.load_der_x509_certificate(der)
@@ -207,11 +222,12 @@ class Notary:
             or not isinstance(key, Ed25519PublicKey)
         ):
             return None
-        if not _NAME.fullmatch(region) or not _NAME.fullmatch(name) or region not in self._authorities:
+        authority = self._authority_of(region)
+        if not _NAME.fullmatch(region) or not _NAME.fullmatch(name) or authority is None:
             return None
         if (region == CONTROL) != (role in OF_CONTROL):
             return None
-        certificate.verify_directly_issued_by(self._authorities[region])
+        certificate.verify_directly_issued_by(authority)
         if not der.endswith(b"\0" + certificate.signature) or _is_authority(certificate):
             return None
         return Signer(
@@ -223,6 +239,7 @@ class Notary:
             int(certificate.not_valid_after_utc.timestamp() * 1000),
             key,
             cohort,
+            region not in self._authorities or role == "edge",
         )
 
 

@@ -117,6 +117,18 @@ func (a *auditor) topic(name string, partition int64) []LogRecord {
 	return found
 }
 
+func (a *auditor) hasTopic(name string, partition int64) bool {
+	found, _ := filepath.Glob(filepath.Join(a.folder, "topics", name, fmt.Sprintf("%d.*", partition)))
+	return len(found) > 0
+}
+
+// partition is the beginning of a log.
+func (a *auditor) partition(slot Slot, partitions int64, policy *Policy) *Partition {
+	p := newPartition(a.registry, a.trust, a.task, slot, partitions, a.layout, policy, a.genesis.ModelSHA256)
+	p.object = a.object
+	return p
+}
+
 func (a *auditor) stored(key string) []byte {
 	data, err := os.ReadFile(filepath.Join(a.folder, "store", filepath.FromSlash(key)))
 	if err != nil {
@@ -135,9 +147,10 @@ func (a *auditor) object(name string) []byte {
 
 // published reads the windows that workers of the region signed, by sequence.
 func (a *auditor) published(slot Slot) map[int64]*Window {
-	found := map[int64]*Window{}
+	found, trust := map[int64]*Window{}, *a.trust
+	trust.edges = trust.authorities[slot.Region] == nil
 	for _, one := range a.topic("fl."+a.task+".aggregates."+slot.Region, slot.Partition) {
-		record, signer, envelope := a.registry.verified(one.value, one.timestampMs, a.trust, "RegionalAggregate")
+		record, signer, envelope := a.registry.verified(one.value, one.timestampMs, &trust, "RegionalAggregate")
 		if record == nil || signer.Region != slot.Region || record["task"] != a.task || record["region"] != slot.Region || record["partition"] != slot.Partition {
 			a.problem("%s: record %d of its aggregates is none", slot, one.offset)
 			continue
@@ -210,11 +223,10 @@ func (a *auditor) verdicts(slot Slot) map[int64][]Record {
 	return found
 }
 
-func (a *auditor) fold(slot Slot, policy *Policy) ([]*Window, []Record) {
+func (a *auditor) fold(slot Slot, policy *Policy) ([]*Window, *Partition) {
 	log, published, told := a.topic("fl."+a.task+".updates."+slot.Region, slot.Partition), a.published(slot), a.verdicts(slot)
 	parked := a.parked(slot, log, published)
-	p := newPartition(a.registry, a.trust, a.task, slot, a.genesis.Regions[slot.Region].Partitions, a.layout, policy, a.genesis.ModelSHA256)
-	p.object = a.object
+	p := a.partition(slot, a.genesis.Regions[slot.Region].Partitions, policy)
 	var windows []*Window
 	judgedBefore := int64(0)
 	for _, window := range published {
@@ -259,7 +271,7 @@ func (a *auditor) fold(slot Slot, policy *Policy) ([]*Window, []Record) {
 	if len(published) > 0 {
 		a.problem("%s: %d windows were published that the log does not close", slot, len(published))
 	}
-	return windows, p.barriers
+	return windows, p
 }
 
 // compareVerdicts: one of those that stand for an offset is what the fold gives.
@@ -293,6 +305,8 @@ type auditReport struct {
 	Digest        string   `json:"digest"`
 	Problems      []string `json:"problems"`
 	Models        []string `json:"models"`
+	Edges         int      `json:"edges"`
+	UnseenEdges   []string `json:"unseen_edges"`
 }
 
 func runAudit(registry *Registry, folder, task, pinned string) error {
@@ -325,8 +339,9 @@ func (a *auditor) versions(first *Policy, pinned string) (*auditReport, error) {
 	report, windows := &auditReport{}, map[Slot][]*Window{}
 	var barriers []Record
 	for _, slot := range a.genesis.slots() {
-		found, said := a.fold(slot, first)
-		windows[slot], barriers = found, append(barriers, said...)
+		found, p := a.fold(slot, first)
+		windows[slot], barriers = found, append(barriers, p.barriers...)
+		a.below(slot.String(), p.chains, first, report)
 		report.Windows += len(found)
 		report.Records += int64(len(a.topic("fl."+a.task+".updates."+slot.Region, slot.Partition)))
 	}

@@ -73,6 +73,7 @@ type Registry struct {
 	beforeV4 *Registry // before v4
 	beforeV5 *Registry // before v5
 	beforeV6 *Registry // before v6
+	edgeless *Registry // v6, of a task without edges
 }
 
 // sinceV3 is the first version of a record that came with fluvial/policy/v3.
@@ -85,7 +86,10 @@ var sinceV4 = map[string]int{"RegionalAggregate": 3}
 var sinceV5 = map[string]int{"Pardon": 1}
 
 // sinceV6 is the same of fluvial/policy/v6.
-var sinceV6 = map[string]int{"RegionalAggregate": 4, "PartitionState": 3, "EdgeAggregate": 1}
+var sinceV6 = map[string]int{"RegionalAggregate": 4, "PartitionState": 3}
+
+// withEdges is the same of policies under which tasks have edges.
+var withEdges = map[string]int{"EdgeAggregate": 1}
 
 func isBefore(schema *Schema, since map[string]int) bool {
 	first, there := since[schema.Name]
@@ -143,7 +147,8 @@ func loadSchemas(folder string) (*Registry, error) {
 		registry.byHeader[string(schema.Header)] = schema
 		registry.all = append(registry.all, schema)
 	}
-	registry.beforeV6 = registry.before(sinceV6)
+	registry.edgeless = registry.before(withEdges)
+	registry.beforeV6 = registry.edgeless.before(sinceV6)
 	registry.beforeV5 = registry.beforeV6.before(sinceV5)
 	registry.beforeV4 = registry.beforeV5.before(sinceV4)
 	registry.beforeV3 = registry.beforeV4.before(sinceV3)

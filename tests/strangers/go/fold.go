@@ -79,6 +79,7 @@ type openWindow struct {
 	buckets                                     map[int64]*[2]int64 // accepted updates and their weight
 	bases                                       map[int64]baseCount
 	cohorts                                     map[string]int64 // accepted updates
+	edgeUpdates                                 int64            // that count in windows of edges
 	tally                                       *tally
 	contributors                                hash.Hash
 }
@@ -107,6 +108,8 @@ type Partition struct {
 	superseded       map[int64]int64 // since when, in ms
 	shares           map[string]*Share
 	quarantined      map[string]int64
+	edges            map[string]EdgePlace
+	chains           chains
 	usual            Usual
 	guide            *Direction
 	guideSHA256      string
@@ -120,7 +123,7 @@ func newPartition(registry *Registry, trust *Trust, task string, slot Slot, part
 		registry: registry, trust: trust, task: task, region: slot.Region, partition: slot.Partition, total: partitions,
 		layout: layout, policy: policy, models: map[int64]string{0: model}, counted: map[int64]map[string]bool{},
 		revoked: map[string]bool{}, window: newWindow(0),
-		superseded: map[int64]int64{}, shares: map[string]*Share{}, quarantined: map[string]int64{},
+		superseded: map[int64]int64{}, shares: map[string]*Share{}, quarantined: map[string]int64{}, edges: map[string]EdgePlace{}, chains: chains{},
 	}
 }
 
@@ -144,7 +147,7 @@ func (p *Partition) take(value []byte, there bool, timestampMs int64, parked *Pa
 		p.window.counts[verdict.Outcome]++
 	}
 	p.next++
-	full := p.window.counts["accepted"] >= policy.Window.UpdatesMax || p.next-p.window.first >= policy.Window.RecordsMax
+	full := p.window.accepted() >= policy.Window.UpdatesMax || p.next-p.window.first >= policy.Window.RecordsMax
 	if !full && !(closes && len(p.window.counts) > 0) {
 		return verdict, nil
 	}
@@ -159,6 +162,10 @@ func (p *Partition) judge(verdict *Verdict, value []byte, there bool, timestampM
 		if signer != nil {
 			verdict.DeviceID = signer.Name
 		}
+		return false
+	}
+	if envelope.Kind == "EdgeAggregate" {
+		p.edge(verdict, record, signer, arrived{signature: envelope.Signature, size: int64(len(value)), timestampMs: timestampMs})
 		return false
 	}
 	if envelope.Kind == "ClientUpdate" {
@@ -191,6 +198,8 @@ func (p *Partition) open(value []byte, there bool, timestampMs int64) (*Envelope
 		known = known.beforeV5
 	case !p.policy.varies():
 		known = known.beforeV6
+	case !p.policy.knowsEdges():
+		known = known.edgeless
 	}
 	envelope, err := known.openEnvelope(value, p.trust.canonical)
 	if err != nil {
@@ -212,6 +221,9 @@ func (p *Partition) open(value []byte, there bool, timestampMs int64) (*Envelope
 	}
 	record, err := p.registry.open(envelope.Payload, envelope.Schema, p.trust.canonical)
 	if err != nil {
+		if envelope.Kind == "EdgeAggregate" {
+			signer.Name = signer.Region // who is said to have sent it
+		}
 		return nil, signer, nil, err.(*refusal)
 	}
 	return envelope, signer, record, nil
@@ -224,7 +236,7 @@ func (p *Partition) control(verdict *Verdict, kind string, record Record, signer
 		verdict.Outcome, verdict.Why = refused.Outcome, refused.Why
 	case record["task"] != p.task:
 		verdict.refuse("wrong_task", 411, record["task"])
-	case kind != "Revoke" && record["region"] != p.region:
+	case kind != "Revoke" && record["region"] != p.region && !p.isFromAbove(kind, record["region"].(string)):
 		verdict.refuse("wrong_region", 412, record["region"])
 	case (kind == "Tick" || kind == "Skip") && record["partition"] != p.partition:
 		verdict.refuse("wrong_partition", 413, record["partition"])
@@ -234,6 +246,11 @@ func (p *Partition) control(verdict *Verdict, kind string, record Record, signer
 		return p.obey(verdict, kind, record, timestampMs)
 	}
 	return false
+}
+
+// isFromAbove says whether it is a Barrier of a region above this edge: those are its own.
+func (p *Partition) isFromAbove(kind, region string) bool {
+	return kind == "Barrier" && p.policy.knowsEdges() && strings.HasPrefix(p.region, region+".")
 }
 
 // obey does what a valid control record says.
@@ -300,6 +317,9 @@ func (p *Partition) adopt(barrier Record, timestampMs int64) bool {
 	p.takeUsual(barrier)
 	p.forget()
 	p.forgetDevices()
+	if !p.policy.varies() {
+		clear(p.edges)
+	}
 	return true
 }
 
@@ -338,10 +358,7 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as
 		return
 	}
 	verdict.UpdateID, verdict.BaseVersion = updateID, base
-	model, seen := p.models[base]
-	seconds, mayBeOld := p.secondsOld(base, as.timestampMs)
-	share, limits := p.share(signer.Name), p.policy
-	home, most := partitionOf(signer.Name, p.total), p.policy.Staleness.VersionsMax
+	share, limits, home := p.share(signer.Name), p.policy, partitionOf(signer.Name, p.total)
 	switch {
 	case p.revoked[signer.Name]:
 		verdict.refuse("revoked", 301, signer.Name)
@@ -353,20 +370,13 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as
 		verdict.refuse("wrong_region", 304, signer.Region, p.region)
 	case home != p.partition:
 		verdict.refuse("wrong_partition", 305, home, p.partition)
-	case base > p.version:
-		verdict.refuse("future_base", 306, base, p.version)
-	case limits.rounds() && base < p.version:
-		verdict.refuse("round_over", 330, base, p.version)
-	case base < p.oldest() && base < p.floor:
-		verdict.refuse("too_stale", 308, base, p.version, most, p.floor)
-	case base < p.oldest():
-		verdict.refuse("too_stale", 307, base, p.version, most)
-	case mayBeOld && seconds > limits.Staleness.SecondsMax:
-		verdict.refuse("too_stale", 325, base, p.version, most, seconds, limits.Staleness.SecondsMax)
-	case !seen:
-		verdict.refuse("unknown_base", 309, base)
-	case model != record["base_sha256"]:
-		verdict.refuse("unknown_base", 310, base, cut(model, 12), cut(record["base_sha256"].(string), 12))
+	default:
+		p.wrongBase(verdict, base, record["base_sha256"].(string), as.timestampMs)
+	}
+	if verdict.Outcome != "" {
+		return
+	}
+	switch {
 	case !p.lets(signer, base, as.timestampMs):
 		verdict.refuse("not_selected", 331, signer.Name, base)
 	case p.counted[base][signer.Name]:
@@ -380,6 +390,29 @@ func (p *Partition) update(verdict *Verdict, record Record, signer *Identity, as
 	default:
 		as.cohort = signer.Cohort
 		p.content(verdict, record, share, as)
+	}
+}
+
+// wrongBase is why nothing may be made of a version with the model of that hash: checks 26 to 30.
+func (p *Partition) wrongBase(verdict *Verdict, base int64, sha256 string, timestampMs int64) {
+	model, seen := p.models[base]
+	seconds, mayBeOld := p.secondsOld(base, timestampMs)
+	limits, most := p.policy, p.policy.Staleness.VersionsMax
+	switch {
+	case base > p.version:
+		verdict.refuse("future_base", 306, base, p.version)
+	case limits.rounds() && base < p.version:
+		verdict.refuse("round_over", 330, base, p.version)
+	case base < p.oldest() && base < p.floor:
+		verdict.refuse("too_stale", 308, base, p.version, most, p.floor)
+	case base < p.oldest():
+		verdict.refuse("too_stale", 307, base, p.version, most)
+	case mayBeOld && seconds > limits.Staleness.SecondsMax:
+		verdict.refuse("too_stale", 325, base, p.version, most, seconds, limits.Staleness.SecondsMax)
+	case !seen:
+		verdict.refuse("unknown_base", 309, base)
+	case model != sha256:
+		verdict.refuse("unknown_base", 310, base, cut(model, 12), cut(sha256, 12))
 	}
 }
 
@@ -617,7 +650,7 @@ func (p *Partition) close(version int64, policy *Policy) *Window {
 	record := Record{
 		"task": p.task, "region": p.region, "partition": p.partition, "sequence": sequence,
 		"first_offset": window.first, "next_offset": p.next, "version": version, "policy_sha256": policy.SHA256,
-		"counts": counts, "accepted": window.counts["accepted"], "weight_total": window.weight,
+		"counts": counts, "accepted": window.accepted(), "weight_total": window.weight,
 		"staleness_total": window.staleness, "staleness_max": window.stalenessMax, "update_bytes": window.bytesTotal,
 		"sum_sha256": sums, "state_sha256": sha(state),
 		"contributors_sha256": hex.EncodeToString(window.contributors.Sum(nil)), "previous_sha256": p.previous,
@@ -704,6 +737,6 @@ func (p *Partition) state() []byte {
 	if !p.policy.varies() {
 		return p.registry.encode("PartitionState", 2, record)
 	}
-	record["edges"] = []any{}
+	record["edges"] = p.edgeRecords()
 	return p.registry.encode("PartitionState", 3, record)
 }

@@ -18,15 +18,18 @@ import (
 )
 
 var signedBy = map[string]string{
-	"ClientUpdate": "device", "Tick": "worker", "RegionalAggregate": "worker", "Barrier": "merger",
+	"ClientUpdate": "device", "EdgeAggregate": "edge", "Tick": "worker", "RegionalAggregate": "worker", "Barrier": "merger",
 	"ModelAnnouncement": "merger", "Revoke": "operator", "Skip": "operator", "Pardon": "operator", "Guide": "guardian",
 	"GuideAnnouncement": "guardian",
 }
 
 // roles, and whether the control CA vouches for them.
-var roles = map[string]bool{"device": false, "worker": false, "merger": true, "operator": true, "guardian": true}
+var roles = map[string]bool{"device": false, "edge": false, "worker": false, "merger": true, "operator": true, "guardian": true}
 
-var inUpdates = map[string]bool{"ClientUpdate": true, "Barrier": true, "Tick": true, "Revoke": true, "Skip": true, "Pardon": true}
+// contributions are refused for what they are; all else that fails is forged.
+var contributions = map[string]bool{"ClientUpdate": true, "EdgeAggregate": true}
+
+var inUpdates = map[string]bool{"ClientUpdate": true, "EdgeAggregate": true, "Barrier": true, "Tick": true, "Revoke": true, "Skip": true, "Pardon": true}
 
 // Identity is who holds a certificate.
 type Identity struct {
@@ -132,11 +135,12 @@ type Trust struct {
 	subjects    map[string][]byte
 	canonical   bool
 	cohorts     bool   // whether a device's certificate may name one
+	edges       bool   // whether there are edges below regions
 	named       []byte // the hash of the genesis document that signatures name; none before genesis v5
 }
 
 func trustOf(pems map[string]string, canonical bool, named []byte) (*Trust, error) {
-	trust := &Trust{map[string]*x509Certificate{}, map[string][]byte{}, canonical, true, named}
+	trust := &Trust{map[string]*x509Certificate{}, map[string][]byte{}, canonical, true, false, named}
 	for region, text := range pems {
 		lines := strings.Split(strings.TrimSpace(text), "\n")
 		der, err := base64.StdEncoding.DecodeString(strings.Join(lines[1:len(lines)-1], ""))
@@ -154,7 +158,7 @@ func trustOf(pems map[string]string, canonical bool, named []byte) (*Trust, erro
 // under is the trust of the rules that a policy knows.
 func (trust *Trust) under(policy *Policy) *Trust {
 	known := *trust
-	known.cohorts = policy.varies()
+	known.cohorts, known.edges = policy.varies(), policy.knowsEdges()
 	return &known
 }
 
@@ -203,9 +207,10 @@ func (trust *Trust) identifyStrictly(der []byte) (*Identity, error) {
 	if len(parts) != 3 || !namePattern.MatchString(parts[0]) || !namePattern.MatchString(parts[2]) {
 		return nil, badCertificate(210, one.uris[0])
 	}
-	region, role, authority := parts[0], parts[1], trust.authorities[parts[0]]
+	region, role := parts[0], parts[1]
+	authority, root := trust.authorityOf(region)
 	ofControl, known := roles[role]
-	if !known {
+	if !known || role == "edge" && !trust.edges {
 		return nil, badCertificate(210, one.uris[0])
 	}
 	cohort, good := trust.cohortIn(one.uris[1:], role)
@@ -222,7 +227,7 @@ func (trust *Trust) identifyStrictly(der []byte) (*Identity, error) {
 		return nil, badCertificate(205, region, role)
 	}
 	key, err := authority.key()
-	issued := err == nil && one.signature != nil && bytes.Equal(one.issuer, trust.subjects[region])
+	issued := err == nil && one.signature != nil && bytes.Equal(one.issuer, trust.subjects[root])
 	if !issued || len(one.signature) != ed25519.SignatureSize || !ed25519.Verify(key, one.signed, one.signature) {
 		return nil, badCertificate(206, region)
 	}
@@ -251,10 +256,10 @@ func (trust *Trust) identifyLoosely(der []byte) (*Identity, error) {
 	}
 	ofControl, known := roles[role]
 	cohort, good := trust.cohortIn(uris[1:], role)
-	if !known || !good || ofControl != (region == "control") {
+	if !known || !good || role == "edge" && !trust.edges || ofControl != (region == "control") {
 		return nil, errCertificate
 	}
-	authority := trust.authorities[region]
+	authority, _ := trust.authorityOf(region)
 	key, err := one.key()
 	if err != nil || authority == nil || one.isAuthority() {
 		return nil, errCertificate
@@ -336,7 +341,7 @@ func signedBytes(named []byte, kind string, schema *Schema, payload []byte) []by
 // authenticate gives the signer, or the refusal of the first check that fails. A control record is forged, whatever that was.
 func (one *Envelope) authenticate(trust *Trust, timestampMs int64) (*Identity, *refusal) {
 	signer, refused := one.signer(trust, timestampMs)
-	if refused != nil && one.Kind != "ClientUpdate" {
+	if refused != nil && !contributions[one.Kind] {
 		refused = forged(one.Kind, refused.Why)
 	}
 	return signer, refused

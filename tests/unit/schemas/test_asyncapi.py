@@ -192,11 +192,13 @@ def test_every_message_has_examples_that_are_what_they_say(name: str) -> None:
         assert envelope.kind == name
         record = from_avro_json(message["x-inside"]["example"], inside)
         assert envelope.payload == codec.encode(name, record)
-        trust = Trust(examples.authorities(), TASK_RULES, examples.DOMAIN)
+        trust = Trust(examples.authorities(), TASK_RULES, examples.DOMAIN, edges=True)
         signer = authenticate(envelope, examples.TIMESTAMP_MS, trust)
         assert not isinstance(signer, RejectedRecord) and signer.role.value == message["x-signed-by"]
         if name in INGRESS_KINDS:
-            event = decode_record(value, examples.TIMESTAMP_MS, trust, policy_from_mapping({}))
+            event = decode_record(
+                value, examples.TIMESTAMP_MS, trust, policy_from_mapping({"edges": {"updates_max": 9}})
+            )
             assert not isinstance(event, RejectedRecord), event
 
 

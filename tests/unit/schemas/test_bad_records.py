@@ -223,6 +223,6 @@ def test_a_variance_may_be_0_on_either_side_and_as_large_as_a_float32_goes() -> 
 def test_every_rejection_has_an_input_that_gets_it() -> None:
     # These need a history or a policy; see test_records.py, test_control_records.py and tests/unit/aggregation/fold.
     elsewhere = {"revoked", "wrong_partition", "duplicate", "anomalous", "over_share", "quarantined"}
-    elsewhere |= {"round_over", "not_selected"}
+    elsewhere |= {"round_over", "not_selected", "bad_aggregate"}
     inputs = {outcome for _, outcome in (*BAD.values(), *BAD_BUFFERS.values())}
     assert inputs | elsewhere == {r.outcome for r in RejectionReason}

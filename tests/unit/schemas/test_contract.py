@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SCHEMAS = FOLDER.parent
-VECTORS_BYTES_MAX = 3_600_000
+VECTORS_BYTES_MAX = 4_200_000
 ROW = re.compile(r"^\| (.+) \|$", re.MULTILINE)
 
 
@@ -156,7 +156,7 @@ def test_a_record_that_fails_several_checks_gets_the_first_one_s_outcome() -> No
     said = dict(table_of_checks())
     assert all(check < min(also, default=99) for check, also, _ in probed())
     shown = {check for check, also, outcome in probed() if any(said[one] != outcome for one in also)}
-    nothing_follows = {1, 3, 16, 48, 50, 51, 56, 57}
+    nothing_follows = {1, 3, 16, 48, 50, 51, 56, 57, 75, 76}
     same_outcome_follows = {5, 6, *range(36, 43), 47, 49}
     assert set(said) - shown == nothing_follows | same_outcome_follows
 

@@ -14,6 +14,7 @@ from tests.factories import (
     Site,
     barrier_bytes,
     device_signer,
+    edge_signer,
     key,
     merger_signer,
     operator_signer,
@@ -60,7 +61,7 @@ def forged(kind: str) -> list[bytes]:
         "Pardon": (CONTROL, Role.OPERATOR),
     }
     signers = [device_signer(DEVICE), worker_signer(), merger_signer(), operator_signer()]
-    signers.append(signer(CONTROL, Role.GUARDIAN, "g-1"))
+    signers += [signer(CONTROL, Role.GUARDIAN, "g-1"), edge_signer("eu")]
     wrong = [s for s, role in zip(signers, Role, strict=True) if role is not holders[kind][1]]
     region, role = holders[kind]
     good = signer(region, role, "x")

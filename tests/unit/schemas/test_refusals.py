@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aggregation.fold.events import Event, RejectedRecord, Verdict
-from aggregation.fold.rejections import ACCEPTED, CONTROL, OUTCOMES, PARKED, RejectionReason
+from aggregation.fold.rejections import ACCEPTED, AGGREGATED, CONTROL, OUTCOMES, PARKED, RejectionReason
 from aggregation.reasons import NOTHING
 from backends.log import LogRecord
 from backends.observing.metrics import Metrics
@@ -58,7 +58,7 @@ def a_manifest() -> Manifest:
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_each_outcome_is_in_one_number(outcome: str) -> None:
-    usual = {ACCEPTED: Standing.ACCEPTED, CONTROL: Standing.UNJUDGED, PARKED: Standing.UNJUDGED}
+    usual = {ACCEPTED: Standing.ACCEPTED} | dict.fromkeys((CONTROL, PARKED, AGGREGATED), Standing.UNJUDGED)
     assert standing_of(outcome, "eu", "d-1") is usual.get(outcome, Standing.REFUSED)
     of_canary = standing_of(outcome, "eu", CANARY)
     assert of_canary is usual.get(outcome, Standing.CANARY)

@@ -16,7 +16,7 @@ from fluvial.commands.operator_views import _partition_row, show_audit
 from fluvial.console.health import health_of
 from fluvial.console.looks import Process
 from fluvial.proof.audit.findings import Findings
-from fluvial.proof.audit.partitions import FoldedPartition
+from fluvial.proof.audit.folded import FoldedPartition
 from fluvial.proof.audit.report import AuditReport
 from fluvial.proof.audit.strays import Strays
 from fluvial.proof.audit.verdicts import ComparedVerdicts

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aggregation.errors import IntegrityProblem
-from aggregation.fold.rejections import ACCEPTED, CONTROL, PARKED, RejectionReason
-from fluvial.commands.operators import OUTCOMES
+from aggregation.fold.rejections import ACCEPTED, AGGREGATED, CONTROL, OUTCOMES, PARKED, RejectionReason
 from fluvial.reading.explanations import explain
 from fluvial.reading.verdicts import MISSING_MAX, Once
 
@@ -46,4 +45,5 @@ def test_what_is_no_rejection_has_no_page() -> None:
     assert [explain(outcome).page for outcome in (ACCEPTED, CONTROL, PARKED, None, "from the future")] == [
         ""
     ] * 5
-    assert set(OUTCOMES) == {ACCEPTED, CONTROL, PARKED} | {rejection.outcome for rejection in RejectionReason}
+    refused = {rejection.outcome for rejection in RejectionReason}
+    assert set(OUTCOMES) == {ACCEPTED, CONTROL, PARKED, AGGREGATED} | refused

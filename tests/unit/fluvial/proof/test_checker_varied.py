@@ -19,8 +19,11 @@ from fluvial.proof.checker.fold import Partition
 from fluvial.proof.checker.task import Damaged, Shelf, Task, object_key, task_of
 from fluvial.proof.checker.wire import notary_of
 from tests.unit.fluvial.proof.test_checker_learning import layout_of
-from tests.vectors import cohorts, varied
+from tests.vectors import below, cohorts, varied
 from tests.vectors.__main__ import FOLDER
+from tests.vectors.lying import random_log
+from tests.vectors.replaying import case_of
+from tests.vectors.wire import authorities
 
 SEEN = ("offset", "outcome", "device_id", "update_id", "base_version", "staleness", "weight", "clip", "norm")
 
@@ -64,11 +67,23 @@ def task_in(case: dict[str, Any], authorities: dict[str, str]) -> Task:
     )
 
 
-@pytest.mark.parametrize("name", varied.LOGS | cohorts.LOGS)
+@pytest.mark.parametrize("name", varied.LOGS | cohorts.LOGS | below.LOGS)
 def test_the_checker_folds_the_logs_of_v6_to_the_vectors_bits(name: str) -> None:
     logs = file("logs.json")
     (case,) = [one for one in logs["cases"] if one["name"] == name]
-    task = task_in(case, logs["authorities"])
+    require_same(case, logs["authorities"])
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.integers(0, 1 << 30))
+def test_the_code_and_the_checker_judge_any_window_of_an_edge_alike(seed: int) -> None:
+    case = case_of("lying edges", random_log(seed))
+    require_same(case, authorities())
+
+
+def require_same(case: dict[str, Any], pems: dict[str, str]) -> None:
+    """The checker folds a log of the vectors to the same verdicts, sums, states and windows."""
+    task = task_in(case, pems)
     fold = Partition(Shelf(Objects(task.name, case["objects"]), task), (case["region"], case["partition"]))
     windows = iter(case["windows"])
     for record, verdict in zip(case["records"], case["verdicts"], strict=True):

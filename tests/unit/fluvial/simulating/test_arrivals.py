@@ -150,6 +150,15 @@ def test_an_attackers_update_is_named(tmp_path: Path) -> None:
     assert caught.value.where
 
 
+def test_an_update_of_a_version_that_is_not_made_yet_is_named(tmp_path: Path) -> None:
+    _, arrivals = ran(tmp_path, versions=2)
+    at = next(n for n, one in enumerate(arrivals.partitions[0].records) if one.device)
+    early = msgspec.structs.replace(arrivals.partitions[0].records[at], base=2)
+    with pytest.raises(FluvialError, match="answers version 2, which is not made before it") as caught:
+        played(tmp_path, with_records(arrivals, at, early))
+    assert caught.value.error_id == "FLV-2270"
+
+
 def test_a_version_that_comes_to_something_else_is_named(tmp_path: Path) -> None:
     _, arrivals = ran(tmp_path, versions=3)
     first, second, *others = arrivals.versions

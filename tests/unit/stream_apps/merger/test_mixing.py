@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from aggregation.fold.bases import Base
-from aggregation.server.lateness import weight_after
 from aggregation.server.mixing import MixedBase, mix_into, mixed_bases
+from aggregation.weights.fixed_point import weight_after
 from schemas.checkpoints import encode_model
 from schemas.objects import model_key
 from stream_apps.merger.merger import Merger
