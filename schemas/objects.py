@@ -14,7 +14,7 @@ SHA256_DIGITS: Final = 64
 _DIGITS: Final = frozenset("0123456789abcdef")
 
 
-def sha256_hex(data: bytes) -> str:
+def sha256_hex(data: bytes | memoryview) -> str:
     """SHA-256 of ``data``, lower-case hex: how every object, manifest and payload is named."""
     return hashlib.sha256(data).hexdigest()
 

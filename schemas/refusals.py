@@ -13,10 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aggregation.fold.rejections import ACCEPTED, AGGREGATED, CONTROL, PARKED
+from aggregation.reasons import Reason
 from schemas.canaries import is_canary
+
+if TYPE_CHECKING:
+    from aggregation.fold.events import Verdict
 
 UNJUDGED: Final = frozenset({CONTROL, PARKED, AGGREGATED})
 """Outcomes that are in no number of updates."""
@@ -38,6 +42,13 @@ def standing_of(outcome: str, region: str = "", device_id: str = "") -> Standing
     if outcome == ACCEPTED:
         return Standing.ACCEPTED
     return Standing.CANARY if device_id and is_canary(region, device_id) else Standing.REFUSED
+
+
+def updates_in(verdict: Verdict) -> int:
+    """How many updates a verdict takes into its window: of one that counts itself, all of an edge's window."""
+    if verdict.outcome == AGGREGATED and verdict.because.reason is Reason.EDGE_WINDOW:
+        return int(verdict.because.named["accepted"])
+    return int(verdict.outcome == ACCEPTED)
 
 
 class Judged(NamedTuple):

@@ -166,6 +166,8 @@ def _show_lineage(output: Output, found: Lineage) -> None:
     for tile in found.tiles:
         if said := found.lateness_of(tile):
             output.print(said)
+        for one in tile.edges:
+            output.print(f"{tile} holds {one.detail}, at offset {one.offset}")
     if found.merge:
         output.print(f"shares are before the merge {found.merge}, which weighs buckets of updates besides")
     output.table(["window", "offset", "device", "base", "staleness", "weight", "clip", "share"], rows)

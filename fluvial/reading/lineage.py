@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import msgspec
 
 from aggregation.errors import IntegrityProblem
 from aggregation.fold.events import Parked, Verdict
-from aggregation.fold.rejections import ACCEPTED, PARKED
+from aggregation.fold.rejections import ACCEPTED, AGGREGATED, PARKED
 from aggregation.merges import merge_named
 from aggregation.policy import Policy
 from aggregation.server.aggregates import Slot
@@ -28,16 +28,33 @@ from fluvial.reading.replay import (
 from fluvial.reading.task_view import TaskView
 from fluvial.reading.verdicts import read_verdicts, verdict_document
 from schemas.manifests import Input, Manifest, Parent
+from schemas.refusals import updates_in
 from schemas.topics import aggregates_topic, updates_topic
 from schemas.vouching import HeadPlace
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One window that went into a version, with the verdicts of the updates that count in it."""
+    """One window that went into a version, with the verdicts of the updates that count in it.
+
+    ``edges`` are those of the windows of edges that count: of their updates the edges' own logs have the verdicts.
+    """
 
     named: Input
     contributors: tuple[Verdict, ...]
+    edges: tuple[Verdict, ...] = ()
+
+    @classmethod
+    def of(cls, named: Input, verdicts: Iterable[Verdict]) -> Tile:
+        """With those of a window's verdicts that brought updates, by offset."""
+        found = sorted(verdicts, key=lambda one: one.offset)
+        counting = [one for one in found if one.outcome == ACCEPTED]
+        return cls(named, tuple(counting), tuple(one for one in found if one.outcome == AGGREGATED))
+
+    @property
+    def updates(self) -> int:
+        """How many updates count in it."""
+        return sum(map(updates_in, (*self.contributors, *self.edges)))
 
     @property
     def slot(self) -> Slot:
@@ -122,6 +139,7 @@ class Lineage:
                 verdict_document(tile.slot, verdict) | {"share": self.share(tile, verdict)}
                 for verdict in tile.contributors
             ],
+            "edges": [verdict_document(tile.slot, verdict) for verdict in tile.edges],
         }
 
 
@@ -150,8 +168,10 @@ def lineage_of(view: TaskView, version: int, *, refold: bool) -> Lineage:
                 if refold
                 else _from_verdicts(view, slot, inputs, problems)
             )
-    weight_total = sum(map(_weight_of, tiles))
-    if weight_total != manifest.weight_total and not problems:
+    weight_total, below = sum(map(_weight_of, tiles)), any(tile.edges for tile in tiles)
+    if weight_total != manifest.weight_total and not (
+        problems or below
+    ):  # an edge's own log says what its weigh
         problems.append(f"the updates weigh {weight_total} in all, the manifest says {manifest.weight_total}")
     return Lineage(
         manifest,
@@ -176,13 +196,10 @@ def _divisor(policy: Policy, manifest: Manifest) -> float:
 def _from_verdicts(view: TaskView, slot: Slot, inputs: list[Input], problems: list[str]) -> Iterator[Tile]:
     for named in inputs:
         found = read_verdicts(view.reader, view.task, slot, named.first_offset, named.next_offset)
-        contributors = tuple(
-            sorted((one for one in found if one.outcome == ACCEPTED), key=lambda one: one.offset)
-        )
-        tile = Tile(named, contributors)
-        if len(contributors) != named.accepted:
+        tile = Tile.of(named, found)
+        if tile.updates != named.accepted:
             problems.append(
-                f"{tile}: {len(contributors)} accepted verdicts, the manifest says {named.accepted}"
+                f"{tile}: verdicts on {tile.updates} accepted updates, the manifest says {named.accepted}"
             )
         yield tile
 
@@ -201,12 +218,12 @@ def _refolded(
         state = resume_after(objects, view.genesis, found)
     replay = PartitionReplay(state, trust, objects, _parked(view, version, slot, inputs, problems))
     waiting = {one.sequence: one for one in inputs}
-    contributors: list[Verdict] = []
+    counting: list[Verdict] = []
     topic, end = updates_topic(view.task, slot[0]), inputs[-1].next_offset
     for record in view.reader.read(topic, slot[1], state.next_offset, end):
         replayed = replay.step(record)
-        if replayed.verdict.outcome == ACCEPTED:
-            contributors.append(replayed.verdict)
+        if updates_in(replayed.verdict):
+            counting.append(replayed.verdict)
         if replayed.encoded is None:
             continue
         recomputed = replayed.encoded.aggregate
@@ -216,12 +233,12 @@ def _refolded(
                 f"{slot[0]}[{slot[1]}]: the log closes window {recomputed.sequence} where the manifest has none"
             )
             continue
-        tile = Tile(named, tuple(contributors))
+        tile = Tile.of(named, counting)
         if recomputed.sha256 != named.sha256:
             problems.append(
                 f"{tile}: folds to {recomputed.sha256[:16]}, the manifest names {named.sha256[:16]}"
             )
-        contributors = []
+        counting = []
         yield tile
     problems += [f"{slot[0]}[{slot[1]}]: the log closes no window {sequence}" for sequence in waiting]
 

@@ -127,7 +127,7 @@ class _Links:
         self._policy: Policy = context.policy
         self._stopped: threading.Event | None = None
         self._thread: threading.Thread | None = None
-        self._problem: FluvialError | None = None
+        self._problem: Exception | None = None
         name, sha256 = context.name, context.genesis_sha256.hex()
 
         def progress(of: str) -> Progress:
@@ -178,7 +178,8 @@ class _Links:
             if self._thread is not None:
                 await asyncio.to_thread(self._thread.join, JOIN_S_MAX)
 
-    def _failed(self, error: FluvialError) -> None:
+    def _failed(self, error: Exception) -> None:
         """Without what comes down the edge stands still: the next window says so, and the process ends."""
-        log.error("nothing comes down to this edge any more.\n%s", error)
+        traced = None if isinstance(error, FluvialError) else error
+        log.error("nothing comes down to this edge any more.\n%s", error, exc_info=traced)
         self._problem = error

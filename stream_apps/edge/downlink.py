@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from aggregation.errors import FluvialError
 from aggregation.fold.events import Barrier, Revoke
 from aggregation.regions import is_within, root_of
 from backends.clock import Clock
@@ -191,14 +190,14 @@ class _Copying:
 
 
 def run_in_thread(
-    link: Downlink, stopped: threading.Event, failed: Callable[[FluvialError], None]
+    link: Downlink, stopped: threading.Event, failed: Callable[[Exception], None]
 ) -> threading.Thread:
-    """Run a downlink on a thread of its own; ``failed`` is told where waiting does not help."""
+    """Run a downlink on a thread of its own; ``failed`` is told what ended it: a full disk, a defect, a refusal."""
 
     def run() -> None:
         try:
             link.run(stopped)
-        except FluvialError as error:
+        except Exception as error:  # noqa: BLE001 (else the thread ends, and nobody hears of it)
             failed(error)
 
     thread = threading.Thread(target=run, name="downlink", daemon=True)

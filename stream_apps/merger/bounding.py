@@ -8,6 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.errors import IntegrityProblem
+from aggregation.fold.bases import Base
+from aggregation.fold.rejections import ACCEPTED
+from aggregation.fold.state import LIVE_MAX
+from aggregation.policy import Policy
 from aggregation.server.aggregates import Aggregate
 from aggregation.server.bounds import beyond_bound
 from stream_apps.merger.policies import Policies
@@ -46,6 +50,17 @@ class Bounding:
                 f"it says {len(one.bases)} versions that its {one.accepted} updates answered, under its policy it "
                 f"says {'all' if policy.says_bases else 'none'}",
             )
+        odd = (
+            None
+            if _has_edges(one, policy)
+            else next((at for at in one.bases if _is_odd(at, one, policy)), None)
+        )
+        if odd is not None:
+            return IntegrityProblem(
+                "FLV-3004",
+                f"it says that {odd.accepted} updates of version {odd.base} weigh {odd.weight} at version "
+                f"{one.version}, which they cannot by staleness.versions_max and staleness.weights of its policy",
+            )
         return None
 
     def problem(self, one: Aggregate, sums: npt.NDArray[np.int64]) -> IntegrityProblem | None:
@@ -63,3 +78,15 @@ class Bounding:
         return IntegrityProblem(
             "FLV-3004", f"its sums reach {reach}, updates of its weight reach {bound} at most"
         )
+
+
+def _has_edges(one: Aggregate, policy: Policy) -> bool:
+    """Whether edges' windows may be in it: their updates are weighed by who folded them, and once more if late."""
+    return policy.knows_edges and one.accepted > one.counts.get(ACCEPTED, 0)
+
+
+def _is_odd(base: Base, one: Aggregate, policy: Policy) -> bool:
+    """Whether no worker takes updates of that base, or gives them that weight: a model of long ago is mixed in."""
+    limits, late = policy.staleness, one.version - base.base
+    most = limits.versions_max if limits.seconds_max <= 0.0 else LIVE_MAX
+    return late > most or base.weight > base.accepted * limits.weights[min(late, len(limits.weights) - 1)]

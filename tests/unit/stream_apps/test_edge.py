@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -12,15 +14,22 @@ from aggregation.fold.events import Verdict
 from fluvial.proof.audit import audit_task
 from fluvial.proof.audit.edges import EdgesAsked
 from fluvial.proof.audit.report import AuditReport
+from fluvial.reading.lineage import lineage_of
+from fluvial.reading.task_view import TaskView
 from schemas.envelope import kind_of
 from schemas.objects import sha256_hex
 from schemas.records import Announcement, announcement_in
 from schemas.topics import edge_models_topic, updates_topic, verdicts_topic
 from schemas.verdicts import decode_verdict
 from stream_apps.edge.app import require_edge
+from stream_apps.edge.downlink import run_in_thread
+from stream_apps.edge.progress import Progress
 from tests.edged import EdgedFederation
 from tests.factories import devices, edge_policy, edge_signer, operator_signer, revoke_bytes
 from tests.small_federation import IN_MEMORY
+
+if TYPE_CHECKING:
+    from backends.kafka.reading import LogReader
 
 RULES = edge_policy(window={"updates_max": 4})
 DEEP = ("eu.e1", "eu.e1.hall")
@@ -294,3 +303,35 @@ def test_a_log_above_that_was_made_anew_is_read_from_its_beginning(
     anew.round()
     assert len(kinds(anew, "eu.e1", "Barrier")) == 2
     assert audit(anew, demanded=True).identical
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), UsageProblem("FLV-3103", "no such topic")])
+def test_whatever_ends_the_way_down_is_told(
+    made: Callable[..., EdgedFederation], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A disk that is full would else leave an edge that hears of no version any more, and says nothing."""
+
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    federation = made()
+    edge = federation.running["eu.e1"]
+    monkeypatch.setattr(Progress, "save", full)
+    told: list[Exception] = []
+    run_in_thread(edge.downlink, threading.Event(), told.append).join(timeout=60.0)
+    assert told == [error]
+
+
+@pytest.mark.parametrize("refold", [False, True])
+def test_a_lineage_counts_the_updates_below_edges(
+    made: Callable[..., EdgedFederation], *, refold: bool
+) -> None:
+    federation = made()
+    federation.round()
+    reader = cast("LogReader", federation.open_reader("reading"))
+    view = TaskView(IN_MEMORY, federation.task_file, federation.objects, federation.genesis, reader)
+    found = lineage_of(view, 1, refold=refold)
+    assert found.problems == ()
+    assert sum(tile.updates for tile in found.tiles) == found.manifest.accepted == 9
+    assert [one.device_id for tile in found.tiles for one in tile.edges] == ["eu.e1"]
+    assert sum(len(tile["edges"]) for tile in found.document()["inputs"]) == 1

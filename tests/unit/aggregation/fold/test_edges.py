@@ -21,6 +21,7 @@ from aggregation.fold.state import EdgePlace
 from aggregation.merges import Bucket
 from aggregation.reasons import Reason
 from aggregation.weights.fixed_point import WEIGHT_ONE, weight_after
+from schemas.verdicts import decode_verdict, encode_verdict
 from tests.factories import (
     BUFFERED,
     EDGE,
@@ -249,6 +250,49 @@ FLAWS: dict[str, tuple[Callable[[EdgeWindow], dict[str, Any]], str]] = {
         "histograms",
     ),
 }
+
+
+EXTREMES = (-(2**63), -1, 0, 1, 2**31, 2**53, 2**63 - 1)
+NUMBERS = (
+    "accepted",
+    "weight_total",
+    "staleness_total",
+    "staleness_max",
+    "update_bytes",
+    "version",
+    "sequence",
+)
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, BUFFERED], ids=["weights", "buffers"])
+def test_no_number_of_a_window_ends_who_judges_it(layout: Any) -> None:
+    """Whatever an edge that had something counted says next: there is a verdict, which a log can hold."""
+    edge = Edge(RULES, layout=layout)
+    first, second = edge.window(*ONES[:2]), edge.window(*ONES[2:])
+    window, changed = second.window, list[dict[str, Any]]()
+    for number in EXTREMES:
+        changed += [{name: number} for name in NUMBERS]
+        changed += [
+            {"counts": dict(window.counts) | {outcome: number}} for outcome in ("accepted", "aggregated", "x")
+        ]
+        for other in EXTREMES:
+            counts = {"accepted": number, "counts": {"accepted": number}, "buckets": (Bucket(number, other),)}
+            changed.append(counts | {"weight_total": other, "bases": (Base(0, number, other),)})
+            for name in ("norms", "cosines", "shares"):
+                changed.append({"histograms": replace(window.histograms, **{name: ((number, other),)})})
+    events = [replace(second, window=replace(window, **each)) for each in changed]
+    assert second.sums is not None
+    events += [replace(second, sums=np.full_like(second.sums, number)) for number in EXTREMES]
+    seen = set[str]()
+    for event in events:
+        site = above(layout=layout)
+        assert site.fold(first).outcome == "aggregated"
+        verdict = site.fold(event)
+        assert (
+            decode_verdict(encode_verdict(verdict, site.trust.rules)).because.values == verdict.because.values
+        )
+        seen.add(verdict.outcome)
+    assert seen >= {"aggregated", "bad_aggregate", "over_share", "duplicate", "future_base"}
 
 
 @pytest.mark.parametrize("what", REFUSED)

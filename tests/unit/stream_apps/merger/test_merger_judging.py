@@ -384,6 +384,48 @@ def test_a_window_that_says_other_bases_than_its_policy_has_it_say_is_doubtful(f
     assert "versions that its 4 updates answered" in str(bounding.said_problem(wrong))
 
 
+@pytest.mark.parametrize(
+    ("base", "weight", "seconds", "doubted"),
+    [
+        (50, 65536, 0.0, False),
+        (49, 65536, 0.0, True),
+        (49, "its", 0.0, False),
+        (46, "its", 0.0, False),
+        (45, "its", 0.0, True),
+        (45, "its", 600.0, False),
+        (0, 65536, 600.0, True),
+    ],
+)
+def test_updates_of_a_base_that_weigh_more_than_its_age_leaves_are_doubtful(
+    base: int, weight: int | str, seconds: float, *, doubted: bool
+) -> None:
+    """A thief would mix in a model of long ago, with all the weight of its window."""
+    site = Site()
+    policy = factories.policy(
+        format="fluvial/policy/v6",
+        staleness={"versions_max": 4, "seconds_max": seconds},
+        edges={"updates_max": 9},
+    )
+    policies = Policies(site.context)
+    policies.of(site.federation.objects.put_object(policy.canonical()))
+    each = policy.staleness.weights[min(50 - base, 4)] if weight == "its" else int(weight)
+    said = replace(
+        factories.aggregate("eu", 0, 0),
+        version=50,
+        accepted=4,
+        counts={"accepted": 4},
+        weight_total=4 * each,
+        policy_sha256=policy.sha256,
+        buckets=(Bucket(4, 4 * each),),
+        bases=(Base(base, 4, 4 * each),),
+    )
+    bounding = Bounding(site.context, policies, lambda _one: False)
+    assert ("staleness.weights of its policy" in str(bounding.said_problem(said))) == doubted
+    assert Bounding(site.context, policies, lambda _one: True).said_problem(said) is None, (
+        "it was folded here"
+    )
+
+
 @pytest.mark.parametrize("said", [0, 1, 2, 32])
 def test_no_more_is_read_of_a_windows_sums_than_its_policy_gives(
     site: Site, monkeypatch: pytest.MonkeyPatch, said: int
