@@ -34,6 +34,7 @@ EXTRAS_OF_COMMANDS: Final = {
     "pardon": "worker",
     "worker": "worker",
     "merger": "worker",
+    "edge": "worker",
     "evaluator": "worker,learning",
     "guardian": "worker,learning",
     "fleet": "worker,learning",

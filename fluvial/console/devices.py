@@ -11,13 +11,15 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from aggregation.fold.rejections import ACCEPTED, RejectionReason
+from aggregation.fold.rejections import ACCEPTED, AGGREGATED, RejectionReason
 from fluvial.console.bounded import Newest
 from fluvial.console.limits import DEVICES_MAX
 
+COUNTED: Final = frozenset({ACCEPTED, AGGREGATED})
+"""Outcomes of what was added: an edge stands among the devices of the region above it, with its windows."""
 PLACED: Final = frozenset(
     {
-        ACCEPTED,
+        *COUNTED,
         *(
             reason.outcome
             for reason in (
@@ -34,6 +36,7 @@ PLACED: Final = frozenset(
                 RejectionReason.ANOMALOUS,
                 RejectionReason.OVER_SHARE,
                 RejectionReason.QUARANTINED,
+                RejectionReason.BAD_AGGREGATE,
             )
         ),
     }
@@ -97,7 +100,7 @@ class Devices:
         key = (region if placed else "", device_id)
         device = self._devices.get(key) or Device(region, device_id, placed=placed)
         device.region = region
-        if outcome == ACCEPTED:
+        if outcome in COUNTED:
             device.accepted += 1
         else:
             device.refused += 1

@@ -9,8 +9,8 @@ from aggregation.fold.rejections import ACCEPTED, CONTROL
 from schemas import avro as codec
 from schemas.avro import HEADER_BYTES, MARKER
 from schemas.envelope import ENVELOPE, Signer
-from schemas.known import SINCE_POLICY_V5
-from schemas.records import INGRESS_KINDS
+from schemas.known import SINCE_POLICY_V5, WITH_EDGES
+from schemas.records import CONTROL_KINDS
 from tests.fuzz.mutator import STALE, UNAUTHENTIC, Moment, Mutator, mutation
 
 # -- bytes changed after signing
@@ -273,7 +273,7 @@ def _any_value(m: Mutator, schema: Any) -> Any:
 
 def _control_kinds() -> list[str]:
     """The kinds of control records that an updates topic takes under a policy of any format."""
-    return sorted(INGRESS_KINDS - {"ClientUpdate"} - SINCE_POLICY_V5.keys())
+    return sorted(CONTROL_KINDS - SINCE_POLICY_V5.keys())
 
 
 @mutation("bad_signature")
@@ -285,7 +285,10 @@ def a_control_record_by_a_device(m: Mutator, at: Moment) -> bytes:
 @mutation("unknown_schema")
 def a_control_record_of_a_later_policy(m: Mutator, at: Moment) -> bytes:
     """To the policies here, which are older, whoever signed it."""
-    kind, signer = m.random.choice(sorted(SINCE_POLICY_V5)), m.random.choice([m.cast.operator, m.cast.worker])
+    kind, signer = (
+        m.random.choice(sorted(SINCE_POLICY_V5 | WITH_EDGES)),
+        m.random.choice([m.cast.operator, m.cast.worker]),
+    )
     return signer.sign(kind, _control(m, at, kind))
 
 
