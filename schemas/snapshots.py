@@ -27,6 +27,10 @@ _LISTS: Final = {
 }
 REMEMBERED: Final = 1 << 12
 """How many numbers, and how many devices' counts, are known as bytes: the same few come again and again."""
+_SHORT_END: Final = 64
+_SHORT: Final = tuple(bytes((length << 1,)) for length in range(_SHORT_END))
+"""How a string of so many bytes begins: a length below 64 is one byte, and that is ASCII."""
+_SHORT_TEXT: Final = tuple(begin.decode() for begin in _SHORT)
 _NONE: Final = b"\0"
 """A list without items; also what ends one."""
 
@@ -91,7 +95,7 @@ def _counts(*counts: int) -> bytes:
 def _counted(counted: Contributions, version: int) -> bytes:
     known, devices = counted.written.get(version), len(counted[version])
     if known is None or known[0] != devices:
-        listed = _list_of([_string(device) for device in counted.ordered(version)])
+        listed = _list_of([_strings(counted.ordered(version))] if devices else [], devices)
         known = counted.written[version] = (devices, _long(version) + b"".join(listed))
     return known[1]
 
@@ -104,7 +108,17 @@ def _list_of(items: Sequence[bytes], count: int | None = None) -> Iterable[bytes
 
 def _string(text: str) -> bytes:
     data = text.encode()
-    return _long(len(data)) + data
+    length = len(data)
+    return (_SHORT[length] if length < _SHORT_END else _long(length)) + data
+
+
+def _strings(texts: Sequence[str]) -> bytes:
+    """One behind the other. Devices' ids are short and ASCII nearly always: then all are encoded at once."""
+    if max(map(len, texts), default=0) < _SHORT_END:
+        joined = "".join([_SHORT_TEXT[len(text)] + text for text in texts])
+        if joined.isascii():
+            return joined.encode()
+    return b"".join(map(_string, texts))
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -17,6 +17,8 @@ from schemas.snapshots import encode_state
 from tests import factories
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aggregation.fold.state import PartitionState
 
 
@@ -77,13 +79,13 @@ def test_only_what_has_changed_is_written_again(monkeypatch: pytest.MonkeyPatch)
     state.counted = Contributions({version: {f"d-{n}" for n in range(50)} for version in range(40)})
     encode_state(state)
     written: list[str] = []
-    string = snapshots._string
+    strings = snapshots._strings
 
-    def noted(text: str) -> bytes:
-        written.append(text)
-        return string(text)
+    def noted(texts: Sequence[str]) -> bytes:
+        written.extend(texts)
+        return strings(texts)
 
-    monkeypatch.setattr(snapshots, "_string", noted)
+    monkeypatch.setattr(snapshots, "_strings", noted)
     state.counted.add(39, "another")
     encode_state(state)
     assert sum(text.startswith("d-") for text in written) == 50
