@@ -1,7 +1,7 @@
-"""SCAFFOLD's devices and FedAsync's mixing, trained, audited and checked for real.
+"""SCAFFOLD's devices, private layers and FedAsync's mixing, trained, audited and checked for real.
 
-A task whose layout has control variates, under a policy that mixes whole models; devices keep their own variates in a
-folder each.
+A task with private layers whose layout has control variates, under a policy that mixes whole models; devices keep their
+layers and their own variates in a folder each.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ from schemas.tensor_files import read_tensors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_S = 480.0
 VERSIONS = 5
+TASK = "personal"
+PRIVATE = {"head.weight", "head.bias"}
 POLICY = """
 [buffer]
 updates = 2
@@ -73,18 +75,23 @@ def fluvial(home: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_control_variates_and_mixing_train_and_audit_to_the_same_bits(home: Path, tmp_path: Path) -> None:
+def test_control_variates_private_layers_and_mixing_train_and_audit_to_the_same_bits(
+    home: Path, tmp_path: Path
+) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text(POLICY)
     told = fluvial(
-        home, "run", "digits", "--devices", "6", "--versions", str(VERSIONS), "--store", "file",
-        "--policy", str(policy), "--set", "algorithm=scaffold",
-    )  # fmt: skip
+        home,
+        "run",
+        str(ROOT / "docs" / "examples" / f"{TASK}.py"),
+        *("--devices", "6", "--versions", str(VERSIONS), "--store", "file"),
+        *("--policy", str(policy), "--set", "algorithm=scaffold"),
+    )
     assert told["versions"] >= VERSIONS
     assert told["audit"]["identical"] is True
 
-    settings, task = load_settings(home), read_task_file(home, "digits")
-    store = TaskStore(open_object_store(settings.store), "digits")
+    settings, task = load_settings(home), read_task_file(home, TASK)
+    store = TaskStore(open_object_store(settings.store), TASK)
     genesis = store.genesis(task.genesis_sha256)
     layout = genesis.tensor_layout
     assert (genesis.format, genesis.first_policy.control.devices) == (CONTROL_GENESIS, 6)
@@ -95,12 +102,13 @@ def test_control_variates_and_mixing_train_and_audit_to_the_same_bits(home: Path
         "nothing was mixed"
     )
 
-    # A device's own variates stand in its folder, and nowhere else.
-    files = sorted(private_folder(home, "digits").glob("*/layers.safetensors"))
+    # A device's own variates and layers stand in its folder, and nowhere else.
+    assert PRIVATE.isdisjoint(layout.names)
+    files = sorted(private_folder(home, TASK).glob("*/layers.safetensors"))
     assert files
-    assert all(set(read_tensors(file.read_bytes())) == set(layout.control.names) for file in files)
+    assert all(set(read_tensors(file.read_bytes())) == PRIVATE | set(layout.control.names) for file in files)
 
-    again = fluvial(home, "audit", "--task", "digits")
+    again = fluvial(home, "audit", "--task", TASK)
     assert again["digest"] == told["audit"]["digest"]
 
     # The checker, which shares no code with the workers, comes to the same.
@@ -108,7 +116,7 @@ def test_control_variates_and_mixing_train_and_audit_to_the_same_bits(home: Path
         CheckRequest(
             kafka=checker_connection(settings),
             store=StoreAddress(path=str(settings.store.path)),
-            task="digits",
+            task=TASK,
             genesis_sha256=task.genesis_sha256,
             drained=False,
         )
