@@ -15,12 +15,10 @@ FORMAT: Final = "fluvial/genesis/v5"
 NONCE_PATTERN: Final = re.compile(r"[0-9a-f]{64}")
 
 
-def require_nonce(nonce: str | None) -> None:
-    """ValueError for a nonce that is not 64 hex digits in lower case."""
+def require_nonce(nonce: str | None, of: str = FORMAT) -> None:
+    """ValueError for a nonce that is not 64 hex digits in lower case; ``of``: the format of its document."""
     if nonce is None or not NONCE_PATTERN.fullmatch(nonce):
-        raise ValueError(
-            f"{FORMAT} has a nonce of 64 hex digits in lower case (32 random bytes), not {nonce!r}"
-        )
+        raise ValueError(f"{of} has a nonce of 64 hex digits in lower case (32 random bytes), not {nonce!r}")
 
 
 class RegionV5(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,17 +8,17 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 
 from aggregation.layout import CONTROL, DTYPE, is_control_name
-from schemas.documents.genesis_v4 import require_canonical
-from schemas.documents.genesis_v5 import require_nonce
+from schemas.documents.genesis_v5 import (
+    CodeV5,
+    MetricV5,
+    ModelV5,
+    ParentV5,
+    RecordsV5,
+    RegionV5,
+    require_nonce,
+)
 
 FORMAT: Final = "fluvial/genesis/v6"
-
-
-class RegionV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One region: how many partitions its topics have, and its CA certificate (PEM)."""
-
-    partitions: int
-    authority: str
 
 
 class TensorV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,78 +34,20 @@ class TensorV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nonnegative: bool
 
 
-class ObjectV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An object of the task's store: the hex SHA-256 of its bytes, and how many they are."""
-
-    sha256: str
-    size: int
-
-
-class ModelV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What of the model stands outside the layout.
-
-    kind: by which library it is made, such as "torch". tied: names that are another tensor, by that tensor's name.
-    frozen: a safetensors file of the tensors that no device changes, or null.
-    """
-
-    kind: str
-    tied: dict[str, str]
-    frozen: ObjectV6 | None
-
-
-class CodeV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The archive of the task's program: an object, and which file in it is the task's."""
-
-    sha256: str
-    size: int
-    entry: str
-
-
-class MetricV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """By which of its metrics the task is judged."""
-
-    name: str
-    higher_is_better: bool
-
-
-class ParentV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The version of another task whose model is this task's first one."""
-
-    task: str
-    genesis_sha256: str
-    version: int
-    manifest_sha256: str
-
-
-class RecordsV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which rules hold for records.
-
-    canonical: bytes that are not the one encoding of what they say are refused; always true. verdicts: the version of
-    Verdict that workers write.
-    """
-
-    canonical: bool
-    verdicts: Literal[1, 2]
-
-    def __post_init__(self) -> None:
-        """ValueError where records need not be canonical."""
-        require_canonical(canonical=self.canonical)
-
-
 class GenesisV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole v6 document. ``nonce``: 32 random bytes, hex, drawn when the task was made."""
 
     task: str
     nonce: str
-    regions: dict[str, RegionV6]
+    regions: dict[str, RegionV5]
     control_authority: str
     layout: tuple[TensorV6, ...]
-    model: ModelV6
-    code: CodeV6 | None
-    metric: MetricV6 | None
-    parent: ParentV6 | None
+    model: ModelV5
+    code: CodeV5 | None
+    metric: MetricV5 | None
+    parent: ParentV5 | None
     policy: dict[str, Any]
-    records: RecordsV6
+    records: RecordsV5
     model_sha256: str
     optimizer_sha256: str
     version: Literal[0]
@@ -113,7 +55,7 @@ class GenesisV6(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """ValueError where the nonce is none, or control variates are not what they have to be."""
-        require_nonce(self.nonce)
+        require_nonce(self.nonce, FORMAT)
         require_sound_control(self.layout)
 
 

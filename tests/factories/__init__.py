@@ -24,7 +24,16 @@ from tests.factories.certificates import (
     worker_signer,
 )
 from tests.factories.deltas import HashRandom, delta, encoded
-from tests.factories.edges import EDGE, Edge, edge_policy, edge_signer, edge_site
+from tests.factories.edges import (
+    EDGE,
+    Edge,
+    edge_policy,
+    edge_signer,
+    edge_site,
+    log_above,
+    reason_of,
+    sums_with,
+)
 from tests.factories.events import aggregate, barrier, tick, update
 from tests.factories.records import (
     barrier_bytes,
@@ -85,12 +94,14 @@ __all__ = [
     "entries",
     "guardian_signer",
     "key",
+    "log_above",
     "merger_signer",
     "model_sha",
     "names_of",
     "operator_signer",
     "pardon_bytes",
     "policy",
+    "reason_of",
     "revoke_bytes",
     "rsa_key",
     "sha",
@@ -98,6 +109,7 @@ __all__ = [
     "snapshot",
     "spiffe",
     "state_of",
+    "sums_with",
     "tick",
     "tick_bytes",
     "trust",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from aggregation.fold.events import EdgeAggregate, WindowClosed
 from aggregation.fold.state import initial
@@ -15,12 +17,15 @@ from schemas.windows import encode_window
 from tests.factories import task
 from tests.factories.certificates import signer
 from tests.factories.events import barrier, tick, update
-from tests.factories.sites import Site
+from tests.factories.sites import Site, state_of
 from tests.factories.task import LAYOUT, NOW_MS, REGION, TASK, model_sha
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aggregation.layout import Layout
     from aggregation.policy import Policy
+    from aggregation.reasons import Reason
     from schemas.envelope import Signer
 
 EDGE = "eu.e1"
@@ -114,3 +119,22 @@ class Edge:
     def bytes(self, number: int = -1, *, by: Signer | None = None, **changed: Any) -> bytes:
         """The signed record of a window."""
         return (by or edge_signer(self.name)).sign("EdgeAggregate", self.records[number] | changed)
+
+
+def log_above(version: int = 0, layout: Layout = LAYOUT) -> Site:
+    """The log above an edge, at this version, under ``edge_policy()``."""
+    rules = edge_policy()
+    site = Site(state_of(rules, layout=layout))
+    for number in range(1, version + 1):
+        site.fold(barrier(number, rules))
+    return site
+
+
+def reason_of(site: Site, event: EdgeAggregate) -> Reason:
+    """Why the log above says what it says of a window."""
+    return site.fold(event).because.reason
+
+
+def sums_with(change: Callable[[Any], Any]) -> Callable[[EdgeAggregate], EdgeAggregate]:
+    """A window whose sums int64[P] are ``change`` of what they are."""
+    return lambda event: replace(event, sums=change(np.array(event.sums)))

@@ -140,7 +140,8 @@ def test_a_second_contribution_is_a_duplicate_whatever_its_bytes(outcome: Outcom
 
 def test_every_outcome_but_none_else_is_in_the_table() -> None:
     # This task has no tensor with a range, and its policy knows no shares, rounds, lots and edges: inputs for these are
-    # in tests/unit/schemas/test_bad_records.py and tests/unit/aggregation/fold (test_shares, test_rounds, test_edges).
+    # in tests/unit/schemas/test_bad_records.py and tests/unit/aggregation/fold (test_shares, test_rounds,
+    # test_refused_edges).
     elsewhere = (
         RejectionReason.OUT_OF_RANGE,
         RejectionReason.OVER_SHARE,

@@ -181,7 +181,7 @@ REGIONS = (
     genesis_v3.RegionV3,
     genesis_v4.RegionV4,
     genesis_v5.RegionV5,
-    genesis_v6.RegionV6,
+    genesis_v5.RegionV5,
 )
 
 
@@ -197,36 +197,36 @@ DOCUMENTS: dict[str, dict[str, type[msgspec.Struct]]] = {
         "v3": genesis_v3.ModelV3,
         "v4": genesis_v4.ModelV4,
         "v5": genesis_v5.ModelV5,
-        "v6": genesis_v6.ModelV6,
+        "v6": genesis_v5.ModelV5,
     },
     "### Genesis: an object": {
         "v3": genesis_v3.ObjectV3,
         "v4": genesis_v4.ObjectV4,
         "v5": genesis_v5.ObjectV5,
-        "v6": genesis_v6.ObjectV6,
+        "v6": genesis_v5.ObjectV5,
     },
     "### Genesis: the code": {
         "v3": genesis_v3.CodeV3,
         "v4": genesis_v4.CodeV4,
         "v5": genesis_v5.CodeV5,
-        "v6": genesis_v6.CodeV6,
+        "v6": genesis_v5.CodeV5,
     },
     "### Genesis: the metric": {
         "v3": genesis_v3.MetricV3,
         "v4": genesis_v4.MetricV4,
         "v5": genesis_v5.MetricV5,
-        "v6": genesis_v6.MetricV6,
+        "v6": genesis_v5.MetricV5,
     },
     "### Genesis: the parent": {
         "v3": genesis_v3.ParentV3,
         "v4": genesis_v4.ParentV4,
         "v5": genesis_v5.ParentV5,
-        "v6": genesis_v6.ParentV6,
+        "v6": genesis_v5.ParentV5,
     },
     "### Genesis: the records": {
         "v4": genesis_v4.RecordsV4,
         "v5": genesis_v5.RecordsV5,
-        "v6": genesis_v6.RecordsV6,
+        "v6": genesis_v5.RecordsV5,
     },
     "## Manifest": by_format(*MANIFEST_FORMATS.values()),
     "### Manifest: an input": by_format(manifest_v1.InputV1, manifest_v2.InputV2, manifest_v3.InputV3),

@@ -1,10 +1,8 @@
-"""Windows of edges in the log above them: what they add, what is refused, and what no log can come to."""
+"""Windows of edges in the log above them: what they add, their bases and buffers, and the edge's own log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -12,16 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregation.defences import Histograms
 from aggregation.fold.bases import Base
-from aggregation.fold.edge_forms import is_longer
 from aggregation.fold.edges import scaled_sums
-from aggregation.fold.events import EdgeAggregate, EdgeWindow
+from aggregation.fold.events import EdgeAggregate
 from aggregation.fold.state import EdgePlace
 from aggregation.merges import Bucket
 from aggregation.reasons import Reason
 from aggregation.weights.fixed_point import WEIGHT_ONE, weight_after
-from schemas.verdicts import decode_verdict, encode_verdict
 from tests.factories import (
     BUFFERED,
     EDGE,
@@ -31,11 +26,14 @@ from tests.factories import (
     barrier,
     devices,
     edge_policy,
+    log_above,
     model_sha,
     policy,
+    reason_of,
     sha,
     snapshot,
     state_of,
+    sums_with,
     tick,
     update,
 )
@@ -44,22 +42,11 @@ RULES = edge_policy()
 ONES = devices(6)
 
 
-def above(version: int = 0, layout: Any = LAYOUT) -> Site:
-    site = Site(state_of(RULES, layout=layout))
-    for number in range(1, version + 1):
-        site.fold(barrier(number, RULES))
-    return site
-
-
-def reason(site: Site, event: EdgeAggregate) -> Reason:
-    return site.fold(event).because.reason
-
-
 # -- what it adds
 
 
 def test_a_window_of_an_edge_adds_what_its_updates_would_have_added() -> None:
-    edge, site, direct = Edge(RULES), above(), above()
+    edge, site, direct = Edge(RULES), log_above(), log_above()
     verdict = site.fold(edge.window(*ONES))
     assert (verdict.outcome, verdict.because.values) == ("aggregated", (EDGE, 0, 6))
     for number, one in enumerate(ONES):
@@ -74,7 +61,7 @@ def test_a_window_of_an_edge_adds_what_its_updates_would_have_added() -> None:
 
 
 def test_updates_of_the_region_itself_stand_beside_those_of_its_edges() -> None:
-    site = above()
+    site = log_above()
     site.fold(update("d-own", seed=9))
     site.fold(Edge(RULES).window(*ONES[:3]))
     site.fold(Edge(RULES, "eu.e2").window(*ONES[3:]))
@@ -86,7 +73,7 @@ def test_updates_of_the_region_itself_stand_beside_those_of_its_edges() -> None:
 
 
 def test_a_late_window_weighs_less() -> None:
-    edge, site = Edge(RULES), above(2)
+    edge, site = Edge(RULES), log_above(2)
     event = edge.window(*ONES[:3])
     verdict = site.fold(event)
     weight = RULES.staleness.weights[2]
@@ -106,7 +93,7 @@ def test_late_sums_are_the_nearest_integers(values: list[int], weight: int) -> N
 
 
 def test_a_window_of_refusals_only_moves_the_edges_place() -> None:
-    edge, site = Edge(RULES), above()
+    edge, site = Edge(RULES), log_above()
     edge.fold(update("d-1", region=EDGE, base=3))
     edge.close()
     event = edge.event()
@@ -130,7 +117,7 @@ def test_a_full_window_closes_and_may_be_over_full() -> None:
 
 
 def test_an_edge_below_an_edge_reaches_the_region() -> None:
-    deep, middle, site = Edge(RULES, "eu.e1.hall"), Edge(RULES), above()
+    deep, middle, site = Edge(RULES, "eu.e1.hall"), Edge(RULES), log_above()
     middle.fold(deep.window(*ONES[:2]))
     middle.updates(*ONES[2:4])
     middle.close()
@@ -139,34 +126,34 @@ def test_an_edge_below_an_edge_reaches_the_region() -> None:
 
 
 def test_windows_that_follow_each_other_are_a_chain() -> None:
-    edge, site = Edge(RULES), above()
+    edge, site = Edge(RULES), log_above()
     first = edge.window(*ONES[:2])
     second = edge.window(*ONES[2:4])
-    assert reason(site, second) is Reason.EDGE_GAP
-    assert reason(site, first) is Reason.EDGE_WINDOW
-    assert reason(site, first) is Reason.EDGE_AGAIN
+    assert reason_of(site, second) is Reason.EDGE_GAP
+    assert reason_of(site, first) is Reason.EDGE_WINDOW
+    assert reason_of(site, first) is Reason.EDGE_AGAIN
     forked = replace(second, window=replace(second.window, previous_sha256=sha("another")))
-    assert reason(site, forked) is Reason.EDGE_GAP
-    assert reason(site, second) is Reason.EDGE_WINDOW
+    assert reason_of(site, forked) is Reason.EDGE_GAP
+    assert reason_of(site, second) is Reason.EDGE_WINDOW
     assert site.state.edges == {EDGE: EdgePlace(2, second.window.sha256, 0, 4)}
     assert site.state.window.accepted == 4
 
 
 def test_a_refused_window_is_behind_and_the_next_one_follows_it() -> None:
-    edge, site = Edge(RULES), above()
+    edge, site = Edge(RULES), log_above()
     first = edge.window(*ONES[:2])
     second = edge.window(*ONES[2:4])
     lie = replace(first, window=replace(first.window, accepted=17, weight_total=17 << 16))
-    assert reason(site, lie) is Reason.EDGE_TOO_MANY
-    assert reason(site, first) is Reason.EDGE_AGAIN
-    assert reason(site, second) is Reason.EDGE_WINDOW
+    assert reason_of(site, lie) is Reason.EDGE_TOO_MANY
+    assert reason_of(site, first) is Reason.EDGE_AGAIN
+    assert reason_of(site, second) is Reason.EDGE_WINDOW
 
 
 def test_an_edge_has_so_many_updates_a_version_in_however_many_windows() -> None:
     rules = edge_policy(edges={"updates_max": 4}, window={"updates_max": 100})
     edge, site = Edge(rules), Site(state_of(rules))
     two = [edge.window(*devices(2, start=10 * number)) for number in range(5)]
-    assert [reason(site, one) for one in two[:3]] == [
+    assert [reason_of(site, one) for one in two[:3]] == [
         Reason.EDGE_WINDOW,
         Reason.EDGE_WINDOW,
         Reason.EDGE_TOO_MANY,
@@ -175,7 +162,7 @@ def test_an_edge_has_so_many_updates_a_version_in_however_many_windows() -> None
     assert (verdict.outcome, verdict.because.values) == ("over_share", (EDGE, 6, 4))
     assert site.state.edges[EDGE] == EdgePlace(3, two[2].window.sha256, 0, 4)
     site.fold(barrier(1, rules))
-    assert [reason(site, one) for one in two[3:]] == [Reason.EDGE_WINDOW, Reason.EDGE_WINDOW]
+    assert [reason_of(site, one) for one in two[3:]] == [Reason.EDGE_WINDOW, Reason.EDGE_WINDOW]
     assert site.state.edges[EDGE][2:] == (1, 4)
 
 
@@ -184,160 +171,11 @@ def test_control_variates_are_bounded_by_their_own_norm() -> None:
     layout = LAYOUT.with_control()
     edge = Edge(rules, layout=layout)
     event = edge.window(*ONES[:2])
-    assert reason(Site(state_of(rules, layout=layout)), event) is Reason.EDGE_WINDOW
+    assert reason_of(Site(state_of(rules, layout=layout)), event) is Reason.EDGE_WINDOW
     sums = np.array(event.sums)
     sums[-layout.control.parameters :] *= 50
     site = Site(state_of(rules, layout=layout))
     assert site.fold(replace(event, sums=sums)).because.values == (EDGE, "control")
-
-
-# -- what is refused
-
-
-def window_with(**changed: Any) -> Callable[[EdgeAggregate], EdgeAggregate]:
-    return lambda event: replace(event, window=replace(event.window, **changed))
-
-
-def sums_with(change: Callable[[Any], Any]) -> Callable[[EdgeAggregate], EdgeAggregate]:
-    return lambda event: replace(event, sums=change(np.array(event.sums)))
-
-
-REFUSED: dict[str, tuple[Callable[[EdgeAggregate], EdgeAggregate], Reason]] = {
-    "of another task": (lambda event: replace(event, task="other"), Reason.ANOTHER_TASK),
-    "of another region": (lambda event: replace(event, region="us"), Reason.ANOTHER_REGION),
-    "whose window is of another log": (window_with(region="eu.e2"), Reason.EDGE_MISLABELLED),
-    "whose window is of another partition": (window_with(partition=1), Reason.EDGE_MISLABELLED),
-    "whose window is of another task": (window_with(task="other"), Reason.EDGE_MISLABELLED),
-    "of a version to come": (window_with(version=1), Reason.AHEAD),
-    "of another model": (lambda event: replace(event, model_sha256=sha("x")), Reason.ANOTHER_MODEL),
-    "of another policy": (window_with(policy_sha256=sha("policy")), Reason.EDGE_POLICY),
-    "of too many updates": (window_with(accepted=17), Reason.EDGE_TOO_MANY),
-    "too long": (sums_with(lambda sums: sums * 100), Reason.EDGE_NORM),
-}
-FLAWS: dict[str, tuple[Callable[[EdgeWindow], dict[str, Any]], str]] = {
-    "less than none": (lambda _: {"accepted": -1}, "counts"),
-    "a count below 0": (lambda w: {"counts": dict(w.counts) | {"duplicate": -1}}, "counts"),
-    "more than it counts": (lambda _: {"accepted": 7}, "counts"),
-    "fewer than it counts": (lambda _: {"accepted": 5}, "counts"),
-    "a base to come": (lambda w: {"bases": (Base(1, 6, w.weight_total),)}, "bases"),
-    "a base before the first": (lambda w: {"bases": (Base(-1, 6, w.weight_total),)}, "bases"),
-    "bases that repeat": (
-        lambda w: {"bases": (Base(0, 3, w.weight_total // 2), Base(0, 3, w.weight_total // 2))},
-        "bases",
-    ),
-    "too heavy updates": (
-        lambda _: {"bases": (Base(0, 6, (6 << 16) + 1),), "weight_total": (6 << 16) + 1},
-        "bases",
-    ),
-    "a base of nothing": (lambda _: {"bases": (Base(0, 6, 0),), "weight_total": 0}, "bases"),
-    "bases of fewer": (lambda w: {"bases": (Base(0, 5, w.weight_total),)}, "bases"),
-    "bases of less": (lambda w: {"weight_total": w.weight_total - 1}, "bases"),
-    "a staleness of its own": (lambda _: {"staleness_total": 1}, "staleness"),
-    "a largest staleness of its own": (lambda _: {"staleness_max": 1 << 40}, "staleness"),
-    "no bucket": (lambda _: {"buckets": ()}, "buckets"),
-    "a bucket of another weight": (lambda _: {"buckets": (Bucket(6, 1),)}, "buckets"),
-    "a boast among its norms": (
-        lambda w: {"histograms": replace(w.histograms, norms=((8000, 6 * 840 * 64 + 1),))},
-        "histograms",
-    ),
-    "a norm that is no number": (
-        lambda w: {"histograms": replace(w.histograms, norms=((16376, 1),))},
-        "histograms",
-    ),
-    "a cosine above 1": (lambda w: {"histograms": replace(w.histograms, cosines=((65, 1),))}, "histograms"),
-    "more entries than updates": (
-        lambda _: {"histograms": Histograms(shares=tuple((own, 1) for own in range(1, 8)))},
-        "histograms",
-    ),
-}
-
-
-EXTREMES = (-(2**63), -1, 0, 1, 2**31, 2**53, 2**63 - 1)
-NUMBERS = (
-    "accepted",
-    "weight_total",
-    "staleness_total",
-    "staleness_max",
-    "update_bytes",
-    "version",
-    "sequence",
-)
-
-
-@pytest.mark.parametrize("layout", [LAYOUT, BUFFERED], ids=["weights", "buffers"])
-def test_no_number_of_a_window_ends_who_judges_it(layout: Any) -> None:
-    """Whatever an edge that had something counted says next: there is a verdict, which a log can hold."""
-    edge = Edge(RULES, layout=layout)
-    first, second = edge.window(*ONES[:2]), edge.window(*ONES[2:])
-    window, changed = second.window, list[dict[str, Any]]()
-    for number in EXTREMES:
-        changed += [{name: number} for name in NUMBERS]
-        changed += [
-            {"counts": dict(window.counts) | {outcome: number}} for outcome in ("accepted", "aggregated", "x")
-        ]
-        for other in EXTREMES:
-            counts = {"accepted": number, "counts": {"accepted": number}, "buckets": (Bucket(number, other),)}
-            changed.append(counts | {"weight_total": other, "bases": (Base(0, number, other),)})
-            for name in ("norms", "cosines", "shares"):
-                changed.append({"histograms": replace(window.histograms, **{name: ((number, other),)})})
-    events = [replace(second, window=replace(window, **each)) for each in changed]
-    assert second.sums is not None
-    events += [replace(second, sums=np.full_like(second.sums, number)) for number in EXTREMES]
-    seen = set[str]()
-    for event in events:
-        site = above(layout=layout)
-        assert site.fold(first).outcome == "aggregated"
-        verdict = site.fold(event)
-        assert (
-            decode_verdict(encode_verdict(verdict, site.trust.rules)).because.values == verdict.because.values
-        )
-        seen.add(verdict.outcome)
-    assert seen >= {"aggregated", "bad_aggregate", "over_share", "duplicate", "future_base"}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_a_window_is_refused(what: str) -> None:
-    change, expected = REFUSED[what]
-    site, event = above(), Edge(RULES).window(*ONES)
-    before = snapshot(site.state)
-    assert reason(site, change(event)) is expected
-    after = snapshot(site.state)
-    changed = {name for name in after if after[name] != before[name]}
-    assert changed <= {"next_offset", "edges", "window.counts"}
-
-
-@pytest.mark.parametrize("what", FLAWS)
-def test_a_window_that_no_log_gives_is_refused_with(what: str) -> None:
-    change, flaw = FLAWS[what]
-    site, event = above(), Edge(RULES).window(*ONES)
-    verdict = site.fold(replace(event, window=replace(event.window, **change(event.window))))
-    assert (verdict.because.reason, verdict.because.values) == (Reason.EDGE_FORM, (EDGE, flaw))
-    assert site.state.window.sums is None
-
-
-def test_sums_of_another_layout_are_refused() -> None:
-    site, event = above(), Edge(RULES).window(*ONES)
-    verdict = site.fold(sums_with(lambda sums: sums[:-1])(event))
-    assert verdict.because.values == (EDGE, "elements")
-
-
-def test_whoever_is_revoked_is_refused() -> None:
-    for name in (EDGE, "e1"):
-        site, event = above(), Edge(RULES).window(*ONES)
-        site.state.revoked.add(name)
-        assert site.fold(event).outcome == "revoked"
-
-
-def test_a_window_too_old_is_too_stale() -> None:
-    late = RULES.staleness.versions_max + 1
-    site, event = above(late), Edge(RULES).window(*ONES)
-    assert site.fold(event).outcome == "too_stale"
-
-
-def test_an_edge_in_another_partition_is_refused() -> None:
-    event = Edge(RULES).window(*ONES)
-    found = {reason(Site(state_of(RULES, partition=n, partitions=7)), event) for n in range(7)}
-    assert found == {Reason.EDGE_WINDOW, Reason.ANOTHER_PARTITION}
 
 
 # -- buffers
@@ -349,8 +187,8 @@ def buffered_window() -> EdgeAggregate:
 
 def test_buffers_are_added_and_not_when_late() -> None:
     event = buffered_window()
-    assert reason(above(0, BUFFERED), event) is Reason.EDGE_WINDOW
-    assert reason(above(1, BUFFERED), event) is Reason.EDGE_LATE_BUFFERS
+    assert reason_of(log_above(0, BUFFERED), event) is Reason.EDGE_WINDOW
+    assert reason_of(log_above(1, BUFFERED), event) is Reason.EDGE_LATE_BUFFERS
 
 
 @pytest.mark.parametrize(
@@ -366,49 +204,8 @@ def test_buffers_that_no_devices_send_are_refused(element: int, digit: int, valu
         sums[weights + 10 * element + digit] = value
         return sums
 
-    verdict = above(0, BUFFERED).fold(sums_with(change)(buffered_window()))
+    verdict = log_above(0, BUFFERED).fold(sums_with(change)(buffered_window()))
     assert verdict.because.values == (EDGE, "buffers")
-
-
-# -- length
-
-
-def naive_is_longer(sums: list[int], accepted: int, weight_total: int, clipped: int) -> bool:
-    """As the contract has it, in plain integers."""
-    weight = min(weight_total + 8 * accepted, accepted * 65536)
-    reach = -(-weight * clipped // 65536)
-    largest, root = max(map(abs, sums)), isqrt(len(sums)) + 1
-    if largest > reach + (reach >> 50) + 1 + 129 * accepted:
-        return True
-    k = max(0, largest.bit_length() - 24)
-    bound = reach + (reach >> 50) + 1 + (129 * accepted + 2**k) * root
-    return bool(sum((one >> k) ** 2 for one in sums) * 4**k > bound**2)
-
-
-@given(
-    st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=40),
-    st.integers(1, 16),
-    st.integers(8, 41),
-    st.data(),
-)
-def test_length_is_measured_as_by_its_naive_twin(
-    sums: list[int], accepted: int, bits: int, data: st.DataObject
-) -> None:
-    weight = data.draw(st.integers(1, accepted << 16))
-    window = replace(Edge(RULES).window(ONES[0]).window, accepted=accepted, weight_total=weight)
-    found = is_longer(np.array(sums, dtype=np.int64), window, 1 << bits)
-    assert found == naive_is_longer(sums, accepted, weight, 1 << bits)
-
-
-@pytest.mark.parametrize("exponent", [8, 24, 40])
-def test_honest_sums_are_never_too_long(exponent: int) -> None:
-    rules = edge_policy(fixed_point={"exponent": exponent})
-    edge, site = Edge(rules), Site(state_of(rules))
-    same = [0] * 6  # the same direction from each, and clipped: the longest that there is
-    for device, seed in zip(ONES, same, strict=True):
-        edge.updates(device, seed=seed)
-    edge.close()
-    assert reason(site, edge.event()) is Reason.EDGE_WINDOW
 
 
 # -- the edge's own log
@@ -439,7 +236,7 @@ def test_without_edges_a_barrier_names_its_region() -> None:
 
 
 def test_a_policy_of_before_forgets_edges() -> None:
-    edge, site = Edge(RULES), above()
+    edge, site = Edge(RULES), log_above()
     site.fold(edge.window(*ONES[:2]))
     site.fold(barrier(1, edge_policy(edges={"updates_max": 0})))
     assert site.state.edges.keys() == {EDGE}
@@ -477,7 +274,7 @@ def test_bases_are_those_that_the_log_above_welcomes_or_did_a_while_ago(base: in
     edge, site = at_version(rules, 10)
     weight = rules.staleness.weights[-1]
     event = with_base(edge.window(ONES[0], base=10), base, weight)
-    assert (reason(site, event) is Reason.EDGE_WINDOW) is fits
+    assert (reason_of(site, event) is Reason.EDGE_WINDOW) is fits
 
 
 def test_no_base_is_below_the_floor_of_a_rollback() -> None:
@@ -486,7 +283,7 @@ def test_no_base_is_below_the_floor_of_a_rollback() -> None:
     site.fold(barrier(6, rules, floor=4))
     edge.fold(barrier(6, rules, floor=4, region="eu"))
     event = edge.window(ONES[0], base=6)
-    assert reason(site, with_base(event, 3, 10)) is Reason.EDGE_FORM
+    assert reason_of(site, with_base(event, 3, 10)) is Reason.EDGE_FORM
 
 
 def test_an_old_base_weighs_as_much_as_a_device_would() -> None:
@@ -494,7 +291,7 @@ def test_an_old_base_weighs_as_much_as_a_device_would() -> None:
     weight = rules.staleness.weights[3]
     for more, expected in ((0, Reason.EDGE_WINDOW), (1, Reason.EDGE_FORM)):
         edge, site = at_version(rules, 5)
-        assert reason(site, with_base(edge.window(ONES[0], base=5), 2, weight + more)) is expected
+        assert reason_of(site, with_base(edge.window(ONES[0], base=5), 2, weight + more)) is expected
 
 
 def test_a_late_window_of_an_edge_below_an_edge_counts() -> None:
